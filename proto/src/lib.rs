@@ -1,0 +1,37 @@
+//! Wire types and gRPC stubs, generated from `proto/` into `src/gen` and committed, so that building needs no `protoc`.
+//!
+//! Only the modules that speak a protocol import this crate; they convert at the door (ARCHITECTURE.md, invariant 7).
+#![allow(missing_docs, unused_qualifications, clippy::all, clippy::use_self, clippy::or_fun_call)]
+
+/// SPIFFE Workload API. The file has no package, so paths are `/SpiffeWorkloadAPI/<Method>`.
+pub mod workload {
+    include!("gen/_.rs");
+}
+
+/// Container Storage Interface, the node-only part.
+pub mod csi {
+    include!("gen/csi.v1.rs");
+}
+
+/// kubelet's plugin registration.
+pub mod registration {
+    include!("gen/pluginregistration.rs");
+}
+
+/// `signet.agent.v1`: agent to server.
+pub mod agent {
+    include!("gen/signet.agent.v1.rs");
+}
+
+/// `signet.admin.v1`: admin to server.
+pub mod admin {
+    include!("gen/signet.admin.v1.rs");
+}
+
+/// `signet.local.v1`: a person at the node to the agent.
+pub mod local {
+    include!("gen/signet.local.v1.rs");
+}
+
+/// Every file above as a serialised `FileDescriptorSet`, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");
