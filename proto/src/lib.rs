@@ -1,7 +1,13 @@
 //! Wire types and gRPC stubs, generated from `proto/` into `src/gen` and committed, so that building needs no `protoc`.
 //!
 //! Only the modules that speak a protocol import this crate; they convert at the door (ARCHITECTURE.md, invariant 7).
-#![allow(missing_docs, unused_qualifications, clippy::all, clippy::use_self, clippy::or_fun_call)]
+#![allow(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    clippy::use_self,
+    clippy::or_fun_call
+)]
 
 /// SPIFFE Workload API. The file has no package, so paths are `/SpiffeWorkloadAPI/<Method>`.
 pub mod workload {

@@ -16,7 +16,11 @@ fn generated_code_is_current() {
     let out = tempfile::tempdir().unwrap();
     let descriptors = protox::compile(PROTOS, [root.join("proto")]).unwrap();
     let descriptor_path = out.path().join("descriptors.bin");
-    fs::write(&descriptor_path, prost::Message::encode_to_vec(&without_source_info(descriptors.clone()))).unwrap();
+    fs::write(
+        &descriptor_path,
+        prost::Message::encode_to_vec(&without_source_info(descriptors.clone())),
+    )
+    .unwrap();
     tonic_prost_build::configure()
         .bytes(".")
         .emit_rerun_if_changed(false)
@@ -32,7 +36,10 @@ fn generated_code_is_current() {
         }
     }
     let committed = read(&committed_dir);
-    assert_eq!(fresh.keys().collect::<Vec<_>>(), committed.keys().collect::<Vec<_>>());
+    assert_eq!(
+        fresh.keys().collect::<Vec<_>>(),
+        committed.keys().collect::<Vec<_>>()
+    );
     for (name, content) in &fresh {
         assert!(
             committed.get(name) == Some(content),
@@ -54,7 +61,10 @@ fn read(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         .unwrap()
         .map(|entry| {
             let entry = entry.unwrap();
-            (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+            (
+                entry.file_name().into_string().unwrap(),
+                fs::read(entry.path()).unwrap(),
+            )
         })
         .collect()
 }

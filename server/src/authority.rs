@@ -1,0 +1,4 @@
+//! Authorities: their life cycle and their keys.
+
+pub mod manager;
+pub mod state;

@@ -1,0 +1,3 @@
+//! What the server must not forget.
+
+pub mod sqlite;
