@@ -6,6 +6,7 @@ pub mod authority_filter;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod context;
 pub mod csi;
 pub mod manager;
 pub mod node;

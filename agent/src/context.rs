@@ -1,0 +1,168 @@
+//! What a workload is told, and who asks: the seam between the manager, which decides, and the endpoints (Workload
+//! API, later SDS), which only render.
+//!
+//! The manager keeps one `watch` channel per workload and publishes a [`WorkloadState`] on it. Every stream holds a
+//! receiver, so a slow reader keeps no history, and dropping the receiver ends the subscription.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+/// An unencrypted PKCS#8 private key, shared by reference and wiped when the last holder lets go.
+///
+/// It has no readable `Debug`. [`PrivateKey::bytes`] hands out the same memory without copying it.
+#[derive(Clone)]
+pub struct PrivateKey(Bytes);
+
+/// The owner that `Bytes` keeps alive; wiping happens when it is dropped.
+struct KeyMemory(Zeroizing<Vec<u8>>);
+
+impl AsRef<[u8]> for KeyMemory {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PrivateKey {
+    /// Takes over the DER bytes of an unencrypted PKCS#8 document (version 0, for old Java clients).
+    pub fn from_pkcs8(der: Zeroizing<Vec<u8>>) -> Self {
+        Self(Bytes::from_owner(KeyMemory(der)))
+    }
+
+    /// The PKCS#8 DER. Clones share the memory; keep them no longer than a response needs them.
+    pub fn bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("PrivateKey")
+    }
+}
+
+/// One X.509-SVID granted to a workload, in the form the endpoints need.
+#[derive(Clone, Debug)]
+pub struct GrantedSvid {
+    /// The SPIFFE ID, byte for byte as in the leaf's URI SAN (X5S-07).
+    pub spiffe_id: String,
+    /// DER certificates one after another, leaf first, root left out (X5S-04).
+    pub chain: Bytes,
+    /// The key of the leaf.
+    pub key: PrivateKey,
+    /// Start of the leaf's validity; the leaf is not handed out before.
+    pub not_before: SystemTime,
+    /// End of the leaf's validity; the leaf is not handed out from here on (X5S-12).
+    pub not_after: SystemTime,
+    /// Operator's hint, at most 1024 bytes, empty when there is none (API-11, API-12).
+    pub hint: String,
+}
+
+impl PartialEq for GrantedSvid {
+    /// A leaf certifies its key, so equal chains mean equal keys and the key is not compared.
+    fn eq(&self, other: &Self) -> bool {
+        self.spiffe_id == other.spiffe_id && self.chain == other.chain && self.hint == other.hint
+    }
+}
+
+/// Everything one workload gets: the Workload API's X.509 context. Published as a whole, never as a difference.
+///
+/// The byte fields are shared by all workloads and streams, so a clone costs a few reference counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct X509Context {
+    /// Name of the agent's own trust domain, without scheme (`example.org`).
+    pub trust_domain: String,
+    /// At least one; the first is the default identity and the order is the same on every node (API-13).
+    pub svids: Vec<GrantedSvid>,
+    /// X.509 authorities of the own trust domain: DER certificates one after another (X5S-06).
+    pub bundle: Bytes,
+    /// One complete DER CRL for each authority that can appear in a chain.
+    pub crls: Vec<Bytes>,
+    /// Foreign trust domain name → its X.509 authorities, DER one after another. Domains without X.509 authorities are
+    /// left out (X5S-13), the own one is never in here (API-17).
+    pub federated_bundles: BTreeMap<String, Bytes>,
+}
+
+/// What is true for one workload now.
+#[derive(Clone, Debug)]
+pub enum WorkloadState {
+    /// Not known yet: before the first sync, or the server could not be asked. Streams wait a bounded time.
+    Pending {
+        /// Why it takes long, for the status message of a stream that has waited long enough. No secrets.
+        problem: Option<String>,
+    },
+    /// The server granted at least one identity.
+    Ready(Arc<X509Context>),
+    /// The server looked and granted nothing (`no_match` or `denied`). Never used before the first sync (EP-18).
+    Refused {
+        /// Why, in one short line for the workload's owner.
+        message: String,
+    },
+    /// The workload's volume is gone, or the agent ends. Streams end with Unavailable.
+    Gone,
+}
+
+/// A caller on the shared socket: credentials taken by the kernel when it connected.
+#[derive(Clone)]
+pub struct PeerProcess {
+    /// User id at connect time, in the agent's user namespace.
+    pub uid: u32,
+    /// Group id at connect time.
+    pub gid: u32,
+    /// Process id in the agent's PID namespace; may have been recycled since, so trust it only with `pidfd`.
+    pub pid: i32,
+    /// Names the connecting process for ever, also after its pid is reused; readable once the process has ended.
+    pub pidfd: Arc<std::os::fd::OwnedFd>,
+}
+
+impl fmt::Debug for PeerProcess {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "uid {} gid {} pid {}", self.uid, self.gid, self.pid)
+    }
+}
+
+/// Who calls, as the socket knows it. Nothing in it comes from the caller itself.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// The socket of one CSI volume: whoever reaches it lives in that pod.
+    Volume {
+        /// CSI volume id, as kubelet gave it.
+        volume_id: String,
+        /// UID of the pod that the volume is pinned to.
+        pod_uid: String,
+    },
+    /// The shared socket: the peer process itself is attested.
+    Peer(PeerProcess),
+}
+
+/// Why a caller cannot be subscribed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AttachError {
+    /// A synchronised agent knows that this caller gets nothing; ends in PermissionDenied.
+    #[error("{0}")]
+    Refused(String),
+    /// Attestation failed or could not be done (caller vanished, not synchronised, overloaded); ends in Unavailable.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Where the endpoints get workload states from. The manager implements it, tests script it.
+pub trait WorkloadSource: Send + Sync {
+    /// Subscribes a caller. Called once per stream, again for each; dropping the receiver is unsubscribing.
+    ///
+    /// Answers quickly: what takes time is expressed by [`WorkloadState::Pending`]. A sender that is dropped means the
+    /// same as [`WorkloadState::Gone`].
+    ///
+    /// # Errors
+    /// [`AttachError`] when the caller cannot be attested or is known to get nothing.
+    fn attach<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<watch::Receiver<WorkloadState>, AttachError>>;
+}
