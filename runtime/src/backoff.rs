@@ -1,1 +1,172 @@
-//! backoff
+//! Waiting times between attempts: exponential, bounded, spread by jitter. Pure: the caller brings the randomness.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a [`Backoff`] cannot exist.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum BackoffError {
+    /// A first wait of zero would spin.
+    #[error("the shortest wait is zero; give at least a millisecond")]
+    ZeroMinimum,
+    /// The bounds are the wrong way round.
+    #[error("the shortest wait {min:?} is longer than the longest wait {max:?}")]
+    Reversed {
+        /// Shortest wait.
+        min: Duration,
+        /// Longest wait.
+        max: Duration,
+    },
+    /// Jitter is a share of the wait.
+    #[error("jitter is {0}, but must lie between 0 and 1")]
+    Jitter(f64),
+}
+
+/// Waits that double from `min` to `max`, each shortened by up to the share `jitter`.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    min: Duration,
+    max: Duration,
+    jitter: f64,
+    attempts: u32,
+}
+
+impl Backoff {
+    /// Waits from `min` (above zero) to `max`, each shortened by up to `jitter` (0 to 1) of itself.
+    ///
+    /// # Errors
+    /// When the bounds are zero or reversed, or the jitter is no share.
+    pub fn new(min: Duration, max: Duration, jitter: f64) -> Result<Self, BackoffError> {
+        if min.is_zero() {
+            return Err(BackoffError::ZeroMinimum);
+        }
+        if min > max {
+            return Err(BackoffError::Reversed { min, max });
+        }
+        if !(0.0..=1.0).contains(&jitter) {
+            return Err(BackoffError::Jitter(jitter));
+        }
+        Ok(Self {
+            min,
+            max,
+            jitter,
+            attempts: 0,
+        })
+    }
+
+    /// The next wait: at most `max`, at least `min × (1 − jitter)`. `unit` is a random number from 0 to 1.
+    #[must_use = "the caller waits this long"]
+    pub fn next(&mut self, unit: f64) -> Duration {
+        let factor = 1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX);
+        let wait = self.min.saturating_mul(factor).min(self.max);
+        self.attempts = self.attempts.saturating_add(1);
+        jitter(wait, self.jitter, unit)
+    }
+
+    /// How many waits were handed out since the start or the last [`reset`](Self::reset).
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Starts over, after a success.
+    pub fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+/// Shortens `wait` by `fraction × unit` of itself; both are shares and are brought into 0 to 1.
+#[must_use]
+pub fn jitter(wait: Duration, fraction: f64, unit: f64) -> Duration {
+    let share = |value: f64| {
+        if value.is_finite() {
+            value.clamp(0.0, 1.0)
+        } else {
+            0.0
+        }
+    };
+    let kept = 1.0 - share(fraction) * share(unit);
+    Duration::try_from_secs_f64(wait.as_secs_f64() * kept)
+        .unwrap_or(wait)
+        .min(wait)
+}
+
+/// Turns eight random bytes into a number from 0 up to but not including 1.
+#[must_use]
+pub fn unit(random: [u8; 8]) -> f64 {
+    // 53 bits are what the mantissa holds, so every value is exact and 1 is never reached.
+    let bits = u64::from_le_bytes(random) >> 11;
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64 exactly")]
+    let share = bits as f64 / (1_u64 << 53) as f64;
+    share
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_start_over() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10), 0.0).unwrap();
+        let waits: Vec<u64> = (0..6).map(|_| backoff.next(0.7).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+        assert_eq!(backoff.attempts(), 6);
+        backoff.reset();
+        assert_eq!(backoff.next(0.0), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn bad_bounds_are_refused() {
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            Backoff::new(Duration::ZERO, second, 0.1).unwrap_err(),
+            BackoffError::ZeroMinimum
+        );
+        assert!(matches!(
+            Backoff::new(second * 2, second, 0.1),
+            Err(BackoffError::Reversed { .. })
+        ));
+        assert!(matches!(
+            Backoff::new(second, second, 1.1),
+            Err(BackoffError::Jitter(_))
+        ));
+        assert!(matches!(
+            Backoff::new(second, second, f64::NAN),
+            Err(BackoffError::Jitter(_))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn every_wait_stays_within_its_bounds(
+            min_ms in 1_u64..100_000,
+            extra_ms in 0_u64..10_000_000,
+            share in 0.0_f64..=1.0,
+            attempts in 1_usize..80,
+            random in any::<[u8; 8]>(),
+        ) {
+            let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(min_ms + extra_ms));
+            let mut backoff = Backoff::new(min, max, share).unwrap();
+            let u = unit(random);
+            prop_assert!((0.0..1.0).contains(&u));
+            let mut before = Duration::ZERO;
+            for _ in 0..attempts {
+                let wait = backoff.next(u);
+                prop_assert!(wait <= max);
+                // A nanosecond of slack for the rounding of floating point.
+                prop_assert!(wait + Duration::from_nanos(1) >= min.mul_f64(1.0 - share));
+                prop_assert!(wait >= before, "with the same random number waits never shrink");
+                before = wait;
+            }
+        }
+
+        #[test]
+        fn jitter_survives_any_numbers(ms in any::<u32>(), fraction in any::<f64>(), u in any::<f64>()) {
+            let wait = Duration::from_millis(ms.into());
+            prop_assert!(jitter(wait, fraction, u) <= wait);
+        }
+    }
+}

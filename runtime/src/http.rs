@@ -1,1 +1,241 @@
-//! http
+//! A bounded HTTP/1.1 server, and the health and metrics endpoint built on it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::drain::Drain;
+use crate::ready::Readiness;
+use crate::telemetry::Metrics;
+
+/// What a stranger may use up.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections served at once; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// Longest time for the head of a request to arrive, idle time between requests included.
+    pub header_timeout: Duration,
+    /// Longest life of a connection, so that a reader that never reads holds nothing for ever.
+    pub connection_lifetime: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            header_timeout: Duration::from_secs(10),
+            connection_lifetime: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Serves `router` until the drain starts; requests in hand are then finished. Never fails: an accept error is logged
+/// and tried again. Handlers find the peer as `Extension<SocketAddr>`.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, drain: Drain) {
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &permits) => accepted,
+            () = drain.signalled() => return,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                let connection = connection(stream, peer, router.clone(), limits, drain.clone());
+                drain.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: wait instead of spinning.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = permits
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, drain: Drain) {
+    let service = TowerToHyperService::new(router.layer(axum::Extension(peer)));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let lifetime = tokio::time::sleep(limits.connection_lifetime);
+    tokio::pin!(lifetime);
+    let outcome = tokio::select! {
+        outcome = &mut connection => outcome,
+        () = drain.signalled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                outcome = &mut connection => outcome,
+                () = &mut lifetime => Ok(()),
+            }
+        }
+        () = &mut lifetime => Ok(()),
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, %peer, "an HTTP connection ended with an error");
+    }
+}
+
+#[derive(Clone)]
+struct Telemetry {
+    readiness: Readiness,
+    metrics: Metrics,
+    drain: Drain,
+}
+
+/// Serves `/live`, `/ready` (503 with the list of what is waited for) and `/metrics` until the drain has started.
+/// It answers 503 on `/ready` while draining, so it should be the last listener to go: give it a drain of its own if so.
+pub async fn serve_telemetry(listener: TcpListener, readiness: Readiness, metrics: Metrics, drain: Drain) {
+    let router = telemetry_router(readiness, metrics, drain.clone());
+    serve(
+        listener,
+        router,
+        Limits {
+            connections: 32,
+            ..Limits::default()
+        },
+        drain,
+    )
+    .await;
+}
+
+/// The routes of [`serve_telemetry`], for those who serve them beside others.
+pub fn telemetry_router(readiness: Readiness, metrics: Metrics, drain: Drain) -> Router {
+    Router::new()
+        .route("/live", get(async || "ok\n"))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics_text))
+        .with_state(Telemetry {
+            readiness,
+            metrics,
+            drain,
+        })
+}
+
+async fn ready(State(telemetry): State<Telemetry>) -> Response {
+    let mut waiting = telemetry.readiness.waiting_for();
+    if telemetry.drain.is_draining() {
+        waiting.push("shutting down".into());
+    }
+    let status = if waiting.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = serde_json::json!({ "ready": waiting.is_empty(), "waiting_for": waiting });
+    (status, axum::Json(body)).into_response()
+}
+
+async fn metrics_text(State(telemetry): State<Telemetry>) -> Result<impl IntoResponse, Infallible> {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], telemetry.metrics.encode()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn started(readiness: Readiness, drain: Drain) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = serve_telemetry(listener, readiness, Metrics::new("signet_test"), drain.clone());
+        drain.spawn(server);
+        address
+    }
+
+    async fn fetch(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn readiness_names_what_it_waits_for() {
+        let (readiness, drain) = (Readiness::new(), Drain::new());
+        let guard = readiness.guard("first sync");
+        let address = started(readiness.clone(), drain.clone()).await;
+        assert!(fetch(address, "/live").await.starts_with("HTTP/1.1 200"));
+        let waiting = fetch(address, "/ready").await;
+        assert!(waiting.starts_with("HTTP/1.1 503"), "{waiting}");
+        assert!(
+            waiting.ends_with(r#"{"ready":false,"waiting_for":["first sync"]}"#),
+            "{waiting}"
+        );
+        guard.done();
+        assert!(fetch(address, "/ready").await.starts_with("HTTP/1.1 200"));
+        let metrics = fetch(address, "/metrics").await;
+        assert!(
+            metrics.contains("openmetrics-text") && metrics.ends_with("# EOF\n"),
+            "{metrics}"
+        );
+        assert!(fetch(address, "/other").await.starts_with("HTTP/1.1 404"));
+        assert!(drain.finish(Duration::from_secs(5)).await);
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_does_not_hold_the_drain() {
+        let drain = Drain::new();
+        let address = started(Readiness::new(), drain.clone()).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut first = [0; 12];
+        idle.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        assert!(drain.finish(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_never_ends_is_cut() {
+        let (listener, drain) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Drain::new());
+        let address = listener.local_addr().unwrap();
+        let limits = Limits {
+            header_timeout: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        drain.spawn(serve(listener, Router::new(), limits, drain.clone()));
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        // Ends only because the server hangs up.
+        let _ = slow.read_to_end(&mut rest).await;
+        assert!(drain.finish(Duration::from_secs(5)).await);
+    }
+}

@@ -1,4 +1,15 @@
 //! What both binaries need and that knows nothing of certificates.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`clock`] | wall time as a value someone hands in |
+//! | [`drain`], [`ready`], [`signal`] | how a process ends, begins, and is told to end |
+//! | [`backoff`] | waiting times between attempts |
+//! | [`config`] | one YAML file, refused with line and remedy |
+//! | [`telemetry`], [`http`] | logs, metrics, health |
+//! | [`uds`] | Unix sockets with an exact mode |
+//! | [`table`] | output for people |
+//! | [`exit`] | exit codes |
 
 pub mod backoff;
 pub mod clock;
@@ -10,3 +21,15 @@ pub mod signal;
 pub mod table;
 pub mod telemetry;
 pub mod uds;
+
+/// Exit codes of every Signet binary.
+pub mod exit {
+    /// All went well.
+    pub const OK: u8 = 0;
+    /// The work failed; trying again may help.
+    pub const FAILURE: u8 = 1;
+    /// The command line makes no sense (clap's own code).
+    pub const USAGE: u8 = 2;
+    /// The configuration file is missing or wrong (`EX_CONFIG` of sysexits).
+    pub const CONFIG: u8 = 78;
+}
