@@ -1,1 +1,494 @@
-//! authority
+//! Signing authorities: their names, certificates and keys.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, KeyIdMethod,
+    KeyUsagePurpose, SanType,
+};
+use ring::digest;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+use serde::{Deserialize, Serialize};
+use x509_parser::x509::X509Name;
+
+use crate::certificate::{Certificate, CertificateError, usage};
+use crate::id::{IdError, SpiffeId, TrustDomain};
+use crate::pem;
+use crate::serial::SerialNumber;
+use crate::signer::{AuthoritySigner, RcgenSigner, p256_spki};
+use crate::time::to_datetime;
+
+/// Upper bound of X.520 commonName in characters.
+const MAX_COMMON_NAME: usize = 64;
+/// X.520 serialNumber.
+const SERIAL_NUMBER_OID: [u64; 4] = [2, 5, 4, 5];
+
+/// Why an authority's certificate cannot be used or made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityError {
+    /// Not a certificate.
+    #[error("the authority's certificate is unusable: {0}")]
+    Certificate(#[from] CertificateError),
+    /// A certificate that does not have the shape of a SPIFFE authority's.
+    #[error("the certificate is no SPIFFE authority: {0}")]
+    NotAnAuthority(&'static str),
+    /// Its URI SAN is not `spiffe://<td>`.
+    #[error("the authority's URI name is no trust domain: {0}")]
+    Name(String),
+    /// Signer and certificate do not belong together.
+    #[error("the key does not belong to the authority's certificate")]
+    KeyMismatch,
+    /// Its subject cannot be repeated as an issuer.
+    #[error("the authority's subject name has a form that cannot be signed under")]
+    Subject,
+    /// Bounds of life that are empty.
+    #[error("the authority would end before it begins")]
+    Validity,
+    /// The key did not sign.
+    #[error("cannot sign the authority's certificate: {0}")]
+    Sign(String),
+    /// Text that is no authority id.
+    #[error("an authority id has 40 hexadecimal digits")]
+    Id,
+    /// Text that is no kind of authority.
+    #[error("unknown kind of authority; the kinds are x509 and control")]
+    Kind,
+}
+
+/// Names an authority's key: SHA-256 of its SubjectPublicKeyInfo cut to 160 bits, equal to its
+/// SubjectKeyIdentifier.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AuthorityId([u8; 20]);
+
+impl AuthorityId {
+    /// The id of a key, given as DER SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn of_spki(spki: &[u8]) -> Self {
+        Self::from_digest(digest::digest(&digest::SHA256, spki).as_ref())
+    }
+
+    /// The id whose first 160 bits are those of `digest`; missing ones are zero.
+    pub(crate) fn from_digest(digest: &[u8]) -> Self {
+        let mut id = [0; 20];
+        id.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
+        Self(id)
+    }
+
+    /// Takes over 20 bytes, for instance from a store.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 20]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 20 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+impl fmt::Display for AuthorityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for AuthorityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl FromStr for AuthorityId {
+    type Err = AuthorityError;
+
+    fn from_str(text: &str) -> Result<Self, AuthorityError> {
+        let mut id = [0; 20];
+        hex::decode_to_slice(text, &mut id).map_err(|_| AuthorityError::Id)?;
+        Ok(Self(id))
+    }
+}
+
+impl TryFrom<String> for AuthorityId {
+    type Error = AuthorityError;
+
+    fn try_from(text: String) -> Result<Self, AuthorityError> {
+        text.parse()
+    }
+}
+
+impl From<AuthorityId> for String {
+    fn from(id: AuthorityId) -> Self {
+        id.to_string()
+    }
+}
+
+/// What an authority signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthorityKind {
+    /// X.509-SVIDs of workloads.
+    X509,
+    /// Certificates of servers and agents; never in a workload's bundle.
+    Control,
+}
+
+impl fmt::Display for AuthorityKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::X509 => "x509",
+            Self::Control => "control",
+        })
+    }
+}
+
+impl FromStr for AuthorityKind {
+    type Err = AuthorityError;
+
+    fn from_str(text: &str) -> Result<Self, AuthorityError> {
+        match text {
+            "x509" => Ok(Self::X509),
+            "control" => Ok(Self::Control),
+            _ => Err(AuthorityError::Kind),
+        }
+    }
+}
+
+/// What [`create_authority`] puts into the certificate.
+#[derive(Clone, Debug)]
+pub struct AuthorityProfile {
+    /// The domain it signs for.
+    pub trust_domain: TrustDomain,
+    /// What it signs.
+    pub kind: AuthorityKind,
+    /// Begin of its life, cut to the second.
+    pub not_before: SystemTime,
+    /// End of its life, cut to the second.
+    pub not_after: SystemTime,
+    /// Its own serial.
+    pub serial: SerialNumber,
+}
+
+/// A checked CA certificate. Cheap to clone; equal when its bytes are.
+#[derive(Clone)]
+pub struct AuthorityCertificate(Arc<Inner>);
+
+struct Inner {
+    der: CertificateDer<'static>,
+    anchor: TrustAnchor<'static>,
+    id: AuthorityId,
+    key_id: Vec<u8>,
+    subject: Vec<u8>,
+    subject_text: String,
+    spki: Vec<u8>,
+    trust_domain: Option<TrustDomain>,
+    not_before: SystemTime,
+    not_after: SystemTime,
+    serial: SerialNumber,
+    signs_crls: bool,
+    /// What rcgen needs to sign under this name; absent for names it cannot repeat.
+    issuer: Option<CertificateParams>,
+}
+
+impl AuthorityCertificate {
+    /// Takes a CA certificate: v3, cA true, keyCertSign, a subject, and at most one URI name, which is a
+    /// trust domain. It need not be self-signed, and its own signature is not checked: it is trusted for
+    /// where it came from.
+    pub fn from_der(der: &[u8]) -> Result<Self, AuthorityError> {
+        let certificate = Certificate::parse(der)?;
+        check_shape(&certificate)?;
+        let trust_domain = authority_domain(&certificate)?;
+        let owned = CertificateDer::from(der.to_vec());
+        let anchor = webpki::anchor_from_trusted_cert(&owned)
+            .map_err(|error| CertificateError::Malformed(error.to_string()))?
+            .to_owned();
+        let id = AuthorityId::of_spki(certificate.spki());
+        let key_id = certificate
+            .subject_key_id
+            .map_or_else(|| id.0.to_vec(), <[u8]>::to_vec);
+        Ok(Self(Arc::new(Inner {
+            anchor,
+            id,
+            issuer: issuer_params(certificate.x509.subject(), &key_id),
+            key_id,
+            subject: certificate.x509.subject().as_raw().to_vec(),
+            subject_text: certificate.x509.subject().to_string(),
+            spki: certificate.spki().to_vec(),
+            trust_domain,
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+            serial: certificate.serial,
+            signs_crls: certificate.has_usage(usage::CRL_SIGN),
+            der: owned,
+        })))
+    }
+
+    /// The certificate's bytes.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.0.der
+    }
+
+    /// The certificate as PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        pem::encode("CERTIFICATE", self.der())
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> AuthorityId {
+        self.0.id
+    }
+
+    /// The subject for people: `O=Signet, CN=…`.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.0.subject_text.clone()
+    }
+
+    /// The trust domain it states, if it states one.
+    #[must_use]
+    pub fn trust_domain(&self) -> Option<&TrustDomain> {
+        self.0.trust_domain.as_ref()
+    }
+
+    /// First second of its life.
+    #[must_use]
+    pub fn not_before(&self) -> SystemTime {
+        self.0.not_before
+    }
+
+    /// Last second of its life.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.0.not_after
+    }
+
+    /// Its serial.
+    #[must_use]
+    pub fn serial(&self) -> SerialNumber {
+        self.0.serial
+    }
+
+    /// Whether `now` is within its life.
+    #[must_use]
+    pub fn is_valid_at(&self, now: SystemTime) -> bool {
+        (self.0.not_before..=self.0.not_after).contains(&now)
+    }
+
+    /// The subject's DER, as issuer fields repeat it.
+    pub(crate) fn subject_der(&self) -> &[u8] {
+        &self.0.subject
+    }
+
+    pub(crate) fn spki(&self) -> &[u8] {
+        &self.0.spki
+    }
+
+    /// Its SubjectKeyIdentifier, or the id where it has none.
+    pub(crate) fn key_id(&self) -> &[u8] {
+        &self.0.key_id
+    }
+
+    pub(crate) fn signs_crls(&self) -> bool {
+        self.0.signs_crls
+    }
+
+    pub(crate) fn anchor(&self) -> &TrustAnchor<'static> {
+        &self.0.anchor
+    }
+
+    pub(crate) fn issuer_params(&self) -> Result<&CertificateParams, AuthorityError> {
+        self.0.issuer.as_ref().ok_or(AuthorityError::Subject)
+    }
+}
+
+impl PartialEq for AuthorityCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.der == other.0.der
+    }
+}
+
+impl Eq for AuthorityCertificate {}
+
+impl fmt::Debug for AuthorityCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorityCertificate")
+            .field("id", &self.0.id)
+            .field("subject", &self.0.subject_text)
+            .field("serial", &self.0.serial)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An authority with its key: what can sign.
+#[derive(Clone)]
+pub struct X509Authority {
+    /// Its certificate.
+    pub certificate: AuthorityCertificate,
+    /// Its key.
+    pub signer: Arc<dyn AuthoritySigner>,
+}
+
+impl X509Authority {
+    /// Joins certificate and key after checking that they belong together.
+    pub fn new(
+        certificate: AuthorityCertificate,
+        signer: Arc<dyn AuthoritySigner>,
+    ) -> Result<Self, AuthorityError> {
+        let authority = Self { certificate, signer };
+        authority.check_key()?;
+        Ok(authority)
+    }
+
+    /// Refuses a key of another certificate; cheap enough for every signature.
+    pub(crate) fn check_key(&self) -> Result<(), AuthorityError> {
+        let point = self.signer.public_point();
+        if point.len() == 65 && self.certificate.spki() == p256_spki(point) {
+            Ok(())
+        } else {
+            Err(AuthorityError::KeyMismatch)
+        }
+    }
+}
+
+impl fmt::Debug for X509Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("X509Authority")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a self-signed authority over `signer`'s key. Its subject is unique to the key, because verifiers
+/// pick a CRL by the issuer's name alone.
+pub fn create_authority(
+    profile: &AuthorityProfile,
+    signer: &dyn AuthoritySigner,
+) -> Result<AuthorityCertificate, AuthorityError> {
+    if profile.not_after <= profile.not_before {
+        return Err(AuthorityError::Validity);
+    }
+    let id = AuthorityId::of_spki(&p256_spki(signer.public_point()));
+    let params = authority_params(profile, id)?;
+    let certificate = params
+        .self_signed(&RcgenSigner(signer))
+        .map_err(|error| AuthorityError::Sign(error.to_string()))?;
+    let parsed = AuthorityCertificate::from_der(certificate.der())?;
+    // Whatever signed must have been the key that the certificate names.
+    Certificate::parse(parsed.der())?
+        .x509
+        .verify_signature(None)
+        .map_err(|_| AuthorityError::KeyMismatch)?;
+    Ok(parsed)
+}
+
+fn authority_params(
+    profile: &AuthorityProfile,
+    id: AuthorityId,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut params = CertificateParams::default();
+    params.not_before = to_datetime(profile.not_before);
+    params.not_after = to_datetime(profile.not_after);
+    params.serial_number = Some(profile.serial.as_bytes().to_vec().into());
+    params.distinguished_name = authority_name(profile, id)?;
+    params.subject_alt_names = vec![SanType::URI(ia5(profile.trust_domain.id().as_str())?)];
+    // A leaf is all that may stand below.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    params.key_identifier_method = KeyIdMethod::PreSpecified(id.0.to_vec());
+    Ok(params)
+}
+
+fn authority_name(profile: &AuthorityProfile, id: AuthorityId) -> Result<DistinguishedName, AuthorityError> {
+    let mut common_name = format!("Signet {} CA {}", profile.kind, profile.trust_domain);
+    // Trust domains are ASCII, so this cuts no character; the serialNumber keeps the name unique.
+    common_name.truncate(MAX_COMMON_NAME);
+    let serial_number = id.to_string().try_into().map_err(|_| AuthorityError::Subject)?;
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "Signet");
+    name.push(DnType::CommonName, common_name);
+    name.push(
+        DnType::CustomDnType(SERIAL_NUMBER_OID.to_vec()),
+        DnValue::PrintableString(serial_number),
+    );
+    Ok(name)
+}
+
+/// rcgen's text type for URIs and DNS names.
+pub(crate) fn ia5(text: &str) -> Result<rcgen::string::Ia5String, AuthorityError> {
+    text.try_into().map_err(|_| AuthorityError::Name(text.to_owned()))
+}
+
+fn check_shape(certificate: &Certificate<'_>) -> Result<(), AuthorityError> {
+    let refuse = |why| Err(AuthorityError::NotAnAuthority(why));
+    if !certificate
+        .basic_constraints
+        .is_some_and(|constraints| constraints.ca)
+    {
+        return refuse("cA is not set");
+    }
+    if !certificate.has_usage(usage::KEY_CERT_SIGN) {
+        return refuse("keyCertSign is not set");
+    }
+    if certificate.x509.subject().iter().next().is_none() {
+        return refuse("it has no subject name");
+    }
+    if certificate.uris.len() > 1 {
+        return refuse("it has more than one URI name");
+    }
+    Ok(())
+}
+
+fn authority_domain(certificate: &Certificate<'_>) -> Result<Option<TrustDomain>, AuthorityError> {
+    let Some(uri) = certificate.uris.first() else {
+        return Ok(None);
+    };
+    let id = SpiffeId::parse(uri).map_err(|error: IdError| AuthorityError::Name(error.to_string()))?;
+    if id.is_trust_domain() {
+        Ok(Some(id.trust_domain()))
+    } else {
+        Err(AuthorityError::Name(id.to_string()))
+    }
+}
+
+/// The parameters under which rcgen signs as this authority, or nothing for a name it cannot repeat byte for
+/// byte.
+fn issuer_params(subject: &X509Name<'_>, key_id: &[u8]) -> Option<CertificateParams> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = repeat_name(subject)?;
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_identifier_method = KeyIdMethod::PreSpecified(key_id.to_vec());
+    Some(params)
+}
+
+fn repeat_name(name: &X509Name<'_>) -> Option<DistinguishedName> {
+    use x509_parser::der_parser::asn1_rs::Tag;
+
+    let mut repeated = DistinguishedName::new();
+    for rdn in name.iter() {
+        let mut attributes = rdn.iter();
+        let (Some(attribute), None) = (attributes.next(), attributes.next()) else {
+            return None;
+        };
+        let kind = DnType::from_oid(&attribute.attr_type().iter()?.collect::<Vec<_>>());
+        if repeated.get(&kind).is_some() {
+            return None;
+        }
+        let text = std::str::from_utf8(attribute.attr_value().data).ok()?;
+        let value = match attribute.attr_value().tag() {
+            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
+            Tag::PrintableString => DnValue::PrintableString(text.try_into().ok()?),
+            Tag::Ia5String => DnValue::Ia5String(text.try_into().ok()?),
+            _ => return None,
+        };
+        repeated.push(kind, value);
+    }
+    Some(repeated)
+}

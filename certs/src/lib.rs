@@ -1,14 +1,26 @@
 //! X.509 for SPIFFE, pure: no clock, RNG, file or socket of its own; `now` and randomness are arguments.
+//!
+//! A certificate's way: [`id`] names whom it is for, [`csr`] brings the key, [`svid`] decides, signs and
+//! checks the leaf under an [`authority`], [`crl`] lists it once revoked, [`bundle`] tells others whom to
+//! trust, and [`verify`] with [`tls`] judges what peers present. rcgen builds, x509-parser reads, webpki
+//! judges paths; each is named in few files.
 
 pub mod authority;
 pub mod bundle;
+mod certificate;
 pub mod crl;
 pub mod csr;
+mod der;
 pub mod id;
+mod json;
 pub mod jws;
+mod pem;
 pub mod serial;
 pub mod signer;
 pub mod svid;
 pub mod time;
 pub mod tls;
 pub mod verify;
+
+pub use certificate::CertificateError;
+pub use der::DerError;

@@ -1,1 +1,357 @@
-//! verify
+//! Judges other parties' certificates: the SPIFFE rules on the leaf here, the path by webpki, revocation by
+//! our own verified CRLs. It fails closed: an authority without a current CRL vouches for nobody.
+
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ring::digest;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage};
+
+use crate::authority::{AuthorityCertificate, AuthorityId};
+use crate::certificate::{Certificate, CertificateError, usage};
+use crate::crl::Crl;
+use crate::id::{IdError, SpiffeId, TrustDomain};
+use crate::serial::SerialNumber;
+use crate::time::rfc3339;
+
+/// Longest chain looked at.
+const MAX_CHAIN: usize = 8;
+
+/// Why a certificate was not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// Nothing was presented.
+    #[error("the certificate chain is empty")]
+    EmptyChain,
+    /// Not a certificate.
+    #[error("the certificate is unusable: {0}")]
+    Malformed(#[from] CertificateError),
+    /// A leaf that breaks a rule of the X509-SVID standard.
+    #[error("the certificate is no X.509-SVID: {0}")]
+    NotAnSvid(&'static str),
+    /// Its URI name is no SPIFFE ID.
+    #[error("the certificate's URI name is no SPIFFE ID: {0}")]
+    BadId(#[from] IdError),
+    /// What follows the leaf is not usable.
+    #[error("a certificate above the leaf is unusable: {0}")]
+    Chain(String),
+    /// Chain and private key do not belong together.
+    #[error("the private key does not belong to the certificate")]
+    KeyMismatch,
+    /// No authorities are known for its trust domain.
+    #[error("trust domain {0} is not trusted here")]
+    UnknownTrustDomain(TrustDomain),
+    /// No path to an authority of its trust domain.
+    #[error("{id} does not chain to an authority of its trust domain: {reason}")]
+    Untrusted {
+        /// The ID it claims.
+        id: SpiffeId,
+        /// What path building said.
+        reason: String,
+    },
+    /// Past notAfter.
+    #[error("the certificate expired at {}", rfc3339(*.0))]
+    Expired(SystemTime),
+    /// Before notBefore.
+    #[error("the certificate is not valid before {}; compare the clocks", rfc3339(*.0))]
+    NotYetValid(SystemTime),
+    /// The authority is no longer, or not yet, valid.
+    #[error("authority {0} is expired or not yet valid")]
+    AuthorityNotValid(AuthorityId),
+    /// The authority left the bundle.
+    #[error("authority {0} is no longer trusted")]
+    AuthorityGone(AuthorityId),
+    /// No CRL is at hand.
+    #[error("no CRL of authority {0} is at hand, so revocation cannot be ruled out")]
+    CrlMissing(AuthorityId),
+    /// The CRL at hand has ended.
+    #[error("the CRL of authority {0} is out of date, so revocation cannot be ruled out")]
+    CrlStale(AuthorityId),
+    /// Listed in the CRL.
+    #[error("certificate {serial} of {id} is revoked")]
+    Revoked {
+        /// Its ID.
+        id: SpiffeId,
+        /// Its serial.
+        serial: SerialNumber,
+    },
+    /// Valid, but not whom we talk to.
+    #[error("{0} is not accepted as a peer here")]
+    NotAllowed(SpiffeId),
+}
+
+/// What a leaf says about itself. Nothing of it is proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafInfo {
+    /// Its ID.
+    pub spiffe_id: SpiffeId,
+    /// Its serial.
+    pub serial: SerialNumber,
+    /// Its issuer's key, from AuthorityKeyIdentifier.
+    pub authority_id: AuthorityId,
+    /// First second of its life.
+    pub not_before: SystemTime,
+    /// Last second of its life.
+    pub not_after: SystemTime,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub spki_sha256: [u8; 32],
+}
+
+/// Reads a leaf by the rules of X509-SVID §5.2 and of what we issue: one SPIFFE ID with a path, no CA,
+/// digitalSignature without the signing usages, both extended usages if any, an AuthorityKeyIdentifier of 160
+/// bits. Verifies nothing.
+pub fn inspect_leaf(der: &[u8]) -> Result<LeafInfo, VerifyError> {
+    let leaf = Certificate::parse(der)?;
+    let spiffe_id = check_leaf(&leaf)?;
+    let key_id = leaf.authority_key_id.and_then(|id| <[u8; 20]>::try_from(id).ok());
+    let key_id = key_id.ok_or(VerifyError::NotAnSvid(
+        "it has no AuthorityKeyIdentifier of 160 bits",
+    ))?;
+    let mut spki_sha256 = [0; 32];
+    spki_sha256.copy_from_slice(digest::digest(&digest::SHA256, leaf.spki()).as_ref());
+    Ok(LeafInfo {
+        spiffe_id,
+        serial: leaf.serial,
+        authority_id: AuthorityId::from_bytes(key_id),
+        not_before: leaf.not_before(),
+        not_after: leaf.not_after(),
+        spki_sha256,
+    })
+}
+
+fn check_leaf(leaf: &Certificate<'_>) -> Result<SpiffeId, VerifyError> {
+    let refuse = |why| Err(VerifyError::NotAnSvid(why));
+    let [uri] = leaf.uris.as_slice() else {
+        return refuse("it has no URI name or more than one");
+    };
+    let id = SpiffeId::parse(uri)?;
+    if id.is_trust_domain() {
+        return refuse("its ID has no path");
+    }
+    if leaf.basic_constraints.is_some_and(|constraints| constraints.ca) {
+        return refuse("it is a CA certificate");
+    }
+    if leaf.has_usage(usage::KEY_CERT_SIGN) || leaf.has_usage(usage::CRL_SIGN) {
+        return refuse("its key usage allows signing certificates or CRLs");
+    }
+    if !leaf.has_usage(usage::DIGITAL_SIGNATURE) {
+        return refuse("its key usage is missing or lacks digitalSignature");
+    }
+    if leaf
+        .extended_key_usage
+        .is_some_and(|eku| !eku.server_auth || !eku.client_auth)
+    {
+        return refuse("its extended key usage lacks serverAuth or clientAuth");
+    }
+    Ok(id)
+}
+
+/// An authority that is trusted, with its latest CRL.
+#[derive(Clone, Debug)]
+pub struct TrustedAuthority {
+    /// Its certificate.
+    pub certificate: AuthorityCertificate,
+    /// Its CRL, verified. Without one nothing it signed is accepted.
+    pub crl: Option<Crl>,
+}
+
+/// The trusted authorities of each trust domain. Domains are never merged. Share it in an `Arc`.
+#[derive(Clone, Debug, Default)]
+pub struct TrustRoots(HashMap<TrustDomain, Domain>);
+
+#[derive(Clone, Debug, Default)]
+struct Domain {
+    anchors: Vec<TrustAnchor<'static>>,
+    authorities: Vec<TrustedAuthority>,
+}
+
+impl TrustRoots {
+    /// Takes the authorities of each domain; a domain given twice gets both lists. A domain with none trusts
+    /// nobody.
+    #[must_use]
+    pub fn new(domains: Vec<(TrustDomain, Vec<TrustedAuthority>)>) -> Self {
+        let mut map: HashMap<TrustDomain, Domain> = HashMap::new();
+        for (name, authorities) in domains {
+            let domain = map.entry(name).or_default();
+            domain.anchors.extend(
+                authorities
+                    .iter()
+                    .map(|authority| authority.certificate.anchor().clone()),
+            );
+            domain.authorities.extend(authorities);
+        }
+        Self(map)
+    }
+
+    /// The authorities of a domain; none for an unknown one.
+    #[must_use]
+    pub fn authorities(&self, domain: &TrustDomain) -> &[TrustedAuthority] {
+        self.0.get(domain).map_or(&[], |domain| &domain.authorities)
+    }
+
+    fn domain(&self, name: &TrustDomain) -> Result<&Domain, VerifyError> {
+        self.0
+            .get(name)
+            .ok_or_else(|| VerifyError::UnknownTrustDomain(name.clone()))
+    }
+}
+
+/// The part that the peer plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It connected to us.
+    Client,
+    /// We connected to it.
+    Server,
+}
+
+/// A peer whose chain was verified. Ask again with [`recheck`](Self::recheck) for as long as the connection
+/// lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedSvid {
+    /// Who it is.
+    pub spiffe_id: SpiffeId,
+    /// Its certificate's serial.
+    pub serial: SerialNumber,
+    /// The authority that issued it.
+    pub authority_id: AuthorityId,
+    /// Last second of its certificate.
+    pub not_after: SystemTime,
+}
+
+/// Verifies a chain, leaf first, against the authorities of the leaf's own trust domain, at `now`.
+pub fn verify_chain(
+    chain: &[CertificateDer<'_>],
+    role: Role,
+    roots: &TrustRoots,
+    now: SystemTime,
+) -> Result<VerifiedSvid, VerifyError> {
+    verify_chain_at(chain, role, roots, now, now)
+}
+
+/// As [`verify_chain`], with a time of its own for the validity of certificates: `path_time` may lie before
+/// `now` where an expired certificate is still let in. The CRL must be current at `now` in any case.
+pub(crate) fn verify_chain_at(
+    chain: &[CertificateDer<'_>],
+    role: Role,
+    roots: &TrustRoots,
+    path_time: SystemTime,
+    now: SystemTime,
+) -> Result<VerifiedSvid, VerifyError> {
+    let (leaf, above) = chain.split_first().ok_or(VerifyError::EmptyChain)?;
+    if chain.len() > MAX_CHAIN {
+        return Err(VerifyError::Chain(format!(
+            "{} certificates; the limit is {MAX_CHAIN}",
+            chain.len()
+        )));
+    }
+    let parsed = Certificate::parse(leaf)?;
+    let spiffe_id = check_leaf(&parsed)?;
+    if path_time > parsed.not_after() {
+        return Err(VerifyError::Expired(parsed.not_after()));
+    }
+    if path_time < parsed.not_before() {
+        return Err(VerifyError::NotYetValid(parsed.not_before()));
+    }
+    let domain = roots.domain(&spiffe_id.trust_domain())?;
+    let authority =
+        build_path(leaf, above, role, domain, path_time).map_err(|reason| VerifyError::Untrusted {
+            id: spiffe_id.clone(),
+            reason,
+        })?;
+    let verified = VerifiedSvid {
+        spiffe_id,
+        serial: parsed.serial,
+        authority_id: authority.certificate.id(),
+        not_after: parsed.not_after(),
+    };
+    if !authority.certificate.is_valid_at(path_time) {
+        return Err(VerifyError::AuthorityNotValid(verified.authority_id));
+    }
+    verified.check_revocation(authority, now)?;
+    Ok(verified)
+}
+
+/// The authority that signed the leaf. An intermediate that is not itself in the bundle is refused: nobody
+/// could say whether what it signed is revoked. webpki's own CRL check is not used, because it hashes the
+/// whole list each time.
+fn build_path<'d>(
+    leaf: &CertificateDer<'_>,
+    above: &[CertificateDer<'_>],
+    role: Role,
+    domain: &'d Domain,
+    time: SystemTime,
+) -> Result<&'d TrustedAuthority, String> {
+    let leaf = EndEntityCert::try_from(leaf).map_err(|error| error.to_string())?;
+    let purpose = match role {
+        Role::Client => KeyUsage::client_auth(),
+        Role::Server => KeyUsage::server_auth(),
+    };
+    let time = UnixTime::since_unix_epoch(time.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let path = leaf
+        .verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &domain.anchors,
+            above,
+            time,
+            purpose,
+            None,
+            None,
+        )
+        .map_err(|error| error.to_string())?;
+    if path.intermediate_certificates().next().is_some() {
+        return Err("its issuer is not in the bundle, and no CRL of that issuer is known".to_owned());
+    }
+    let anchor = path.anchor();
+    let signer = domain.anchors.iter().position(|candidate| candidate == anchor);
+    signer
+        .and_then(|at| domain.authorities.get(at))
+        .ok_or_else(|| "its authority is unknown".to_owned())
+}
+
+impl VerifiedSvid {
+    /// Whether the peer would still be accepted: its authority still trusted, its CRL current and silent
+    /// about it, and the certificate not expired. No signature is verified again.
+    pub fn recheck(&self, roots: &TrustRoots, now: SystemTime) -> Result<(), VerifyError> {
+        if now > self.not_after {
+            return Err(VerifyError::Expired(self.not_after));
+        }
+        self.recheck_revocation(roots, now)
+    }
+
+    /// As [`recheck`](Self::recheck) for a peer whose certificate may have expired since.
+    pub fn recheck_revocation(&self, roots: &TrustRoots, now: SystemTime) -> Result<(), VerifyError> {
+        let domain = roots.domain(&self.spiffe_id.trust_domain())?;
+        let mut candidates = domain
+            .authorities
+            .iter()
+            .filter(|known| known.certificate.id() == self.authority_id);
+        let authority = candidates
+            .next()
+            .ok_or(VerifyError::AuthorityGone(self.authority_id))?;
+        self.check_revocation(authority, now)
+    }
+
+    fn check_revocation(&self, authority: &TrustedAuthority, now: SystemTime) -> Result<(), VerifyError> {
+        let crl = authority
+            .crl
+            .as_ref()
+            .ok_or(VerifyError::CrlMissing(self.authority_id))?;
+        if crl.authority_id() != self.authority_id {
+            return Err(VerifyError::CrlMissing(self.authority_id));
+        }
+        // Whoever is listed is refused even by a list that has ended.
+        if crl.is_revoked(&self.serial) {
+            return Err(VerifyError::Revoked {
+                id: self.spiffe_id.clone(),
+                serial: self.serial,
+            });
+        }
+        if crl.is_current(now) {
+            Ok(())
+        } else {
+            Err(VerifyError::CrlStale(self.authority_id))
+        }
+    }
+}

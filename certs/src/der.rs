@@ -1,0 +1,161 @@
+//! A strict reader of DER's outer shape.
+//!
+//! x509-parser skips bytes it does not expect inside a SEQUENCE and tolerates lengths that are not minimal.
+//! What we sign over or store must have one encoding only, so every object from outside passes here first.
+
+/// Nesting beyond this is no certificate, request or revocation list.
+const MAX_DEPTH: usize = 24;
+
+const CONSTRUCTED: u8 = 0x20;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const INTEGER: u8 = 0x02;
+
+/// What is wrong with the encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DerError {
+    /// An element is longer than what contains it.
+    #[error("the DER is truncated")]
+    Truncated,
+    /// Bytes follow where nothing may follow.
+    #[error("{0} bytes follow after the end of the DER")]
+    Trailing(usize),
+    /// An indefinite length, or one not in its shortest form.
+    #[error("a length is not in DER's shortest definite form")]
+    Length,
+    /// Multi-byte tags do not occur in X.509.
+    #[error("a tag is not one that X.509 uses")]
+    Tag,
+    /// Nested more deeply than any X.509 object.
+    #[error("the DER is nested more than {MAX_DEPTH} levels deep")]
+    Depth,
+    /// Not the structure that a signed object has.
+    #[error("the DER is not a signed X.509 structure")]
+    Shape,
+}
+
+/// One element: its tag, its content, and the bytes of the whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Element<'a> {
+    pub(crate) tag: u8,
+    pub(crate) content: &'a [u8],
+    pub(crate) whole: &'a [u8],
+}
+
+/// Splits the first element off `input`.
+pub(crate) fn split_element(input: &[u8]) -> Result<(Element<'_>, &[u8]), DerError> {
+    let [tag, first, ..] = *input else {
+        return Err(DerError::Truncated);
+    };
+    if tag & 0x1f == 0x1f {
+        return Err(DerError::Tag);
+    }
+    let (header, length) = match first {
+        0..=0x7f => (2, usize::from(first)),
+        0x81..=0x84 => long_length(input, usize::from(first & 0x7f))?,
+        _ => return Err(DerError::Length),
+    };
+    let end = header.checked_add(length).ok_or(DerError::Truncated)?;
+    let (whole, rest) = input.split_at_checked(end).ok_or(DerError::Truncated)?;
+    let content = whole.get(header..).ok_or(DerError::Truncated)?;
+    Ok((Element { tag, content, whole }, rest))
+}
+
+fn long_length(input: &[u8], octets: usize) -> Result<(usize, usize), DerError> {
+    let bytes = input.get(2..2 + octets).ok_or(DerError::Truncated)?;
+    let length = bytes
+        .iter()
+        .fold(0_usize, |sum, byte| (sum << 8) | usize::from(*byte));
+    if length < 0x80 || bytes.first() == Some(&0) {
+        return Err(DerError::Length);
+    }
+    Ok((2 + octets, length))
+}
+
+/// The single element that `input` is, and nothing after it.
+pub(crate) fn single(input: &[u8]) -> Result<Element<'_>, DerError> {
+    let (element, rest) = split_element(input)?;
+    if rest.is_empty() {
+        Ok(element)
+    } else {
+        Err(DerError::Trailing(rest.len()))
+    }
+}
+
+/// Checks that `content` is a row of well-formed elements, all the way down.
+fn check_nested(content: &[u8], depth: usize) -> Result<(), DerError> {
+    if depth > MAX_DEPTH {
+        return Err(DerError::Depth);
+    }
+    let mut rest = content;
+    while !rest.is_empty() {
+        let (element, after) = split_element(rest)?;
+        if element.tag & CONSTRUCTED != 0 {
+            check_nested(element.content, depth + 1)?;
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Returns the signed bytes of a certificate, request or CRL after checking that the whole is well-formed
+/// DER: signed bytes, algorithm and signature, with nothing before, between or after.
+pub(crate) fn signed(input: &[u8]) -> Result<&[u8], DerError> {
+    let outer = single(input)?;
+    if outer.tag != SEQUENCE {
+        return Err(DerError::Shape);
+    }
+    let (tbs, rest) = split_element(outer.content)?;
+    let (algorithm, rest) = split_element(rest)?;
+    let (signature, rest) = split_element(rest)?;
+    if !rest.is_empty() {
+        return Err(DerError::Trailing(rest.len()));
+    }
+    if tbs.tag != SEQUENCE || algorithm.tag != SEQUENCE || signature.tag != 0x03 {
+        return Err(DerError::Shape);
+    }
+    check_nested(tbs.content, 1)?;
+    check_nested(algorithm.content, 1)?;
+    Ok(tbs.whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indefinite_and_overlong_lengths_are_refused() {
+        assert_eq!(single(&[0x30, 0x80, 0, 0]).err(), Some(DerError::Length));
+        assert_eq!(single(&[0x30, 0x81, 0x01, 0]).err(), Some(DerError::Length));
+        assert_eq!(single(&[0x30, 0x82, 0x00, 0x01, 0]).err(), Some(DerError::Length));
+        assert_eq!(single(&[0x30, 0x02, 0]).err(), Some(DerError::Truncated));
+        assert_eq!(
+            single(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]).err(),
+            Some(DerError::Truncated)
+        );
+        assert_eq!(single(&[0x1f, 0x00]).err(), Some(DerError::Tag));
+    }
+
+    #[test]
+    fn bytes_after_the_end_are_refused() {
+        assert_eq!(single(&[0x30, 0x00, 0x00]).err(), Some(DerError::Trailing(1)));
+        let four = [0x30, 0x08, 0x30, 0, 0x30, 0, 0x03, 0, 0x05, 0];
+        assert_eq!(signed(&four).err(), Some(DerError::Trailing(2)));
+    }
+
+    #[test]
+    fn deep_nesting_ends_in_an_error_not_in_a_stack_overflow() {
+        let mut der = vec![0x30, 0x00];
+        for _ in 0..60 {
+            let mut outer = vec![0x30, u8::try_from(der.len()).unwrap()];
+            outer.append(&mut der);
+            der = outer;
+            if der.len() > 120 {
+                break;
+            }
+        }
+        let mut whole = vec![0x30, 0x81, u8::try_from(der.len() + 4).unwrap()];
+        whole.extend_from_slice(&der);
+        whole.extend_from_slice(&[0x30, 0, 0x03, 0]);
+        assert_eq!(signed(&whole).err(), Some(DerError::Depth));
+    }
+}
