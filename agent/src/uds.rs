@@ -1,1 +1,251 @@
-//! uds
+//! The agent's workload sockets: accepting, knowing who connected, keeping everything bounded, ending in order.
+//!
+//! One [`Endpoint`] serves all sockets of the agent. [`Endpoint::serve`] starts the accept loop of one socket; each
+//! connection is a task of its own that speaks HTTP/2 through the
+//! [authority filter](crate::authority_filter). What a connection may use is counted for the agent as a whole and for
+//! each caller (a CSI volume, or a user id on the shared socket); over a bound a new connection is closed at once and a
+//! new call answered with Unavailable, so that one pod cannot shut out the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_runtime::clock::Clock;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+
+use self::budget::{Budget, UserBudgets};
+pub use self::connection::Connection;
+use crate::context::{Caller, WorkloadSource};
+use crate::workload_api;
+
+mod budget;
+mod connection;
+mod peer;
+
+/// First and longest pause after an accept that failed, mostly for lack of file descriptors.
+const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Bounds of the workload sockets.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Connections of all callers together.
+    pub max_connections: usize,
+    /// Connections of one volume, or of one user id on the shared socket.
+    pub max_connections_per_caller: usize,
+    /// Open calls of one volume, or of one user id on the shared socket.
+    pub max_streams_per_caller: usize,
+    /// Bytes of messages that one caller has been sent and has not taken.
+    pub max_untaken_bytes_per_caller: usize,
+    /// How long a new connection has to show that it speaks HTTP/2.
+    pub handshake_limit: Duration,
+    /// How often a silent client is asked for a sign of life.
+    pub keep_alive_interval: Duration,
+    /// How long it may take to give one.
+    pub keep_alive_limit: Duration,
+    /// How long a stream may have nothing to serve before it ends with Unavailable; see [`workload_api`].
+    pub patience: Duration,
+    /// How long connections have to finish when a socket is closed.
+    pub drain_limit: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_connections_per_caller: 1000,
+            max_streams_per_caller: 1000,
+            max_untaken_bytes_per_caller: 32 * 1024 * 1024,
+            handshake_limit: Duration::from_secs(10),
+            keep_alive_interval: Duration::from_secs(60),
+            keep_alive_limit: Duration::from_secs(20),
+            patience: Duration::from_secs(20),
+            drain_limit: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Whose socket it is.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// The socket of one CSI volume: the socket itself says who calls.
+    Volume {
+        /// CSI volume id, as kubelet gave it.
+        volume_id: String,
+        /// UID of the pod that the volume is pinned to.
+        pod_uid: String,
+    },
+    /// A socket for every process of the node: the peer process says who calls.
+    Shared,
+}
+
+/// Serves workload sockets. Clones are the same endpoint.
+#[derive(Clone)]
+pub struct Endpoint {
+    shared: Arc<Shared>,
+}
+
+/// What all sockets have in common.
+struct Shared {
+    settings: Settings,
+    routes: Routes,
+    connections: Arc<Semaphore>,
+    users: UserBudgets,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// One socket being served. Dropping it leaves the socket open until the endpoint shuts down.
+#[derive(Debug)]
+#[must_use = "close it when the volume goes"]
+pub struct ServedSocket {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl ServedSocket {
+    /// Stops accepting, ends all streams with Unavailable, then the connections; waits for it, at most the drain limit.
+    /// The file is the caller's to remove.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Endpoint {
+    /// An endpoint without sockets.
+    ///
+    /// # Errors
+    /// When the descriptors built into the binary cannot be read.
+    pub fn new(
+        source: Arc<dyn WorkloadSource>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Result<Self, tonic_reflection::server::Error> {
+        let routes = workload_api::routes(source, clock, settings.patience)?;
+        let shared = Shared {
+            settings,
+            routes,
+            connections: Arc::new(Semaphore::new(settings.max_connections)),
+            users: UserBudgets::new(settings),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Starts serving a listening socket. Needs a tokio runtime.
+    pub fn serve(&self, listener: UnixListener, origin: Origin) -> ServedSocket {
+        let socket = Socket {
+            shared: self.shared.clone(),
+            budget: Arc::new(Budget::new(&self.shared.settings)),
+            origin,
+            stop: self.shared.stop.child_token(),
+            tasks: TaskTracker::new(),
+        };
+        let served = ServedSocket {
+            stop: socket.stop.clone(),
+            tasks: socket.tasks.clone(),
+        };
+        let accepting = socket.tasks.clone().track_future(socket.accept_loop(listener));
+        self.shared.tasks.spawn(accepting);
+        served
+    }
+
+    /// Closes all sockets in order: streams first, each with Unavailable, then connections. Waits at most the drain limit
+    /// and a little.
+    pub async fn shut_down(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+/// One socket's side of the work.
+struct Socket {
+    shared: Arc<Shared>,
+    budget: Arc<Budget>,
+    origin: Origin,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Socket {
+    async fn accept_loop(self, listener: UnixListener) {
+        let mut pause = ACCEPT_PAUSE.0;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    pause = ACCEPT_PAUSE.0;
+                    self.admit(stream);
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly. The waiting client stays in the backlog meanwhile.
+                    tracing::warn!(%error, "cannot accept on a workload socket, trying again");
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(ACCEPT_PAUSE.1);
+                }
+            }
+        }
+    }
+
+    /// Starts the connection's task, or closes it when a bound is reached or the peer is not known.
+    fn admit(&self, stream: UnixStream) {
+        let (caller, budget) = match self.caller(&stream) {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::debug!(%error, "a peer vanished before it could be identified");
+                return;
+            }
+        };
+        let Ok(global) = self.shared.connections.clone().try_acquire_owned() else {
+            tracing::warn!("the agent has too many workload connections, closing a new one");
+            return;
+        };
+        let Some(own) = budget.try_connection() else {
+            tracing::debug!(?caller, "a caller has too many connections, closing a new one");
+            return;
+        };
+        let connection = Arc::new(Connection::new(caller, budget, self.stop.clone()));
+        let serving = connection::serve(
+            stream,
+            connection,
+            self.shared.routes.clone(),
+            self.shared.settings,
+        );
+        self.shared.tasks.spawn(self.tasks.track_future(async move {
+            serving.await;
+            drop((global, own));
+        }));
+    }
+
+    fn caller(&self, stream: &UnixStream) -> std::io::Result<(Caller, Arc<Budget>)> {
+        match &self.origin {
+            Origin::Volume { volume_id, pod_uid } => {
+                let caller = Caller::Volume {
+                    volume_id: volume_id.clone(),
+                    pod_uid: pod_uid.clone(),
+                };
+                Ok((caller, self.budget.clone()))
+            }
+            Origin::Shared => {
+                let peer = peer::of(stream)?;
+                let budget = self.shared.users.of(peer.uid);
+                Ok((Caller::Peer(peer), budget))
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What one caller may use of the agent.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Settings;
+
+/// Untaken messages are counted in these units, so that their number fits the semaphore.
+const UNIT: usize = 1024;
+
+/// How many user ids are remembered before forgotten ones are looked for.
+const USERS_BEFORE_SWEEP: usize = 256;
+
+/// The share of one caller: a volume, or a user id on the shared socket.
+#[derive(Debug)]
+pub(super) struct Budget {
+    connections: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    untaken: Arc<Semaphore>,
+    untaken_units: usize,
+}
+
+impl Budget {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let untaken_units = settings.max_untaken_bytes_per_caller.div_ceil(UNIT).max(1);
+        Self {
+            connections: Arc::new(Semaphore::new(settings.max_connections_per_caller)),
+            streams: Arc::new(Semaphore::new(settings.max_streams_per_caller)),
+            untaken: Arc::new(Semaphore::new(untaken_units)),
+            untaken_units,
+        }
+    }
+
+    pub(super) fn try_connection(&self) -> Option<OwnedSemaphorePermit> {
+        self.connections.clone().try_acquire_owned().ok()
+    }
+
+    pub(super) fn try_stream(&self) -> Option<OwnedSemaphorePermit> {
+        self.streams.clone().try_acquire_owned().ok()
+    }
+
+    pub(super) fn try_untaken(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.untaken
+            .clone()
+            .try_acquire_many_owned(self.units(bytes))
+            .ok()
+    }
+
+    pub(super) async fn untaken(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.untaken
+            .clone()
+            .acquire_many_owned(self.units(bytes))
+            .await
+            .ok()
+    }
+
+    /// At most the whole budget, so that a message larger than it passes alone.
+    fn units(&self, bytes: usize) -> u32 {
+        let units = bytes.div_ceil(UNIT).min(self.untaken_units);
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+}
+
+/// Budgets of the user ids that are connected to shared sockets.
+#[derive(Debug)]
+pub(super) struct UserBudgets {
+    settings: Settings,
+    by_uid: Mutex<HashMap<u32, Weak<Budget>>>,
+}
+
+impl UserBudgets {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            by_uid: Mutex::default(),
+        }
+    }
+
+    /// The budget of a user id; the same one as long as any of its connections lives.
+    pub(super) fn of(&self, uid: u32) -> Arc<Budget> {
+        let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(budget) = by_uid.get(&uid).and_then(Weak::upgrade) {
+            return budget;
+        }
+        if by_uid.len() >= USERS_BEFORE_SWEEP {
+            by_uid.retain(|_, budget| budget.strong_count() > 0);
+        }
+        let budget = Arc::new(Budget::new(&self.settings));
+        by_uid.insert(uid, Arc::downgrade(&budget));
+        budget
+    }
+}

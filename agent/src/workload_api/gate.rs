@@ -1,0 +1,184 @@
+//! What every call on a workload socket passes before any of it is decoded: is it gRPC, does it carry the security
+//! header, is there room for it.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service;
+
+use super::status;
+use crate::uds::Connection;
+
+/// The security header of the Workload Endpoint (EP-03): present once, with exactly this value.
+const SECURITY_HEADER: &str = "workload.spiffe.io";
+const SECURITY_VALUE: &[u8] = b"true";
+
+/// The calls that need the header. Health and reflection are exempt, since probes and tools do not send it (EP-05).
+const METHODS: [&str; 7] = [
+    "/SpiffeWorkloadAPI/FetchX509SVID",
+    "/SpiffeWorkloadAPI/FetchX509Bundles",
+    "/SpiffeWorkloadAPI/FetchJWTSVID",
+    "/SpiffeWorkloadAPI/FetchJWTBundles",
+    "/SpiffeWorkloadAPI/ValidateJWTSVID",
+    "/SpiffeWorkloadAPI/FetchWITSVID",
+    "/SpiffeWorkloadAPI/FetchWITBundles",
+];
+
+/// How long a request message may take to arrive and be answered or turned into a stream.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// gRPC's number for OutOfRange, the library's answer to a message that is too long, and for ResourceExhausted, which is
+/// what the gRPC specification says for it.
+const OUT_OF_RANGE: &str = "11";
+const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
+
+/// The client's own deadline, from `grpc-timeout`; in the extensions of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(pub Instant);
+
+/// Answers one HTTP request on a workload socket. Never fails and never panics.
+pub(crate) async fn answer(
+    mut routes: Routes,
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if let Some(refusal) = not_grpc(&request) {
+        return Ok(refusal);
+    }
+    if METHODS.contains(&request.uri().path()) && !has_security_header(request.headers()) {
+        return Ok(status::missing_header().into_http());
+    }
+    match client_deadline(request.headers()) {
+        Ok(Some(deadline)) => drop(request.extensions_mut().insert(Deadline(deadline))),
+        Ok(None) => {}
+        Err(refusal) => return Ok(refusal.into_http()),
+    }
+    let Some(permit) = connection.try_stream() else {
+        return Ok(status::too_many_streams().into_http());
+    };
+    request.extensions_mut().insert(connection);
+
+    let call = AssertUnwindSafe(routes.call(request)).catch_unwind();
+    let mut response = match timeout(REQUEST_LIMIT, call).await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(never))) => match never {},
+        Ok(Err(_panic)) => {
+            tracing::error!("a call panicked; the client was told to retry");
+            status::unavailable("internal fault of the agent").into_http()
+        }
+        Err(_elapsed) => status::unavailable("the request did not arrive in time").into_http(),
+    };
+    if response
+        .headers()
+        .get("grpc-status")
+        .is_some_and(|code| code == OUT_OF_RANGE)
+    {
+        response.headers_mut().insert("grpc-status", RESOURCE_EXHAUSTED);
+    }
+    Ok(response.map(|body| {
+        Body::new(Counted {
+            body,
+            _permit: permit,
+        })
+    }))
+}
+
+/// A plain HTTP answer for what is not a gRPC request.
+fn not_grpc(request: &Request<Incoming>) -> Option<Response<Body>> {
+    let mut response = Response::new(Body::empty());
+    if request.method() != Method::POST {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("POST"));
+        return Some(response);
+    }
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    let is_grpc = kind
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
+    if !is_grpc {
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Some(response);
+    }
+    None
+}
+
+fn has_security_header(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(SECURITY_HEADER).iter();
+    values
+        .next()
+        .is_some_and(|value| value.as_bytes() == SECURITY_VALUE)
+        && values.next().is_none()
+}
+
+/// When the client stops waiting: `grpc-timeout` is at most eight digits and a unit.
+fn client_deadline(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
+    let Some(value) = headers.get("grpc-timeout") else {
+        return Ok(None);
+    };
+    let malformed =
+        || Status::invalid_argument("malformed grpc-timeout: at most eight digits and one of H M S m u n");
+    let text = value.to_str().map_err(|_| malformed())?;
+    let (digits, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(malformed)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(malformed());
+    }
+    let amount: u64 = digits.parse().map_err(|_| malformed())?;
+    let limit = match unit {
+        "H" => Duration::from_secs(amount * 3600),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return Err(malformed()),
+    };
+    // Too far away to be represented is as good as none.
+    Ok(Instant::now().checked_add(limit))
+}
+
+/// A response body that counts as one of its caller's open calls until it is dropped.
+struct Counted {
+    body: Body,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,162 @@
+//! Turns an [`X509Context`] into messages of the Workload API. Pure: the time is an argument.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use prost::Message;
+use signet_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
+
+use crate::context::{GrantedSvid, X509Context};
+
+/// Largest message that gRPC clients accept by default (EP-25).
+pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// From here on each message is reported in the log, while there is time to act.
+const ALARMING_MESSAGE: usize = 3 * 1024 * 1024;
+
+/// Longest hint that clients must support (API-12).
+const MAX_HINT: usize = 1024;
+
+/// Why a context cannot be sent as it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unservable {
+    /// For the status message of a stream that has waited long enough.
+    pub problem: &'static str,
+    /// When time alone may mend it.
+    pub again_in: Option<Duration>,
+}
+
+impl Unservable {
+    const fn because(problem: &'static str) -> Self {
+        Self {
+            problem,
+            again_in: None,
+        }
+    }
+}
+
+/// The answer of FetchX509SVID: every SVID valid at `now`, in the order given, with bundles and CRLs.
+pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<X509svidResponse, Unservable> {
+    let bundle = own_bundle(context)?;
+    let mut hints = HashSet::new();
+    let svids: Vec<X509svid> = context
+        .svids
+        .iter()
+        .filter(|svid| is_complete(svid) && svid.not_before <= now && now < svid.not_after)
+        .map(|svid| X509svid {
+            spiffe_id: svid.spiffe_id.clone(),
+            x509_svid: svid.chain.clone(),
+            x509_svid_key: svid.key.bytes(),
+            bundle: bundle.clone(),
+            hint: usable_hint(svid, &mut hints),
+        })
+        .collect();
+    if svids.is_empty() {
+        return Err(none_valid(context, now));
+    }
+    within_bounds(X509svidResponse {
+        svids,
+        crl: crls(context),
+        federated_bundles: federated(context),
+    })
+}
+
+/// The answer of FetchX509Bundles: the own trust domain and the foreign ones, with CRLs.
+pub(super) fn bundles(context: &X509Context, _now: SystemTime) -> Result<X509BundlesResponse, Unservable> {
+    let mut bundles = federated(context);
+    bundles.insert(domain_id(&context.trust_domain), own_bundle(context)?);
+    within_bounds(X509BundlesResponse {
+        crl: crls(context),
+        bundles,
+    })
+}
+
+/// A mandatory field must never be at its default (API-07): clients drop the whole message.
+fn is_complete(svid: &GrantedSvid) -> bool {
+    let complete = !svid.spiffe_id.is_empty() && !svid.chain.is_empty() && !svid.key.bytes().is_empty();
+    if !complete {
+        tracing::error!(spiffe_id = %svid.spiffe_id, "an SVID without id, chain or key was not served");
+    }
+    complete
+}
+
+/// The hint, unless it is too long or was used before in this message (API-11: the first one keeps it).
+fn usable_hint<'a>(svid: &'a GrantedSvid, used: &mut HashSet<&'a str>) -> String {
+    let hint = svid.hint.as_str();
+    if hint.is_empty() || hint.len() > MAX_HINT || !used.insert(hint) {
+        return String::new();
+    }
+    hint.to_owned()
+}
+
+fn none_valid(context: &X509Context, now: SystemTime) -> Unservable {
+    let upcoming = context
+        .svids
+        .iter()
+        .filter(|svid| now < svid.not_before && svid.not_before < svid.not_after)
+        .filter_map(|svid| svid.not_before.duration_since(now).ok())
+        .min();
+    match upcoming {
+        Some(wait) => Unservable {
+            problem: "the certificate is not valid yet; check the node's clock",
+            again_in: Some(wait),
+        },
+        None => Unservable::because("the last certificate has expired and could not be renewed"),
+    }
+}
+
+fn own_bundle(context: &X509Context) -> Result<Bytes, Unservable> {
+    if context.bundle.is_empty() || context.trust_domain.is_empty() {
+        return Err(Unservable::because("the trust bundle is not known yet"));
+    }
+    Ok(context.bundle.clone())
+}
+
+/// Foreign bundles by trust domain id. Empty ones make java- and py-spiffe refuse the message (X5S-13), and an entry for
+/// the own domain would win over the real one in rust-spiffe (API-17).
+fn federated(context: &X509Context) -> HashMap<String, Bytes> {
+    context
+        .federated_bundles
+        .iter()
+        .filter(|(name, bundle)| **name != context.trust_domain && !bundle.is_empty())
+        .map(|(name, bundle)| (domain_id(name), bundle.clone()))
+        .collect()
+}
+
+fn crls(context: &X509Context) -> Vec<Bytes> {
+    context
+        .crls
+        .iter()
+        .filter(|crl| !crl.is_empty())
+        .cloned()
+        .collect()
+}
+
+/// Map keys are SPIFFE IDs, without a slash at the end (API-10).
+fn domain_id(name: &str) -> String {
+    format!("spiffe://{name}")
+}
+
+fn within_bounds<M: Message>(message: M) -> Result<M, Unservable> {
+    let bytes = message.encoded_len();
+    if bytes > MAX_MESSAGE {
+        tracing::error!(
+            bytes,
+            limit = MAX_MESSAGE,
+            "a response exceeds what gRPC clients accept; rotate the authority to shorten its CRL"
+        );
+        return Err(Unservable::because(
+            "bundles and revocation lists exceed 4 MiB; ask the administrator",
+        ));
+    }
+    if bytes > ALARMING_MESSAGE {
+        tracing::warn!(
+            bytes,
+            limit = MAX_MESSAGE,
+            "a response comes close to what gRPC clients accept"
+        );
+    }
+    Ok(message)
+}

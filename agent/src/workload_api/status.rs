@@ -1,0 +1,62 @@
+//! The few gRPC statuses that a workload can see.
+//!
+//! | what happened | status | what clients make of it |
+//! |---|---|---|
+//! | the server granted nothing | PermissionDenied, `no identity issued: …` | back off; java-spiffe gives up |
+//! | not known yet, shutting down, overloaded, our fault | Unavailable | back off, retry |
+//! | the request itself is wrong | InvalidArgument | give up |
+//! | a profile that is not offered | Unimplemented | give up or retry |
+//!
+//! Never OK at the end of a watch and never Cancelled: both are final for some clients (EP-17 to EP-22).
+
+use tonic::Status;
+
+/// Longest message in bytes. grpc-java takes 8 KiB of trailers in all, and percent-encoding may triple it.
+const MAX_MESSAGE: usize = 512;
+
+/// rust-spiffe recognises "no identity" by these words (EP-19).
+const NO_IDENTITY: &str = "no identity issued";
+
+pub(super) fn refused(message: &str) -> Status {
+    if message.is_empty() {
+        return Status::permission_denied(NO_IDENTITY);
+    }
+    Status::permission_denied(short(&format!("{NO_IDENTITY}: {message}")))
+}
+
+pub(super) fn unavailable(problem: &str) -> Status {
+    Status::unavailable(short(problem))
+}
+
+pub(super) fn gone() -> Status {
+    Status::unavailable("this workload's volume is going away")
+}
+
+pub(super) fn ending() -> Status {
+    Status::unavailable("the agent is ending this connection; retry")
+}
+
+pub(super) fn too_many_streams() -> Status {
+    Status::unavailable("too many open calls from this workload; retry later")
+}
+
+pub(super) fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the caller's deadline has passed")
+}
+
+pub(super) fn missing_header() -> Status {
+    Status::invalid_argument("security header missing from request: set workload.spiffe.io to true, once")
+}
+
+/// One line of at most [`MAX_MESSAGE`] bytes.
+fn short(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if line.len() > MAX_MESSAGE {
+        line.truncate(line.floor_char_boundary(MAX_MESSAGE));
+        line.push('…');
+    }
+    line
+}

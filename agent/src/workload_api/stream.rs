@@ -1,0 +1,171 @@
+//! One watch stream: waits for the workload's state, renders the newest one, and ends only with a status that clients
+//! come back from.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::stream::{self, Stream, StreamExt};
+use signet_runtime::clock::Clock;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tonic::Status;
+
+use super::render::Unservable;
+use super::status;
+use crate::context::{WorkloadState, X509Context};
+use crate::uds::Connection;
+
+/// What the generated service wants back.
+pub(super) type Responses<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
+/// Makes one kind of message; fails when the context cannot be served at that time.
+pub(super) type Render<M> = fn(&X509Context, SystemTime) -> Result<M, Unservable>;
+
+/// Follows one workload for one stream.
+pub(super) struct Watcher<M> {
+    pub states: watch::Receiver<WorkloadState>,
+    pub render: Render<M>,
+    pub clock: Arc<dyn Clock>,
+    pub connection: Arc<Connection>,
+    /// How long the stream may have nothing to serve before it ends with Unavailable.
+    pub patience: Duration,
+    /// When the client's own deadline passes.
+    pub deadline: Option<Instant>,
+    /// Since when nothing can be served plus `patience`.
+    pub give_up: Option<Instant>,
+    /// The last message, so that an equal one is not sent again (API-16). Its bytes are shared with the context.
+    pub sent: Option<M>,
+    /// Held while the client has not taken the last message.
+    pub in_flight: Option<OwnedSemaphorePermit>,
+}
+
+/// What a state means for this stream now.
+enum Verdict<M> {
+    Send(M),
+    UpToDate,
+    Nothing {
+        problem: String,
+        again_in: Option<Duration>,
+    },
+}
+
+impl<M> Watcher<M>
+where
+    M: prost::Message + PartialEq + Clone + 'static,
+{
+    /// The stream. It never ends without an error status (EP-21), and a panic inside ends it with Unavailable, where the
+    /// library would answer CANCELLED, which is final for clients (EP-22).
+    pub(super) fn into_responses(self) -> Responses<M> {
+        let messages = stream::unfold(Some(self), |watcher| async {
+            let mut watcher = watcher?;
+            match watcher.next().await {
+                Ok(message) => Some((Ok(message), Some(watcher))),
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        let guarded = AssertUnwindSafe(messages).catch_unwind();
+        Box::pin(guarded.map(|item| item.unwrap_or_else(|panic| Err(after_panic(&panic)))))
+    }
+
+    /// The next message that differs from the last one. Only called when the client has taken the last one.
+    async fn next(&mut self) -> Result<M, Status> {
+        self.in_flight = None;
+        loop {
+            match self.judge()? {
+                Verdict::Send(message) => {
+                    self.give_up = None;
+                    if self.reserve(message.encoded_len()).await? {
+                        self.sent = Some(message.clone());
+                        return Ok(message);
+                    }
+                }
+                Verdict::UpToDate => {
+                    self.give_up = None;
+                    self.wait(None, "").await?;
+                }
+                Verdict::Nothing { problem, again_in } => {
+                    let patience = self.patience;
+                    self.give_up.get_or_insert_with(|| Instant::now() + patience);
+                    self.wait(again_in, &problem).await?;
+                }
+            }
+        }
+    }
+
+    fn judge(&mut self) -> Result<Verdict<M>, Status> {
+        let state = self.states.borrow_and_update().clone();
+        match state {
+            WorkloadState::Ready(context) => Ok(match (self.render)(&context, self.clock.now()) {
+                Ok(message) if self.sent.as_ref() == Some(&message) => Verdict::UpToDate,
+                Ok(message) => Verdict::Send(message),
+                Err(Unservable { problem, again_in }) => Verdict::Nothing {
+                    problem: problem.to_owned(),
+                    again_in,
+                },
+            }),
+            WorkloadState::Pending { problem } => Ok(Verdict::Nothing {
+                problem: problem.unwrap_or_else(|| "the agent has no answer from the server yet".to_owned()),
+                again_in: None,
+            }),
+            WorkloadState::Refused { message } => Err(status::refused(&message)),
+            WorkloadState::Gone => Err(status::gone()),
+        }
+    }
+
+    /// Waits until something may have changed, or ends the stream.
+    async fn wait(&mut self, again_in: Option<Duration>, problem: &str) -> Result<(), Status> {
+        let (deadline, give_up) = (self.deadline, self.give_up);
+        tokio::select! {
+            biased;
+            () = self.connection.ending() => Err(status::ending()),
+            changed = self.states.changed() => changed.map_err(|_| status::gone()),
+            () = at(deadline) => Err(status::deadline_exceeded()),
+            () = after(again_in) => Ok(()),
+            () = at(give_up) => Err(status::unavailable(problem)),
+        }
+    }
+
+    /// Reserves room for a message of so many bytes among the caller's untaken ones, so that a caller that stops reading
+    /// many streams holds bounded memory. False: the state changed while waiting for room, so render again.
+    async fn reserve(&mut self, bytes: usize) -> Result<bool, Status> {
+        if let Some(permit) = self.connection.try_reserve(bytes) {
+            self.in_flight = Some(permit);
+            return Ok(true);
+        }
+        let connection = self.connection.clone();
+        tokio::select! {
+            biased;
+            () = connection.ending() => Err(status::ending()),
+            changed = self.states.changed() => changed.map(|()| false).map_err(|_| status::gone()),
+            () = at(self.deadline) => Err(status::deadline_exceeded()),
+            permit = connection.reserve(bytes) => {
+                self.in_flight = permit;
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// Resolves at an instant; never without one.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves after a while; never without one. At least 100 ms, so that a clock that stands still costs little.
+async fn after(delay: Option<Duration>) {
+    match delay {
+        Some(delay) => sleep(delay.clamp(Duration::from_millis(100), Duration::from_secs(60))).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn after_panic(_panic: &Box<dyn Any + Send>) -> Status {
+    tracing::error!("a watch stream panicked; the client was told to retry");
+    status::unavailable("internal fault of the agent")
+}
