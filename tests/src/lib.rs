@@ -1,1 +1,5 @@
-//! stub
+//! What tests of Signet stand on: a Kubernetes API server that exists only in memory, and kubelet's part towards a CSI
+//! driver. `signet-dev` uses both.
+
+pub mod fake_kube;
+pub mod http;
