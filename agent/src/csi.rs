@@ -1,5 +1,244 @@
-//! The CSI driver: one socket directory per pod.
+//! The CSI driver: every pod that mounts a volume of it gets a socket directory of its own, so that the socket is the
+//! attestation and no process id has to be guessed (design §9).
+//!
+//! kubelet names the pod and brings its token in each publish call; the driver pins the volume to the first pod UID it is
+//! given, keeps the token on tmpfs, and never waits for the server: a pod starts whether or not the server is up.
 
 pub mod mount;
+mod publish;
 pub mod registration;
 pub mod volumes;
+
+use std::{path::PathBuf, sync::Arc};
+
+use signet_proto::csi::{self as wire, identity_server, node_server};
+use signet_runtime::{drain::Drain, uds};
+use tokio::sync::Mutex;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+
+use self::{
+    mount::Mounter,
+    publish::{Publication, Target},
+    volumes::{KeptToken, VolumeRecord, Volumes, VolumesError},
+};
+
+/// Only root may call the driver: kubelet does.
+const SOCKET_MODE: u32 = 0o600;
+/// kubelet's messages are small; a pod's tokens are a few kilobytes.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// The rest of the agent, as the driver sees it.
+pub trait VolumeSink: Send + Sync {
+    /// Serves the Workload API for a volume: a new one, or one rebuilt after a restart. Called once for each.
+    ///
+    /// # Errors
+    /// When the socket cannot be made. The publish call then fails and kubelet calls again.
+    fn open(&self, volume: &VolumeRecord, socket: &std::path::Path) -> anyhow::Result<()>;
+
+    /// A token of the volume's pod: the first, or a fresher one.
+    fn token(&self, volume_id: &str, token: KeptToken);
+
+    /// The volume is gone: its socket closes, its keys are forgotten.
+    fn close(&self, volume_id: &str);
+}
+
+/// Settings of the driver.
+#[derive(Clone, Debug)]
+pub struct DriverConfig {
+    /// Name of the CSIDriver object.
+    pub driver_name: String,
+    /// Where kubelet calls the driver.
+    pub socket_path: PathBuf,
+    /// kubelet's plugin registry.
+    pub registration_dir: PathBuf,
+    /// kubelet's root directory; targets outside of its `pods` are refused.
+    pub kubelet_dir: PathBuf,
+    /// Name of this node.
+    pub node_name: String,
+    /// Audience of the pod tokens.
+    pub token_audience: String,
+}
+
+/// The driver's service; clones share one state.
+#[derive(Clone)]
+pub struct Driver {
+    config: Arc<DriverConfig>,
+    mounter: Arc<dyn Mounter>,
+    sink: Arc<dyn VolumeSink>,
+    /// One call at a time: kubelet may repeat a call while the first still runs.
+    volumes: Arc<Mutex<Volumes>>,
+}
+
+impl Driver {
+    /// Rebuilds every volume that was there before a restart, each with its kept token.
+    #[must_use]
+    pub fn restore(
+        config: DriverConfig,
+        volumes: Volumes,
+        mounter: Arc<dyn Mounter>,
+        sink: Arc<dyn VolumeSink>,
+    ) -> Self {
+        for (record, token) in volumes.all() {
+            if let Err(error) = sink.open(&record, &volumes.socket_path(&record.volume_id)) {
+                tracing::error!(volume = %record.volume_id, pod = %record.pod(), error = format!("{error:#}"), "a volume could not be served again");
+                continue;
+            }
+            if let Some(token) = token {
+                sink.token(&record.volume_id, token);
+            }
+        }
+        Self {
+            config: Arc::new(config),
+            mounter,
+            sink,
+            volumes: Arc::new(Mutex::new(volumes)),
+        }
+    }
+
+    /// Listens for kubelet and registers with it; ends when `drain` is signalled.
+    ///
+    /// # Errors
+    /// When a socket cannot be made.
+    pub fn serve(self, drain: &Drain) -> anyhow::Result<()> {
+        let listener = uds::bind(&self.config.socket_path, SOCKET_MODE, None, None)?;
+        let ended = drain.clone();
+        let config = self.config.clone();
+        let server = tonic::transport::Server::builder()
+            .add_service(identity_server::IdentityServer::new(self.clone()))
+            .add_service(node_server::NodeServer::new(self).max_decoding_message_size(MAX_MESSAGE));
+        drain.spawn(async move {
+            let incoming = UnixListenerStream::new(listener);
+            if let Err(error) = server
+                .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
+                .await
+            {
+                tracing::error!(%error, "the CSI socket failed");
+            }
+        });
+        registration::register(&config, drain)
+    }
+
+    async fn publish(&self, request: wire::NodePublishVolumeRequest) -> Result<(), Status> {
+        let publication = Publication::check(request, &self.config).map_err(Status::invalid_argument)?;
+        let mut volumes = self.volumes.lock().await;
+        let known = volumes.get(&publication.record.volume_id);
+        if let Some(known) = &known {
+            known
+                .check_same(&publication.record)
+                .map_err(Status::invalid_argument)?;
+        }
+        let record = volumes
+            .keep(&publication.record, &publication.token)
+            .map_err(internal)?;
+        if known.is_none() {
+            if let Err(error) = self.sink.open(&record, &volumes.socket_path(&record.volume_id)) {
+                // Forgotten again, so that kubelet's next try opens it.
+                volumes.remove(&record.volume_id).map_err(internal)?;
+                return Err(Status::internal(format!("cannot serve the volume: {error:#}")));
+            }
+            tracing::info!(volume = %record.volume_id, pod = %record.pod(), "volume published");
+        }
+        let source = volumes.socket_dir(&record.volume_id);
+        self.mounter.bind(&source, &record.target).map_err(|error| {
+            Status::internal(format!(
+                "cannot mount {} on {}: {error}",
+                source.display(),
+                record.target.display()
+            ))
+        })?;
+        self.sink.token(&record.volume_id, publication.token);
+        Ok(())
+    }
+
+    async fn unpublish(&self, request: wire::NodeUnpublishVolumeRequest) -> Result<(), Status> {
+        let target = Target::check(&request.target_path, &self.config.kubelet_dir)
+            .map_err(Status::invalid_argument)?;
+        publish::check_volume_id(&request.volume_id).map_err(Status::invalid_argument)?;
+        let mut volumes = self.volumes.lock().await;
+        if let Some(record) = volumes.get(&request.volume_id)
+            && record.target != target.path
+        {
+            return Err(Status::invalid_argument("the volume is mounted somewhere else"));
+        }
+        self.sink.close(&request.volume_id);
+        self.mounter.unbind(&target.path).map_err(|error| {
+            Status::internal(format!("cannot unmount {}: {error}", target.path.display()))
+        })?;
+        volumes.remove(&request.volume_id).map_err(internal)?;
+        tracing::info!(volume = %request.volume_id, "volume unpublished");
+        Ok(())
+    }
+}
+
+fn internal(error: VolumesError) -> Status {
+    tracing::error!(%error, "the volume records cannot be written");
+    Status::internal(error.to_string())
+}
+
+#[tonic::async_trait]
+impl identity_server::Identity for Driver {
+    async fn get_plugin_info(
+        &self,
+        _: Request<wire::GetPluginInfoRequest>,
+    ) -> Result<Response<wire::GetPluginInfoResponse>, Status> {
+        Ok(Response::new(wire::GetPluginInfoResponse {
+            name: self.config.driver_name.clone(),
+            vendor_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..wire::GetPluginInfoResponse::default()
+        }))
+    }
+
+    async fn get_plugin_capabilities(
+        &self,
+        _: Request<wire::GetPluginCapabilitiesRequest>,
+    ) -> Result<Response<wire::GetPluginCapabilitiesResponse>, Status> {
+        Ok(Response::new(wire::GetPluginCapabilitiesResponse {}))
+    }
+
+    async fn probe(&self, _: Request<wire::ProbeRequest>) -> Result<Response<wire::ProbeResponse>, Status> {
+        Ok(Response::new(wire::ProbeResponse {
+            ready: Some(wire::BoolValue { value: true }),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl node_server::Node for Driver {
+    async fn node_publish_volume(
+        &self,
+        request: Request<wire::NodePublishVolumeRequest>,
+    ) -> Result<Response<wire::NodePublishVolumeResponse>, Status> {
+        self.publish(request.into_inner())
+            .await
+            .inspect_err(|status| tracing::warn!(reason = status.message(), "a volume was not published"))?;
+        Ok(Response::new(wire::NodePublishVolumeResponse {}))
+    }
+
+    async fn node_unpublish_volume(
+        &self,
+        request: Request<wire::NodeUnpublishVolumeRequest>,
+    ) -> Result<Response<wire::NodeUnpublishVolumeResponse>, Status> {
+        self.unpublish(request.into_inner()).await.inspect_err(|status| {
+            tracing::warn!(reason = status.message(), "a volume was not unpublished")
+        })?;
+        Ok(Response::new(wire::NodeUnpublishVolumeResponse {}))
+    }
+
+    async fn node_get_capabilities(
+        &self,
+        _: Request<wire::NodeGetCapabilitiesRequest>,
+    ) -> Result<Response<wire::NodeGetCapabilitiesResponse>, Status> {
+        Ok(Response::new(wire::NodeGetCapabilitiesResponse {}))
+    }
+
+    async fn node_get_info(
+        &self,
+        _: Request<wire::NodeGetInfoRequest>,
+    ) -> Result<Response<wire::NodeGetInfoResponse>, Status> {
+        Ok(Response::new(wire::NodeGetInfoResponse {
+            node_id: self.config.node_name.clone(),
+            max_volumes_per_node: 0,
+        }))
+    }
+}

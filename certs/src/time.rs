@@ -68,6 +68,14 @@ pub(crate) fn to_datetime(t: SystemTime) -> OffsetDateTime {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
+/// Reads an RFC 3339 time, as Kubernetes writes it (`2026-11-21T19:47:36Z`).
+///
+/// # Errors
+/// When the text is anything else.
+pub fn parse_rfc3339(text: &str) -> Result<SystemTime, ::time::error::Parse> {
+    OffsetDateTime::parse(text, &Rfc3339).map(SystemTime::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,285 @@
+//! What kubelet asks for, checked before anything is touched. Pure.
+
+use std::{
+    collections::HashMap,
+    path::{Component, Path, PathBuf},
+    time::SystemTime,
+};
+
+use serde::Deserialize;
+use signet_certs::time::parse_rfc3339;
+use signet_proto::csi::{NodePublishVolumeRequest, volume_capability::AccessType};
+use zeroize::Zeroizing;
+
+use super::{
+    DriverConfig,
+    volumes::{KeptToken, VolumeRecord},
+};
+
+const POD_NAME: &str = "csi.storage.k8s.io/pod.name";
+const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
+const POD_UID: &str = "csi.storage.k8s.io/pod.uid";
+const SERVICE_ACCOUNT: &str = "csi.storage.k8s.io/serviceAccount.name";
+const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
+/// The one field of tokens that our CSIDriver makes kubelet set; a pod author cannot forge it (platform: `tokenRequests`).
+const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
+
+/// Kubernetes names and UIDs are shorter.
+const MAX_NAME: usize = 253;
+const MAX_TOKENS: usize = 64 << 10;
+
+/// A publish call that may be carried out.
+pub(super) struct Publication {
+    pub(super) record: VolumeRecord,
+    pub(super) token: KeptToken,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenOfKubelet {
+    token: String,
+    expiration_timestamp: String,
+}
+
+impl Publication {
+    /// Refuses everything that kubelet would not ask of our CSIDriver object.
+    ///
+    /// # Errors
+    /// What was wrong, and where to mend it.
+    pub(super) fn check(
+        mut request: NodePublishVolumeRequest,
+        config: &DriverConfig,
+    ) -> Result<Self, String> {
+        check_volume_id(&request.volume_id)?;
+        check_capability(&request)?;
+        let context = &mut request.volume_context;
+        if context.get(EPHEMERAL).map(String::as_str) != Some("true") {
+            return Err("only inline (ephemeral) volumes are served".to_owned());
+        }
+        let tokens = context.remove(TOKENS).map(Zeroizing::new);
+        let record = VolumeRecord {
+            volume_id: request.volume_id,
+            pod_uid: named(context, POD_UID)?,
+            namespace: named(context, POD_NAMESPACE)?,
+            name: named(context, POD_NAME)?,
+            service_account: named(context, SERVICE_ACCOUNT)?,
+            target: PathBuf::new(),
+        };
+        let target = Target::check(&request.target_path, &config.kubelet_dir)?;
+        if target.pod_uid != record.pod_uid {
+            return Err(format!(
+                "the target belongs to pod {}, the call names pod {}",
+                target.pod_uid, record.pod_uid
+            ));
+        }
+        let token = token(tokens, &config.token_audience)?;
+        Ok(Self {
+            record: VolumeRecord {
+                target: target.path,
+                ..record
+            },
+            token,
+        })
+    }
+}
+
+/// A volume id becomes part of a record: kubelet's are `csi-` and hex.
+pub(super) fn check_volume_id(id: &str) -> Result<(), String> {
+    let fine = !id.is_empty()
+        && id.len() <= 128
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if fine {
+        Ok(())
+    } else {
+        Err("volume_id is empty, too long, or has characters other than letters, digits, - _ .".to_owned())
+    }
+}
+
+fn check_capability(request: &NodePublishVolumeRequest) -> Result<(), String> {
+    if !request.readonly {
+        return Err("the volume must be mounted with readOnly: true in the pod".to_owned());
+    }
+    let capability = request
+        .volume_capability
+        .as_ref()
+        .ok_or("volume_capability is missing")?;
+    match &capability.access_type {
+        Some(AccessType::Mount(mount)) if mount.fs_type.is_empty() && mount.mount_flags.is_empty() => Ok(()),
+        Some(AccessType::Mount(_)) => {
+            Err("fsType and mount flags mean nothing for a socket directory".to_owned())
+        }
+        Some(AccessType::Block(_)) => Err("block volumes are not served".to_owned()),
+        None => Err("volume_capability has no access type".to_owned()),
+    }
+}
+
+fn named(context: &HashMap<String, String>, key: &str) -> Result<String, String> {
+    match context.get(key) {
+        Some(value) if !value.is_empty() && value.len() <= MAX_NAME && !value.contains('/') => {
+            Ok(value.clone())
+        }
+        Some(_) => Err(format!("{key} is not a name")),
+        None => Err(format!(
+            "{key} is missing: the CSIDriver object needs podInfoOnMount: true"
+        )),
+    }
+}
+
+fn token(tokens: Option<Zeroizing<String>>, audience: &str) -> Result<KeptToken, String> {
+    let tokens = tokens.ok_or_else(|| {
+        format!("{TOKENS} is missing: the CSIDriver object needs tokenRequests with audience {audience}")
+    })?;
+    if tokens.len() > MAX_TOKENS {
+        return Err(format!("{TOKENS} is longer than {MAX_TOKENS} bytes"));
+    }
+    let mut by_audience: HashMap<String, TokenOfKubelet> =
+        serde_json::from_str(&tokens).map_err(|_| format!("{TOKENS} is not what kubelet writes"))?;
+    let token = by_audience.remove(audience).ok_or_else(|| {
+        format!("no token for audience {audience}: the CSIDriver object needs it in tokenRequests")
+    })?;
+    let expires: SystemTime = parse_rfc3339(&token.expiration_timestamp)
+        .map_err(|_| "the token's expirationTimestamp is not a time".to_owned())?;
+    Ok(KeptToken::new(Zeroizing::new(token.token), expires))
+}
+
+/// Where kubelet wants the volume: `<kubelet>/pods/<uid>/volumes/kubernetes.io~csi/<volume>/mount` and nothing else, so
+/// that a caller cannot have us mount over, or remove, another directory of the host.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) path: PathBuf,
+    pub(super) pod_uid: String,
+}
+
+impl Target {
+    pub(super) fn check(target: &str, kubelet_dir: &Path) -> Result<Self, String> {
+        let refuse = || {
+            format!(
+                "target_path {target:?} is not a CSI volume folder of a pod below {}",
+                kubelet_dir.display()
+            )
+        };
+        let path = PathBuf::from(target);
+        // `components` folds `//` and `/./`; a path that is not its own canonical text is refused.
+        let canonical: PathBuf = path.components().collect();
+        if canonical.as_os_str() != path.as_os_str() {
+            return Err(refuse());
+        }
+        let below = path.strip_prefix(kubelet_dir).map_err(|_| refuse())?;
+        let parts: Vec<&str> = below
+            .components()
+            .map(|part| match part {
+                Component::Normal(name) => name.to_str().ok_or_else(refuse),
+                _ => Err(refuse()),
+            })
+            .collect::<Result<_, _>>()?;
+        match parts[..] {
+            ["pods", pod_uid, "volumes", "kubernetes.io~csi", _, "mount"] => Ok(Self {
+                pod_uid: pod_uid.to_owned(),
+                path,
+            }),
+            _ => Err(refuse()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use signet_proto::csi::{VolumeCapability, volume_capability::MountVolume};
+
+    use super::*;
+
+    const UID: &str = "dd4cbb08-469b-4ef9-a96b-3b5ff555a13b";
+
+    fn config() -> DriverConfig {
+        DriverConfig {
+            driver_name: "csi.signet.dev".into(),
+            socket_path: "/run/csi.sock".into(),
+            registration_dir: "/run/registry".into(),
+            kubelet_dir: "/var/lib/kubelet".into(),
+            node_name: "node-a".into(),
+            token_audience: "signet:example.org:pod".into(),
+        }
+    }
+
+    fn request() -> NodePublishVolumeRequest {
+        let tokens =
+            r#"{"signet:example.org:pod":{"token":"t.t.t","expirationTimestamp":"2026-11-21T19:47:36Z"}}"#;
+        let context = [
+            (POD_NAME, "csi-0"),
+            (POD_NAMESPACE, "shop"),
+            (POD_UID, UID),
+            (SERVICE_ACCOUNT, "frontend"),
+            (EPHEMERAL, "true"),
+            (TOKENS, tokens),
+        ];
+        NodePublishVolumeRequest {
+            volume_id: "csi-4c42".into(),
+            target_path: format!("/var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~csi/spiffe/mount"),
+            volume_capability: Some(VolumeCapability {
+                access_type: Some(AccessType::Mount(MountVolume::default())),
+                access_mode: None,
+            }),
+            readonly: true,
+            volume_context: context
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into_iter()
+                .collect::<HashMap<_, _>>(),
+            ..NodePublishVolumeRequest::default()
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut NodePublishVolumeRequest)) -> String {
+        let mut request = request();
+        change(&mut request);
+        Publication::check(request, &config()).err().expect("refused")
+    }
+
+    #[test]
+    fn what_kubelet_sends_is_taken() {
+        let publication = Publication::check(request(), &config()).unwrap();
+        assert_eq!(publication.record.pod(), "shop/csi-0");
+        assert_eq!(publication.record.service_account, "frontend");
+        assert_eq!(&*publication.token.secret(), "t.t.t");
+    }
+
+    #[test]
+    fn writable_volumes_and_foreign_kinds_are_refused() {
+        assert!(refused(|r| r.readonly = false).contains("readOnly"));
+        assert!(refused(|r| r.volume_capability = None).contains("missing"));
+        assert!(refused(|r| drop(r.volume_context.remove(EPHEMERAL))).contains("inline"));
+        assert!(refused(|r| drop(r.volume_context.remove(POD_UID))).contains("podInfoOnMount"));
+        assert!(refused(|r| drop(r.volume_context.remove(TOKENS))).contains("tokenRequests"));
+        assert!(refused(|r| r.volume_id = "../x".into()).contains("volume_id"));
+        let other = r#"{"vault":{"token":"t","expirationTimestamp":"2026-11-21T19:47:36Z"}}"#;
+        assert!(refused(|r| drop(r.volume_context.insert(TOKENS.into(), other.into()))).contains("audience"));
+    }
+
+    #[test]
+    fn a_pod_cannot_be_given_another_pods_folder() {
+        let other = "/var/lib/kubelet/pods/other/volumes/kubernetes.io~csi/spiffe/mount";
+        assert!(refused(|r| r.target_path = other.into()).contains("belongs to pod other"));
+    }
+
+    #[test]
+    fn targets_outside_of_kubelets_volume_folders_are_refused() {
+        let kubelet = Path::new("/var/lib/kubelet");
+        for target in [
+            "",
+            "/",
+            "/etc",
+            "relative/pods/u/volumes/kubernetes.io~csi/v/mount",
+            "/var/lib/kubelet/pods/u/volumes/kubernetes.io~csi/../mount",
+            "/var/lib/kubelet/pods/u/volumes/kubernetes.io~csi/v/mount/..",
+            "/var/lib/kubelet/pods/u/volumes/kubernetes.io~csi/v/mount/x",
+            "/var/lib/kubelet/pods//u/volumes/kubernetes.io~csi/v/mount",
+            "/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/v/mount",
+            "/var/lib/kubelet2/pods/u/volumes/kubernetes.io~csi/v/mount",
+        ] {
+            assert!(Target::check(target, kubelet).is_err(), "{target}");
+        }
+    }
+}
