@@ -10,7 +10,6 @@
 //! Claims may be looked at before the signature, to throw junk away without asking anyone; they count only after it.
 
 mod claims;
-mod json;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -18,6 +17,8 @@ mod tests;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+
+use crate::json;
 
 pub use self::claims::{ClaimsError, ClaimsPolicy, KubernetesClaims, NamedObject};
 pub use self::keys::{JwkSet, JwksError, MAX_JWKS_BYTES};

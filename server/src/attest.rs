@@ -1,7 +1,180 @@
-//! Attestation of nodes and pods.
+//! Attestation: from a service account token to a proven node or pod.
+//!
+//! A token is believed in four steps, the cheap ones first: it is checked locally against the cluster's signing keys
+//! ([`jwks`]), reviewed once by the API server ([`token_review`]), matched with the live pod of the watch ([`pods`]),
+//! and judged by pure rules ([`policy`]). [`cluster`] puts the steps together for one or several clusters.
+//!
+//! Calls made to a cluster's API server, all of them bounded in time and size:
+//!
+//! | call | when |
+//! |---|---|
+//! | `GET /api/v1/namespaces/kube-system` | at start: its UID names the cluster |
+//! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | hourly, and for an unknown key id at most every 10 s |
+//! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token |
+//! | list and watch `/api/v1/pods`, `/api/v1/serviceaccounts` | always |
+//! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
+//! | `GET /api/v1/nodes/{name}` | node attestation: the node still exists under that UID |
 
+mod budget;
 pub mod cluster;
-pub mod jwks;
+pub mod fake;
+mod jwks;
+mod kube_api;
 pub mod pods;
 pub mod policy;
-pub mod token_review;
+mod token_review;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::BoxFuture;
+use signet_certs::id::SpiffeId;
+
+pub use self::policy::RefusedReason;
+
+/// Proves nodes and pods by their service account tokens.
+///
+/// A refusal is a verdict and safe to show to the caller; [`AttestError::Unavailable`] is none: the same question may
+/// be answered differently a moment later.
+pub trait Attestor: Send + Sync {
+    /// Proves on which node of `cluster` the holder of a node token runs.
+    fn attest_node<'a>(
+        &'a self,
+        cluster: &'a str,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<AttestedNode, AttestError>>;
+
+    /// Proves a live pod on the calling agent's own node by the pod's token.
+    fn attest_pod<'a>(
+        &'a self,
+        agent: &'a AgentIdentity,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<AttestedPod, AttestError>>;
+
+    /// The clusters by name, with what is known of their health.
+    fn clusters(&self) -> Vec<ClusterHealth>;
+}
+
+/// A calling agent, as proven by its own certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentIdentity {
+    /// `spiffe://<td>/signet/agent/<cluster>/<node-uid>`.
+    pub spiffe_id: SpiffeId,
+    /// Name of its cluster in the server's configuration.
+    pub cluster: String,
+    /// Name of its node.
+    pub node_name: String,
+    /// UID of its node object.
+    pub node_uid: String,
+}
+
+/// A node proven by the token of the agent's own pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestedNode {
+    /// Name of the cluster in the server's configuration.
+    pub cluster: String,
+    /// UID of the cluster's kube-system namespace.
+    pub cluster_uid: String,
+    /// Name of the node.
+    pub node_name: String,
+    /// UID of the node object.
+    pub node_uid: String,
+    /// Namespace of the agent's pod.
+    pub namespace: String,
+    /// Service account of the agent's pod, one of the allowed ones.
+    pub service_account: String,
+    /// Name of the agent's pod.
+    pub pod_name: String,
+    /// UID of the agent's pod.
+    pub pod_uid: String,
+    /// Id of the token; whoever issues refuses it with a second key.
+    pub jti: String,
+    /// When the token expires; its id need not be remembered longer.
+    pub expires: SystemTime,
+}
+
+/// A live pod proven by its own token, on the node of the agent that brought it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestedPod {
+    /// Name of the cluster in the server's configuration.
+    pub cluster: String,
+    /// UID of the cluster's kube-system namespace.
+    pub cluster_uid: String,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Service account of the pod.
+    pub service_account: String,
+    /// Name of the pod.
+    pub pod_name: String,
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Name of its node.
+    pub node_name: String,
+    /// UID of its node.
+    pub node_uid: String,
+    /// Labels of the pod as they are now; whoever creates a pod sets them.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Id of the token.
+    pub jti: String,
+    /// When the token expires.
+    pub expires: SystemTime,
+    /// The pod is being deleted and still there: it may renew until it is gone.
+    pub terminating: bool,
+}
+
+/// Why a token led to no proof.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttestError {
+    /// A verdict on the token or its pod; the text may be shown to the caller.
+    #[error("{0}")]
+    Refused(#[from] RefusedReason),
+    /// Not a verdict: the cluster could not be asked, or not often enough.
+    #[error("{message}")]
+    Unavailable {
+        /// What is wrong and what to do; free of tokens and of the API server's own words.
+        message: String,
+        /// When asking again makes sense.
+        retry_after: Duration,
+    },
+}
+
+/// What the attestor knows of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterHealth {
+    /// Name of the cluster in the server's configuration.
+    pub name: String,
+    /// UID of its kube-system namespace; none before the first contact.
+    pub uid: Option<String>,
+    /// Pod and service account watches are complete and showed a sign of life within the last minute.
+    pub synced: bool,
+    /// Time since the older of the two watches last showed a sign of life.
+    pub last_seen: Option<Duration>,
+    /// Number of pods in the watch.
+    pub pods: usize,
+    /// What stands in the way, if anything does.
+    pub problem: Option<String>,
+}
+
+/// A change of a pod that matters to whoever issues to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodEvent {
+    /// Name of the cluster in the server's configuration.
+    pub cluster: String,
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Node the pod was bound to; empty while it is on none.
+    pub node_name: String,
+    /// What happened to it.
+    pub kind: PodEventKind,
+}
+
+/// What happened to a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodEventKind {
+    /// The pod is gone from the cluster, or another one took its name.
+    Gone,
+    /// Its labels, its phase of being over, or its being deleted changed: verdicts on it may differ now.
+    Changed,
+}

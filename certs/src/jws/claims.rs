@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::json;
+use crate::json;
 
 /// Longest text of a claim, in bytes; names and UIDs of Kubernetes have at most 253.
 const MAX_TEXT_BYTES: usize = 1024;

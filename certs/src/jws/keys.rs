@@ -9,7 +9,8 @@ use ring::signature::{
 };
 use serde_json::{Map, Value};
 
-use super::{Algorithm, JwsError, json};
+use super::{Algorithm, JwsError};
+use crate::json;
 
 /// Longest key set read, in bytes.
 pub const MAX_JWKS_BYTES: usize = 256 * 1024;

@@ -1,1 +1,187 @@
-//! jwks
+//! A cluster's signing keys and issuer, kept so that junk is refused without asking the API server.
+//!
+//! The check made here comes before a TokenReview and never instead of one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use serde::Deserialize;
+use signet_certs::jws::{CompactJws, JwkSet, JwsError, MAX_JWKS_BYTES};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::kube_api::{CallError, KubeApi, Purpose};
+use super::{AttestError, RefusedReason};
+
+/// How often the keys are read without a cause.
+const REFRESH_EVERY: Duration = Duration::from_secs(3600);
+/// How often at most an unknown key id leads to a read: whoever makes up key ids causes no more calls than that.
+const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(10);
+/// How often at most it is tried while there are no keys yet.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+const PURPOSE: Purpose = Purpose {
+    doing: "reading the cluster's token signing keys",
+    permission: "get /.well-known/openid-configuration and /openid/v1/jwks \
+                 (ClusterRole system:service-account-issuer-discovery)",
+};
+
+/// The keys and the issuer of one cluster.
+pub(super) struct SigningKeys {
+    api: Arc<KubeApi>,
+    /// Issuers accepted besides the one that discovery names; for a change of issuer.
+    more_issuers: Vec<String>,
+    known: ArcSwapOption<Known>,
+    attempts: Mutex<Attempts>,
+}
+
+/// One reading of the cluster's keys.
+#[derive(Debug)]
+pub(super) struct Known {
+    keys: JwkSet,
+    /// Issuers whose tokens are this cluster's.
+    pub(super) issuers: Vec<String>,
+}
+
+#[derive(Default)]
+struct Attempts {
+    last: Option<Attempt>,
+    last_for_unknown_key: Option<Attempt>,
+}
+
+#[derive(Clone, Copy)]
+struct Attempt {
+    at: Instant,
+    succeeded: bool,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+}
+
+impl SigningKeys {
+    pub(super) fn new(api: Arc<KubeApi>, more_issuers: Vec<String>) -> Self {
+        Self {
+            api,
+            more_issuers,
+            known: ArcSwapOption::empty(),
+            attempts: Mutex::default(),
+        }
+    }
+
+    /// Keeps the keys fresh; ends never.
+    pub(super) async fn run(&self) {
+        loop {
+            let mut attempts = self.attempts.lock().await;
+            let attempt = self.read().await;
+            attempts.last = Some(Attempt {
+                at: Instant::now(),
+                succeeded: attempt.is_ok(),
+            });
+            drop(attempts);
+            sleep(if attempt.is_ok() {
+                REFRESH_EVERY
+            } else {
+                UNKNOWN_KEY_EVERY
+            })
+            .await;
+        }
+    }
+
+    /// What is known; read at once if nothing is.
+    pub(super) async fn known(&self) -> Result<Arc<Known>, AttestError> {
+        if let Some(known) = self.known.load_full() {
+            return Ok(known);
+        }
+        let mut attempts = self.attempts.lock().await;
+        if let Some(known) = self.known.load_full() {
+            return Ok(known);
+        }
+        if let Some(last) = attempts.last
+            && last.at.elapsed() < RETRY_EVERY
+        {
+            return Err(self.unreadable(RETRY_EVERY.saturating_sub(last.at.elapsed())));
+        }
+        let read = self.read().await;
+        attempts.last = Some(Attempt {
+            at: Instant::now(),
+            succeeded: read.is_ok(),
+        });
+        read
+    }
+
+    /// Verifies a token's signature; reads the keys anew when its key id is unknown.
+    pub(super) async fn verify(&self, jws: &CompactJws<'_>) -> Result<(), AttestError> {
+        match jws.verify(&self.known().await?.keys) {
+            Err(JwsError::UnknownKey) => {}
+            verdict => return verdict.map_err(refused),
+        }
+        let mut attempts = self.attempts.lock().await;
+        // Someone may have read them while this call waited.
+        match jws.verify(&self.known_now()?.keys) {
+            Err(JwsError::UnknownKey) => {}
+            verdict => return verdict.map_err(refused),
+        }
+        if let Some(last) = attempts.last_for_unknown_key
+            && last.at.elapsed() < UNKNOWN_KEY_EVERY
+        {
+            return if last.succeeded {
+                Err(refused(JwsError::UnknownKey))
+            } else {
+                Err(self.unreadable(UNKNOWN_KEY_EVERY.saturating_sub(last.at.elapsed())))
+            };
+        }
+        let read = self.read().await;
+        attempts.last_for_unknown_key = Some(Attempt {
+            at: Instant::now(),
+            succeeded: read.is_ok(),
+        });
+        jws.verify(&read?.keys).map_err(refused)
+    }
+
+    fn known_now(&self) -> Result<Arc<Known>, AttestError> {
+        self.known.load_full().ok_or_else(|| self.unreadable(RETRY_EVERY))
+    }
+
+    async fn read(&self) -> Result<Arc<Known>, AttestError> {
+        match self.fetch().await {
+            Ok(known) => {
+                let known = Arc::new(known);
+                self.known.store(Some(Arc::clone(&known)));
+                Ok(known)
+            }
+            Err(error) => Err(self.api.unavailable(PURPOSE, &error)),
+        }
+    }
+
+    async fn fetch(&self) -> Result<Known, CallError> {
+        let discovery: Discovery = self
+            .api
+            .get("/.well-known/openid-configuration", MAX_JWKS_BYTES)
+            .await?;
+        if discovery.issuer.is_empty() {
+            return Err(CallError::Junk("the issuer is empty".into()));
+        }
+        let document = self.api.get_bytes("/openid/v1/jwks", MAX_JWKS_BYTES).await?;
+        let keys = JwkSet::parse(&document).map_err(|error| CallError::Junk(error.to_string()))?;
+        let issuers = std::iter::once(discovery.issuer)
+            .chain(self.more_issuers.iter().cloned())
+            .collect();
+        Ok(Known { keys, issuers })
+    }
+
+    fn unreadable(&self, retry_after: Duration) -> AttestError {
+        let cluster = self.api.cluster();
+        AttestError::Unavailable {
+            message: format!(
+                "cluster `{cluster}`: its token signing keys could not be read; the log says why"
+            ),
+            retry_after,
+        }
+    }
+}
+
+fn refused(error: JwsError) -> AttestError {
+    AttestError::Refused(RefusedReason::Token(error))
+}

@@ -1,1 +1,188 @@
-//! token_review
+//! TokenReviews: one per token, shared by those who ask at the same time, kept while the watches would show their end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use k8s_openapi::api::authentication::v1::TokenReviewStatus;
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+use signet_certs::jws::KubernetesClaims;
+use tokio::sync::OnceCell;
+
+use super::AttestError;
+use super::kube_api::{CallError, KubeApi, Purpose};
+use super::policy::{ReviewedToken, read_review};
+
+const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+const ANSWER_BYTES: usize = 256 * 1024;
+/// Most reviews kept; above it new ones are made again each time.
+const MAX_KEPT: usize = 262_144;
+const PURPOSE: Purpose = Purpose {
+    doing: "reviewing a token",
+    permission: "create tokenreviews.authentication.k8s.io",
+};
+
+/// Names a token and the audience it was brought for, without being it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TokenKey([u8; 32]);
+
+impl TokenKey {
+    pub(super) fn new(audience: &str, token: &str) -> Self {
+        let mut context = Context::new(&SHA256);
+        // The length keeps audience and token apart.
+        context.update(&(audience.len() as u64).to_be_bytes());
+        context.update(audience.as_bytes());
+        context.update(token.as_bytes());
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.finish().as_ref());
+        Self(digest)
+    }
+}
+
+type Outcome = Result<Arc<ReviewedToken>, AttestError>;
+type Running = Arc<OnceCell<Outcome>>;
+
+/// Asks one cluster's API server about tokens.
+pub(super) struct TokenReviewer {
+    api: Arc<KubeApi>,
+    running: Mutex<HashMap<TokenKey, Running>>,
+    kept: Mutex<HashMap<TokenKey, Arc<ReviewedToken>>>,
+}
+
+impl TokenReviewer {
+    pub(super) fn new(api: Arc<KubeApi>) -> Self {
+        Self {
+            api,
+            running: Mutex::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// A positive review made before, unexpired. Whether it still holds is for the watches to say.
+    pub(super) fn kept(&self, key: &TokenKey, now: SystemTime) -> Option<Arc<ReviewedToken>> {
+        lock(&self.kept)
+            .get(key)
+            .filter(|review| review.expires > now)
+            .cloned()
+    }
+
+    /// Keeps a positive review until its token expires.
+    pub(super) fn keep(&self, key: TokenKey, review: Arc<ReviewedToken>) {
+        let mut kept = lock(&self.kept);
+        if kept.len() < MAX_KEPT {
+            kept.insert(key, review);
+        }
+    }
+
+    /// Drops a review that holds no longer.
+    pub(super) fn forget(&self, key: &TokenKey) {
+        lock(&self.kept).remove(key);
+    }
+
+    /// Drops reviews of expired tokens and those that `holds` says are over.
+    pub(super) fn sweep(&self, now: SystemTime, holds: impl Fn(&ReviewedToken) -> bool) {
+        lock(&self.kept).retain(|_, review| review.expires > now && holds(review));
+    }
+
+    /// Reviews a token whose claims and signature were verified. Callers with the same token at the same time share
+    /// one call; when the one that makes it gives up, the next goes on.
+    pub(super) async fn review(
+        &self,
+        key: TokenKey,
+        token: &str,
+        audience: &str,
+        claims: &KubernetesClaims,
+    ) -> Outcome {
+        let seat = Seat::take(&self.running, key);
+        seat.cell
+            .get_or_init(|| self.ask(token, audience, claims))
+            .await
+            .clone()
+    }
+
+    async fn ask(&self, token: &str, audience: &str, claims: &KubernetesClaims) -> Outcome {
+        let status = self
+            .call(token, audience)
+            .await
+            .map_err(|error| self.api.unavailable(PURPOSE, &error))?;
+        Ok(Arc::new(read_review(&status, audience, claims)?))
+    }
+
+    async fn call(&self, token: &str, audience: &str) -> Result<TokenReviewStatus, CallError> {
+        self.api.admit()?;
+        let question = Question {
+            api_version: "authentication.k8s.io/v1",
+            kind: "TokenReview",
+            spec: Spec {
+                token,
+                audiences: [audience],
+            },
+        };
+        let body = serde_json::to_vec(&question).map_err(|error| CallError::Junk(error.to_string()))?;
+        let answer: Answer = self.api.post(PATH, body, ANSWER_BYTES).await?;
+        match answer {
+            Answer {
+                kind,
+                status: Some(status),
+            } if kind == "TokenReview" => Ok(status),
+            Answer { kind, .. } if kind == "TokenReview" => {
+                Err(CallError::Junk("a review without status".into()))
+            }
+            Answer { .. } => Err(CallError::Junk("not a TokenReview".into())),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Question<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    spec: Spec<'a>,
+}
+
+#[derive(Serialize)]
+struct Spec<'a> {
+    token: &'a str,
+    audiences: [&'a str; 1],
+}
+
+/// The answer without its `spec`, which repeats the token.
+#[derive(Deserialize)]
+struct Answer {
+    kind: String,
+    status: Option<TokenReviewStatus>,
+}
+
+/// A place among those waiting for one review; the last one out clears the table.
+struct Seat<'a> {
+    running: &'a Mutex<HashMap<TokenKey, Running>>,
+    key: TokenKey,
+    cell: Running,
+}
+
+impl<'a> Seat<'a> {
+    fn take(running: &'a Mutex<HashMap<TokenKey, Running>>, key: TokenKey) -> Self {
+        let cell = Arc::clone(lock(running).entry(key).or_default());
+        Self { running, key, cell }
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut running = lock(self.running);
+        let ours = running
+            .get(&self.key)
+            .is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
+        // A finished review leaves at once, so that the next question is asked afresh. The table and this seat hold
+        // the other two references.
+        if ours && (self.cell.initialized() || Arc::strong_count(&self.cell) == 2) {
+            running.remove(&self.key);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,119 @@
+//! An attestor that believes a table, for tests of everything behind attestation.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use signet_certs::jws::JwsError;
+
+use super::{AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, RefusedReason};
+
+/// Answers from tables of tokens; confines pods to the calling agent's node as the real one does.
+#[derive(Debug, Default)]
+pub struct FakeAttestor {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nodes: HashMap<String, AttestedNode>,
+    pods: HashMap<String, AttestedPod>,
+    refusals: HashMap<String, RefusedReason>,
+    outage: Option<String>,
+}
+
+impl FakeAttestor {
+    /// Knows no token.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on `token` proves this node.
+    pub fn add_node(&self, token: &str, node: AttestedNode) {
+        self.lock().nodes.insert(token.to_owned(), node);
+    }
+
+    /// From now on `token` proves this pod, to an agent of its node.
+    pub fn add_pod(&self, token: &str, pod: AttestedPod) {
+        self.lock().pods.insert(token.to_owned(), pod);
+    }
+
+    /// From now on `token` is refused for this reason.
+    pub fn refuse(&self, token: &str, reason: RefusedReason) {
+        self.lock().refusals.insert(token.to_owned(), reason);
+    }
+
+    /// With a message every question is answered with it, as if the cluster were away; without one the outage is over.
+    pub fn set_outage(&self, message: Option<&str>) {
+        self.lock().outage = message.map(str::to_owned);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn verdict<T: Clone>(&self, token: &str, known: impl Fn(&State) -> Option<&T>) -> Result<T, AttestError> {
+        let state = self.lock();
+        if let Some(message) = &state.outage {
+            return Err(AttestError::Unavailable {
+                message: message.clone(),
+                retry_after: Duration::from_secs(1),
+            });
+        }
+        if let Some(reason) = state.refusals.get(token) {
+            return Err(reason.clone().into());
+        }
+        known(&state)
+            .cloned()
+            .ok_or_else(|| RefusedReason::Token(JwsError::BadSignature).into())
+    }
+
+    fn pod(&self, agent: &AgentIdentity, token: &str) -> Result<AttestedPod, AttestError> {
+        let pod = self.verdict(token, |state| state.pods.get(token))?;
+        let same_node = pod.cluster == agent.cluster
+            && pod.node_uid == agent.node_uid
+            && pod.node_name == agent.node_name;
+        if !same_node {
+            return Err(RefusedReason::OtherNode {
+                pod_node: pod.node_name,
+                agent_node: agent.node_name.clone(),
+            }
+            .into());
+        }
+        Ok(pod)
+    }
+
+    fn node(&self, cluster: &str, token: &str) -> Result<AttestedNode, AttestError> {
+        let node = self.verdict(token, |state| state.nodes.get(token))?;
+        if node.cluster != cluster {
+            return Err(RefusedReason::UnknownCluster {
+                cluster: cluster.to_owned(),
+            }
+            .into());
+        }
+        Ok(node)
+    }
+}
+
+impl Attestor for FakeAttestor {
+    fn attest_node<'a>(
+        &'a self,
+        cluster: &'a str,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<AttestedNode, AttestError>> {
+        ready(self.node(cluster, token)).boxed()
+    }
+
+    fn attest_pod<'a>(
+        &'a self,
+        agent: &'a AgentIdentity,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<AttestedPod, AttestError>> {
+        ready(self.pod(agent, token)).boxed()
+    }
+
+    fn clusters(&self) -> Vec<ClusterHealth> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,296 @@
+//! Calls to one cluster's API server, each bounded in time and in size of the answer.
+//!
+//! kube's client contributes transport, TLS and credentials; answers are read here, because its own helpers read
+//! without bound and log an unreadable answer in full, and an answer to a TokenReview contains the token.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use kube::client::Body;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout};
+
+use super::AttestError;
+use super::budget::Budget;
+
+/// How long one call may take. A watch only has to begin within it.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+/// 500 pods of 128 KiB each; they have about 10 KiB.
+const LIST_BYTES: usize = 64 * 1024 * 1024;
+const RETRY_SOON: Duration = Duration::from_secs(1);
+const RETRY_AFTER_REPAIR: Duration = Duration::from_secs(10);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+const ERROR_BODY_BYTES: usize = 64 * 1024;
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// What a call is for; gives errors their words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Purpose {
+    /// "reviewing a token"
+    pub(super) doing: &'static str,
+    /// The permission a 403 shows to be missing.
+    pub(super) permission: &'static str,
+}
+
+/// Why a call gave no answer to work with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    #[error("no answer within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("not reachable: {0}")]
+    Transport(String),
+    /// Kubernetes itself says that the object is not there; a bare 404 of a proxy is [`CallError::Status`].
+    #[error("not found")]
+    NotFound,
+    #[error("status {code}: {message}")]
+    Status {
+        code: u16,
+        message: String,
+        retry_after: Option<Duration>,
+    },
+    #[error("unreadable answer: {0}")]
+    Junk(String),
+    #[error("over the configured rate of calls")]
+    OverBudget(Duration),
+}
+
+/// The API server of one cluster.
+pub(super) struct KubeApi {
+    client: kube::Client,
+    cluster: Arc<str>,
+    budget: Budget,
+    logged_at: Mutex<Option<Instant>>,
+}
+
+impl KubeApi {
+    pub(super) fn new(client: kube::Client, cluster: Arc<str>, budget: Budget) -> Self {
+        Self {
+            client,
+            cluster,
+            budget,
+            logged_at: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn cluster(&self) -> &Arc<str> {
+        &self.cluster
+    }
+
+    /// Takes one call out of the budget of calls that callers from outside can cause.
+    pub(super) fn admit(&self) -> Result<(), CallError> {
+        self.budget.take().map_err(CallError::OverBudget)
+    }
+
+    /// GET of a JSON object of at most `limit` bytes.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, limit: usize) -> Result<T, CallError> {
+        parse(&self.get_bytes(path, limit).await?)
+    }
+
+    /// GET of one page of a list; a large one takes its time.
+    pub(super) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        let exchange = async { read(self.send(Method::GET, path, Body::empty()).await?, LIST_BYTES).await };
+        parse(
+            &timeout(LIST_TIMEOUT, exchange)
+                .await
+                .map_err(|_| CallError::Timeout)??,
+        )
+    }
+
+    /// GET of at most `limit` bytes.
+    pub(super) async fn get_bytes(&self, path: &str, limit: usize) -> Result<Bytes, CallError> {
+        self.call(Method::GET, path, Body::empty(), limit).await
+    }
+
+    /// POST of a JSON object; reads a JSON object of at most `limit` bytes.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        limit: usize,
+    ) -> Result<T, CallError> {
+        parse(&self.call(Method::POST, path, Body::from(body), limit).await?)
+    }
+
+    /// Begins a GET whose answer goes on for a while.
+    pub(super) async fn open(&self, path: &str) -> Result<Body, CallError> {
+        timeout(CALL_TIMEOUT, self.send(Method::GET, path, Body::empty()))
+            .await
+            .map_err(|_| CallError::Timeout)?
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Body, limit: usize) -> Result<Bytes, CallError> {
+        let exchange = async {
+            let answer = self.send(method, path, body).await?;
+            read(answer, limit).await
+        };
+        timeout(CALL_TIMEOUT, exchange)
+            .await
+            .map_err(|_| CallError::Timeout)?
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Body) -> Result<Body, CallError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|error| CallError::Junk(error.to_string()))?;
+        let answer = self
+            .client
+            .send(request)
+            .await
+            .map_err(|error| CallError::Transport(chain(&error)))?;
+        let (head, body) = answer.into_parts();
+        if head.status.is_success() {
+            return Ok(body);
+        }
+        let retry_after = head
+            .headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+        let said = read(body, ERROR_BODY_BYTES).await.unwrap_or_default();
+        Err(refusal(head.status, &said, retry_after))
+    }
+
+    /// The error for whoever asked: what is wrong and what to do, without words of the API server. Those are logged.
+    pub(super) fn unavailable(&self, purpose: Purpose, error: &CallError) -> AttestError {
+        self.log(purpose, error);
+        let Purpose { doing, permission } = purpose;
+        let cluster = &self.cluster;
+        let (problem, retry_after) = match error {
+            CallError::Timeout => (
+                format!("the API server did not answer in time ({doing}); check its health"),
+                RETRY_SOON,
+            ),
+            CallError::Transport(_) => (
+                format!(
+                    "the API server cannot be reached ({doing}); check its address, CA file and the network"
+                ),
+                RETRY_SOON,
+            ),
+            CallError::Status { code: 401, .. } => (
+                format!("the API server rejects this server's own credentials ({doing}); renew them"),
+                RETRY_AFTER_REPAIR,
+            ),
+            CallError::Status { code: 403, .. } => (
+                format!("the API server does not allow this server to {permission}; grant it by RBAC"),
+                RETRY_AFTER_REPAIR,
+            ),
+            CallError::Status {
+                code: 429,
+                retry_after,
+                ..
+            } => (
+                format!("the API server asks for fewer calls ({doing})"),
+                retry_after.unwrap_or(RETRY_SOON),
+            ),
+            CallError::Status {
+                code, retry_after, ..
+            } => (
+                format!("the API server answered with status {code} ({doing}); check its health"),
+                retry_after.unwrap_or(RETRY_SOON),
+            ),
+            CallError::NotFound => (
+                format!("the API server lacks what it must have ({doing}); check its address"),
+                RETRY_AFTER_REPAIR,
+            ),
+            CallError::Junk(_) => (
+                format!("the API server's answer is unreadable ({doing}); check that the address is its own"),
+                RETRY_SOON,
+            ),
+            CallError::OverBudget(wait) => (
+                "more attestations than the configured rate of calls allows; come back later".into(),
+                *wait,
+            ),
+        };
+        AttestError::Unavailable {
+            message: format!("cluster `{cluster}`: {problem}"),
+            retry_after,
+        }
+    }
+
+    /// One line every few seconds: an outage is one problem, not one per caller.
+    fn log(&self, purpose: Purpose, error: &CallError) {
+        let mut logged_at = self.logged_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
+            return;
+        }
+        *logged_at = Some(Instant::now());
+        tracing::warn!(cluster = %self.cluster, doing = purpose.doing, %error, "API server call failed");
+    }
+}
+
+/// Whether a name can stand in a path as it is; what Kubernetes calls a name always can.
+pub(super) fn is_path_segment(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+        && !name.starts_with('.')
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, CallError> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(CallError::Junk(format!("more than {limit} bytes")))
+        }
+        Err(error) => Err(CallError::Transport(chain(error.as_ref()))),
+    }
+}
+
+/// Parse errors tell place and kind of the mistake, never the text around it.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CallError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        CallError::Junk(format!("{:?} error at {line}:{column}", error.classify()))
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    kind: String,
+    reason: String,
+    message: String,
+}
+
+fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> CallError {
+    let said: Status = serde_json::from_slice(body).unwrap_or_default();
+    if status == StatusCode::NOT_FOUND && said.kind == "Status" && said.reason == "NotFound" {
+        return CallError::NotFound;
+    }
+    let message = said
+        .message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(300)
+        .collect();
+    CallError::Status {
+        code: status.as_u16(),
+        message,
+        retry_after,
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
