@@ -41,7 +41,8 @@ fn key_pair(pkcs8: &[u8], rng: &SystemRandom) -> Result<EcdsaKeyPair, KeyError> 
 }
 
 /// SubjectPublicKeyInfo of an uncompressed P-256 point.
-pub(crate) fn p256_spki(point: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn p256_spki(point: &[u8]) -> Vec<u8> {
     [P256_SPKI_PREFIX.as_slice(), point].concat()
 }
 

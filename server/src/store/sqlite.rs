@@ -1,1 +1,304 @@
-//! sqlite
+//! The embedded store: SQLite in WAL mode, every commit synced to the disk, one writer thread with group commit.
+//!
+//! Only one process may have it open; a lock file sees to that.
+
+mod audit_rows;
+mod convert;
+mod files;
+mod issue;
+mod issued_line;
+mod journal;
+mod live;
+mod prune;
+mod read;
+mod revoke;
+mod schema;
+mod state;
+mod writer;
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use rusqlite::Connection;
+use signet_certs::authority::{AuthorityId, AuthorityKind};
+use signet_certs::id::TrustDomain;
+use tokio::sync::watch;
+
+use self::convert::millis;
+use self::files::StoreFiles;
+use self::read::Reader;
+use self::schema::MigrateError;
+use self::state::State;
+use self::writer::Writer;
+use super::{
+    AgentRow, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal, KeyChanges, MAX_BATCH,
+    MAX_COMMENT_BYTES, NewIssuance, OpenError, RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey,
+    Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+};
+use crate::audit::{AuditCursor, AuditEvent, AuditOutbox, Sampled, Sampler, StoredLine};
+
+/// The [`Store`] of a single server. Its methods need a tokio runtime around them.
+pub struct SqliteStore {
+    info: StoreInfo,
+    writer: Writer,
+    /// For short reads that somebody waits for.
+    reader: Reader,
+    /// For lists and the audit log, which may take long.
+    scanner: Reader,
+    stored_lines: watch::Receiver<u64>,
+    refusals: Sampler,
+    /// Held as long as the store is open; after the writer, so that it is let go last.
+    _files: StoreFiles,
+}
+
+impl SqliteStore {
+    /// Opens the store in `dir`, or makes one. Blocks; call it before serving.
+    ///
+    /// Makes `dir` (mode 0700) and the database in it (0600) where they are missing.
+    pub fn open(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, OpenError> {
+        let files = StoreFiles::prepare(dir)?;
+        let path = files.database().to_owned();
+        let database = |error: rusqlite::Error| OpenError::Database {
+            path: path.clone(),
+            message: error.to_string(),
+        };
+        let mut conn = Connection::open(&path).map_err(database)?;
+        schema::configure(&conn).map_err(database)?;
+        schema::migrate(&mut conn).map_err(|error| match error {
+            MigrateError::Newer { found } => OpenError::NewerSchema {
+                path: path.clone(),
+                found,
+                known: schema::VERSION,
+            },
+            MigrateError::Sql(error) => database(error),
+        })?;
+        let info = identify(&mut conn, trust_domain).map_err(database)?;
+        if info.trust_domain != *trust_domain {
+            return Err(OpenError::WrongTrustDomain {
+                path,
+                stored: info.trust_domain.to_string(),
+                configured: trust_domain.to_string(),
+            });
+        }
+        let state = State::load(&conn).map_err(database)?;
+        let reader = Reader::open(&path).map_err(database)?;
+        let scanner = Reader::open(&path).map_err(database)?;
+        let (sender, stored_lines) = watch::channel(state.next_line - 1);
+        let writer = Writer::start(conn, state, sender).map_err(|source| OpenError::Io {
+            action: "start the writer thread of",
+            path,
+            source,
+        })?;
+        Ok(Self {
+            info,
+            writer,
+            reader,
+            scanner,
+            stored_lines,
+            refusals: Sampler::default(),
+            _files: files,
+        })
+    }
+
+    /// Runs work that can also refuse.
+    async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut writer::Tx<'_>) -> rusqlite::Result<Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.run(1, work).await.map_err(E::from)?
+    }
+}
+
+/// Reads who the store belongs to and counts the boot; a new store gets its name here. Changes nothing in a store of
+/// another trust domain.
+fn identify(conn: &mut Connection, trust_domain: &TrustDomain) -> rusqlite::Result<StoreInfo> {
+    let tx = conn.transaction()?;
+    if schema::meta_text(&tx, "trust_domain")?.is_none() {
+        let mut name = [0; 8];
+        SystemRandom::new()
+            .fill(&mut name)
+            .map_err(|_| convert::unreadable(0, "random source"))?;
+        schema::set_meta(&tx, "trust_domain", trust_domain.as_str())?;
+        schema::set_meta(&tx, "server_id", &hex::encode(name))?;
+        schema::set_meta(&tx, "epoch", "1")?;
+    }
+    let stored = schema::meta_text(&tx, "trust_domain")?.unwrap_or_default();
+    let info = StoreInfo {
+        trust_domain: TrustDomain::parse(&stored).map_err(|_| convert::unreadable(0, "trust domain"))?,
+        epoch: schema::meta_number(&tx, "epoch")?,
+        server_id: schema::meta_text(&tx, "server_id")?.unwrap_or_default(),
+        boot: schema::meta_number(&tx, "boot")? + 1,
+        was_empty: read::keys(&tx)?.is_empty(),
+    };
+    if info.trust_domain == *trust_domain {
+        schema::set_meta(&tx, "boot", &info.boot.to_string())?;
+        tx.commit()?;
+    }
+    Ok(info)
+}
+
+impl Store for SqliteStore {
+    fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+
+    fn load_journal(&self, kind: AuthorityKind) -> StoreFuture<'_, Option<Journal>> {
+        Box::pin(self.reader.run(move |tx| read::journal(tx, kind)))
+    }
+
+    fn save_journal(
+        &self,
+        kind: AuthorityKind,
+        expected_revision: u64,
+        body: Vec<u8>,
+        keys: KeyChanges,
+        audit: Vec<AuditEvent>,
+    ) -> StoreFuture<'_, u64> {
+        Box::pin(self.write(move |tx| journal::save(tx, kind, expected_revision, &body, &keys, &audit)))
+    }
+
+    fn load_keys(&self) -> StoreFuture<'_, Vec<SealedKey>> {
+        Box::pin(self.reader.run(|tx| read::keys(tx)))
+    }
+
+    fn issue(
+        &self,
+        batch: Vec<NewIssuance>,
+        now: SystemTime,
+    ) -> StoreFuture<'_, Vec<Result<(), IssueRefusal>>> {
+        Box::pin(async move {
+            if batch.len() > MAX_BATCH {
+                let message = format!("{} certificates in one batch, at most {MAX_BATCH}", batch.len());
+                return Err(StoreError::Invalid { message });
+            }
+            self.writer
+                .run(batch.len(), move |tx| issue::issue(tx, &batch, now))
+                .await
+        })
+    }
+
+    fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        Box::pin(async move {
+            if request.comment.len().max(request.author.len()) > MAX_COMMENT_BYTES {
+                let message = format!("comment or author of more than {MAX_COMMENT_BYTES} bytes");
+                return Err(StoreError::Invalid { message }.into());
+            }
+            self.write(move |tx| revoke::revoke(tx, &request)).await
+        })
+    }
+
+    fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {
+        let (denial_id, by) = (denial_id.to_owned(), by.to_owned());
+        Box::pin(self.write(move |tx| revoke::allow(tx, &denial_id, &by, now)))
+    }
+
+    fn denials(&self, include_lifted: bool, now: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
+        Box::pin(self.reader.run(move |tx| read::denials(tx, include_lifted, now)))
+    }
+
+    fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet> {
+        Box::pin(self.reader.run(move |tx| read::revoked(tx, authority)))
+    }
+
+    fn save_crl(&self, crl: StoredCrl) -> StoreFuture<'_, ()> {
+        Box::pin(self.write(move |tx| journal::save_crl(tx, &crl)))
+    }
+
+    fn load_crls(&self) -> StoreFuture<'_, Vec<StoredCrl>> {
+        Box::pin(self.reader.run(|tx| read::crls(tx)))
+    }
+
+    fn list(&self, filter: SvidFilter) -> StoreFuture<'_, SvidPage> {
+        Box::pin(self.scanner.run(move |tx| read::list(tx, &filter)))
+    }
+
+    fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>> {
+        Box::pin(self.writer.run(0, move |tx| {
+            let counts = tx.state.live.counts(millis(now)).into_iter();
+            let mut uses = counts
+                .map(|(row, live, latest)| {
+                    Ok(AuthorityUse {
+                        authority: tx.state.authorities.id(row)?,
+                        live,
+                        latest_not_after: signet_certs::time::from_unix_millis(latest),
+                    })
+                })
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            uses.sort_by_key(|usage| usage.authority);
+            Ok(uses)
+        }))
+    }
+
+    fn record_agent(&self, agent: AgentRow) -> StoreFuture<'_, ()> {
+        Box::pin(self.writer.run(1, move |tx| journal::record_agent(tx, &agent)))
+    }
+
+    fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
+        Box::pin(self.reader.run(|tx| read::agents(tx)))
+    }
+
+    fn next_sequence(&self, content_digest: [u8; 32]) -> StoreFuture<'_, u64> {
+        let digest = hex::encode(content_digest);
+        Box::pin(
+            self.writer
+                .run(1, move |tx| journal::next_sequence(tx.conn, &digest)),
+        )
+    }
+
+    fn audit(&self, event: AuditEvent) {
+        match self.refusals.admit(event) {
+            Sampled::Write(events) => events.into_iter().for_each(|event| self.writer.leave(event)),
+            Sampled::Counted => {}
+        }
+    }
+
+    fn housekeeping(&self, now: SystemTime) -> StoreFuture<'_, Housekeeping> {
+        Box::pin(async move {
+            self.refusals
+                .drain_idle(now)
+                .into_iter()
+                .for_each(|event| self.writer.leave(event));
+            let first = self.writer.run(1, move |tx| prune::begin(tx, now)).await?;
+            let (mut found, mut more) = (first.found, first.more);
+            while more {
+                let (pruned, again) = self
+                    .writer
+                    .run(1, move |tx| prune::ledger(tx, millis(now)))
+                    .await?;
+                found.pruned += pruned;
+                more = again;
+            }
+            Ok(found)
+        })
+    }
+}
+
+impl AuditOutbox for SqliteStore {
+    fn stored(&self) -> watch::Receiver<u64> {
+        self.stored_lines.clone()
+    }
+
+    fn cursor(&self) -> StoreFuture<'_, AuditCursor> {
+        Box::pin(self.reader.run(|tx| audit_rows::read_cursor(tx)))
+    }
+
+    fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
+        Box::pin(
+            self.scanner
+                .run(move |tx| issued_line::lines_after(tx, sequence, limit)),
+        )
+    }
+
+    fn advance(&self, cursor: AuditCursor, head: Option<String>) -> StoreFuture<'_, ()> {
+        Box::pin(self.writer.run(1, move |tx| {
+            audit_rows::advance(tx.conn, &cursor, head.as_deref())
+        }))
+    }
+
+    fn save_key(&self, key: SealedKey) -> StoreFuture<'_, ()> {
+        Box::pin(self.writer.run(1, move |tx| journal::save_key(tx.conn, &key)))
+    }
+}

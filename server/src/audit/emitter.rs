@@ -1,0 +1,191 @@
+//! The task that carries stored lines out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_certs::time::rfc3339;
+use signet_runtime::clock::Clock;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{AuditCursor, AuditKey, AuditOutbox, AuditSink};
+use crate::store::StoreError;
+
+/// How often the head is signed while lines are emitted.
+pub const HEAD_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the cursor is saved while lines are emitted; as much may be emitted again after a crash.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Lines carried at a time.
+const CHUNK: usize = 2_000;
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Handle on the emitting task.
+pub struct AuditEmitter {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl AuditEmitter {
+    /// Starts emitting what is stored and what will be. One emitter per store.
+    pub fn spawn(
+        outbox: Arc<dyn AuditOutbox>,
+        server_id: String,
+        key: AuditKey,
+        sink: AuditSink,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let worker = Worker {
+            stored: outbox.stored(),
+            outbox,
+            server_id,
+            key,
+            sink,
+            clock,
+            stop: stop.clone(),
+            end: AuditCursor::default(),
+            saved: AuditCursor::default(),
+            signed: AuditCursor::default(),
+        };
+        Self {
+            stop,
+            task: tokio::spawn(worker.run()),
+        }
+    }
+
+    /// Emits what has been stored or left for the store until now, signs the head, and ends. Call it last. Gives up
+    /// where the sink fails: the lines stay in the store.
+    pub async fn finish(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "audit emitter ended badly");
+        }
+    }
+}
+
+struct Worker {
+    outbox: Arc<dyn AuditOutbox>,
+    stored: watch::Receiver<u64>,
+    server_id: String,
+    key: AuditKey,
+    sink: AuditSink,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+    /// The last line emitted; what the store knows of it; what the last head was signed for.
+    end: AuditCursor,
+    saved: AuditCursor,
+    signed: AuditCursor,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum EmitError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot write the audit log: {0}")]
+    Sink(#[from] std::io::Error),
+    #[error("cannot sign the head of the audit log: {0}")]
+    Sign(#[from] signet_certs::signer::SignError),
+}
+
+impl Worker {
+    async fn run(mut self) {
+        if !self.resume().await {
+            return;
+        }
+        let first = Instant::now() + HEAD_INTERVAL;
+        let mut heads = interval_at(first, HEAD_INTERVAL);
+        heads.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut saves = interval_at(Instant::now() + SAVE_INTERVAL, SAVE_INTERVAL);
+        saves.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let result = tokio::select! {
+                () = self.stop.cancelled() => break,
+                _ = heads.tick() => self.sign_head().await,
+                _ = saves.tick() => self.save(None).await,
+                more = wait_for_more(&mut self.stored, self.end.sequence) => {
+                    if !more { break }
+                    self.emit().await
+                }
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, "audit lines wait in the store");
+                tokio::select! { () = sleep(RETRY) => {}, () = self.stop.cancelled() => {} }
+            }
+        }
+        if let Err(error) = self.last_words().await {
+            tracing::error!(%error, "audit lines stay in the store until the next start");
+        }
+    }
+
+    /// Goes on where the last run had saved.
+    async fn resume(&mut self) -> bool {
+        loop {
+            match self.outbox.cursor().await {
+                Ok(cursor) => {
+                    (self.end, self.saved, self.signed) = (cursor, cursor, cursor);
+                    return true;
+                }
+                Err(error) => tracing::error!(%error, "cannot read how far the audit log has come"),
+            }
+            tokio::select! { () = sleep(RETRY) => {}, () = self.stop.cancelled() => return false }
+        }
+    }
+
+    async fn emit(&mut self) -> Result<(), EmitError> {
+        let lines = self.outbox.lines_after(self.end.sequence, CHUNK).await?;
+        let mut end = self.end;
+        let mut text = String::new();
+        for line in &lines {
+            let (emitted, next) = end.extend(&self.server_id, line);
+            text.push_str(&emitted);
+            text.push('\n');
+            end = next;
+        }
+        if !text.is_empty() {
+            self.sink.write(text.as_bytes()).await?;
+        }
+        self.end = end;
+        Ok(())
+    }
+
+    async fn save(&mut self, head: Option<String>) -> Result<(), EmitError> {
+        if self.end != self.saved || head.is_some() {
+            self.outbox.advance(self.end, head).await?;
+            self.saved = self.end;
+        }
+        Ok(())
+    }
+
+    async fn sign_head(&mut self) -> Result<(), EmitError> {
+        if self.end == self.signed {
+            return Ok(());
+        }
+        let head = self
+            .key
+            .head(&self.server_id, &self.end, &rfc3339(self.clock.now()))?;
+        self.sink.write(format!("{head}\n").as_bytes()).await?;
+        self.signed = self.end;
+        self.save(Some(head)).await
+    }
+
+    async fn last_words(&mut self) -> Result<(), EmitError> {
+        // A write of its own takes along the events that wait for a transaction.
+        self.outbox.advance(self.end, None).await?;
+        while *self.stored.borrow_and_update() > self.end.sequence {
+            let before = self.end.sequence;
+            self.emit().await?;
+            if self.end.sequence == before {
+                break;
+            }
+        }
+        self.sign_head().await
+    }
+}
+
+/// Whether there are lines after `sequence`; false when the store is gone.
+async fn wait_for_more(stored: &mut watch::Receiver<u64>, sequence: u64) -> bool {
+    stored.wait_for(|newest| *newest > sequence).await.is_ok()
+}

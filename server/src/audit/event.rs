@@ -1,0 +1,221 @@
+//! What can be said in the audit log.
+
+use std::fmt::Display;
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+use signet_certs::authority::{AuthorityId, AuthorityKind};
+use signet_certs::crl::RevocationReason;
+use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
+use signet_certs::time::rfc3339;
+
+/// One decision, and when it was taken.
+#[derive(Clone, Debug, Serialize)]
+pub struct AuditEvent {
+    #[serde(serialize_with = "time")]
+    time: SystemTime,
+    #[serde(flatten)]
+    action: AuditAction,
+}
+
+impl AuditEvent {
+    /// An event at `time`.
+    pub fn new(time: SystemTime, action: AuditAction) -> Self {
+        Self { time, action }
+    }
+
+    /// When it happened.
+    pub fn time(&self) -> SystemTime {
+        self.time
+    }
+
+    /// What happened.
+    pub fn action(&self) -> &AuditAction {
+        &self.action
+    }
+
+    /// As one JSON object, without its position in the log.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| {
+            // Only a map with non-text keys or a failing Serialize gets here; neither exists above.
+            format!("{{\"event\":\"unprintable\",\"error\":{:?}}}", error.to_string())
+        })
+    }
+}
+
+/// What was decided. `issued` lines have no variant: the store renders them from the ledger.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "snake_case")]
+pub enum AuditAction {
+    /// The server is up.
+    ServerStarted {
+        /// Its release.
+        version: String,
+        /// Its trust domain.
+        trust_domain: String,
+        /// Its store's epoch.
+        epoch: u64,
+    },
+    /// The server goes down in order.
+    ServerStopped {
+        /// What made it stop.
+        reason: String,
+    },
+    /// A node proved itself.
+    NodeAttested {
+        /// The agent's identity.
+        #[serde(serialize_with = "text")]
+        agent_id: SpiffeId,
+        /// Name of its cluster.
+        cluster: String,
+        /// The node's name.
+        node_name: String,
+        /// The node's UID.
+        node_uid: String,
+        /// The agent's pod, `namespace/name`.
+        pod: String,
+        /// `jti` of the token.
+        token_jti: Option<String>,
+    },
+    /// Somebody got a no.
+    Refused {
+        /// Who asked: an agent's SPIFFE ID, an address. Refusals are sampled by it.
+        caller: String,
+        /// What was asked for, such as `attest_node` or `issue`.
+        operation: String,
+        /// Exactly why not.
+        reason: String,
+        /// About which identity, where that is known.
+        #[serde(serialize_with = "optional_text")]
+        spiffe_id: Option<SpiffeId>,
+        /// About which pod, where that is known.
+        pod_uid: Option<String>,
+    },
+    /// Refusals of one caller that were counted and not written.
+    RefusalsSuppressed {
+        /// Whose.
+        caller: String,
+        /// How many.
+        count: u64,
+    },
+    /// Certificates were revoked, a target denied, or both. A long one goes on in further lines.
+    Revoked {
+        /// What was named.
+        target: String,
+        /// By whom.
+        author: String,
+        /// Why, for the CRL.
+        #[serde(serialize_with = "text")]
+        reason: RevocationReason,
+        /// Why, for people.
+        comment: String,
+        /// The denial, where one was made.
+        denial: Option<String>,
+        /// When that denial ends by itself.
+        #[serde(serialize_with = "optional_time")]
+        denial_expires: Option<SystemTime>,
+        /// Newly revoked: authority and serial.
+        serials: Vec<RevokedSerial>,
+    },
+    /// A denial was lifted.
+    Allowed {
+        /// Which.
+        denial: String,
+        /// What it had denied.
+        target: String,
+        /// By whom.
+        author: String,
+    },
+    /// An authority was made; it signs only its CRL.
+    AuthorityPrepared {
+        /// Its kind.
+        #[serde(serialize_with = "text")]
+        kind: AuthorityKind,
+        /// Which.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// When it ends.
+        #[serde(serialize_with = "self::time")]
+        not_after: SystemTime,
+        /// Who wanted it: `timer` or an admin.
+        author: String,
+    },
+    /// An authority began to sign.
+    AuthorityActivated {
+        /// Its kind.
+        #[serde(serialize_with = "text")]
+        kind: AuthorityKind,
+        /// Which.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// The one that signed until now.
+        #[serde(serialize_with = "optional_text")]
+        previous: Option<AuthorityId>,
+        /// Whether it did not wait for its bundle to spread.
+        forced: bool,
+        /// Who wanted it: `timer` or an admin.
+        author: String,
+    },
+    /// An authority left the bundle; its key is destroyed.
+    AuthorityExpired {
+        /// Its kind.
+        #[serde(serialize_with = "text")]
+        kind: AuthorityKind,
+        /// Which.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+    },
+    /// Somebody called the admin API.
+    AdminCall {
+        /// Who.
+        caller: String,
+        /// Name of the call.
+        method: String,
+        /// `ok`, or the error it got.
+        outcome: String,
+    },
+    /// The clock went back by more than five minutes.
+    ClockBehind {
+        /// By how much.
+        seconds: u64,
+    },
+    /// Events that were lost because the queue was full.
+    EventsLost {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// A serial in an audit line.
+#[derive(Clone, Debug, Serialize)]
+pub struct RevokedSerial {
+    /// Whose list names it.
+    #[serde(serialize_with = "text")]
+    pub authority: AuthorityId,
+    /// The serial.
+    #[serde(serialize_with = "text")]
+    pub serial: SerialNumber,
+}
+
+fn text<S: Serializer>(value: &impl Display, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(value)
+}
+
+fn optional_text<S: Serializer>(value: &Option<impl Display>, out: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => out.collect_str(value),
+        None => out.serialize_none(),
+    }
+}
+
+fn time<S: Serializer>(value: &SystemTime, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(&rfc3339(*value))
+}
+
+fn optional_time<S: Serializer>(value: &Option<SystemTime>, out: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => time(value, out),
+        None => out.serialize_none(),
+    }
+}

@@ -1,0 +1,132 @@
+//! The key-encryption key and its file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use ring::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
+use ring::digest::{Context, SHA256};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use signet_certs::signer::KeyError;
+use zeroize::Zeroizing;
+
+use super::KeyManagerError;
+use crate::store::SealedKey;
+
+const LENGTH: usize = 32;
+
+/// Opens what was sealed with it. Has no Debug and no Clone.
+pub(super) struct Kek {
+    key: LessSafeKey,
+    id: String,
+}
+
+impl Kek {
+    /// Reads the KEK that opens `sealed`, or makes one when nothing is sealed and there is no file.
+    pub(super) fn open(
+        path: &Path,
+        sealed: &[SealedKey],
+        rng: &SystemRandom,
+    ) -> Result<Self, KeyManagerError> {
+        let bytes = match read(path)? {
+            Some(bytes) => bytes,
+            None if sealed.is_empty() => create(path, rng)?,
+            None => {
+                return Err(KeyManagerError::KekMissing {
+                    path: path.to_owned(),
+                    keys: sealed.len(),
+                });
+            }
+        };
+        let kek = Self::from_bytes(&bytes).ok_or_else(|| KeyManagerError::KekMalformed {
+            path: path.to_owned(),
+            length: bytes.len(),
+        })?;
+        match sealed.iter().find(|key| key.kek_id != kek.id) {
+            Some(other) => Err(KeyManagerError::KekWrong {
+                path: path.to_owned(),
+                found: kek.id,
+                needed: other.kek_id.clone(),
+            }),
+            None => Ok(kek),
+        }
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let key = UnboundKey::new(&AES_256_GCM, bytes).ok()?;
+        let mut id = Context::new(&SHA256);
+        id.update(b"signet kek id v1\n");
+        id.update(bytes);
+        // 64 bits tell KEKs apart and tell nothing about 256 random ones.
+        let id = hex::encode(id.finish().as_ref().get(..8).unwrap_or_default());
+        Some(Self {
+            key: LessSafeKey::new(key),
+            id,
+        })
+    }
+
+    pub(super) fn key(&self) -> &LessSafeKey {
+        &self.key
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyManagerError {
+    let path = path.to_owned();
+    move |source| KeyManagerError::KekIo { action, path, source }
+}
+
+/// `None` when there is no file.
+fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyManagerError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", path)(error)),
+    };
+    let mode = file.metadata().map_err(io_error("read", path))?.mode();
+    if mode & 0o007 != 0 {
+        return Err(KeyManagerError::KekExposed {
+            path: path.to_owned(),
+        });
+    }
+    // One byte more than a key: a longer file is seen and not read.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LENGTH + 1));
+    file.take(LENGTH as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io_error("read", path))?;
+    Ok(Some(bytes))
+}
+
+/// Written beside, synced and renamed: a crash leaves a whole key or none.
+fn create(path: &Path, rng: &SystemRandom) -> Result<Zeroizing<Vec<u8>>, KeyManagerError> {
+    let mut bytes = Zeroizing::new(vec![0; LENGTH]);
+    rng.fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    let beside = path.with_extension("new");
+    write(&beside, path, &bytes).map_err(io_error("create", path))?;
+    tracing::info!(path = %path.display(), "made a key-encryption key; back it up apart from the store");
+    Ok(bytes)
+}
+
+fn write(beside: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        std::fs::create_dir_all(dir)?;
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(beside, path)?;
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}

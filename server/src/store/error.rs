@@ -1,0 +1,147 @@
+//! What can go wrong, as far as callers branch on it.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use signet_certs::authority::AuthorityId;
+
+/// Why a method of [`Store`](super::Store) failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Disk full, I/O error, shutting down. Nothing was acknowledged; the same call may be made again.
+    #[error("the store is unavailable: {message}; the request can be repeated")]
+    Unavailable {
+        /// The cause, for the log.
+        message: String,
+    },
+    /// The stored data cannot be understood. Needs a person.
+    #[error("the store is damaged: {message}; stop the server and restore a backup")]
+    Corrupt {
+        /// What could not be read.
+        message: String,
+    },
+    /// A compare-and-swap lost: load again and decide anew.
+    #[error("the journal is at revision {stored}, not {expected}: somebody else has written it")]
+    Conflict {
+        /// The revision the caller had loaded.
+        expected: u64,
+        /// The revision that is stored.
+        stored: u64,
+    },
+    /// A CRL that is not newer than the stored one.
+    #[error("CRL of authority {authority} not stored: its {what} is {offered}, the stored one has {stored}")]
+    NotNewer {
+        /// Whose CRL.
+        authority: AuthorityId,
+        /// What did not grow: number or revision.
+        what: &'static str,
+        /// As stored.
+        stored: u64,
+        /// As offered.
+        offered: u64,
+    },
+    /// There is no such thing.
+    #[error("no {what} {id} in the store")]
+    NotFound {
+        /// What was asked for.
+        what: &'static str,
+        /// The id asked for.
+        id: String,
+    },
+    /// The caller broke a bound.
+    #[error("request refused by the store: {message}")]
+    Invalid {
+        /// Which one.
+        message: String,
+    },
+}
+
+/// Why [`Store::revoke`](super::Store::revoke) failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RevokeError {
+    /// The ledger lacks the serial and the request names no authority.
+    #[error("no certificate with that serial is recorded; name its authority to revoke it all the same")]
+    UnknownSerial,
+    /// The request names an authority that this server never had.
+    #[error("authority {0} never belonged to this server")]
+    UnknownAuthority(AuthorityId),
+    /// Nothing to revoke any more.
+    #[error("that certificate expired at {}; there is nothing to revoke", signet_certs::time::rfc3339(*.0))]
+    Expired(SystemTime),
+    /// The list would outgrow what every client can read.
+    #[error(
+        "the list of authority {authority} would have {entries} entries, more than {limit}; rotate the authority instead"
+    )]
+    ListFull {
+        /// Whose list.
+        authority: AuthorityId,
+        /// How many entries it would have.
+        entries: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The store itself failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a store could not be opened. All are fatal at start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error(
+        "the store {path} is in use by another process; stop that server, or give this one another data directory"
+    )]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A file or directory cannot be made or opened.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Everybody on the host may write to the directory.
+    #[error("the data directory {path} is writable by everybody; run `chmod o-w {path}`")]
+    Exposed {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The store belongs to another trust domain.
+    #[error(
+        "the store {path} belongs to trust domain {stored}, but {configured} is configured; a renamed trust domain needs a new data directory"
+    )]
+    WrongTrustDomain {
+        /// The store.
+        path: PathBuf,
+        /// Its trust domain.
+        stored: String,
+        /// The configured one.
+        configured: String,
+    },
+    /// A newer release has written it.
+    #[error(
+        "the store {path} has schema version {found}, this release knows {known}; run the newer release again"
+    )]
+    NewerSchema {
+        /// The store.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest this build understands.
+        known: i64,
+    },
+    /// The database refuses.
+    #[error("cannot open the store {path}: {message}")]
+    Database {
+        /// The store.
+        path: PathBuf,
+        /// What the database says.
+        message: String,
+    },
+}

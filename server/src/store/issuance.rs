@@ -1,0 +1,180 @@
+//! The ledger: what was issued, to whom, on what evidence.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use signet_certs::authority::AuthorityId;
+use signet_certs::crl::RevocationReason;
+use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
+
+/// Most items of one call of [`Store::issue`](super::Store::issue).
+pub const MAX_BATCH: usize = 1024;
+
+/// One certificate that is about to be signed.
+#[derive(Clone, Debug)]
+pub struct NewIssuance {
+    /// Fresh; unique in the ledger.
+    pub serial: SerialNumber,
+    /// Who will sign.
+    pub authority: AuthorityId,
+    /// Who gets it.
+    pub workload: WorkloadRef,
+    /// What proved the workload.
+    pub evidence: EvidenceKind,
+    /// `jti` of the token that proved it, where there was one.
+    pub token_jti: Option<String>,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub spki_sha256: [u8; 32],
+    /// Name of the rule that gave the identity.
+    pub rule: String,
+    /// Revision of the rule set it comes from.
+    pub policy_revision: u64,
+    /// Validity of the certificate, from.
+    pub not_before: SystemTime,
+    /// Validity of the certificate, to.
+    pub not_after: SystemTime,
+    /// Most live certificates of this SPIFFE ID for this pod (for this node when `pod_uid` is empty), this one
+    /// included; `None` is no limit.
+    pub budget: Option<u32>,
+}
+
+/// Who a certificate is for. Fields that do not apply are empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WorkloadRef {
+    /// UID of the cluster's kube-system namespace.
+    pub cluster_uid: String,
+    /// The identity in the certificate.
+    pub spiffe_id: SpiffeId,
+    /// Namespace of the pod.
+    pub pod_namespace: String,
+    /// Name of the pod.
+    pub pod_name: String,
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Name of the node.
+    pub node_name: String,
+    /// UID of the node.
+    pub node_uid: String,
+    /// SPIFFE ID of the agent that asked.
+    pub agent_id: String,
+}
+
+/// What proved that the workload is who it says. The numbers are stored: never reuse one. 4 and up are free for
+/// `reference`, `direct`, `join_token`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EvidenceKind {
+    /// The pod's own bound token.
+    PodToken = 0,
+    /// uid, gid and executable of a process, seen by the agent.
+    Unix = 1,
+    /// The agent's own bound token.
+    NodeToken = 2,
+    /// The server's certificates for itself.
+    Own = 3,
+}
+
+impl EvidenceKind {
+    /// The name in rules, lists and audit lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PodToken => "pod-token",
+            Self::Unix => "unix",
+            Self::NodeToken => "node-token",
+            Self::Own => "own",
+        }
+    }
+
+    pub(super) fn from_code(code: i64) -> Option<Self> {
+        [Self::PodToken, Self::Unix, Self::NodeToken, Self::Own]
+            .into_iter()
+            .find(|kind| *kind as i64 == code)
+    }
+}
+
+impl fmt::Display for EvidenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why an item of a batch was not recorded. Its neighbours are not affected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssueRefusal {
+    /// The target is denied.
+    #[error("denied by {denial_id}{}", comment_suffix(comment))]
+    Denied {
+        /// Which denial; what `allow` takes.
+        denial_id: String,
+        /// What its author wrote.
+        comment: String,
+    },
+    /// Too many live certificates of this identity for this pod.
+    #[error("{limit} unexpired certificates already; one expires in {} s", retry_after.as_secs())]
+    Budget {
+        /// The limit that is reached.
+        limit: u32,
+        /// When the first of them expires.
+        retry_after: Duration,
+    },
+    /// A node token that was already used with another key: somebody has copied it.
+    #[error("this node token was already used with another key")]
+    TokenReused,
+    /// The serial is in the ledger: choose another.
+    #[error("the serial is already in use")]
+    SerialTaken,
+}
+
+fn comment_suffix(comment: &str) -> String {
+    if comment.is_empty() {
+        String::new()
+    } else {
+        format!(" ({comment})")
+    }
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Serial of the certificate.
+    pub serial: SerialNumber,
+    /// Who signed.
+    pub authority: AuthorityId,
+    /// Who it is for.
+    pub workload: WorkloadRef,
+    /// What proved the workload.
+    pub evidence: EvidenceKind,
+    /// Name of the rule that gave the identity.
+    pub rule: String,
+    /// Validity, from.
+    pub not_before: SystemTime,
+    /// Validity, to.
+    pub not_after: SystemTime,
+    /// When and why it was revoked.
+    pub revoked: Option<(SystemTime, RevocationReason)>,
+}
+
+/// Which rows to list. Conditions add up.
+#[derive(Clone, Debug, Default)]
+pub struct SvidFilter {
+    /// This SPIFFE ID and all below it, by whole path segments.
+    pub spiffe_id_prefix: Option<SpiffeId>,
+    /// `namespace/name` or UID of a pod.
+    pub pod: Option<String>,
+    /// Name or UID of a node.
+    pub node: Option<String>,
+    /// Only what is neither revoked nor expired at this time.
+    pub live_at: Option<SystemTime>,
+    /// At most so many; 0 means 1 000, the most is 10 000.
+    pub limit: u32,
+}
+
+/// Rows of the ledger, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SvidPage {
+    /// The rows.
+    pub rows: Vec<LedgerRow>,
+    /// Whether there are more.
+    pub truncated: bool,
+}

@@ -1,0 +1,104 @@
+//! Recording certificates that are about to be signed.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Statement, params};
+
+use super::convert::millis;
+use super::live::LiveRow;
+use super::state::NodeTokenUse;
+use super::writer::Tx;
+use crate::store::{EvidenceKind, IssueRefusal, NewIssuance};
+
+// The primary key is the only constraint that can be broken here: a serial that was drawn twice.
+const INSERT: &str = "
+    INSERT INTO ledger (serial, epoch, authority, workload, evidence, token_jti, spki_sha256, rule, policy_revision,
+                        not_before, not_after)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+    ON CONFLICT DO NOTHING";
+
+/// Judges and records a batch, item by item.
+pub(super) fn issue(
+    tx: &mut Tx<'_>,
+    batch: &[NewIssuance],
+    now: SystemTime,
+) -> rusqlite::Result<Vec<Result<(), IssueRefusal>>> {
+    tx.state.saw_time(now);
+    let mut insert = tx.conn.prepare_cached(INSERT)?;
+    batch.iter().map(|item| one(tx, &mut insert, item, now)).collect()
+}
+
+fn one(
+    tx: &mut Tx<'_>,
+    insert: &mut Statement<'_>,
+    item: &NewIssuance,
+    now: SystemTime,
+) -> rusqlite::Result<Result<(), IssueRefusal>> {
+    if let Err(refusal) = judge(tx, item, now) {
+        return Ok(Err(refusal));
+    }
+    let authority = tx.state.authorities.intern(tx.conn, item.authority)?;
+    let rule = tx.state.rule(tx.conn, &item.rule)?;
+    let workload = tx.state.workloads.intern(tx.conn, &item.workload)?;
+    let not_after = millis(item.not_after);
+    let inserted = insert.execute(params![
+        item.serial.as_bytes(),
+        tx.state.epoch.cast_signed(),
+        authority,
+        workload,
+        item.evidence as i64,
+        item.token_jti,
+        item.spki_sha256.as_slice(),
+        rule,
+        item.policy_revision.cast_signed(),
+        millis(item.not_before),
+        not_after,
+    ])?;
+    if inserted == 0 {
+        tx.state.workloads.release(tx.conn, workload)?;
+        return Ok(Err(IssueRefusal::SerialTaken));
+    }
+    tx.state.live.add(
+        &item.workload,
+        LiveRow {
+            serial: item.serial,
+            authority,
+            not_after,
+        },
+    );
+    if let (EvidenceKind::NodeToken, Some(jti)) = (item.evidence, &item.token_jti) {
+        let usage = NodeTokenUse {
+            spki_sha256: item.spki_sha256,
+            not_after,
+        };
+        tx.state.node_tokens.entry(jti.clone()).or_insert(usage);
+    }
+    tx.audit.issued(millis(now), item.serial);
+    Ok(Ok(()))
+}
+
+/// Denial first: a denied target learns nothing of its budget.
+fn judge(tx: &mut Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
+    if let Some(denial) = tx.state.denial_of(&item.workload.spiffe_id, now) {
+        return Err(IssueRefusal::Denied {
+            denial_id: denial.id.clone(),
+            comment: denial.comment.clone(),
+        });
+    }
+    if let (EvidenceKind::NodeToken, Some(jti)) = (item.evidence, &item.token_jti)
+        && let Some(first) = tx.state.node_tokens.get(jti)
+        && first.spki_sha256 != item.spki_sha256
+    {
+        return Err(IssueRefusal::TokenReused);
+    }
+    if let Some(limit) = item.budget {
+        tx.state
+            .live
+            .room(&item.workload, limit, millis(now))
+            .map_err(|wait| IssueRefusal::Budget {
+                limit,
+                retry_after: Duration::from_millis(wait.unsigned_abs()),
+            })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Housekeeping: the high-water mark of time, and what may be forgotten.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, params};
+
+use super::audit_rows::read_cursor;
+use super::convert::millis;
+use super::schema::set_meta;
+use super::state::{CLOCK_TOLERANCE_MS, HIGH_WATER};
+use super::writer::Tx;
+use crate::store::Housekeeping;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long an ended denial can still be looked up.
+const DENIALS_KEPT_MS: i64 = 30 * DAY_MS;
+/// Rows in one transaction, so that nobody waits long behind it.
+const CHUNK: usize = 4_000;
+
+/// What one step found; `more` when another one would prune further.
+pub(super) struct Step {
+    pub(super) found: Housekeeping,
+    pub(super) more: bool,
+}
+
+/// The first step of a round: time and the small tables, then a chunk of the ledger.
+pub(super) fn begin(tx: &mut Tx<'_>, now: SystemTime) -> rusqlite::Result<Step> {
+    let now_ms = millis(now);
+    let found = Housekeeping {
+        clock_behind: None,
+        pruned: 0,
+        audit_backlog: backlog(tx)?,
+    };
+    let behind = tx.state.high_water - now_ms;
+    if behind > CLOCK_TOLERANCE_MS {
+        let clock_behind = Some(Duration::from_millis(behind.unsigned_abs()));
+        return Ok(Step {
+            found: Housekeeping {
+                clock_behind,
+                ..found
+            },
+            more: false,
+        });
+    }
+    tx.state.saw_time(now);
+    set_meta(tx.conn, HIGH_WATER, &tx.state.high_water.to_string())?;
+    tx.state.live.sweep(now_ms);
+    small_tables(tx, now_ms)?;
+    let (pruned, more) = ledger(tx, now_ms)?;
+    Ok(Step {
+        found: Housekeeping { pruned, ..found },
+        more,
+    })
+}
+
+/// Another chunk of the ledger: rows pruned, and whether there are more.
+pub(super) fn ledger(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<(u64, bool)> {
+    // Lines that were not emitted yet are written from their rows. Whatever may be pruned was recorded a day ago.
+    if oldest_unemitted(tx.conn)?.is_some_and(|written| written < now - DAY_MS / 2) {
+        return Ok((0, false));
+    }
+    // Serials begin with the time: nothing right of this one can have expired a day ago.
+    let edge = left_edge(now - DAY_MS);
+    let mut statement = tx.conn.prepare_cached(
+        "DELETE FROM ledger WHERE serial IN (
+             SELECT l.serial FROM ledger l
+             WHERE l.serial < ?1 AND l.not_after < ?2
+               AND (EXISTS (SELECT 1 FROM crl c WHERE c.authority = l.authority AND c.this_update > l.not_after)
+                    OR NOT EXISTS (SELECT 1 FROM sealed_key k JOIN authority a ON a.authority_id = k.authority_id
+                                   WHERE a.id = l.authority))
+             LIMIT ?3)
+         RETURNING workload, token_jti",
+    )?;
+    let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
+    let removed = statement
+        .query_map(params![edge.as_slice(), now - DAY_MS, limit], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<rusqlite::Result<Vec<(i64, Option<String>)>>>()?;
+    for (workload, jti) in &removed {
+        tx.state.workloads.release(tx.conn, *workload)?;
+        if let Some(jti) = jti {
+            forget_token(tx, jti, now);
+        }
+    }
+    Ok((removed.len() as u64, removed.len() == CHUNK))
+}
+
+fn forget_token(tx: &mut Tx<'_>, jti: &str, now: i64) {
+    if tx
+        .state
+        .node_tokens
+        .get(jti)
+        .is_some_and(|used| used.not_after < now - DAY_MS)
+    {
+        tx.state.node_tokens.remove(jti);
+    }
+}
+
+/// The smallest serial of our first layout that was made at `millis`.
+fn left_edge(millis: i64) -> [u8; 7] {
+    let time = millis.max(0).to_be_bytes();
+    [1, time[2], time[3], time[4], time[5], time[6], time[7]]
+}
+
+fn small_tables(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
+    tx.conn
+        .prepare_cached(
+            "DELETE FROM revocation WHERE not_after < ?1
+               AND (listed = 1 OR NOT EXISTS (SELECT 1 FROM sealed_key k JOIN authority a
+                                              ON a.authority_id = k.authority_id WHERE a.id = revocation.authority))",
+        )?
+        .execute([now - DAY_MS])?;
+    tx.conn
+        .prepare_cached("DELETE FROM agent WHERE expires_at < ?1")?
+        .execute([now - DAY_MS])?;
+    tx.conn
+        .prepare_cached(
+            "DELETE FROM denial WHERE min(coalesce(lifted_at, ?2), coalesce(expires_at, ?2)) < ?1
+               AND number < (SELECT max(number) FROM denial)",
+        )?
+        .execute(params![now - DENIALS_KEPT_MS, i64::MAX])?;
+    for denials in tx.state.denials.values_mut() {
+        denials.retain(|denial| denial.expires.is_none_or(|end| millis(end) > now));
+    }
+    tx.state.denials.retain(|_, denials| !denials.is_empty());
+    Ok(())
+}
+
+fn oldest_unemitted(conn: &Connection) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached("SELECT min(first), written_at FROM audit")?
+        .query_row([], |row| row.get(1))
+}
+
+fn backlog(tx: &Tx<'_>) -> rusqlite::Result<u64> {
+    Ok((tx.state.next_line - 1).saturating_sub(read_cursor(tx.conn)?.sequence))
+}

@@ -1,0 +1,371 @@
+//! Revocations and denials. Each is one transaction of the only writer, so issuing and revoking exclude each other.
+
+use std::time::SystemTime;
+
+use rusqlite::{OptionalExtension as _, params};
+use signet_certs::authority::AuthorityId;
+use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
+
+use super::convert::{millis, time_at};
+use super::read::denial_from;
+use super::schema::set_meta;
+use super::state::REVISION;
+use super::writer::Tx;
+use crate::audit::{AuditAction, AuditEvent, RevokedSerial};
+use crate::store::{
+    Denial, DenialKind, Lifted, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid, StoreError,
+};
+
+/// Most entries of one authority's list. An entry takes up to 53 bytes, so a list stays under 3 MiB, which every
+/// client can still receive; beyond, rotating the authority is the way.
+const MAX_ENTRIES: usize = 55_000;
+/// Serials in one audit line; more go on in further lines.
+const SERIALS_PER_LINE: usize = 100;
+
+/// What shall be on a list.
+struct Entry {
+    serial: SerialNumber,
+    authority: i64,
+    not_after: i64,
+    spiffe_id: Option<SpiffeId>,
+}
+
+/// Marks what the target names, denies it, and writes the audit lines.
+pub(super) fn revoke(
+    tx: &mut Tx<'_>,
+    request: &RevokeRequest,
+) -> rusqlite::Result<Result<Revoked, RevokeError>> {
+    tx.state.saw_time(request.now);
+    let entries = match entries(tx, request)? {
+        Ok(entries) => entries,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (fresh, known): (Vec<Entry>, Vec<Entry>) = split_known(tx, entries)?;
+    if let Err(error) = check_room(tx, &fresh)? {
+        return Ok(Err(error));
+    }
+    record(tx, request, &fresh)?;
+    let (denial, is_new) = deny(tx, request)?;
+    if !fresh.is_empty() || is_new {
+        audit(tx, request, &fresh, denial.as_ref().filter(|_| is_new))?;
+    }
+    let mut svids = fresh
+        .into_iter()
+        .chain(known)
+        .map(|entry| revoked_svid(tx, entry))
+        .collect::<Result<Vec<_>, _>>()?;
+    svids.sort_by_key(|svid| svid.serial);
+    Ok(Ok(Revoked {
+        svids,
+        denial,
+        revision: tx.state.revision,
+    }))
+}
+
+fn revoked_svid(tx: &Tx<'_>, entry: Entry) -> rusqlite::Result<RevokedSvid> {
+    Ok(RevokedSvid {
+        serial: entry.serial,
+        authority: tx.state.authorities.id(entry.authority)?,
+        spiffe_id: entry.spiffe_id,
+    })
+}
+
+fn entries(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Result<Vec<Entry>, RevokeError>> {
+    match &request.target {
+        RevokeTarget::SpiffeId(id) => Ok(Ok(of_id(tx, id, request.now))),
+        RevokeTarget::Serial {
+            serial,
+            authority,
+            expires_by,
+        } => Ok(of_serial(tx, *serial, *authority, *expires_by, request.now)?.map(|entry| vec![entry])),
+    }
+}
+
+fn of_id(tx: &Tx<'_>, id: &SpiffeId, now: SystemTime) -> Vec<Entry> {
+    let rows = tx.state.live.of_id(id, millis(now)).into_iter();
+    rows.map(|row| Entry {
+        serial: row.serial,
+        authority: row.authority,
+        not_after: row.not_after,
+        spiffe_id: Some(id.clone()),
+    })
+    .collect()
+}
+
+fn of_serial(
+    tx: &Tx<'_>,
+    serial: SerialNumber,
+    authority: Option<AuthorityId>,
+    expires_by: Option<SystemTime>,
+    now: SystemTime,
+) -> rusqlite::Result<Result<Entry, RevokeError>> {
+    let named = match authority {
+        Some(id) => match tx.state.authorities.known(&id) {
+            Some(row) => Some(row),
+            None => return Ok(Err(RevokeError::UnknownAuthority(id))),
+        },
+        None => None,
+    };
+    let found = tx
+        .conn
+        .prepare_cached("SELECT authority, workload, not_after FROM ledger WHERE serial = ?1")?
+        .query_row([serial.as_bytes()], |row| {
+            Ok((row.get(0)?, row.get(1)?, (row.get(2)?, time_at(row, 2)?)))
+        })
+        .optional()?;
+    match found {
+        Some((row, workload, (not_after, ends))) if named.is_none_or(|named| named == row) => {
+            if ends <= now {
+                return Ok(Err(RevokeError::Expired(ends)));
+            }
+            let spiffe_id = tx
+                .state
+                .workloads
+                .get(workload)
+                .map(|workload| workload.spiffe_id.clone());
+            Ok(Ok(Entry {
+                serial,
+                authority: row,
+                not_after,
+                spiffe_id,
+            }))
+        }
+        _ => Ok(match named {
+            Some(authority) => Ok(Entry {
+                serial,
+                authority,
+                not_after: expires_by.map_or(i64::MAX, millis),
+                spiffe_id: None,
+            }),
+            None => Err(RevokeError::UnknownSerial),
+        }),
+    }
+}
+
+/// Separates what is not yet revoked from what is.
+fn split_known(tx: &Tx<'_>, entries: Vec<Entry>) -> rusqlite::Result<(Vec<Entry>, Vec<Entry>)> {
+    let mut known = tx
+        .conn
+        .prepare_cached("SELECT 1 FROM revocation WHERE authority = ?1 AND serial = ?2")?;
+    let (mut fresh, mut old) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let is_known = known.exists(params![entry.authority, entry.serial.as_bytes()])?;
+        if is_known {
+            old.push(entry)
+        } else {
+            fresh.push(entry)
+        }
+    }
+    Ok((fresh, old))
+}
+
+fn check_room(tx: &Tx<'_>, fresh: &[Entry]) -> rusqlite::Result<Result<(), RevokeError>> {
+    let mut authorities: Vec<i64> = fresh.iter().map(|entry| entry.authority).collect();
+    authorities.sort_unstable();
+    authorities.dedup();
+    for row in authorities {
+        let listed: usize = tx
+            .conn
+            .prepare_cached("SELECT count(*) FROM revocation WHERE authority = ?1 AND listed = 0")?
+            .query_row([row], |row| row.get::<_, i64>(0))?
+            .try_into()
+            .unwrap_or(usize::MAX);
+        let entries = listed.saturating_add(fresh.iter().filter(|entry| entry.authority == row).count());
+        if entries > MAX_ENTRIES {
+            let authority = tx.state.authorities.id(row)?;
+            return Ok(Err(RevokeError::ListFull {
+                authority,
+                entries,
+                limit: MAX_ENTRIES,
+            }));
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn record(tx: &mut Tx<'_>, request: &RevokeRequest, fresh: &[Entry]) -> rusqlite::Result<()> {
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    tx.state.revision += 1;
+    set_meta(tx.conn, REVISION, &tx.state.revision.to_string())?;
+    let mut insert = tx.conn.prepare_cached(
+        "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after, revision)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for entry in fresh {
+        insert.execute(params![
+            entry.authority,
+            entry.serial.as_bytes(),
+            millis(request.now),
+            request.reason.as_str(),
+            entry.not_after,
+            tx.state.revision.cast_signed(),
+        ])?;
+    }
+    // An entry without an identity is not this ledger's row, even where the serial is.
+    if fresh.iter().any(|entry| entry.spiffe_id.is_some()) {
+        forget_live(tx, &request.target)
+    } else {
+        Ok(())
+    }
+}
+
+/// What is revoked counts in no budget.
+fn forget_live(tx: &mut Tx<'_>, target: &RevokeTarget) -> rusqlite::Result<()> {
+    match target {
+        RevokeTarget::SpiffeId(id) => tx.state.live.remove_id(id),
+        RevokeTarget::Serial { serial, .. } => {
+            let workload: Option<i64> = tx
+                .conn
+                .prepare_cached("SELECT workload FROM ledger WHERE serial = ?1")?
+                .query_row([serial.as_bytes()], |row| row.get(0))
+                .optional()?;
+            if let Some(workload) = workload.and_then(|row| tx.state.workloads.get(row)) {
+                tx.state.live.remove(&workload, *serial);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The denial that follows from the request, and whether it is new. One in force that lasts as long is enough.
+fn deny(tx: &mut Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<(Option<Denial>, bool)> {
+    let RevokeTarget::SpiffeId(id) = &request.target else {
+        return Ok((None, false));
+    };
+    if request.keep_issuing {
+        return Ok((None, false));
+    }
+    let lasts = |denial: &Denial| match (denial.expires, request.denial_expires) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(has), Some(wants)) => has >= wants,
+    };
+    let present = tx.state.denials.get(id).into_iter().flatten();
+    if let Some(denial) = present
+        .filter(|denial| denial.is_active(request.now))
+        .find(|denial| lasts(denial))
+    {
+        return Ok((Some(denial.clone()), false));
+    }
+    let denial = create_denial(tx, request, id)?;
+    tx.state
+        .denials
+        .entry(id.clone())
+        .or_default()
+        .push(denial.clone());
+    Ok((Some(denial), true))
+}
+
+fn create_denial(tx: &Tx<'_>, request: &RevokeRequest, id: &SpiffeId) -> rusqlite::Result<Denial> {
+    // Numbers are never used again: housekeeping keeps the highest one. The epoch keeps ids apart across a restore.
+    let number: i64 = tx
+        .conn
+        .query_row("SELECT coalesce(max(number), 0) + 1 FROM denial", [], |row| {
+            row.get(0)
+        })?;
+    let denial = Denial {
+        id: format!("d{}-{number}", tx.state.epoch),
+        kind: DenialKind::SpiffeId,
+        target: id.to_string(),
+        author: request.author.clone(),
+        comment: request.comment.clone(),
+        created: request.now,
+        expires: request.denial_expires,
+        lifted: None,
+    };
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO denial (number, id, kind, target, author, comment, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            number,
+            denial.id,
+            denial.kind.as_str(),
+            denial.target,
+            denial.author,
+            denial.comment,
+            millis(denial.created),
+            denial.expires.map(millis),
+        ])?;
+    Ok(denial)
+}
+
+fn audit(
+    tx: &mut Tx<'_>,
+    request: &RevokeRequest,
+    fresh: &[Entry],
+    denial: Option<&Denial>,
+) -> rusqlite::Result<()> {
+    let mut serials = fresh
+        .iter()
+        .map(|entry| {
+            Ok(RevokedSerial {
+                authority: tx.state.authorities.id(entry.authority)?,
+                serial: entry.serial,
+            })
+        })
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    loop {
+        let rest = serials.split_off(serials.len().min(SERIALS_PER_LINE));
+        let action = AuditAction::Revoked {
+            target: request.target.to_string(),
+            author: request.author.clone(),
+            reason: request.reason,
+            comment: request.comment.clone(),
+            denial: denial.map(|denial| denial.id.clone()),
+            denial_expires: denial.and_then(|denial| denial.expires),
+            serials,
+        };
+        tx.audit.event(&AuditEvent::new(request.now, action));
+        if rest.is_empty() {
+            return Ok(());
+        }
+        serials = rest;
+    }
+}
+
+/// Lifts a denial.
+pub(super) fn allow(
+    tx: &mut Tx<'_>,
+    id: &str,
+    by: &str,
+    now: SystemTime,
+) -> rusqlite::Result<Result<Denial, StoreError>> {
+    let found = tx
+        .conn
+        .prepare_cached(&format!("{} WHERE id = ?1", super::read::DENIALS))?
+        .query_row([id], denial_from)
+        .optional()?;
+    let Some(mut denial) = found else {
+        return Ok(Err(StoreError::NotFound {
+            what: "denial",
+            id: id.to_owned(),
+        }));
+    };
+    if denial.lifted.is_some() {
+        return Ok(Ok(denial));
+    }
+    tx.state.saw_time(now);
+    tx.conn
+        .prepare_cached("UPDATE denial SET lifted_at = ?2, lifted_by = ?3 WHERE id = ?1")?
+        .execute(params![id, millis(now), by])?;
+    for denials in tx.state.denials.values_mut() {
+        denials.retain(|denial| denial.id != id);
+    }
+    tx.state.denials.retain(|_, denials| !denials.is_empty());
+    denial.lifted = Some(Lifted {
+        at: now,
+        by: by.to_owned(),
+    });
+    let action = AuditAction::Allowed {
+        denial: denial.id.clone(),
+        target: denial.target.clone(),
+        author: by.to_owned(),
+    };
+    tx.audit.event(&AuditEvent::new(now, action));
+    Ok(Ok(denial))
+}

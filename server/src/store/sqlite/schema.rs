@@ -1,0 +1,196 @@
+//! Tables, as numbered migrations that only go forward.
+//!
+//! The ledger has no secondary index: with one, issuing falls to a twentieth. What is looked up by SPIFFE ID, pod or
+//! node goes through the interned workloads and through memory. Its key is the serial, which begins with the time, so
+//! rows are added at the right edge and pruned at the left one. Times are milliseconds since 1970.
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+/// Migration `n` brings version `n` to `n + 1`. Never change one that was released: add another.
+const MIGRATIONS: &[&str] = &[V1];
+
+/// The version this release writes.
+pub(super) const VERSION: i64 = 1;
+
+const V1: &str = "
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE authority (
+    id           INTEGER PRIMARY KEY,
+    authority_id BLOB NOT NULL UNIQUE
+);
+
+CREATE TABLE rule (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL
+);
+
+CREATE TABLE workload (
+    id            INTEGER PRIMARY KEY,
+    cluster_uid   TEXT NOT NULL,
+    spiffe_id     TEXT NOT NULL,
+    pod_namespace TEXT NOT NULL,
+    pod_name      TEXT NOT NULL,
+    pod_uid       TEXT NOT NULL,
+    node_name     TEXT NOT NULL,
+    node_uid      TEXT NOT NULL,
+    agent_id      TEXT NOT NULL
+);
+
+CREATE TABLE ledger (
+    serial          BLOB PRIMARY KEY,
+    epoch           INTEGER NOT NULL,
+    authority       INTEGER NOT NULL,
+    workload        INTEGER NOT NULL,
+    evidence        INTEGER NOT NULL,
+    token_jti       TEXT,
+    spki_sha256     BLOB NOT NULL,
+    rule            INTEGER NOT NULL,
+    policy_revision INTEGER NOT NULL,
+    not_before      INTEGER NOT NULL,
+    not_after       INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- listed: the entry was on a CRL issued after the certificate's expiry and need not be on another.
+CREATE TABLE revocation (
+    authority  INTEGER NOT NULL,
+    serial     BLOB NOT NULL,
+    revoked_at INTEGER NOT NULL,
+    reason     TEXT NOT NULL,
+    not_after  INTEGER NOT NULL,
+    revision   INTEGER NOT NULL,
+    listed     INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (authority, serial)
+) WITHOUT ROWID;
+
+CREATE TABLE denial (
+    number     INTEGER PRIMARY KEY,
+    id         TEXT NOT NULL UNIQUE,
+    kind       TEXT NOT NULL,
+    target     TEXT NOT NULL,
+    author     TEXT NOT NULL,
+    comment    TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    lifted_at  INTEGER,
+    lifted_by  TEXT
+);
+
+CREATE TABLE crl (
+    authority   INTEGER PRIMARY KEY,
+    number      INTEGER NOT NULL,
+    der         BLOB NOT NULL,
+    this_update INTEGER NOT NULL,
+    next_update INTEGER NOT NULL,
+    revision    INTEGER NOT NULL
+);
+
+CREATE TABLE journal (
+    kind     TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    body     BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE sealed_key (
+    authority_id BLOB PRIMARY KEY,
+    purpose      TEXT NOT NULL,
+    kek_id       TEXT NOT NULL,
+    epoch        INTEGER NOT NULL,
+    nonce        BLOB NOT NULL,
+    ciphertext   BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE agent (
+    spiffe_id   TEXT PRIMARY KEY,
+    cluster     TEXT NOT NULL,
+    node_name   TEXT NOT NULL,
+    node_uid    TEXT NOT NULL,
+    serial      BLOB NOT NULL,
+    authority   INTEGER NOT NULL,
+    attested_at INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- One row per transaction that had something to say; lines first … first + count - 1.
+CREATE TABLE audit (
+    first      INTEGER PRIMARY KEY,
+    count      INTEGER NOT NULL,
+    boot       INTEGER NOT NULL,
+    written_at INTEGER NOT NULL,
+    body       BLOB NOT NULL
+);
+";
+
+/// Why the schema could not be brought up to date.
+pub(super) enum MigrateError {
+    Newer { found: i64 },
+    Sql(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for MigrateError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// Applies what is missing, each migration in a transaction of its own.
+pub(super) fn migrate(conn: &mut Connection) -> Result<(), MigrateError> {
+    loop {
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if found > VERSION {
+            return Err(MigrateError::Newer { found });
+        }
+        let Some(sql) = usize::try_from(found)
+            .ok()
+            .and_then(|index| MIGRATIONS.get(index))
+        else {
+            return Ok(());
+        };
+        tx.execute_batch(sql)?;
+        tx.pragma_update(None, "user_version", found + 1)?;
+        tx.commit()?;
+    }
+}
+
+/// Settings of every connection.
+pub(super) fn configure(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(std::time::Duration::from_secs(5))?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.pragma_update(None, "cell_size_check", true)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // 32 MiB of pages; a checkpoint every 16 MiB of log, because it stalls the commit that triggers it.
+    conn.pragma_update(None, "cache_size", -32_768)?;
+    conn.pragma_update(None, "wal_autocheckpoint", 4_096)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// A number kept in `meta`; 0 when it was never set.
+pub(super) fn meta_number(conn: &Connection, key: &str) -> rusqlite::Result<u64> {
+    Ok(meta_text(conn, key)?
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0))
+}
+
+/// A text kept in `meta`.
+pub(super) fn meta_text(conn: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    use rusqlite::OptionalExtension as _;
+    conn.prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()
+}
+
+/// Sets a value in `meta`.
+pub(super) fn set_meta(conn: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )?
+    .execute(params![key, value])?;
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! What the writer keeps in memory. All of it follows from the tables: after a transaction that failed, it is loaded
+//! again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rusqlite::{Connection, params};
+use signet_certs::authority::AuthorityId;
+use signet_certs::id::SpiffeId;
+
+use super::convert::{authority_at, millis, number_at, serial_at, unreadable};
+use super::live::{Live, LiveRow};
+use super::read::{denial_from, workload_from};
+use super::schema::meta_number;
+use crate::store::{Denial, EvidenceKind, WorkloadRef};
+
+/// How far the wall clock may go back before the store calls it a jump.
+pub(super) const CLOCK_TOLERANCE_MS: i64 = 5 * 60 * 1000;
+
+/// Key in `meta` of the latest time seen.
+pub(super) const HIGH_WATER: &str = "high_water_ms";
+/// Key in `meta` of the number of the last revocation.
+pub(super) const REVISION: &str = "revocation_revision";
+/// Key in `meta` of the last audit line emitted.
+pub(super) const AUDIT_CURSOR: &str = "audit_cursor";
+
+/// The writer's memory.
+pub(super) struct State {
+    pub(super) epoch: u64,
+    pub(super) boot: u64,
+    pub(super) authorities: Authorities,
+    pub(super) workloads: Workloads,
+    pub(super) rules: HashMap<String, i64>,
+    pub(super) live: Live,
+    /// Denials that nobody has lifted, some of which may have ended.
+    pub(super) denials: HashMap<SpiffeId, Vec<Denial>>,
+    /// Node tokens and the key each was used with.
+    pub(super) node_tokens: HashMap<String, NodeTokenUse>,
+    /// Number of the last revocation.
+    pub(super) revision: u64,
+    /// Sequence of the next audit line.
+    pub(super) next_line: u64,
+    /// Latest time seen, in milliseconds.
+    pub(super) high_water: i64,
+}
+
+/// First use of a node token.
+pub(super) struct NodeTokenUse {
+    pub(super) spki_sha256: [u8; 32],
+    pub(super) not_after: i64,
+}
+
+impl State {
+    /// Reads everything back. One scan of the ledger.
+    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut state = Self {
+            epoch: meta_number(conn, "epoch")?,
+            boot: meta_number(conn, "boot")?,
+            authorities: Authorities::load(conn)?,
+            workloads: Workloads::load(conn)?,
+            rules: load_rules(conn)?,
+            live: Live::default(),
+            denials: load_denials(conn)?,
+            node_tokens: HashMap::new(),
+            revision: meta_number(conn, REVISION)?,
+            next_line: next_line(conn)?,
+            high_water: meta_number(conn, HIGH_WATER)?.cast_signed(),
+        };
+        state.load_ledger(conn)?;
+        Ok(state)
+    }
+
+    fn load_ledger(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut statement = conn.prepare(
+            "SELECT l.serial, l.authority, l.workload, l.not_after, l.evidence, l.token_jti, l.spki_sha256,
+                    EXISTS (SELECT 1 FROM revocation r WHERE r.authority = l.authority AND r.serial = l.serial)
+             FROM ledger l",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (authority, workload, not_after) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            self.live.saw(authority, not_after);
+            let workload = self
+                .workloads
+                .count_row(workload)
+                .ok_or_else(|| unreadable(2, "workload of a row"))?;
+            let revoked: bool = row.get(7)?;
+            if not_after > self.high_water - CLOCK_TOLERANCE_MS && !revoked {
+                self.live.add(
+                    &workload,
+                    LiveRow {
+                        serial: serial_at(row, 0)?,
+                        authority,
+                        not_after,
+                    },
+                );
+            }
+            if row.get::<_, i64>(4)? == EvidenceKind::NodeToken as i64
+                && let Some(jti) = row.get::<_, Option<String>>(5)?
+            {
+                self.node_tokens.insert(
+                    jti,
+                    NodeTokenUse {
+                        spki_sha256: row.get(6)?,
+                        not_after,
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The denial in force against an identity.
+    pub(super) fn denial_of(&self, id: &SpiffeId, now: SystemTime) -> Option<&Denial> {
+        // Nearly always empty: no hashing then.
+        if self.denials.is_empty() {
+            return None;
+        }
+        self.denials.get(id)?.iter().find(|denial| denial.is_active(now))
+    }
+
+    /// The row of a rule's name.
+    pub(super) fn rule(&mut self, conn: &Connection, name: &str) -> rusqlite::Result<i64> {
+        if let Some(id) = self.rules.get(name) {
+            return Ok(*id);
+        }
+        conn.prepare_cached("INSERT INTO rule (name) VALUES (?1)")?
+            .execute([name])?;
+        let id = conn.last_insert_rowid();
+        self.rules.insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    /// Notes the time of a transaction.
+    pub(super) fn saw_time(&mut self, now: SystemTime) {
+        self.high_water = self.high_water.max(millis(now));
+    }
+}
+
+/// Authorities and the small numbers that stand for them in other tables.
+#[derive(Default)]
+pub(super) struct Authorities {
+    rows: HashMap<AuthorityId, i64>,
+    ids: HashMap<i64, AuthorityId>,
+}
+
+impl Authorities {
+    fn load(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut authorities = Self::default();
+        let mut statement = conn.prepare("SELECT id, authority_id FROM authority")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            authorities.insert(row.get(0)?, authority_at(row, 1)?);
+        }
+        Ok(authorities)
+    }
+
+    fn insert(&mut self, row: i64, id: AuthorityId) {
+        self.rows.insert(id, row);
+        self.ids.insert(row, id);
+    }
+
+    /// The row of an authority that the store has heard of.
+    pub(super) fn known(&self, id: &AuthorityId) -> Option<i64> {
+        self.rows.get(id).copied()
+    }
+
+    /// The authority of a row.
+    pub(super) fn id(&self, row: i64) -> rusqlite::Result<AuthorityId> {
+        self.ids
+            .get(&row)
+            .copied()
+            .ok_or_else(|| unreadable(0, "authority of a row"))
+    }
+
+    /// The row of an authority, made when it is new.
+    pub(super) fn intern(&mut self, conn: &Connection, id: AuthorityId) -> rusqlite::Result<i64> {
+        if let Some(row) = self.known(&id) {
+            return Ok(row);
+        }
+        conn.prepare_cached("INSERT INTO authority (authority_id) VALUES (?1)")?
+            .execute([id.as_bytes()])?;
+        let row = conn.last_insert_rowid();
+        self.insert(row, id);
+        Ok(row)
+    }
+}
+
+/// Workloads, the small numbers that stand for them in the ledger, and how many rows use each.
+#[derive(Default)]
+pub(super) struct Workloads {
+    rows: HashMap<Arc<WorkloadRef>, i64>,
+    uses: HashMap<i64, (Arc<WorkloadRef>, u64)>,
+}
+
+impl Workloads {
+    fn load(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut workloads = Self::default();
+        let mut statement = conn.prepare(
+            "SELECT id, cluster_uid, spiffe_id, pod_namespace, pod_name, pod_uid, node_name, node_uid, agent_id
+             FROM workload",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            workloads.insert(row.get(0)?, Arc::new(workload_from(row, 1)?));
+        }
+        Ok(workloads)
+    }
+
+    fn insert(&mut self, row: i64, workload: Arc<WorkloadRef>) {
+        self.rows.insert(workload.clone(), row);
+        self.uses.insert(row, (workload, 0));
+    }
+
+    /// The workload of a row.
+    pub(super) fn get(&self, row: i64) -> Option<Arc<WorkloadRef>> {
+        self.uses.get(&row).map(|(workload, _)| workload.clone())
+    }
+
+    /// Notes one more row of the ledger that uses a workload.
+    pub(super) fn count_row(&mut self, row: i64) -> Option<Arc<WorkloadRef>> {
+        let (workload, uses) = self.uses.get_mut(&row)?;
+        *uses += 1;
+        Some(workload.clone())
+    }
+
+    /// The row of a workload, made when it is new, with one more use.
+    pub(super) fn intern(&mut self, conn: &Connection, workload: &WorkloadRef) -> rusqlite::Result<i64> {
+        let row = match self.rows.get(workload) {
+            Some(row) => *row,
+            None => self.create(conn, workload)?,
+        };
+        self.count_row(row);
+        Ok(row)
+    }
+
+    fn create(&mut self, conn: &Connection, workload: &WorkloadRef) -> rusqlite::Result<i64> {
+        conn.prepare_cached(
+            "INSERT INTO workload (cluster_uid, spiffe_id, pod_namespace, pod_name, pod_uid, node_name, node_uid,
+                                   agent_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            workload.cluster_uid,
+            workload.spiffe_id.as_str(),
+            workload.pod_namespace,
+            workload.pod_name,
+            workload.pod_uid,
+            workload.node_name,
+            workload.node_uid,
+            workload.agent_id,
+        ])?;
+        let row = conn.last_insert_rowid();
+        self.insert(row, Arc::new(workload.clone()));
+        Ok(row)
+    }
+
+    /// Notes that a row of the ledger is gone; the last one takes the workload with it.
+    pub(super) fn release(&mut self, conn: &Connection, row: i64) -> rusqlite::Result<()> {
+        let Some((workload, uses)) = self.uses.get_mut(&row) else {
+            return Ok(());
+        };
+        *uses = uses.saturating_sub(1);
+        if *uses == 0 {
+            conn.prepare_cached("DELETE FROM workload WHERE id = ?1")?
+                .execute([row])?;
+            let workload = workload.clone();
+            self.rows.remove(&workload);
+            self.uses.remove(&row);
+        }
+        Ok(())
+    }
+}
+
+fn load_rules(conn: &Connection) -> rusqlite::Result<HashMap<String, i64>> {
+    let mut statement = conn.prepare("SELECT name, id FROM rule")?;
+    statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+fn load_denials(conn: &Connection) -> rusqlite::Result<HashMap<SpiffeId, Vec<Denial>>> {
+    let mut denials: HashMap<SpiffeId, Vec<Denial>> = HashMap::new();
+    let mut statement = conn.prepare(&format!(
+        "{} WHERE lifted_at IS NULL ORDER BY number",
+        super::read::DENIALS
+    ))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        denials
+            .entry(parsed_at_id(row)?)
+            .or_default()
+            .push(denial_from(row)?);
+    }
+    Ok(denials)
+}
+
+fn parsed_at_id(row: &rusqlite::Row<'_>) -> rusqlite::Result<SpiffeId> {
+    SpiffeId::parse(row.get_ref(2)?.as_str()?).map_err(|_| unreadable(2, "target of a denial"))
+}
+
+fn next_line(conn: &Connection) -> rusqlite::Result<u64> {
+    let after_rows: u64 = conn.query_row(
+        "SELECT coalesce((SELECT first + count FROM audit ORDER BY first DESC LIMIT 1), 1)",
+        [],
+        |row| number_at(row, 0),
+    )?;
+    let cursor = super::audit_rows::read_cursor(conn)?;
+    Ok(after_rows.max(cursor.sequence + 1))
+}
