@@ -3,3 +3,6 @@
 
 pub mod fake_kube;
 pub mod http;
+pub mod kubelet;
+pub mod uds;
+pub mod wait;
