@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use signet_certs::svid::X509Svid;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -29,10 +30,24 @@ impl AsRef<[u8]> for KeyMemory {
     }
 }
 
+/// The same, with an SVID as the owner.
+struct SvidKey(Arc<X509Svid>);
+
+impl AsRef<[u8]> for SvidKey {
+    fn as_ref(&self) -> &[u8] {
+        self.0.key.pkcs8_der()
+    }
+}
+
 impl PrivateKey {
     /// Takes over the DER bytes of an unencrypted PKCS#8 document (version 0, for old Java clients).
     pub fn from_pkcs8(der: Zeroizing<Vec<u8>>) -> Self {
         Self(Bytes::from_owner(KeyMemory(der)))
+    }
+
+    /// Shares the key of an SVID.
+    pub fn of(svid: Arc<X509Svid>) -> Self {
+        Self(Bytes::from_owner(SvidKey(svid)))
     }
 
     /// The PKCS#8 DER. Clones share the memory; keep them no longer than a response needs them.
@@ -62,6 +77,20 @@ pub struct GrantedSvid {
     pub not_after: SystemTime,
     /// Operator's hint, at most 1024 bytes, empty when there is none (API-11, API-12).
     pub hint: String,
+}
+
+impl GrantedSvid {
+    /// Takes an SVID over, sharing the memory of its key. An empty hint means none.
+    pub fn new(svid: Arc<X509Svid>, hint: String) -> Self {
+        Self {
+            spiffe_id: svid.spiffe_id.as_str().to_owned(),
+            chain: svid.chain_der().into(),
+            not_before: svid.not_before,
+            not_after: svid.not_after,
+            key: PrivateKey::of(svid),
+            hint,
+        }
+    }
 }
 
 impl PartialEq for GrantedSvid {

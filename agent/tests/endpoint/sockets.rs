@@ -1,0 +1,117 @@
+//! Who connects to a shared socket, and what a socket is used for.
+
+use std::os::fd::AsRawFd;
+
+use signet_agent::context::Caller;
+use signet_agent::uds::{Origin, Settings};
+use signet_proto::workload::X509svidRequest;
+
+use crate::support::raw::{RawClient, call_headers};
+use crate::support::{Socket, example, ready, settings, soon, with_header};
+
+/// Covers EP-08, EP-26, BG-16.
+#[tokio::test]
+async fn the_shared_socket_knows_the_process_that_connected() {
+    let socket = Socket::with(settings(), Origin::Shared, ready(example()));
+    let mut client = socket.client().await;
+    let mut stream = client
+        .fetch_x509svid(with_header(X509svidRequest {}))
+        .await
+        .unwrap()
+        .into_inner();
+    soon(stream.message()).await.unwrap().unwrap();
+    let callers = socket.script.callers.lock().unwrap();
+    let Caller::Peer(peer) = &callers[0] else {
+        panic!("not a peer: {callers:?}")
+    };
+    assert_eq!(peer.pid, i32::try_from(std::process::id()).unwrap());
+    assert_eq!(peer.uid, nix::unistd::getuid().as_raw());
+    assert_eq!(peer.gid, nix::unistd::getgid().as_raw());
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", peer.pidfd.as_raw_fd())).unwrap();
+    assert!(
+        info.lines().any(|line| line == format!("Pid:\t{}", peer.pid)),
+        "{info}"
+    );
+}
+
+/// Covers BG-17.
+#[tokio::test]
+async fn on_the_shared_socket_a_user_is_one_caller() {
+    let bounds = Settings {
+        max_connections_per_caller: 1,
+        ..settings()
+    };
+    let socket = Socket::with(bounds, Origin::Shared, ready(example()));
+    let mut first = RawClient::connect(&socket.path).await;
+    first
+        .call(1, &call_headers("/SpiffeWorkloadAPI/FetchX509SVID", None), b"")
+        .await;
+    assert!(!first.first_data(1).await.data.is_empty());
+    RawClient::connect(&socket.path).await.until_closed().await;
+}
+
+/// Covers BG-17, RS-15.
+#[tokio::test]
+async fn a_storm_of_short_calls_is_served() {
+    let socket = Socket::ready();
+    for _ in 0..50 {
+        let mut client = RawClient::connect(&socket.path).await;
+        client
+            .call(
+                1,
+                &call_headers("/SpiffeWorkloadAPI/FetchX509SVID", Some(b"%2Fa.sock")),
+                b"",
+            )
+            .await;
+        assert!(!client.first_data(1).await.data.is_empty());
+    }
+    socket.subscribed(0).await;
+}
+
+/// Runs itself again with few file descriptors, so that the other tests keep theirs.
+/// Covers BG-17.
+#[test]
+fn without_file_descriptors_accepting_pauses_and_then_goes_on() {
+    let inner = "sockets::accepting_survives_a_lack_of_file_descriptors";
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 64 && exec \"$0\" --ignored --exact \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg(inner)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// Processor time of this process so far, in clock ticks of 10 ms.
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test]
+#[ignore = "takes all file descriptors of its process; started by the test above"]
+async fn accepting_survives_a_lack_of_file_descriptors() {
+    let socket = Socket::ready();
+    // Opened first: reading the tick counts needs a descriptor of its own.
+    let spare = std::fs::File::open("/dev/null").unwrap();
+    let mut hoard = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        hoard.push(file);
+    }
+    drop(hoard.pop());
+    let mut client = RawClient::connect(&socket.path).await;
+    client
+        .call(1, &call_headers("/SpiffeWorkloadAPI/FetchX509SVID", None), b"")
+        .await;
+    drop(spare);
+    let before = ticks();
+    hoard.push(std::fs::File::open("/dev/null").unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    hoard.pop();
+    let spent = ticks() - before;
+    drop(hoard);
+    assert!(!client.first_data(1).await.data.is_empty());
+    assert!(spent < 10, "accepting spun: {spent} ticks");
+}

@@ -1,0 +1,236 @@
+//! A workload socket with a scripted source behind it, and clients for it.
+
+pub(crate) mod raw;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use signet_agent::context::{
+    AttachError, Caller, GrantedSvid, PrivateKey, WorkloadSource, WorkloadState, X509Context,
+};
+use signet_agent::uds::{Endpoint, Origin, ServedSocket, Settings};
+use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use signet_runtime::clock::{Clock, FakeClock};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use zeroize::Zeroizing;
+
+/// Longest any test waits for something that must happen.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// Waits for something that must happen.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future)
+        .await
+        .expect("did not happen in time")
+}
+
+/// A time in 2027; no certificate of these tests is real.
+pub(crate) fn start() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+/// Gives every caller the same watch, counts who asked, refuses on demand.
+pub(crate) struct Script {
+    pub(crate) states: watch::Sender<WorkloadState>,
+    pub(crate) refusal: Mutex<Option<AttachError>>,
+    pub(crate) asked: AtomicUsize,
+    pub(crate) callers: Mutex<Vec<Caller>>,
+    pub(crate) panics: Mutex<bool>,
+}
+
+impl Script {
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl WorkloadSource for Script {
+    fn attach<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<watch::Receiver<WorkloadState>, AttachError>> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.callers.lock().unwrap().push(caller.clone());
+            assert!(!*self.panics.lock().unwrap(), "scripted panic");
+            match self.refusal.lock().unwrap().clone() {
+                Some(refusal) => Err(refusal),
+                None => Ok(self.states.subscribe()),
+            }
+        })
+    }
+}
+
+/// A clock that panics when it is told to.
+#[derive(Debug)]
+pub(crate) struct TestClock {
+    inner: FakeClock,
+    pub(crate) panics: std::sync::atomic::AtomicBool,
+}
+
+impl TestClock {
+    pub(crate) fn set_offset(&self, seconds: i64) {
+        self.inner.set_offset(seconds);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> SystemTime {
+        assert!(!self.panics.load(Ordering::SeqCst), "scripted panic");
+        self.inner.now()
+    }
+}
+
+/// One served socket in a temporary directory.
+pub(crate) struct Socket {
+    pub(crate) path: PathBuf,
+    pub(crate) script: Arc<Script>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) served: Option<ServedSocket>,
+    _directory: tempfile::TempDir,
+}
+
+/// Settings that make tests end soon.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        patience: Duration::from_millis(200),
+        handshake_limit: Duration::from_millis(200),
+        drain_limit: Duration::from_secs(2),
+        ..Settings::default()
+    }
+}
+
+pub(crate) fn volume() -> Origin {
+    Origin::Volume {
+        volume_id: "csi-1".to_owned(),
+        pod_uid: "pod-1".to_owned(),
+    }
+}
+
+impl Socket {
+    /// A socket whose workload is Pending.
+    pub(crate) fn pending() -> Self {
+        Self::with(settings(), volume(), WorkloadState::Pending { problem: None })
+    }
+
+    /// A socket whose workload has `example()`.
+    pub(crate) fn ready() -> Self {
+        Self::with(settings(), volume(), ready(example()))
+    }
+
+    pub(crate) fn with(settings: Settings, origin: Origin, state: WorkloadState) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        let script = Arc::new(Script {
+            states: watch::Sender::new(state),
+            refusal: Mutex::new(None),
+            asked: AtomicUsize::new(0),
+            callers: Mutex::default(),
+            panics: Mutex::new(false),
+        });
+        let clock = Arc::new(TestClock {
+            inner: FakeClock::new(start()),
+            panics: false.into(),
+        });
+        let endpoint = Endpoint::new(script.clone(), clock.clone(), settings).unwrap();
+        let listener = signet_runtime::uds::bind(&path, 0o777, None, None).unwrap();
+        let served = Some(endpoint.serve(listener, origin));
+        Self {
+            path,
+            script,
+            clock,
+            endpoint,
+            served,
+            _directory: directory,
+        }
+    }
+
+    /// Publishes a state.
+    pub(crate) fn say(&self, state: WorkloadState) {
+        self.script.states.send_replace(state);
+    }
+
+    /// A gRPC channel of its own to the socket.
+    pub(crate) async fn channel(&self) -> Channel {
+        let path = self.path.clone();
+        tonic::transport::Endpoint::from_static("http://localhost")
+            .connect_with_connector(tower::service_fn(move |_| {
+                let path = path.clone();
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            }))
+            .await
+            .unwrap()
+    }
+
+    /// A Workload API client on a channel of its own.
+    pub(crate) async fn client(&self) -> SpiffeWorkloadApiClient<Channel> {
+        SpiffeWorkloadApiClient::new(self.channel().await)
+    }
+
+    /// Waits until so many streams hold a subscription.
+    pub(crate) async fn subscribed(&self, count: usize) {
+        soon(async {
+            while self.script.states.receiver_count() != count {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+}
+
+/// A request with the security header.
+pub(crate) fn with_header<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("workload.spiffe.io", MetadataValue::from_static("true"));
+    request
+}
+
+pub(crate) fn ready(context: X509Context) -> WorkloadState {
+    WorkloadState::Ready(Arc::new(context))
+}
+
+/// An SVID of made-up bytes, valid for an hour from a minute ago.
+pub(crate) fn svid(id: &str, serial: u8) -> GrantedSvid {
+    GrantedSvid {
+        spiffe_id: id.to_owned(),
+        chain: Bytes::from(vec![0x30, serial]),
+        key: PrivateKey::from_pkcs8(Zeroizing::new(vec![0x30, 0x80, serial])),
+        not_before: start() - Duration::from_secs(60),
+        not_after: start() + Duration::from_secs(3600),
+        hint: String::new(),
+    }
+}
+
+/// Two SVIDs, one CRL, one foreign trust domain.
+pub(crate) fn example() -> X509Context {
+    X509Context {
+        trust_domain: "example.org".to_owned(),
+        svids: vec![
+            svid("spiffe://example.org/ns/a/sa/b", 1),
+            svid("spiffe://example.org/other", 2),
+        ],
+        bundle: Bytes::from_static(&[0x30, 0x10]),
+        crls: vec![Bytes::from_static(&[0x30, 0x20])],
+        federated_bundles: BTreeMap::from([("friend.example".to_owned(), Bytes::from_static(&[0x30, 0x30]))]),
+    }
+}
+
+/// The status a stream or a call ended with; it must not have ended in any other way.
+pub(crate) fn ended_with<T: std::fmt::Debug>(result: Result<Option<T>, Status>, code: Code) -> String {
+    let status = result.expect_err("the stream must end with a status");
+    assert_eq!(status.code(), code, "{status:?}");
+    status.message().to_owned()
+}
