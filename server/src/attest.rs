@@ -17,6 +17,7 @@
 
 mod budget;
 pub mod cluster;
+pub mod config;
 pub mod fake;
 mod jwks;
 mod kube_api;

@@ -14,7 +14,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use signet_certs::id::{SpiffeId, TrustDomain};
@@ -279,20 +279,6 @@ impl Facts<'_> {
         match self {
             Self::Pod(pod) => &pod.cluster,
             Self::Unix(unix) => &unix.cluster,
-        }
-    }
-
-    fn node_name(&self) -> &str {
-        match self {
-            Self::Pod(pod) => &pod.node_name,
-            Self::Unix(unix) => &unix.node_name,
-        }
-    }
-
-    fn labels(&self) -> Option<&BTreeMap<String, String>> {
-        match self {
-            Self::Pod(pod) => Some(&pod.labels),
-            Self::Unix(_) => None,
         }
     }
 }

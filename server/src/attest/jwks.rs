@@ -156,14 +156,14 @@ impl SigningKeys {
     }
 
     async fn fetch(&self) -> Result<Known, CallError> {
-        let discovery: Discovery = self
-            .api
-            .get("/.well-known/openid-configuration", MAX_JWKS_BYTES)
-            .await?;
+        let (discovery, document) = tokio::try_join!(
+            self.api
+                .get::<Discovery>("/.well-known/openid-configuration", MAX_JWKS_BYTES),
+            self.api.get_bytes("/openid/v1/jwks", MAX_JWKS_BYTES),
+        )?;
         if discovery.issuer.is_empty() {
             return Err(CallError::Junk("the issuer is empty".into()));
         }
-        let document = self.api.get_bytes("/openid/v1/jwks", MAX_JWKS_BYTES).await?;
         let keys = JwkSet::parse(&document).map_err(|error| CallError::Junk(error.to_string()))?;
         let issuers = std::iter::once(discovery.issuer)
             .chain(self.more_issuers.iter().cloned())

@@ -112,15 +112,10 @@ pub fn judge_pod(
     live: &LivePod,
     agent: &AgentIdentity,
 ) -> Result<AttestedPod, RefusedReason> {
-    let same_node = agent.cluster == cluster.name
-        && agent.node_uid == token.node_uid
-        && agent.node_name == token.node_name;
-    if !same_node {
-        return Err(RefusedReason::OtherNode {
-            pod_node: token.node_name.clone(),
-            agent_node: agent.node_name.clone(),
-        });
+    if agent.cluster != cluster.name {
+        return Err(other_node(agent, &token.node_name));
     }
+    on_node_of(agent, &token.node_name, &token.node_uid)?;
     match_live_pod(token, live)?;
     Ok(AttestedPod {
         cluster: cluster.name.to_owned(),
@@ -138,16 +133,35 @@ pub fn judge_pod(
     })
 }
 
-/// Whether a node token's service account may act as an agent; asked before anything that costs more.
-pub fn may_be_agent(token: &ReviewedToken, allowed: &[ServiceAccountName]) -> Result<(), RefusedReason> {
-    let listed = |entry: &ServiceAccountName| {
-        entry.namespace == token.namespace && entry.name == token.service_account
-    };
-    if allowed.iter().any(listed) {
+/// Whether this is the calling agent's own node, by name and by UID.
+pub fn on_node_of(agent: &AgentIdentity, node_name: &str, node_uid: &str) -> Result<(), RefusedReason> {
+    if agent.node_uid == node_uid && agent.node_name == node_name {
+        return Ok(());
+    }
+    Err(other_node(agent, node_name))
+}
+
+fn other_node(agent: &AgentIdentity, node_name: &str) -> RefusedReason {
+    RefusedReason::OtherNode {
+        pod_node: node_name.to_owned(),
+        agent_node: agent.node_name.clone(),
+    }
+}
+
+/// Whether a service account may act as a node agent.
+pub fn may_be_agent(
+    namespace: &str,
+    service_account: &str,
+    allowed: &[ServiceAccountName],
+) -> Result<(), RefusedReason> {
+    if allowed
+        .iter()
+        .any(|entry| entry.namespace == namespace && entry.name == service_account)
+    {
         return Ok(());
     }
     Err(RefusedReason::AgentNotAllowed {
-        service_account: format!("{}:{}", token.namespace, token.service_account),
+        service_account: format!("{namespace}:{service_account}"),
     })
 }
 
@@ -159,7 +173,7 @@ pub fn judge_node(
     live_node_uid: Option<&str>,
     allowed: &[ServiceAccountName],
 ) -> Result<AttestedNode, RefusedReason> {
-    may_be_agent(token, allowed)?;
+    may_be_agent(&token.namespace, &token.service_account, allowed)?;
     match_live_pod(token, live)?;
     match live_node_uid {
         None => {

@@ -64,12 +64,6 @@ pub enum RefusedReason {
         /// `namespace/name`.
         pod: String,
     },
-    /// The service account was deleted, or made anew under another UID.
-    #[error("the service account {service_account} that the token was made for is gone")]
-    ServiceAccountGone {
-        /// `namespace:name`.
-        service_account: String,
-    },
     /// The live pod runs under another service account.
     #[error("the pod {pod} does not run as the token's service account")]
     OtherServiceAccount {
@@ -138,7 +132,6 @@ impl RefusedReason {
             Self::AmbiguousBinding { .. } | Self::Contradiction(_) => "contradiction",
             Self::PodGone { .. } => "pod_gone",
             Self::PodReplaced { .. } => "pod_replaced",
-            Self::ServiceAccountGone { .. } => "service_account_gone",
             Self::OtherServiceAccount { .. } => "other_service_account",
             Self::PodElsewhere { .. } => "pod_elsewhere",
             Self::PodFinished { .. } => "pod_finished",
