@@ -59,7 +59,7 @@ impl Clock for FakeClock {
         let offset = self.offset_seconds.load(Ordering::SeqCst);
         let distance = Duration::from_secs(offset.unsigned_abs());
         if offset < 0 {
-            steady.checked_sub(distance).unwrap_or(SystemTime::UNIX_EPOCH)
+            (steady.checked_sub(distance)).map_or(SystemTime::UNIX_EPOCH, |t| t.max(SystemTime::UNIX_EPOCH))
         } else {
             steady + distance
         }

@@ -173,7 +173,6 @@ mod tests {
             "listen: {agents: x\n",
             "a: &a {limit: 1}\n<<: *a\n",
             "limit: 1\n---\nlimit: 2\n",
-            "\tlimit: 1\n",
             "limit: !x 1\n",
         ] {
             assert!(error(text).starts_with("server.yaml:"), "{text}");

@@ -36,7 +36,7 @@ pub async fn stdin_closed() {
         Ok(_) => drop(closed.await),
         Err(error) => {
             tracing::warn!(%error, "cannot watch standard input");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

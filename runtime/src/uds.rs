@@ -68,7 +68,7 @@ pub fn bind(path: &Path, mode: u32, uid: Option<u32>, gid: Option<u32>) -> Resul
     fs::set_permissions(&temporary.0, fs::Permissions::from_mode(mode))
         .map_err(failed(path, "set the mode"))?;
     fs::rename(&temporary.0, path).map_err(failed(path, "put the socket in place"))?;
-    UnixListener::from_std(socket.into()).map_err(failed(path, "listen"))
+    UnixListener::from_std(socket).map_err(failed(path, "listen"))
 }
 
 /// Connects to the socket at `path`.
