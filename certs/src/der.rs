@@ -118,9 +118,34 @@ pub(crate) fn signed(input: &[u8]) -> Result<&[u8], DerError> {
     Ok(tbs.whole)
 }
 
+/// Takes certificates that stand one after another, as the Workload API carries chains and bundles, apart. What
+/// they hold is not looked at. Nothing gives nothing.
+pub fn split_certificates(run: &[u8]) -> Result<Vec<&[u8]>, DerError> {
+    let mut certificates = Vec::new();
+    let mut rest = run;
+    while !rest.is_empty() {
+        let (element, after) = split_element(rest)?;
+        if element.tag != SEQUENCE {
+            return Err(DerError::Shape);
+        }
+        certificates.push(element.whole);
+        rest = after;
+    }
+    Ok(certificates)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_of_certificates_is_taken_apart() {
+        let two = [0x30, 0x01, 7, 0x30, 0x00];
+        assert_eq!(split_certificates(&two), Ok(vec![&two[..3], &two[3..]]));
+        assert_eq!(split_certificates(&[]), Ok(vec![]));
+        assert_eq!(split_certificates(&two[..4]), Err(DerError::Truncated));
+        assert_eq!(split_certificates(&[0x02, 0x01, 7]), Err(DerError::Shape));
+    }
 
     #[test]
     fn indefinite_and_overlong_lengths_are_refused() {

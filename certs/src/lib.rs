@@ -23,4 +23,4 @@ pub mod tls;
 pub mod verify;
 
 pub use certificate::CertificateError;
-pub use der::DerError;
+pub use der::{DerError, split_certificates};

@@ -1,0 +1,105 @@
+//! Who is at the other end of a connection, and whether that is still good.
+
+use std::future::Future;
+use std::time::Duration;
+
+use rustls::CommonState;
+use rustls::pki_types::CertificateDer;
+use signet_certs::id::SpiffeId;
+use signet_certs::tls::TrustSource;
+use signet_certs::verify::{Role, VerifiedSvid, VerifyError, verify_chain};
+
+use crate::source::X509Source;
+
+/// Longest time between two looks at a peer when nothing is heard of: bounds how late an expired CRL, or a wall clock
+/// that was set, is noticed. News of the agent are acted on at once.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// The verified peer of a live connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    svid: VerifiedSvid,
+    source: X509Source,
+}
+
+impl Peer {
+    /// Its SPIFFE ID.
+    #[must_use]
+    pub fn id(&self) -> &SpiffeId {
+        &self.svid.spiffe_id
+    }
+
+    /// What was verified: ID, serial, authority, end of life.
+    #[must_use]
+    pub fn svid(&self) -> &VerifiedSvid {
+        &self.svid
+    }
+
+    /// Whether it would still be accepted; see [`X509Source::recheck`].
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn recheck(&self) -> Result<(), VerifyError> {
+        self.source.recheck(&self.svid)
+    }
+
+    /// Resolves once the peer is no longer to be trusted, with the reason: its certificate was revoked or has expired,
+    /// its authority left the bundle, or that authority's CRL ran out. Drop the connection then.
+    pub async fn revoked(&self) -> VerifyError {
+        let mut news = self.source.changes();
+        loop {
+            news.mark_unchanged();
+            if let Err(reason) = self.recheck() {
+                return reason;
+            }
+            // Certificates hold through the whole last second.
+            let left = self
+                .svid
+                .not_after
+                .duration_since(self.source.now())
+                .unwrap_or_default();
+            let wait = (left + Duration::from_millis(1)).min(LOOK_AGAIN);
+            // The sender lives as long as our source, so `changed` cannot fail.
+            let _ = tokio::time::timeout(wait, news.changed()).await;
+        }
+    }
+
+    /// Runs `work` for as long as the peer is trusted; drops it, and with it the connection it owns, when that ends.
+    ///
+    /// # Errors
+    /// The reason why the peer is no longer trusted.
+    pub async fn while_trusted<F: Future>(&self, work: F) -> Result<F::Output, VerifyError> {
+        tokio::select! {
+            biased;
+            reason = self.revoked() => {
+                tracing::warn!(peer = %self.svid.spiffe_id, serial = %self.svid.serial, %reason, "a connection is cut");
+                Err(reason)
+            }
+            output = work => Ok(output),
+        }
+    }
+}
+
+impl X509Source {
+    /// The peer of a finished handshake, verified again at this moment: the CRL may have changed since. Give
+    /// [`Role::Client`] for one who connected to us. For connections made with the configurations of this source, whose
+    /// [`PeerRule`](crate::PeerRule) the handshake has applied.
+    ///
+    /// # Errors
+    /// When it showed no certificate or is not to be trusted.
+    pub fn peer(&self, connection: &CommonState, role: Role) -> Result<Peer, VerifyError> {
+        self.verify(connection.peer_certificates().unwrap_or_default(), role)
+    }
+
+    /// Verifies a chain, leaf first.
+    ///
+    /// # Errors
+    /// When it is not to be trusted.
+    pub fn verify(&self, chain: &[CertificateDer<'_>], role: Role) -> Result<Peer, VerifyError> {
+        let svid = verify_chain(chain, role, &self.roots(), self.now())?;
+        Ok(Peer {
+            svid,
+            source: self.clone(),
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! The task behind a source: calls the agent, takes its messages, calls again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use signet_proto::workload::{X509svidRequest, X509svidResponse};
+use signet_runtime::backoff::{Backoff, unit};
+use tokio::time::Instant;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Status, Streaming};
+
+use super::{Options, Shared, SourceError, X509Context};
+use crate::endpoint::Endpoint;
+use crate::message::{GrantedSvid, MessageError, Reader, svids};
+
+/// Every call carries it, so that nobody can be tricked into calling on behalf of others (SPIFFE Workload Endpoint §3).
+const SECURITY_HEADER: &str = "workload.spiffe.io";
+
+/// Largest message taken: agents keep to 4 MiB, some room is left for others.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// A stream that gave good messages for at least this long is followed by the next one at once.
+const GOOD_STREAM: Duration = Duration::from_secs(1);
+
+/// Share of each wait that is left to chance.
+const JITTER: f64 = 0.5;
+
+/// Follows the agent until trying again is useless.
+pub(super) async fn follow(options: Options, shared: Arc<Shared>) {
+    let (min, max) = options.backoff;
+    let min = min.max(Duration::from_millis(1));
+    let Ok(mut backoff) = Backoff::new(min, max.max(min), JITTER) else {
+        return;
+    };
+    let mut follower = Follower {
+        shared,
+        hint: options.hint,
+        reader: Reader::new(),
+        rng: SystemRandom::new(),
+    };
+    loop {
+        let begun = Instant::now();
+        let (problem, fed) = follower.one_stream(&options.endpoint).await;
+        let is_final = problem.is_final();
+        let at_once = fed && begun.elapsed() >= GOOD_STREAM;
+        if is_final {
+            tracing::error!(error = %problem, "the agent will not give an identity");
+        } else {
+            tracing::warn!(error = %problem, "the connection to the agent ended");
+        }
+        follower.shared.trouble(problem);
+        if is_final {
+            return;
+        }
+        if at_once {
+            backoff.reset();
+        } else {
+            tokio::time::sleep(backoff.next(follower.random_unit())).await;
+        }
+    }
+}
+
+struct Follower {
+    shared: Arc<Shared>,
+    hint: Option<String>,
+    reader: Reader,
+    rng: SystemRandom,
+}
+
+impl Follower {
+    /// Follows one stream to its end: why it ended, and whether a message of it was good.
+    async fn one_stream(&mut self, endpoint: &Endpoint) -> (SourceError, bool) {
+        let mut stream = match open(endpoint).await {
+            Ok(stream) => stream,
+            Err(problem) => return (problem, false),
+        };
+        let mut fed = false;
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => match self.take(&message) {
+                    Ok(()) => fed = true,
+                    Err(error) => {
+                        // The next message is complete again, so the stream is kept.
+                        tracing::warn!(%error, "a message of the agent is not used");
+                        self.shared.trouble(error.into());
+                    }
+                },
+                Ok(None) => return (ended(&Status::ok("")), fed),
+                Err(status) => return (ended(&status), fed),
+            }
+        }
+    }
+
+    /// Verifies a message and publishes it. Whom to trust is put in force even when our own half of the message is
+    /// unusable: it is about others, and revocations must not wait for us.
+    fn take(&mut self, message: &X509svidResponse) -> Result<(), MessageError> {
+        let now = self.shared.clock.now();
+        let roots = Arc::new(self.reader.trust(message, now)?);
+        self.shared.trust(&roots);
+        let svids = svids(message, &roots, &self.rng, now)?;
+        let presented = &self.choose(&svids)?.svid;
+        self.shared
+            .presented
+            .set(presented)
+            .map_err(|error| MessageError::Svid {
+                id: presented.spiffe_id.clone(),
+                source: signet_certs::verify::VerifyError::Chain(error.to_string()),
+            })?;
+        tracing::info!(spiffe_id = %presented.spiffe_id, serial = %presented.serial, "an identity is in use");
+        self.shared.publish(X509Context {
+            svids: svids.into(),
+            roots,
+        });
+        Ok(())
+    }
+
+    fn choose<'s>(&self, svids: &'s [GrantedSvid]) -> Result<&'s GrantedSvid, MessageError> {
+        match &self.hint {
+            None => svids.first().ok_or(MessageError::NoSvids),
+            Some(hint) => svids
+                .iter()
+                .find(|granted| granted.hint == *hint)
+                .ok_or_else(|| MessageError::NoHint(hint.clone())),
+        }
+    }
+
+    fn random_unit(&self) -> f64 {
+        let mut bytes = [0; 8];
+        // Without randomness the wait is the longest one: later is safer than all at the same moment.
+        match self.rng.fill(&mut bytes) {
+            Ok(()) => unit(bytes),
+            Err(_) => 0.0,
+        }
+    }
+}
+
+async fn open(endpoint: &Endpoint) -> Result<Streaming<X509svidResponse>, SourceError> {
+    let channel = endpoint.connect().await?;
+    let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut request = Request::new(X509svidRequest {});
+    request
+        .metadata_mut()
+        .insert(SECURITY_HEADER, MetadataValue::from_static("true"));
+    match client.fetch_x509svid(request).await {
+        Ok(response) => Ok(response.into_inner()),
+        Err(status) => Err(ended(&status)),
+    }
+}
+
+fn ended(status: &Status) -> SourceError {
+    let message = match status.code() {
+        Code::Ok => "it gave no reason".to_owned(),
+        _ => status
+            .message()
+            .chars()
+            .take(300)
+            .flat_map(char::escape_debug)
+            .collect(),
+    };
+    SourceError::Stream {
+        code: status.code(),
+        message,
+    }
+}
