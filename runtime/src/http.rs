@@ -13,6 +13,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -52,7 +53,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, drain:
         };
         match accepted {
             Ok((stream, peer, permit)) => {
-                let connection = connection(stream, peer, router.clone(), limits, drain.clone());
+                let connection = serve_connection(stream, peer, router.clone(), limits, drain.clone());
                 drain.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -80,7 +81,12 @@ async fn accept(
     Ok((stream, peer, permit))
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, drain: Drain) {
+/// Serves one accepted connection, plain or behind TLS, within `limits` (their bound on connections is the caller's),
+/// until it ends or the drain has started and the request in hand is finished.
+pub async fn serve_connection<S>(stream: S, peer: SocketAddr, router: Router, limits: Limits, drain: Drain)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = TowerToHyperService::new(router.layer(axum::Extension(peer)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

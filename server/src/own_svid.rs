@@ -1,1 +1,311 @@
-//! own_svid
+//! The server's own certificates: `/signet/server` for its gRPC listener, signed by the active control authority, and
+//! `/signet/bundle` for the bundle endpoint, signed by the active X.509 authority. They are recorded like any other
+//! (INV-4), renewed at half of their life, at once when another authority becomes active, and at once when they are
+//! revoked.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use signet_certs::authority::{AuthorityId, AuthorityKind, X509Authority};
+use signet_certs::csr::{CsrError, WorkloadPublicKey, create_csr, verify_csr};
+use signet_certs::id::{SpiffeId, TrustDomain};
+use signet_certs::serial::SerialNumber;
+use signet_certs::signer::{KeyError, LeafKey};
+use signet_certs::svid::{self, Purpose, SvidError, SvidProfile, SvidTemplate, X509Svid};
+use signet_certs::tls::RotatingIdentity;
+use signet_certs::verify::VerifyError;
+use signet_runtime::backoff::Backoff;
+use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::authority::AuthorityView;
+use crate::store::{EvidenceKind, IssueRefusal, NewIssuance, Store, StoreError, WorkloadRef};
+use crate::trust::TrustSnapshot;
+
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// The wall clock may be set; so the task looks at it at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Name of the rule in the ledger.
+const RULE: &str = "own";
+
+/// What the keeper is built from.
+pub struct OwnSvidParts {
+    /// The trust domain of both identities.
+    pub trust_domain: TrustDomain,
+    /// How the gRPC listener's certificate is made.
+    pub server: SvidProfile,
+    /// How the bundle endpoint's certificate is made; `None` where there is no such endpoint.
+    pub bundle: Option<SvidProfile>,
+    /// The ledger.
+    pub store: Arc<dyn Store>,
+    /// The authorities, from the manager.
+    pub view: watch::Receiver<Arc<AuthorityView>>,
+    /// What is published, to see our own revocation.
+    pub snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Ends the task.
+    pub drain: Drain,
+}
+
+/// The identities, to be given to listeners. They change by themselves.
+#[derive(Clone, Debug)]
+pub struct OwnSvids {
+    /// `/signet/server`.
+    pub server: Arc<RotatingIdentity>,
+    /// `/signet/bundle`, where it was asked for.
+    pub bundle: Option<Arc<RotatingIdentity>>,
+}
+
+/// Why one of the server's own certificates could not be made. The one before it stays in use.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnSvidError {
+    /// No authority of that kind signs yet.
+    #[error("no {0} authority is active")]
+    NoAuthority(AuthorityKind),
+    /// The ledger did not take the row.
+    #[error("the ledger could not be written")]
+    Store(#[from] StoreError),
+    /// Somebody has denied the server its own identity.
+    #[error("the server may not have its own identity: lift the denial with `allow`")]
+    Refused(#[from] IssueRefusal),
+    /// The ledger answered for another number of rows.
+    #[error("the ledger gave no answer")]
+    NoAnswer,
+    /// No key could be made.
+    #[error("no key could be made")]
+    Key(#[from] KeyError),
+    /// The key was refused.
+    #[error("the key is not usable")]
+    Csr(#[from] CsrError),
+    /// The certificate could not be made, or was not as asked for.
+    #[error("the certificate could not be made")]
+    Svid(#[from] SvidError),
+    /// The certificate is no X509-SVID.
+    #[error("the certificate did not pass its check")]
+    Verify(#[from] VerifyError),
+    /// TLS would not take it.
+    #[error("TLS does not accept the certificate")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Issues the first certificates and keeps them fresh until the drain starts. Call it once the manager is ready.
+///
+/// # Errors
+/// The first certificates could not be made.
+pub async fn keep_own_svids(parts: OwnSvidParts) -> Result<OwnSvids, OwnSvidError> {
+    let drain = parts.drain.clone();
+    let server = Own::new(
+        AuthorityKind::Control,
+        SpiffeId::server(&parts.trust_domain),
+        parts.server,
+    );
+    let bundle = parts.bundle.map(|profile| {
+        Own::new(
+            AuthorityKind::X509,
+            SpiffeId::bundle_endpoint(&parts.trust_domain),
+            profile,
+        )
+    });
+    let identities = OwnSvids {
+        server: server.identity.clone(),
+        bundle: bundle.as_ref().map(|bundle| bundle.identity.clone()),
+    };
+    let mut keeper = Keeper {
+        owned: std::iter::once(server).chain(bundle).collect(),
+        store: parts.store,
+        view: parts.view,
+        snapshots: parts.snapshots,
+        clock: parts.clock,
+        random: SystemRandom::new(),
+    };
+    keeper.refresh().await?;
+    drain.clone().spawn(async move { keeper.run(drain).await });
+    Ok(identities)
+}
+
+/// One of the server's identities.
+struct Own {
+    kind: AuthorityKind,
+    spiffe_id: SpiffeId,
+    profile: SvidProfile,
+    identity: Arc<RotatingIdentity>,
+    current: Option<Current>,
+}
+
+/// The certificate in use.
+struct Current {
+    serial: SerialNumber,
+    authority: AuthorityId,
+    renew_at: SystemTime,
+}
+
+impl Own {
+    fn new(kind: AuthorityKind, spiffe_id: SpiffeId, profile: SvidProfile) -> Self {
+        Self {
+            kind,
+            spiffe_id,
+            profile,
+            identity: Arc::new(RotatingIdentity::new()),
+            current: None,
+        }
+    }
+
+    fn is_due(&self, active: Option<AuthorityId>, snapshot: &TrustSnapshot, now: SystemTime) -> bool {
+        let Some(current) = &self.current else { return true };
+        let listed = snapshot.get(current.authority);
+        now >= current.renew_at
+            || active.is_some_and(|active| active != current.authority)
+            || listed.is_some_and(|published| published.crl.is_revoked(&current.serial))
+    }
+}
+
+struct Keeper {
+    owned: Vec<Own>,
+    store: Arc<dyn Store>,
+    view: watch::Receiver<Arc<AuthorityView>>,
+    snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    clock: Arc<dyn Clock>,
+    random: SystemRandom,
+}
+
+impl Keeper {
+    async fn run(mut self, drain: Drain) {
+        let mut backoff = Backoff::new(SHORTEST_RETRY, LONGEST_RETRY, 0.0).ok();
+        let mut wake_at = Instant::now();
+        loop {
+            tokio::select! {
+                Ok(()) = self.view.changed() => {}
+                Ok(()) = self.snapshots.changed() => {}
+                () = sleep_until(wake_at) => {}
+                () = drain.signalled() => return,
+            }
+            let outcome = self.refresh().await;
+            wake_at = Instant::now()
+                + match (outcome, backoff.as_mut()) {
+                    (Ok(()), backoff) => {
+                        backoff.into_iter().for_each(Backoff::reset);
+                        self.wait()
+                    }
+                    (Err(error), backoff) => {
+                        tracing::error!(
+                            error = &error as &dyn Error,
+                            "own certificate not renewed, will try again"
+                        );
+                        backoff.map_or(LONGEST_RETRY, |backoff| backoff.next(0.0))
+                    }
+                };
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let now = self.clock.now();
+        let due = self
+            .owned
+            .iter()
+            .filter_map(|own| own.current.as_ref())
+            .map(|current| current.renew_at)
+            .min();
+        let wait = due.map_or(LONGEST_SLEEP, |due| due.duration_since(now).unwrap_or_default());
+        wait.min(LONGEST_SLEEP)
+    }
+
+    /// Renews what is due; tries all, and returns the first failure.
+    async fn refresh(&mut self) -> Result<(), OwnSvidError> {
+        let view = self.view.borrow_and_update().clone();
+        let snapshot = self.snapshots.borrow_and_update().clone();
+        let now = self.clock.now();
+        let mut outcome = Ok(());
+        for own in &mut self.owned {
+            let active = view.kind(own.kind).active();
+            if !own.is_due(active.map(|active| active.id()), &snapshot, now) {
+                continue;
+            }
+            let issued = match active {
+                Some(active) => issue(own, &active.authority, self.store.as_ref(), &self.random, now).await,
+                None => Err(OwnSvidError::NoAuthority(own.kind)),
+            };
+            outcome = outcome.and(issued);
+        }
+        outcome
+    }
+}
+
+/// Ledger first, signature second (INV-4).
+async fn issue(
+    own: &mut Own,
+    authority: &X509Authority,
+    store: &dyn Store,
+    random: &SystemRandom,
+    now: SystemTime,
+) -> Result<(), OwnSvidError> {
+    let key = LeafKey::generate(random)?;
+    let public_key = verify_csr(&create_csr(&key)?)?;
+    let serial = new_serial(random, now)?;
+    let template = svid::template(
+        &own.profile,
+        Purpose::Control,
+        own.spiffe_id.clone(),
+        Vec::new(),
+        serial,
+        &authority.certificate,
+        now,
+    )?;
+    let row = ledger_row(&template, &public_key, authority.certificate.id());
+    store
+        .issue(vec![row], now)
+        .await?
+        .pop()
+        .ok_or(OwnSvidError::NoAnswer)??;
+    let leaf = svid::sign(&template, &public_key, authority)?;
+    svid::check(&leaf, &template, &public_key, &authority.certificate)?;
+    let svid = X509Svid::new(vec![leaf], key)?;
+    own.identity.set(&svid)?;
+    let life = template.not_after.duration_since(now).unwrap_or_default();
+    own.current = Some(Current {
+        serial,
+        authority: authority.certificate.id(),
+        renew_at: now + life / 2,
+    });
+    tracing::info!(spiffe_id = %own.spiffe_id, %serial, "own certificate issued");
+    Ok(())
+}
+
+fn new_serial(random: &SystemRandom, now: SystemTime) -> Result<SerialNumber, OwnSvidError> {
+    let mut bytes = [0; 13];
+    random.fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    Ok(SerialNumber::generate(now, &bytes))
+}
+
+fn ledger_row(template: &SvidTemplate, key: &WorkloadPublicKey, authority: AuthorityId) -> NewIssuance {
+    NewIssuance {
+        serial: template.serial,
+        authority,
+        workload: WorkloadRef {
+            cluster_uid: String::new(),
+            spiffe_id: template.spiffe_id.clone(),
+            pod_namespace: String::new(),
+            pod_name: String::new(),
+            pod_uid: String::new(),
+            node_name: String::new(),
+            node_uid: String::new(),
+            agent_id: String::new(),
+        },
+        evidence: EvidenceKind::Own,
+        token_jti: None,
+        spki_sha256: key.spki_sha256(),
+        rule: RULE.to_owned(),
+        policy_revision: 0,
+        not_before: template.not_before,
+        not_after: template.not_after,
+        budget: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,133 @@
-//! publish_http
+//! The plain HTTP door: signed objects only, for anyone. CRLs and authority certificates prove themselves; bundles do
+//! not and are never served here.
+//!
+//! | path | what | type |
+//! |---|---|---|
+//! | `/crl/<authority-id>.crl` | its CRL, DER | `application/pkix-crl` |
+//! | `/crl/<authority-id>.pem` | its CRL, PEM | `application/x-pem-file` |
+//! | `/crl.pem` | all CRLs, PEM | `application/x-pem-file` |
+//! | `/ca/<authority-id>.cer` | its certificate, DER | `application/pkix-cert` |
+
+pub(crate) mod document;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
+use bytes::Bytes;
+use signet_runtime::drain::Drain;
+use signet_runtime::http::{Limits, serve};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use self::document::{Document, plain};
+use crate::trust::TrustSnapshot;
+
+const CRL_TYPE: &str = "application/pkix-crl";
+const CERTIFICATE_TYPE: &str = "application/pkix-cert";
+const PEM_TYPE: &str = "application/x-pem-file";
+
+/// Serves the signed objects on `listener` until the drain starts.
+pub async fn serve_signed_objects(
+    listener: TcpListener,
+    snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    limits: Limits,
+    drain: Drain,
+) {
+    serve(listener, router(snapshots), limits, drain).await;
+}
+
+/// The routes. A path that is not there gives 404, whatever the method; another method than GET and HEAD gives 405.
+pub fn router(snapshots: watch::Receiver<Arc<TrustSnapshot>>) -> Router {
+    let objects = Objects::new(snapshots.borrow().clone(), None);
+    let door = Arc::new(Door {
+        snapshots,
+        objects: ArcSwap::from_pointee(objects),
+    });
+    Router::new().fallback(answer).with_state(door)
+}
+
+async fn answer(
+    State(door): State<Arc<Door>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let objects = door.current();
+    match objects.documents.get(uri.path()) {
+        Some(document) => document.respond(&method, &headers),
+        None => plain(
+            StatusCode::NOT_FOUND,
+            "no such object: see /crl.pem for all lists\n",
+        ),
+    }
+}
+
+struct Door {
+    snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    objects: ArcSwap<Objects>,
+}
+
+impl Door {
+    /// The documents of the newest snapshot. Whoever was told that a snapshot is out finds it here: there is no task in
+    /// between that could lag.
+    fn current(&self) -> Arc<Objects> {
+        let snapshot = self.snapshots.borrow().clone();
+        let known = self.objects.load_full();
+        if Arc::ptr_eq(&known.snapshot, &snapshot) {
+            return known;
+        }
+        let fresh = Arc::new(Objects::new(snapshot, Some(&known)));
+        self.objects.store(fresh.clone());
+        fresh
+    }
+}
+
+/// All documents of one snapshot, by path.
+struct Objects {
+    snapshot: Arc<TrustSnapshot>,
+    documents: HashMap<String, Document>,
+}
+
+impl Objects {
+    fn new(snapshot: Arc<TrustSnapshot>, previous: Option<&Self>) -> Self {
+        let mut documents = HashMap::new();
+        let mut all = String::new();
+        for published in snapshot.all() {
+            let (id, crl, certificate) = (published.certificate.id(), &published.crl, &published.certificate);
+            let pem = crl.pem();
+            all.push_str(&pem);
+            let modified = Some(crl.this_update());
+            let der = Document::new(CRL_TYPE, crl.der().clone(), modified);
+            documents.insert(format!("/crl/{id}.crl"), der);
+            documents.insert(
+                format!("/crl/{id}.pem"),
+                Document::new(PEM_TYPE, pem.into(), modified),
+            );
+            let certificate_der = Bytes::copy_from_slice(certificate.der());
+            let certificate =
+                Document::new(CERTIFICATE_TYPE, certificate_der, Some(certificate.not_before()));
+            documents.insert(format!("/ca/{id}.cer"), certificate);
+        }
+        let newest = snapshot.all().map(|published| published.crl.this_update()).max();
+        if newest.is_some() {
+            documents.insert("/crl.pem".to_owned(), Document::new(PEM_TYPE, all.into(), newest));
+        }
+        let documents = documents
+            .into_iter()
+            .map(|(path, document)| {
+                let before = previous.and_then(|previous| previous.documents.get(&path));
+                let document = document.following(before);
+                (path, document)
+            })
+            .collect();
+        Self { snapshot, documents }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,144 @@
-//! publisher
+//! The publisher: for every authority exactly one current, complete CRL, empty or not; and the snapshot of all of it.
+//!
+//! A list is signed, checked as a peer would check it, stored, and only then shown; its number is the larger of the
+//! stored one plus one and the time, so it grows over restarts and restores (INV-3). A failure leaves the list before it
+//! in force and is tried again: lists live three times as long as they wait for their renewal.
+
+mod plan;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_certs::authority::AuthorityId;
+use signet_certs::id::TrustDomain;
+use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use self::worker::Worker;
+use crate::authority::AuthorityView;
+use crate::store::{Store, StoreError};
+use crate::trust::TrustSnapshot;
+
+/// The largest CRL by default: with the rest of the trust state it fits the 4 MiB of a gRPC message.
+pub const CRL_MAX_BYTES: usize = 3 * 1024 * 1024;
+/// Changes that follow a signed list within this time go into one list at its end.
+pub const COALESCE: Duration = Duration::from_millis(200);
+
+/// What the publisher goes by.
+#[derive(Clone, Debug)]
+pub struct PublisherSettings {
+    /// Whose trust state.
+    pub trust_domain: TrustDomain,
+    /// How soon readers that poll should look again; part of the bundle.
+    pub refresh_hint: Duration,
+    /// How far `thisUpdate` is set back for readers whose clocks are slow.
+    pub clock_skew: Duration,
+    /// A larger list is not signed; see [`CRL_MAX_BYTES`].
+    pub crl_max_bytes: usize,
+}
+
+/// A revocation is recorded for good, but the list that names it is not out yet; the publisher keeps trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("recorded, not yet published: the list will follow; `crl show` tells when")]
+pub struct NotYetPublished;
+
+/// Handle of the publisher's task.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    wanted: Arc<watch::Sender<u64>>,
+    snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    crl_max_bytes: usize,
+}
+
+/// What the publisher is built from.
+pub struct PublisherParts {
+    /// What it goes by.
+    pub settings: PublisherSettings,
+    /// Holds revocations, lists and the sequence number.
+    pub store: Arc<dyn Store>,
+    /// The authorities, from the manager.
+    pub view: watch::Receiver<Arc<AuthorityView>>,
+    /// Where snapshots go: the sending half of [`trust::channel`](crate::trust::channel).
+    pub snapshots: watch::Sender<Arc<TrustSnapshot>>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Ends the task.
+    pub drain: Drain,
+}
+
+impl Publisher {
+    /// Loads the stored lists, shows them at once if they are complete and current, and starts the task.
+    ///
+    /// # Errors
+    /// The stored lists could not be read.
+    pub async fn start(parts: PublisherParts) -> Result<Self, StoreError> {
+        let (wanted, wishes) = watch::channel(0);
+        let handle = Self {
+            wanted: Arc::new(wanted),
+            snapshots: parts.snapshots.subscribe(),
+            crl_max_bytes: parts.settings.crl_max_bytes,
+        };
+        let drain = parts.drain.clone();
+        let mut worker = Worker::load(parts, wishes).await?;
+        worker.show_stored().await;
+        drain.clone().spawn(async move { worker.run(drain).await });
+        Ok(handle)
+    }
+
+    /// What is published, and every change of it.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<TrustSnapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// The store has revocations up to `revision`: sign what lacks them.
+    pub fn revocation_changed(&self, revision: u64) {
+        self.wanted.send_if_modified(|wanted| {
+            let grows = revision > *wanted;
+            *wanted = revision.max(*wanted);
+            grows
+        });
+    }
+
+    /// Waits until every revocation up to `revision` is in a list that is being served, and asks for it.
+    ///
+    /// # Errors
+    /// [`NotYetPublished`] after `limit`; the revocation itself stands.
+    pub async fn wait_published(
+        &self,
+        revision: u64,
+        limit: Duration,
+    ) -> Result<Arc<TrustSnapshot>, NotYetPublished> {
+        self.revocation_changed(revision);
+        let mut snapshots = self.snapshots.clone();
+        let served = snapshots.wait_for(|snapshot| snapshot.published_revision() >= revision);
+        match timeout(limit, served).await {
+            Ok(Ok(snapshot)) => Ok(snapshot.clone()),
+            _ => Err(NotYetPublished),
+        }
+    }
+
+    /// Whether the list of `authority` would outgrow its bound with `additional` more entries. Ask before revoking:
+    /// the answer to "yes" is to rotate the authority instead.
+    pub fn would_exceed(&self, authority: AuthorityId, additional: usize) -> bool {
+        let snapshot = self.snapshots.borrow();
+        let signed = snapshot
+            .get(authority)
+            .map_or(0, |published| published.crl.der().len());
+        plan::grown(signed, additional) > self.crl_max_bytes
+    }
+
+    /// Resolves once something is published. False: the server is stopping.
+    pub async fn ready(&self) -> bool {
+        self.snapshots
+            .clone()
+            .wait_for(|snapshot| !snapshot.is_empty())
+            .await
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,190 @@
-//! trust
+//! The trust state of one moment: every authority with its one current CRL, under a sequence number. Everything that
+//! leaves the server by any door is a rendering of a [`TrustSnapshot`].
+
+mod anchors;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::digest;
+use signet_certs::authority::{AuthorityCertificate, AuthorityId, AuthorityKind};
+use signet_certs::bundle::TrustBundle;
+use signet_certs::crl::Crl;
+use signet_certs::id::TrustDomain;
+use signet_certs::tls::SharedRoots;
+use signet_certs::verify::{TrustRoots, TrustedAuthority};
+use signet_runtime::drain::Drain;
+use tokio::sync::watch;
+
+pub use self::anchors::{AnchorsError, keep_anchors, write_anchors};
+use crate::authority::AuthorityState;
+
+/// One authority as published.
+#[derive(Clone, Debug)]
+pub struct PublishedAuthority {
+    /// Its certificate.
+    pub certificate: AuthorityCertificate,
+    /// Its newest CRL, empty or not, byte for byte as stored.
+    pub crl: Crl,
+    /// Where it stands.
+    pub state: AuthorityState,
+    /// Every revocation up to this revision of the store that concerns this authority is in `crl`.
+    pub crl_revision: u64,
+}
+
+/// Everything that is published, at one moment.
+#[derive(Clone, Debug)]
+pub struct TrustSnapshot {
+    /// Whose.
+    pub trust_domain: TrustDomain,
+    /// Grows with every change of the authorities (BND-04); 0 before the first publication. CRLs have numbers of their
+    /// own.
+    pub sequence: u64,
+    /// How soon readers that poll should look again.
+    pub refresh_hint: Duration,
+    /// The authorities of the workloads' bundle, oldest first.
+    pub x509: Vec<PublishedAuthority>,
+    /// The authorities of servers and agents, oldest first; never part of a workload's bundle.
+    pub control: Vec<PublishedAuthority>,
+}
+
+/// A channel of snapshots; the first is empty.
+pub fn channel(
+    trust_domain: TrustDomain,
+    refresh_hint: Duration,
+) -> (
+    watch::Sender<Arc<TrustSnapshot>>,
+    watch::Receiver<Arc<TrustSnapshot>>,
+) {
+    let empty = TrustSnapshot {
+        trust_domain,
+        sequence: 0,
+        refresh_hint,
+        x509: Vec::new(),
+        control: Vec::new(),
+    };
+    watch::channel(Arc::new(empty))
+}
+
+impl TrustSnapshot {
+    /// Whether nothing was published yet.
+    pub fn is_empty(&self) -> bool {
+        self.x509.is_empty() && self.control.is_empty()
+    }
+
+    /// The authorities of one kind.
+    pub fn kind(&self, kind: AuthorityKind) -> &[PublishedAuthority] {
+        match kind {
+            AuthorityKind::X509 => &self.x509,
+            AuthorityKind::Control => &self.control,
+        }
+    }
+
+    /// All authorities, those of workloads first.
+    pub fn all(&self) -> impl Iterator<Item = &PublishedAuthority> {
+        self.x509.iter().chain(&self.control)
+    }
+
+    /// The authority with this id.
+    pub fn get(&self, id: AuthorityId) -> Option<&PublishedAuthority> {
+        self.all().find(|published| published.certificate.id() == id)
+    }
+
+    /// Every revocation up to this revision of the store is in the lists of this snapshot. 0 while it is empty.
+    pub fn published_revision(&self) -> u64 {
+        self.all()
+            .map(|published| published.crl_revision)
+            .min()
+            .unwrap_or_default()
+    }
+
+    /// The workloads' bundle.
+    pub fn bundle(&self) -> TrustBundle {
+        TrustBundle::new(
+            self.trust_domain.clone(),
+            certificates(&self.x509),
+            self.sequence,
+            self.refresh_hint,
+        )
+    }
+
+    /// What verifies workloads' SVIDs.
+    pub fn workload_roots(&self) -> TrustRoots {
+        roots(&self.trust_domain, &self.x509)
+    }
+
+    /// What verifies servers and agents. Workload authorities have no part in it (INV-14).
+    pub fn control_roots(&self) -> TrustRoots {
+        roots(&self.trust_domain, &self.control)
+    }
+
+    /// Whether a reader would see no difference: same sequence, same lists.
+    pub fn same_content(&self, other: &Self) -> bool {
+        let lists = |snapshot: &Self| -> Vec<_> {
+            snapshot
+                .all()
+                .map(|published| (published.certificate.id(), published.crl.sha256()))
+                .collect()
+        };
+        self.sequence == other.sequence && lists(self) == lists(other)
+    }
+}
+
+/// What the sequence number stands for: the authorities of both kinds and the refresh hint.
+pub(crate) fn content_digest<'a>(
+    authorities: impl Iterator<Item = (AuthorityKind, &'a AuthorityCertificate)>,
+    refresh_hint: Duration,
+) -> [u8; 32] {
+    let mut parts: Vec<Vec<u8>> = authorities
+        .map(|(kind, certificate)| {
+            let digest = digest::digest(&digest::SHA256, certificate.der());
+            [&[u8::from(kind == AuthorityKind::Control)], digest.as_ref()].concat()
+        })
+        .collect();
+    parts.sort();
+    let mut content = digest::Context::new(&digest::SHA256);
+    content.update(b"signet trust content v1");
+    content.update(&refresh_hint.as_secs().to_be_bytes());
+    parts.iter().for_each(|part| content.update(part));
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(content.finish().as_ref());
+    bytes
+}
+
+/// Keeps the server's own verifiers at the newest control roots. The first are there when this returns.
+pub fn keep_control_roots(
+    mut snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    drain: &Drain,
+) -> Arc<SharedRoots> {
+    let shared = Arc::new(SharedRoots::new(snapshots.borrow_and_update().control_roots()));
+    let (kept, ending) = (shared.clone(), drain.clone());
+    drain.spawn(async move {
+        loop {
+            tokio::select! {
+                Ok(()) = snapshots.changed() => kept.store(snapshots.borrow_and_update().control_roots()),
+                () = ending.signalled() => return,
+            }
+        }
+    });
+    shared
+}
+
+fn certificates(published: &[PublishedAuthority]) -> Vec<AuthorityCertificate> {
+    published.iter().map(|one| one.certificate.clone()).collect()
+}
+
+fn roots(trust_domain: &TrustDomain, published: &[PublishedAuthority]) -> TrustRoots {
+    let authorities = published
+        .iter()
+        .map(|one| TrustedAuthority {
+            certificate: one.certificate.clone(),
+            crl: Some(one.crl.clone()),
+        })
+        .collect();
+    TrustRoots::new(vec![(trust_domain.clone(), authorities)])
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,273 @@
-//! state
+//! The authority machine, pure: its words. The steps between them are in `step.rs`: `(state, event, now) → (state,
+//! effects)`. The worker carries the effects out.
+//!
+//! | state | in the bundle | signs | leaves by |
+//! |---|---|---|---|
+//! | Prepared | yes | its own CRL | activation, once it has spread |
+//! | Active (exactly one) | yes | leaves, CRL | activation of another |
+//! | Old | yes | CRL | its last leaf has expired and one more CRL is out |
+//!
+//! Every change goes `SaveJournal` first and `Publish` second, so that nothing becomes visible which a restart would
+//! not find again.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::policy::LifePolicy;
+use super::spread::{SpreadReports, SpreadStatus};
+use signet_certs::authority::AuthorityId;
+
+/// The author of what happens by itself.
+pub const TIMER: &str = "timer";
+
+/// What makes a prepared authority take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Activation {
+    /// Five sixths of the active one's life are over, and it has spread.
+    OnSchedule,
+    /// It has spread: an admin asked for a rotation.
+    WhenSpread,
+    /// It is published: an admin forced it, or nothing else can sign.
+    AtOnce,
+}
+
+/// Where an authority stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorityState {
+    /// Spreading; waits for its activation.
+    Prepared {
+        /// What it waits for.
+        activation: Activation,
+    },
+    /// The one that signs leaves.
+    Active,
+    /// Signs its CRL until its last leaf is gone.
+    Old {
+        /// No leaf of it is known to live at this moment or later.
+        leaves_until: SystemTime,
+        /// When the ledger confirmed that no leaf lives; a CRL with `thisUpdate` from here on is its last.
+        drained_at: Option<SystemTime>,
+    },
+}
+
+impl AuthorityState {
+    /// The state's name in journals, tables and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Prepared { .. } => "prepared",
+            Self::Active => "active",
+            Self::Old { .. } => "old",
+        }
+    }
+}
+
+/// When an authority was first in a published bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduced {
+    /// The sequence number of that bundle, or of the first one seen after a lost journal write.
+    pub sequence: u64,
+    /// When it was published.
+    pub at: SystemTime,
+}
+
+/// A certificate as the machine sees it: bytes and dates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAuthority {
+    /// Names the key.
+    pub id: AuthorityId,
+    /// DER.
+    pub certificate: Arc<[u8]>,
+    /// `notBefore`.
+    pub not_before: SystemTime,
+    /// `notAfter`.
+    pub not_after: SystemTime,
+}
+
+/// One authority of the set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityRecord {
+    /// Its certificate.
+    pub certificate: NewAuthority,
+    /// Where it stands.
+    pub state: AuthorityState,
+    /// First publication; absent until the publisher has reported it.
+    pub introduced: Option<Introduced>,
+    /// The longest leaf TTL that was ever in use while this one could sign: its CRLs and its retirement go by it.
+    pub longest_leaf_ttl: Duration,
+    /// Who wanted it last: [`TIMER`] or an admin. For the audit log.
+    pub author: Arc<str>,
+}
+
+impl AuthorityRecord {
+    /// Names the key.
+    pub fn id(&self) -> AuthorityId {
+        self.certificate.id
+    }
+
+    pub(super) fn is_over(&self, now: SystemTime) -> bool {
+        now >= self.certificate.not_after
+    }
+}
+
+/// All authorities of one kind, oldest first. This is what the journal holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthoritySet {
+    pub(super) authorities: Vec<AuthorityRecord>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The process started with this journal.
+    Start,
+    /// Time has passed, or reports have come in.
+    Tick,
+    /// A key and certificate were made, as [`Effect::GenerateKey`] asked.
+    Prepared {
+        /// The new certificate.
+        certificate: NewAuthority,
+        /// What it waits for.
+        activation: Activation,
+        /// Who wanted it.
+        author: Arc<str>,
+    },
+    /// The publisher serves a bundle.
+    Published {
+        /// Its sequence number.
+        sequence: u64,
+        /// The authorities in it, each with `thisUpdate` of its CRL.
+        listed: Vec<(AuthorityId, SystemTime)>,
+    },
+    /// The prepared authority shall take over now.
+    Activate {
+        /// Without waiting for it to spread.
+        force: bool,
+        /// Who wants it.
+        author: Arc<str>,
+    },
+    /// A successor shall be prepared if there is none, and take over.
+    Rotate {
+        /// Without waiting for it to spread.
+        force: bool,
+        /// Who wants it.
+        author: Arc<str>,
+    },
+    /// The ledger holds no unexpired leaf of this authority.
+    LastLeafExpired {
+        /// Whose.
+        authority: AuthorityId,
+    },
+    /// The ledger holds a leaf of this authority that outlives what was assumed.
+    LeafOutlives {
+        /// Whose.
+        authority: AuthorityId,
+        /// `notAfter` of its last leaf.
+        not_after: SystemTime,
+    },
+}
+
+/// What the worker has to do, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write the new state. If this fails, the transition has not happened.
+    SaveJournal,
+    /// Show the new state to issuers and to the publisher.
+    Publish,
+    /// Drop the key. Its sealed copy goes in the transaction of the journal, so that no crash can leave it behind.
+    DeleteKey(AuthorityId),
+    /// Ask the ledger for the last leaf of an Old authority; answer with an event.
+    CheckLastLeaf(AuthorityId),
+    /// Make a key and a certificate; answer with [`Event::Prepared`].
+    GenerateKey {
+        /// To be handed back.
+        activation: Activation,
+        /// To be handed back.
+        author: Arc<str>,
+    },
+}
+
+/// What an event leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state after it.
+    pub next: AuthoritySet,
+    /// What has to be done, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// Why an event is refused. The state stays as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is already one.
+    #[error("an authority is already prepared: {0}")]
+    AlreadyPrepared(AuthorityId),
+    /// There is none to activate.
+    #[error("no authority is prepared: run `ca rotate`")]
+    NothingPrepared,
+    /// Its bundle and CRL are not out yet, and a chain without a CRL would be refused by everyone who fails closed.
+    #[error("authority {0} is not published yet: try again once `status` shows its CRL")]
+    NotPublished(AuthorityId),
+    /// The gate is closed.
+    #[error(
+        "authority {authority} has not spread: {} of {} agents reported sequence {}; wait, or use --force",
+        .status.confirmed, .status.live, .status.sequence
+    )]
+    NotSpread {
+        /// Which one waits.
+        authority: AuthorityId,
+        /// How far it is.
+        status: SpreadStatus,
+    },
+    /// The event names an authority that is not Old, or none of this set.
+    #[error("authority {0} is not an old one of this set")]
+    NotOld(AuthorityId),
+}
+
+/// What every step may look at besides the state.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Wall time.
+    pub now: SystemTime,
+    /// The settings.
+    pub policy: &'a LifePolicy,
+    /// What agents report.
+    pub reports: &'a SpreadReports,
+}
+
+impl AuthoritySet {
+    /// The authorities, oldest first.
+    pub fn authorities(&self) -> &[AuthorityRecord] {
+        &self.authorities
+    }
+
+    /// The authority with this id.
+    pub fn get(&self, id: AuthorityId) -> Option<&AuthorityRecord> {
+        self.authorities.iter().find(|record| record.id() == id)
+    }
+
+    /// The authority that signs leaves. It may be past its end; then nothing signs.
+    pub fn active(&self) -> Option<&AuthorityRecord> {
+        self.authorities
+            .iter()
+            .find(|record| record.state == AuthorityState::Active)
+    }
+
+    /// The authority that waits to take over.
+    pub fn prepared(&self) -> Option<&AuthorityRecord> {
+        self.authorities
+            .iter()
+            .find(|record| matches!(record.state, AuthorityState::Prepared { .. }))
+    }
+
+    /// How far the prepared authority has spread; none while there is none or it is not published.
+    pub fn spread_status(&self, context: &Context<'_>) -> Option<SpreadStatus> {
+        let Introduced { sequence, at } = self.prepared()?.introduced?;
+        Some(SpreadStatus {
+            sequence,
+            confirmed: context.reports.confirmed(sequence),
+            live: context.reports.live(),
+            not_before: at + context.policy.spread(),
+            at_latest: at + context.policy.spread_max(),
+        })
+    }
+}

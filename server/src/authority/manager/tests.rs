@@ -1,0 +1,267 @@
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::*;
+use crate::audit::{AuditAction, AuditEvent};
+use crate::authority::testing::{HOUR, MINUTE, Running, SKEW};
+
+const X509: AuthorityKind = AuthorityKind::X509;
+
+fn wish(force: bool) -> RotateRequest {
+    RotateRequest {
+        kind: X509,
+        force,
+        author: "admin".to_owned(),
+    }
+}
+
+fn report(running: &Running, sequences: &[u64]) {
+    let agents = sequences
+        .iter()
+        .enumerate()
+        .map(|(index, sequence)| (format!("agent-{index}"), *sequence));
+    running.reports.send_replace(SpreadReports {
+        agents: agents.collect(),
+    });
+}
+
+/// Covers INV-2, CA-14.
+#[tokio::test(start_paused = true)]
+async fn a_new_trust_domain_gets_one_authority_of_each_kind_with_its_list() {
+    let running = Running::new().await;
+    assert_eq!(running.states(X509), ["active"]);
+    assert_eq!(running.states(AuthorityKind::Control), ["active"]);
+    let snapshot = running.snapshot();
+    assert_eq!(snapshot.sequence, 1, "both kinds are in the first bundle");
+    assert!(
+        snapshot
+            .all()
+            .all(|published| published.crl.is_current(running.now()))
+    );
+    let subjects: Vec<_> = snapshot
+        .all()
+        .map(|published| published.certificate.subject())
+        .collect();
+    assert_ne!(subjects[0], subjects[1]);
+    assert_eq!(running.store.kept().keys.len(), 2);
+}
+
+/// Covers INV-8.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_tells_its_steps_and_waits_for_the_agents() {
+    let running = Running::new().await;
+    report(&running, &[1, 1]);
+    let first = running.active(X509);
+    let mut steps = running.manager.rotate(wish(false)).await.unwrap();
+    let Some(RotationProgress::Prepared { authority, previous }) = steps.recv().await else {
+        panic!()
+    };
+    assert_eq!(previous, Some(first));
+    let spreading = steps.recv().await;
+    assert!(
+        matches!(
+            spreading,
+            Some(RotationProgress::Spreading {
+                live: 2,
+                confirmed: 0,
+                ..
+            })
+        ),
+        "{spreading:?}"
+    );
+    running.pass(6 * MINUTE).await;
+    report(&running, &[2, 1]);
+    let spreading = steps.recv().await;
+    assert!(
+        matches!(
+            spreading,
+            Some(RotationProgress::Spreading {
+                live: 2,
+                confirmed: 1,
+                ..
+            })
+        ),
+        "{spreading:?}"
+    );
+    assert_eq!(running.active(X509), first);
+    report(&running, &[2, 2]);
+    let mut last = None;
+    while let Some(step) = steps.recv().await {
+        last = Some(step);
+    }
+    assert_eq!(
+        last,
+        Some(RotationProgress::Activated {
+            authority,
+            previous: Some(first)
+        })
+    );
+    assert_eq!(running.states(X509), ["old", "active"]);
+    let audit = running.store.kept().audit.clone();
+    let activated = audit.iter().map(AuditEvent::action).any(|action| {
+        matches!(action, AuditAction::AuthorityActivated { forced: false, author, .. } if author == "admin")
+    });
+    assert!(activated, "{audit:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_goes_on_without_its_admin_and_over_a_restart() {
+    let running = Running::new().await;
+    report(&running, &[1]);
+    let first = running.active(X509);
+    drop(running.manager.rotate(wish(false)).await.unwrap());
+    running.pass(MINUTE).await;
+    let running = running.restart().await;
+    assert_eq!(running.states(X509), ["active", "prepared"]);
+    assert_eq!(running.active(X509), first);
+    running.pass(5 * MINUTE).await;
+    assert_eq!(
+        running.states(X509),
+        ["old", "active"],
+        "no agent is left to wait for"
+    );
+}
+
+/// Covers INV-8.
+#[tokio::test(start_paused = true)]
+async fn force_skips_the_gate_and_is_audited() {
+    let running = Running::new().await;
+    report(&running, &[0]);
+    let mut steps = running.manager.rotate(wish(true)).await.unwrap();
+    while steps.recv().await.is_some() {}
+    assert_eq!(running.states(X509), ["old", "active"]);
+    let audit = running.store.kept().audit.clone();
+    let forced = audit.iter().any(|event| {
+        matches!(
+            event.action(),
+            AuditAction::AuthorityActivated { forced: true, .. }
+        )
+    });
+    assert!(forced, "{audit:?}");
+    let published = running.snapshot();
+    assert!(
+        published.get(running.active(X509)).is_some(),
+        "even forced it is published first"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_journal_write_fails_the_command_and_changes_nothing() {
+    let running = Running::new().await;
+    let before = (
+        running.states(X509),
+        running.snapshot().sequence,
+        running.store.kept().keys.len(),
+    );
+    running.store.journal_failures.store(1, Ordering::SeqCst);
+    let refused = running.manager.rotate(wish(false)).await.unwrap_err();
+    assert!(
+        matches!(refused, RotateError::Failed(LifecycleError::Store(_))),
+        "{refused:?}"
+    );
+    running.pass(MINUTE).await;
+    let after = (
+        running.states(X509),
+        running.snapshot().sequence,
+        running.store.kept().keys.len(),
+    );
+    assert_eq!(before, after);
+    running.manager.rotate(wish(false)).await.unwrap();
+    running.pass(MINUTE).await;
+    assert_eq!(running.states(X509), ["active", "prepared"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_that_meets_a_failing_journal_tries_again() {
+    let running = Running::new().await;
+    running.store.journal_failures.store(3, Ordering::SeqCst);
+    running.pass(6 * HOUR).await;
+    running.pass(MINUTE).await;
+    assert_eq!(running.states(X509), ["active", "prepared"]);
+    assert_eq!(running.states(AuthorityKind::Control), ["active", "prepared"]);
+}
+
+/// Covers CA-16, INV-2, INV-3.
+#[tokio::test(start_paused = true)]
+async fn authorities_follow_each_other_by_themselves() {
+    let running = Running::new().await;
+    let first = running.active(X509);
+    running.pass(6 * HOUR - MINUTE).await;
+    assert_eq!(running.states(X509), ["active", "prepared"]);
+    running.pass(4 * HOUR).await;
+    assert_eq!(running.states(X509), ["old", "active"]);
+    assert_eq!(running.snapshot().x509.len(), 2);
+    running.pass(HOUR + SKEW + MINUTE).await;
+    assert!(
+        running.snapshot().get(first).is_none(),
+        "its leaves are gone, and so is it"
+    );
+    assert!(
+        running
+            .store
+            .kept()
+            .keys
+            .iter()
+            .all(|key| key.authority_id != first)
+    );
+    assert!(
+        running.store.lists(first).len() > 10,
+        "it signed its list to the end"
+    );
+    assert!(running.snapshot().sequence >= 3);
+}
+
+/// Covers INV-3.
+#[tokio::test(start_paused = true)]
+async fn a_restart_adds_no_roots_and_keeps_the_sequence() {
+    let running = Running::new().await;
+    let before = running.snapshot();
+    let running = running.restart().await;
+    let after = running.snapshot();
+    assert!(
+        before.same_content(&after),
+        "the stored bytes are served as they were"
+    );
+    assert_eq!(running.store.kept().keys.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_without_its_key_is_fatal() {
+    let running = Running::new().await;
+    running.drain.start();
+    running
+        .store
+        .kept()
+        .keys
+        .retain(|key| key.authority_id != running.active(X509));
+    let directory = tempfile::tempdir().unwrap();
+    let other = crate::authority::testing::MemoryStore::new();
+    let keys = KeyManager::open(&directory.path().join("kek"), other.as_ref())
+        .await
+        .unwrap();
+    let (_, snapshots) = crate::trust::channel(crate::authority::testing::trust_domain(), Duration::ZERO);
+    let (_reports, reports) = watch::channel(SpreadReports::default());
+    let outcome = AuthorityManager::start(AuthorityManagerParts {
+        trust_domain: crate::authority::testing::trust_domain(),
+        x509: crate::authority::testing::policy(),
+        control: crate::authority::testing::policy(),
+        store: running.store.clone(),
+        keys: Arc::new(keys),
+        clock: Arc::new(running.clock.clone()),
+        snapshots,
+        reports,
+        drain: Drain::new(),
+    })
+    .await;
+    assert!(matches!(outcome, Err(LifecycleError::MissingKey { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_after_the_drain_says_that_the_server_stops() {
+    let running = Running::new().await;
+    assert!(running.drain.finish(MINUTE).await);
+    assert!(matches!(
+        running.manager.rotate(wish(false)).await,
+        Err(RotateError::Stopping)
+    ));
+}

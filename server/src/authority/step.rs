@@ -1,0 +1,373 @@
+//! The authority machine, pure: its steps. Words and states are in `state.rs`.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use signet_certs::authority::AuthorityId;
+use signet_certs::time::{from_unix_seconds, unix_seconds};
+
+use super::policy::{activate_at, prepare_at};
+use super::state::{
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Introduced,
+    NewAuthority, Refused, TIMER, Transition,
+};
+
+impl AuthoritySet {
+    /// Takes one step.
+    ///
+    /// # Errors
+    /// [`Refused`], with the state unchanged.
+    pub fn apply(&self, event: Event, context: &Context<'_>) -> Result<Transition, Refused> {
+        match event {
+            Event::Start => Ok(self.start(context)),
+            Event::Tick => Ok(self.tick(context)),
+            Event::Prepared {
+                certificate,
+                activation,
+                author,
+            } => self.add(certificate, activation, author, context),
+            Event::Published { sequence, listed } => Ok(self.published(sequence, &listed, context.now)),
+            Event::Activate { force, author } => self.activate_now(force, &author, context),
+            Event::Rotate { force, author } => Ok(self.rotate(force, author)),
+            Event::LastLeafExpired { authority } => self.drained(authority, context.now),
+            Event::LeafOutlives { authority, not_after } => self.outlived(authority, not_after),
+        }
+    }
+
+    /// The next moment at which [`Event::Tick`] may have something to do, if nothing else happens before.
+    /// A moment that is not after `now` means: at once.
+    pub fn next_deadline(&self, context: &Context<'_>) -> Option<SystemTime> {
+        let mut moments = Vec::new();
+        match (self.prepared(), self.active()) {
+            (None, None) => moments.push(context.now),
+            (None, Some(active)) => moments.push(prepare_threshold(active)),
+            (Some(prepared), active) => {
+                moments.push(prepared.certificate.not_after);
+                moments.extend(self.activation_moments(prepared, active, context));
+            }
+        }
+        moments.extend(self.authorities.iter().filter_map(|record| match record.state {
+            AuthorityState::Old {
+                leaves_until,
+                drained_at: None,
+            } => Some(leaves_until),
+            _ => None,
+        }));
+        moments.into_iter().min()
+    }
+
+    fn activation_moments(
+        &self,
+        prepared: &AuthorityRecord,
+        active: Option<&AuthorityRecord>,
+        context: &Context<'_>,
+    ) -> Vec<SystemTime> {
+        let Some(status) = self.spread_status(context) else {
+            return Vec::new();
+        };
+        let scheduled = match (prepared.state, active) {
+            (
+                AuthorityState::Prepared {
+                    activation: Activation::OnSchedule,
+                },
+                Some(active),
+            ) => activate_threshold(active),
+            _ => context.now,
+        };
+        let ends = active.map(|active| active.certificate.not_after);
+        let gate = if status.confirmed == status.live {
+            status.not_before
+        } else {
+            status.at_latest
+        };
+        let due = scheduled.max(gate);
+        if self.takes_over(context) {
+            vec![context.now]
+        } else {
+            ends.into_iter().chain([due]).collect()
+        }
+    }
+
+    fn start(&self, context: &Context<'_>) -> Transition {
+        let mut raised = self.clone();
+        for record in &mut raised.authorities {
+            if !matches!(record.state, AuthorityState::Old { .. }) {
+                record.longest_leaf_ttl = record.longest_leaf_ttl.max(context.policy.leaf_ttl());
+            }
+        }
+        let transition = raised.tick(context);
+        if raised == *self || transition.effects.contains(&Effect::SaveJournal) {
+            return transition;
+        }
+        let effects = [Effect::SaveJournal, Effect::Publish]
+            .into_iter()
+            .chain(transition.effects)
+            .collect();
+        Transition {
+            effects,
+            ..transition
+        }
+    }
+
+    fn tick(&self, context: &Context<'_>) -> Transition {
+        let mut next = self.clone();
+        next.retire_unused(context.now);
+        if next.takes_over(context) {
+            next.hand_over(context.now);
+        }
+        let mut effects = Vec::new();
+        if next != *self {
+            effects.extend([Effect::SaveJournal, Effect::Publish]);
+        }
+        effects.extend(next.due_checks(context.now));
+        let preparation = next.due_preparation(context.now);
+        effects.extend(preparation.map(|activation| Effect::GenerateKey {
+            activation,
+            author: TIMER.into(),
+        }));
+        Transition { next, effects }
+    }
+
+    /// A prepared authority whose own life is over can no longer take over.
+    fn retire_unused(&mut self, now: SystemTime) {
+        for record in &mut self.authorities {
+            if matches!(record.state, AuthorityState::Prepared { .. }) && record.is_over(now) {
+                record.state = AuthorityState::Old {
+                    leaves_until: now,
+                    drained_at: None,
+                };
+            }
+        }
+    }
+
+    /// Whether the prepared authority is to take over now. Being published comes before everything, force included:
+    /// a chain whose authority has no CRL is refused by all who fail closed.
+    fn takes_over(&self, context: &Context<'_>) -> bool {
+        let Some(status) = self.spread_status(context) else {
+            return false;
+        };
+        let Some(AuthorityState::Prepared { activation }) = self.prepared().map(|record| record.state) else {
+            return false;
+        };
+        let Some(active) = self.active().filter(|active| !active.is_over(context.now)) else {
+            return true;
+        };
+        match activation {
+            Activation::AtOnce => true,
+            Activation::WhenSpread => status.is_open(context.now),
+            Activation::OnSchedule => {
+                context.now >= activate_threshold(active) && status.is_open(context.now)
+            }
+        }
+    }
+
+    fn hand_over(&mut self, now: SystemTime) {
+        for record in &mut self.authorities {
+            match record.state {
+                AuthorityState::Active => {
+                    record.state = AuthorityState::Old {
+                        leaves_until: last_leaf_bound(record, now),
+                        drained_at: None,
+                    };
+                }
+                AuthorityState::Prepared { .. } => record.state = AuthorityState::Active,
+                AuthorityState::Old { .. } => {}
+            }
+        }
+    }
+
+    fn due_checks(&self, now: SystemTime) -> Vec<Effect> {
+        let due = self.authorities.iter().filter(|record| match record.state {
+            AuthorityState::Old {
+                leaves_until,
+                drained_at: None,
+            } => leaves_until <= now,
+            _ => false,
+        });
+        due.map(|record| Effect::CheckLastLeaf(record.id())).collect()
+    }
+
+    fn due_preparation(&self, now: SystemTime) -> Option<Activation> {
+        if self.prepared().is_some() {
+            return None;
+        }
+        match self.active() {
+            None => Some(Activation::AtOnce),
+            Some(active) if active.is_over(now) => Some(Activation::AtOnce),
+            Some(active) => (now >= prepare_threshold(active)).then_some(Activation::OnSchedule),
+        }
+    }
+
+    fn add(
+        &self,
+        certificate: NewAuthority,
+        activation: Activation,
+        author: Arc<str>,
+        context: &Context<'_>,
+    ) -> Result<Transition, Refused> {
+        if let Some(prepared) = self.prepared().or_else(|| self.get(certificate.id)) {
+            return Err(Refused::AlreadyPrepared(prepared.id()));
+        }
+        let mut next = self.clone();
+        next.authorities.push(AuthorityRecord {
+            certificate,
+            state: AuthorityState::Prepared { activation },
+            introduced: None,
+            longest_leaf_ttl: context.policy.leaf_ttl(),
+            author,
+        });
+        Ok(next.changed())
+    }
+
+    fn published(&self, sequence: u64, listed: &[(AuthorityId, SystemTime)], now: SystemTime) -> Transition {
+        let mut next = self.clone();
+        let mut gone = Vec::new();
+        for record in &mut next.authorities {
+            let Some((_, this_update)) = listed.iter().find(|(id, _)| *id == record.id()) else {
+                continue;
+            };
+            record.introduced.get_or_insert(Introduced { sequence, at: now });
+            if let AuthorityState::Old {
+                drained_at: Some(drained_at),
+                ..
+            } = record.state
+                && *this_update >= drained_at
+            {
+                gone.push(record.id());
+            }
+        }
+        next.authorities.retain(|record| !gone.contains(&record.id()));
+        if next == *self {
+            return Transition {
+                next,
+                effects: Vec::new(),
+            };
+        }
+        let mut transition = next.changed();
+        transition.effects.extend(gone.into_iter().map(Effect::DeleteKey));
+        transition
+    }
+
+    fn activate_now(
+        &self,
+        force: bool,
+        author: &Arc<str>,
+        context: &Context<'_>,
+    ) -> Result<Transition, Refused> {
+        let prepared = self.prepared().ok_or(Refused::NothingPrepared)?;
+        let authority = prepared.id();
+        let status = self
+            .spread_status(context)
+            .ok_or(Refused::NotPublished(authority))?;
+        if !force && !status.is_open(context.now) {
+            return Err(Refused::NotSpread { authority, status });
+        }
+        let mut next = self.clone();
+        next.set_author(author);
+        next.hand_over(context.now);
+        Ok(next.changed())
+    }
+
+    fn rotate(&self, force: bool, author: Arc<str>) -> Transition {
+        let wanted = if force {
+            Activation::AtOnce
+        } else {
+            Activation::WhenSpread
+        };
+        let mut next = self.clone();
+        if self.prepared().is_none() {
+            return Transition {
+                next,
+                effects: vec![Effect::GenerateKey {
+                    activation: wanted,
+                    author,
+                }],
+            };
+        }
+        for record in &mut next.authorities {
+            if let AuthorityState::Prepared { activation } = &mut record.state {
+                *activation = (*activation).max(wanted);
+            }
+        }
+        if next == *self {
+            return Transition {
+                next,
+                effects: Vec::new(),
+            };
+        }
+        next.set_author(&author);
+        next.changed()
+    }
+
+    fn set_author(&mut self, author: &Arc<str>) {
+        for record in &mut self.authorities {
+            if matches!(record.state, AuthorityState::Prepared { .. }) {
+                record.author = author.clone();
+            }
+        }
+    }
+
+    fn drained(&self, authority: AuthorityId, now: SystemTime) -> Result<Transition, Refused> {
+        // CRLs carry whole seconds; the last one must not be asked for a fraction it cannot show.
+        let moment = from_unix_seconds(unix_seconds(now));
+        self.change_old(authority, |_, drained_at| {
+            drained_at.get_or_insert(moment);
+        })
+    }
+
+    fn outlived(&self, authority: AuthorityId, not_after: SystemTime) -> Result<Transition, Refused> {
+        self.change_old(authority, |leaves_until, _| {
+            *leaves_until = (*leaves_until).max(just_after(not_after));
+        })
+    }
+
+    fn change_old(
+        &self,
+        authority: AuthorityId,
+        change: impl FnOnce(&mut SystemTime, &mut Option<SystemTime>),
+    ) -> Result<Transition, Refused> {
+        let mut next = self.clone();
+        let record = next
+            .authorities
+            .iter_mut()
+            .find(|record| record.id() == authority);
+        let Some(AuthorityState::Old {
+            leaves_until,
+            drained_at,
+        }) = record.map(|record| &mut record.state)
+        else {
+            return Err(Refused::NotOld(authority));
+        };
+        change(leaves_until, drained_at);
+        Ok(next.changed())
+    }
+
+    fn changed(self) -> Transition {
+        Transition {
+            next: self,
+            effects: vec![Effect::SaveJournal, Effect::Publish],
+        }
+    }
+}
+
+fn prepare_threshold(active: &AuthorityRecord) -> SystemTime {
+    prepare_at(active.certificate.not_before, active.certificate.not_after)
+}
+
+fn activate_threshold(active: &AuthorityRecord) -> SystemTime {
+    activate_at(active.certificate.not_before, active.certificate.not_after)
+}
+
+/// No leaf of an authority that stops signing at `now` is valid at this moment: none lives longer than the longest
+/// TTL in use, and none outlives its authority (INV-10).
+fn last_leaf_bound(record: &AuthorityRecord, now: SystemTime) -> SystemTime {
+    just_after((now + record.longest_leaf_ttl).min(record.certificate.not_after))
+}
+
+/// `notAfter` is inclusive.
+fn just_after(not_after: SystemTime) -> SystemTime {
+    not_after + Duration::from_secs(1)
+}
+
+#[cfg(test)]
+mod tests;

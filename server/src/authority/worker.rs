@@ -1,0 +1,193 @@
+//! The task that owns the authorities: commands, deadlines, publications, reports, drain.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use signet_certs::authority::AuthorityKind;
+use signet_runtime::backoff::Backoff;
+use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::lifecycle::{Lifecycle, LifecycleError, Tools};
+use super::manager::RotateRequest;
+use super::rotation::{RotationProgress, Watcher};
+use super::spread::SpreadReports;
+use super::state::Event;
+use super::view::AuthorityView;
+use crate::trust::TrustSnapshot;
+
+/// The wall clock may be set; so the worker looks at it at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// What a handle asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Rotate one kind.
+    Rotate {
+        request: RotateRequest,
+        progress: mpsc::Sender<RotationProgress>,
+        reply: oneshot::Sender<Result<(), LifecycleError>>,
+    },
+}
+
+/// Owner of the authorities of both kinds.
+pub(super) struct Worker {
+    pub(super) kinds: [Lifecycle; 2],
+    pub(super) tools: Tools,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) view: watch::Sender<Arc<AuthorityView>>,
+    pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    pub(super) reports: watch::Receiver<SpreadReports>,
+    pub(super) watchers: Vec<Watcher>,
+}
+
+impl Worker {
+    /// The first step. Both kinds are there before anything is shown, so the first bundle already has both.
+    pub(super) async fn start(&mut self) -> Result<(), LifecycleError> {
+        let now = self.clock.now();
+        for index in 0..self.kinds.len() {
+            self.step(index, Event::Start, now).await?;
+        }
+        self.show();
+        Ok(())
+    }
+
+    /// Works until the drain starts.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, drain: Drain) {
+        let mut retry = Backoff::new(SHORTEST_RETRY, LONGEST_RETRY, 0.0).ok();
+        let mut not_before = Instant::now();
+        let mut event = Wake::Deadline;
+        loop {
+            let outcome = self.wake(event).await;
+            self.show();
+            match (outcome, retry.as_mut()) {
+                (Ok(()), Some(retry)) => retry.reset(),
+                (Err(error), retry) => {
+                    let wait = retry.map_or(LONGEST_RETRY, |retry| retry.next(0.0));
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "authority step failed, will try again"
+                    );
+                    not_before = Instant::now() + wait;
+                }
+                (Ok(()), None) => {}
+            }
+            let deadline = self.deadline().max(not_before);
+            event = tokio::select! {
+                Some(command) = commands.recv() => Wake::Command(command),
+                Ok(()) = self.snapshots.changed() => Wake::Published,
+                Ok(()) = self.reports.changed() => Wake::Deadline,
+                () = sleep_until(deadline) => Wake::Deadline,
+                () = drain.signalled() => return,
+            };
+        }
+    }
+
+    async fn wake(&mut self, wake: Wake) -> Result<(), LifecycleError> {
+        let now = self.clock.now();
+        if let Wake::Command(Command::Rotate {
+            request,
+            progress,
+            reply,
+        }) = wake
+        {
+            let outcome = self.rotate(request, progress, now).await;
+            // An admin who went away does not stop the rotation.
+            let _ = reply.send(outcome);
+            return Ok(());
+        }
+        if matches!(wake, Wake::Published) {
+            self.published(now).await?;
+        }
+        for index in 0..self.kinds.len() {
+            self.step(index, Event::Tick, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn published(&mut self, now: SystemTime) -> Result<(), LifecycleError> {
+        let snapshot = self.snapshots.borrow_and_update().clone();
+        for index in 0..self.kinds.len() {
+            let published = snapshot.kind(self.kinds[index].kind);
+            let listed = published
+                .iter()
+                .map(|one| (one.certificate.id(), one.crl.this_update()))
+                .collect();
+            self.step(
+                index,
+                Event::Published {
+                    sequence: snapshot.sequence,
+                    listed,
+                },
+                now,
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn rotate(
+        &mut self,
+        request: RotateRequest,
+        progress: mpsc::Sender<RotationProgress>,
+        now: SystemTime,
+    ) -> Result<(), LifecycleError> {
+        let index = usize::from(request.kind == AuthorityKind::Control);
+        let event = Event::Rotate {
+            force: request.force,
+            author: request.author.into(),
+        };
+        self.step(index, event, now).await?;
+        self.watchers
+            .extend(Watcher::new(request.kind, self.kinds[index].set(), progress));
+        Ok(())
+    }
+
+    async fn step(&mut self, index: usize, event: Event, now: SystemTime) -> Result<(), LifecycleError> {
+        let reports = self.reports.borrow().clone();
+        self.kinds[index].handle(event, now, &reports, &self.tools).await
+    }
+
+    /// Shows what is journalled, and tells those who wait for a rotation.
+    fn show(&mut self) {
+        let changed = self
+            .kinds
+            .iter_mut()
+            .fold(false, |changed, kind| kind.take_visible() || changed);
+        if changed {
+            let [x509, control] = &self.kinds;
+            self.view.send_replace(Arc::new(AuthorityView {
+                x509: x509.view(),
+                control: control.view(),
+            }));
+        }
+        let (now, reports) = (self.clock.now(), self.reports.borrow().clone());
+        let kinds = &self.kinds;
+        self.watchers.retain_mut(|watcher| {
+            let kind = &kinds[usize::from(watcher.kind == AuthorityKind::Control)];
+            watcher.update(kind.set(), kind.spread_status(now, &reports))
+        });
+    }
+
+    fn deadline(&self) -> Instant {
+        let (now, reports) = (self.clock.now(), self.reports.borrow().clone());
+        let next = self
+            .kinds
+            .iter()
+            .filter_map(|kind| kind.next_deadline(now, &reports))
+            .min();
+        let wait = next.map_or(LONGEST_SLEEP, |next| next.duration_since(now).unwrap_or_default());
+        Instant::now() + wait.min(LONGEST_SLEEP)
+    }
+}
+
+/// Why the worker woke up.
+enum Wake {
+    Command(Command),
+    Published,
+    Deadline,
+}

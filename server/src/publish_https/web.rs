@@ -1,0 +1,124 @@
+//! The certificate of the `https_web` profile: PEM files that somebody else renews.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::ring as provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use signet_runtime::drain::Drain;
+
+/// How often the files are looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(60);
+
+/// Why the files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WebCertificateError {
+    /// A file is missing, unreadable, or not PEM of the kind expected.
+    #[error("cannot read {what} from {path}: {problem}")]
+    File {
+        /// Certificate chain or private key.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// The two do not belong together, or the key is of a kind TLS cannot use.
+    #[error("the private key {key} does not fit the certificate {certificate}: {problem}")]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What TLS says.
+        problem: String,
+    },
+}
+
+/// A certificate chain and its key, read from PEM files and read again every minute: whoever renews the files need not
+/// tell us. Files that are not usable leave what was loaded before in use.
+#[derive(Debug)]
+pub struct WebCertificate {
+    certificate: PathBuf,
+    key: PathBuf,
+    loaded: ArcSwap<CertifiedKey>,
+}
+
+impl WebCertificate {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`WebCertificateError`] names the file and the reason.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, WebCertificateError> {
+        let loaded = read(certificate, key)?;
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        Ok(Arc::new(Self {
+            certificate,
+            key,
+            loaded: ArcSwap::from_pointee(loaded),
+        }))
+    }
+
+    /// Reads the files again every minute until the drain starts.
+    pub fn keep(self: &Arc<Self>, drain: &Drain) {
+        let (kept, ending) = (self.clone(), drain.clone());
+        drain.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(RELOAD_EVERY) => {}
+                    () = ending.signalled() => return,
+                }
+                let again = kept.clone();
+                match tokio::task::spawn_blocking(move || again.reload()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, "bundle endpoint keeps the certificate it has"),
+                    Err(error) => tracing::warn!(%error, "reading the bundle endpoint's certificate stopped"),
+                }
+            }
+        });
+    }
+
+    /// Reads the files now.
+    ///
+    /// # Errors
+    /// [`WebCertificateError`]; what was loaded before stays in use.
+    pub fn reload(&self) -> Result<(), WebCertificateError> {
+        self.loaded.store(Arc::new(read(&self.certificate, &self.key)?));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for WebCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.loaded.load_full())
+    }
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, WebCertificateError> {
+    let failed = |what, path: &Path, problem: String| WebCertificateError::File {
+        what,
+        path: path.to_owned(),
+        problem,
+    };
+    let chain_failed = |problem: String| failed("the certificate chain", certificate, problem);
+    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| chain_failed(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(chain_failed("it holds no certificate".to_owned()));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| failed("the private key", key, error.to_string()))?;
+    CertifiedKey::from_der(chain, secret, &provider::default_provider()).map_err(|error| {
+        WebCertificateError::Mismatch {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            problem: error.to_string(),
+        }
+    })
+}

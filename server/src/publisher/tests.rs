@@ -1,0 +1,160 @@
+use std::sync::atomic::Ordering;
+
+use signet_certs::authority::AuthorityKind;
+use signet_certs::crl::{Crl, CrlNumber};
+
+use super::*;
+use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, serial};
+
+const X509: AuthorityKind = AuthorityKind::X509;
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn list(running: &Running, kind: AuthorityKind) -> Crl {
+    running.snapshot().kind(kind)[0].crl.clone()
+}
+
+fn revoke(running: &Running, number: u8) -> u64 {
+    let id = running.active(X509);
+    running.store.revoke_serial(id, serial(number), running.now())
+}
+
+/// Covers INV-2, CRL-08, CRL-16, CRL-27.
+#[tokio::test(start_paused = true)]
+async fn every_authority_has_one_current_list_even_an_empty_one() {
+    let running = Running::new().await;
+    for published in running.snapshot().all() {
+        let read = Crl::verify(published.crl.der(), &published.certificate).unwrap();
+        assert_eq!(read.entry_count(), 0);
+        assert_eq!(
+            read.this_update(),
+            running.now() - SKEW,
+            "set back for slow clocks"
+        );
+        assert_eq!(read.next_update(), running.now() + HOUR + HOUR / 2);
+    }
+}
+
+/// Covers CRL-10, CRL-12, CRL-18, CRL-26.
+#[tokio::test(start_paused = true)]
+async fn a_revocation_is_served_at_once_and_only_its_list_changes() {
+    let running = Running::new().await;
+    let (before, other) = (list(&running, X509), list(&running, AuthorityKind::Control));
+    running.pass(MINUTE).await;
+    let started = tokio::time::Instant::now();
+    let revision = revoke(&running, 1);
+    let snapshot = running.publisher.wait_published(revision, LIMIT).await.unwrap();
+    assert!(started.elapsed() < COALESCE);
+    let after = &snapshot.kind(X509)[0].crl;
+    assert!(after.is_revoked(&serial(1)) && !after.is_revoked(&serial(2)));
+    assert!(after.number() > before.number());
+    assert!(
+        after
+            .entries()
+            .all(|entry| entry.revoked_at <= after.this_update())
+    );
+    assert_eq!(
+        list(&running, AuthorityKind::Control),
+        other,
+        "the other list has not changed"
+    );
+    assert_eq!(snapshot.sequence, 1, "lists do not move the bundle's sequence");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_revocations_goes_into_few_lists() {
+    let running = Running::new().await;
+    running.pass(MINUTE).await;
+    let before = running.store.lists(running.active(X509)).len();
+    let mut last = 0;
+    for number in 0..100 {
+        last = revoke(&running, number);
+        running.publisher.revocation_changed(last);
+        running.pass(Duration::from_millis(3)).await;
+    }
+    let snapshot = running.publisher.wait_published(last, LIMIT).await.unwrap();
+    assert_eq!(snapshot.kind(X509)[0].crl.entry_count(), 100);
+    let signed = running.store.lists(running.active(X509)).len() - before;
+    assert!(signed <= 3, "{signed} lists for 300 ms");
+}
+
+/// Covers CRL-07, CRL-26.
+#[tokio::test(start_paused = true)]
+async fn lists_are_renewed_at_a_third_of_their_life() {
+    let running = Running::new().await;
+    let first = list(&running, X509);
+    running.pass(HOUR / 2 - MINUTE).await;
+    assert_eq!(list(&running, X509), first);
+    running.pass(2 * MINUTE).await;
+    let second = list(&running, X509);
+    assert!(second.number() > first.number() && second.next_update() > first.next_update());
+}
+
+/// Covers INV-3.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_stored_is_not_shown_and_follows_later() {
+    let running = Running::new().await;
+    running.pass(MINUTE).await;
+    let before = list(&running, X509);
+    running.store.crl_failures.store(5, Ordering::SeqCst);
+    let revision = revoke(&running, 1);
+    let refused = running
+        .publisher
+        .wait_published(revision, Duration::from_secs(1))
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().starts_with("recorded, not yet published"));
+    assert_eq!(list(&running, X509), before, "nothing unsaved is shown");
+    running.publisher.wait_published(revision, MINUTE).await.unwrap();
+    assert!(list(&running, X509).is_revoked(&serial(1)));
+}
+
+/// Covers INV-3, CRL-12.
+#[tokio::test(start_paused = true)]
+async fn numbers_grow_over_restarts_and_over_a_clock_that_goes_back() {
+    let running = Running::new().await;
+    running.pass(MINUTE).await;
+    let revision = revoke(&running, 1);
+    running.publisher.wait_published(revision, LIMIT).await.unwrap();
+    let before = list(&running, X509);
+    running.clock.set_offset(-300);
+    let running = running.restart().await;
+    assert_eq!(list(&running, X509), before, "the stored bytes are served");
+    let revision = revoke(&running, 2);
+    running.publisher.wait_published(revision, LIMIT).await.unwrap();
+    let after = list(&running, X509);
+    assert_eq!(after.number(), CrlNumber(before.number().0 + 1));
+    assert!(after.this_update() >= before.this_update());
+    assert!(after.is_revoked(&serial(1)) && after.is_revoked(&serial(2)));
+}
+
+/// Covers INV-2.
+#[tokio::test(start_paused = true)]
+async fn lists_that_ended_while_the_server_was_down_are_signed_anew() {
+    let running = Running::new().await;
+    let before = list(&running, X509);
+    assert!(running.drain.finish(MINUTE).await);
+    running.pass(2 * HOUR).await;
+    assert!(!before.is_current(running.now()));
+    let running = running.restart().await;
+    let after = list(&running, X509);
+    assert!(after.is_current(running.now()) && after.number() > before.number());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_the_ledger_made_while_the_server_was_down_is_published_at_the_start() {
+    let running = Running::new().await;
+    let id = running.active(X509);
+    assert!(running.drain.finish(MINUTE).await);
+    running.store.revoke_serial(id, serial(9), running.now());
+    let running = running.restart().await;
+    running.pass(MINUTE).await;
+    assert!(list(&running, X509).is_revoked(&serial(9)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn growth_beyond_the_bound_is_foreseen() {
+    let running = Running::new().await;
+    let id = running.active(X509);
+    assert!(!running.publisher.would_exceed(id, 50_000));
+    assert!(running.publisher.would_exceed(id, 60_000));
+}

@@ -1,0 +1,409 @@
+//! The task that signs lists and shows snapshots.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use signet_certs::authority::{AuthorityId, AuthorityKind, X509Authority};
+use signet_certs::crl::{Crl, CrlError, CrlNumber, RevokedEntry, sign_crl};
+use signet_runtime::backoff::Backoff;
+use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::plan::{self, Demand};
+use super::{COALESCE, PublisherParts, PublisherSettings};
+use crate::authority::{AuthorityView, ViewedAuthority};
+use crate::store::{Store, StoreError, StoredCrl};
+use crate::trust::{PublishedAuthority, TrustSnapshot, content_digest};
+
+const SHORTEST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// The wall clock may be set, and a word of a revocation lost; so the task looks at both at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// A list of more entries is signed off the async threads.
+const LARGE: usize = 2000;
+
+/// Why something is not published. What was published before stays.
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    #[error("a list could not be signed, or did not pass its check")]
+    Crl(#[from] CrlError),
+    #[error("the list would have {entries} entries and more than {limit} bytes: rotate the authority")]
+    TooLarge { entries: usize, limit: usize },
+    #[error("the signing thread stopped")]
+    Stopped(#[from] tokio::task::JoinError),
+}
+
+/// What is known of one authority's list.
+#[derive(Default)]
+struct List {
+    crl: Option<Crl>,
+    number: Option<CrlNumber>,
+    revision: u64,
+    /// When the revoked set was last read; not yet in this process means that revocations may be waiting.
+    checked: Option<Instant>,
+}
+
+impl List {
+    fn is_checked(&self, wanted: u64) -> bool {
+        let recent = self
+            .checked
+            .is_some_and(|checked| checked.elapsed() < LONGEST_SLEEP);
+        recent && self.revision >= wanted
+    }
+}
+
+/// Owner of the lists.
+pub(super) struct Worker {
+    settings: PublisherSettings,
+    store: Arc<dyn Store>,
+    view: watch::Receiver<Arc<AuthorityView>>,
+    snapshots: watch::Sender<Arc<TrustSnapshot>>,
+    clock: Arc<dyn Clock>,
+    wishes: watch::Receiver<u64>,
+    lists: BTreeMap<AuthorityId, List>,
+    sequence: Option<([u8; 32], u64)>,
+    last_signed: Option<Instant>,
+}
+
+impl Worker {
+    /// Reads the stored lists. One that does not verify under its authority is not used, but its number counts.
+    pub(super) async fn load(
+        parts: PublisherParts,
+        wishes: watch::Receiver<u64>,
+    ) -> Result<Self, StoreError> {
+        let mut worker = Self {
+            settings: parts.settings,
+            store: parts.store,
+            view: parts.view,
+            snapshots: parts.snapshots,
+            clock: parts.clock,
+            wishes,
+            lists: BTreeMap::new(),
+            sequence: None,
+            last_signed: None,
+        };
+        worker.reload().await?;
+        Ok(worker)
+    }
+
+    async fn reload(&mut self) -> Result<(), StoreError> {
+        let view = self.view.borrow().clone();
+        for stored in self.store.load_crls().await? {
+            let issuer = view.all().find(|(_, viewed)| viewed.id() == stored.authority);
+            let crl = issuer.and_then(|(_, viewed)| {
+                let verified = Crl::verify(&stored.der, viewed.certificate());
+                if let Err(error) = &verified {
+                    tracing::error!(authority_id = %stored.authority, %error, "stored CRL is not usable, signing anew");
+                }
+                verified.ok()
+            });
+            let list = List {
+                crl,
+                number: Some(stored.number),
+                revision: stored.revision,
+                checked: None,
+            };
+            self.lists.insert(stored.authority, list);
+        }
+        Ok(())
+    }
+
+    /// Shows the stored lists as they are, if every authority has a current one.
+    pub(super) async fn show_stored(&mut self) {
+        let (view, now) = (self.view.borrow().clone(), self.clock.now());
+        let current = |viewed: &ViewedAuthority| {
+            let list = self.lists.get(&viewed.id()).and_then(|list| list.crl.as_ref());
+            list.is_some_and(|crl| crl.is_current(now))
+        };
+        if view.all().all(|(_, viewed)| current(viewed))
+            && let Err(error) = self.show(&view).await
+        {
+            tracing::warn!(error = &error as &dyn Error, "stored lists not shown yet");
+        }
+    }
+
+    /// Works until the drain starts.
+    pub(super) async fn run(mut self, drain: Drain) {
+        let mut backoff = Backoff::new(SHORTEST_RETRY, LONGEST_RETRY, 0.0).ok();
+        loop {
+            let healthy = self.refresh().await;
+            let mut wake_at = self.next_look();
+            match backoff.as_mut() {
+                Some(backoff) if healthy => backoff.reset(),
+                _ => {
+                    let wait = backoff
+                        .as_mut()
+                        .map_or(LONGEST_RETRY, |backoff| backoff.next(0.0));
+                    wake_at = Instant::now() + wait;
+                }
+            }
+            tokio::select! {
+                Ok(()) = self.view.changed() => {}
+                Ok(()) = self.wishes.changed() => self.coalesce(&drain).await,
+                () = sleep_until(wake_at) => {}
+                () = drain.signalled() => return,
+            }
+            if drain.is_draining() {
+                return;
+            }
+        }
+    }
+
+    /// A lone change is signed at once. What comes within [`COALESCE`] after a list waits for the end of that time and
+    /// goes into one list.
+    async fn coalesce(&self, drain: &Drain) {
+        let Some(last_signed) = self.last_signed else {
+            return;
+        };
+        tokio::select! {
+            () = sleep_until(last_signed + COALESCE) => {}
+            () = drain.signalled() => {}
+        }
+    }
+
+    /// Brings every list up to date and shows the result. False: something failed and is worth another try.
+    async fn refresh(&mut self) -> bool {
+        let view = self.view.borrow_and_update().clone();
+        let wanted = *self.wishes.borrow_and_update();
+        let mut healthy = true;
+        for (kind, viewed) in view.all() {
+            if let Err(error) = self.refresh_list(viewed, wanted).await {
+                healthy = false;
+                tracing::error!(
+                    %kind, authority_id = %viewed.id(), error = &error as &dyn Error,
+                    "CRL not renewed, the one before it stays in force"
+                );
+            }
+        }
+        self.lists
+            .retain(|id, _| view.all().any(|(_, viewed)| viewed.id() == *id));
+        if let Err(error) = self.show(&view).await {
+            healthy = false;
+            tracing::error!(
+                error = &error as &dyn Error,
+                "trust state not published, will try again"
+            );
+        }
+        healthy
+    }
+
+    async fn refresh_list(&mut self, viewed: &ViewedAuthority, wanted: u64) -> Result<(), PublishError> {
+        let (id, now) = (viewed.id(), self.clock.now());
+        let demand = self.demand(viewed);
+        let list = self.lists.entry(id).or_default();
+        let due = list.crl.as_ref().is_none_or(|crl| demand.due(crl) <= now);
+        if !due && list.is_checked(wanted) {
+            return Ok(());
+        }
+        let (set, checked) = (self.store.revoked(id).await?, Some(Instant::now()));
+        match &list.crl {
+            Some(crl) if !due && !plan::lacks(crl, &set.entries) => {
+                (list.revision, list.checked) = (set.revision, checked);
+            }
+            _ => {
+                let signed = self.sign(viewed, set.entries, set.revision, now).await;
+                if let Err(PublishError::Store(StoreError::NotNewer { .. })) = signed {
+                    // Somebody else's list, or one of ours whose acknowledgement was lost, is stored already.
+                    self.reload().await?;
+                }
+                signed?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sign(
+        &mut self,
+        viewed: &ViewedAuthority,
+        entries: Vec<RevokedEntry>,
+        revision: u64,
+        now: SystemTime,
+    ) -> Result<(), PublishError> {
+        let limit = self.settings.crl_max_bytes;
+        if plan::estimated_bytes(entries.len()) > limit {
+            return Err(PublishError::TooLarge {
+                entries: entries.len(),
+                limit,
+            });
+        }
+        let list = self.lists.entry(viewed.id()).or_default();
+        let draft = Draft::new(viewed, list, entries, self.settings.clock_skew, now);
+        let number = draft.number;
+        let crl = draft.sign(viewed.authority.clone()).await?;
+        if let Some(older) = &list.crl {
+            crl.may_replace(older, now)?;
+        }
+        self.store
+            .save_crl(StoredCrl {
+                authority: viewed.id(),
+                number,
+                der: crl.der().clone(),
+                this_update: crl.this_update(),
+                next_update: crl.next_update(),
+                revision,
+            })
+            .await?;
+        tracing::info!(authority_id = %viewed.id(), %number, entries = crl.entry_count(), "CRL signed");
+        let signed_at = Some(Instant::now());
+        *list = List {
+            crl: Some(crl),
+            number: Some(number),
+            revision,
+            checked: signed_at,
+        };
+        self.last_signed = signed_at;
+        Ok(())
+    }
+
+    /// Sends a snapshot if it differs from the last one. An authority without a list stays out of it (INV-2); the
+    /// machine activates none that was not shown.
+    async fn show(&mut self, view: &AuthorityView) -> Result<(), PublishError> {
+        let (x509, control) = (
+            self.published(view, AuthorityKind::X509),
+            self.published(view, AuthorityKind::Control),
+        );
+        if x509.is_empty() && control.is_empty() {
+            return Ok(());
+        }
+        let with_kind = |kind, published: &[PublishedAuthority]| {
+            published
+                .iter()
+                .map(|one| (kind, one.certificate.clone()))
+                .collect::<Vec<_>>()
+        };
+        let listed = [
+            with_kind(AuthorityKind::X509, &x509),
+            with_kind(AuthorityKind::Control, &control),
+        ]
+        .concat();
+        let refresh_hint = self.settings.refresh_hint;
+        let digest = content_digest(
+            listed.iter().map(|(kind, certificate)| (*kind, certificate)),
+            refresh_hint,
+        );
+        let sequence = self.sequence_of(digest).await?;
+        let trust_domain = self.settings.trust_domain.clone();
+        let next = TrustSnapshot {
+            trust_domain,
+            sequence,
+            refresh_hint,
+            x509,
+            control,
+        };
+        self.snapshots.send_if_modified(|current| {
+            let changed = !current.same_content(&next) || bookkeeping(current) != bookkeeping(&next);
+            if changed {
+                *current = Arc::new(next);
+            }
+            changed
+        });
+        Ok(())
+    }
+
+    async fn sequence_of(&mut self, digest: [u8; 32]) -> Result<u64, StoreError> {
+        if let Some((known, sequence)) = self.sequence
+            && known == digest
+        {
+            return Ok(sequence);
+        }
+        let sequence = self.store.next_sequence(digest).await?;
+        self.sequence = Some((digest, sequence));
+        Ok(sequence)
+    }
+
+    fn published(&self, view: &AuthorityView, kind: AuthorityKind) -> Vec<PublishedAuthority> {
+        let listed = view.kind(kind).authorities.iter().filter_map(|viewed| {
+            let list = self.lists.get(&viewed.id())?;
+            Some(PublishedAuthority {
+                certificate: viewed.certificate().clone(),
+                crl: list.crl.clone()?,
+                state: viewed.state,
+                crl_revision: list.revision,
+            })
+        });
+        listed.collect()
+    }
+
+    fn demand(&self, viewed: &ViewedAuthority) -> Demand {
+        Demand {
+            longest_leaf_ttl: viewed.longest_leaf_ttl,
+            clock_skew: self.settings.clock_skew,
+            last_crl_from: viewed.last_crl_from(),
+        }
+    }
+
+    fn next_look(&self) -> Instant {
+        let (view, now) = (self.view.borrow().clone(), self.clock.now());
+        let due = view.all().filter_map(|(_, viewed)| {
+            let crl = self.lists.get(&viewed.id())?.crl.as_ref()?;
+            Some(self.demand(viewed).due(crl))
+        });
+        let wait = due
+            .min()
+            .map_or(LONGEST_SLEEP, |due| due.duration_since(now).unwrap_or_default());
+        Instant::now() + wait.min(LONGEST_SLEEP)
+    }
+}
+
+/// A list about to be signed.
+struct Draft {
+    entries: Vec<RevokedEntry>,
+    number: CrlNumber,
+    this_update: SystemTime,
+    next_update: SystemTime,
+}
+
+impl Draft {
+    /// Neither `thisUpdate` (CRL-28) nor `nextUpdate` (CRL-07) ever goes back.
+    fn new(
+        viewed: &ViewedAuthority,
+        list: &List,
+        entries: Vec<RevokedEntry>,
+        clock_skew: Duration,
+        now: SystemTime,
+    ) -> Self {
+        let backdated = now.checked_sub(clock_skew).unwrap_or(SystemTime::UNIX_EPOCH);
+        let older = list.crl.as_ref();
+        let this_update = older.map_or(backdated, |older| older.this_update().max(backdated));
+        let end = now + plan::crl_life(viewed.longest_leaf_ttl);
+        Self {
+            entries: plan::dated(entries, clock_skew, this_update),
+            number: CrlNumber::next(list.number, now),
+            this_update,
+            next_update: older.map_or(end, |older| older.next_update().max(end)),
+        }
+    }
+
+    async fn sign(self, authority: X509Authority) -> Result<Crl, PublishError> {
+        let large = self.entries.len() > LARGE;
+        let sign = move || {
+            sign_crl(
+                &authority,
+                &self.entries,
+                self.number,
+                self.this_update,
+                self.next_update,
+            )
+        };
+        let signed = if large {
+            tokio::task::spawn_blocking(sign).await?
+        } else {
+            sign()
+        };
+        Ok(signed?)
+    }
+}
+
+/// What readers do not see but the server goes by.
+fn bookkeeping(snapshot: &TrustSnapshot) -> Vec<(crate::authority::AuthorityState, u64)> {
+    snapshot
+        .all()
+        .map(|published| (published.state, published.crl_revision))
+        .collect()
+}

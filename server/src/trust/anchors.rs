@@ -1,0 +1,112 @@
+//! The file of control anchors: what an agent without any other knowledge trusts when it calls the server first.
+
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use signet_runtime::drain::Drain;
+use tokio::sync::watch;
+
+use super::TrustSnapshot;
+
+/// The file could not be written; the old one is still in place.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the control anchors to {path}: check the directory and its permissions")]
+pub struct AnchorsError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Writes the certificates of all control authorities as PEM, mode 0644, by rename: a reader sees the old file or the new
+/// one, never a part. They are public; what counts is who can write there.
+///
+/// # Errors
+/// [`AnchorsError`], with the old file in place.
+pub fn write_anchors(path: &Path, snapshot: &TrustSnapshot) -> Result<(), AnchorsError> {
+    let pem: String = snapshot
+        .control
+        .iter()
+        .map(|published| published.certificate.pem())
+        .collect();
+    replace(path, pem.as_bytes()).map_err(|source| AnchorsError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".new");
+    let fresh = path.with_file_name(name);
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&fresh)?;
+    // The umask may have taken bits away from the mode given above.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)
+}
+
+/// Writes the file now, and again whenever the control authorities change. A later failure is logged and tried again
+/// with the next change.
+///
+/// # Errors
+/// The first write failed: the path is not usable.
+pub async fn keep_anchors(
+    path: PathBuf,
+    mut snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    drain: &Drain,
+) -> Result<(), AnchorsError> {
+    let mut written = snapshots.borrow_and_update().clone();
+    write_blocking(&path, &written).await?;
+    let ending = drain.clone();
+    drain.spawn(async move {
+        loop {
+            tokio::select! {
+                Ok(()) = snapshots.changed() => {}
+                () = ending.signalled() => return,
+            }
+            let snapshot = snapshots.borrow_and_update().clone();
+            if ids(&snapshot) == ids(&written) {
+                continue;
+            }
+            match write_blocking(&path, &snapshot).await {
+                Ok(()) => written = snapshot,
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "control anchors not written"
+                    );
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn write_blocking(path: &Path, snapshot: &Arc<TrustSnapshot>) -> Result<(), AnchorsError> {
+    let (target, snapshot) = (path.to_owned(), snapshot.clone());
+    let written = tokio::task::spawn_blocking(move || write_anchors(&target, &snapshot)).await;
+    written.unwrap_or_else(|stopped| {
+        Err(AnchorsError {
+            path: path.to_owned(),
+            source: io::Error::other(stopped),
+        })
+    })
+}
+
+fn ids(snapshot: &TrustSnapshot) -> Vec<signet_certs::authority::AuthorityId> {
+    snapshot
+        .control
+        .iter()
+        .map(|published| published.certificate.id())
+        .collect()
+}

@@ -1,0 +1,116 @@
+use std::os::unix::fs::PermissionsExt;
+use std::time::SystemTime;
+
+use signet_certs::bundle::parse_pem_certificates;
+
+use super::testing::{authority, published, snapshot};
+use super::*;
+use crate::authority::testing::{MINUTE, START};
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + START
+}
+
+fn both() -> Arc<TrustSnapshot> {
+    let (x509, control) = (
+        authority(AuthorityKind::X509, now()),
+        authority(AuthorityKind::Control, now()),
+    );
+    snapshot(
+        7,
+        vec![published(&x509, &[], 4, now())],
+        vec![published(&control, &[], 3, now())],
+    )
+}
+
+/// Covers INV-14.
+#[test]
+fn control_authorities_are_in_no_bundle_and_workload_authorities_in_no_control_root() {
+    let snapshot = both();
+    let bundle = snapshot.bundle();
+    assert_eq!(bundle.sequence_number, 7);
+    assert_eq!(bundle.authorities, [snapshot.x509[0].certificate.clone()]);
+    let domain = &snapshot.trust_domain;
+    let roots = snapshot.control_roots();
+    let ids: Vec<_> = roots
+        .authorities(domain)
+        .iter()
+        .map(|known| known.certificate.id())
+        .collect();
+    assert_eq!(ids, [snapshot.control[0].certificate.id()]);
+}
+
+#[test]
+fn a_snapshot_is_as_far_as_its_slowest_list() {
+    assert_eq!(both().published_revision(), 3);
+    assert_eq!(
+        channel(both().trust_domain.clone(), MINUTE)
+            .1
+            .borrow()
+            .published_revision(),
+        0
+    );
+}
+
+#[test]
+fn the_content_digest_goes_by_authorities_kinds_and_hint_but_not_by_order() {
+    let snapshot = both();
+    let (a, b) = (&snapshot.x509[0].certificate, &snapshot.control[0].certificate);
+    let (x509, control) = (AuthorityKind::X509, AuthorityKind::Control);
+    let digest =
+        |list: &[(AuthorityKind, &AuthorityCertificate)], hint| content_digest(list.iter().copied(), hint);
+    let one = digest(&[(x509, a), (control, b)], MINUTE);
+    assert_eq!(one, digest(&[(control, b), (x509, a)], MINUTE));
+    assert_ne!(one, digest(&[(x509, b), (control, a)], MINUTE));
+    assert_ne!(one, digest(&[(x509, a), (control, b)], 2 * MINUTE));
+    assert_ne!(one, digest(&[(x509, a)], MINUTE));
+}
+
+#[test]
+fn the_anchors_file_holds_control_certificates_only_and_is_replaced_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("anchors.pem");
+    for snapshot in [both(), both()] {
+        write_anchors(&path, &snapshot).unwrap();
+        let read = parse_pem_certificates(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(read, [snapshot.control[0].certificate.der().to_vec()]);
+    }
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o644
+    );
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let refused = write_anchors(&directory.path().join("missing/anchors.pem"), &both()).unwrap_err();
+    assert!(refused.to_string().contains("missing/anchors.pem"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_anchors_file_and_our_own_roots_follow_the_control_authorities() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("anchors.pem");
+    let (first, second) = (both(), both());
+    let (sender, receiver) = watch::channel(first.clone());
+    let drain = Drain::new();
+    keep_anchors(path.clone(), receiver.clone(), &drain)
+        .await
+        .unwrap();
+    let roots = keep_control_roots(receiver, &drain);
+    sender.send_replace(second.clone());
+    let expected = second.control[0].certificate.pem();
+    let followed = async {
+        while std::fs::read_to_string(&path).unwrap() != expected {
+            tokio::task::yield_now().await;
+        }
+        let known = |roots: &TrustRoots| {
+            roots
+                .authorities(&second.trust_domain)
+                .iter()
+                .any(|one| one.certificate == second.control[0].certificate)
+        };
+        while !known(&roots.load()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(MINUTE, followed).await.unwrap();
+    assert!(drain.finish(MINUTE).await);
+}
