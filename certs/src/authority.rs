@@ -113,6 +113,14 @@ impl FromStr for AuthorityId {
     }
 }
 
+impl TryFrom<&[u8]> for AuthorityId {
+    type Error = AuthorityError;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, AuthorityError> {
+        bytes.try_into().map(Self).map_err(|_| AuthorityError::Id)
+    }
+}
+
 impl TryFrom<String> for AuthorityId {
     type Error = AuthorityError;
 

@@ -18,7 +18,7 @@ mod worker;
 
 pub use self::lifecycle::LifecycleError;
 pub use self::manager::{AuthorityManager, AuthorityManagerParts, RotateError, RotateRequest};
-pub use self::policy::{LifePolicy, LifePolicyError, LifeSettings, check_leaf_ttl};
+pub use self::policy::{LifePolicy, LifePolicyError, LifeSettings, activate_at, check_leaf_ttl, prepare_at};
 pub use self::rotation::RotationProgress;
 pub use self::spread::{SpreadReports, SpreadStatus};
 pub use self::state::{Activation, AuthorityState, Introduced};

@@ -1,1 +1,270 @@
-//! client
+//! The admin's side of `signet.admin.v1`: calls the server over its admin socket and renders what it says.
+
+mod render;
+
+use std::{path::Path, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use signet_proto::admin::{self as wire, admin_client};
+use tokio::net::UnixStream;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint, Uri},
+};
+
+/// What a command prints.
+#[derive(Debug)]
+pub struct Answer {
+    /// For programs.
+    pub json: Value,
+    /// For people, with a line end.
+    pub text: String,
+    /// Something was done, yet not to its end; the command then fails after printing.
+    pub problem: Option<String>,
+}
+
+/// A revocation as asked for on the command line.
+#[derive(Debug)]
+pub struct Revoke {
+    /// Serial number, hex.
+    pub serial: Option<String>,
+    /// SPIFFE ID.
+    pub spiffe_id: Option<String>,
+    /// Authority of the serial.
+    pub authority: Option<String>,
+    /// RFC 5280 name.
+    pub reason: String,
+    /// Free text.
+    pub comment: String,
+    /// Life of the denial.
+    pub expires: Option<Duration>,
+    /// Deny nothing.
+    pub keep_issuing: bool,
+    /// Allow a target of the control plane.
+    pub force: bool,
+}
+
+/// A connection to the admin socket.
+#[derive(Debug)]
+pub struct AdminClient {
+    inner: admin_client::AdminClient<Channel>,
+}
+
+/// Large listings of certificates fit.
+const MAX_MESSAGE: usize = 64 << 20;
+
+impl AdminClient {
+    /// Connects to `socket`.
+    ///
+    /// # Errors
+    /// Names the socket and what to check.
+    pub async fn connect(socket: &Path) -> anyhow::Result<Self> {
+        let path = socket.to_owned();
+        let channel = Endpoint::from_static("http://localhost")
+            .connect_with_connector(tower::service_fn(move |_: Uri| {
+                let path = path.clone();
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            }))
+            .await
+            .map_err(|error| {
+                anyhow::anyhow!(
+                    "cannot reach the server at {} ({}): is it running, and may you open its socket? Set --admin-socket or SIGNET_ADMIN_SOCKET",
+                    socket.display(),
+                    deepest(&error)
+                )
+            })?;
+        Ok(Self {
+            inner: admin_client::AdminClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
+        })
+    }
+
+    /// Fails unless the server is ready.
+    ///
+    /// # Errors
+    /// Says what the server waits for.
+    pub async fn healthcheck(&mut self) -> anyhow::Result<()> {
+        let status = self
+            .inner
+            .status(wire::StatusRequest {})
+            .await
+            .map_err(said)?
+            .into_inner();
+        anyhow::ensure!(
+            status.ready,
+            "not ready, waiting for: {}",
+            status.waiting_for.join(", ")
+        );
+        Ok(())
+    }
+
+    /// Status of the server.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn status(&mut self) -> anyhow::Result<Answer> {
+        Ok(render::status(
+            &self
+                .inner
+                .status(wire::StatusRequest {})
+                .await
+                .map_err(said)?
+                .into_inner(),
+        ))
+    }
+
+    /// All authorities.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn authorities(&mut self) -> anyhow::Result<Answer> {
+        let response = self
+            .inner
+            .show_authorities(wire::ShowAuthoritiesRequest {})
+            .await
+            .map_err(said)?;
+        Ok(render::authorities(&response.into_inner().authorities))
+    }
+
+    /// Rotates, telling each step to `progress`.
+    ///
+    /// # Errors
+    /// What the server answered, or that it went away; the rotation goes on there.
+    pub async fn rotate(
+        &mut self,
+        kind: &str,
+        force: bool,
+        progress: impl Fn(&str),
+    ) -> anyhow::Result<Answer> {
+        let request = wire::RotateAuthorityRequest {
+            kind: kind.to_owned(),
+            force,
+        };
+        let mut steps = self
+            .inner
+            .rotate_authority(request)
+            .await
+            .map_err(said)?
+            .into_inner();
+        while let Some(step) = steps.message().await.map_err(said)? {
+            progress(&render::step(&step));
+            if step.done {
+                return Ok(render::rotated(&step));
+            }
+        }
+        anyhow::bail!("the server ended the report before the rotation was done; it goes on: see `ca show`")
+    }
+
+    /// Issued certificates.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn svids(
+        &mut self,
+        id: Option<String>,
+        pod: Option<String>,
+        node: Option<String>,
+        live: bool,
+        limit: u32,
+    ) -> anyhow::Result<Answer> {
+        let request = wire::ListSvidsRequest {
+            spiffe_id_prefix: id.unwrap_or_default(),
+            pod: pod.unwrap_or_default(),
+            node: node.unwrap_or_default(),
+            live,
+            limit,
+        };
+        Ok(render::svids(
+            &self.inner.list_svids(request).await.map_err(said)?.into_inner(),
+        ))
+    }
+
+    /// Revokes.
+    ///
+    /// # Errors
+    /// What the server answered: then nothing was recorded.
+    pub async fn revoke(&mut self, revoke: Revoke) -> anyhow::Result<Answer> {
+        use wire::revoke_request::Target;
+        let request = wire::RevokeRequest {
+            target: revoke
+                .serial
+                .map(Target::Serial)
+                .or(revoke.spiffe_id.map(Target::SpiffeId)),
+            authority_id: revoke.authority.unwrap_or_default(),
+            reason: revoke.reason,
+            comment: revoke.comment,
+            expires_after_seconds: revoke.expires.map_or(0, |expires| expires.as_secs()),
+            keep_issuing: revoke.keep_issuing,
+            force: revoke.force,
+        };
+        Ok(render::revoked(
+            &self.inner.revoke(request).await.map_err(said)?.into_inner(),
+        ))
+    }
+
+    /// Lifts a denial.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn allow(&mut self, denial_id: String) -> anyhow::Result<Answer> {
+        let response = self
+            .inner
+            .allow(wire::AllowRequest { denial_id })
+            .await
+            .map_err(said)?
+            .into_inner();
+        Ok(render::denials(response.denial.as_slice()))
+    }
+
+    /// Denials.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn denials(&mut self, include_lifted: bool) -> anyhow::Result<Answer> {
+        let response = self
+            .inner
+            .list_denials(wire::ListDenialsRequest { include_lifted })
+            .await
+            .map_err(said)?;
+        Ok(render::denials(&response.into_inner().denials))
+    }
+
+    /// CRLs.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn crls(&mut self) -> anyhow::Result<Answer> {
+        let response = self
+            .inner
+            .show_crls(wire::ShowCrlsRequest {})
+            .await
+            .map_err(said)?;
+        Ok(render::crls(&response.into_inner().crls))
+    }
+
+    /// Agents.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn agents(&mut self) -> anyhow::Result<Answer> {
+        let response = self
+            .inner
+            .list_agents(wire::ListAgentsRequest {})
+            .await
+            .map_err(said)?;
+        Ok(render::agents(&response.into_inner().agents))
+    }
+}
+
+/// What the server said, without gRPC's wrapping.
+fn said(status: Status) -> anyhow::Error {
+    anyhow::anyhow!("{}", status.message())
+}
+
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}

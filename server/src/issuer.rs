@@ -1,1 +1,528 @@
-//! issuer
+//! Issuing: attest, decide, record durably, sign, check, hand out; in that order and no other (design §6).
+//!
+//! A crash between recording and signing leaves a row without a certificate, never the reverse, so whatever exists can
+//! be found and revoked.
+
+mod node;
+mod parallel;
+mod sign;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use signet_certs::{
+    authority::{AuthorityKind, X509Authority},
+    csr::{WorkloadPublicKey, verify_csr},
+    id::{SpiffeId, TrustDomain},
+    svid::{Purpose, SvidProfile},
+};
+use signet_runtime::clock::Clock;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+pub use self::node::{NodeCertificate, NodeRequest};
+use self::{
+    parallel::parallel_map,
+    sign::{Order, SerialSource},
+};
+use crate::{
+    admission::{Admission, RETRY_AFTER},
+    agents::Agents,
+    attest::{AgentIdentity, AttestError, AttestedPod, Attestor},
+    audit::{AuditAction, AuditEvent},
+    authority::AuthorityView,
+    metrics::Metrics,
+    rules::{Facts, GrantedIdentity, RuleSet, UnixFacts, Verdict},
+    store::{EvidenceKind, IssueRefusal, Store, WorkloadRef},
+};
+
+/// Most items of one request.
+pub const MAX_ITEMS: usize = 256;
+/// Items under way in the whole server, and for one agent.
+const ITEMS_UNDER_WAY: usize = 8192;
+const ITEMS_UNDER_WAY_PER_AGENT: usize = 2048;
+
+/// One certificate wanted for a workload.
+pub struct IssueItem {
+    /// PKCS#10, DER.
+    pub csr: Bytes,
+    /// Which of the workload's identities; `None` is the default one.
+    pub spiffe_id: Option<String>,
+    /// What proves the workload.
+    pub evidence: Evidence,
+}
+
+/// What an agent brings to prove a workload.
+pub enum Evidence {
+    /// The pod's own bound token.
+    PodToken(Zeroizing<String>),
+    /// What the agent saw of a process outside Kubernetes.
+    Unix {
+        /// User of the process.
+        uid: u32,
+        /// Group of the process.
+        gid: u32,
+        /// Path of its executable, if it could be read.
+        path: Option<String>,
+        /// SHA-256 of the executable, if it could be read.
+        sha256: Option<[u8; 32]>,
+    },
+}
+
+/// What became of one item.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A certificate.
+    Issued(Issued),
+    /// A verdict: the same question gets the same answer until the policy revision changes.
+    Refused(Refusal),
+    /// Not a verdict: try again.
+    Unavailable {
+        /// What is wrong, safe to show.
+        message: String,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+}
+
+/// A certificate and what else the workload may have.
+#[derive(Debug)]
+pub struct Issued {
+    /// Identity in the certificate.
+    pub spiffe_id: SpiffeId,
+    /// The leaf, DER. Authorities are self-signed: there are no intermediates.
+    pub leaf: Vec<u8>,
+    /// Hint of the rule.
+    pub hint: String,
+    /// Every identity of the workload with its hint, default first.
+    pub identities: Vec<(SpiffeId, String)>,
+    /// Revision of the rules that decided.
+    pub policy_revision: u64,
+}
+
+/// A refusal with its reason.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Which kind.
+    pub reason: RefusalReason,
+    /// For the agent's log and its workload; safe to show.
+    pub message: String,
+    /// Revision of the rules that decided.
+    pub policy_revision: u64,
+    /// When it may change by itself; only for [`RefusalReason::Budget`].
+    pub retry_after: Option<Duration>,
+    /// About which identity, where that is known; for the audit log.
+    pub spiffe_id: Option<SpiffeId>,
+    /// About which pod, where that is known; for the audit log.
+    pub pod_uid: Option<String>,
+}
+
+/// Kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// CSR or SPIFFE ID faulty.
+    InvalidRequest,
+    /// The evidence proves no live workload of this node.
+    NotAttested,
+    /// No rule matches.
+    NoMatch,
+    /// A denial or a deny rule.
+    Denied,
+    /// Too many unexpired certificates.
+    Budget,
+}
+
+impl RefusalReason {
+    /// Name in metrics and audit lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::NotAttested => "not_attested",
+            Self::NoMatch => "no_match",
+            Self::Denied => "denied",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// Everything an issuer needs; see [`Issuer::new`].
+pub struct IssuerParts {
+    /// The only one this server signs for.
+    pub trust_domain: TrustDomain,
+    /// The ledger.
+    pub store: Arc<dyn Store>,
+    /// Proves tokens.
+    pub attestor: Arc<dyn Attestor>,
+    /// From facts to identities.
+    pub rules: Arc<RuleSet>,
+    /// Who signs.
+    pub authorities: watch::Receiver<Arc<AuthorityView>>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness of serials.
+    pub rng: ring::rand::SystemRandom,
+    /// Life of workload certificates.
+    pub profile: SvidProfile,
+    /// Life of agent certificates.
+    pub control_profile: SvidProfile,
+    /// Unexpired certificates per workload and identity.
+    pub max_live: u32,
+    /// What is known of agents.
+    pub agents: Arc<Agents>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Issues certificates to attested workloads and nodes.
+pub struct Issuer {
+    parts: IssuerParts,
+    serials: SerialSource,
+    admission: Arc<Admission>,
+}
+
+/// An item that may be recorded.
+struct Decided {
+    identity: GrantedIdentity,
+    identities: Vec<(SpiffeId, String)>,
+    workload: WorkloadRef,
+    evidence: EvidenceKind,
+    token_jti: Option<String>,
+}
+
+impl Issuer {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: IssuerParts) -> Self {
+        let serials = SerialSource::new(parts.rng.clone());
+        Self {
+            parts,
+            serials,
+            admission: Admission::new(ITEMS_UNDER_WAY, ITEMS_UNDER_WAY_PER_AGENT),
+        }
+    }
+
+    /// Issues to workloads of the calling agent's node. Answers item by item, in order; a bad item spoils no other.
+    /// `None` when too much is under way: the caller answers `RESOURCE_EXHAUSTED`.
+    pub async fn issue(&self, agent: &AgentIdentity, items: Vec<IssueItem>) -> Option<Vec<Outcome>> {
+        let _admitted = self.admission.admit(&agent.spiffe_id, items.len())?;
+        let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
+        let Some(authority) = self.active(AuthorityKind::X509) else {
+            return Some(
+                items
+                    .iter()
+                    .map(|_| unavailable("no authority signs yet"))
+                    .collect(),
+            );
+        };
+        let outcomes = self.issue_decided(agent, &authority, items, decisions).await;
+        self.account(agent, &outcomes);
+        Some(outcomes)
+    }
+
+    async fn issue_decided(
+        &self,
+        agent: &AgentIdentity,
+        authority: &X509Authority,
+        items: Vec<IssueItem>,
+        decisions: Vec<Result<Decided, Outcome>>,
+    ) -> Vec<Outcome> {
+        let revision = self.parts.rules.revision();
+        let csrs = items
+            .into_iter()
+            .zip(&decisions)
+            .map(|(item, d)| d.is_ok().then_some(item.csr))
+            .collect();
+        let keys = parallel_map(csrs, |csr: Option<Bytes>| csr.map(|csr| verify_csr(&csr))).await;
+        let mut outcomes = Vec::with_capacity(decisions.len());
+        let mut orders = Vec::new();
+        for (decision, key) in decisions.into_iter().zip(keys) {
+            let order = match (decision, key) {
+                (Err(outcome), _) => Err(outcome),
+                (Ok(decided), Some(Ok(key))) => self.order(decided, key, authority),
+                (Ok(_), Some(Err(error))) => {
+                    Err(self.refused(RefusalReason::InvalidRequest, error.to_string()))
+                }
+                (Ok(_), None) => Err(unavailable("the server lost a request item")),
+            };
+            match order {
+                Ok(order) => {
+                    outcomes.push(None);
+                    orders.push(order);
+                }
+                Err(outcome) => outcomes.push(Some(outcome)),
+            }
+        }
+        let mut signed = self.record_and_sign(authority, orders).await.into_iter();
+        tracing::debug!(agent = %agent.spiffe_id, items = outcomes.len(), revision, "issued");
+        outcomes
+            .into_iter()
+            .map(|outcome| {
+                outcome
+                    .or_else(|| signed.next())
+                    .unwrap_or_else(|| unavailable("the server lost a request item"))
+            })
+            .collect()
+    }
+
+    /// Attests and applies the rules.
+    async fn decide(&self, agent: &AgentIdentity, item: &IssueItem) -> Result<Decided, Outcome> {
+        match &item.evidence {
+            Evidence::PodToken(token) => {
+                let pod = self
+                    .parts
+                    .attestor
+                    .attest_pod(agent, token)
+                    .await
+                    .map_err(|error| self.not_attested(error))?;
+                let identity = self
+                    .grant(&Facts::Pod(&pod), item.spiffe_id.as_deref())
+                    .map_err(|refused| about_pod(refused, &pod))?;
+                Ok(Decided {
+                    identity: identity.0,
+                    identities: identity.1,
+                    workload: pod_workload(&pod, agent),
+                    evidence: EvidenceKind::PodToken,
+                    token_jti: Some(pod.jti),
+                })
+            }
+            Evidence::Unix {
+                uid,
+                gid,
+                path,
+                sha256,
+            } => {
+                let facts = UnixFacts {
+                    cluster: agent.cluster.clone(),
+                    node_name: agent.node_name.clone(),
+                    uid: *uid,
+                    gid: *gid,
+                    path: path.clone(),
+                    sha256: *sha256,
+                };
+                let identity = self.grant(&Facts::Unix(&facts), item.spiffe_id.as_deref())?;
+                Ok(Decided {
+                    workload: unix_workload(&identity.0.spiffe_id, agent),
+                    identity: identity.0,
+                    identities: identity.1,
+                    evidence: EvidenceKind::Unix,
+                    token_jti: None,
+                })
+            }
+        }
+    }
+
+    fn grant(
+        &self,
+        facts: &Facts<'_>,
+        wanted: Option<&str>,
+    ) -> Result<(GrantedIdentity, Vec<(SpiffeId, String)>), Outcome> {
+        let granted = match self.parts.rules.evaluate(facts) {
+            Verdict::Identities(granted) => granted,
+            Verdict::Denied { rule } => {
+                return Err(self.refused(RefusalReason::Denied, format!("denied by rule {rule:?}")));
+            }
+            Verdict::NoMatch => {
+                return Err(self.refused(
+                    RefusalReason::NoMatch,
+                    "no rule gives this workload an identity".to_owned(),
+                ));
+            }
+        };
+        let identities = granted
+            .iter()
+            .map(|identity| (identity.spiffe_id.clone(), identity.hint.clone()))
+            .collect();
+        let chosen = match wanted {
+            None => granted.into_iter().next(),
+            Some(wanted) => granted
+                .into_iter()
+                .find(|identity| identity.spiffe_id.as_str() == wanted),
+        };
+        chosen.map(|identity| (identity, identities)).ok_or_else(|| {
+            self.refused(
+                RefusalReason::NoMatch,
+                "the workload may not have the SPIFFE ID it asks for".to_owned(),
+            )
+        })
+    }
+
+    fn order(
+        &self,
+        decided: Decided,
+        key: WorkloadPublicKey,
+        authority: &X509Authority,
+    ) -> Result<Order, Outcome> {
+        if self.is_authority_key(&key) {
+            return Err(self.refused(
+                RefusalReason::InvalidRequest,
+                "the CSR carries an authority's key".to_owned(),
+            ));
+        }
+        let now = self.parts.clock.now();
+        let serial = self
+            .serials
+            .next(now)
+            .map_err(|_| unavailable("no randomness for a serial number"))?;
+        let mut profile = self.parts.profile.clone();
+        if let Some(ttl) = decided.identity.ttl {
+            profile.ttl = ttl;
+        }
+        let template = signet_certs::svid::template(
+            &profile,
+            Purpose::Workload,
+            decided.identity.spiffe_id.clone(),
+            decided.identity.dns_names,
+            serial,
+            &authority.certificate,
+            now,
+        )
+        .map_err(|error| self.refused(RefusalReason::InvalidRequest, error.to_string()))?;
+        let mut workload = decided.workload;
+        workload.spiffe_id = decided.identity.spiffe_id;
+        Ok(Order {
+            template,
+            key,
+            workload,
+            evidence: decided.evidence,
+            token_jti: decided.token_jti,
+            rule: decided.identity.rule,
+            hint: decided.identity.hint,
+            identities: decided.identities,
+            policy_revision: self.parts.rules.revision(),
+            budget: Some(self.parts.max_live),
+        })
+    }
+
+    /// A workload whose key is an authority's would let its holder act as one (conformance BC-14).
+    fn is_authority_key(&self, key: &WorkloadPublicKey) -> bool {
+        let id = signet_certs::authority::AuthorityId::of_spki(key.spki_der());
+        self.parts
+            .authorities
+            .borrow()
+            .all()
+            .any(|(_, viewed)| viewed.id() == id)
+    }
+
+    fn active(&self, kind: AuthorityKind) -> Option<X509Authority> {
+        self.parts
+            .authorities
+            .borrow()
+            .kind(kind)
+            .active()
+            .map(|viewed| viewed.authority.clone())
+    }
+
+    fn refused(&self, reason: RefusalReason, message: String) -> Outcome {
+        Outcome::Refused(Refusal {
+            reason,
+            message,
+            policy_revision: self.parts.rules.revision(),
+            retry_after: None,
+            spiffe_id: None,
+            pod_uid: None,
+        })
+    }
+
+    fn not_attested(&self, error: AttestError) -> Outcome {
+        match error {
+            AttestError::Refused(reason) => self.refused(RefusalReason::NotAttested, reason.to_string()),
+            AttestError::Unavailable { message, retry_after } => {
+                Outcome::Unavailable { message, retry_after }
+            }
+        }
+    }
+
+    fn record_refusal(&self, error: IssueRefusal) -> Outcome {
+        let reason = match &error {
+            IssueRefusal::Denied { .. } => RefusalReason::Denied,
+            IssueRefusal::Budget { .. } => RefusalReason::Budget,
+            IssueRefusal::TokenReused => RefusalReason::NotAttested,
+            // 104 random bits met twice in one millisecond: chance does not do that, the next try has another one.
+            IssueRefusal::SerialTaken => return unavailable("a serial number was taken"),
+        };
+        let retry_after = match &error {
+            IssueRefusal::Budget { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        };
+        match self.refused(reason, error.to_string()) {
+            Outcome::Refused(refusal) => Outcome::Refused(Refusal {
+                retry_after,
+                ..refusal
+            }),
+            other => other,
+        }
+    }
+
+    fn audit_refusal(&self, caller: String, operation: &str, refusal: &Refusal) {
+        self.parts.store.audit(AuditEvent::new(
+            self.parts.clock.now(),
+            AuditAction::Refused {
+                caller,
+                operation: operation.to_owned(),
+                reason: format!("{}: {}", refusal.reason.as_str(), refusal.message),
+                spiffe_id: refusal.spiffe_id.clone(),
+                pod_uid: refusal.pod_uid.clone(),
+            },
+        ));
+    }
+
+    /// Counts outcomes and audits refusals; what was issued is audited in its transaction.
+    fn account(&self, agent: &AgentIdentity, outcomes: &[Outcome]) {
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Issued(_) => self.parts.metrics.issued(),
+                Outcome::Unavailable { .. } => self.parts.metrics.unavailable(),
+                Outcome::Refused(refusal) => {
+                    self.parts.metrics.refused(refusal.reason.as_str());
+                    self.audit_refusal(agent.spiffe_id.to_string(), "issue", refusal);
+                }
+            }
+        }
+    }
+}
+
+fn about_pod(outcome: Outcome, pod: &AttestedPod) -> Outcome {
+    match outcome {
+        Outcome::Refused(refusal) => Outcome::Refused(Refusal {
+            pod_uid: Some(pod.pod_uid.clone()),
+            ..refusal
+        }),
+        other => other,
+    }
+}
+
+fn unavailable(message: &str) -> Outcome {
+    Outcome::Unavailable {
+        message: message.to_owned(),
+        retry_after: RETRY_AFTER,
+    }
+}
+
+fn pod_workload(pod: &AttestedPod, agent: &AgentIdentity) -> WorkloadRef {
+    WorkloadRef {
+        cluster_uid: pod.cluster_uid.clone(),
+        // Replaced by the granted identity once that is chosen.
+        spiffe_id: agent.spiffe_id.clone(),
+        pod_namespace: pod.namespace.clone(),
+        pod_name: pod.pod_name.clone(),
+        pod_uid: pod.pod_uid.clone(),
+        node_name: pod.node_name.clone(),
+        node_uid: pod.node_uid.clone(),
+        agent_id: agent.spiffe_id.to_string(),
+    }
+}
+
+fn unix_workload(spiffe_id: &SpiffeId, agent: &AgentIdentity) -> WorkloadRef {
+    WorkloadRef {
+        cluster_uid: String::new(),
+        spiffe_id: spiffe_id.clone(),
+        pod_namespace: String::new(),
+        pod_name: String::new(),
+        pod_uid: String::new(),
+        node_name: agent.node_name.clone(),
+        node_uid: agent.node_uid.clone(),
+        agent_id: agent.spiffe_id.to_string(),
+    }
+}

@@ -1,5 +1,6 @@
 //! Signet's server: the certificate authority of a trust domain.
 
+pub mod admission;
 pub mod agents;
 pub mod api;
 pub mod app;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `signet-server`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    signet_server::cli::main()
+}

@@ -1,1 +1,379 @@
-//! admin
+//! `signet.admin.v1`: what admins ask and order. Whoever opens the socket is an admin; the audit log names the user.
+
+mod convert;
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use signet_certs::{
+    authority::{AuthorityId, AuthorityKind},
+    crl::RevocationReason,
+    id::{SpiffeId, TrustDomain},
+    serial::SerialNumber,
+    time::unix_millis,
+};
+use signet_proto::admin::{self as wire, admin_server, revoke_request::Target};
+use signet_runtime::{clock::Clock, ready::Readiness};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
+
+use crate::{
+    agents::Agents,
+    attest::Attestor,
+    authority::{AuthorityManager, RotateRequest},
+    metrics::Metrics,
+    publisher::Publisher,
+    store::{RevokeError, RevokeRequest, RevokeTarget, Revoked, Store, StoreError, SvidFilter},
+    trust::TrustSnapshot,
+};
+
+/// How long `revoke` waits for the published list before it answers "recorded, not yet published".
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The service.
+pub struct AdminService {
+    /// Name of the trust domain.
+    pub trust_domain: TrustDomain,
+    /// Ledger, denials, agents.
+    pub store: Arc<dyn Store>,
+    /// Authorities.
+    pub authorities: AuthorityManager,
+    /// Lists.
+    pub publisher: Publisher,
+    /// What is published now.
+    pub trust: watch::Receiver<Arc<TrustSnapshot>>,
+    /// Open trust streams.
+    pub agents: Arc<Agents>,
+    /// Clusters.
+    pub attestor: Arc<dyn Attestor>,
+    /// Whether the server serves.
+    pub readiness: Readiness,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Revision of the rules.
+    pub policy_revision: u64,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Start of this process.
+    pub started: SystemTime,
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for AdminService {
+    async fn status(
+        &self,
+        _: Request<wire::StatusRequest>,
+    ) -> Result<Response<wire::StatusResponse>, Status> {
+        let now = self.clock.now();
+        let authorities = self.all_authorities(now).await?;
+        Ok(Response::new(wire::StatusResponse {
+            trust_domain: self.trust_domain.as_str().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_unix_ms: unix_millis(self.started),
+            now_unix_ms: unix_millis(now),
+            ready: self.readiness.is_ready(),
+            waiting_for: self.readiness.waiting_for(),
+            sequence_number: self.trust.borrow().sequence,
+            policy_revision: self.policy_revision,
+            svids_issued: self.metrics.issued_total(),
+            svids_live: authorities.iter().map(|authority| authority.live_svids).sum(),
+            agents_connected: u32::try_from(self.agents.connected()).unwrap_or(u32::MAX),
+            clusters: self
+                .attestor
+                .clusters()
+                .into_iter()
+                .map(convert::cluster)
+                .collect(),
+            authorities,
+        }))
+    }
+
+    async fn show_authorities(
+        &self,
+        _: Request<wire::ShowAuthoritiesRequest>,
+    ) -> Result<Response<wire::ShowAuthoritiesResponse>, Status> {
+        let authorities = self.all_authorities(self.clock.now()).await?;
+        Ok(Response::new(wire::ShowAuthoritiesResponse { authorities }))
+    }
+
+    type RotateAuthorityStream = ReceiverStream<Result<wire::RotateProgress, Status>>;
+
+    async fn rotate_authority(
+        &self,
+        request: Request<wire::RotateAuthorityRequest>,
+    ) -> Result<Response<Self::RotateAuthorityStream>, Status> {
+        let author = author(&request);
+        let request = request.into_inner();
+        let kind: AuthorityKind = request
+            .kind
+            .parse()
+            .map_err(|_| Status::invalid_argument("kind must be x509 or control"))?;
+        let rotation = RotateRequest {
+            kind,
+            force: request.force,
+            author,
+        };
+        let mut progress = self
+            .authorities
+            .rotate(rotation)
+            .await
+            .map_err(|error| Status::unavailable(chain(&error)))?;
+        let (sender, receiver) = mpsc::channel(4);
+        tokio::spawn(async move {
+            while let Some(step) = progress.recv().await {
+                if sender.send(Ok(convert::step(step))).await.is_err() {
+                    // The admin went away; the rotation goes on without a listener.
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn list_svids(
+        &self,
+        request: Request<wire::ListSvidsRequest>,
+    ) -> Result<Response<wire::ListSvidsResponse>, Status> {
+        let request = request.into_inner();
+        let text = |text: String| (!text.is_empty()).then_some(text);
+        let spiffe_id_prefix = text(request.spiffe_id_prefix)
+            .map(|id| self.id_or_path(&id))
+            .transpose()?;
+        let filter = SvidFilter {
+            spiffe_id_prefix,
+            pod: text(request.pod),
+            node: text(request.node),
+            live_at: request.live.then(|| self.clock.now()),
+            limit: request.limit,
+        };
+        let page = self.store.list(filter).await.map_err(store_status)?;
+        Ok(Response::new(wire::ListSvidsResponse {
+            svids: page.rows.iter().map(convert::svid).collect(),
+            truncated: page.truncated,
+        }))
+    }
+
+    async fn revoke(
+        &self,
+        request: Request<wire::RevokeRequest>,
+    ) -> Result<Response<wire::RevokeResponse>, Status> {
+        let author = author(&request);
+        let order = self.revocation(request.into_inner(), author)?;
+        let revoked = self.store.revoke(order).await.map_err(|error| match error {
+            RevokeError::Store(error) => store_status(error),
+            error => Status::failed_precondition(error.to_string()),
+        })?;
+        self.metrics.revoked(revoked.svids.len());
+        let (crls, not_published) = self.published(&revoked).await;
+        Ok(Response::new(convert::revoked(&revoked, &crls, not_published)))
+    }
+
+    async fn allow(
+        &self,
+        request: Request<wire::AllowRequest>,
+    ) -> Result<Response<wire::AllowResponse>, Status> {
+        let author = author(&request);
+        let denial = self
+            .store
+            .allow(&request.into_inner().denial_id, &author, self.clock.now())
+            .await
+            .map_err(store_status)?;
+        self.agents.all_affected();
+        Ok(Response::new(wire::AllowResponse {
+            denial: Some(convert::denial(&denial)),
+        }))
+    }
+
+    async fn list_denials(
+        &self,
+        request: Request<wire::ListDenialsRequest>,
+    ) -> Result<Response<wire::ListDenialsResponse>, Status> {
+        let denials = self
+            .store
+            .denials(request.into_inner().include_lifted, self.clock.now())
+            .await
+            .map_err(store_status)?;
+        Ok(Response::new(wire::ListDenialsResponse {
+            denials: denials.iter().map(convert::denial).collect(),
+        }))
+    }
+
+    async fn show_crls(
+        &self,
+        _: Request<wire::ShowCrlsRequest>,
+    ) -> Result<Response<wire::ShowCrlsResponse>, Status> {
+        let trust = self.trust.borrow().clone();
+        let of = |kind| move |authority| convert::crl(kind, authority);
+        let crls = trust
+            .x509
+            .iter()
+            .map(of("x509"))
+            .chain(trust.control.iter().map(of("control")))
+            .collect();
+        Ok(Response::new(wire::ShowCrlsResponse { crls }))
+    }
+
+    async fn list_agents(
+        &self,
+        _: Request<wire::ListAgentsRequest>,
+    ) -> Result<Response<wire::ListAgentsResponse>, Status> {
+        let rows = self.store.agents().await.map_err(store_status)?;
+        let agents = rows
+            .iter()
+            .map(|row| convert::agent(row, self.agents.status(&row.spiffe_id)))
+            .collect();
+        Ok(Response::new(wire::ListAgentsResponse { agents }))
+    }
+}
+
+impl AdminService {
+    async fn all_authorities(&self, now: SystemTime) -> Result<Vec<wire::Authority>, Status> {
+        let counts = self.store.live_counts(now).await.map_err(store_status)?;
+        let trust = self.trust.borrow().clone();
+        let view = self.authorities.current().borrow().clone();
+        Ok(view
+            .all()
+            .map(|(kind, viewed)| convert::authority(kind, viewed, &view, &counts, &trust))
+            .collect())
+    }
+
+    /// Turns an order into what the store takes, refusing what it must not.
+    fn revocation(&self, request: wire::RevokeRequest, author: String) -> Result<RevokeRequest, Status> {
+        let now = self.clock.now();
+        let reason: RevocationReason = request
+            .reason
+            .parse()
+            .map_err(|_| Status::invalid_argument(format!("no such reason: {:?}", request.reason)))?;
+        let target = match request.target {
+            Some(Target::Serial(serial)) => self.serial_target(&serial, &request.authority_id)?,
+            Some(Target::SpiffeId(id)) => self.id_target(&id, request.force)?,
+            None => return Err(Status::invalid_argument("name a serial or a SPIFFE ID")),
+        };
+        Ok(RevokeRequest {
+            target,
+            reason,
+            comment: request.comment,
+            author,
+            keep_issuing: request.keep_issuing,
+            denial_expires: (request.expires_after_seconds > 0)
+                .then(|| now.checked_add(Duration::from_secs(request.expires_after_seconds)))
+                .flatten(),
+            now,
+        })
+    }
+
+    fn serial_target(&self, serial: &str, authority: &str) -> Result<RevokeTarget, Status> {
+        let serial: SerialNumber = serial
+            .parse()
+            .map_err(|e| Status::invalid_argument(format!("not a serial number: {e}")))?;
+        let authority = match authority {
+            "" => None,
+            text => Some(
+                text.parse::<AuthorityId>()
+                    .map_err(|e| Status::invalid_argument(format!("not an authority id: {e}")))?,
+            ),
+        };
+        let view = self.authorities.current().borrow().clone();
+        let expires_by = authority.and_then(|id| {
+            view.all()
+                .find(|(_, viewed)| viewed.id() == id)
+                .map(|(_, v)| v.certificate().not_after())
+        });
+        Ok(RevokeTarget::Serial {
+            serial,
+            authority,
+            expires_by,
+        })
+    }
+
+    fn id_target(&self, id: &str, force: bool) -> Result<RevokeTarget, Status> {
+        let id = self.id_or_path(id)?;
+        if id.is_trust_domain() {
+            return Err(Status::invalid_argument(
+                "that is the whole trust domain; name one identity",
+            ));
+        }
+        if id.is_reserved() && !force {
+            return Err(Status::failed_precondition(
+                "the target belongs to the control plane (/signet/): an agent or the server itself. Add --force if you mean it",
+            ));
+        }
+        Ok(RevokeTarget::SpiffeId(id))
+    }
+
+    /// A full SPIFFE ID of this trust domain, or just its path.
+    fn id_or_path(&self, text: &str) -> Result<SpiffeId, Status> {
+        let full = if text.starts_with('/') {
+            format!("{}{text}", self.trust_domain.id())
+        } else {
+            text.to_owned()
+        };
+        let id =
+            SpiffeId::parse(&full).map_err(|e| Status::invalid_argument(format!("not a SPIFFE ID: {e}")))?;
+        if id.trust_domain() != self.trust_domain {
+            return Err(Status::invalid_argument(format!(
+                "{id} belongs to another trust domain; this server serves {}",
+                self.trust_domain
+            )));
+        }
+        Ok(id)
+    }
+
+    /// Waits until the lists that HTTP serves contain the revocation.
+    async fn published(&self, revoked: &Revoked) -> (Vec<(AuthorityId, u64)>, Option<String>) {
+        let authorities: BTreeSet<AuthorityId> = revoked.svids.iter().map(|svid| svid.authority).collect();
+        if authorities.is_empty() {
+            return (Vec::new(), None);
+        }
+        match self
+            .publisher
+            .wait_published(revoked.revision, PUBLISH_TIMEOUT)
+            .await
+        {
+            Ok(snapshot) => {
+                let number = |id: &AuthorityId| Some((*id, snapshot.get(*id)?.crl.number().0));
+                (authorities.iter().filter_map(number).collect(), None)
+            }
+            Err(_) => (
+                Vec::new(),
+                Some("the list will follow; see the server's log and `crl show`".to_owned()),
+            ),
+        }
+    }
+}
+
+/// The caller's user, as the kernel says it.
+fn author<T>(request: &Request<T>) -> String {
+    request
+        .extensions()
+        .get::<UdsConnectInfo>()
+        .and_then(|info| info.peer_cred)
+        .map_or_else(|| "unknown".to_owned(), |cred| format!("uid:{}", cred.uid()))
+}
+
+fn store_status(error: StoreError) -> Status {
+    match error {
+        StoreError::NotFound { .. } => Status::not_found(error.to_string()),
+        StoreError::Invalid { .. } => Status::invalid_argument(error.to_string()),
+        error => {
+            tracing::error!(%error, "an admin's request could not be carried out");
+            Status::unavailable(error.to_string())
+        }
+    }
+}
+
+/// An error with everything that led to it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

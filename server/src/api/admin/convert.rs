@@ -1,0 +1,240 @@
+//! Domain types to `signet.admin.v1`.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use signet_certs::{
+    authority::{AuthorityId, AuthorityKind},
+    time::unix_millis,
+};
+use signet_proto::admin as wire;
+
+use crate::{
+    agents::AgentStatus,
+    attest::ClusterHealth,
+    authority::{AuthorityState, AuthorityView, RotationProgress, ViewedAuthority, activate_at, prepare_at},
+    store::{AgentRow, AuthorityUse, Denial, LedgerRow, Revoked},
+    trust::{PublishedAuthority, TrustSnapshot},
+};
+
+fn millis(time: Option<SystemTime>) -> i64 {
+    time.map_or(0, unix_millis)
+}
+
+pub(super) fn cluster(health: ClusterHealth) -> wire::ClusterStatus {
+    wire::ClusterStatus {
+        name: health.name,
+        uid: health.uid.unwrap_or_default(),
+        pods_synced: health.synced,
+        pods: health.pods as u64,
+        problem: health.problem.unwrap_or_default(),
+    }
+}
+
+pub(super) fn authority(
+    kind: AuthorityKind,
+    viewed: &ViewedAuthority,
+    view: &AuthorityView,
+    counts: &[AuthorityUse],
+    trust: &TrustSnapshot,
+) -> wire::Authority {
+    let id = viewed.id();
+    let certificate = viewed.certificate();
+    let used = counts.iter().find(|used| used.authority == id);
+    let (next, at) = match &viewed.state {
+        AuthorityState::Prepared { .. } => {
+            let active = view.kind(kind).active();
+            (
+                "activate",
+                active.map(|a| activate_at(a.certificate().not_before(), a.certificate().not_after())),
+            )
+        }
+        AuthorityState::Active => {
+            let prepared = view
+                .kind(kind)
+                .authorities
+                .iter()
+                .any(|other| matches!(other.state, AuthorityState::Prepared { .. }));
+            let at = if prepared { activate_at } else { prepare_at };
+            let next = if prepared {
+                "hand over"
+            } else {
+                "prepare successor"
+            };
+            (next, Some(at(certificate.not_before(), certificate.not_after())))
+        }
+        AuthorityState::Old { leaves_until, .. } => ("leave the bundle", Some(*leaves_until)),
+    };
+    wire::Authority {
+        authority_id: id.to_string(),
+        kind: kind.to_string(),
+        state: viewed.state.name().to_owned(),
+        subject: certificate.subject(),
+        not_before_unix_ms: unix_millis(certificate.not_before()),
+        not_after_unix_ms: unix_millis(certificate.not_after()),
+        live_svids: used.map_or(0, |used| used.live),
+        crl_number: trust.get(id).map_or(0, |published| published.crl.number().0),
+        next: if at.is_some() {
+            next.to_owned()
+        } else {
+            String::new()
+        },
+        next_unix_ms: millis(at),
+        certificate: Bytes::copy_from_slice(certificate.der()),
+    }
+}
+
+pub(super) fn step(step: RotationProgress) -> wire::RotateProgress {
+    let previous = |id: Option<AuthorityId>| id.map(|id| id.to_string()).unwrap_or_default();
+    match step {
+        RotationProgress::Prepared {
+            authority,
+            previous: old,
+        } => wire::RotateProgress {
+            step: "prepared".to_owned(),
+            authority_id: authority.to_string(),
+            old_authority_id: previous(old),
+            ..wire::RotateProgress::default()
+        },
+        RotationProgress::Spreading {
+            authority,
+            live,
+            confirmed,
+            not_before,
+            at_latest,
+        } => wire::RotateProgress {
+            step: "spreading".to_owned(),
+            authority_id: authority.to_string(),
+            agents: u32::try_from(live).unwrap_or(u32::MAX),
+            agents_reported: u32::try_from(confirmed).unwrap_or(u32::MAX),
+            message: format!(
+                "signs from {} at the earliest, {} at the latest",
+                signet_certs::time::rfc3339(not_before),
+                signet_certs::time::rfc3339(at_latest)
+            ),
+            ..wire::RotateProgress::default()
+        },
+        RotationProgress::Activated {
+            authority,
+            previous: old,
+        } => wire::RotateProgress {
+            step: "activated".to_owned(),
+            authority_id: authority.to_string(),
+            old_authority_id: previous(old),
+            done: true,
+            ..wire::RotateProgress::default()
+        },
+    }
+}
+
+pub(super) fn svid(row: &LedgerRow) -> wire::SvidRecord {
+    let workload = &row.workload;
+    wire::SvidRecord {
+        serial: row.serial.to_string(),
+        authority_id: row.authority.to_string(),
+        spiffe_id: workload.spiffe_id.to_string(),
+        pod_namespace: workload.pod_namespace.clone(),
+        pod_name: workload.pod_name.clone(),
+        pod_uid: workload.pod_uid.clone(),
+        node_name: workload.node_name.clone(),
+        node_uid: workload.node_uid.clone(),
+        agent_id: workload.agent_id.clone(),
+        evidence: row.evidence.to_string(),
+        not_before_unix_ms: unix_millis(row.not_before),
+        not_after_unix_ms: unix_millis(row.not_after),
+        revoked_unix_ms: millis(row.revoked.map(|(at, _)| at)),
+        revocation_reason: row
+            .revoked
+            .map(|(_, reason)| reason.to_string())
+            .unwrap_or_default(),
+        cluster: workload.cluster_uid.clone(),
+    }
+}
+
+pub(super) fn revoked(
+    revoked: &Revoked,
+    crls: &[(AuthorityId, u64)],
+    not_published: Option<String>,
+) -> wire::RevokeResponse {
+    wire::RevokeResponse {
+        revoked: revoked
+            .svids
+            .iter()
+            .map(|svid| wire::RevokedSvid {
+                serial: svid.serial.to_string(),
+                authority_id: svid.authority.to_string(),
+                spiffe_id: svid
+                    .spiffe_id
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            })
+            .collect(),
+        denial_id: revoked
+            .denial
+            .as_ref()
+            .map(|denial| denial.id.clone())
+            .unwrap_or_default(),
+        crls: crls
+            .iter()
+            .map(|(id, number)| wire::PublishedCrl {
+                authority_id: id.to_string(),
+                number: *number,
+            })
+            .collect(),
+        not_published: not_published.unwrap_or_default(),
+    }
+}
+
+pub(super) fn denial(denial: &Denial) -> wire::Denial {
+    wire::Denial {
+        id: denial.id.clone(),
+        kind: denial.kind.as_str().to_owned(),
+        target: denial.target.clone(),
+        author: denial.author.clone(),
+        comment: denial.comment.clone(),
+        created_unix_ms: unix_millis(denial.created),
+        expires_unix_ms: millis(denial.expires),
+        lifted_unix_ms: millis(denial.lifted.as_ref().map(|lifted| lifted.at)),
+    }
+}
+
+pub(super) fn crl(kind: &str, published: &PublishedAuthority) -> wire::Crl {
+    let crl = &published.crl;
+    let id = published.certificate.id();
+    wire::Crl {
+        authority_id: id.to_string(),
+        kind: kind.to_owned(),
+        number: crl.number().0,
+        this_update_unix_ms: unix_millis(crl.this_update()),
+        next_update_unix_ms: unix_millis(crl.next_update()),
+        entries: crl
+            .entries()
+            .map(|entry| wire::CrlEntry {
+                serial: entry.serial.to_string(),
+                revoked_unix_ms: unix_millis(entry.revoked_at),
+                reason: entry.reason.to_string(),
+            })
+            .collect(),
+        der: crl.der().clone(),
+        url: format!("/crl/{id}.crl"),
+    }
+}
+
+pub(super) fn agent(row: &AgentRow, status: Option<AgentStatus>) -> wire::AgentRecord {
+    let connected = status.as_ref().is_some_and(|status| status.connected);
+    let report = status.map(|status| status.report).unwrap_or_default();
+    wire::AgentRecord {
+        spiffe_id: row.spiffe_id.to_string(),
+        cluster: row.cluster.clone(),
+        node_name: row.node_name.clone(),
+        node_uid: row.node_uid.clone(),
+        serial: row.serial.to_string(),
+        attested_unix_ms: unix_millis(row.attested_at),
+        expires_unix_ms: unix_millis(row.expires_at),
+        connected,
+        sequence_number: report.sequence,
+        clock_skew_ms: report.clock_skew_ms,
+        pods: u32::try_from(report.pod_uids.len()).unwrap_or(u32::MAX),
+    }
+}
