@@ -14,6 +14,8 @@ mod key;
 mod line;
 mod sampler;
 mod sink;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use self::emitter::{AuditEmitter, HEAD_INTERVAL};

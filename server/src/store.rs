@@ -12,7 +12,7 @@ mod issuance;
 mod revocation;
 pub mod sqlite;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 
 use std::time::{Duration, SystemTime};
 

@@ -14,6 +14,8 @@ mod read;
 mod revoke;
 mod schema;
 mod state;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::Path;

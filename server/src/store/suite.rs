@@ -1,1 +1,73 @@
-//! The conformance suite of stores.
+//! The conformance suite of stores: what every adapter of [`Store`](super::Store) must do. An adapter runs it with
+//! [`run_store_suite`].
+
+pub(crate) mod fixture;
+pub(crate) mod issuing;
+pub(crate) mod journal;
+pub(crate) mod lists;
+pub(crate) mod pruning;
+pub(crate) mod racing;
+pub(crate) mod revoking;
+
+/// Makes one test of each function of the suite; `$make` gives a fresh store, and a guard that keeps it alive.
+macro_rules! run_store_suite {
+    ($make:expr; $($module:ident: $($test:ident)+;)+) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let (store, _guard) = $make();
+                $crate::store::suite::$module::$test(store).await;
+            }
+        )+)+
+    };
+}
+
+/// As [`run_store_suite`], with the list of all tests filled in.
+macro_rules! store_suite {
+    ($make:expr) => {
+        $crate::store::suite::run_store_suite! {
+            $make;
+            journal:
+                a_journal_is_written_by_compare_and_swap
+                of_two_writers_of_one_revision_one_wins
+                keys_come_and_go_with_the_journal
+                a_bundle_has_one_number_and_numbers_never_go_back
+                an_agent_is_remembered_once;
+            issuing:
+                what_was_issued_is_listed
+                lists_match_whole_segments_pods_and_nodes
+                a_budget_counts_per_pod_and_identity
+                a_budget_without_a_pod_counts_per_node
+                a_budget_frees_what_expired_or_was_revoked
+                a_serial_is_used_once
+                a_node_token_belongs_to_one_key
+                live_certificates_are_counted_by_authority
+                a_batch_has_a_bound;
+            revoking:
+                a_revoked_identity_is_marked_and_denied
+                a_neighbour_is_not_denied
+                a_revoked_serial_denies_nothing
+                a_serial_that_the_ledger_lacks_needs_its_authority
+                a_named_authority_counts_before_the_ledger
+                an_expired_certificate_is_not_revoked
+                revoking_again_changes_nothing
+                keep_issuing_leaves_the_denial_out
+                a_denial_ends_by_itself
+                a_lifted_denial_revives_no_certificate
+                a_longer_denial_is_added_to_a_shorter_one;
+            lists:
+                crl_numbers_only_grow
+                a_crl_of_an_older_set_is_refused
+                an_entry_stays_until_listed_once_after_expiry;
+            pruning:
+                rows_stay_a_day_and_until_a_later_list
+                a_clock_that_goes_back_is_reported_and_prunes_nothing
+                small_tables_are_pruned;
+            racing:
+                nothing_of_a_denied_identity_slips_between
+                a_budget_holds_under_concurrency;
+        }
+    };
+}
+
+pub(crate) use {run_store_suite, store_suite};

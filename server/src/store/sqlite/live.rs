@@ -18,7 +18,8 @@ pub(super) struct LiveRow {
     pub(super) not_after: i64,
 }
 
-/// Live certificates by SPIFFE ID, then by whose budget they count in. Expired ones go when they are passed by.
+/// Live certificates by SPIFFE ID, then by whose budget they count in. Expired ones count for nothing and go with the
+/// next [`sweep`](Self::sweep): a caller whose clock is ahead removes nothing.
 #[derive(Debug, Default)]
 pub(super) struct Live {
     by_id: HashMap<SpiffeId, HashMap<String, Vec<LiveRow>>>,
@@ -36,24 +37,21 @@ fn owner(workload: &WorkloadRef) -> &str {
 }
 
 impl Live {
-    /// Whether one more fits into `limit`. If not: milliseconds until the first of those that fill it expires.
-    pub(super) fn room(&mut self, workload: &WorkloadRef, limit: u32, now: i64) -> Result<(), i64> {
+    /// Whether one more fits into `limit`. If not: milliseconds until one of those that fill it expires.
+    pub(super) fn room(&self, workload: &WorkloadRef, limit: u32, now: i64) -> Result<(), i64> {
         let rows = self
             .by_id
-            .get_mut(&workload.spiffe_id)
-            .and_then(|owners| owners.get_mut(owner(workload)));
-        let Some(rows) = rows else {
-            return if limit > 0 { Ok(()) } else { Err(i64::MAX) };
-        };
-        rows.retain(|row| row.not_after > now);
-        if u32::try_from(rows.len()).is_ok_and(|used| used < limit) {
-            return Ok(());
-        }
-        Err(rows
-            .iter()
+            .get(&workload.spiffe_id)
+            .and_then(|owners| owners.get(owner(workload)));
+        let left = rows
+            .into_iter()
+            .flatten()
             .map(|row| row.not_after - now)
-            .min()
-            .unwrap_or(i64::MAX))
+            .filter(|left| *left > 0);
+        let (used, first) = left.fold((0u32, i64::MAX), |(used, first), left| {
+            (used.saturating_add(1), first.min(left))
+        });
+        if used < limit { Ok(()) } else { Err(first) }
     }
 
     /// Adds a certificate.

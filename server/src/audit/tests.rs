@@ -1,0 +1,265 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ring::rand::SystemRandom;
+use signet_certs::signer::LocalSigner;
+use signet_runtime::clock::FakeClock;
+use tempfile::TempDir;
+
+use super::{
+    AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditOutbox, AuditSink, ChainError,
+    ChainSummary, verify_chain,
+};
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::store::suite::fixture::{at, by_id, issuance, issued, revocation, trust_domain};
+
+struct Fixture {
+    store: Arc<SqliteStore>,
+    key: AuditKey,
+    log: PathBuf,
+    dir: TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (signer, _) = LocalSigner::generate(&SystemRandom::new()).unwrap();
+        Self {
+            store: Self::open(&dir.path().join("store")),
+            key: AuditKey::new(Arc::new(signer)),
+            log: dir.path().join("audit.log"),
+            dir,
+        }
+    }
+
+    fn open(dir: &Path) -> Arc<SqliteStore> {
+        Arc::new(SqliteStore::open(dir, &trust_domain()).unwrap())
+    }
+
+    fn emitter(&self) -> AuditEmitter {
+        let outbox: Arc<dyn AuditOutbox> = self.store.clone();
+        let server_id = self.store.info().server_id.clone();
+        let sink = AuditSink::File(self.log.clone());
+        AuditEmitter::spawn(
+            outbox,
+            server_id,
+            self.key.clone(),
+            sink,
+            Arc::new(FakeClock::new(at(0))),
+        )
+    }
+
+    /// Emits all there is.
+    async fn emit(&self) {
+        self.emitter().finish().await;
+    }
+
+    async fn work(&self) {
+        let store: Arc<dyn Store> = self.store.clone();
+        let batch = ["/a", "/b", "/c"]
+            .map(|path| issuance(path, "one", at(0)))
+            .to_vec();
+        store.issue(batch, at(0)).await.unwrap();
+        issued(&store, "/d", "two", at(1)).await;
+        store.revoke(revocation(by_id("/a"), at(2))).await.unwrap();
+        store.audit(started());
+        // Any write takes the event along.
+        store.next_sequence([0; 32]).await.unwrap();
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn verify(&self, text: &str) -> Result<ChainSummary, ChainError> {
+        verify_chain(text.lines(), AuditCursor::default(), &self.key.public_key())
+    }
+}
+
+fn started() -> AuditEvent {
+    let action = AuditAction::ServerStarted {
+        version: "1".into(),
+        trust_domain: "example.org".into(),
+        epoch: 1,
+    };
+    AuditEvent::new(at(3), action)
+}
+
+fn events(text: &str) -> Vec<String> {
+    let event = |line| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value["event"].as_str().unwrap().to_owned()
+    };
+    text.lines().map(event).collect()
+}
+
+#[tokio::test]
+async fn every_decision_is_one_line_in_order() {
+    let fixture = Fixture::new();
+    fixture.work().await;
+    fixture.emit().await;
+    let text = fixture.text();
+    let expected = [
+        "issued",
+        "issued",
+        "issued",
+        "issued",
+        "revoked",
+        "server_started",
+        "head",
+    ];
+    assert_eq!(events(&text), expected);
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(line["sequence"], 1);
+    assert_eq!(line["spiffe_id"], "spiffe://example.org/a");
+    assert_eq!(line["pod_uid"], "one");
+    assert_eq!(line["evidence"], "pod-token");
+    assert_eq!(line["time"], "2027-01-15T08:00:00Z");
+    let revoked: serde_json::Value = serde_json::from_str(text.lines().nth(4).unwrap()).unwrap();
+    assert_eq!(revoked["serials"][0]["serial"], line["serial"]);
+    assert_eq!(
+        (revoked["author"].as_str(), revoked["denial"].as_str()),
+        (Some("alice"), Some("d1-1"))
+    );
+}
+
+#[tokio::test]
+async fn a_whole_log_verifies_over_restarts() {
+    let mut fixture = Fixture::new();
+    fixture.work().await;
+    fixture.emit().await;
+    let dir = fixture.dir.path().join("store");
+    let other = fixture.dir.path().join("other");
+    fixture.store = Fixture::open(&other);
+    fixture.store = Fixture::open(&dir);
+    fixture.work_again().await;
+    fixture.emit().await;
+    let summary = fixture.verify(&fixture.text()).unwrap();
+    assert_eq!(
+        (summary.lines, summary.repeated, summary.signed_to),
+        (7, 0, Some(7))
+    );
+    let boots: Vec<_> = fixture
+        .text()
+        .lines()
+        .map(|line| line.contains("\"boot\":2"))
+        .collect();
+    assert_eq!(boots.iter().filter(|second| **second).count(), 1);
+}
+
+impl Fixture {
+    async fn work_again(&self) {
+        let store: Arc<dyn Store> = self.store.clone();
+        issued(&store, "/e", "three", at(9)).await;
+    }
+}
+
+/// A crash between writing lines and saving the cursor.
+#[tokio::test]
+async fn what_is_emitted_again_after_a_crash_is_the_same() {
+    let mut fixture = Fixture::new();
+    fixture.work().await;
+    // The image is taken before anything is emitted; the log is what was emitted after.
+    let image = fixture.dir.path().join("image");
+    fs::create_dir(&image).unwrap();
+    for file in ["signet.db", "signet.db-wal"] {
+        fs::copy(fixture.dir.path().join("store").join(file), image.join(file)).unwrap();
+    }
+    fixture.emit().await;
+    let mut torn = fixture.text();
+    torn.push_str("{\"server\":\"cut o");
+    fs::write(&fixture.log, torn).unwrap();
+    fixture.store = Fixture::open(&image);
+    fixture.work_again().await;
+    fixture.emit().await;
+    let summary = fixture.verify(&fixture.text()).unwrap();
+    assert_eq!(
+        (summary.lines, summary.repeated, summary.signed_to),
+        (7, 6, Some(7))
+    );
+}
+
+#[tokio::test]
+async fn changes_gaps_and_cut_tails_show() {
+    let fixture = Fixture::new();
+    fixture.work().await;
+    fixture.emit().await;
+    let text = fixture.text();
+    let lines: Vec<&str> = text.lines().collect();
+    let changed = text.replacen("spiffe://example.org/b", "spiffe://example.org/x", 1);
+    assert_eq!(fixture.verify(&changed), Err(ChainError::Broken { line: 3 }));
+    let without = |gone: usize| {
+        let kept: Vec<&str> = lines
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| *n != gone)
+            .map(|(_, line)| *line)
+            .collect();
+        fixture.verify(&kept.join("\n"))
+    };
+    assert_eq!(
+        without(1),
+        Err(ChainError::Gap {
+            line: 2,
+            expected: 2,
+            found: 3
+        })
+    );
+    assert_eq!(without(5), Err(ChainError::HeadMismatch { line: 6, sequence: 6 }));
+    assert_eq!(without(6).unwrap().signed_to, None);
+    let swapped = [lines[1], lines[0]].join("\n");
+    assert!(fixture.verify(&swapped).is_err());
+    let (other, _) = LocalSigner::generate(&SystemRandom::new()).unwrap();
+    let other = AuditKey::new(Arc::new(other)).public_key();
+    let forged = verify_chain(text.lines(), AuditCursor::default(), &other);
+    assert_eq!(forged, Err(ChainError::ForgedHead { line: 7 }));
+    let head = lines[6].replace("\"sequence\":6", "\"sequence\":5");
+    assert_eq!(fixture.verify(&head), Err(ChainError::ForgedHead { line: 1 }));
+}
+
+#[tokio::test]
+async fn a_sink_that_fails_loses_nothing() {
+    let fixture = Fixture::new();
+    fs::create_dir(&fixture.log).unwrap();
+    fixture.work().await;
+    fixture.emit().await;
+    fs::remove_dir(&fixture.log).unwrap();
+    fixture.emit().await;
+    assert_eq!(fixture.verify(&fixture.text()).unwrap().lines, 6);
+}
+
+#[tokio::test]
+async fn the_head_is_signed_while_the_server_runs() {
+    let fixture = Fixture::new();
+    fixture.work().await;
+    tokio::time::pause();
+    let emitter = fixture.emitter();
+    // Paused time runs ahead of the disk, so the bound is on turns, not on time.
+    for turn in 0.. {
+        assert!(turn < 1_000_000, "no head");
+        if fs::read_to_string(&fixture.log).is_ok_and(|text| text.contains("\"head\"")) {
+            break;
+        }
+        tokio::time::sleep(super::HEAD_INTERVAL / 10).await;
+    }
+    emitter.finish().await;
+    let text = fixture.text();
+    assert_eq!(
+        events(&text).iter().filter(|event| *event == "head").count(),
+        1,
+        "nothing new, no second head"
+    );
+    fixture.verify(&text).unwrap();
+}
+
+#[tokio::test]
+async fn emitted_lines_leave_the_store() {
+    let fixture = Fixture::new();
+    fixture.work().await;
+    assert_eq!(fixture.store.housekeeping(at(9)).await.unwrap().audit_backlog, 6);
+    fixture.emit().await;
+    assert_eq!(fixture.store.housekeeping(at(9)).await.unwrap().audit_backlog, 0);
+    assert_eq!(fixture.store.lines_after(0, 100).await.unwrap(), []);
+}

@@ -1,0 +1,258 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fixture::{HOUR, at, authority, below, by_serial, id, issuance, issue, issued, revocation};
+use crate::store::{
+    AuthorityUse, EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, Store, StoreError,
+    SvidFilter,
+};
+
+/// Covers INV-4.
+pub(crate) async fn what_was_issued_is_listed(store: Arc<dyn Store>) {
+    let item = issuance("/ns/shop/sa/web", "pod-1", at(0));
+    issue(&store, item.clone(), at(0)).await.unwrap();
+    let page = store.list(SvidFilter::default()).await.unwrap();
+    let row = LedgerRow {
+        serial: item.serial,
+        authority: item.authority,
+        workload: item.workload,
+        evidence: EvidenceKind::PodToken,
+        rule: "builtin".into(),
+        not_before: item.not_before,
+        not_after: item.not_after,
+        revoked: None,
+    };
+    assert_eq!((page.rows, page.truncated), (vec![row], false));
+}
+
+pub(crate) async fn lists_match_whole_segments_pods_and_nodes(store: Arc<dyn Store>) {
+    let shop = issued(&store, "/ns/shop", "a", at(0)).await;
+    let web = issued(&store, "/ns/shop/sa/web", "b", at(1)).await;
+    issued(&store, "/ns/shop-admin/sa/web", "c", at(2)).await;
+    issued(&store, "/ns/sh_p/sa/web", "d", at(3)).await;
+    let list = |filter| {
+        let store = store.clone();
+        async move {
+            store
+                .list(filter)
+                .await
+                .unwrap()
+                .rows
+                .into_iter()
+                .map(|row| row.serial)
+                .collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(list(below("/ns/shop")).await, [web, shop], "newest first");
+    assert_eq!(list(below("/ns/sh_p")).await.len(), 1);
+    assert_eq!(list(below("")).await.len(), 4);
+    let pod = |pod: &str| SvidFilter {
+        pod: Some(pod.into()),
+        ..SvidFilter::default()
+    };
+    assert_eq!(list(pod("b")).await, [web]);
+    assert_eq!(list(pod("shop/b-name")).await, [web]);
+    assert!(list(pod("b-name")).await.is_empty());
+    let node = |node: &str| SvidFilter {
+        node: Some(node.into()),
+        ..SvidFilter::default()
+    };
+    assert_eq!(list(node("node-1")).await.len(), 4);
+    assert_eq!(list(node("node-uid-1")).await.len(), 4);
+    assert!(list(node("node-2")).await.is_empty());
+    let live_at = Some(at(1) + HOUR);
+    assert_eq!(
+        list(SvidFilter {
+            live_at,
+            ..SvidFilter::default()
+        })
+        .await
+        .len(),
+        2,
+        "ends at its notAfter"
+    );
+    let page = store
+        .list(SvidFilter {
+            limit: 3,
+            ..SvidFilter::default()
+        })
+        .await
+        .unwrap();
+    assert!(page.truncated && page.rows.len() == 3);
+}
+
+fn budgeted(path: &str, pod: &str, seconds: u64) -> NewIssuance {
+    NewIssuance {
+        budget: Some(2),
+        ..issuance(path, pod, at(seconds))
+    }
+}
+
+pub(crate) async fn a_budget_counts_per_pod_and_identity(store: Arc<dyn Store>) {
+    let batch = (0..3).map(|_| budgeted("/a", "one", 0)).collect();
+    let results = store.issue(batch, at(10)).await.unwrap();
+    let retry_after = HOUR - Duration::from_secs(10);
+    assert_eq!(
+        results,
+        [
+            Ok(()),
+            Ok(()),
+            Err(IssueRefusal::Budget {
+                limit: 2,
+                retry_after
+            })
+        ]
+    );
+    issue(&store, budgeted("/b", "one", 0), at(10)).await.unwrap();
+    issue(&store, budgeted("/a", "two", 0), at(10)).await.unwrap();
+    issue(&store, issuance("/a", "one", at(0)), at(10))
+        .await
+        .expect("no budget, no limit");
+    assert_eq!(
+        store.list(SvidFilter::default()).await.unwrap().rows.len(),
+        5,
+        "a refused item leaves no row"
+    );
+}
+
+pub(crate) async fn a_budget_without_a_pod_counts_per_node(store: Arc<dyn Store>) {
+    let on_node = |node: &str| {
+        let mut item = budgeted("/unix", "", 0);
+        item.workload.node_uid = node.into();
+        item
+    };
+    for _ in 0..2 {
+        issue(&store, on_node("n1"), at(0)).await.unwrap();
+    }
+    assert!(matches!(
+        issue(&store, on_node("n1"), at(0)).await,
+        Err(IssueRefusal::Budget { .. })
+    ));
+    issue(&store, on_node("n2"), at(0)).await.unwrap();
+}
+
+pub(crate) async fn a_budget_frees_what_expired_or_was_revoked(store: Arc<dyn Store>) {
+    let first = budgeted("/a", "one", 0);
+    issue(&store, first.clone(), at(0)).await.unwrap();
+    issue(&store, budgeted("/a", "one", 60), at(60)).await.unwrap();
+    issue(&store, budgeted("/a", "one", 61), at(61))
+        .await
+        .unwrap_err();
+    store
+        .revoke(revocation(by_serial(first.serial), at(62)))
+        .await
+        .unwrap();
+    issue(&store, budgeted("/a", "one", 63), at(63))
+        .await
+        .expect("the revoked one is out");
+    issue(&store, budgeted("/a", "one", 64), at(64))
+        .await
+        .unwrap_err();
+    issue(&store, budgeted("/a", "one", 3660), at(3660))
+        .await
+        .expect("the one of second 60 has expired");
+}
+
+pub(crate) async fn a_serial_is_used_once(store: Arc<dyn Store>) {
+    let first = issuance("/a", "one", at(0));
+    let twin = NewIssuance {
+        serial: first.serial,
+        ..issuance("/b", "two", at(0))
+    };
+    let third = issuance("/c", "three", at(0));
+    let results = store
+        .issue(vec![first.clone(), twin, third], at(0))
+        .await
+        .unwrap();
+    assert_eq!(results, [Ok(()), Err(IssueRefusal::SerialTaken), Ok(())]);
+    assert_eq!(
+        store.list(below("/a")).await.unwrap().rows[0].serial,
+        first.serial
+    );
+    assert!(store.list(below("/b")).await.unwrap().rows.is_empty());
+}
+
+pub(crate) async fn a_node_token_belongs_to_one_key(store: Arc<dyn Store>) {
+    let with = |evidence, jti: &str, key| NewIssuance {
+        evidence,
+        token_jti: Some(jti.into()),
+        spki_sha256: [key; 32],
+        ..issuance("/signet/agent/c/n", "agent", at(0))
+    };
+    let node = EvidenceKind::NodeToken;
+    issue(&store, with(node, "t1", 1), at(0)).await.unwrap();
+    issue(&store, with(node, "t1", 1), at(1))
+        .await
+        .expect("the same key may repeat itself");
+    assert_eq!(
+        issue(&store, with(node, "t1", 2), at(2)).await,
+        Err(IssueRefusal::TokenReused)
+    );
+    issue(&store, with(node, "t2", 2), at(3)).await.unwrap();
+    issue(&store, with(EvidenceKind::PodToken, "t1", 3), at(4))
+        .await
+        .expect("pods renew with fresh keys");
+}
+
+pub(crate) async fn live_certificates_are_counted_by_authority(store: Arc<dyn Store>) {
+    let first = issued(&store, "/a", "one", at(0)).await;
+    issued(&store, "/a", "one", at(100)).await;
+    issue(
+        &store,
+        NewIssuance {
+            authority: authority(2),
+            ..issuance("/b", "two", at(50))
+        },
+        at(50),
+    )
+    .await
+    .unwrap();
+    let usage = |n, live, seconds| AuthorityUse {
+        authority: authority(n),
+        live,
+        latest_not_after: at(seconds) + HOUR,
+    };
+    assert_eq!(
+        store.live_counts(at(100)).await.unwrap(),
+        [usage(1, 2, 100), usage(2, 1, 50)]
+    );
+    store.revoke(revocation(by_serial(first), at(100))).await.unwrap();
+    assert_eq!(
+        store.live_counts(at(100)).await.unwrap(),
+        [usage(1, 1, 100), usage(2, 1, 50)]
+    );
+    assert_eq!(
+        store.live_counts(at(3650)).await.unwrap(),
+        [usage(1, 1, 100), usage(2, 0, 50)]
+    );
+}
+
+pub(crate) async fn a_batch_has_a_bound(store: Arc<dyn Store>) {
+    let batch = |size| {
+        (0..size)
+            .map(|_| issuance("/a", "one", at(0)))
+            .collect::<Vec<_>>()
+    };
+    assert!(matches!(
+        store.issue(batch(MAX_BATCH + 1), at(0)).await,
+        Err(StoreError::Invalid { .. })
+    ));
+    assert_eq!(
+        store.issue(batch(MAX_BATCH), at(0)).await.unwrap().len(),
+        MAX_BATCH
+    );
+    assert_eq!(store.issue(vec![], at(0)).await.unwrap(), []);
+    assert_eq!(
+        store
+            .list(SvidFilter {
+                spiffe_id_prefix: Some(id("/a")),
+                limit: 9_999_999,
+                ..SvidFilter::default()
+            })
+            .await
+            .unwrap()
+            .rows
+            .len(),
+        MAX_BATCH
+    );
+}

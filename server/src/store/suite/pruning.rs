@@ -1,0 +1,119 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fixture::{
+    DAY, HOUR, add_key, at, authority, below, by_id, by_serial, crl, id, issued, revocation, serial,
+};
+use crate::audit::{AuditCursor, AuditOutbox};
+use crate::store::{AgentRow, Housekeeping, RevokeRequest, Store, SvidFilter};
+
+async fn rows(store: &Arc<dyn Store>) -> usize {
+    store.list(SvidFilter::default()).await.unwrap().rows.len()
+}
+
+pub(crate) async fn rows_stay_a_day_and_until_a_later_list<S: Store + AuditOutbox + 'static>(
+    concrete: Arc<S>,
+) {
+    let store: Arc<dyn Store> = concrete.clone();
+    add_key(&store, 1).await;
+    let one = issued(&store, "/a", "one", at(0)).await;
+    issued(&store, "/b", "two", at(3600)).await;
+    store.revoke(revocation(by_serial(one), at(1))).await.unwrap();
+    let set = store.revoked(authority(1)).await.unwrap();
+    let over = at(0) + HOUR + DAY + Duration::from_secs(1);
+    store.save_crl(crl(1, &set, at(0))).await.unwrap();
+    assert_eq!(
+        store.housekeeping(over).await.unwrap().pruned,
+        0,
+        "no list after its expiry yet"
+    );
+    store.save_crl(crl(2, &set, over)).await.unwrap();
+    assert_eq!(
+        store
+            .housekeeping(over - Duration::from_secs(2))
+            .await
+            .unwrap()
+            .pruned,
+        0,
+        "not a day yet"
+    );
+    assert_eq!(
+        store.housekeeping(over).await.unwrap().pruned,
+        0,
+        "its audit line is not out yet"
+    );
+    let stored = *concrete.stored().borrow();
+    concrete
+        .advance(
+            AuditCursor {
+                sequence: stored,
+                hash: [0; 32],
+            },
+            None,
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        store.housekeeping(over).await.unwrap(),
+        Housekeeping {
+            pruned: 1,
+            ..Housekeeping::default()
+        }
+    );
+    assert_eq!(rows(&store).await, 1);
+    assert_eq!(store.list(below("/b")).await.unwrap().rows.len(), 1);
+    assert!(store.revoked(authority(1)).await.unwrap().entries.is_empty());
+    issued(&store, "/a", "one", over).await;
+    assert_eq!(rows(&store).await, 2, "a workload can come back");
+}
+
+pub(crate) async fn a_clock_that_goes_back_is_reported_and_prunes_nothing(store: Arc<dyn Store>) {
+    issued(&store, "/a", "one", at(0)).await;
+    let future = at(0) + 100 * DAY;
+    assert_eq!(store.housekeeping(at(10)).await.unwrap().clock_behind, None);
+    assert_eq!(store.housekeeping(future - 99 * DAY).await.unwrap().pruned, 0);
+    let slack = Duration::from_secs(300);
+    let now = future - 99 * DAY - slack;
+    assert_eq!(
+        store.housekeeping(now).await.unwrap().clock_behind,
+        None,
+        "five minutes are tolerated"
+    );
+    let behind = slack + Duration::from_secs(1);
+    let found = store.housekeeping(now - Duration::from_secs(1)).await.unwrap();
+    assert_eq!((found.clock_behind, found.pruned), (Some(behind), 0));
+    let healed: Housekeeping = store.housekeeping(future).await.unwrap();
+    assert_eq!(healed.clock_behind, None);
+}
+
+pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
+    let agent = AgentRow {
+        spiffe_id: id("/signet/agent/c/n"),
+        cluster: "c".into(),
+        node_name: "n".into(),
+        node_uid: "n".into(),
+        serial: serial(at(0)),
+        authority: authority(1),
+        attested_at: at(0),
+        expires_at: at(3600),
+    };
+    store.record_agent(agent).await.unwrap();
+    let short = RevokeRequest {
+        denial_expires: Some(at(60)),
+        ..revocation(by_id("/a"), at(0))
+    };
+    store.revoke(short).await.unwrap();
+    store.revoke(revocation(by_id("/b"), at(0))).await.unwrap();
+    store.housekeeping(at(3600) + DAY).await.unwrap();
+    assert_eq!(store.agents().await.unwrap().len(), 1);
+    let later = at(3601) + 31 * DAY;
+    store.housekeeping(later).await.unwrap();
+    assert!(store.agents().await.unwrap().is_empty());
+    let left = store.denials(true, later).await.unwrap();
+    assert_eq!(
+        left.iter()
+            .map(|denial| denial.target.as_str())
+            .collect::<Vec<_>>(),
+        ["spiffe://example.org/b"]
+    );
+}

@@ -1,0 +1,77 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::fixture::{at, below, by_id, issuance, issue, revocation};
+use crate::store::{IssueRefusal, NewIssuance, Store};
+
+/// Eight callers issue one identity as fast as they can while it is revoked and, later, allowed again.
+///
+/// Covers INV-11.
+pub(crate) async fn nothing_of_a_denied_identity_slips_between(store: Arc<dyn Store>) {
+    for round in 0..20u64 {
+        let path = format!("/victim-{round}");
+        let denied = Arc::new(AtomicBool::new(false));
+        let issuers: Vec<_> = (0..8)
+            .map(|n| {
+                tokio::spawn(issue_until_denied(
+                    store.clone(),
+                    path.clone(),
+                    format!("pod-{n}"),
+                    denied.clone(),
+                ))
+            })
+            .collect();
+        while store.list(below(&path)).await.unwrap().rows.len() < 10 {}
+        let revoked = store.revoke(revocation(by_id(&path), at(round))).await.unwrap();
+        denied.store(true, Ordering::SeqCst);
+        for issuer in issuers {
+            issuer.await.unwrap();
+        }
+        let rows = store.list(below(&path)).await.unwrap().rows;
+        assert!(
+            rows.iter().all(|row| row.revoked.is_some()),
+            "a live row of a denied identity"
+        );
+        assert_eq!(
+            rows.len(),
+            revoked.svids.len(),
+            "the answer named every one of them"
+        );
+        let denial = revoked.denial.unwrap();
+        store.allow(&denial.id, "bob", at(round)).await.unwrap();
+        issue(&store, issuance(&path, "pod-0", at(round)), at(round))
+            .await
+            .unwrap();
+    }
+}
+
+async fn issue_until_denied(store: Arc<dyn Store>, path: String, pod: String, denied: Arc<AtomicBool>) {
+    loop {
+        let known = denied.load(Ordering::SeqCst);
+        match issue(&store, issuance(&path, &pod, at(0)), at(0)).await {
+            Ok(()) => assert!(!known, "issued after the revocation had returned"),
+            Err(IssueRefusal::Denied { .. }) => return,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+pub(crate) async fn a_budget_holds_under_concurrency(store: Arc<dyn Store>) {
+    let issuers: Vec<_> = (0..40)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let item = NewIssuance {
+                    budget: Some(8),
+                    ..issuance("/a", "one", at(0))
+                };
+                issue(&store, item, at(0)).await.is_ok()
+            })
+        })
+        .collect();
+    let mut granted = 0;
+    for issuer in issuers {
+        granted += usize::from(issuer.await.unwrap());
+    }
+    assert_eq!(granted, 8);
+}
