@@ -1,1 +1,406 @@
-//! cache
+//! What every workload of this node holds, and what to ask the server for and when. Pure: no clock, no randomness, no
+//! I/O; the manager passes the time, a random fraction and the outcomes in, and asks what is due and what to publish.
+//!
+//! A workload has identities (slots), default first. For each slot:
+//! - it is asked for at once when it holds nothing usable, and renewed near half of the remaining life;
+//! - it is asked for again at once when its own serial is revoked, its authority leaves the bundle, or the server names
+//!   the workload as affected; and within [`TAINT_SPREAD`] when its authority is tainted;
+//! - a failure keeps the last good leaf until that expires and is retried with a backoff of its own (invariant 9);
+//! - a verdict (no rule, denied) withdraws the leaf and stands until the policy revision changes or the workload is
+//!   named as affected;
+//! - at most one request is in flight.
+
+mod slot;
+mod workload;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use signet_certs::authority::AuthorityId;
+use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
+use signet_runtime::backoff::Backoff;
+
+use crate::context::GrantedSvid;
+use slot::Slot;
+use workload::Workload;
+
+/// Re-issues for a tainted authority, and re-checks of all workloads, are spread over this time by each leaf's jitter.
+pub const TAINT_SPREAD: Duration = Duration::from_secs(10);
+
+/// Identities of one workload that are served; more are cut off with a problem text (clients take at most 100).
+pub const MAX_IDENTITIES: usize = 64;
+
+/// Names a workload in this agent.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum WorkloadId {
+    /// A pod, by UID. All its volumes and containers share the leaves, so that budgets hold per pod.
+    Pod(String),
+    /// A process outside Kubernetes, by everything that was attested about it.
+    Unix(UnixFacts),
+}
+
+/// What was seen of a process on the shared socket.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct UnixFacts {
+    /// Effective user id at connect time.
+    pub uid: u32,
+    /// Effective group id at connect time.
+    pub gid: u32,
+    /// Path of the executable; `None` where it could not be read.
+    pub path: Option<String>,
+    /// SHA-256 of the executable's contents; `None` where it could not be read.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Whether the server can be asked for a workload now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Evidence {
+    /// A token that proves the pod until then.
+    Until(SystemTime),
+    /// A live process that was attested.
+    Live,
+    /// Nobody is there to attest: what is held is served until it expires, nothing is asked for.
+    Absent,
+}
+
+/// One leaf with what the cache decides by.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    /// What the workload gets. Its `not_after` bounds everything.
+    pub svid: GrantedSvid,
+    /// Serial of the leaf, looked up in CRLs.
+    pub serial: SerialNumber,
+    /// The authority that signed it, looked up in the bundle.
+    pub authority: AuthorityId,
+}
+
+/// The trust that is published together with leaves.
+pub trait TrustView: Send + Sync {
+    /// The authority is in the bundle.
+    fn contains(&self, authority: &AuthorityId) -> bool;
+    /// The authority is in the bundle, but its leaves are to be replaced.
+    fn is_tainted(&self, authority: &AuthorityId) -> bool;
+    /// The serial is on the authority's CRL.
+    fn is_revoked(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool;
+}
+
+/// One identity to ask the server for. Handed out once; answered by [`Cache::issued`], [`Cache::refused`] or
+/// [`Cache::failed`].
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// For whom.
+    pub workload: WorkloadId,
+    /// Which identity; `None` asks for the default one and for the list of all.
+    pub spiffe_id: Option<SpiffeId>,
+    /// Tells late answers for a replaced slot from those for the present one.
+    slot: u64,
+}
+
+/// A verified answer to a [`Wanted`].
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The leaf under the identity that the server chose or was asked for.
+    pub leaf: Leaf,
+    /// Every identity of the workload, default first, with hints. Heeded only in answers for the default identity.
+    pub identities: Vec<(SpiffeId, String)>,
+}
+
+/// A verdict: the server looked and grants nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verdict {
+    /// Why, for the workload's owner.
+    pub message: String,
+    /// The rules it rests on; another revision asks again.
+    pub policy_revision: u64,
+}
+
+/// Not a verdict: what is held stays, the question is asked again later.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// Why, for the workload's owner. No secrets.
+    pub message: String,
+    /// The server's wish; the longer of it and the backoff counts.
+    pub retry_after: Option<Duration>,
+}
+
+/// Whose verdicts may have changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Affected {
+    /// Every workload of the node.
+    All,
+    /// The pods with these UIDs.
+    Pods(Vec<String>),
+}
+
+/// What to publish for a workload now.
+#[derive(Clone, Debug)]
+pub enum CacheState<'a> {
+    /// No usable leaf for the default identity, and no verdict.
+    Pending {
+        /// Why it takes long.
+        problem: Option<String>,
+    },
+    /// Leaves that are valid, unrevoked and verified by the present bundle, default first.
+    Ready(Vec<Granted<'a>>),
+    /// A verdict about every identity.
+    Refused {
+        /// Why.
+        message: String,
+    },
+}
+
+/// One published identity.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted<'a> {
+    /// Its leaf.
+    pub leaf: &'a Leaf,
+    /// Its hint as the server last gave it, which may be newer than the leaf.
+    pub hint: &'a str,
+}
+
+/// One identity as shown to a person.
+#[derive(Clone, Debug)]
+pub struct SlotStatus {
+    /// The leaf that is held, if any.
+    pub leaf: Option<Leaf>,
+    /// When the server will be asked next; `None` while nothing is planned.
+    pub renew_at: Option<SystemTime>,
+    /// Why the last attempt did not succeed.
+    pub problem: Option<String>,
+}
+
+/// The whole cache. See the module's documentation.
+pub struct Cache {
+    workloads: BTreeMap<WorkloadId, Workload>,
+    trust: Option<Arc<dyn TrustView>>,
+    policy_revision: Option<u64>,
+    backoff: Backoff,
+    next_slot: u64,
+}
+
+impl Cache {
+    /// An empty cache; `backoff` is the pattern for each identity's own.
+    pub fn new(backoff: Backoff) -> Self {
+        Self { workloads: BTreeMap::new(), trust: None, policy_revision: None, backoff, next_slot: 0 }
+    }
+
+    /// Adds a workload, or replaces the evidence of a known one. Better evidence ends the waiting for a retry.
+    pub fn set_evidence(&mut self, id: &WorkloadId, evidence: Evidence) {
+        if let Some(known) = self.workloads.get_mut(id) {
+            known.set_evidence(evidence);
+            return;
+        }
+        let first = self.new_slot(None, String::new());
+        self.workloads.insert(id.clone(), Workload::new(evidence, first));
+    }
+
+    /// Forgets a workload; answers that are still under way are ignored.
+    pub fn remove(&mut self, id: &WorkloadId) {
+        self.workloads.remove(id);
+    }
+
+    /// The workload is known.
+    pub fn contains(&self, id: &WorkloadId) -> bool {
+        self.workloads.contains_key(id)
+    }
+
+    /// Names of all workloads, in a stable order.
+    pub fn ids(&self) -> impl Iterator<Item = &WorkloadId> {
+        self.workloads.keys()
+    }
+
+    /// Takes over a new bundle and CRLs: leaves that they no longer support are asked for again.
+    pub fn set_trust(&mut self, trust: Arc<dyn TrustView>, now: SystemTime) {
+        for slot in self.workloads.values_mut().flat_map(|workload| &mut workload.slots) {
+            slot.trust_changed(trust.as_ref(), now);
+        }
+        self.trust = Some(trust);
+    }
+
+    /// Takes over the server's policy revision: verdicts that rest on another are asked for again.
+    pub fn set_policy_revision(&mut self, revision: u64, now: SystemTime) {
+        if self.policy_revision.replace(revision) == Some(revision) {
+            return;
+        }
+        for slot in self.workloads.values_mut().flat_map(|workload| &mut workload.slots) {
+            slot.policy_changed(revision, now);
+        }
+    }
+
+    /// Asks again for the named workloads at once, for all of them within [`TAINT_SPREAD`].
+    pub fn affected(&mut self, affected: &Affected, now: SystemTime) {
+        match affected {
+            Affected::All => self.workloads.values_mut().for_each(|workload| workload.recheck_spread(now)),
+            Affected::Pods(uids) => {
+                for uid in uids {
+                    if let Some(workload) = self.workloads.get_mut(&WorkloadId::Pod(uid.clone())) {
+                        workload.recheck(now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The server can be reached again: nobody waits out a backoff, and verdicts given before are asked for again,
+    /// for what the server named in between did not arrive.
+    pub fn server_back(&mut self, now: SystemTime) {
+        for slot in self.workloads.values_mut().flat_map(|workload| &mut workload.slots) {
+            slot.server_back(now);
+        }
+    }
+
+    /// At most `limit` identities to ask for now. Each counts as in flight until it is answered.
+    pub fn due(&mut self, now: SystemTime, limit: usize) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        for (id, workload) in &mut self.workloads {
+            workload.slots.iter_mut().for_each(|slot| slot.forget_expired(now));
+            if !workload.can_ask(now) {
+                continue;
+            }
+            for (index, slot) in workload.slots.iter_mut().enumerate() {
+                if wanted.len() == limit {
+                    return wanted;
+                }
+                if slot.ask_at().is_some_and(|at| at <= now) {
+                    slot.take();
+                    // The first is asked for as "the default", so that a change of order in the rules shows.
+                    let spiffe_id = slot.spiffe_id.clone().filter(|_| index > 0);
+                    wanted.push(Wanted { workload: id.clone(), spiffe_id, slot: slot.number });
+                }
+            }
+        }
+        wanted
+    }
+
+    /// A leaf arrived. `u` in [0, 1) is this leaf's jitter, drawn once.
+    ///
+    /// A leaf that the present trust does not support counts as a failure: it is never published.
+    pub fn issued(&mut self, wanted: &Wanted, issued: Issued, now: SystemTime, u: f64) {
+        let Some(trust) = self.trust.clone() else {
+            return self.failed(wanted, &Failure::new("no trust bundle yet"), now, u);
+        };
+        let Some(index) = self.slot_index(wanted) else { return };
+        if let Some(message) = slot::unusable(&issued.leaf, trust.as_ref(), now) {
+            return self.failed(wanted, &Failure::new(message), now, u);
+        }
+        let Some(workload) = self.workloads.get_mut(&wanted.workload) else { return };
+        let Issued { leaf, identities } = issued;
+        let Some(spiffe_id) = leaf_id(&leaf, wanted, &identities) else {
+            let message = "the server's answer names another identity than the one that was asked for";
+            return self.failed(wanted, &Failure::new(message), now, u);
+        };
+        let replaced = workload.slots[index].rename(spiffe_id);
+        workload.slots[index].issued(leaf, trust.as_ref(), now, u);
+        if let Some((former, held)) = replaced {
+            // The default changed: what was held for the former one stays with it while it is still listed.
+            let mut slot = self.new_slot(Some(former), String::new());
+            slot.inherit(held);
+            if let Some(workload) = self.workloads.get_mut(&wanted.workload) {
+                workload.slots.push(slot);
+            }
+        }
+        if wanted.spiffe_id.is_none() {
+            self.set_identities(&wanted.workload, wanted.slot, identities);
+        }
+    }
+
+    /// The server refused for good. The leaf is withdrawn.
+    pub fn refused(&mut self, wanted: &Wanted, verdict: Verdict, now: SystemTime) {
+        let current = self.policy_revision;
+        let Some(slot) = self.slot_mut(wanted) else { return };
+        let outdated = current.is_some_and(|revision| revision != verdict.policy_revision);
+        slot.refused(verdict, outdated, now);
+    }
+
+    /// No answer, or none that counts. `u` in [0, 1) spreads the retries.
+    pub fn failed(&mut self, wanted: &Wanted, failure: &Failure, now: SystemTime, u: f64) {
+        if let Some(slot) = self.slot_mut(wanted) {
+            slot.failed(failure, now, u);
+        }
+    }
+
+    /// What to publish for a workload; `None` when it is not known.
+    pub fn state(&self, id: &WorkloadId, now: SystemTime) -> Option<CacheState<'_>> {
+        let workload = self.workloads.get(id)?;
+        Some(workload.state(self.trust.as_deref(), now))
+    }
+
+    /// Marks that the workload has been served, so that a further identity does not hold back the others.
+    pub fn published(&mut self, id: &WorkloadId) {
+        if let Some(workload) = self.workloads.get_mut(id) {
+            workload.served = true;
+        }
+    }
+
+    /// Earliest moment at which [`Cache::due`] or [`Cache::state`] answers differently by the passing of time alone. In
+    /// the past when something is due already.
+    pub fn next_deadline(&self, now: SystemTime) -> Option<SystemTime> {
+        self.workloads.values().filter_map(|workload| workload.next_deadline(now)).min()
+    }
+
+    /// Every identity of a workload, for a person.
+    pub fn status(&self, id: &WorkloadId) -> Vec<SlotStatus> {
+        self.workloads.get(id).map(|workload| workload.slots.iter().map(Slot::status).collect()).unwrap_or_default()
+    }
+
+    /// Unexpired leaves by the authority that signed them: what the server must not retire yet.
+    pub fn authorities_in_use(&self, now: SystemTime) -> BTreeMap<AuthorityId, u32> {
+        let mut counts = BTreeMap::new();
+        for slot in self.workloads.values().flat_map(|workload| &workload.slots) {
+            if let Some(leaf) = slot.leaf().filter(|leaf| leaf.svid.not_after > now) {
+                *counts.entry(leaf.authority).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Replaces the list of identities behind a default one that was just answered; known slots keep what they hold.
+    fn set_identities(&mut self, id: &WorkloadId, answered: u64, identities: Vec<(SpiffeId, String)>) {
+        let mut next_slot = self.next_slot;
+        let backoff = &self.backoff;
+        if let Some(workload) = self.workloads.get_mut(id) {
+            workload.set_identities(answered, identities, |spiffe_id, hint| {
+                next_slot += 1;
+                Slot::new(next_slot, Some(spiffe_id), hint, backoff.clone())
+            });
+        }
+        self.next_slot = next_slot;
+    }
+
+    fn new_slot(&mut self, spiffe_id: Option<SpiffeId>, hint: String) -> Slot {
+        self.next_slot += 1;
+        Slot::new(self.next_slot, spiffe_id, hint, self.backoff.clone())
+    }
+
+    fn slot_index(&self, wanted: &Wanted) -> Option<usize> {
+        self.workloads.get(&wanted.workload)?.slots.iter().position(|slot| slot.number == wanted.slot)
+    }
+
+    fn slot_mut(&mut self, wanted: &Wanted) -> Option<&mut Slot> {
+        let workload = self.workloads.get_mut(&wanted.workload)?;
+        workload.slots.iter_mut().find(|slot| slot.number == wanted.slot)
+    }
+}
+
+/// The identity of an answered leaf: the one asked for by name, or the listed one whose text is in the leaf.
+fn leaf_id(leaf: &Leaf, wanted: &Wanted, identities: &[(SpiffeId, String)]) -> Option<SpiffeId> {
+    let matches = |id: &&SpiffeId| id.as_str() == leaf.svid.spiffe_id;
+    match &wanted.spiffe_id {
+        Some(asked) => Some(asked).filter(matches).cloned(),
+        None => identities.iter().map(|(id, _)| id).find(matches).cloned(),
+    }
+}
+
+impl Failure {
+    /// A failure without a wish of the server.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), retry_after: None }
+    }
+}

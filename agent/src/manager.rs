@@ -1,1 +1,197 @@
-//! manager
+//! The manager: one task owns the [`Cache`](crate::cache::Cache), drives it against the server, and publishes one
+//! [`WorkloadState`] for each workload.
+//!
+//! [`Manager`] is the handle. Endpoints subscribe through [`WorkloadSource`]. The CSI driver reports through
+//! [`VolumeEvents`], in this order for each volume: `volume_ready` once (also for every kept volume after a restart),
+//! `token_refreshed` whenever kubelet publishes again, `volume_removed` once. All three return when the manager has
+//! taken note, never later: they wait for no server. After `volume_ready` a caller of that volume's socket can attach.
+//!
+//! A volume belongs to the pod UID it was first reported with. All volumes of one pod share the pod's leaves, the
+//! longest-lived of their tokens counts, and the pod is forgotten with its last volume.
+
+mod issue;
+mod receive;
+mod render;
+mod shelf;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::BoxFuture;
+use signet_runtime::backoff::Backoff;
+use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
+use tokio::sync::{mpsc, oneshot, watch};
+use zeroize::Zeroizing;
+
+use crate::cache::{SlotStatus, UnixFacts};
+use crate::context::{AttachError, Caller, PeerProcess, WorkloadSource, WorkloadState};
+use crate::server_client::sync::Notice;
+use crate::server_client::trust::TrustState;
+use crate::server_client::{ServerApi, TrustReport};
+use crate::unix::UnixAttestor;
+
+/// Commands that wait for the worker; more make their senders wait.
+const COMMANDS: usize = 256;
+
+/// A CSI volume with what kubelet said about its pod. Not `Debug`: it holds a token.
+pub struct PodVolume {
+    /// kubelet's id of the volume.
+    pub volume_id: String,
+    /// UID of the pod that the volume is pinned to.
+    pub pod_uid: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's service account.
+    pub service_account: String,
+    /// The pod's bound token for our audience.
+    pub token: Zeroizing<String>,
+    /// When the token expires.
+    pub token_expires: SystemTime,
+    /// The directory that holds the pod's socket, on the host.
+    pub socket_dir: PathBuf,
+}
+
+/// What the CSI driver reports. See the module's documentation for the order.
+pub trait VolumeEvents: Send + Sync {
+    /// A volume is published or, after a restart, known again. Reported twice, the newer token and names count; with
+    /// another pod UID it is ignored.
+    fn volume_ready(&self, volume: PodVolume) -> BoxFuture<'_, ()>;
+
+    /// kubelet passed a newer token. An unknown volume is ignored.
+    fn token_refreshed(&self, volume_id: &str, token: Zeroizing<String>, expires: SystemTime) -> BoxFuture<'_, ()>;
+
+    /// The volume is gone. Its streams end; the token is wiped.
+    fn volume_removed(&self, volume_id: &str) -> BoxFuture<'_, ()>;
+}
+
+/// What the manager works with.
+pub struct ManagerParts {
+    /// Where certificates come from.
+    pub api: Arc<dyn ServerApi>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// The newest verified trust state.
+    pub trust: watch::Receiver<Option<Arc<TrustState>>>,
+    /// News that is not state.
+    pub notices: mpsc::Receiver<Notice>,
+    /// Where the manager says what it has published.
+    pub reports: watch::Sender<TrustReport>,
+    /// Attests callers of the shared socket; without it they are refused.
+    pub unix: Option<UnixAttestor>,
+    /// Pattern of each identity's backoff.
+    pub backoff: Backoff,
+}
+
+/// One workload as shown to a person.
+#[derive(Clone, Debug)]
+pub struct WorkloadStatus {
+    /// `pod` or `unix`.
+    pub kind: &'static str,
+    /// `namespace/name` or `uid:NNN`.
+    pub name: String,
+    /// Empty for processes.
+    pub pod_uid: String,
+    /// Where the socket is; empty for processes.
+    pub socket: String,
+    /// Streams that wait for news of this workload.
+    pub streams: usize,
+    /// Its identities.
+    pub slots: Vec<SlotStatus>,
+    /// Why there is no identity, or why it was not renewed.
+    pub problem: String,
+}
+
+/// The handle. Clones speak to the same worker.
+#[derive(Clone)]
+pub struct Manager {
+    commands: mpsc::Sender<Command>,
+    unix: Option<UnixAttestor>,
+}
+
+/// What the worker is told.
+enum Command {
+    VolumeReady(PodVolume),
+    TokenRefreshed { volume_id: String, token: Zeroizing<String>, expires: SystemTime },
+    VolumeRemoved { volume_id: String },
+    AttachVolume { volume_id: String, pod_uid: String, reply: Reply },
+    AttachProcess { facts: UnixFacts, peer: PeerProcess, reply: Reply },
+    Status { reply: oneshot::Sender<Vec<WorkloadStatus>> },
+}
+
+type Reply = oneshot::Sender<Result<watch::Receiver<WorkloadState>, AttachError>>;
+
+impl Manager {
+    /// Starts the worker as a task of `drain`; it ends, and says [`WorkloadState::Gone`] to all, when draining starts.
+    pub fn spawn(parts: ManagerParts, drain: &Drain) -> Self {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let unix = parts.unix.clone();
+        let worker = worker::Worker::new(parts, receiver);
+        drain.spawn(worker.run(drain.clone()));
+        Self { commands, unix }
+    }
+
+    /// Every workload; empty once the agent ends.
+    pub async fn status(&self) -> Vec<WorkloadStatus> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Status { reply }).await;
+        answer.await.unwrap_or_default()
+    }
+
+    async fn send(&self, command: Command) {
+        // Fails only when the worker has ended, and then nothing is left to be told.
+        let _ = self.commands.send(command).await;
+    }
+
+    async fn command_for(&self, caller: &Caller, reply: Reply) -> Result<Command, AttachError> {
+        match caller {
+            Caller::Volume { volume_id, pod_uid } => {
+                Ok(Command::AttachVolume { volume_id: volume_id.clone(), pod_uid: pod_uid.clone(), reply })
+            }
+            Caller::Peer(peer) => {
+                let Some(unix) = &self.unix else {
+                    return Err(AttachError::Unavailable("this agent attests no processes".to_owned()));
+                };
+                // Failed attestation is never a verdict (EP-18).
+                let attested = unix.attest(peer).await;
+                let facts = attested.map_err(|error| AttachError::Unavailable(error.to_string()))?;
+                Ok(Command::AttachProcess { facts, peer: peer.clone(), reply })
+            }
+        }
+    }
+}
+
+impl WorkloadSource for Manager {
+    fn attach<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<watch::Receiver<WorkloadState>, AttachError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let command = self.command_for(caller, reply).await?;
+            self.send(command).await;
+            answer.await.unwrap_or_else(|_| Err(AttachError::Unavailable("the agent is ending".to_owned())))
+        })
+    }
+}
+
+impl VolumeEvents for Manager {
+    fn volume_ready(&self, volume: PodVolume) -> BoxFuture<'_, ()> {
+        Box::pin(self.send(Command::VolumeReady(volume)))
+    }
+
+    fn token_refreshed(&self, volume_id: &str, token: Zeroizing<String>, expires: SystemTime) -> BoxFuture<'_, ()> {
+        Box::pin(self.send(Command::TokenRefreshed { volume_id: volume_id.to_owned(), token, expires }))
+    }
+
+    fn volume_removed(&self, volume_id: &str) -> BoxFuture<'_, ()> {
+        Box::pin(self.send(Command::VolumeRemoved { volume_id: volume_id.to_owned() }))
+    }
+}

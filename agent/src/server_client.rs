@@ -1,1 +1,256 @@
-//! server_client
+//! The agent's view of the server: one trait, its tonic implementation, and the trust state that is pushed.
+//!
+//! Wire types stop in [`convert`](self); everybody else sees the types of this module. No token leaves before the
+//! server has proved exactly `spiffe://<td>/signet/server` against the control anchors ([`anchors`]).
+
+pub mod anchors;
+mod connect;
+mod convert;
+mod grpc;
+pub mod sync;
+pub mod trust;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use signet_certs::authority::AuthorityId;
+use signet_certs::id::{SpiffeId, TrustDomain};
+use thiserror::Error;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::cache::{Affected, UnixFacts};
+pub use grpc::GrpcServer;
+
+/// Largest number of items in one issue request that this agent sends.
+pub const MAX_BATCH: usize = 64;
+
+/// What the agent asks the server. Calls may run at the same time; each has a time limit of its own.
+pub trait ServerApi: Send + Sync {
+    /// Agrees on a protocol version and compares clocks.
+    ///
+    /// # Errors
+    /// [`ServerError`]; `Refused` when the versions do not fit.
+    fn hello(&self) -> BoxFuture<'_, Result<ServerHello, ServerError>>;
+
+    /// Proves which node this is; without a client certificate.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    fn attest_node(&self, request: NodeAttestation) -> BoxFuture<'_, Result<AttestedNode, ServerError>>;
+
+    /// Asks for at most [`MAX_BATCH`] certificates. The answers are as many, in the same order.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the request as a whole failed.
+    fn issue(&self, items: Vec<IssueItem>) -> BoxFuture<'_, Result<Vec<IssueOutcome>, ServerError>>;
+
+    /// Opens the trust stream: each update is complete; the newest report is sent at once and after each change.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    fn sync_trust(
+        &self,
+        reports: watch::Receiver<TrustReport>,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>>;
+
+    /// From here on new calls use connections made with the agent's newest certificate.
+    fn identity_changed(&self);
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, Error, Eq, PartialEq)]
+pub enum ServerError {
+    /// The server looked and said no; asking the same again is of no use until something changes.
+    #[error("{0}")]
+    Refused(String),
+    /// The server does not accept the agent's own certificate; the node must attest again.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// Not reached, overloaded, or broken: try again.
+    #[error("{message}")]
+    Unavailable {
+        /// What happened, for a person.
+        message: String,
+        /// The server's wish.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl ServerError {
+    /// A failure without a wish of the server.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::Unavailable { message: message.into(), retry_after: None }
+    }
+}
+
+/// The server's introduction.
+#[derive(Clone, Debug)]
+pub struct ServerHello {
+    /// The server's software and version, for a person.
+    pub software: String,
+    /// What it serves.
+    pub trust_domain: String,
+    /// The server's clock when it answered.
+    pub clock: SystemTime,
+}
+
+/// Evidence of the node with the public key to certify.
+pub struct NodeAttestation {
+    /// PKCS#10, DER.
+    pub csr: Vec<u8>,
+    /// Name of the cluster in the server's configuration.
+    pub cluster: String,
+    /// The agent's own projected token.
+    pub token: Zeroizing<String>,
+}
+
+/// The answer to a [`NodeAttestation`]. Not verified yet.
+#[derive(Clone, Debug)]
+pub struct AttestedNode {
+    /// Leaf first, DER.
+    pub chain: Vec<Bytes>,
+    /// The agent's own ID.
+    pub spiffe_id: SpiffeId,
+    /// Kubernetes' name of the node.
+    pub node_name: String,
+    /// UID of the node object.
+    pub node_uid: String,
+    /// Certificates of the control authorities, DER.
+    pub control_authorities: Vec<Bytes>,
+}
+
+/// One certificate to ask for.
+pub struct IssueItem {
+    /// PKCS#10, DER.
+    pub csr: Vec<u8>,
+    /// Which identity; `None` is the default one.
+    pub spiffe_id: Option<SpiffeId>,
+    /// Why the workload deserves it.
+    pub evidence: IssueEvidence,
+}
+
+/// Evidence of one workload.
+pub enum IssueEvidence {
+    /// The pod's own bound token.
+    PodToken(std::sync::Arc<Zeroizing<String>>),
+    /// A process on the shared socket.
+    Unix(UnixFacts),
+}
+
+/// The server's answer to one [`IssueItem`].
+#[derive(Clone, Debug)]
+pub enum IssueOutcome {
+    /// A certificate; not verified yet.
+    Issued(IssuedChain),
+    /// A refusal.
+    Refused {
+        /// Decides what follows from it.
+        reason: RefusalReason,
+        /// For the workload's owner.
+        message: String,
+        /// The rules it rests on.
+        policy_revision: u64,
+        /// When asking again makes sense.
+        retry_after: Option<Duration>,
+    },
+    /// Not a verdict.
+    Unavailable {
+        /// For the workload's owner.
+        message: String,
+        /// When asking again makes sense.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A certificate as it came.
+#[derive(Clone, Debug)]
+pub struct IssuedChain {
+    /// As the server names it; the leaf is checked against it.
+    pub spiffe_id: SpiffeId,
+    /// Leaf first, without the root, DER.
+    pub chain: Vec<Bytes>,
+    /// Every identity of the workload with its hint, default first; at least the one above.
+    pub identities: Vec<(SpiffeId, String)>,
+}
+
+/// See the protocol's `Refusal.Reason`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RefusalReason {
+    /// Too many unexpired certificates.
+    Budget,
+    /// A denial or a deny rule: a verdict.
+    Denied,
+    /// CSR or SPIFFE ID is faulty.
+    InvalidRequest,
+    /// No rule: a verdict.
+    NoMatch,
+    /// The evidence does not prove a live workload of this node; newer evidence may.
+    NotAttested,
+    /// A reason that this version does not know; treated as temporary.
+    Unknown,
+}
+
+/// One push of the trust stream, complete but for `affected`. Not verified yet.
+#[derive(Clone, Debug)]
+pub struct TrustUpdate {
+    /// Of the bundle; never goes back.
+    pub sequence_number: u64,
+    /// How often readers should look.
+    pub refresh_hint: Duration,
+    /// The workloads' authorities.
+    pub x509: Vec<OfferedAuthority>,
+    /// The control plane's authorities; never part of a bundle.
+    pub control: Vec<OfferedAuthority>,
+    /// Of the rules.
+    pub policy_revision: u64,
+    /// Whose verdicts changed.
+    pub affected: Option<Affected>,
+}
+
+/// One authority as it came.
+#[derive(Clone, Debug)]
+pub struct OfferedAuthority {
+    /// DER.
+    pub certificate: Bytes,
+    /// Its newest CRL, DER.
+    pub crl: Bytes,
+    /// Its leaves are to be replaced.
+    pub tainted: bool,
+}
+
+/// What the agent holds, for the server to know how far its news has spread.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TrustReport {
+    /// 0 before the first update.
+    pub sequence_number: u64,
+    /// SHA-256 over the bundle.
+    pub bundle_digest: Option<[u8; 32]>,
+    /// For each authority the CRL that is held.
+    pub crls: Vec<CrlReport>,
+    /// Unexpired leaves by authority.
+    pub authorities_in_use: Vec<(AuthorityId, u32)>,
+    /// Pods with a volume on this node.
+    pub pod_uids: Vec<String>,
+}
+
+/// One CRL as held.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CrlReport {
+    /// Its issuer.
+    pub authority: AuthorityId,
+    /// Its number.
+    pub number: u64,
+    /// SHA-256 over its DER.
+    pub sha256: [u8; 32],
+}
+
+/// The one identity that the server must prove.
+pub fn server_id(trust_domain: &TrustDomain) -> SpiffeId {
+    SpiffeId::server(trust_domain)
+}

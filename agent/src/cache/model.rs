@@ -1,0 +1,265 @@
+//! Whole lives of a cache, drawn at random; the invariants are checked after each step.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use signet_certs::authority::AuthorityId;
+use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
+use signet_runtime::backoff::Backoff;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::context::PrivateKey;
+
+pub(super) fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+}
+
+pub(super) fn pod(name: u8) -> WorkloadId {
+    WorkloadId::Pod(format!("uid-{name}"))
+}
+
+pub(super) fn id(name: u8) -> SpiffeId {
+    SpiffeId::parse(&format!("spiffe://example.org/ns/demo/sa/app-{name}")).unwrap()
+}
+
+pub(super) fn authority(name: u8) -> AuthorityId {
+    AuthorityId::of_spki(&[name])
+}
+
+pub(super) fn leaf(spiffe_id: &SpiffeId, number: u32, signer: u8, not_before: SystemTime, life: u64) -> Leaf {
+    let mut random = [0; 13];
+    random[..4].copy_from_slice(&number.to_be_bytes());
+    Leaf {
+        svid: GrantedSvid {
+            spiffe_id: spiffe_id.as_str().to_owned(),
+            chain: Bytes::copy_from_slice(&number.to_be_bytes()),
+            key: PrivateKey::from_pkcs8(Zeroizing::new(Vec::new())),
+            not_before,
+            not_after: not_before + Duration::from_secs(life),
+            hint: String::new(),
+        },
+        serial: SerialNumber::generate(not_before, &random),
+        authority: authority(signer),
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct FakeTrust {
+    pub(super) present: BTreeSet<AuthorityId>,
+    pub(super) tainted: BTreeSet<AuthorityId>,
+    pub(super) revoked: BTreeSet<SerialNumber>,
+}
+
+impl TrustView for FakeTrust {
+    fn contains(&self, authority: &AuthorityId) -> bool {
+        self.present.contains(authority)
+    }
+    fn is_tainted(&self, authority: &AuthorityId) -> bool {
+        self.tainted.contains(authority)
+    }
+    fn is_revoked(&self, _authority: &AuthorityId, serial: &SerialNumber) -> bool {
+        self.revoked.contains(serial)
+    }
+}
+
+pub(super) fn new_cache() -> Cache {
+    Cache::new(Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 0.5).unwrap())
+}
+
+pub(super) fn trusting(signers: &[u8]) -> FakeTrust {
+    FakeTrust { present: signers.iter().map(|name| authority(*name)).collect(), ..FakeTrust::default() }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Evidence { pod: u8, life: u64 },
+    Absent { pod: u8 },
+    Remove { pod: u8 },
+    Trust { present: u8, tainted: u8 },
+    RevokeHeld { pod: u8 },
+    Policy { revision: u64 },
+    Affected { pod: Option<u8> },
+    ServerBack,
+    Advance { seconds: u64 },
+    Ask { limit: usize },
+    Issued { pick: usize, signer: u8, life: u64, count: u8, first: u8, u: f64 },
+    Refused { pick: usize, revision: u64 },
+    Failed { pick: usize, u: f64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let unit = || 0.0..1.0_f64;
+    prop_oneof![
+        (0..3u8, 0..5000u64).prop_map(|(pod, life)| Step::Evidence { pod, life }),
+        (0..3u8).prop_map(|pod| Step::Absent { pod }),
+        (0..3u8).prop_map(|pod| Step::Remove { pod }),
+        (0..8u8, 0..8u8).prop_map(|(present, tainted)| Step::Trust { present, tainted }),
+        (0..3u8).prop_map(|pod| Step::RevokeHeld { pod }),
+        (0..3u64).prop_map(|revision| Step::Policy { revision }),
+        proptest::option::of(0..3u8).prop_map(|pod| Step::Affected { pod }),
+        Just(Step::ServerBack),
+        (0..2500u64).prop_map(|seconds| Step::Advance { seconds }),
+        4 => (1..5usize).prop_map(|limit| Step::Ask { limit }),
+        6 => (0..8usize, 0..3u8, 1..4000u64, 1..4u8, 0..3u8, unit()).prop_map(
+            |(pick, signer, life, count, first, u)| Step::Issued { pick, signer, life, count, first, u }
+        ),
+        (0..8usize, 0..3u64).prop_map(|(pick, revision)| Step::Refused { pick, revision }),
+        2 => (0..8usize, unit()).prop_map(|(pick, u)| Step::Failed { pick, u }),
+    ]
+}
+
+struct World {
+    cache: Cache,
+    now: SystemTime,
+    trust: FakeTrust,
+    in_flight: Vec<Wanted>,
+    issued: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { cache: new_cache(), now: at(0), trust: FakeTrust::default(), in_flight: Vec::new(), issued: 0 }
+    }
+
+    fn push_trust(&mut self) {
+        self.cache.set_trust(Arc::new(self.trust.clone()), self.now);
+    }
+
+    fn ask(&mut self, limit: usize) {
+        let wanted = self.cache.due(self.now, limit);
+        assert!(wanted.len() <= limit);
+        for new in wanted {
+            let twice = self.in_flight.iter().any(|old| old.slot == new.slot);
+            assert!(!twice, "a second request for an identity whose first one is in flight");
+            self.in_flight.push(new);
+        }
+    }
+
+    fn take(&mut self, pick: usize) -> Option<Wanted> {
+        let count = self.in_flight.len();
+        (count > 0).then(|| self.in_flight.swap_remove(pick % count))
+    }
+
+    /// Answers as a server would: the default is the first of the list.
+    fn issue(&mut self, wanted: &Wanted, signer: u8, life: u64, list: &[u8], u: f64) {
+        let identities: Vec<_> = list.iter().map(|name| (id(*name), format!("hint-{name}"))).collect();
+        let spiffe_id = wanted.spiffe_id.clone().unwrap_or_else(|| identities[0].0.clone());
+        self.issued += 1;
+        let leaf = leaf(&spiffe_id, self.issued, signer, self.now, life);
+        self.cache.issued(wanted, Issued { leaf, identities }, self.now, u);
+    }
+
+    fn apply(&mut self, step: Step) {
+        let now = self.now;
+        match step {
+            Step::Evidence { pod: name, life } => {
+                self.cache.set_evidence(&pod(name), Evidence::Until(now + Duration::from_secs(life)));
+            }
+            Step::Absent { pod: name } => self.cache.set_evidence(&pod(name), Evidence::Absent),
+            Step::Remove { pod: name } => self.cache.remove(&pod(name)),
+            Step::Trust { present, tainted } => {
+                let chosen = |mask: u8| (0..3).filter(|bit| mask & (1 << bit) != 0).map(authority).collect();
+                self.trust.present = chosen(present);
+                self.trust.tainted = chosen(tainted);
+                self.push_trust();
+            }
+            Step::RevokeHeld { pod: name } => {
+                let held = self.cache.status(&pod(name)).into_iter().filter_map(|slot| slot.leaf);
+                self.trust.revoked.extend(held.map(|leaf| leaf.serial));
+                self.push_trust();
+            }
+            Step::Policy { revision } => self.cache.set_policy_revision(revision, now),
+            Step::Affected { pod: None } => self.cache.affected(&Affected::All, now),
+            Step::Affected { pod: Some(name) } => {
+                self.cache.affected(&Affected::Pods(vec![format!("uid-{name}")]), now);
+            }
+            Step::ServerBack => self.cache.server_back(now),
+            Step::Advance { seconds } => self.now += Duration::from_secs(seconds),
+            Step::Ask { limit } => self.ask(limit),
+            Step::Issued { pick, signer, life, count, first, u } => {
+                if let Some(wanted) = self.take(pick) {
+                    let list: Vec<u8> = (0..count).map(|offset| (first + offset) % 4).collect();
+                    self.issue(&wanted, signer, life, &list, u);
+                }
+            }
+            Step::Refused { pick, revision } => {
+                if let Some(wanted) = self.take(pick) {
+                    let verdict = Verdict { message: "denied".to_owned(), policy_revision: revision };
+                    self.cache.refused(&wanted, verdict, now);
+                }
+            }
+            Step::Failed { pick, u } => {
+                if let Some(wanted) = self.take(pick) {
+                    self.cache.failed(&wanted, &Failure::new("away"), now, u);
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let ids: Vec<_> = self.cache.ids().cloned().collect();
+        for workload in &ids {
+            let Some(CacheState::Ready(leaves)) = self.cache.state(workload, self.now) else { continue };
+            assert!(!leaves.is_empty(), "ready without a leaf");
+            let names: BTreeSet<_> = leaves.iter().map(|granted| &granted.leaf.svid.spiffe_id).collect();
+            assert_eq!(names.len(), leaves.len(), "one leaf for each identity");
+            for Granted { leaf, .. } in leaves {
+                assert!(leaf.svid.not_after > self.now, "an expired leaf is published");
+                assert!(self.trust.present.contains(&leaf.authority), "a leaf without its authority");
+                assert!(!self.trust.revoked.contains(&leaf.serial), "a revoked leaf is published");
+            }
+            self.cache.published(workload);
+        }
+    }
+
+    /// With a healthy server every workload becomes ready in bounded time and without asking endlessly.
+    fn settle(&mut self) {
+        self.trust.present = (0..3).map(authority).collect();
+        self.trust.tainted.clear();
+        self.push_trust();
+        let ids: Vec<_> = self.cache.ids().cloned().collect();
+        for workload in &ids {
+            self.cache.set_evidence(workload, Evidence::Until(self.now + Duration::from_secs(100_000)));
+        }
+        self.cache.server_back(self.now);
+        for _round in 0..20 {
+            self.ask(1000);
+            while let Some(wanted) = self.take(0) {
+                self.issue(&wanted, 0, 3600, &[1, 2], 0.5);
+            }
+            self.check();
+            let due = self.cache.due(self.now, 1000);
+            self.in_flight.extend(due);
+            if self.in_flight.is_empty() {
+                break;
+            }
+        }
+        assert!(self.in_flight.is_empty(), "asks without end");
+        let next = self.cache.next_deadline(self.now);
+        assert!(next.is_none_or(|next| next > self.now), "the worker would spin");
+        for workload in &ids {
+            let state = self.cache.state(workload, self.now);
+            assert!(matches!(state, Some(CacheState::Ready(_))), "{workload:?} stays {state:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Covers INV-9, X5S-12, X5S-14, X5S-15.
+    #[test]
+    fn every_life_keeps_the_invariants(steps in proptest::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+        for step in steps {
+            world.apply(step);
+            world.check();
+        }
+        world.settle();
+    }
+}

@@ -1,0 +1,64 @@
+//! From the cache's state to what subscribers see. Bundle and CRL bytes are shared by all workloads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use signet_certs::serial::SerialNumber;
+
+use crate::cache::{CacheState, Granted};
+use crate::context::{GrantedSvid, WorkloadState, X509Context};
+use crate::server_client::trust::TrustState;
+
+/// What was published, compared instead of megabytes of CRLs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Published {
+    Pending(Option<String>),
+    Ready { leaves: Vec<(SerialNumber, String)>, trust: u64 },
+    Refused(String),
+}
+
+impl Published {
+    /// `trust` numbers the trust states of this process.
+    pub(super) fn of(state: &CacheState<'_>, trust: u64) -> Self {
+        match state {
+            CacheState::Pending { problem } => Self::Pending(problem.clone()),
+            CacheState::Ready(leaves) => {
+                let leaves = leaves.iter().map(|granted| (granted.leaf.serial, granted.hint.to_owned())).collect();
+                Self::Ready { leaves, trust }
+            }
+            CacheState::Refused { message } => Self::Refused(message.clone()),
+        }
+    }
+}
+
+/// What subscribers see. Leaves are rendered together with the trust that verifies them (X5S-14).
+pub(super) fn render(state: CacheState<'_>, trust: Option<&TrustState>) -> WorkloadState {
+    match (state, trust) {
+        (CacheState::Ready(leaves), Some(trust)) => WorkloadState::Ready(Arc::new(context(&leaves, trust))),
+        // The cache is never ready without trust; say the safe thing if it were.
+        (CacheState::Ready(_), None) => WorkloadState::Pending { problem: None },
+        (CacheState::Pending { problem }, _) => WorkloadState::Pending { problem },
+        (CacheState::Refused { message }, _) => WorkloadState::Refused { message },
+    }
+}
+
+fn context(leaves: &[Granted<'_>], trust: &TrustState) -> X509Context {
+    X509Context {
+        trust_domain: trust.bundle.trust_domain.as_str().to_owned(),
+        svids: with_unique_hints(leaves),
+        bundle: trust.bundle_der.clone(),
+        crls: trust.x509.iter().map(|authority| authority.crl_der.clone()).collect(),
+        federated_bundles: BTreeMap::new(),
+    }
+}
+
+/// A hint that a former identity carries already is left out: the identity itself is not lost (API-11).
+fn with_unique_hints(leaves: &[Granted<'_>]) -> Vec<GrantedSvid> {
+    let mut taken = BTreeSet::new();
+    let unique = |granted: &Granted<'_>| {
+        let fresh = granted.hint.is_empty() || taken.insert(granted.hint.to_owned());
+        let hint = if fresh { granted.hint.to_owned() } else { String::new() };
+        GrantedSvid { hint, ..granted.leaf.svid.clone() }
+    };
+    leaves.iter().map(unique).collect()
+}

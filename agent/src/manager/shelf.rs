@@ -1,0 +1,112 @@
+//! What the worker keeps for one workload beside the cache: its subscribers, and who can prove it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::PodVolume;
+use super::render::Published;
+use crate::cache::{Evidence, UnixFacts};
+use crate::context::{PeerProcess, WorkloadState};
+use crate::unix::is_alive;
+
+/// One workload.
+pub(super) struct Shelf {
+    pub(super) sender: watch::Sender<WorkloadState>,
+    /// What was sent last, in a form that is cheap to compare.
+    pub(super) published: Option<Published>,
+    pub(super) holders: Holders,
+}
+
+/// Those whose existence is the workload's.
+pub(super) enum Holders {
+    Volumes(Vec<Volume>),
+    Processes { facts: UnixFacts, peers: Vec<PeerProcess> },
+}
+
+/// A volume of a pod. The token is wiped with its last user.
+pub(super) struct Volume {
+    pub(super) volume_id: String,
+    pub(super) name: String,
+    pub(super) socket_dir: PathBuf,
+    token: Arc<Zeroizing<String>>,
+    token_expires: SystemTime,
+}
+
+/// What goes with a request.
+#[derive(Clone)]
+pub(super) enum Proof {
+    Token(Arc<Zeroizing<String>>),
+    Process { facts: UnixFacts, peers: Vec<PeerProcess> },
+}
+
+impl Volume {
+    pub(super) fn new(volume: PodVolume) -> Self {
+        Self {
+            volume_id: volume.volume_id,
+            name: format!("{}/{}", volume.namespace, volume.name),
+            socket_dir: volume.socket_dir,
+            token: Arc::new(volume.token),
+            token_expires: volume.token_expires,
+        }
+    }
+
+    /// A token that dies earlier than the one held is an old one that arrives late.
+    pub(super) fn refresh(&mut self, token: Zeroizing<String>, expires: SystemTime) {
+        if expires >= self.token_expires {
+            self.token = Arc::new(token);
+            self.token_expires = expires;
+        }
+    }
+}
+
+impl Shelf {
+    pub(super) fn new(holders: Holders) -> Self {
+        Self { sender: watch::Sender::new(WorkloadState::Pending { problem: None }), published: None, holders }
+    }
+
+    /// Streams that wait for news.
+    pub(super) fn streams(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
+    /// Whether the server can be asked; forgets processes that have ended. A process proves something only while it
+    /// waits for news: nothing is renewed for nobody.
+    pub(super) fn evidence(&mut self) -> Evidence {
+        let streams = self.streams();
+        match &mut self.holders {
+            Holders::Volumes(volumes) => {
+                let expires = volumes.iter().map(|volume| volume.token_expires).max();
+                expires.map_or(Evidence::Absent, Evidence::Until)
+            }
+            Holders::Processes { peers, .. } => {
+                peers.retain(|peer| is_alive(peer).unwrap_or(false));
+                if peers.is_empty() || streams == 0 { Evidence::Absent } else { Evidence::Live }
+            }
+        }
+    }
+
+    /// The best evidence for a request.
+    pub(super) fn proof(&self) -> Option<Proof> {
+        match &self.holders {
+            Holders::Volumes(volumes) => {
+                let newest = volumes.iter().max_by_key(|volume| volume.token_expires)?;
+                Some(Proof::Token(newest.token.clone()))
+            }
+            Holders::Processes { facts, peers } => {
+                Some(Proof::Process { facts: facts.clone(), peers: peers.clone() })
+            }
+        }
+    }
+
+    /// Adds a process; one that calls again is kept once.
+    pub(super) fn add_process(&mut self, peer: PeerProcess) {
+        if let Holders::Processes { peers, .. } = &mut self.holders {
+            peers.retain(|known| known.pid != peer.pid && is_alive(known).unwrap_or(false));
+            peers.push(peer);
+        }
+    }
+}
