@@ -188,7 +188,13 @@ pub struct Cache {
 impl Cache {
     /// An empty cache; `backoff` is the pattern for each identity's own.
     pub fn new(backoff: Backoff) -> Self {
-        Self { workloads: BTreeMap::new(), trust: None, policy_revision: None, backoff, next_slot: 0 }
+        Self {
+            workloads: BTreeMap::new(),
+            trust: None,
+            policy_revision: None,
+            backoff,
+            next_slot: 0,
+        }
     }
 
     /// Adds a workload, or replaces the evidence of a known one. Better evidence ends the waiting for a retry.
@@ -218,7 +224,11 @@ impl Cache {
 
     /// Takes over a new bundle and CRLs: leaves that they no longer support are asked for again.
     pub fn set_trust(&mut self, trust: Arc<dyn TrustView>, now: SystemTime) {
-        for slot in self.workloads.values_mut().flat_map(|workload| &mut workload.slots) {
+        for slot in self
+            .workloads
+            .values_mut()
+            .flat_map(|workload| &mut workload.slots)
+        {
             slot.trust_changed(trust.as_ref(), now);
         }
         self.trust = Some(trust);
@@ -229,7 +239,11 @@ impl Cache {
         if self.policy_revision.replace(revision) == Some(revision) {
             return;
         }
-        for slot in self.workloads.values_mut().flat_map(|workload| &mut workload.slots) {
+        for slot in self
+            .workloads
+            .values_mut()
+            .flat_map(|workload| &mut workload.slots)
+        {
             slot.policy_changed(revision, now);
         }
     }
@@ -237,7 +251,10 @@ impl Cache {
     /// Asks again for the named workloads at once, for all of them within [`TAINT_SPREAD`].
     pub fn affected(&mut self, affected: &Affected, now: SystemTime) {
         match affected {
-            Affected::All => self.workloads.values_mut().for_each(|workload| workload.recheck_spread(now)),
+            Affected::All => self
+                .workloads
+                .values_mut()
+                .for_each(|workload| workload.recheck_spread(now)),
             Affected::Pods(uids) => {
                 for uid in uids {
                     if let Some(workload) = self.workloads.get_mut(&WorkloadId::Pod(uid.clone())) {
@@ -251,7 +268,11 @@ impl Cache {
     /// The server can be reached again: nobody waits out a backoff, and verdicts given before are asked for again,
     /// for what the server named in between did not arrive.
     pub fn server_back(&mut self, now: SystemTime) {
-        for slot in self.workloads.values_mut().flat_map(|workload| &mut workload.slots) {
+        for slot in self
+            .workloads
+            .values_mut()
+            .flat_map(|workload| &mut workload.slots)
+        {
             slot.server_back(now);
         }
     }
@@ -260,7 +281,10 @@ impl Cache {
     pub fn due(&mut self, now: SystemTime, limit: usize) -> Vec<Wanted> {
         let mut wanted = Vec::new();
         for (id, workload) in &mut self.workloads {
-            workload.slots.iter_mut().for_each(|slot| slot.forget_expired(now));
+            workload
+                .slots
+                .iter_mut()
+                .for_each(|slot| slot.forget_expired(now));
             if !workload.can_ask(now) {
                 continue;
             }
@@ -272,7 +296,11 @@ impl Cache {
                     slot.take();
                     // The first is asked for as "the default", so that a change of order in the rules shows.
                     let spiffe_id = slot.spiffe_id.clone().filter(|_| index > 0);
-                    wanted.push(Wanted { workload: id.clone(), spiffe_id, slot: slot.number });
+                    wanted.push(Wanted {
+                        workload: id.clone(),
+                        spiffe_id,
+                        slot: slot.number,
+                    });
                 }
             }
         }
@@ -286,11 +314,15 @@ impl Cache {
         let Some(trust) = self.trust.clone() else {
             return self.failed(wanted, &Failure::new("no trust bundle yet"), now, u);
         };
-        let Some(index) = self.slot_index(wanted) else { return };
+        let Some(index) = self.slot_index(wanted) else {
+            return;
+        };
         if let Some(message) = slot::unusable(&issued.leaf, trust.as_ref(), now) {
             return self.failed(wanted, &Failure::new(message), now, u);
         }
-        let Some(workload) = self.workloads.get_mut(&wanted.workload) else { return };
+        let Some(workload) = self.workloads.get_mut(&wanted.workload) else {
+            return;
+        };
         let Issued { leaf, identities } = issued;
         let Some(spiffe_id) = leaf_id(&leaf, wanted, &identities) else {
             let message = "the server's answer names another identity than the one that was asked for";
@@ -342,12 +374,18 @@ impl Cache {
     /// Earliest moment at which [`Cache::due`] or [`Cache::state`] answers differently by the passing of time alone. In
     /// the past when something is due already.
     pub fn next_deadline(&self, now: SystemTime) -> Option<SystemTime> {
-        self.workloads.values().filter_map(|workload| workload.next_deadline(now)).min()
+        self.workloads
+            .values()
+            .filter_map(|workload| workload.next_deadline(now))
+            .min()
     }
 
     /// Every identity of a workload, for a person.
     pub fn status(&self, id: &WorkloadId) -> Vec<SlotStatus> {
-        self.workloads.get(id).map(|workload| workload.slots.iter().map(Slot::status).collect()).unwrap_or_default()
+        self.workloads
+            .get(id)
+            .map(|workload| workload.slots.iter().map(Slot::status).collect())
+            .unwrap_or_default()
     }
 
     /// Unexpired leaves by the authority that signed them: what the server must not retire yet.
@@ -380,7 +418,11 @@ impl Cache {
     }
 
     fn slot_index(&self, wanted: &Wanted) -> Option<usize> {
-        self.workloads.get(&wanted.workload)?.slots.iter().position(|slot| slot.number == wanted.slot)
+        self.workloads
+            .get(&wanted.workload)?
+            .slots
+            .iter()
+            .position(|slot| slot.number == wanted.slot)
     }
 
     fn slot_mut(&mut self, wanted: &Wanted) -> Option<&mut Slot> {
@@ -401,6 +443,9 @@ fn leaf_id(leaf: &Leaf, wanted: &Wanted, identities: &[(SpiffeId, String)]) -> O
 impl Failure {
     /// A failure without a wish of the server.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retry_after: None }
+        Self {
+            message: message.into(),
+            retry_after: None,
+        }
     }
 }

@@ -173,19 +173,25 @@ pub const DEFAULT_ADMIN_SOCKET: &str = "/run/signet/agent.sock";
 
 impl Default for Server {
     fn default() -> Self {
-        Self { address: "127.0.0.1:8443".to_owned() }
+        Self {
+            address: "127.0.0.1:8443".to_owned(),
+        }
     }
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { anchors_file: "/etc/signet/anchors.pem".into() }
+        Self {
+            anchors_file: "/etc/signet/anchors.pem".into(),
+        }
     }
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Self { token_file: "/var/run/secrets/signet/node/token".into() }
+        Self {
+            token_file: "/var/run/secrets/signet/node/token".into(),
+        }
     }
 }
 
@@ -205,13 +211,18 @@ impl Default for Csi {
 
 impl Default for SharedSocket {
     fn default() -> Self {
-        Self { path: "/run/signet/public/api.sock".into(), mode: OctalMode(0o777) }
+        Self {
+            path: "/run/signet/public/api.sock".into(),
+            mode: OctalMode(0o777),
+        }
     }
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9465)) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9465)),
+        }
     }
 }
 
@@ -221,7 +232,9 @@ impl TryFrom<String> for OctalMode {
     fn try_from(text: String) -> Result<Self, String> {
         match u32::from_str_radix(&text, 8) {
             Ok(mode) if mode <= 0o777 => Ok(Self(mode)),
-            _ => Err(format!("`{text}` is no file mode; write octal digits in quotes, for example \"0660\"")),
+            _ => Err(format!(
+                "`{text}` is no file mode; write octal digits in quotes, for example \"0660\""
+            )),
         }
     }
 }
@@ -230,7 +243,11 @@ impl Csi {
     /// Where kubelet calls the driver.
     pub fn socket_path(&self) -> PathBuf {
         if self.socket_path.as_os_str().is_empty() {
-            return self.kubelet_dir.join("plugins").join(&self.driver_name).join("csi.sock");
+            return self
+                .kubelet_dir
+                .join("plugins")
+                .join(&self.driver_name)
+                .join("csi.sock");
         }
         self.socket_path.clone()
     }
@@ -256,7 +273,12 @@ impl Config {
     /// Audience of the pods' tokens.
     pub fn pod_audience(&self) -> String {
         if self.csi.audience.is_empty() {
-            return format!("signet:{}:pod", self.trust_domain.trim_start_matches("spiffe://").to_ascii_lowercase());
+            return format!(
+                "signet:{}:pod",
+                self.trust_domain
+                    .trim_start_matches("spiffe://")
+                    .to_ascii_lowercase()
+            );
         }
         self.csi.audience.clone()
     }
@@ -272,21 +294,37 @@ impl Validate for Config {
 
 fn check_names(config: &Config, findings: &mut Findings) {
     if config.trust_domain.is_empty() {
-        findings.error("trust_domain", "is not set", "write the server's trust domain, for example example.org");
+        findings.error(
+            "trust_domain",
+            "is not set",
+            "write the server's trust domain, for example example.org",
+        );
         return;
     }
     match config.trust_domain() {
-        Err(error) => findings.error("trust_domain", error.to_string(), "write the name that the server serves"),
+        Err(error) => findings.error(
+            "trust_domain",
+            error.to_string(),
+            "write the name that the server serves",
+        ),
         Ok(domain) => {
             // The name becomes a segment of the agent's own ID.
             if let Err(error) = SpiffeId::agent(&domain, &config.cluster.0, "node") {
-                findings.error("cluster", error.to_string(), "use letters, digits, dots, dashes and underscores");
+                findings.error(
+                    "cluster",
+                    error.to_string(),
+                    "use letters, digits, dots, dashes and underscores",
+                );
             }
         }
     }
     if !is_host_and_port(&config.server.address) {
         let problem = format!("`{}` is not host:port", config.server.address);
-        findings.error("server.address", problem, "write for example signet-server.signet.svc:8443");
+        findings.error(
+            "server.address",
+            problem,
+            "write for example signet-server.signet.svc:8443",
+        );
     }
 }
 
@@ -295,10 +333,16 @@ fn check_paths(config: &Config, findings: &mut Findings) {
     absolute("node.token_file", &config.node.token_file, findings);
     absolute("data_dir", &config.data_dir.0, findings);
     socket("admin_socket", &config.admin_socket.0, findings);
-    let Some(shared) = &config.shared_socket else { return };
+    let Some(shared) = &config.shared_socket else {
+        return;
+    };
     socket("shared_socket.path", &shared.path, findings);
     if shared.path == config.admin_socket.0 {
-        findings.error("shared_socket.path", "is the admin socket's path too", "give each socket a path of its own");
+        findings.error(
+            "shared_socket.path",
+            "is the admin socket's path too",
+            "give each socket a path of its own",
+        );
     }
 }
 
@@ -308,10 +352,17 @@ fn check_csi(csi: &Csi, findings: &mut Findings) {
     }
     let named = !csi.driver_name.is_empty()
         && csi.driver_name.len() <= 63
-        && csi.driver_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+        && csi
+            .driver_name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
     if !named {
         let problem = format!("`{}` is no CSI driver name", csi.driver_name);
-        findings.error("csi.driver_name", problem, "use at most 63 letters, digits, dots and dashes");
+        findings.error(
+            "csi.driver_name",
+            problem,
+            "use at most 63 letters, digits, dots and dashes",
+        );
     }
     absolute("csi.kubelet_dir", &csi.kubelet_dir, findings);
     absolute("csi.volumes_dir", &csi.volumes_dir, findings);
@@ -321,7 +372,11 @@ fn check_csi(csi: &Csi, findings: &mut Findings) {
 
 fn absolute(key: &str, path: &Path, findings: &mut Findings) {
     if !path.is_absolute() {
-        findings.error(key, format!("`{}` is not an absolute path", path.display()), "begin it with a slash");
+        findings.error(
+            key,
+            format!("`{}` is not an absolute path", path.display()),
+            "begin it with a slash",
+        );
     }
 }
 
@@ -335,8 +390,11 @@ fn socket(key: &str, path: &Path, findings: &mut Findings) {
 }
 
 fn is_host_and_port(address: &str) -> bool {
-    let Some((host, port)) = address.rsplit_once(':') else { return false };
-    let plain = !host.is_empty() && !host.contains(['/', '@', ' ']) && (host.starts_with('[') || !host.contains(':'));
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return false;
+    };
+    let plain =
+        !host.is_empty() && !host.contains(['/', '@', ' ']) && (host.starts_with('[') || !host.contains(':'));
     plain && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
@@ -345,11 +403,13 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, String> {
-        let config: Config =
-            signet_runtime::config::parse(Path::new("agent.yaml"), text).map_err(|error| error.to_string())?;
+        let config: Config = signet_runtime::config::parse(Path::new("agent.yaml"), text)
+            .map_err(|error| error.to_string())?;
         let mut findings = Findings::new(Path::new("agent.yaml"));
         config.validate(&mut findings);
-        findings.first_error().map_or(Ok(config), |error| Err(error.to_string()))
+        findings
+            .first_error()
+            .map_or(Ok(config), |error| Err(error.to_string()))
     }
 
     #[test]
@@ -360,7 +420,10 @@ mod tests {
         assert!(config.shared_socket.is_none());
         assert!(!config.csi.enabled);
         assert_eq!(config.admin_socket.0, Path::new(DEFAULT_ADMIN_SOCKET));
-        assert_eq!(config.csi.socket_path(), Path::new("/var/lib/kubelet/plugins/csi.signet.dev/csi.sock"));
+        assert_eq!(
+            config.csi.socket_path(),
+            Path::new("/var/lib/kubelet/plugins/csi.signet.dev/csi.sock")
+        );
     }
 
     #[test]
@@ -371,7 +434,12 @@ mod tests {
             .skip_while(|line| !line.contains("```yaml"))
             .skip(1)
             .take_while(|line| !line.contains("```"))
-            .map(|line| format!("{}\n", line.trim_start_matches("//!").strip_prefix(' ').unwrap_or("")))
+            .map(|line| {
+                format!(
+                    "{}\n",
+                    line.trim_start_matches("//!").strip_prefix(' ').unwrap_or("")
+                )
+            })
             .collect();
         let documented = read(&yaml).unwrap();
         let default = read("trust_domain: example.org").unwrap();
@@ -385,14 +453,20 @@ mod tests {
         assert_eq!(documented.pod_audience(), default.pod_audience());
         assert_eq!(documented.telemetry.listen, default.telemetry.listen);
         let shared = documented.shared_socket.unwrap();
-        assert_eq!((shared.path, shared.mode), (SharedSocket::default().path, SharedSocket::default().mode));
+        assert_eq!(
+            (shared.path, shared.mode),
+            (SharedSocket::default().path, SharedSocket::default().mode)
+        );
     }
 
     #[test]
     fn mistakes_are_named_with_place_and_remedy() {
         let wrong = |text: &str, place: &str| {
             let error = read(text).unwrap_err();
-            assert!(error.contains(place), "{text:?} gave {error:?}, which does not name {place:?}");
+            assert!(
+                error.contains(place),
+                "{text:?} gave {error:?}, which does not name {place:?}"
+            );
             assert!(!error.contains('\n'), "one line: {error:?}");
         };
         wrong("", "trust_domain");
@@ -400,14 +474,32 @@ mod tests {
         wrong("trust_domain: a\nclustre: b", "cluster");
         wrong("trust_domain: a\ncluster: a/b", "cluster");
         wrong("trust_domain: a\nserver: {address: localhost}", "server.address");
-        wrong("trust_domain: a\nserver: {address: 'http://x:1'}", "server.address");
+        wrong(
+            "trust_domain: a\nserver: {address: 'http://x:1'}",
+            "server.address",
+        );
         wrong("trust_domain: a\nserver: {address: 'x:99999'}", "server.address");
         wrong("trust_domain: a\ndata_dir: here", "data_dir");
-        wrong("trust_domain: a\nshared_socket: {path: x.sock}", "shared_socket.path");
-        wrong("trust_domain: a\nshared_socket: {path: /run/signet/agent.sock}", "shared_socket.path");
-        wrong("trust_domain: a\nshared_socket: {path: /x.sock, mode: '9'}", "octal");
-        wrong("trust_domain: a\ncsi: {enabled: true, driver_name: 'a b'}", "csi.driver_name");
-        wrong(&format!("trust_domain: a\nadmin_socket: /{}", "x".repeat(107)), "admin_socket");
+        wrong(
+            "trust_domain: a\nshared_socket: {path: x.sock}",
+            "shared_socket.path",
+        );
+        wrong(
+            "trust_domain: a\nshared_socket: {path: /run/signet/agent.sock}",
+            "shared_socket.path",
+        );
+        wrong(
+            "trust_domain: a\nshared_socket: {path: /x.sock, mode: '9'}",
+            "octal",
+        );
+        wrong(
+            "trust_domain: a\ncsi: {enabled: true, driver_name: 'a b'}",
+            "csi.driver_name",
+        );
+        wrong(
+            &format!("trust_domain: a\nadmin_socket: /{}", "x".repeat(107)),
+            "admin_socket",
+        );
         wrong("trust_domain: a\ntelemetry: {listen: nowhere}", "agent.yaml:2");
     }
 }

@@ -26,7 +26,7 @@ use futures_util::future::BoxFuture;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use crate::cache::{SlotStatus, UnixFacts};
@@ -66,7 +66,12 @@ pub trait VolumeEvents: Send + Sync {
     fn volume_ready(&self, volume: PodVolume) -> BoxFuture<'_, ()>;
 
     /// kubelet passed a newer token. An unknown volume is ignored.
-    fn token_refreshed(&self, volume_id: &str, token: Zeroizing<String>, expires: SystemTime) -> BoxFuture<'_, ()>;
+    fn token_refreshed(
+        &self,
+        volume_id: &str,
+        token: Zeroizing<String>,
+        expires: SystemTime,
+    ) -> BoxFuture<'_, ()>;
 
     /// The volume is gone. Its streams end; the token is wiped.
     fn volume_removed(&self, volume_id: &str) -> BoxFuture<'_, ()>;
@@ -84,6 +89,8 @@ pub struct ManagerParts {
     pub notices: mpsc::Receiver<Notice>,
     /// Where the manager says what it has published.
     pub reports: watch::Sender<TrustReport>,
+    /// Wakes the node attestor when the server does not accept the agent's certificate.
+    pub attest_again: Arc<Notify>,
     /// Attests callers of the shared socket; without it they are refused.
     pub unix: Option<UnixAttestor>,
     /// Pattern of each identity's backoff.
@@ -119,11 +126,27 @@ pub struct Manager {
 /// What the worker is told.
 enum Command {
     VolumeReady(PodVolume),
-    TokenRefreshed { volume_id: String, token: Zeroizing<String>, expires: SystemTime },
-    VolumeRemoved { volume_id: String },
-    AttachVolume { volume_id: String, pod_uid: String, reply: Reply },
-    AttachProcess { facts: UnixFacts, peer: PeerProcess, reply: Reply },
-    Status { reply: oneshot::Sender<Vec<WorkloadStatus>> },
+    TokenRefreshed {
+        volume_id: String,
+        token: Zeroizing<String>,
+        expires: SystemTime,
+    },
+    VolumeRemoved {
+        volume_id: String,
+    },
+    AttachVolume {
+        volume_id: String,
+        pod_uid: String,
+        reply: Reply,
+    },
+    AttachProcess {
+        facts: UnixFacts,
+        peer: PeerProcess,
+        reply: Reply,
+    },
+    Status {
+        reply: oneshot::Sender<Vec<WorkloadStatus>>,
+    },
 }
 
 type Reply = oneshot::Sender<Result<watch::Receiver<WorkloadState>, AttachError>>;
@@ -152,17 +175,25 @@ impl Manager {
 
     async fn command_for(&self, caller: &Caller, reply: Reply) -> Result<Command, AttachError> {
         match caller {
-            Caller::Volume { volume_id, pod_uid } => {
-                Ok(Command::AttachVolume { volume_id: volume_id.clone(), pod_uid: pod_uid.clone(), reply })
-            }
+            Caller::Volume { volume_id, pod_uid } => Ok(Command::AttachVolume {
+                volume_id: volume_id.clone(),
+                pod_uid: pod_uid.clone(),
+                reply,
+            }),
             Caller::Peer(peer) => {
                 let Some(unix) = &self.unix else {
-                    return Err(AttachError::Unavailable("this agent attests no processes".to_owned()));
+                    return Err(AttachError::Unavailable(
+                        "this agent attests no processes".to_owned(),
+                    ));
                 };
                 // Failed attestation is never a verdict (EP-18).
                 let attested = unix.attest(peer).await;
                 let facts = attested.map_err(|error| AttachError::Unavailable(error.to_string()))?;
-                Ok(Command::AttachProcess { facts, peer: peer.clone(), reply })
+                Ok(Command::AttachProcess {
+                    facts,
+                    peer: peer.clone(),
+                    reply,
+                })
             }
         }
     }
@@ -177,7 +208,9 @@ impl WorkloadSource for Manager {
             let (reply, answer) = oneshot::channel();
             let command = self.command_for(caller, reply).await?;
             self.send(command).await;
-            answer.await.unwrap_or_else(|_| Err(AttachError::Unavailable("the agent is ending".to_owned())))
+            answer
+                .await
+                .unwrap_or_else(|_| Err(AttachError::Unavailable("the agent is ending".to_owned())))
         })
     }
 }
@@ -187,11 +220,22 @@ impl VolumeEvents for Manager {
         Box::pin(self.send(Command::VolumeReady(volume)))
     }
 
-    fn token_refreshed(&self, volume_id: &str, token: Zeroizing<String>, expires: SystemTime) -> BoxFuture<'_, ()> {
-        Box::pin(self.send(Command::TokenRefreshed { volume_id: volume_id.to_owned(), token, expires }))
+    fn token_refreshed(
+        &self,
+        volume_id: &str,
+        token: Zeroizing<String>,
+        expires: SystemTime,
+    ) -> BoxFuture<'_, ()> {
+        Box::pin(self.send(Command::TokenRefreshed {
+            volume_id: volume_id.to_owned(),
+            token,
+            expires,
+        }))
     }
 
     fn volume_removed(&self, volume_id: &str) -> BoxFuture<'_, ()> {
-        Box::pin(self.send(Command::VolumeRemoved { volume_id: volume_id.to_owned() }))
+        Box::pin(self.send(Command::VolumeRemoved {
+            volume_id: volume_id.to_owned(),
+        }))
     }
 }

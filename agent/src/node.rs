@@ -1,1 +1,270 @@
-//! node
+//! The agent's own certificate: which node this is, proved by the projected token of the agent's pod.
+//!
+//! The key is made here, stays in memory, and is new for each certificate; a restart attests anew. Near half of the
+//! certificate's life the node attests again with the token as it then is, while serving goes on; a failure keeps the
+//! certificate and tries again. The token is read at each use, since kubelet replaces it, and it is sent only over a
+//! connection on which the server has proved its identity.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ring::rand::SystemRandom;
+use rustls_pki_types::CertificateDer;
+use signet_certs::authority::{AuthorityCertificate, AuthorityId};
+use signet_certs::csr::create_csr;
+use signet_certs::id::{SpiffeId, TrustDomain};
+use signet_certs::serial::SerialNumber;
+use signet_certs::signer::LeafKey;
+use signet_certs::svid::X509Svid;
+use signet_certs::tls::RotatingIdentity;
+use signet_certs::verify::{Role, verify_chain};
+use signet_runtime::backoff::Backoff;
+use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
+use signet_runtime::ready::ReadyGuard;
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+use zeroize::Zeroizing;
+
+use crate::scheduling::{sleep_until, unit};
+use crate::server_client::anchors::ControlAnchors;
+use crate::server_client::trust::TrustState;
+use crate::server_client::{AttestedNode, NodeAttestation, ServerApi, ServerError};
+
+/// Kubernetes' tokens have a few kilobytes; more is not read.
+const MAX_TOKEN: u64 = 16 * 1024;
+
+/// Renewal near half of the remaining life; the width spreads the agents of a cluster.
+const RENEWAL: (f64, f64) = (0.45, 0.10);
+
+/// The agent's certificate, without its key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NodeIdentity {
+    /// `spiffe://<td>/signet/agent/<cluster>/<node uid>`.
+    pub spiffe_id: SpiffeId,
+    /// Of the certificate.
+    pub serial: SerialNumber,
+    /// Who signed it.
+    pub authority: AuthorityId,
+    /// When it ends.
+    pub not_after: SystemTime,
+    /// Kubernetes' name of the node.
+    pub node_name: String,
+    /// UID of the node object.
+    pub node_uid: String,
+}
+
+/// How the node stands.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NodeState {
+    /// The newest certificate, also when it has expired since.
+    pub identity: Option<NodeIdentity>,
+    /// Why the last attestation failed; empty when it did not.
+    pub problem: String,
+}
+
+impl NodeState {
+    /// Serial of the certificate.
+    pub fn serial(&self) -> Option<SerialNumber> {
+        self.identity.as_ref().map(|identity| identity.serial)
+    }
+}
+
+/// Why an attestation failed. All of it is tried again: tokens, clocks and servers change.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// The projected token cannot be read.
+    #[error("{}: {problem}; the agent's pod needs a projected service account token there", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// The server said no, or was not reached.
+    #[error("the node is not attested: {0}")]
+    Server(#[from] ServerError),
+    /// The server's answer is not usable.
+    #[error("the server's certificate for this node is not usable: {0}")]
+    Unusable(String),
+}
+
+/// What the node attestor works with.
+pub struct NodeAttestor {
+    /// The server.
+    pub api: Arc<dyn ServerApi>,
+    /// Verify what the server sends, and grow by what it names.
+    pub anchors: Arc<ControlAnchors>,
+    /// Where the certificate goes.
+    pub identity: Arc<RotatingIdentity>,
+    /// The projected token.
+    pub token_file: PathBuf,
+    /// Name of the cluster in the server's configuration.
+    pub cluster: String,
+    /// Whose node.
+    pub trust_domain: TrustDomain,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Says when the certificate was revoked.
+    pub trust: watch::Receiver<Option<Arc<TrustState>>>,
+    /// Wakes the attestor when the server does not accept the certificate.
+    pub attest_again: Arc<Notify>,
+    /// Where the outcome goes.
+    pub state: watch::Sender<NodeState>,
+    /// Waiting times between attempts.
+    pub backoff: Backoff,
+    /// Dropped with the first certificate.
+    pub ready: Option<ReadyGuard>,
+}
+
+impl NodeAttestor {
+    /// Runs until draining starts.
+    pub async fn run(mut self, drain: Drain) {
+        tokio::select! {
+            () = drain.signalled() => {}
+            () = self.keep_attested() => {}
+        }
+    }
+
+    async fn keep_attested(&mut self) {
+        let rng = SystemRandom::new();
+        // A certificate that is not accepted right after it was given is not replaced in a tight loop.
+        let mut early = self.backoff.clone();
+        loop {
+            match self.attest(&rng).await {
+                Ok(identity) => {
+                    self.backoff.reset();
+                    self.ready = None;
+                    tracing::info!(spiffe_id = %identity.spiffe_id, serial = %identity.serial, "node attested");
+                    self.state.send_replace(NodeState {
+                        identity: Some(identity.clone()),
+                        problem: String::new(),
+                    });
+                    if self.wait_for_renewal(&identity, unit(&rng)).await {
+                        early.reset();
+                    } else {
+                        tokio::time::sleep(early.next(unit(&rng))).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "node not attested, will retry");
+                    self.state.send_modify(|state| state.problem = error.to_string());
+                    tokio::time::sleep(self.wait_after(&error, unit(&rng))).await;
+                }
+            }
+        }
+    }
+
+    async fn attest(&self, rng: &SystemRandom) -> Result<NodeIdentity, NodeError> {
+        let token = self.read_token().await?;
+        let unusable = |error: &dyn std::fmt::Display| NodeError::Unusable(error.to_string());
+        let key = LeafKey::generate(rng).map_err(|error| unusable(&error))?;
+        let csr = create_csr(&key).map_err(|error| unusable(&error))?;
+        let request = NodeAttestation {
+            csr,
+            cluster: self.cluster.clone(),
+            token,
+        };
+        let attested = self.api.attest_node(request).await?;
+        let (svid, identity) = self.verify(&attested, key)?;
+        self.identity.set(&svid).map_err(|error| unusable(&error))?;
+        self.api.identity_changed();
+        Ok(identity)
+    }
+
+    /// As the server itself will verify it: chain, role, and exactly the ID of an agent of this cluster.
+    fn verify(&self, attested: &AttestedNode, key: LeafKey) -> Result<(X509Svid, NodeIdentity), NodeError> {
+        let unusable = |error: &dyn std::fmt::Display| NodeError::Unusable(error.to_string());
+        // Named over the verified channel: a certificate may come from an authority newer than the anchors.
+        let named: Result<Vec<_>, _> = attested
+            .control_authorities
+            .iter()
+            .map(|der| AuthorityCertificate::from_der(der))
+            .collect();
+        self.anchors.add(&named.map_err(|error| unusable(&error))?);
+        let chain: Vec<_> = attested
+            .chain
+            .iter()
+            .map(|der| CertificateDer::from(der.as_ref()))
+            .collect();
+        let now = self.clock.now();
+        let verified = verify_chain(&chain, Role::Client, &self.anchors.roots().load(), now)
+            .map_err(|error| unusable(&error))?;
+        let expected = SpiffeId::agent(&self.trust_domain, &self.cluster, &attested.node_uid);
+        if expected.as_ref() != Ok(&verified.spiffe_id) || attested.spiffe_id != verified.spiffe_id {
+            return Err(NodeError::Unusable(format!(
+                "it names {}, which is not this node",
+                verified.spiffe_id
+            )));
+        }
+        let svid = X509Svid::new(attested.chain.iter().map(|der| der.to_vec()).collect(), key)
+            .map_err(|error| unusable(&error))?;
+        let identity = NodeIdentity {
+            spiffe_id: svid.spiffe_id.clone(),
+            serial: svid.serial,
+            authority: svid.authority_id,
+            not_after: svid.not_after,
+            node_name: attested.node_name.clone(),
+            node_uid: attested.node_uid.clone(),
+        };
+        Ok((svid, identity))
+    }
+
+    /// Until near half of the remaining life (`true`), or until the certificate is refused, revoked, or its authority
+    /// is being replaced (`false`).
+    async fn wait_for_renewal(&mut self, identity: &NodeIdentity, u: f64) -> bool {
+        let now = self.clock.now();
+        let left = identity.not_after.duration_since(now).unwrap_or_default();
+        let renew_at = now + left.mul_f64(RENEWAL.1.mul_add(u, RENEWAL.0));
+        let revoked = self.trust.wait_for(|trust| {
+            trust
+                .as_ref()
+                .is_some_and(|trust| trust.speaks_against(&identity.authority, &identity.serial))
+        });
+        tokio::select! {
+            () = sleep_until(self.clock.as_ref(), renew_at) => return true,
+            () = self.attest_again.notified() => tracing::warn!("the server does not accept the node's certificate"),
+            Ok(_) = revoked => tracing::warn!("the node's certificate is revoked or its authority is being replaced"),
+        }
+        false
+    }
+
+    fn wait_after(&mut self, error: &NodeError, u: f64) -> Duration {
+        let wish = match error {
+            NodeError::Server(ServerError::Unavailable { retry_after, .. }) => {
+                retry_after.unwrap_or_default()
+            }
+            _ => Duration::ZERO,
+        };
+        self.backoff.next(u).max(wish)
+    }
+
+    async fn read_token(&self) -> Result<Zeroizing<String>, NodeError> {
+        let path = self.token_file.clone();
+        let outcome = tokio::task::spawn_blocking(move || read_token(&path)).await;
+        let outcome = outcome.unwrap_or_else(|error| Err(error.to_string()));
+        outcome.map_err(|problem| NodeError::Token {
+            path: self.token_file.clone(),
+            problem,
+        })
+    }
+}
+
+fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
+    let mut text = Zeroizing::new(String::with_capacity(MAX_TOKEN as usize + 1));
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(MAX_TOKEN + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
+    if text.len() as u64 > MAX_TOKEN {
+        return Err(format!("the file is larger than {MAX_TOKEN} bytes"));
+    }
+    let token = Zeroizing::new(text.trim().to_owned());
+    if token.is_empty() {
+        return Err("the file is empty".to_owned());
+    }
+    Ok(token)
+}

@@ -15,7 +15,9 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// Sleeps until the deadline or, if that is far away, for [`LONGEST_SLEEP`]; for ever without a deadline. Callers look
 /// again at what is due.
 pub(crate) async fn nap_until(clock: &dyn Clock, deadline: Option<SystemTime>) {
-    let Some(deadline) = deadline else { return std::future::pending().await };
+    let Some(deadline) = deadline else {
+        return std::future::pending().await;
+    };
     let left = deadline.duration_since(clock.now()).unwrap_or_default();
     tokio::time::sleep(left.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)).await;
 }

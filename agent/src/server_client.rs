@@ -85,7 +85,10 @@ pub enum ServerError {
 impl ServerError {
     /// A failure without a wish of the server.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::Unavailable { message: message.into(), retry_after: None }
+        Self::Unavailable {
+            message: message.into(),
+            retry_after: None,
+        }
     }
 }
 

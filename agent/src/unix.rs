@@ -39,10 +39,14 @@ pub enum UnixError {
     #[error("the calling process has ended")]
     Gone,
     /// It lives in a pod.
-    #[error("the calling process belongs to a Kubernetes pod; it gets its identity over the socket of its CSI volume")]
+    #[error(
+        "the calling process belongs to a Kubernetes pod; it gets its identity over the socket of its CSI volume"
+    )]
     InPod,
     /// It lives in a container, or in a service with namespaces of its own.
-    #[error("the calling process is outside the host's {0} namespace; the shared socket serves the host's own processes")]
+    #[error(
+        "the calling process is outside the host's {0} namespace; the shared socket serves the host's own processes"
+    )]
     OtherNamespace(&'static str),
     /// The kernel did not answer.
     #[error("cannot look at the calling process: {0}")]
@@ -74,7 +78,10 @@ impl Default for UnixAttestor {
 
 impl UnixAttestor {
     fn over(proc: &Path) -> Self {
-        Self { proc: proc.into(), digests: Arc::default() }
+        Self {
+            proc: proc.into(),
+            digests: Arc::default(),
+        }
     }
 
     /// What is true of the peer now. Reads the executable, so it runs on a thread for blocking work.
@@ -95,7 +102,11 @@ impl UnixAttestor {
         let process = self.proc.join(peer.pid.to_string());
         let outcome = self.inspect(&process, peer);
         // Last, so that everything above was read from the process that connected.
-        if is_alive(peer)? { outcome } else { Err(UnixError::Gone) }
+        if is_alive(peer)? {
+            outcome
+        } else {
+            Err(UnixError::Gone)
+        }
     }
 
     fn inspect(&self, process: &Path, peer: &PeerProcess) -> Result<UnixFacts, UnixError> {
@@ -105,7 +116,12 @@ impl UnixAttestor {
         // Both through the one open file, so that an exec in between cannot mix two programs.
         let path = executable.as_ref().and_then(path_of);
         let sha256 = executable.and_then(|file| self.digest(file));
-        Ok(UnixFacts { uid: peer.uid, gid: peer.gid, path, sha256 })
+        Ok(UnixFacts {
+            uid: peer.uid,
+            gid: peer.gid,
+            path,
+            sha256,
+        })
     }
 
     fn refuse_other_namespaces(&self, process: &Path) -> Result<(), UnixError> {
@@ -229,7 +245,10 @@ pub(crate) mod tests {
     async fn a_process_is_known_by_uid_path_and_hash_of_its_executable() {
         let peer = own_peer();
         let facts = UnixAttestor::default().attest(&peer).await.unwrap();
-        assert_eq!((facts.uid, facts.gid), (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+        assert_eq!(
+            (facts.uid, facts.gid),
+            (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+        );
         let own = std::env::current_exe().unwrap();
         assert_eq!(facts.path.as_deref(), own.to_str());
         assert_eq!(facts.sha256, Some(sha256(File::open(own).unwrap()).unwrap()));
@@ -238,7 +257,8 @@ pub(crate) mod tests {
     #[test]
     fn a_process_in_a_pods_cgroup_is_refused() {
         let peer = own_peer();
-        let line = "0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/cri-1.scope\n";
+        let line =
+            "0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/cri-1.scope\n";
         let proc = fake_proc(peer.pid, line);
         let outcome = UnixAttestor::over(proc.path()).attest_blocking(&peer);
         assert!(matches!(outcome, Err(UnixError::InPod)), "{outcome:?}");
@@ -256,7 +276,10 @@ pub(crate) mod tests {
         link("1", "4026531841");
         link(&peer.pid.to_string(), "4026532999");
         let outcome = UnixAttestor::over(proc.path()).attest_blocking(&peer);
-        assert!(matches!(outcome, Err(UnixError::OtherNamespace("mnt"))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(UnixError::OtherNamespace("mnt"))),
+            "{outcome:?}"
+        );
     }
 
     #[test]
@@ -287,7 +310,10 @@ pub(crate) mod tests {
         let ended = peer_of(&near);
         child.wait().unwrap();
         // A living pid beside the ended process's pidfd: what a recycled pid looks like.
-        let peer = PeerProcess { pid: own_peer().pid, ..ended };
+        let peer = PeerProcess {
+            pid: own_peer().pid,
+            ..ended
+        };
         let outcome = UnixAttestor::default().attest_blocking(&peer);
         assert!(matches!(outcome, Err(UnixError::Gone)), "{outcome:?}");
     }

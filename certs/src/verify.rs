@@ -156,9 +156,25 @@ pub struct TrustedAuthority {
     pub crl: Option<Crl>,
 }
 
+/// What happens to a peer whose authority has no CRL here, or one that has ended. Whoever a CRL lists is refused
+/// under either, by a list that has ended too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CrlPolicy {
+    /// Refused.
+    #[default]
+    Require,
+    /// Accepted. Only for an agent that verifies its server: the CRLs come over that very connection, so a list that
+    /// ended during an outage would lock the agent out for ever. A CRL outlives every leaf it covers, so whoever it
+    /// does not list when it ends has expired by then or was issued later.
+    Tolerate,
+}
+
 /// The trusted authorities of each trust domain. Domains are never merged. Share it in an `Arc`.
 #[derive(Clone, Debug, Default)]
-pub struct TrustRoots(HashMap<TrustDomain, Domain>);
+pub struct TrustRoots {
+    domains: HashMap<TrustDomain, Domain>,
+    crl_policy: CrlPolicy,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Domain {
@@ -181,17 +197,27 @@ impl TrustRoots {
             );
             domain.authorities.extend(authorities);
         }
-        Self(map)
+        Self {
+            domains: map,
+            crl_policy: CrlPolicy::Require,
+        }
+    }
+
+    /// The same roots under another policy.
+    #[must_use]
+    pub fn with_crl_policy(mut self, policy: CrlPolicy) -> Self {
+        self.crl_policy = policy;
+        self
     }
 
     /// The authorities of a domain; none for an unknown one.
     #[must_use]
     pub fn authorities(&self, domain: &TrustDomain) -> &[TrustedAuthority] {
-        self.0.get(domain).map_or(&[], |domain| &domain.authorities)
+        self.domains.get(domain).map_or(&[], |domain| &domain.authorities)
     }
 
     fn domain(&self, name: &TrustDomain) -> Result<&Domain, VerifyError> {
-        self.0
+        self.domains
             .get(name)
             .ok_or_else(|| VerifyError::UnknownTrustDomain(name.clone()))
     }
@@ -269,7 +295,7 @@ pub(crate) fn verify_chain_at(
     if !authority.certificate.is_valid_at(path_time) {
         return Err(VerifyError::AuthorityNotValid(verified.authority_id));
     }
-    verified.check_revocation(authority, now)?;
+    verified.check_revocation(authority, roots.crl_policy, now)?;
     Ok(verified)
 }
 
@@ -330,28 +356,29 @@ impl VerifiedSvid {
         let authority = candidates
             .next()
             .ok_or(VerifyError::AuthorityGone(self.authority_id))?;
-        self.check_revocation(authority, now)
+        self.check_revocation(authority, roots.crl_policy, now)
     }
 
-    fn check_revocation(&self, authority: &TrustedAuthority, now: SystemTime) -> Result<(), VerifyError> {
-        let crl = authority
-            .crl
-            .as_ref()
-            .ok_or(VerifyError::CrlMissing(self.authority_id))?;
-        if crl.authority_id() != self.authority_id {
-            return Err(VerifyError::CrlMissing(self.authority_id));
-        }
+    fn check_revocation(
+        &self,
+        authority: &TrustedAuthority,
+        policy: CrlPolicy,
+        now: SystemTime,
+    ) -> Result<(), VerifyError> {
+        let own = |crl: &&Crl| crl.authority_id() == self.authority_id;
+        let crl = authority.crl.as_ref().filter(own);
         // Whoever is listed is refused even by a list that has ended.
-        if crl.is_revoked(&self.serial) {
+        if crl.is_some_and(|crl| crl.is_revoked(&self.serial)) {
             return Err(VerifyError::Revoked {
                 id: self.spiffe_id.clone(),
                 serial: self.serial,
             });
         }
-        if crl.is_current(now) {
-            Ok(())
-        } else {
-            Err(VerifyError::CrlStale(self.authority_id))
+        match (crl, policy) {
+            (_, CrlPolicy::Tolerate) => Ok(()),
+            (None, CrlPolicy::Require) => Err(VerifyError::CrlMissing(self.authority_id)),
+            (Some(crl), CrlPolicy::Require) if crl.is_current(now) => Ok(()),
+            (Some(_), CrlPolicy::Require) => Err(VerifyError::CrlStale(self.authority_id)),
         }
     }
 }

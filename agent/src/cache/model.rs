@@ -72,24 +72,60 @@ pub(super) fn new_cache() -> Cache {
 }
 
 pub(super) fn trusting(signers: &[u8]) -> FakeTrust {
-    FakeTrust { present: signers.iter().map(|name| authority(*name)).collect(), ..FakeTrust::default() }
+    FakeTrust {
+        present: signers.iter().map(|name| authority(*name)).collect(),
+        ..FakeTrust::default()
+    }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Evidence { pod: u8, life: u64 },
-    Absent { pod: u8 },
-    Remove { pod: u8 },
-    Trust { present: u8, tainted: u8 },
-    RevokeHeld { pod: u8 },
-    Policy { revision: u64 },
-    Affected { pod: Option<u8> },
+    Evidence {
+        pod: u8,
+        life: u64,
+    },
+    Absent {
+        pod: u8,
+    },
+    Remove {
+        pod: u8,
+    },
+    Trust {
+        present: u8,
+        tainted: u8,
+    },
+    RevokeHeld {
+        pod: u8,
+    },
+    Policy {
+        revision: u64,
+    },
+    Affected {
+        pod: Option<u8>,
+    },
     ServerBack,
-    Advance { seconds: u64 },
-    Ask { limit: usize },
-    Issued { pick: usize, signer: u8, life: u64, count: u8, first: u8, u: f64 },
-    Refused { pick: usize, revision: u64 },
-    Failed { pick: usize, u: f64 },
+    Advance {
+        seconds: u64,
+    },
+    Ask {
+        limit: usize,
+    },
+    Issued {
+        pick: usize,
+        signer: u8,
+        life: u64,
+        count: u8,
+        first: u8,
+        u: f64,
+    },
+    Refused {
+        pick: usize,
+        revision: u64,
+    },
+    Failed {
+        pick: usize,
+        u: f64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -123,7 +159,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { cache: new_cache(), now: at(0), trust: FakeTrust::default(), in_flight: Vec::new(), issued: 0 }
+        Self {
+            cache: new_cache(),
+            now: at(0),
+            trust: FakeTrust::default(),
+            in_flight: Vec::new(),
+            issued: 0,
+        }
     }
 
     fn push_trust(&mut self) {
@@ -135,7 +177,10 @@ impl World {
         assert!(wanted.len() <= limit);
         for new in wanted {
             let twice = self.in_flight.iter().any(|old| old.slot == new.slot);
-            assert!(!twice, "a second request for an identity whose first one is in flight");
+            assert!(
+                !twice,
+                "a second request for an identity whose first one is in flight"
+            );
             self.in_flight.push(new);
         }
     }
@@ -147,41 +192,66 @@ impl World {
 
     /// Answers as a server would: the default is the first of the list.
     fn issue(&mut self, wanted: &Wanted, signer: u8, life: u64, list: &[u8], u: f64) {
-        let identities: Vec<_> = list.iter().map(|name| (id(*name), format!("hint-{name}"))).collect();
-        let spiffe_id = wanted.spiffe_id.clone().unwrap_or_else(|| identities[0].0.clone());
+        let identities: Vec<_> = list
+            .iter()
+            .map(|name| (id(*name), format!("hint-{name}")))
+            .collect();
+        let spiffe_id = wanted
+            .spiffe_id
+            .clone()
+            .unwrap_or_else(|| identities[0].0.clone());
         self.issued += 1;
         let leaf = leaf(&spiffe_id, self.issued, signer, self.now, life);
-        self.cache.issued(wanted, Issued { leaf, identities }, self.now, u);
+        self.cache
+            .issued(wanted, Issued { leaf, identities }, self.now, u);
     }
 
     fn apply(&mut self, step: Step) {
         let now = self.now;
         match step {
             Step::Evidence { pod: name, life } => {
-                self.cache.set_evidence(&pod(name), Evidence::Until(now + Duration::from_secs(life)));
+                self.cache
+                    .set_evidence(&pod(name), Evidence::Until(now + Duration::from_secs(life)));
             }
             Step::Absent { pod: name } => self.cache.set_evidence(&pod(name), Evidence::Absent),
             Step::Remove { pod: name } => self.cache.remove(&pod(name)),
             Step::Trust { present, tainted } => {
-                let chosen = |mask: u8| (0..3).filter(|bit| mask & (1 << bit) != 0).map(authority).collect();
+                let chosen = |mask: u8| {
+                    (0..3)
+                        .filter(|bit| mask & (1 << bit) != 0)
+                        .map(authority)
+                        .collect()
+                };
                 self.trust.present = chosen(present);
                 self.trust.tainted = chosen(tainted);
                 self.push_trust();
             }
             Step::RevokeHeld { pod: name } => {
-                let held = self.cache.status(&pod(name)).into_iter().filter_map(|slot| slot.leaf);
+                let held = self
+                    .cache
+                    .status(&pod(name))
+                    .into_iter()
+                    .filter_map(|slot| slot.leaf);
                 self.trust.revoked.extend(held.map(|leaf| leaf.serial));
                 self.push_trust();
             }
             Step::Policy { revision } => self.cache.set_policy_revision(revision, now),
             Step::Affected { pod: None } => self.cache.affected(&Affected::All, now),
             Step::Affected { pod: Some(name) } => {
-                self.cache.affected(&Affected::Pods(vec![format!("uid-{name}")]), now);
+                self.cache
+                    .affected(&Affected::Pods(vec![format!("uid-{name}")]), now);
             }
             Step::ServerBack => self.cache.server_back(now),
             Step::Advance { seconds } => self.now += Duration::from_secs(seconds),
             Step::Ask { limit } => self.ask(limit),
-            Step::Issued { pick, signer, life, count, first, u } => {
+            Step::Issued {
+                pick,
+                signer,
+                life,
+                count,
+                first,
+                u,
+            } => {
                 if let Some(wanted) = self.take(pick) {
                     let list: Vec<u8> = (0..count).map(|offset| (first + offset) % 4).collect();
                     self.issue(&wanted, signer, life, &list, u);
@@ -189,7 +259,10 @@ impl World {
             }
             Step::Refused { pick, revision } => {
                 if let Some(wanted) = self.take(pick) {
-                    let verdict = Verdict { message: "denied".to_owned(), policy_revision: revision };
+                    let verdict = Verdict {
+                        message: "denied".to_owned(),
+                        policy_revision: revision,
+                    };
                     self.cache.refused(&wanted, verdict, now);
                 }
             }
@@ -204,14 +277,25 @@ impl World {
     fn check(&mut self) {
         let ids: Vec<_> = self.cache.ids().cloned().collect();
         for workload in &ids {
-            let Some(CacheState::Ready(leaves)) = self.cache.state(workload, self.now) else { continue };
+            let Some(CacheState::Ready(leaves)) = self.cache.state(workload, self.now) else {
+                continue;
+            };
             assert!(!leaves.is_empty(), "ready without a leaf");
-            let names: BTreeSet<_> = leaves.iter().map(|granted| &granted.leaf.svid.spiffe_id).collect();
+            let names: BTreeSet<_> = leaves
+                .iter()
+                .map(|granted| &granted.leaf.svid.spiffe_id)
+                .collect();
             assert_eq!(names.len(), leaves.len(), "one leaf for each identity");
             for Granted { leaf, .. } in leaves {
                 assert!(leaf.svid.not_after > self.now, "an expired leaf is published");
-                assert!(self.trust.present.contains(&leaf.authority), "a leaf without its authority");
-                assert!(!self.trust.revoked.contains(&leaf.serial), "a revoked leaf is published");
+                assert!(
+                    self.trust.present.contains(&leaf.authority),
+                    "a leaf without its authority"
+                );
+                assert!(
+                    !self.trust.revoked.contains(&leaf.serial),
+                    "a revoked leaf is published"
+                );
             }
             self.cache.published(workload);
         }
@@ -224,7 +308,8 @@ impl World {
         self.push_trust();
         let ids: Vec<_> = self.cache.ids().cloned().collect();
         for workload in &ids {
-            self.cache.set_evidence(workload, Evidence::Until(self.now + Duration::from_secs(100_000)));
+            self.cache
+                .set_evidence(workload, Evidence::Until(self.now + Duration::from_secs(100_000)));
         }
         self.cache.server_back(self.now);
         for _round in 0..20 {
@@ -244,7 +329,10 @@ impl World {
         assert!(next.is_none_or(|next| next > self.now), "the worker would spin");
         for workload in &ids {
             let state = self.cache.state(workload, self.now);
-            assert!(matches!(state, Some(CacheState::Ready(_))), "{workload:?} stays {state:?}");
+            assert!(
+                matches!(state, Some(CacheState::Ready(_))),
+                "{workload:?} stays {state:?}"
+            );
         }
     }
 }

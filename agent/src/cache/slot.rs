@@ -43,7 +43,10 @@ pub(super) fn unusable(leaf: &Leaf, trust: &dyn TrustView, now: SystemTime) -> O
         return Some("the certificate has expired".to_owned());
     }
     if !trust.contains(&leaf.authority) {
-        return Some(format!("the certificate's authority {} is not in the trust bundle", leaf.authority));
+        return Some(format!(
+            "the certificate's authority {} is not in the trust bundle",
+            leaf.authority
+        ));
     }
     if trust.is_revoked(&leaf.authority, &leaf.serial) {
         return Some(format!("the certificate with serial {} is revoked", leaf.serial));
@@ -90,9 +93,17 @@ impl Slot {
     pub(super) fn issued(&mut self, leaf: Leaf, trust: &dyn TrustView, now: SystemTime, u: f64) {
         let life = leaf.svid.not_after.duration_since(now).unwrap_or_default();
         // An answer under an authority tainted meanwhile is worth using, but not for long.
-        let life = if trust.is_tainted(&leaf.authority) { life.min(TAINT_SPREAD * 6) } else { life };
+        let life = if trust.is_tainted(&leaf.authority) {
+            life.min(TAINT_SPREAD * 6)
+        } else {
+            life
+        };
         let renew_at = now + life.mul_f64(RENEWAL_WIDTH.mul_add(u.clamp(0.0, 1.0), RENEWAL_START));
-        self.held = Some(Held { leaf, renew_at, jitter: u.clamp(0.0, 1.0) });
+        self.held = Some(Held {
+            leaf,
+            renew_at,
+            jitter: u.clamp(0.0, 1.0),
+        });
         self.verdict = None;
         self.answered();
     }
@@ -148,7 +159,11 @@ impl Slot {
     }
 
     pub(super) fn policy_changed(&mut self, revision: u64, now: SystemTime) {
-        if self.verdict.as_ref().is_some_and(|verdict| verdict.policy_revision != revision) {
+        if self
+            .verdict
+            .as_ref()
+            .is_some_and(|verdict| verdict.policy_revision != revision)
+        {
             self.recheck_now(now);
         }
     }

@@ -20,7 +20,11 @@ impl Bench {
         cache.set_trust(Arc::new(trust.clone()), at(0));
         cache.set_policy_revision(1, at(0));
         cache.set_evidence(&pod(0), Evidence::Until(at(1_000_000)));
-        Self { cache, trust, issued: 0 }
+        Self {
+            cache,
+            trust,
+            issued: 0,
+        }
     }
 
     fn due(&mut self, seconds: u64) -> Vec<Wanted> {
@@ -30,9 +34,13 @@ impl Bench {
     fn issue(&mut self, wanted: &Wanted, list: &[u8], seconds: u64) {
         self.issued += 1;
         let identities: Vec<_> = list.iter().map(|name| (id(*name), String::new())).collect();
-        let spiffe_id = wanted.spiffe_id.clone().unwrap_or_else(|| identities[0].0.clone());
+        let spiffe_id = wanted
+            .spiffe_id
+            .clone()
+            .unwrap_or_else(|| identities[0].0.clone());
         let leaf = leaf(&spiffe_id, self.issued, 0, at(seconds), 3600);
-        self.cache.issued(wanted, Issued { leaf, identities }, at(seconds), 0.5);
+        self.cache
+            .issued(wanted, Issued { leaf, identities }, at(seconds), 0.5);
     }
 
     fn serve(&mut self, list: &[u8], seconds: u64) {
@@ -52,7 +60,10 @@ impl Bench {
 
     fn names(&self, seconds: u64) -> Vec<String> {
         match self.cache.state(&pod(0), at(seconds)) {
-            Some(CacheState::Ready(leaves)) => leaves.iter().map(|granted| granted.leaf.svid.spiffe_id.clone()).collect(),
+            Some(CacheState::Ready(leaves)) => leaves
+                .iter()
+                .map(|granted| granted.leaf.svid.spiffe_id.clone())
+                .collect(),
             other => panic!("not ready: {other:?}"),
         }
     }
@@ -70,7 +81,10 @@ impl Bench {
 }
 
 fn verdict(revision: u64) -> Verdict {
-    Verdict { message: "no rule matches".to_owned(), policy_revision: revision }
+    Verdict {
+        message: "no rule matches".to_owned(),
+        policy_revision: revision,
+    }
 }
 
 /// Covers API-13, X5S-02.
@@ -81,10 +95,24 @@ fn the_first_answer_is_complete_and_in_the_servers_order() {
     assert_eq!(first.len(), 1);
     assert_eq!(first[0].spiffe_id, None);
     bench.issue(&first[0], &[3, 1, 2], 0);
-    assert!(matches!(bench.cache.state(&pod(0), at(0)), Some(CacheState::Pending { .. })), "two are missing");
+    assert!(
+        matches!(
+            bench.cache.state(&pod(0), at(0)),
+            Some(CacheState::Pending { .. })
+        ),
+        "two are missing"
+    );
     let others = bench.due(0);
-    assert_eq!(others.iter().map(|wanted| wanted.spiffe_id.clone()).collect::<Vec<_>>(), [Some(id(1)), Some(id(2))]);
-    others.iter().for_each(|wanted| bench.issue(wanted, &[3, 1, 2], 0));
+    assert_eq!(
+        others
+            .iter()
+            .map(|wanted| wanted.spiffe_id.clone())
+            .collect::<Vec<_>>(),
+        [Some(id(1)), Some(id(2))]
+    );
+    others
+        .iter()
+        .for_each(|wanted| bench.issue(wanted, &[3, 1, 2], 0));
     assert_eq!(bench.names(0), [3, 1, 2].map(|name| id(name).as_str().to_owned()));
 }
 
@@ -94,7 +122,11 @@ fn renewal_is_due_near_half_life() {
     let mut bench = Bench::new();
     bench.serve(&[1], 0);
     assert!(bench.due(1799).is_empty());
-    assert_eq!(bench.due(1800).len(), 1, "jitter 0.5 is the middle of 45 to 55 percent");
+    assert_eq!(
+        bench.due(1800).len(),
+        1,
+        "jitter 0.5 is the middle of 45 to 55 percent"
+    );
 }
 
 /// Covers INV-9.
@@ -103,7 +135,9 @@ fn a_failed_renewal_keeps_the_last_good_leaf_until_it_expires() {
     let mut bench = Bench::new();
     bench.serve(&[1], 0);
     let wanted = bench.due(1800).remove(0);
-    bench.cache.failed(&wanted, &Failure::new("server is away"), at(1800), 0.0);
+    bench
+        .cache
+        .failed(&wanted, &Failure::new("server is away"), at(1800), 0.0);
     assert_eq!(bench.names(3599).len(), 1);
     assert_eq!(bench.problem(3600), "server is away");
     assert!(bench.due(1800).is_empty(), "the backoff holds");
@@ -114,7 +148,10 @@ fn a_failed_renewal_keeps_the_last_good_leaf_until_it_expires() {
 fn the_servers_retry_hint_outlasts_a_shorter_backoff() {
     let mut bench = Bench::new();
     let wanted = bench.due(0).remove(0);
-    let failure = Failure { message: "budget".to_owned(), retry_after: Some(Duration::from_secs(300)) };
+    let failure = Failure {
+        message: "budget".to_owned(),
+        retry_after: Some(Duration::from_secs(300)),
+    };
     bench.cache.failed(&wanted, &failure, at(0), 0.0);
     assert!(bench.due(299).is_empty());
     assert_eq!(bench.due(300).len(), 1);
@@ -141,9 +178,13 @@ fn a_refused_pod_that_is_named_as_affected_is_asked_for_again() {
     let mut bench = Bench::new();
     let wanted = bench.due(0).remove(0);
     bench.cache.refused(&wanted, verdict(1), at(0));
-    bench.cache.affected(&Affected::Pods(vec!["uid-7".to_owned()]), at(1));
+    bench
+        .cache
+        .affected(&Affected::Pods(vec!["uid-7".to_owned()]), at(1));
     assert!(bench.due(1).is_empty());
-    bench.cache.affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(1));
+    bench
+        .cache
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(1));
     assert_eq!(bench.due(1).len(), 1);
 }
 
@@ -151,7 +192,9 @@ fn a_refused_pod_that_is_named_as_affected_is_asked_for_again() {
 fn news_during_a_request_is_followed_by_another_request() {
     let mut bench = Bench::new();
     let wanted = bench.due(0).remove(0);
-    bench.cache.affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(0));
+    bench
+        .cache
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(0));
     assert!(bench.due(0).is_empty(), "one request at a time");
     bench.issue(&wanted, &[1], 0);
     assert_eq!(bench.due(0).len(), 1, "the answer may be older than the news");
@@ -161,7 +204,9 @@ fn news_during_a_request_is_followed_by_another_request() {
 fn a_denied_identity_leaves_the_others_served() {
     let mut bench = Bench::new();
     bench.serve(&[1, 2], 0);
-    bench.cache.affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(10));
+    bench
+        .cache
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(10));
     let wanted = bench.due(10);
     bench.cache.refused(&wanted[0], verdict(1), at(10));
     bench.issue(&wanted[1], &[1, 2], 10);
@@ -172,7 +217,9 @@ fn a_denied_identity_leaves_the_others_served() {
 fn an_identity_that_is_no_longer_listed_is_withdrawn() {
     let mut bench = Bench::new();
     bench.serve(&[1, 2], 0);
-    bench.cache.affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(10));
+    bench
+        .cache
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(10));
     bench.serve(&[1], 10);
     assert_eq!(bench.names(10), [id(1).as_str()]);
 }
@@ -181,7 +228,9 @@ fn an_identity_that_is_no_longer_listed_is_withdrawn() {
 fn a_changed_default_keeps_the_former_one_served() {
     let mut bench = Bench::new();
     bench.serve(&[1, 2], 0);
-    bench.cache.affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(10));
+    bench
+        .cache
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(10));
     let wanted = bench.due(10);
     bench.issue(&wanted[0], &[2, 1], 10);
     assert_eq!(bench.names(10), [id(2).as_str(), id(1).as_str()]);
@@ -194,7 +243,10 @@ fn a_revoked_serial_is_withdrawn_and_replaced_at_once() {
     bench.serve(&[1], 0);
     bench.trust.revoked.insert(bench.serial());
     bench.push_trust(10);
-    assert!(matches!(bench.cache.state(&pod(0), at(10)), Some(CacheState::Pending { .. })));
+    assert!(matches!(
+        bench.cache.state(&pod(0), at(10)),
+        Some(CacheState::Pending { .. })
+    ));
     let wanted = bench.due(10).remove(0);
     bench.issue(&wanted, &[1], 10);
     assert_eq!(bench.names(10).len(), 1);
@@ -218,7 +270,15 @@ fn a_leaf_of_an_unknown_authority_is_never_published() {
     let mut bench = Bench::new();
     let wanted = bench.due(0).remove(0);
     let leaf = leaf(&id(1), 1, 9, at(0), 3600);
-    bench.cache.issued(&wanted, Issued { leaf, identities: vec![(id(1), String::new())] }, at(0), 0.5);
+    bench.cache.issued(
+        &wanted,
+        Issued {
+            leaf,
+            identities: vec![(id(1), String::new())],
+        },
+        at(0),
+        0.5,
+    );
     assert!(bench.problem(0).contains("not in the trust bundle"));
 }
 
@@ -228,7 +288,10 @@ fn an_authority_that_leaves_the_bundle_takes_its_leaves_along() {
     bench.serve(&[1], 0);
     bench.trust = trusting(&[1]);
     bench.push_trust(10);
-    assert!(matches!(bench.cache.state(&pod(0), at(10)), Some(CacheState::Pending { .. })));
+    assert!(matches!(
+        bench.cache.state(&pod(0), at(10)),
+        Some(CacheState::Pending { .. })
+    ));
     assert_eq!(bench.due(10).len(), 1);
 }
 
@@ -237,7 +300,11 @@ fn an_expired_token_asks_nothing_and_says_so_until_a_new_one_comes() {
     let mut bench = Bench::new();
     bench.cache.set_evidence(&pod(0), Evidence::Until(at(10)));
     assert!(bench.due(10).is_empty());
-    assert!(bench.problem(10).contains("token expired"), "{}", bench.problem(10));
+    assert!(
+        bench.problem(10).contains("token expired"),
+        "{}",
+        bench.problem(10)
+    );
     bench.cache.set_evidence(&pod(0), Evidence::Until(at(3610)));
     assert_eq!(bench.due(10).len(), 1);
 }
@@ -246,7 +313,10 @@ fn an_expired_token_asks_nothing_and_says_so_until_a_new_one_comes() {
 fn a_new_token_ends_the_waiting_for_a_retry() {
     let mut bench = Bench::new();
     let wanted = bench.due(0).remove(0);
-    let failure = Failure { message: "not attested".to_owned(), retry_after: Some(Duration::from_secs(600)) };
+    let failure = Failure {
+        message: "not attested".to_owned(),
+        retry_after: Some(Duration::from_secs(600)),
+    };
     bench.cache.failed(&wanted, &failure, at(0), 0.0);
     bench.cache.set_evidence(&pod(0), Evidence::Until(at(2_000_000)));
     assert_eq!(bench.due(1).len(), 1);
@@ -259,7 +329,10 @@ fn an_answer_for_a_workload_that_came_back_is_ignored() {
     bench.cache.remove(&pod(0));
     bench.cache.set_evidence(&pod(0), Evidence::Until(at(3600)));
     bench.issue(&wanted, &[1], 0);
-    assert!(matches!(bench.cache.state(&pod(0), at(0)), Some(CacheState::Pending { .. })));
+    assert!(matches!(
+        bench.cache.state(&pod(0), at(0)),
+        Some(CacheState::Pending { .. })
+    ));
     assert_eq!(bench.due(0).len(), 1);
 }
 
@@ -271,6 +344,8 @@ fn an_answer_with_another_identity_than_asked_is_a_failure() {
     let second = bench.due(0).remove(0);
     let leaf = leaf(&id(1), 50, 0, at(0), 3600);
     let identities = vec![(id(1), String::new()), (id(2), String::new())];
-    bench.cache.issued(&second, Issued { leaf, identities }, at(0), 0.5);
+    bench
+        .cache
+        .issued(&second, Issued { leaf, identities }, at(0), 0.5);
     assert_eq!(bench.names(0), [id(1).as_str()]);
 }

@@ -17,7 +17,11 @@ pub(super) struct Workload {
 
 impl Workload {
     pub(super) fn new(evidence: Evidence, first: Slot) -> Self {
-        Self { evidence, slots: vec![first], served: false }
+        Self {
+            evidence,
+            slots: vec![first],
+            served: false,
+        }
     }
 
     pub(super) fn set_evidence(&mut self, evidence: Evidence) {
@@ -53,7 +57,11 @@ impl Workload {
     ) {
         let mut old = std::mem::take(&mut self.slots);
         for (spiffe_id, hint) in identities.into_iter().take(MAX_IDENTITIES) {
-            if self.slots.iter().any(|slot| slot.spiffe_id.as_ref() == Some(&spiffe_id)) {
+            if self
+                .slots
+                .iter()
+                .any(|slot| slot.spiffe_id.as_ref() == Some(&spiffe_id))
+            {
                 continue;
             }
             // Two slots can hold the same identity after the default changed; the one just answered is fresher.
@@ -76,9 +84,13 @@ impl Workload {
     }
 
     pub(super) fn state(&self, trust: Option<&dyn TrustView>, now: SystemTime) -> CacheState<'_> {
-        let Some(trust) = trust else { return self.pending(now) };
+        let Some(trust) = trust else {
+            return self.pending(now);
+        };
         let open = || self.slots.iter().filter(|slot| slot.verdict().is_none());
-        let Some(default) = open().next() else { return self.refused() };
+        let Some(default) = open().next() else {
+            return self.refused();
+        };
         // A first answer is complete or not given: a client that fetches once must see every identity.
         let complete = self.served || open().all(|slot| slot.settled);
         if !complete || usable(default, trust, now).is_none() {
@@ -89,18 +101,28 @@ impl Workload {
 
     /// See [`super::Cache::next_deadline`].
     pub(super) fn next_deadline(&self, now: SystemTime) -> Option<SystemTime> {
-        let asks = self.slots.iter().filter_map(Slot::ask_at).filter(|_| self.can_ask(now));
-        let ends = self.slots.iter().filter_map(|slot| Some(slot.leaf()?.svid.not_after));
+        let asks = self
+            .slots
+            .iter()
+            .filter_map(Slot::ask_at)
+            .filter(|_| self.can_ask(now));
+        let ends = self
+            .slots
+            .iter()
+            .filter_map(|slot| Some(slot.leaf()?.svid.not_after));
         let evidence_end = match self.evidence {
             Evidence::Until(expires) => Some(expires),
             Evidence::Live | Evidence::Absent => None,
         };
-        asks.chain(ends.chain(evidence_end).filter(|end| *end > now)).min()
+        asks.chain(ends.chain(evidence_end).filter(|end| *end > now))
+            .min()
     }
 
     fn refused(&self) -> CacheState<'_> {
         let verdict = self.slots.iter().find_map(Slot::verdict);
-        CacheState::Refused { message: verdict.map(|verdict| verdict.message.clone()).unwrap_or_default() }
+        CacheState::Refused {
+            message: verdict.map(|verdict| verdict.message.clone()).unwrap_or_default(),
+        }
     }
 
     fn pending(&self, now: SystemTime) -> CacheState<'_> {
@@ -124,5 +146,8 @@ impl Workload {
 
 fn usable<'a>(slot: &'a Slot, trust: &dyn TrustView, now: SystemTime) -> Option<Granted<'a>> {
     let leaf = slot.leaf().filter(|leaf| unusable(leaf, trust, now).is_none())?;
-    Some(Granted { leaf, hint: &slot.hint })
+    Some(Granted {
+        leaf,
+        hint: &slot.hint,
+    })
 }

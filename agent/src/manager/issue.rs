@@ -5,17 +5,21 @@ use std::sync::Arc;
 use ring::rand::SystemRandom;
 use signet_certs::csr::create_csr;
 use signet_certs::signer::LeafKey;
+use tokio::sync::Notify;
 
 use super::shelf::Proof;
 use crate::cache::{Failure, UnixFacts, Verdict, Wanted};
 use crate::context::PeerProcess;
-use crate::server_client::{IssueEvidence, IssueItem, IssueOutcome, IssuedChain, RefusalReason, ServerApi};
+use crate::server_client::{
+    IssueEvidence, IssueItem, IssueOutcome, IssuedChain, RefusalReason, ServerApi, ServerError,
+};
 use crate::unix::UnixAttestor;
 
 /// What a request needs.
 #[derive(Clone)]
 pub(super) struct Requester {
     pub(super) api: Arc<dyn ServerApi>,
+    pub(super) attest_again: Arc<Notify>,
     pub(super) rng: SystemRandom,
     pub(super) unix: Option<UnixAttestor>,
 }
@@ -23,7 +27,10 @@ pub(super) struct Requester {
 /// What came of one wanted identity.
 pub(super) enum Answer {
     /// A chain, not verified yet, for the key that was made for it.
-    Issued { chain: IssuedChain, key: LeafKey },
+    Issued {
+        chain: IssuedChain,
+        key: LeafKey,
+    },
     Refused(Verdict),
     Failed(Failure),
 }
@@ -55,22 +62,32 @@ impl Requester {
         let evidence = self.evidence(proof).await?;
         let key = LeafKey::generate(&self.rng).map_err(|error| format!("cannot make a key: {error}"))?;
         let csr = create_csr(&key).map_err(|error| format!("cannot make a certificate request: {error}"))?;
-        Ok((key, IssueItem { csr, spiffe_id: wanted.spiffe_id.clone(), evidence }))
+        Ok((
+            key,
+            IssueItem {
+                csr,
+                spiffe_id: wanted.spiffe_id.clone(),
+                evidence,
+            },
+        ))
     }
 
     async fn evidence(&self, proof: Option<Proof>) -> Result<IssueEvidence, String> {
         match proof {
             Some(Proof::Token(token)) => Ok(IssueEvidence::PodToken(token)),
-            Some(Proof::Process { facts, peers }) => {
-                self.recheck(&facts, &peers).await.map(|()| IssueEvidence::Unix(facts))
-            }
+            Some(Proof::Process { facts, peers }) => self
+                .recheck(&facts, &peers)
+                .await
+                .map(|()| IssueEvidence::Unix(facts)),
             None => Err("nothing is left that proves the workload".to_owned()),
         }
     }
 
     /// One of the processes still is what was attested: not ended, and not running another program since (EP-26).
     async fn recheck(&self, facts: &UnixFacts, peers: &[PeerProcess]) -> Result<(), String> {
-        let Some(unix) = &self.unix else { return Err("this agent attests no processes".to_owned()) };
+        let Some(unix) = &self.unix else {
+            return Err("this agent attests no processes".to_owned());
+        };
         let mut last = "the calling process has ended".to_owned();
         for peer in peers {
             match unix.attest(peer).await {
@@ -95,24 +112,39 @@ impl Requester {
         match self.api.issue(items).await {
             Ok(outcomes) if outcomes.len() == keys.len() => {
                 let pairs = keys.into_iter().zip(outcomes);
-                pairs.map(|((wanted, key), outcome)| (wanted, answer(outcome, key))).collect()
+                pairs
+                    .map(|((wanted, key), outcome)| (wanted, answer(outcome, key)))
+                    .collect()
             }
-            Ok(_) => all_failed(keys, &Failure::new("the server's answer does not fit the question")),
-            Err(error) => all_failed(keys, &failure_of(&error)),
+            Ok(_) => all_failed(
+                keys,
+                &Failure::new("the server's answer does not fit the question"),
+            ),
+            Err(error) => {
+                if matches!(error, ServerError::Unauthenticated(_)) {
+                    self.attest_again.notify_one();
+                }
+                all_failed(keys, &failure_of(&error))
+            }
         }
     }
 }
 
 fn all_failed(keys: Vec<(Wanted, LeafKey)>, failure: &Failure) -> Vec<(Wanted, Answer)> {
-    keys.into_iter().map(|(wanted, _)| (wanted, Answer::Failed(failure.clone()))).collect()
+    keys.into_iter()
+        .map(|(wanted, _)| (wanted, Answer::Failed(failure.clone())))
+        .collect()
 }
 
-fn failure_of(error: &crate::server_client::ServerError) -> Failure {
+fn failure_of(error: &ServerError) -> Failure {
     let retry_after = match error {
-        crate::server_client::ServerError::Unavailable { retry_after, .. } => *retry_after,
+        ServerError::Unavailable { retry_after, .. } => *retry_after,
         _ => None,
     };
-    Failure { message: format!("the server did not issue: {error}"), retry_after }
+    Failure {
+        message: format!("the server did not issue: {error}"),
+        retry_after,
+    }
 }
 
 /// Only "no rule" and "denied" are verdicts. Refused evidence may be replaced by better evidence, a faulty request is
@@ -120,10 +152,19 @@ fn failure_of(error: &crate::server_client::ServerError) -> Failure {
 fn answer(outcome: IssueOutcome, key: LeafKey) -> Answer {
     match outcome {
         IssueOutcome::Issued(chain) => Answer::Issued { chain, key },
-        IssueOutcome::Refused { reason: RefusalReason::NoMatch | RefusalReason::Denied, message, policy_revision, .. } => {
-            Answer::Refused(Verdict { message, policy_revision })
+        IssueOutcome::Refused {
+            reason: RefusalReason::NoMatch | RefusalReason::Denied,
+            message,
+            policy_revision,
+            ..
+        } => Answer::Refused(Verdict {
+            message,
+            policy_revision,
+        }),
+        IssueOutcome::Refused {
+            message, retry_after, ..
         }
-        IssueOutcome::Refused { message, retry_after, .. } | IssueOutcome::Unavailable { message, retry_after } => {
+        | IssueOutcome::Unavailable { message, retry_after } => {
             Answer::Failed(Failure { message, retry_after })
         }
     }

@@ -30,7 +30,10 @@ pub(super) enum Unacceptable {
 
 /// The authority that signed the chain's leaf, as the leaf says.
 pub(super) fn authority_of(chain: &IssuedChain) -> Result<AuthorityId, Unacceptable> {
-    let leaf = chain.chain.first().ok_or_else(|| Unacceptable::Faulty("the chain is empty".to_owned()))?;
+    let leaf = chain
+        .chain
+        .first()
+        .ok_or_else(|| Unacceptable::Faulty("the chain is empty".to_owned()))?;
     Ok(inspect_leaf(leaf).map_err(faulty)?.authority_id)
 }
 
@@ -46,11 +49,18 @@ pub(super) fn accept(
     if !trust.x509.iter().any(|held| held.certificate.id() == authority) {
         return Err(Unacceptable::UnknownAuthority(authority));
     }
-    let certificates: Vec<_> = chain.chain.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
+    let certificates: Vec<_> = chain
+        .chain
+        .iter()
+        .map(|der| CertificateDer::from(der.as_ref()))
+        .collect();
     verify_chain(&certificates, Role::Client, &trust.roots, now).map_err(faulty)?;
     let svid = X509Svid::new(chain.chain.iter().map(|der| der.to_vec()).collect(), key).map_err(faulty)?;
     check_identities(wanted, &chain, &svid.spiffe_id, &trust.bundle.trust_domain)?;
-    Ok(Issued { leaf: leaf_of(&svid), identities: chain.identities })
+    Ok(Issued {
+        leaf: leaf_of(&svid),
+        identities: chain.identities,
+    })
 }
 
 fn check_identities(
@@ -60,11 +70,15 @@ fn check_identities(
     trust_domain: &TrustDomain,
 ) -> Result<(), Unacceptable> {
     if *leaf != chain.spiffe_id || wanted.spiffe_id.as_ref().is_some_and(|asked| asked != leaf) {
-        return Err(Unacceptable::Faulty(format!("it names {leaf}, which is not the identity asked for")));
+        return Err(Unacceptable::Faulty(format!(
+            "it names {leaf}, which is not the identity asked for"
+        )));
     }
     for (id, _) in &chain.identities {
         if id.is_reserved() || id.is_trust_domain() || id.trust_domain() != *trust_domain {
-            return Err(Unacceptable::Faulty(format!("{id} cannot be a workload's identity here")));
+            return Err(Unacceptable::Faulty(format!(
+                "{id} cannot be a workload's identity here"
+            )));
         }
     }
     Ok(())

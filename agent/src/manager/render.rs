@@ -13,7 +13,10 @@ use crate::server_client::trust::TrustState;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Published {
     Pending(Option<String>),
-    Ready { leaves: Vec<(SerialNumber, String)>, trust: u64 },
+    Ready {
+        leaves: Vec<(SerialNumber, String)>,
+        trust: u64,
+    },
     Refused(String),
 }
 
@@ -23,7 +26,10 @@ impl Published {
         match state {
             CacheState::Pending { problem } => Self::Pending(problem.clone()),
             CacheState::Ready(leaves) => {
-                let leaves = leaves.iter().map(|granted| (granted.leaf.serial, granted.hint.to_owned())).collect();
+                let leaves = leaves
+                    .iter()
+                    .map(|granted| (granted.leaf.serial, granted.hint.to_owned()))
+                    .collect();
                 Self::Ready { leaves, trust }
             }
             CacheState::Refused { message } => Self::Refused(message.clone()),
@@ -47,7 +53,11 @@ fn context(leaves: &[Granted<'_>], trust: &TrustState) -> X509Context {
         trust_domain: trust.bundle.trust_domain.as_str().to_owned(),
         svids: with_unique_hints(leaves),
         bundle: trust.bundle_der.clone(),
-        crls: trust.x509.iter().map(|authority| authority.crl_der.clone()).collect(),
+        crls: trust
+            .x509
+            .iter()
+            .map(|authority| authority.crl_der.clone())
+            .collect(),
         federated_bundles: BTreeMap::new(),
     }
 }
@@ -57,8 +67,15 @@ fn with_unique_hints(leaves: &[Granted<'_>]) -> Vec<GrantedSvid> {
     let mut taken = BTreeSet::new();
     let unique = |granted: &Granted<'_>| {
         let fresh = granted.hint.is_empty() || taken.insert(granted.hint.to_owned());
-        let hint = if fresh { granted.hint.to_owned() } else { String::new() };
-        GrantedSvid { hint, ..granted.leaf.svid.clone() }
+        let hint = if fresh {
+            granted.hint.to_owned()
+        } else {
+            String::new()
+        };
+        GrantedSvid {
+            hint,
+            ..granted.leaf.svid.clone()
+        }
     };
     leaves.iter().map(unique).collect()
 }

@@ -24,7 +24,10 @@ pub(super) struct Shelf {
 /// Those whose existence is the workload's.
 pub(super) enum Holders {
     Volumes(Vec<Volume>),
-    Processes { facts: UnixFacts, peers: Vec<PeerProcess> },
+    Processes {
+        facts: UnixFacts,
+        peers: Vec<PeerProcess>,
+    },
 }
 
 /// A volume of a pod. The token is wiped with its last user.
@@ -40,7 +43,10 @@ pub(super) struct Volume {
 #[derive(Clone)]
 pub(super) enum Proof {
     Token(Arc<Zeroizing<String>>),
-    Process { facts: UnixFacts, peers: Vec<PeerProcess> },
+    Process {
+        facts: UnixFacts,
+        peers: Vec<PeerProcess>,
+    },
 }
 
 impl Volume {
@@ -65,7 +71,11 @@ impl Volume {
 
 impl Shelf {
     pub(super) fn new(holders: Holders) -> Self {
-        Self { sender: watch::Sender::new(WorkloadState::Pending { problem: None }), published: None, holders }
+        Self {
+            sender: watch::Sender::new(WorkloadState::Pending { problem: None }),
+            published: None,
+            holders,
+        }
     }
 
     /// Streams that wait for news.
@@ -84,7 +94,11 @@ impl Shelf {
             }
             Holders::Processes { peers, .. } => {
                 peers.retain(|peer| is_alive(peer).unwrap_or(false));
-                if peers.is_empty() || streams == 0 { Evidence::Absent } else { Evidence::Live }
+                if peers.is_empty() || streams == 0 {
+                    Evidence::Absent
+                } else {
+                    Evidence::Live
+                }
             }
         }
     }
@@ -96,9 +110,10 @@ impl Shelf {
                 let newest = volumes.iter().max_by_key(|volume| volume.token_expires)?;
                 Some(Proof::Token(newest.token.clone()))
             }
-            Holders::Processes { facts, peers } => {
-                Some(Proof::Process { facts: facts.clone(), peers: peers.clone() })
-            }
+            Holders::Processes { facts, peers } => Some(Proof::Process {
+                facts: facts.clone(),
+                peers: peers.clone(),
+            }),
         }
     }
 

@@ -26,8 +26,8 @@ use crate::server_client::{IssuedChain, MAX_BATCH, TrustReport};
 /// Requests to the server at the same time.
 const MAX_REQUESTS: usize = 4;
 
-/// Different programs of different users that are kept for the shared socket.
-const MAX_PROCESS_WORKLOADS: usize = 1024;
+/// Workloads from which on no further process is taken on without letting an idle one go. Pods are bounded by kubelet.
+const MAX_WORKLOADS: usize = 1024;
 
 /// How long a certificate waits for the bundle that verifies it.
 const PARKED_FOR: Duration = Duration::from_secs(60);
@@ -70,7 +70,12 @@ impl Worker {
             parked: Vec::new(),
             requests: JoinSet::new(),
             asked: HashMap::new(),
-            requester: Requester { api: parts.api, rng: rng.clone(), unix: parts.unix },
+            requester: Requester {
+                api: parts.api,
+                attest_again: parts.attest_again,
+                rng: rng.clone(),
+                unix: parts.unix,
+            },
             rng,
             clock: parts.clock,
             commands,
@@ -108,14 +113,22 @@ impl Worker {
     fn command(&mut self, command: Command) {
         match command {
             Command::VolumeReady(volume) => self.volume_ready(volume),
-            Command::TokenRefreshed { volume_id, token, expires } => {
+            Command::TokenRefreshed {
+                volume_id,
+                token,
+                expires,
+            } => {
                 if let Some((_, volume)) = find_volume(&mut self.shelves, &volume_id) {
                     volume.refresh(token, expires);
                 }
             }
             Command::VolumeRemoved { volume_id } => self.volume_removed(&volume_id),
             // A receiver that is dropped because nobody waits for the reply any more is unsubscribed by that.
-            Command::AttachVolume { volume_id, pod_uid, reply } => {
+            Command::AttachVolume {
+                volume_id,
+                pod_uid,
+                reply,
+            } => {
                 let _ = reply.send(self.attach_volume(&volume_id, &pod_uid));
             }
             Command::AttachProcess { facts, peer, reply } => {
@@ -135,18 +148,34 @@ impl Worker {
             tracing::warn!(volume_id = %volume.volume_id, "volume is pinned to another pod, report ignored");
             return;
         }
-        let shelf = self.shelves.entry(id).or_insert_with(|| Shelf::new(Holders::Volumes(Vec::new())));
-        let Holders::Volumes(volumes) = &mut shelf.holders else { return };
-        match volumes.iter_mut().find(|known| known.volume_id == volume.volume_id) {
+        let shelf = self
+            .shelves
+            .entry(id)
+            .or_insert_with(|| Shelf::new(Holders::Volumes(Vec::new())));
+        let Holders::Volumes(volumes) = &mut shelf.holders else {
+            return;
+        };
+        match volumes
+            .iter_mut()
+            .find(|known| known.volume_id == volume.volume_id)
+        {
             Some(known) => known.refresh(volume.token, volume.token_expires),
             None => volumes.push(Volume::new(volume)),
         }
     }
 
     fn volume_removed(&mut self, volume_id: &str) {
-        let Some((id, _)) = find_volume(&mut self.shelves, volume_id) else { return };
+        let Some((id, _)) = find_volume(&mut self.shelves, volume_id) else {
+            return;
+        };
         let id = id.clone();
-        let Some(Shelf { holders: Holders::Volumes(volumes), .. }) = self.shelves.get_mut(&id) else { return };
+        let Some(Shelf {
+            holders: Holders::Volumes(volumes),
+            ..
+        }) = self.shelves.get_mut(&id)
+        else {
+            return;
+        };
         volumes.retain(|volume| volume.volume_id != volume_id);
         if volumes.is_empty() {
             self.forget(&id);
@@ -161,7 +190,8 @@ impl Worker {
         let known = find_volume(&mut self.shelves, volume_id).map(|(id, _)| id.clone());
         let id = known.filter(|id| *id == WorkloadId::Pod(pod_uid.to_owned()));
         let shelf = id.and_then(|id| self.shelves.get(&id));
-        let unknown = || AttachError::Unavailable("the volume of this socket is not known (any more)".to_owned());
+        let unknown =
+            || AttachError::Unavailable("the volume of this socket is not known (any more)".to_owned());
         shelf.map(|shelf| shelf.sender.subscribe()).ok_or_else(unknown)
     }
 
@@ -171,14 +201,34 @@ impl Worker {
         peer: PeerProcess,
     ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
         let id = WorkloadId::Unix(facts.clone());
-        if !self.shelves.contains_key(&id) && self.shelves.len() >= MAX_PROCESS_WORKLOADS {
+        if !self.shelves.contains_key(&id)
+            && self.shelves.len() >= MAX_WORKLOADS
+            && !self.evict_idle_process()
+        {
             let message = "the agent serves as many different programs as it can";
             return Err(AttachError::Unavailable(message.to_owned()));
         }
-        let new = || Shelf::new(Holders::Processes { facts, peers: Vec::new() });
+        let new = || {
+            Shelf::new(Holders::Processes {
+                facts,
+                peers: Vec::new(),
+            })
+        };
         let shelf = self.shelves.entry(id).or_insert_with(new);
         shelf.add_process(peer);
         Ok(shelf.sender.subscribe())
+    }
+
+    /// Forgets one process workload that nobody waits for.
+    fn evict_idle_process(&mut self) -> bool {
+        let idle = |(_, shelf): &(&WorkloadId, &Shelf)| {
+            shelf.streams() == 0 && matches!(shelf.holders, Holders::Processes { .. })
+        };
+        let Some(id) = self.shelves.iter().find(idle).map(|(id, _)| id.clone()) else {
+            return false;
+        };
+        self.forget(&id);
+        true
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -191,7 +241,9 @@ impl Worker {
 
     /// Takes over the newest trust, and with it the certificates that waited for it.
     fn take_trust(&mut self) {
-        let Some(trust) = self.trust_changes.borrow_and_update().clone() else { return };
+        let Some(trust) = self.trust_changes.borrow_and_update().clone() else {
+            return;
+        };
         let now = self.clock.now();
         self.cache.set_trust(trust.clone() as Arc<dyn TrustView>, now);
         self.cache.set_policy_revision(trust.policy_revision, now);
@@ -207,7 +259,9 @@ impl Worker {
         match done {
             Ok((id, answers)) => {
                 self.asked.remove(&id);
-                answers.into_iter().for_each(|(wanted, answer)| self.take_answer(wanted, answer, now));
+                answers
+                    .into_iter()
+                    .for_each(|(wanted, answer)| self.take_answer(wanted, answer, now));
             }
             Err(error) => {
                 tracing::error!(%error, "a request for certificates died");
@@ -222,7 +276,15 @@ impl Worker {
     fn take_answer(&mut self, wanted: Wanted, answer: Answer, now: SystemTime) {
         match answer {
             Answer::Issued { chain, key } => {
-                self.receive(Parked { wanted, chain, key, until: now + PARKED_FOR }, now);
+                self.receive(
+                    Parked {
+                        wanted,
+                        chain,
+                        key,
+                        until: now + PARKED_FOR,
+                    },
+                    now,
+                );
             }
             Answer::Refused(verdict) => {
                 tracing::info!(workload = %name(&wanted.workload), reason = %verdict.message, "no identity issued");
@@ -234,13 +296,27 @@ impl Worker {
 
     /// Publishes a certificate, parks it until the bundle can verify it, or drops it.
     fn receive(&mut self, parked: Parked, now: SystemTime) {
-        let Parked { wanted, chain, key, until } = parked;
+        let Parked {
+            wanted,
+            chain,
+            key,
+            until,
+        } = parked;
         let held = |trust: &&Arc<TrustState>| authority_of(&chain).map_or(true, |id| trust.contains(&id));
         let Some(trust) = self.trust.as_ref().filter(held) else {
             if now < until && self.cache.contains(&wanted.workload) {
-                return self.parked.push(Parked { wanted, chain, key, until });
+                return self.parked.push(Parked {
+                    wanted,
+                    chain,
+                    key,
+                    until,
+                });
             }
-            return self.failed(&wanted, &Failure::new("the bundle that verifies the certificate has not arrived"), now);
+            return self.failed(
+                &wanted,
+                &Failure::new("the bundle that verifies the certificate has not arrived"),
+                now,
+            );
         };
         match accept(&wanted, chain, key, trust, now) {
             Ok(issued) => {
@@ -272,7 +348,10 @@ impl Worker {
                 return;
             }
             let proof = |wanted: &Wanted| self.shelves.get(&wanted.workload).and_then(Shelf::proof);
-            let batch = wanted.iter().map(|wanted| (wanted.clone(), proof(wanted))).collect();
+            let batch = wanted
+                .iter()
+                .map(|wanted| (wanted.clone(), proof(wanted)))
+                .collect();
             let task = self.requests.spawn(self.requester.clone().ask(batch));
             self.asked.insert(task.id(), wanted);
         }
@@ -284,8 +363,9 @@ impl Worker {
         for (id, shelf) in &mut self.shelves {
             let evidence = shelf.evidence();
             self.cache.set_evidence(id, evidence);
-            let ready = matches!(self.cache.state(id, now), Some(CacheState::Ready(_)));
-            if evidence == Evidence::Absent && shelf.streams() == 0 && !ready {
+            // A leaf or a verdict is kept for the next process of the same kind, so that calling often costs nothing.
+            let worth_keeping = !matches!(self.cache.state(id, now), Some(CacheState::Pending { .. }));
+            if evidence == Evidence::Absent && shelf.streams() == 0 && !worth_keeping {
                 idle.push(id.clone());
             }
         }
@@ -303,7 +383,9 @@ impl Worker {
     fn publish(&mut self) {
         let now = self.clock.now();
         for (id, shelf) in &mut self.shelves {
-            let Some(state) = self.cache.state(id, now) else { continue };
+            let Some(state) = self.cache.state(id, now) else {
+                continue;
+            };
             let published = Published::of(&state, self.trust_number);
             if shelf.published.as_ref() == Some(&published) {
                 continue;
@@ -327,7 +409,11 @@ impl Worker {
         let report = TrustReport {
             authorities_in_use: self.cache.authorities_in_use(now).into_iter().collect(),
             pod_uids: pods.collect(),
-            ..self.trust.as_ref().map(|trust| trust.report()).unwrap_or_default()
+            ..self
+                .trust
+                .as_ref()
+                .map(|trust| trust.report())
+                .unwrap_or_default()
         };
         self.reports.send_if_modified(|current| {
             let changed = *current != report;
@@ -341,12 +427,17 @@ impl Worker {
         let now = self.clock.now();
         let due = self.cache.next_deadline(now);
         let due = due.filter(|due| *due > now || self.requests.len() < MAX_REQUESTS);
-        due.into_iter().chain(self.parked.iter().map(|parked| parked.until)).min()
+        due.into_iter()
+            .chain(self.parked.iter().map(|parked| parked.until))
+            .min()
     }
 
     fn status(&self) -> Vec<WorkloadStatus> {
         let now = self.clock.now();
-        self.shelves.iter().map(|(id, shelf)| self.workload_status(id, shelf, now)).collect()
+        self.shelves
+            .iter()
+            .map(|(id, shelf)| self.workload_status(id, shelf, now))
+            .collect()
     }
 
     fn workload_status(&self, id: &WorkloadId, shelf: &Shelf, now: SystemTime) -> WorkloadStatus {
@@ -365,9 +456,21 @@ impl Worker {
             }
             _ => (name(id), String::new(), String::new()),
         };
-        let kind = if matches!(id, WorkloadId::Pod(_)) { "pod" } else { "unix" };
+        let kind = if matches!(id, WorkloadId::Pod(_)) {
+            "pod"
+        } else {
+            "unix"
+        };
         let (streams, problem) = (shelf.streams(), problem.unwrap_or_default());
-        WorkloadStatus { kind, name, pod_uid, socket, streams, slots, problem }
+        WorkloadStatus {
+            kind,
+            name,
+            pod_uid,
+            socket,
+            streams,
+            slots,
+            problem,
+        }
     }
 }
 
@@ -383,11 +486,13 @@ fn find_volume<'a>(
     shelves: &'a mut BTreeMap<WorkloadId, Shelf>,
     volume_id: &str,
 ) -> Option<(&'a WorkloadId, &'a mut Volume)> {
-    shelves.iter_mut().find_map(|(id, shelf)| match &mut shelf.holders {
-        Holders::Volumes(volumes) => {
-            let volume = volumes.iter_mut().find(|volume| volume.volume_id == volume_id)?;
-            Some((id, volume))
-        }
-        Holders::Processes { .. } => None,
-    })
+    shelves
+        .iter_mut()
+        .find_map(|(id, shelf)| match &mut shelf.holders {
+            Holders::Volumes(volumes) => {
+                let volume = volumes.iter_mut().find(|volume| volume.volume_id == volume_id)?;
+                Some((id, volume))
+            }
+            Holders::Processes { .. } => None,
+        })
 }

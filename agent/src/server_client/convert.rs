@@ -50,7 +50,10 @@ pub(super) fn hello(response: wire::HelloResponse) -> Result<ServerHello, Server
 
 pub(super) fn attest_request(request: NodeAttestation) -> wire::AttestNodeRequest {
     let token = request.token.as_str().to_owned();
-    let evidence = wire::KubernetesNodeToken { cluster: request.cluster, token };
+    let evidence = wire::KubernetesNodeToken {
+        cluster: request.cluster,
+        token,
+    };
     wire::AttestNodeRequest {
         csr: request.csr.into(),
         evidence: Some(wire::attest_node_request::Evidence::Kubernetes(evidence)),
@@ -68,17 +71,22 @@ pub(super) fn attested_node(response: wire::AttestNodeResponse) -> Result<Attest
 }
 
 pub(super) fn issue_request(items: Vec<IssueItem>) -> wire::IssueX509SvidsRequest {
-    wire::IssueX509SvidsRequest { items: items.into_iter().map(issue_item).collect() }
+    wire::IssueX509SvidsRequest {
+        items: items.into_iter().map(issue_item).collect(),
+    }
 }
 
 fn issue_item(item: IssueItem) -> wire::IssueItem {
     wire::IssueItem {
         csr: item.csr.into(),
-        spiffe_id: item.spiffe_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        spiffe_id: item
+            .spiffe_id
+            .map(|id| id.as_str().to_owned())
+            .unwrap_or_default(),
         evidence: Some(match item.evidence {
-            IssueEvidence::PodToken(token) => {
-                wire::issue_item::Evidence::PodToken(wire::PodToken { token: token.as_str().to_owned() })
-            }
+            IssueEvidence::PodToken(token) => wire::issue_item::Evidence::PodToken(wire::PodToken {
+                token: token.as_str().to_owned(),
+            }),
             IssueEvidence::Unix(facts) => wire::issue_item::Evidence::Unix(unix_workload(facts)),
         }),
     }
@@ -89,7 +97,10 @@ fn unix_workload(facts: UnixFacts) -> wire::UnixWorkload {
         uid: facts.uid,
         gid: facts.gid,
         path: facts.path.unwrap_or_default(),
-        sha256: facts.sha256.map(|digest| Bytes::copy_from_slice(&digest)).unwrap_or_default(),
+        sha256: facts
+            .sha256
+            .map(|digest| Bytes::copy_from_slice(&digest))
+            .unwrap_or_default(),
     }
 }
 
@@ -109,7 +120,10 @@ fn outcome(result: wire::IssueResult) -> IssueOutcome {
     match result.outcome {
         Some(Outcome::Issued(issued)) => match issued_chain(issued) {
             Ok(chain) => IssueOutcome::Issued(chain),
-            Err(error) => IssueOutcome::Unavailable { message: error.to_string(), retry_after: None },
+            Err(error) => IssueOutcome::Unavailable {
+                message: error.to_string(),
+                retry_after: None,
+            },
         },
         Some(Outcome::Refusal(refusal)) => IssueOutcome::Refused {
             reason: reason(refusal.reason()),
@@ -138,7 +152,11 @@ fn issued_chain(issued: wire::IssuedSvid) -> Result<IssuedChain, ServerError> {
     if identities.is_empty() {
         identities.push((id.clone(), short(issued.hint)));
     }
-    Ok(IssuedChain { spiffe_id: id, chain: issued.certificate_chain, identities })
+    Ok(IssuedChain {
+        spiffe_id: id,
+        chain: issued.certificate_chain,
+        identities,
+    })
 }
 
 fn reason(reason: wire::refusal::Reason) -> RefusalReason {
@@ -159,13 +177,17 @@ pub(super) fn report(report: TrustReport, now: SystemTime) -> wire::TrustReport 
         number: crl.number,
         sha256: Bytes::copy_from_slice(&crl.sha256),
     };
-    let in_use = |(authority, current_svids): (signet_certs::authority::AuthorityId, u32)| wire::AuthorityUse {
-        authority_id: Bytes::copy_from_slice(authority.as_bytes()),
-        current_svids,
-    };
+    let in_use =
+        |(authority, current_svids): (signet_certs::authority::AuthorityId, u32)| wire::AuthorityUse {
+            authority_id: Bytes::copy_from_slice(authority.as_bytes()),
+            current_svids,
+        };
     wire::TrustReport {
         sequence_number: report.sequence_number,
-        bundle_digest: report.bundle_digest.map(|digest| Bytes::copy_from_slice(&digest)).unwrap_or_default(),
+        bundle_digest: report
+            .bundle_digest
+            .map(|digest| Bytes::copy_from_slice(&digest))
+            .unwrap_or_default(),
         crls: report.crls.into_iter().map(crl).collect(),
         authorities_in_use: report.authorities_in_use.into_iter().map(in_use).collect(),
         pod_uids: report.pod_uids,
@@ -187,8 +209,14 @@ pub(super) fn trust_update(state: wire::TrustState) -> Result<TrustUpdate, Serve
     Ok(TrustUpdate {
         sequence_number: state.sequence_number,
         refresh_hint: Duration::from_secs(u64::from(state.refresh_hint_seconds)),
-        x509: bounded(state.x509_authorities)?.into_iter().map(offered).collect(),
-        control: bounded(state.control_authorities)?.into_iter().map(offered).collect(),
+        x509: bounded(state.x509_authorities)?
+            .into_iter()
+            .map(offered)
+            .collect(),
+        control: bounded(state.control_authorities)?
+            .into_iter()
+            .map(offered)
+            .collect(),
         policy_revision: state.policy_revision,
         affected,
     })
@@ -205,7 +233,10 @@ pub(super) fn error(status: &Status) -> ServerError {
         | Code::Unimplemented
         | Code::NotFound
         | Code::OutOfRange => ServerError::Refused(message),
-        _ => ServerError::Unavailable { message, retry_after: pushback(status) },
+        _ => ServerError::Unavailable {
+            message,
+            retry_after: pushback(status),
+        },
     }
 }
 
@@ -222,7 +253,11 @@ fn describe(status: &Status) -> String {
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
-            text = if text.is_empty() { cause_text } else { format!("{text}: {cause_text}") };
+            text = if text.is_empty() {
+                cause_text
+            } else {
+                format!("{text}: {cause_text}")
+            };
         }
         source = cause.source();
     }
@@ -233,13 +268,16 @@ fn describe(status: &Status) -> String {
 }
 
 fn spiffe_id(text: &str) -> Result<SpiffeId, ServerError> {
-    SpiffeId::parse(text)
-        .map_err(|error| ServerError::unavailable(format!("the server named an ID that is not allowed: {error}")))
+    SpiffeId::parse(text).map_err(|error| {
+        ServerError::unavailable(format!("the server named an ID that is not allowed: {error}"))
+    })
 }
 
 fn bounded<T>(list: Vec<T>) -> Result<Vec<T>, ServerError> {
     if list.len() > MAX_LIST {
-        return Err(ServerError::unavailable(format!("the server's answer lists more than {MAX_LIST} entries")));
+        return Err(ServerError::unavailable(format!(
+            "the server's answer lists more than {MAX_LIST} entries"
+        )));
     }
     Ok(list)
 }
@@ -250,7 +288,10 @@ fn wait(milliseconds: u64) -> Option<Duration> {
 
 fn short(mut text: String) -> String {
     if text.len() > MAX_TEXT {
-        let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let end = (0..=MAX_TEXT)
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
         text.truncate(end);
     }
     text
@@ -267,7 +308,10 @@ mod tests {
             ..wire::HelloResponse::default()
         };
         let error = hello(response).unwrap_err();
-        assert!(matches!(&error, ServerError::Refused(text) if text.contains("upgrade")), "{error:?}");
+        assert!(
+            matches!(&error, ServerError::Refused(text) if text.contains("upgrade")),
+            "{error:?}"
+        );
     }
 
     #[test]
@@ -282,7 +326,10 @@ mod tests {
     #[test]
     fn an_answer_with_too_few_results_is_no_answer() {
         let response = wire::IssueX509SvidsResponse { results: Vec::new() };
-        assert!(matches!(outcomes(response, 2), Err(ServerError::Unavailable { .. })));
+        assert!(matches!(
+            outcomes(response, 2),
+            Err(ServerError::Unavailable { .. })
+        ));
     }
 
     #[test]
@@ -293,18 +340,34 @@ mod tests {
 
     #[test]
     fn a_faulty_id_in_an_answer_is_temporary() {
-        let issued = wire::IssuedSvid { spiffe_id: "spiffe://A/b".to_owned(), ..wire::IssuedSvid::default() };
-        let result = outcome(wire::IssueResult { outcome: Some(wire::issue_result::Outcome::Issued(issued)) });
+        let issued = wire::IssuedSvid {
+            spiffe_id: "spiffe://A/b".to_owned(),
+            ..wire::IssuedSvid::default()
+        };
+        let result = outcome(wire::IssueResult {
+            outcome: Some(wire::issue_result::Outcome::Issued(issued)),
+        });
         assert!(matches!(result, IssueOutcome::Unavailable { .. }), "{result:?}");
     }
 
     #[test]
     fn codes_say_who_must_act() {
-        assert!(matches!(error(&Status::unauthenticated("x")), ServerError::Unauthenticated(_)));
-        assert!(matches!(error(&Status::permission_denied("x")), ServerError::Refused(_)));
-        assert!(matches!(error(&Status::resource_exhausted("x")), ServerError::Unavailable { .. }));
+        assert!(matches!(
+            error(&Status::unauthenticated("x")),
+            ServerError::Unauthenticated(_)
+        ));
+        assert!(matches!(
+            error(&Status::permission_denied("x")),
+            ServerError::Refused(_)
+        ));
+        assert!(matches!(
+            error(&Status::resource_exhausted("x")),
+            ServerError::Unavailable { .. }
+        ));
         let mut status = Status::resource_exhausted("x");
-        status.metadata_mut().insert("grpc-retry-pushback-ms", "1500".parse().unwrap());
+        status
+            .metadata_mut()
+            .insert("grpc-retry-pushback-ms", "1500".parse().unwrap());
         let wanted = ServerError::Unavailable {
             message: "x".to_owned(),
             retry_after: Some(Duration::from_millis(1500)),

@@ -1,0 +1,438 @@
+//! The control authorities by which the agent recognises its server, and where they are kept.
+//!
+//! They begin with the configured file. The server pushes newer ones over the verified channel; these are kept in
+//! `data_dir/anchors.json`, so that a restart survives a rotation that the configured file has not heard of. When the
+//! kept ones are dead (all expired, or the server cannot be verified by any) the configured file is read again: that is
+//! how a lost control authority is recovered from. A configured file that has not changed since the kept ones were
+//! derived from it adds nothing while one of them lives, so that an authority which was removed does not come back.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use signet_certs::authority::AuthorityCertificate;
+use signet_certs::bundle::parse_pem_certificates;
+use signet_certs::crl::Crl;
+use signet_certs::id::TrustDomain;
+use signet_certs::tls::SharedRoots;
+use signet_certs::verify::{CrlPolicy, TrustRoots, TrustedAuthority};
+use thiserror::Error;
+
+use super::trust::{HeldAuthority, TrustError, usable};
+
+/// Largest anchors file that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Kept anchors carry CRLs; this many bytes are read at most.
+const MAX_KEPT: u64 = 32 * 1024 * 1024;
+
+/// Why there are no anchors.
+#[derive(Debug, Error)]
+pub enum AnchorsError {
+    /// The configured file cannot be read.
+    #[error("{}: {source}; it must hold the control authorities that the server writes", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configured file holds something else.
+    #[error("{}: {problem}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The anchors in force. Shared by the connector, the node attestor and the trust stream.
+#[derive(Debug)]
+pub struct ControlAnchors {
+    trust_domain: TrustDomain,
+    configured: PathBuf,
+    kept: PathBuf,
+    roots: Arc<SharedRoots>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    anchors: Vec<TrustedAuthority>,
+    /// SHA-256 of the configured file that the anchors descend from.
+    source: [u8; 32],
+}
+
+/// The kept file.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    trust_domain: String,
+    source_sha256: String,
+    anchors: Vec<KeptAnchor>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct KeptAnchor {
+    certificate: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    crl: String,
+}
+
+impl ControlAnchors {
+    /// Reads the kept anchors if one of them lives, else the configured ones.
+    ///
+    /// # Errors
+    /// [`AnchorsError`] when neither can be used.
+    pub fn load(
+        trust_domain: &TrustDomain,
+        configured: &Path,
+        data_dir: &Path,
+        now: SystemTime,
+    ) -> Result<Arc<Self>, AnchorsError> {
+        let kept = data_dir.join("anchors.json");
+        let state = match read_kept(&kept, trust_domain) {
+            Some(state)
+                if state
+                    .anchors
+                    .iter()
+                    .any(|anchor| anchor.certificate.is_valid_at(now)) =>
+            {
+                state
+            }
+            _ => read_configured(configured, trust_domain)?,
+        };
+        let roots = Arc::new(SharedRoots::new(control_roots(trust_domain, &state.anchors)));
+        Ok(Arc::new(Self {
+            trust_domain: trust_domain.clone(),
+            configured: configured.to_owned(),
+            kept,
+            roots,
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// The anchors as roots for a verifier; replaced in place.
+    pub fn roots(&self) -> Arc<SharedRoots> {
+        self.roots.clone()
+    }
+
+    /// Takes over what the server pushed, and keeps it on disk.
+    pub fn update(&self, control: &[HeldAuthority]) {
+        let trusted = |held: &HeldAuthority| TrustedAuthority {
+            certificate: held.certificate.clone(),
+            crl: Some(held.crl.clone()),
+        };
+        let anchors: Vec<_> = control.iter().map(trusted).collect();
+        let mut state = self.state();
+        if same(&state.anchors, &anchors) {
+            return;
+        }
+        state.anchors = anchors;
+        self.roots
+            .store(control_roots(&self.trust_domain, &state.anchors));
+        if let Err(error) = write_kept(&self.kept, &self.trust_domain, &state) {
+            // Served all the same; a restart then begins with older anchors.
+            tracing::warn!(path = %self.kept.display(), %error, "cannot keep the control anchors");
+        }
+    }
+
+    /// Adds authorities that the verified server named when this node attested, before the first push.
+    pub fn add(&self, certificates: &[AuthorityCertificate]) {
+        let mut state = self.state();
+        for certificate in certificates {
+            if !state
+                .anchors
+                .iter()
+                .any(|known| known.certificate == *certificate)
+            {
+                state.anchors.push(TrustedAuthority {
+                    certificate: certificate.clone(),
+                    crl: None,
+                });
+            }
+        }
+        self.roots
+            .store(control_roots(&self.trust_domain, &state.anchors));
+    }
+
+    /// The server could not be verified. Reads the configured file again; `true` when it gave other anchors, so that
+    /// another attempt makes sense.
+    ///
+    /// # Errors
+    /// [`AnchorsError`] when the file cannot be used.
+    pub fn server_not_verified(&self, now: SystemTime) -> Result<bool, AnchorsError> {
+        let fresh = read_configured(&self.configured, &self.trust_domain)?;
+        let mut state = self.state();
+        let one_lives = state
+            .anchors
+            .iter()
+            .any(|anchor| anchor.certificate.is_valid_at(now));
+        if (one_lives && fresh.source == state.source) || same(&state.anchors, &fresh.anchors) {
+            return Ok(false);
+        }
+        tracing::warn!(path = %self.configured.display(), "control anchors are read from the configured file again");
+        self.roots
+            .store(control_roots(&self.trust_domain, &fresh.anchors));
+        *state = fresh;
+        Ok(true)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// CRLs come over the connection that these roots verify; see [`CrlPolicy::Tolerate`].
+fn control_roots(trust_domain: &TrustDomain, anchors: &[TrustedAuthority]) -> TrustRoots {
+    TrustRoots::new(vec![(trust_domain.clone(), anchors.to_vec())]).with_crl_policy(CrlPolicy::Tolerate)
+}
+
+fn same(left: &[TrustedAuthority], right: &[TrustedAuthority]) -> bool {
+    let equal =
+        |(a, b): (&TrustedAuthority, &TrustedAuthority)| a.certificate == b.certificate && a.crl == b.crl;
+    left.len() == right.len() && left.iter().zip(right).all(equal)
+}
+
+fn read_configured(path: &Path, trust_domain: &TrustDomain) -> Result<State, AnchorsError> {
+    let unusable = |problem: String| AnchorsError::Unusable {
+        path: path.to_owned(),
+        problem,
+    };
+    let text = read_bounded(path, MAX_FILE).map_err(|source| AnchorsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let certificates = parse_pem_certificates(&text).map_err(|error| unusable(error.to_string()))?;
+    let anchor = |der: &Vec<u8>| -> Result<TrustedAuthority, TrustError> {
+        Ok(TrustedAuthority {
+            certificate: usable(der, trust_domain)?,
+            crl: None,
+        })
+    };
+    let anchors: Result<Vec<_>, _> = certificates.iter().map(anchor).collect();
+    Ok(State {
+        anchors: anchors.map_err(|error| unusable(error.to_string()))?,
+        source: sha256(text.as_bytes()),
+    })
+}
+
+/// Whatever is wrong with the kept file, the configured one is the way back.
+fn read_kept(path: &Path, trust_domain: &TrustDomain) -> Option<State> {
+    let text = match read_bounded(path, MAX_KEPT) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "kept control anchors are not used");
+            return None;
+        }
+    };
+    let state = parse_kept(&text, trust_domain);
+    if state.is_none() {
+        tracing::warn!(path = %path.display(), "kept control anchors are not used: the file is damaged or of another domain");
+    }
+    state
+}
+
+fn parse_kept(text: &str, trust_domain: &TrustDomain) -> Option<State> {
+    let kept: Kept = serde_json::from_str(text).ok()?;
+    let source = hex::decode(kept.source_sha256).ok()?.try_into().ok()?;
+    let anchor = |kept: &KeptAnchor| {
+        let certificate = usable(&hex::decode(&kept.certificate).ok()?, trust_domain).ok()?;
+        let crl = hex::decode(&kept.crl)
+            .ok()
+            .and_then(|der| Crl::verify(&der, &certificate).ok());
+        Some(TrustedAuthority { certificate, crl })
+    };
+    let anchors: Option<Vec<_>> = kept.anchors.iter().map(anchor).collect();
+    Some(State {
+        anchors: anchors?,
+        source,
+    })
+    .filter(|_| kept.trust_domain == trust_domain.as_str())
+}
+
+/// By rename, so that a crash leaves the old file or the new one.
+fn write_kept(path: &Path, trust_domain: &TrustDomain, state: &State) -> std::io::Result<()> {
+    let anchor = |anchor: &TrustedAuthority| KeptAnchor {
+        certificate: hex::encode(anchor.certificate.der()),
+        crl: anchor
+            .crl
+            .as_ref()
+            .map(|crl| hex::encode(crl.der()))
+            .unwrap_or_default(),
+    };
+    let kept = Kept {
+        trust_domain: trust_domain.as_str().to_owned(),
+        source_sha256: hex::encode(state.source),
+        anchors: state.anchors.iter().map(anchor).collect(),
+    };
+    let text = serde_json::to_vec(&kept)?;
+    let temporary = path.with_extension("new");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+fn read_bounded(path: &Path, limit: u64) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    fs::File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(std::io::Error::other(format!("larger than {limit} bytes")));
+    }
+    Ok(text)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::server_client::testing::{Authority, at, trust_domain};
+    use crate::server_client::trust::accept;
+    use crate::server_client::{OfferedAuthority, TrustUpdate};
+
+    struct Files {
+        directory: tempfile::TempDir,
+    }
+
+    impl Files {
+        fn new(anchors: &[&Authority]) -> Self {
+            let files = Self {
+                directory: tempfile::tempdir().unwrap(),
+            };
+            files.configure(anchors);
+            files
+        }
+
+        fn configure(&self, anchors: &[&Authority]) {
+            let text: String = anchors.iter().map(|authority| authority.pem()).collect();
+            fs::write(self.configured(), text).unwrap();
+        }
+
+        fn configured(&self) -> PathBuf {
+            self.directory.path().join("anchors.pem")
+        }
+
+        fn load(&self, seconds: u64) -> Result<Arc<ControlAnchors>, AnchorsError> {
+            ControlAnchors::load(
+                &trust_domain(),
+                &self.configured(),
+                self.directory.path(),
+                at(seconds),
+            )
+        }
+    }
+
+    fn held(control: Vec<OfferedAuthority>) -> Vec<HeldAuthority> {
+        let update = TrustUpdate {
+            sequence_number: 1,
+            refresh_hint: Duration::from_secs(60),
+            x509: vec![Authority::x509().offered(&[], at(0))],
+            control,
+            policy_revision: 0,
+            affected: None,
+        };
+        accept(None, &update, &trust_domain(), at(0))
+            .unwrap()
+            .state
+            .control
+    }
+
+    fn ids(anchors: &ControlAnchors) -> Vec<String> {
+        let roots = anchors.roots().load();
+        roots
+            .authorities(&trust_domain())
+            .iter()
+            .map(|known| known.certificate.id().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn pushed_anchors_survive_a_restart() {
+        let (old, new) = (Authority::control(), Authority::control());
+        let files = Files::new(&[&old]);
+        files
+            .load(0)
+            .unwrap()
+            .update(&held(vec![new.offered(&[new.serial(9)], at(0))]));
+        let restarted = files.load(1).unwrap();
+        assert_eq!(ids(&restarted), [new.id().to_string()]);
+        let roots = restarted.roots().load();
+        let crl = roots.authorities(&trust_domain())[0].crl.clone().unwrap();
+        assert!(crl.is_revoked(&new.serial(9)), "what was revoked stays so");
+    }
+
+    #[test]
+    fn a_removed_anchor_does_not_come_back_while_the_configured_file_is_unchanged() {
+        let (old, new) = (Authority::control(), Authority::control());
+        let files = Files::new(&[&old]);
+        let anchors = files.load(0).unwrap();
+        anchors.update(&held(vec![new.offered(&[], at(0))]));
+        assert!(!anchors.server_not_verified(at(1)).unwrap());
+        assert_eq!(ids(&anchors), [new.id().to_string()]);
+    }
+
+    #[test]
+    fn a_changed_configured_file_is_the_way_back_from_a_lost_authority() {
+        let (old, recovered) = (Authority::control(), Authority::control());
+        let files = Files::new(&[&old]);
+        let anchors = files.load(0).unwrap();
+        files.configure(&[&recovered]);
+        assert!(anchors.server_not_verified(at(1)).unwrap());
+        assert_eq!(ids(&anchors), [recovered.id().to_string()]);
+        assert!(
+            !anchors.server_not_verified(at(2)).unwrap(),
+            "the same file twice is no news"
+        );
+    }
+
+    #[test]
+    fn kept_anchors_that_all_expired_give_way_to_the_configured_ones() {
+        let (old, new) = (Authority::control(), Authority::control());
+        let files = Files::new(&[&old]);
+        files
+            .load(0)
+            .unwrap()
+            .update(&held(vec![new.offered(&[], at(0))]));
+        let much_later = files.load(40 * 86_400).unwrap();
+        assert_eq!(ids(&much_later), [old.id().to_string()]);
+    }
+
+    #[test]
+    fn damaged_kept_anchors_are_passed_over() {
+        let old = Authority::control();
+        let files = Files::new(&[&old]);
+        fs::write(files.directory.path().join("anchors.json"), "{").unwrap();
+        assert_eq!(ids(&files.load(0).unwrap()), [old.id().to_string()]);
+    }
+
+    #[test]
+    fn without_usable_anchors_there_is_no_start() {
+        let files = Files::new(&[]);
+        assert!(matches!(files.load(0), Err(AnchorsError::Unusable { .. })));
+        fs::remove_file(files.configured()).unwrap();
+        let error = files.load(0).unwrap_err();
+        assert!(error.to_string().contains("anchors.pem"), "{error}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Connections to the server: TCP, then TLS 1.3 in which the server proves its one SPIFFE ID before anything is sent.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
+use signet_certs::id::TrustDomain;
+use signet_certs::tls::{PeerRule, RotatingIdentity, SpiffeVerifier, client_config};
+use signet_runtime::clock::Clock;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::anchors::ControlAnchors;
+use super::server_id;
+
+/// Name resolution, TCP and handshake together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// A silent connection is asked for a sign of life this often, and given up after the second.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// Makes channels to the server.
+#[derive(Clone)]
+pub(super) struct Connector {
+    address: Arc<str>,
+    tls: TlsConnector,
+    anchors: Arc<ControlAnchors>,
+    clock: Arc<dyn Clock>,
+}
+
+/// rustls' clock is ours, so that tests own the time of certificates.
+#[derive(Debug)]
+struct ClockTime(Arc<dyn Clock>);
+
+impl TimeProvider for ClockTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = self.0.now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Connector")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// `identity` is presented where the agent has one; without it the agent stays unknown.
+    pub(super) fn new(
+        address: &str,
+        trust_domain: &TrustDomain,
+        anchors: Arc<ControlAnchors>,
+        identity: Option<Arc<RotatingIdentity>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, rustls::Error> {
+        let verifier = SpiffeVerifier::new(anchors.roots(), PeerRule::Exactly(server_id(trust_domain)));
+        let mut config: ClientConfig = client_config(identity, verifier, &[b"h2"])?;
+        config.time_provider = Arc::new(ClockTime(clock.clone()));
+        Ok(Self {
+            address: address.into(),
+            tls: TlsConnector::from(Arc::new(config)),
+            anchors,
+            clock,
+        })
+    }
+
+    /// A channel that connects when it is first used and again whenever its connection was lost.
+    pub(super) fn channel(&self) -> Channel {
+        let connector = self.clone();
+        // The name is never sent nor checked: the SPIFFE ID counts.
+        Endpoint::from_static("http://signet-server")
+            .connect_timeout(CONNECT_LIMIT)
+            .http2_keep_alive_interval(KEEP_ALIVE.0)
+            .keep_alive_timeout(KEEP_ALIVE.1)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(tower::service_fn(move |_| {
+                let connector = connector.clone();
+                async move { connector.connect().await.map(TokioIo::new) }
+            }))
+    }
+
+    async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
+        let limited = tokio::time::timeout(CONNECT_LIMIT, self.connect_unlimited()).await;
+        limited.unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                self.says("did not answer in time"),
+            ))
+        })
+    }
+
+    async fn connect_unlimited(&self) -> io::Result<TlsStream<TcpStream>> {
+        let failed = |error: io::Error| io::Error::new(error.kind(), self.says(&error.to_string()));
+        let stream = TcpStream::connect(self.address.as_ref()).await.map_err(failed)?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+        match self.tls.connect(name, stream).await {
+            Ok(stream) => Ok(stream),
+            Err(error) => {
+                self.look_for_newer_anchors(&error);
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// The next attempt may succeed with what the configured file says by now.
+    fn look_for_newer_anchors(&self, error: &io::Error) {
+        let cause = error
+            .get_ref()
+            .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        if !matches!(cause, Some(rustls::Error::InvalidCertificate(_))) {
+            return;
+        }
+        if let Err(error) = self.anchors.server_not_verified(self.clock.now()) {
+            tracing::warn!(%error, "the server cannot be verified and no newer control anchors are there");
+        }
+    }
+
+    fn says(&self, problem: &str) -> String {
+        format!("server {}: {problem}", self.address)
+    }
+}

@@ -1,0 +1,208 @@
+//! The trust stream as a value that is always there: what was last believed, kept over every interruption.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use ring::rand::SystemRandom;
+use signet_certs::id::TrustDomain;
+use signet_certs::serial::SerialNumber;
+use signet_runtime::backoff::Backoff;
+use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
+use signet_runtime::ready::ReadyGuard;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::anchors::ControlAnchors;
+use super::trust::{Accepted, TrustState, accept};
+use super::{ServerApi, ServerError, TrustReport, TrustUpdate};
+use crate::cache::Affected;
+use crate::node::NodeState;
+use crate::scheduling::unit;
+
+/// A clock this far from the server's is worth a warning: certificates then seem expired or not yet valid.
+const WORRYING_SKEW: Duration = Duration::from_secs(60);
+
+/// News that is not state.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// Verdicts may have changed.
+    Affected(Affected),
+    /// The stream is open (again) and its first update is believed.
+    Connected,
+}
+
+/// How the agent stands with its server.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Connection {
+    /// The trust stream is open.
+    pub connected: bool,
+    /// Last trouble, empty when none.
+    pub problem: String,
+}
+
+/// What the sync task works with.
+pub struct TrustSync {
+    /// The server.
+    pub api: Arc<dyn ServerApi>,
+    /// Told about new control authorities.
+    pub anchors: Arc<ControlAnchors>,
+    /// Whose.
+    pub trust_domain: TrustDomain,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// The agent's own certificate; the stream needs one and is renewed with it.
+    pub node: watch::Receiver<NodeState>,
+    /// Wakes the node attestor when the server does not accept the certificate.
+    pub attest_again: Arc<Notify>,
+    /// What the manager holds.
+    pub reports: watch::Receiver<TrustReport>,
+    /// Where believed states go.
+    pub state: watch::Sender<Option<Arc<TrustState>>>,
+    /// Where news goes.
+    pub notices: mpsc::Sender<Notice>,
+    /// For people.
+    pub connection: watch::Sender<Connection>,
+    /// Waiting times between attempts.
+    pub backoff: Backoff,
+    /// Dropped with the first believed state.
+    pub ready: Option<ReadyGuard>,
+}
+
+type Updates = BoxStream<'static, Result<TrustUpdate, ServerError>>;
+
+impl TrustSync {
+    /// Runs until draining starts.
+    pub async fn run(mut self, drain: Drain) {
+        tokio::select! {
+            () = drain.signalled() => {}
+            () = self.keep_in_sync() => {}
+        }
+    }
+
+    async fn keep_in_sync(&mut self) {
+        let rng = SystemRandom::new();
+        loop {
+            if self.node.wait_for(|node| node.identity.is_some()).await.is_err() {
+                return;
+            }
+            let error = match self.api.sync_trust(self.reports.clone()).await {
+                Ok(updates) => match self.follow(updates).await {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            self.lost(&error);
+            let wait = self.backoff.next(unit(&rng));
+            let present = self.certificate();
+            // A new certificate is a reason to try at once.
+            let newer = self.node.wait_for(|node| node.serial() != present);
+            let _ = tokio::time::timeout(wait, newer).await;
+        }
+    }
+
+    /// Takes updates until the stream breaks, or until a newer certificate asks for a newer connection (then `Ok`).
+    async fn follow(&mut self, mut updates: Updates) -> Result<(), ServerError> {
+        let before = self.state.borrow().as_ref().map(|state| state.policy_revision);
+        let certificate = self.certificate();
+        let mut first = true;
+        loop {
+            let update = tokio::select! {
+                update = updates.next() => update,
+                newer = self.node.wait_for(|node| node.serial() != certificate) => match newer {
+                    Ok(_) => return Ok(()),
+                    Err(_) => return Err(ServerError::unavailable("the agent is ending")),
+                },
+            };
+            let update =
+                update.ok_or_else(|| ServerError::unavailable("the server ended the trust stream"))??;
+            let believed = self.take(&update, self.clock.now());
+            if believed && first {
+                first = false;
+                self.backoff.reset();
+                self.notify(Notice::Connected).await;
+                // Whom the change concerned was said while we were away.
+                if before.is_some_and(|before| before != update.policy_revision) {
+                    self.notify(Notice::Affected(Affected::All)).await;
+                }
+            }
+            if let Some(affected) = update.affected {
+                self.notify(Notice::Affected(affected)).await;
+            }
+        }
+    }
+
+    /// Serial of the agent's certificate now.
+    fn certificate(&self) -> Option<SerialNumber> {
+        self.node.borrow().serial()
+    }
+
+    /// Believes an update, or keeps what is held and says why.
+    fn take(&mut self, update: &TrustUpdate, now: SystemTime) -> bool {
+        let held = self.state.borrow().clone();
+        match accept(held.as_deref(), update, &self.trust_domain, now) {
+            Ok(Accepted { state, kept }) => {
+                for (authority, error) in kept {
+                    tracing::error!(%authority, %error, "a CRL from the server is not believed, the older one stays");
+                }
+                self.anchors.update(&state.control);
+                tracing::info!(sequence = state.bundle.sequence_number, "trust state received");
+                self.state.send_replace(Some(Arc::new(state)));
+                self.say(Connection {
+                    connected: true,
+                    problem: String::new(),
+                });
+                self.ready = None;
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the server's trust state is not believed, what is held stays");
+                self.say(Connection {
+                    connected: true,
+                    problem: error.to_string(),
+                });
+                false
+            }
+        }
+    }
+
+    fn lost(&self, error: &ServerError) {
+        tracing::warn!(%error, "no trust stream, will retry");
+        if matches!(error, ServerError::Unauthenticated(_)) {
+            self.attest_again.notify_one();
+        }
+        self.say(Connection {
+            connected: false,
+            problem: error.to_string(),
+        });
+    }
+
+    async fn notify(&self, notice: Notice) {
+        // Fails only when the manager has ended, and then nobody needs the news.
+        let _ = self.notices.send(notice).await;
+    }
+
+    fn say(&self, connection: Connection) {
+        self.connection.send_if_modified(|current| {
+            let changed = *current != connection;
+            *current = connection;
+            changed
+        });
+    }
+}
+
+/// Says so when the clocks differ by more than a minute.
+pub(crate) fn warn_of_skew(server: SystemTime, own: SystemTime) {
+    let skew = server
+        .duration_since(own)
+        .or_else(|_| own.duration_since(server))
+        .unwrap_or_default();
+    if skew > WORRYING_SKEW {
+        tracing::warn!(
+            seconds = skew.as_secs(),
+            "this node's clock and the server's differ; synchronise them"
+        );
+    }
+}
