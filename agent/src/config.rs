@@ -9,6 +9,7 @@
 //!   anchors_file: /etc/signet/anchors.pem   # control authorities, PEM; as the server writes them
 //! node:
 //!   token_file: /var/run/secrets/signet/node/token
+//!   name: ""                           # of this node for kubelet; default SIGNET_NODE_NAME, else the host name
 //! data_dir: /var/lib/signet/agent
 //! csi:
 //!   enabled: false
@@ -18,6 +19,7 @@
 //!   registration_dir: /var/lib/kubelet/plugins_registry
 //!   kubelet_dir: /var/lib/kubelet
 //!   volumes_dir: /run/signet/volumes
+//!   mounter: bind                      # or link: symbolic links, for machines without pods and without root
 //! shared_socket:                       # off unless written
 //!   path: /run/signet/public/api.sock
 //!   mode: "0777"
@@ -87,6 +89,8 @@ pub struct Trust {
 pub struct Node {
     /// A projected service account token of the agent's own pod, for the audience `signet:<td>:node`. Read at each use.
     pub token_file: PathBuf,
+    /// Kubernetes' name of the node, told to kubelet; empty means `SIGNET_NODE_NAME`, else the host name.
+    pub name: String,
 }
 
 /// The CSI driver.
@@ -107,6 +111,19 @@ pub struct Csi {
     pub kubelet_dir: PathBuf,
     /// Parent of the pods' socket directories; root-only, on tmpfs.
     pub volumes_dir: PathBuf,
+    /// How a socket directory appears in its pod.
+    pub mounter: MounterKind,
+}
+
+/// How a socket directory appears at kubelet's target.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum MounterKind {
+    /// A read-only bind mount. Needs CAP_SYS_ADMIN.
+    #[default]
+    Bind,
+    /// A symbolic link; for machines where pods are mere directories. Needs no privileges.
+    Link,
 }
 
 /// The shared socket.
@@ -191,6 +208,7 @@ impl Default for Node {
     fn default() -> Self {
         Self {
             token_file: "/var/run/secrets/signet/node/token".into(),
+            name: String::new(),
         }
     }
 }
@@ -205,6 +223,7 @@ impl Default for Csi {
             registration_dir: PathBuf::new(),
             kubelet_dir: "/var/lib/kubelet".into(),
             volumes_dir: "/run/signet/volumes".into(),
+            mounter: MounterKind::Bind,
         }
     }
 }
@@ -403,13 +422,11 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, String> {
-        let config: Config = signet_runtime::config::parse(Path::new("agent.yaml"), text)
-            .map_err(|error| error.to_string())?;
-        let mut findings = Findings::new(Path::new("agent.yaml"));
-        config.validate(&mut findings);
-        findings
-            .first_error()
-            .map_or(Ok(config), |error| Err(error.to_string()))
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.yaml");
+        std::fs::write(&path, text).unwrap();
+        let read = signet_runtime::config::load_valid(&path);
+        read.map(|(config, _)| config).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! [`Manager`] is the handle. Endpoints subscribe through [`WorkloadSource`]. The CSI driver reports through
 //! [`VolumeEvents`], in this order for each volume: `volume_ready` once (also for every kept volume after a restart),
-//! `token_refreshed` whenever kubelet publishes again, `volume_removed` once. All three return when the manager has
-//! taken note, never later: they wait for no server. After `volume_ready` a caller of that volume's socket can attach.
+//! `token_refreshed` whenever kubelet publishes again, `volume_removed` once. All three only leave a note for the task:
+//! they wait for nothing and cannot fail. After `volume_ready` a caller of that volume's socket can attach.
 //!
 //! A volume belongs to the pod UID it was first reported with. All volumes of one pod share the pod's leaves, the
 //! longest-lived of their tokens counts, and the pod is forgotten with its last volume.
@@ -36,10 +36,7 @@ use crate::server_client::trust::TrustState;
 use crate::server_client::{ServerApi, TrustReport};
 use crate::unix::UnixAttestor;
 
-/// Commands that wait for the worker; more make their senders wait.
-const COMMANDS: usize = 256;
-
-/// A CSI volume with what kubelet said about its pod. Not `Debug`: it holds a token.
+/// A CSI volume with what kubelet said about its pod.
 pub struct PodVolume {
     /// kubelet's id of the volume.
     pub volume_id: String,
@@ -51,30 +48,31 @@ pub struct PodVolume {
     pub name: String,
     /// The pod's service account.
     pub service_account: String,
-    /// The pod's bound token for our audience.
-    pub token: Zeroizing<String>,
-    /// When the token expires.
-    pub token_expires: SystemTime,
-    /// The directory that holds the pod's socket, on the host.
-    pub socket_dir: PathBuf,
+    /// The pod's token, when it is there already; else it comes with `token_refreshed`.
+    pub token: Option<PodToken>,
+    /// The pod's socket, on the host.
+    pub socket: PathBuf,
+}
+
+/// A pod's bound token for our audience. Not `Debug`, wiped when dropped.
+pub struct PodToken {
+    /// The token.
+    pub secret: Zeroizing<String>,
+    /// When it expires.
+    pub expires: SystemTime,
 }
 
 /// What the CSI driver reports. See the module's documentation for the order.
 pub trait VolumeEvents: Send + Sync {
-    /// A volume is published or, after a restart, known again. Reported twice, the newer token and names count; with
-    /// another pod UID it is ignored.
-    fn volume_ready(&self, volume: PodVolume) -> BoxFuture<'_, ()>;
+    /// A volume is published or, after a restart, known again. Reported twice, the newer token counts; with another pod
+    /// UID it is ignored.
+    fn volume_ready(&self, volume: PodVolume);
 
-    /// kubelet passed a newer token. An unknown volume is ignored.
-    fn token_refreshed(
-        &self,
-        volume_id: &str,
-        token: Zeroizing<String>,
-        expires: SystemTime,
-    ) -> BoxFuture<'_, ()>;
+    /// kubelet passed a newer token. An unknown volume is ignored, and so is a token that dies before the one held.
+    fn token_refreshed(&self, volume_id: &str, token: PodToken);
 
     /// The volume is gone. Its streams end; the token is wiped.
-    fn volume_removed(&self, volume_id: &str) -> BoxFuture<'_, ()>;
+    fn volume_removed(&self, volume_id: &str);
 }
 
 /// What the manager works with.
@@ -119,7 +117,8 @@ pub struct WorkloadStatus {
 /// The handle. Clones speak to the same worker.
 #[derive(Clone)]
 pub struct Manager {
-    commands: mpsc::Sender<Command>,
+    /// Unbounded, and yet bounded by its senders: kubelet's calls come one at a time, and a stream attaches once.
+    commands: mpsc::UnboundedSender<Command>,
     unix: Option<UnixAttestor>,
 }
 
@@ -128,8 +127,7 @@ enum Command {
     VolumeReady(PodVolume),
     TokenRefreshed {
         volume_id: String,
-        token: Zeroizing<String>,
-        expires: SystemTime,
+        token: PodToken,
     },
     VolumeRemoved {
         volume_id: String,
@@ -154,7 +152,7 @@ type Reply = oneshot::Sender<Result<watch::Receiver<WorkloadState>, AttachError>
 impl Manager {
     /// Starts the worker as a task of `drain`; it ends, and says [`WorkloadState::Gone`] to all, when draining starts.
     pub fn spawn(parts: ManagerParts, drain: &Drain) -> Self {
-        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (commands, receiver) = mpsc::unbounded_channel();
         let unix = parts.unix.clone();
         let worker = worker::Worker::new(parts, receiver);
         drain.spawn(worker.run(drain.clone()));
@@ -164,13 +162,13 @@ impl Manager {
     /// Every workload; empty once the agent ends.
     pub async fn status(&self) -> Vec<WorkloadStatus> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Status { reply }).await;
+        self.send(Command::Status { reply });
         answer.await.unwrap_or_default()
     }
 
-    async fn send(&self, command: Command) {
+    fn send(&self, command: Command) {
         // Fails only when the worker has ended, and then nothing is left to be told.
-        let _ = self.commands.send(command).await;
+        let _ = self.commands.send(command);
     }
 
     async fn command_for(&self, caller: &Caller, reply: Reply) -> Result<Command, AttachError> {
@@ -207,7 +205,7 @@ impl WorkloadSource for Manager {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             let command = self.command_for(caller, reply).await?;
-            self.send(command).await;
+            self.send(command);
             answer
                 .await
                 .unwrap_or_else(|_| Err(AttachError::Unavailable("the agent is ending".to_owned())))
@@ -216,26 +214,20 @@ impl WorkloadSource for Manager {
 }
 
 impl VolumeEvents for Manager {
-    fn volume_ready(&self, volume: PodVolume) -> BoxFuture<'_, ()> {
-        Box::pin(self.send(Command::VolumeReady(volume)))
+    fn volume_ready(&self, volume: PodVolume) {
+        self.send(Command::VolumeReady(volume));
     }
 
-    fn token_refreshed(
-        &self,
-        volume_id: &str,
-        token: Zeroizing<String>,
-        expires: SystemTime,
-    ) -> BoxFuture<'_, ()> {
-        Box::pin(self.send(Command::TokenRefreshed {
+    fn token_refreshed(&self, volume_id: &str, token: PodToken) {
+        self.send(Command::TokenRefreshed {
             volume_id: volume_id.to_owned(),
             token,
-            expires,
-        }))
+        });
     }
 
-    fn volume_removed(&self, volume_id: &str) -> BoxFuture<'_, ()> {
-        Box::pin(self.send(Command::VolumeRemoved {
+    fn volume_removed(&self, volume_id: &str) {
+        self.send(Command::VolumeRemoved {
             volume_id: volume_id.to_owned(),
-        }))
+        });
     }
 }

@@ -139,7 +139,10 @@ impl Workload {
                 rfc3339(expires)
             )),
             Evidence::Until(_) | Evidence::Live => None,
-            Evidence::Absent => Some("no process is connected that could be attested".to_owned()),
+            Evidence::Absent => Some(
+                "nothing proves the workload now: no token has come from kubelet, or no process is connected"
+                    .to_owned(),
+            ),
         }
     }
 }

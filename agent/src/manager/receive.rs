@@ -1,8 +1,8 @@
 //! Verifies what the server sent as a peer of the workload will, before anything of it is published.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 use signet_certs::authority::AuthorityId;
 use signet_certs::id::{SpiffeId, TrustDomain};
@@ -10,10 +10,9 @@ use signet_certs::signer::LeafKey;
 use signet_certs::svid::X509Svid;
 use signet_certs::verify::{Role, inspect_leaf, verify_chain};
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::cache::{Issued, Leaf, Wanted};
-use crate::context::{GrantedSvid, PrivateKey};
+use crate::context::GrantedSvid;
 use crate::server_client::IssuedChain;
 use crate::server_client::trust::TrustState;
 
@@ -58,7 +57,7 @@ pub(super) fn accept(
     let svid = X509Svid::new(chain.chain.iter().map(|der| der.to_vec()).collect(), key).map_err(faulty)?;
     check_identities(wanted, &chain, &svid.spiffe_id, &trust.bundle.trust_domain)?;
     Ok(Issued {
-        leaf: leaf_of(&svid),
+        leaf: leaf_of(svid),
         identities: chain.identities,
     })
 }
@@ -84,18 +83,12 @@ fn check_identities(
     Ok(())
 }
 
-fn leaf_of(svid: &X509Svid) -> Leaf {
+fn leaf_of(svid: X509Svid) -> Leaf {
+    let (serial, authority) = (svid.serial, svid.authority_id);
     Leaf {
-        svid: GrantedSvid {
-            spiffe_id: svid.spiffe_id.as_str().to_owned(),
-            chain: Bytes::from(svid.chain.concat()),
-            key: PrivateKey::from_pkcs8(Zeroizing::new(svid.key.pkcs8_der().to_vec())),
-            not_before: svid.not_before,
-            not_after: svid.not_after,
-            hint: String::new(),
-        },
-        serial: svid.serial,
-        authority: svid.authority_id,
+        svid: GrantedSvid::new(Arc::new(svid), String::new()),
+        serial,
+        authority,
     }
 }
 

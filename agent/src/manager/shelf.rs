@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::PodVolume;
 use super::render::Published;
+use super::{PodToken, PodVolume};
 use crate::cache::{Evidence, UnixFacts};
 use crate::context::{PeerProcess, WorkloadState};
 use crate::unix::is_alive;
@@ -34,9 +34,14 @@ pub(super) enum Holders {
 pub(super) struct Volume {
     pub(super) volume_id: String,
     pub(super) name: String,
-    pub(super) socket_dir: PathBuf,
-    token: Arc<Zeroizing<String>>,
-    token_expires: SystemTime,
+    pub(super) socket: PathBuf,
+    token: Option<HeldToken>,
+}
+
+#[derive(Clone)]
+struct HeldToken {
+    secret: Arc<Zeroizing<String>>,
+    expires: SystemTime,
 }
 
 /// What goes with a request.
@@ -51,22 +56,37 @@ pub(super) enum Proof {
 
 impl Volume {
     pub(super) fn new(volume: PodVolume) -> Self {
-        Self {
+        let name = format!("{}/{}", volume.namespace, volume.name);
+        let mut new = Self {
             volume_id: volume.volume_id,
-            name: format!("{}/{}", volume.namespace, volume.name),
-            socket_dir: volume.socket_dir,
-            token: Arc::new(volume.token),
-            token_expires: volume.token_expires,
-        }
+            name,
+            socket: volume.socket,
+            token: None,
+        };
+        new.refresh(volume.token);
+        new
     }
 
     /// A token that dies earlier than the one held is an old one that arrives late.
-    pub(super) fn refresh(&mut self, token: Zeroizing<String>, expires: SystemTime) {
-        if expires >= self.token_expires {
-            self.token = Arc::new(token);
-            self.token_expires = expires;
+    pub(super) fn refresh(&mut self, token: Option<PodToken>) {
+        let Some(PodToken { secret, expires }) = token else {
+            return;
+        };
+        if self.token.as_ref().is_none_or(|held| held.expires <= expires) {
+            self.token = Some(HeldToken {
+                secret: Arc::new(secret),
+                expires,
+            });
         }
     }
+}
+
+/// The one that lives longest.
+fn best_token(volumes: &[Volume]) -> Option<&HeldToken> {
+    volumes
+        .iter()
+        .filter_map(|volume| volume.token.as_ref())
+        .max_by_key(|token| token.expires)
 }
 
 impl Shelf {
@@ -89,8 +109,7 @@ impl Shelf {
         let streams = self.streams();
         match &mut self.holders {
             Holders::Volumes(volumes) => {
-                let expires = volumes.iter().map(|volume| volume.token_expires).max();
-                expires.map_or(Evidence::Absent, Evidence::Until)
+                best_token(volumes).map_or(Evidence::Absent, |token| Evidence::Until(token.expires))
             }
             Holders::Processes { peers, .. } => {
                 peers.retain(|peer| is_alive(peer).unwrap_or(false));
@@ -106,10 +125,7 @@ impl Shelf {
     /// The best evidence for a request.
     pub(super) fn proof(&self) -> Option<Proof> {
         match &self.holders {
-            Holders::Volumes(volumes) => {
-                let newest = volumes.iter().max_by_key(|volume| volume.token_expires)?;
-                Some(Proof::Token(newest.token.clone()))
-            }
+            Holders::Volumes(volumes) => Some(Proof::Token(best_token(volumes)?.secret.clone())),
             Holders::Processes { facts, peers } => Some(Proof::Process {
                 facts: facts.clone(),
                 peers: peers.clone(),

@@ -43,7 +43,7 @@ pub(super) struct Worker {
     requester: Requester,
     rng: SystemRandom,
     clock: Arc<dyn Clock>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::UnboundedReceiver<Command>,
     notices: mpsc::Receiver<Notice>,
     trust_changes: watch::Receiver<Option<Arc<TrustState>>>,
     trust: Option<Arc<TrustState>>,
@@ -60,7 +60,7 @@ struct Parked {
 }
 
 impl Worker {
-    pub(super) fn new(parts: ManagerParts, commands: mpsc::Receiver<Command>) -> Self {
+    pub(super) fn new(parts: ManagerParts, commands: mpsc::UnboundedReceiver<Command>) -> Self {
         let rng = SystemRandom::new();
         let mut trust_changes = parts.trust;
         trust_changes.mark_changed();
@@ -113,13 +113,9 @@ impl Worker {
     fn command(&mut self, command: Command) {
         match command {
             Command::VolumeReady(volume) => self.volume_ready(volume),
-            Command::TokenRefreshed {
-                volume_id,
-                token,
-                expires,
-            } => {
+            Command::TokenRefreshed { volume_id, token } => {
                 if let Some((_, volume)) = find_volume(&mut self.shelves, &volume_id) {
-                    volume.refresh(token, expires);
+                    volume.refresh(Some(token));
                 }
             }
             Command::VolumeRemoved { volume_id } => self.volume_removed(&volume_id),
@@ -159,7 +155,7 @@ impl Worker {
             .iter_mut()
             .find(|known| known.volume_id == volume.volume_id)
         {
-            Some(known) => known.refresh(volume.token, volume.token_expires),
+            Some(known) => known.refresh(volume.token),
             None => volumes.push(Volume::new(volume)),
         }
     }
@@ -365,7 +361,8 @@ impl Worker {
             self.cache.set_evidence(id, evidence);
             // A leaf or a verdict is kept for the next process of the same kind, so that calling often costs nothing.
             let worth_keeping = !matches!(self.cache.state(id, now), Some(CacheState::Pending { .. }));
-            if evidence == Evidence::Absent && shelf.streams() == 0 && !worth_keeping {
+            let process = matches!(shelf.holders, Holders::Processes { .. });
+            if process && evidence == Evidence::Absent && shelf.streams() == 0 && !worth_keeping {
                 idle.push(id.clone());
             }
         }
@@ -450,7 +447,7 @@ impl Worker {
         let (name, pod_uid, socket) = match (id, &shelf.holders) {
             (WorkloadId::Pod(uid), Holders::Volumes(volumes)) => {
                 let volume = volumes.first();
-                let socket = volume.map(|volume| volume.socket_dir.display().to_string());
+                let socket = volume.map(|volume| volume.socket.display().to_string());
                 let name = volume.map(|volume| volume.name.clone());
                 (name.unwrap_or_default(), uid.clone(), socket.unwrap_or_default())
             }
