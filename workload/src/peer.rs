@@ -103,3 +103,72 @@ impl X509Source {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use signet_runtime::clock::{Clock, FakeClock};
+
+    use super::*;
+    use crate::testing::{Ca, now, roots};
+
+    fn clock() -> Arc<FakeClock> {
+        Arc::new(FakeClock::new(now()))
+    }
+
+    fn elapsed(clock: &FakeClock, start: SystemTime) -> Duration {
+        clock.now().duration_since(start).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_good_through_its_last_second_and_no_longer() {
+        let (ca, clock) = (Ca::new("example.org"), clock());
+        let crl = ca.crl(1, &[]);
+        let source = X509Source::unfed(clock.clone(), roots(&[(&ca, Some(&crl))]));
+        let leaf = ca.leaf_living("/web", Duration::from_secs(100));
+        let peer = source.verify(&leaf.chain(), Role::Client).unwrap();
+        let started = clock.now();
+        assert_eq!(
+            peer.revoked().await,
+            VerifyError::Expired(now() + Duration::from_secs(100))
+        );
+        let lasted = elapsed(&clock, started);
+        assert!(
+            lasted > Duration::from_secs(100) && lasted < Duration::from_secs(101),
+            "{lasted:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crl_that_runs_out_is_noticed_in_bounded_time() {
+        let (ca, clock) = (Ca::new("example.org"), clock());
+        let crl = ca.crl(1, &[]);
+        let source = X509Source::unfed(clock.clone(), roots(&[(&ca, Some(&crl))]));
+        let leaf = ca.leaf_living("/web", Duration::from_secs(86_400));
+        let peer = source.verify(&leaf.chain(), Role::Client).unwrap();
+        assert!(matches!(peer.revoked().await, VerifyError::CrlStale(_)));
+        assert!(clock.now() <= crl.next_update() + LOOK_AGAIN + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_are_acted_on_at_once_and_work_is_dropped() {
+        let (ca, clock) = (Ca::new("example.org"), clock());
+        let leaf = ca.leaf("/web");
+        let (first, second) = (ca.crl(1, &[]), ca.crl(2, &[&leaf]));
+        let source = X509Source::unfed(clock.clone(), roots(&[(&ca, Some(&first))]));
+        let peer = source.verify(&leaf.chain(), Role::Client).unwrap();
+        assert_eq!(peer.while_trusted(async { 7 }).await, Ok(7));
+        let started = clock.now();
+        let revoke = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            source.put_in_force(roots(&[(&ca, Some(&second))]));
+        };
+        let (outcome, ()) = tokio::join!(peer.while_trusted(std::future::pending::<()>()), revoke);
+        assert!(matches!(outcome, Err(VerifyError::Revoked { .. })));
+        assert_eq!(elapsed(&clock, started), Duration::from_secs(10));
+        // Nothing runs for one who is refused already.
+        assert!(peer.while_trusted(async { 7 }).await.is_err());
+    }
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{CertificateError, ClientConfig, ServerConfig};
 use signet_certs::tls::{PeerRule, SpiffeVerifier, client_config, server_config};
 use signet_certs::verify::{Role, VerifyError};
 use signet_runtime::clock::Clock;
@@ -28,7 +28,7 @@ pub enum TlsError {
     /// One side refused the other, or the stream broke. rustls' reason is inside.
     #[error("the TLS handshake failed: {0}")]
     Handshake(#[source] io::Error),
-    /// The peer stopped being trusted between handshake and now.
+    /// The peer is valid but not one whom the rule accepts, or it stopped being trusted since the handshake.
     #[error("the peer is refused: {0}")]
     Peer(#[from] VerifyError),
     /// The peer was too slow.
@@ -83,9 +83,22 @@ impl Connector {
 
 async fn finish<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T, TlsError> {
     match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(outcome) => outcome.map_err(TlsError::Handshake),
+        Ok(outcome) => outcome.map_err(failed),
         Err(_) => Err(TlsError::Timeout),
     }
+}
+
+/// Takes our own verifier's reason out of rustls' wrapping where there is one, for its words name the peer.
+fn failed(error: io::Error) -> TlsError {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) = inner
+        && let Some(reason) = other.0.downcast_ref::<VerifyError>()
+    {
+        return TlsError::Peer(reason.clone());
+    }
+    TlsError::Handshake(error)
 }
 
 impl X509Source {

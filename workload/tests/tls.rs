@@ -1,0 +1,264 @@
+//! Mutual TLS between two workloads while their world changes.
+
+mod common;
+
+use std::future::pending;
+use std::time::Duration;
+
+use signet_certs::verify::Role;
+use signet_workload::{Peer, PeerRule, TlsError, VerifyError, X509Source};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::timeout;
+use tokio_rustls::{client, server};
+
+use common::agent::{FakeAgent, Say};
+use common::ca::{Ca, Leaf, id, message};
+
+struct Workload {
+    agent: FakeAgent,
+    source: X509Source,
+}
+
+impl Workload {
+    async fn new(first: Say) -> Self {
+        let agent = FakeAgent::new(first);
+        let source = agent.source();
+        timeout(Duration::from_secs(10), source.ready())
+            .await
+            .unwrap()
+            .unwrap();
+        Self { agent, source }
+    }
+
+    /// Says something new and waits until the source has `leaf` and trusts `authorities` authorities.
+    async fn learns(&self, leaf: &Leaf, authorities: &[&Ca], crls: &[&signet_certs::crl::Crl]) {
+        self.agent.say(Say::State(message(leaf, authorities, crls)));
+        let newest: Vec<_> = crls.iter().map(|crl| crl.sha256()).collect();
+        let mut changes = self.source.changes();
+        let taken = changes.wait_for(|state| {
+            let Some(context) = &state.context else {
+                return false;
+            };
+            let known = context.roots.authorities(&leaf.id.trust_domain());
+            let in_force: Vec<_> = known
+                .iter()
+                .filter_map(|known| known.crl.as_ref())
+                .map(|crl| crl.sha256())
+                .collect();
+            context.svids[0].svid.serial == leaf.serial
+                && known.len() == authorities.len()
+                && newest.iter().all(|crl| in_force.contains(crl))
+        });
+        timeout(Duration::from_secs(10), taken)
+            .await
+            .expect("in time")
+            .unwrap();
+    }
+}
+
+type Client = (client::TlsStream<DuplexStream>, Peer);
+type Server = (server::TlsStream<DuplexStream>, Peer);
+
+async fn handshake(
+    client: &Workload,
+    servers: PeerRule,
+    server: &Workload,
+    clients: PeerRule,
+) -> (Result<Client, TlsError>, Result<Server, TlsError>) {
+    let (near, far) = duplex(64 * 1024);
+    let connector = client.source.connector(servers).unwrap();
+    let acceptor = server.source.acceptor(clients).unwrap();
+    tokio::join!(connector.connect(near), acceptor.accept(far))
+}
+
+async fn connected(client: &Workload, server: &Workload) -> (Client, Server) {
+    let (near, far) = handshake(client, PeerRule::Any, server, PeerRule::Any).await;
+    (near.unwrap(), far.unwrap())
+}
+
+async fn say_and_hear(near: &mut Client, far: &mut Server) {
+    near.0.write_all(b"ping").await.unwrap();
+    near.0.flush().await.unwrap();
+    let mut heard = [0; 4];
+    far.0.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"ping");
+}
+
+/// What refused the handshake, in rustls' words.
+fn reason(outcome: Result<Server, TlsError>) -> String {
+    match outcome {
+        Err(error @ TlsError::Handshake(_)) => error.to_string(),
+        Err(error) => panic!("refused after the handshake: {error}"),
+        Ok(_) => panic!("accepted"),
+    }
+}
+
+#[tokio::test]
+async fn a_live_connection_survives_rotation_and_new_ones_see_the_new_certificate() {
+    let (old, new) = (Ca::new("example.org"), Ca::new("example.org"));
+    let (caller, callee) = (old.leaf("/web"), old.leaf("/api"));
+    let crl = old.crl(1, &[]);
+    let web = Workload::new(Say::State(message(&caller, &[&old], &[&crl]))).await;
+    let api = Workload::new(Say::State(message(&callee, &[&old], &[&crl]))).await;
+    let (mut near, mut far) = connected(&web, &api).await;
+    assert_eq!((near.1.id(), far.1.id()), (&callee.id, &caller.id));
+    assert_eq!(near.1.svid().serial, callee.serial);
+    say_and_hear(&mut near, &mut far).await;
+
+    // The server's certificate comes from the next authority; both trust both.
+    let (next, next_crl) = (new.leaf("/api"), new.crl(1, &[]));
+    web.learns(&caller, &[&old, &new], &[&crl, &next_crl]).await;
+    api.learns(&next, &[&old, &new], &[&crl, &next_crl]).await;
+    say_and_hear(&mut near, &mut far).await;
+    assert_eq!((near.1.recheck(), far.1.recheck()), (Ok(()), Ok(())));
+    let ((_, seen), _) = connected(&web, &api).await;
+    assert_eq!(seen.svid().serial, next.serial);
+    assert_eq!(seen.svid().authority_id, new.authority.certificate.id());
+}
+
+#[tokio::test]
+async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
+    let ca = Ca::new("example.org");
+    let (caller, callee) = (ca.leaf("/web"), ca.leaf("/api"));
+    let crl = ca.crl(1, &[]);
+    let web = Workload::new(Say::State(message(&caller, &[&ca], &[&crl]))).await;
+    let api = Workload::new(Say::State(message(&callee, &[&ca], &[&crl]))).await;
+    let (mut near, far) = connected(&web, &api).await;
+    let (stream, peer) = far;
+    let serving = tokio::spawn(async move {
+        let held = async move {
+            let _held = stream;
+            pending::<()>().await
+        };
+        peer.while_trusted(held).await
+    });
+
+    let revoking = ca.crl(2, &[&caller]);
+    api.learns(&callee, &[&ca], &[&revoking]).await;
+    let reason_to_cut = timeout(Duration::from_secs(10), serving)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(
+        reason_to_cut,
+        VerifyError::Revoked {
+            id: caller.id.clone(),
+            serial: caller.serial
+        }
+    );
+    let mut rest = Vec::new();
+    let cut = timeout(Duration::from_secs(10), near.0.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(cut.is_err() && rest.is_empty(), "cut without a goodbye");
+
+    let (near, far) = handshake(&web, PeerRule::Any, &api, PeerRule::Any).await;
+    assert!(reason(far).contains("Revoked"));
+    // In TLS 1.3 the client learns of it at its first read.
+    let mut stream = near.unwrap().0;
+    assert!(stream.read_u8().await.is_err());
+
+    // Re-keyed, it is welcome again.
+    let again = ca.leaf("/web");
+    web.learns(&again, &[&ca], &[&revoking]).await;
+    let (_, (_, peer)) = connected(&web, &api).await;
+    assert_eq!(peer.svid().serial, again.serial);
+}
+
+#[tokio::test]
+async fn a_revoked_server_is_refused_by_its_clients() {
+    let ca = Ca::new("example.org");
+    let (caller, callee) = (ca.leaf("/web"), ca.leaf("/api"));
+    let web = Workload::new(Say::State(message(&caller, &[&ca], &[&ca.crl(2, &[&callee])]))).await;
+    let api = Workload::new(Say::State(message(&callee, &[&ca], &[&ca.crl(1, &[])]))).await;
+    let (near, _) = handshake(&web, PeerRule::Any, &api, PeerRule::Any).await;
+    assert!(near.err().expect("refused").to_string().contains("Revoked"));
+}
+
+#[tokio::test]
+async fn a_connection_is_cut_when_its_authority_leaves_the_bundle() {
+    let (old, new) = (Ca::new("example.org"), Ca::new("example.org"));
+    let (crl, next_crl) = (old.crl(1, &[]), new.crl(1, &[]));
+    let web = Workload::new(Say::State(message(&old.leaf("/web"), &[&old], &[&crl]))).await;
+    let api = Workload::new(Say::State(message(&old.leaf("/api"), &[&old], &[&crl]))).await;
+    let (_near, (_stream, peer)) = connected(&web, &api).await;
+    api.learns(&new.leaf("/api"), &[&new], &[&next_crl]).await;
+    let why = timeout(Duration::from_secs(10), peer.revoked()).await.unwrap();
+    assert_eq!(why, VerifyError::AuthorityGone(old.authority.certificate.id()));
+}
+
+#[tokio::test]
+async fn without_a_crl_nobody_is_accepted() {
+    let ca = Ca::new("example.org");
+    let with = Workload::new(Say::State(message(&ca.leaf("/web"), &[&ca], &[&ca.crl(1, &[])]))).await;
+    let without = Workload::new(Say::State(message(&ca.leaf("/api"), &[&ca], &[]))).await;
+    let (_, far) = handshake(&with, PeerRule::Any, &without, PeerRule::Any).await;
+    assert!(reason(far).contains("UnknownRevocationStatus"));
+}
+
+#[tokio::test]
+async fn rules_choose_among_valid_peers() {
+    let ca = Ca::new("example.org");
+    let (caller, callee) = (ca.leaf("/web"), ca.leaf("/api"));
+    let crl = ca.crl(1, &[]);
+    let web = Workload::new(Say::State(message(&caller, &[&ca], &[&crl]))).await;
+    let api = Workload::new(Say::State(message(&callee, &[&ca], &[&crl]))).await;
+    let api_only = PeerRule::Exactly(callee.id.clone());
+    let (near, far) = handshake(&web, api_only.clone(), &api, PeerRule::Exactly(caller.id.clone())).await;
+    assert!(near.is_ok() && far.is_ok());
+    let (_, far) = handshake(
+        &web,
+        api_only,
+        &api,
+        PeerRule::Exactly(id("spiffe://example.org/admin")),
+    )
+    .await;
+    let why = far.err().expect("refused").to_string();
+    assert_eq!(
+        why,
+        "the peer is refused: spiffe://example.org/web is not accepted as a peer here"
+    );
+    let (near, _) = handshake(&web, PeerRule::OneOf(vec![]), &api, PeerRule::Any).await;
+    assert!(near.is_err());
+}
+
+#[tokio::test]
+async fn sessions_are_not_resumed_and_no_tickets_are_sent() {
+    let ca = Ca::new("example.org");
+    let web = Workload::new(Say::State(message(&ca.leaf("/web"), &[&ca], &[&ca.crl(1, &[])]))).await;
+    let api = Workload::new(Say::State(message(&ca.leaf("/api"), &[&ca], &[&ca.crl(1, &[])]))).await;
+    let connector = web.source.connector(PeerRule::Any).unwrap();
+    let acceptor = api.source.acceptor(PeerRule::Any).unwrap();
+    for _ in 0..2 {
+        let (near, far) = duplex(64 * 1024);
+        let (near, far) = tokio::join!(connector.connect(near), acceptor.accept(far));
+        let (mut near, mut far) = (near.unwrap(), far.unwrap());
+        say_and_hear(&mut near, &mut far).await;
+        assert_eq!(
+            near.0.get_ref().1.handshake_kind(),
+            Some(rustls::HandshakeKind::Full)
+        );
+        assert_eq!(near.0.get_ref().1.tls13_tickets_received(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_verifier_of_a_source_serves_other_stacks_too() {
+    let ca = Ca::new("example.org");
+    let api = ca.leaf("/api");
+    let web = Workload::new(Say::State(message(&ca.leaf("/web"), &[&ca], &[&ca.crl(1, &[])]))).await;
+    assert_eq!(
+        web.source.verify(&api.chain(), Role::Server).unwrap().id(),
+        &api.id
+    );
+    assert_eq!(
+        web.source.verify(&[], Role::Server).unwrap_err(),
+        VerifyError::EmptyChain
+    );
+    let config = web.source.server_config(PeerRule::Any, &[b"h2"]).unwrap();
+    assert_eq!(
+        (config.alpn_protocols, config.send_tls13_tickets),
+        (vec![b"h2".to_vec()], 0)
+    );
+}
