@@ -6,8 +6,8 @@ use tokio::net::TcpStream;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().unwrap_or("127.0.0.1:8443".into());
-    let line = arguments.next().unwrap_or("hello".into());
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8443".into());
+    let line = arguments.next().unwrap_or_else(|| "hello".into());
     let source = X509Source::from_env().await?;
     // Whoever answers at that address: only the holder of this identity is spoken to.
     let server = SpiffeId::parse("spiffe://example.org/ns/shop/sa/api")?;

@@ -5,7 +5,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8443".into());
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8443".into());
     let source = X509Source::from_env().await?;
     let callers = PeerRule::TrustDomain(TrustDomain::parse("example.org")?);
     let acceptor = source.acceptor(callers)?;

@@ -1,4 +1,5 @@
 //! What a message of the Workload API must be to be used.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! How a source follows an agent through good and bad days.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Mutual TLS between two workloads while their world changes.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
@@ -128,7 +129,7 @@ async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
     let serving = tokio::spawn(async move {
         let held = async move {
             let _held = stream;
-            pending::<()>().await
+            pending::<()>().await;
         };
         peer.while_trusted(held).await
     });
@@ -173,7 +174,7 @@ async fn a_revoked_server_is_refused_by_its_clients() {
     let web = Workload::new(Say::State(message(&caller, &[&ca], &[&ca.crl(2, &[&callee])]))).await;
     let api = Workload::new(Say::State(message(&callee, &[&ca], &[&ca.crl(1, &[])]))).await;
     let (near, _) = handshake(&web, PeerRule::Any, &api, PeerRule::Any).await;
-    assert!(near.err().expect("refused").to_string().contains("Revoked"));
+    assert!(near.expect_err("refused").to_string().contains("Revoked"));
 }
 
 #[tokio::test]
@@ -214,7 +215,7 @@ async fn rules_choose_among_valid_peers() {
         PeerRule::Exactly(id("spiffe://example.org/admin")),
     )
     .await;
-    let why = far.err().expect("refused").to_string();
+    let why = far.expect_err("refused").to_string();
     assert_eq!(
         why,
         "the peer is refused: spiffe://example.org/web is not accepted as a peer here"
