@@ -142,6 +142,16 @@ impl Metrics {
                 metrics.audit_backlog.clone(),
             );
         });
+        // Series that exist from the start: an alert on their absence then means what it says.
+        for kind in ["x509", "control"].map(|kind| Kind { kind }) {
+            for family in [
+                &metrics.crl_entries,
+                &metrics.crl_next_update,
+                &metrics.authority_not_after,
+            ] {
+                drop(family.get_or_create(&kind));
+            }
+        }
         Arc::new(metrics)
     }
 

@@ -188,3 +188,115 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGENT: CallerKind<'static> = CallerKind::Certificate {
+        agent: true,
+        expired: false,
+        rejected: None,
+    };
+    const EXPIRED: CallerKind<'static> = CallerKind::Certificate {
+        agent: true,
+        expired: true,
+        rejected: None,
+    };
+    const REVOKED: CallerKind<'static> = CallerKind::Certificate {
+        agent: true,
+        expired: false,
+        rejected: Some("the certificate is revoked"),
+    };
+    const EXPIRED_AND_REVOKED: CallerKind<'static> = CallerKind::Certificate {
+        agent: true,
+        expired: true,
+        rejected: Some("the certificate is revoked"),
+    };
+    const SERVER: CallerKind<'static> = CallerKind::Certificate {
+        agent: false,
+        expired: false,
+        rejected: None,
+    };
+
+    /// Every RPC that the two protocols define, from their descriptors.
+    fn defined() -> Vec<String> {
+        let set =
+            <prost_types::FileDescriptorSet as prost::Message>::decode(signet_proto::DESCRIPTORS).unwrap();
+        let mut paths = Vec::new();
+        for file in set
+            .file
+            .iter()
+            .filter(|f| matches!(f.package(), "signet.agent.v1" | "signet.admin.v1"))
+        {
+            for service in &file.service {
+                for method in &service.method {
+                    paths.push(format!(
+                        "/{}.{}/{}",
+                        file.package(),
+                        service.name(),
+                        method.name()
+                    ));
+                }
+            }
+        }
+        paths
+    }
+
+    #[test]
+    fn the_table_names_every_rpc_once_and_nothing_else() {
+        let mut named: Vec<&str> = ACCESS.iter().map(|(path, _)| *path).collect();
+        let mut defined = defined();
+        named.sort_unstable();
+        defined.sort_unstable();
+        assert_eq!(named, defined);
+    }
+
+    /// Covers INV-12, INV-14.
+    #[test]
+    fn every_rpc_lets_in_exactly_whom_its_line_says() {
+        for (path, access) in ACCESS {
+            let allowed: &[CallerKind<'_>] = match access {
+                Access::Anyone => &[
+                    CallerKind::Anonymous,
+                    AGENT,
+                    EXPIRED,
+                    REVOKED,
+                    EXPIRED_AND_REVOKED,
+                    SERVER,
+                ],
+                Access::Agent => &[AGENT],
+                Access::AgentEvenExpired => &[AGENT, EXPIRED],
+                Access::AdminSocket => &[CallerKind::AdminSocket],
+            };
+            let all = [
+                CallerKind::Anonymous,
+                AGENT,
+                EXPIRED,
+                REVOKED,
+                EXPIRED_AND_REVOKED,
+                SERVER,
+                CallerKind::AdminSocket,
+            ];
+            for caller in all {
+                assert_eq!(
+                    decide(path, caller).is_ok(),
+                    allowed.contains(&caller),
+                    "{path} for {caller:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_path_is_refused_for_everyone() {
+        for caller in [CallerKind::Anonymous, AGENT, CallerKind::AdminSocket] {
+            assert_eq!(
+                decide("/signet.admin.v1.Admin/Shutdown", caller)
+                    .unwrap_err()
+                    .code(),
+                Code::Unimplemented
+            );
+        }
+    }
+}
