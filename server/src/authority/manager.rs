@@ -97,6 +97,7 @@ impl AuthorityManager {
             snapshots: parts.snapshots,
             reports: parts.reports,
             watchers: Vec::new(),
+            unheard: false,
         };
         worker.start().await?;
         let (commands, receiver) = mpsc::channel(COMMAND_CAPACITY);

@@ -1,6 +1,7 @@
 //! For tests: a store in memory that can be told to fail, and a server's authorities, publisher and clock around it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -89,6 +90,23 @@ impl MemoryStore {
             reason: RevocationReason::KeyCompromise,
         };
         kept.revoked.push((authority, entry));
+        kept.revision += 1;
+        kept.revision
+    }
+
+    /// Revokes so many serials at once.
+    pub(crate) fn revoke_many(&self, authority: AuthorityId, count: u32, now: SystemTime) -> u64 {
+        let mut kept = self.kept();
+        for number in 0..count {
+            let mut random = [7; 13];
+            random[..4].copy_from_slice(&number.to_be_bytes());
+            let entry = RevokedEntry {
+                serial: SerialNumber::generate(now, &random),
+                revoked_at: now,
+                reason: RevocationReason::Superseded,
+            };
+            kept.revoked.push((authority, entry));
+        }
         kept.revision += 1;
         kept.revision
     }
@@ -298,6 +316,51 @@ pub(crate) fn policy() -> LifePolicy {
     .unwrap()
 }
 
+/// Starts manager and publisher over any store, up to active authorities of both kinds.
+pub(crate) async fn start(
+    store: Arc<dyn Store>,
+    kek_directory: &Path,
+    clock: Arc<dyn Clock>,
+    reports: &watch::Sender<SpreadReports>,
+    drain: &Drain,
+) -> (AuthorityManager, Publisher) {
+    let keys = KeyManager::open(&kek_directory.join("kek"), store.as_ref())
+        .await
+        .unwrap();
+    let (sender, snapshots) = trust::channel(trust_domain(), 5 * MINUTE);
+    let manager = AuthorityManager::start(AuthorityManagerParts {
+        trust_domain: trust_domain(),
+        x509: policy(),
+        control: policy(),
+        store: store.clone(),
+        keys: Arc::new(keys),
+        clock: clock.clone(),
+        snapshots,
+        reports: reports.subscribe(),
+        drain: drain.clone(),
+    })
+    .await
+    .unwrap();
+    let settings = PublisherSettings {
+        trust_domain: trust_domain(),
+        refresh_hint: 5 * MINUTE,
+        clock_skew: SKEW,
+        crl_max_bytes: CRL_MAX_BYTES,
+    };
+    let (view, drain) = (manager.current(), drain.clone());
+    let parts = PublisherParts {
+        settings,
+        store,
+        view,
+        snapshots: sender,
+        clock,
+        drain,
+    };
+    let publisher = Publisher::start(parts).await.unwrap();
+    assert!(publisher.ready().await && manager.ready().await);
+    (manager, publisher)
+}
+
 /// A running manager and publisher over a [`MemoryStore`], on paused time.
 pub(crate) struct Running {
     pub(crate) store: Arc<MemoryStore>,
@@ -317,41 +380,9 @@ impl Running {
     }
 
     async fn over(store: Arc<MemoryStore>, clock: FakeClock, kek: Arc<tempfile::TempDir>) -> Self {
-        let keys = KeyManager::open(&kek.path().join("kek"), store.as_ref())
-            .await
-            .unwrap();
-        let drain = Drain::new();
-        let (reports, reported) = watch::channel(SpreadReports::default());
-        let (sender, snapshots) = trust::channel(trust_domain(), 5 * MINUTE);
-        let manager = AuthorityManager::start(AuthorityManagerParts {
-            trust_domain: trust_domain(),
-            x509: policy(),
-            control: policy(),
-            store: store.clone(),
-            keys: Arc::new(keys),
-            clock: Arc::new(clock.clone()),
-            snapshots,
-            reports: reported,
-            drain: drain.clone(),
-        })
-        .await
-        .unwrap();
-        let publisher = Publisher::start(PublisherParts {
-            settings: PublisherSettings {
-                trust_domain: trust_domain(),
-                refresh_hint: 5 * MINUTE,
-                clock_skew: SKEW,
-                crl_max_bytes: CRL_MAX_BYTES,
-            },
-            store: store.clone(),
-            view: manager.current(),
-            snapshots: sender,
-            clock: Arc::new(clock.clone()),
-            drain: drain.clone(),
-        })
-        .await
-        .unwrap();
-        assert!(publisher.ready().await && manager.ready().await);
+        let (drain, reports) = (Drain::new(), watch::Sender::new(SpreadReports::default()));
+        let shared_clock = Arc::new(clock.clone());
+        let (manager, publisher) = start(store.clone(), kek.path(), shared_clock, &reports, &drain).await;
         Self {
             store,
             clock,

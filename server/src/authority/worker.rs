@@ -43,6 +43,8 @@ pub(super) struct Worker {
     pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     pub(super) reports: watch::Receiver<SpreadReports>,
     pub(super) watchers: Vec<Watcher>,
+    /// A publication was not journalled yet.
+    pub(super) unheard: bool,
 }
 
 impl Worker {
@@ -76,7 +78,11 @@ impl Worker {
                 }
                 (Ok(()), None) => {}
             }
-            let deadline = self.deadline().max(not_before);
+            let deadline = if self.unheard {
+                not_before
+            } else {
+                self.deadline().max(not_before)
+            };
             event = tokio::select! {
                 Some(command) = commands.recv() => Wake::Command(command),
                 Ok(()) = self.snapshots.changed() => Wake::Published,
@@ -100,8 +106,10 @@ impl Worker {
             let _ = reply.send(outcome);
             return Ok(());
         }
-        if matches!(wake, Wake::Published) {
+        self.unheard |= matches!(wake, Wake::Published);
+        if self.unheard {
             self.published(now).await?;
+            self.unheard = false;
         }
         for index in 0..self.kinds.len() {
             self.step(index, Event::Tick, now).await?;
@@ -154,12 +162,9 @@ impl Worker {
 
     /// Shows what is journalled, and tells those who wait for a rotation.
     fn show(&mut self) {
-        let changed = self
-            .kinds
-            .iter_mut()
-            .fold(false, |changed, kind| kind.take_visible() || changed);
-        if changed {
-            let [x509, control] = &self.kinds;
+        let [x509, control] = &mut self.kinds;
+        let changed = [x509.take_visible(), control.take_visible()];
+        if changed.contains(&true) {
             self.view.send_replace(Arc::new(AuthorityView {
                 x509: x509.view(),
                 control: control.view(),

@@ -1,10 +1,15 @@
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use signet_certs::authority::AuthorityKind;
-use signet_certs::crl::{Crl, CrlNumber};
+use signet_certs::crl::{Crl, CrlNumber, RevocationReason};
+use signet_runtime::clock::SystemClock;
 
 use super::*;
-use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, serial};
+use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, serial, start, trust_domain};
+use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{RevokeRequest, RevokeTarget};
 
 const X509: AuthorityKind = AuthorityKind::X509;
 const LIMIT: Duration = Duration::from_secs(5);
@@ -157,4 +162,79 @@ async fn growth_beyond_the_bound_is_foreseen() {
     let id = running.active(X509);
     assert!(!running.publisher.would_exceed(id, 50_000));
     assert!(running.publisher.would_exceed(id, 60_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_list_is_signed_beside_the_async_threads() {
+    let running = Running::new().await;
+    let revision = running
+        .store
+        .revoke_many(running.active(X509), 2500, running.now());
+    let snapshot = running.publisher.wait_published(revision, LIMIT).await.unwrap();
+    assert_eq!(snapshot.kind(X509)[0].crl.entry_count(), 2500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_beyond_the_bound_is_refused_and_the_one_before_stays() {
+    let running = Running::new().await;
+    let before = list(&running, X509);
+    let revision = running
+        .store
+        .revoke_many(running.active(X509), 60_000, running.now());
+    assert_eq!(
+        running.publisher.wait_published(revision, LIMIT).await.err(),
+        Some(NotYetPublished)
+    );
+    assert_eq!(list(&running, X509), before);
+}
+
+/// A server over the real store in `directory`, until `drain` ends it.
+async fn over_sqlite(directory: &Path, drain: &Drain) -> (Arc<SqliteStore>, AuthorityManager, Publisher) {
+    let store = SqliteStore::open(&directory.join("data"), &trust_domain()).unwrap();
+    let (store, reports) = (Arc::new(store), watch::Sender::new(SpreadReports::default()));
+    let (manager, publisher) = start(store.clone(), directory, Arc::new(SystemClock), &reports, drain).await;
+    (store, manager, publisher)
+}
+
+/// Covers INV-2, INV-3, CRL-12.
+#[tokio::test]
+async fn over_the_real_store_lists_sequence_and_authorities_survive_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let drain = Drain::new();
+    let (store, manager, publisher) = over_sqlite(directory.path(), &drain).await;
+    let wish = RotateRequest {
+        kind: X509,
+        force: true,
+        author: "admin".to_owned(),
+    };
+    let mut steps = manager.rotate(wish).await.unwrap();
+    while steps.recv().await.is_some() {}
+    let active = manager.current().borrow().kind(X509).active().unwrap().id();
+    let request = RevokeRequest {
+        target: RevokeTarget::Serial {
+            serial: serial(1),
+            authority: Some(active),
+            expires_by: None,
+        },
+        reason: RevocationReason::KeyCompromise,
+        comment: String::new(),
+        author: "admin".to_owned(),
+        keep_issuing: false,
+        denial_expires: None,
+        now: SystemClock.now(),
+    };
+    let revoked = store.revoke(request).await.unwrap();
+    let before = publisher.wait_published(revoked.revision, MINUTE).await.unwrap();
+    assert!(before.get(active).unwrap().crl.is_revoked(&serial(1)));
+    assert!(drain.finish(MINUTE).await);
+    drop((store, manager, publisher));
+    let drain = Drain::new();
+    let (_store, manager, publisher) = over_sqlite(directory.path(), &drain).await;
+    let after = publisher.snapshots().borrow().clone();
+    assert!(before.same_content(&after), "{before:?}\n{after:?}");
+    assert_eq!(
+        manager.current().borrow().kind(X509).active().unwrap().id(),
+        active
+    );
+    assert!(drain.finish(MINUTE).await);
 }

@@ -4,11 +4,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use signet_runtime::drain::Drain;
 use tokio::sync::watch;
 
 use super::TrustSnapshot;
+
+const RETRY_EVERY: Duration = Duration::from_secs(60);
 
 /// The file could not be written; the old one is still in place.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +59,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Writes the file now, and again whenever the control authorities change. A later failure is logged and tried again
-/// with the next change.
+/// every minute.
 ///
 /// # Errors
 /// The first write failed: the path is not usable.
@@ -72,6 +75,7 @@ pub async fn keep_anchors(
         loop {
             tokio::select! {
                 Ok(()) = snapshots.changed() => {}
+                () = tokio::time::sleep(RETRY_EVERY) => {}
                 () = ending.signalled() => return,
             }
             let snapshot = snapshots.borrow_and_update().clone();
