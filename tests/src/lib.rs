@@ -4,5 +4,7 @@
 pub mod fake_kube;
 pub mod http;
 pub mod kubelet;
+pub mod process;
 pub mod uds;
 pub mod wait;
+pub mod workload;
