@@ -1,6 +1,7 @@
 //! What tests of Signet stand on: a Kubernetes API server that exists only in memory, and kubelet's part towards a CSI
 //! driver. `signet-dev` uses both.
 
+pub mod agent_client;
 pub mod fake_kube;
 pub mod http;
 pub mod kubelet;

@@ -1,0 +1,254 @@
+//! An agent that says whatever a test wants to the server: `signet.agent.v1` over TLS with the generated stubs.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, Result, ensure};
+use hyper_util::rt::TokioIo;
+use ring::rand::SystemRandom;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{WebPkiSupportedAlgorithms, ring as provider, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use signet_certs::{csr::create_csr, signer::LeafKey};
+use signet_proto::agent::{
+    AttestNodeRequest, AttestNodeResponse, HelloRequest, HelloResponse, IssueItem, IssueResult,
+    IssueX509SvidsRequest, IssuedSvid, KubernetesNodeToken, PodToken, ProtocolVersion,
+    agent_client::AgentClient, attest_node_request, issue_item, issue_result::Outcome,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint, Uri},
+};
+use tower::service_fn;
+
+/// A connection of an agent, or of somebody who claims to be one.
+#[derive(Clone)]
+pub struct RawAgent {
+    client: AgentClient<Channel>,
+    address: SocketAddr,
+}
+
+/// A client certificate with its key.
+pub struct ClientCertificate {
+    /// Leaf first, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// Its key.
+    pub key: LeafKey,
+}
+
+impl RawAgent {
+    /// Connects, with or without a certificate, and does not say hello yet.
+    ///
+    /// # Errors
+    /// When there is no server, or it refuses the handshake.
+    pub async fn connect(address: SocketAddr, certificate: Option<&ClientCertificate>) -> Result<Self> {
+        let tls = Arc::new(tls_config(certificate)?);
+        let connector = service_fn(move |_: Uri| dial(address, Arc::clone(&tls)));
+        // The connector does TLS itself, so for tonic this is plain.
+        let endpoint = Endpoint::from_static("http://signet-server");
+        let channel = endpoint.connect_with_connector(connector).await;
+        let channel = channel.with_context(|| format!("connect to {address}"))?;
+        let client = AgentClient::new(channel).max_decoding_message_size(64 << 20);
+        Ok(Self { client, address })
+    }
+
+    /// Connects without a certificate, attests with this token, and connects again as the agent it became.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses the token.
+    pub async fn attested(
+        address: SocketAddr,
+        cluster: &str,
+        token: &str,
+    ) -> Result<(Self, ClientCertificate)> {
+        let mut stranger = Self::connect(address, None).await?;
+        stranger.hello().await?;
+        let key = new_key()?;
+        let attested = stranger.attest(create_csr(&key)?, cluster, token).await?;
+        let certificate = ClientCertificate {
+            chain: attested.certificate_chain,
+            key,
+        };
+        let mut agent = Self::connect(address, Some(&certificate)).await?;
+        agent.hello().await?;
+        Ok((agent, certificate))
+    }
+
+    /// The stub, for calls with anything in them.
+    pub fn stub(&self) -> AgentClient<Channel> {
+        self.client.clone()
+    }
+
+    /// The server's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Says hello in protocol 1.0.
+    ///
+    /// # Errors
+    /// What the server answers.
+    pub async fn hello(&mut self) -> Result<HelloResponse, Status> {
+        let hello = HelloRequest {
+            version: Some(ProtocolVersion { major: 1, minor: 0 }),
+            software: "signet-tests".to_owned(),
+            ..HelloRequest::default()
+        };
+        Ok(self.client.hello(hello).await?.into_inner())
+    }
+
+    /// Asks to be accepted as the agent of the node that the token names.
+    ///
+    /// # Errors
+    /// What the server answers.
+    pub async fn attest(
+        &mut self,
+        csr: Vec<u8>,
+        cluster: &str,
+        token: &str,
+    ) -> Result<AttestNodeResponse, Status> {
+        let token = KubernetesNodeToken {
+            cluster: cluster.to_owned(),
+            token: token.to_owned(),
+        };
+        let evidence = Some(attest_node_request::Evidence::Kubernetes(token));
+        Ok(self
+            .client
+            .attest_node(AttestNodeRequest { csr, evidence })
+            .await?
+            .into_inner())
+    }
+
+    /// Asks for certificates; as many results as items.
+    ///
+    /// # Errors
+    /// What the server answers to the call as a whole.
+    pub async fn issue(&mut self, items: Vec<IssueItem>) -> Result<Vec<IssueResult>, Status> {
+        let request = IssueX509SvidsRequest { items };
+        Ok(self.client.issue_x509_svids(request).await?.into_inner().results)
+    }
+
+    /// Asks for one certificate on a pod's token.
+    ///
+    /// # Errors
+    /// When the call fails as a whole.
+    pub async fn issue_one(&mut self, csr: Vec<u8>, token: &str) -> Result<Outcome> {
+        let results = self.issue(vec![pod_item(csr, token)]).await?;
+        ensure!(results.len() == 1, "{} results for one item", results.len());
+        let result = results.into_iter().next().and_then(|result| result.outcome);
+        result.context("a result without an outcome")
+    }
+
+    /// Asks for one certificate with a key of its own, and expects to get it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn issue_good(&mut self, token: &str) -> Result<IssuedSvid> {
+        match self.issue_one(new_csr()?, token).await? {
+            Outcome::Issued(issued) => Ok(issued),
+            other => anyhow::bail!("not issued: {other:?}"),
+        }
+    }
+}
+
+/// An item that rests on a pod's token.
+pub fn pod_item(csr: Vec<u8>, token: &str) -> IssueItem {
+    let evidence = issue_item::Evidence::PodToken(PodToken {
+        token: token.to_owned(),
+    });
+    IssueItem {
+        csr,
+        spiffe_id: String::new(),
+        evidence: Some(evidence),
+    }
+}
+
+/// A fresh P-256 key.
+///
+/// # Errors
+/// When the machine has no randomness.
+pub fn new_key() -> Result<LeafKey> {
+    Ok(LeafKey::generate(&SystemRandom::new())?)
+}
+
+/// An honest certificate request for a key that is thrown away.
+///
+/// # Errors
+/// As [`new_key`].
+pub fn new_csr() -> Result<Vec<u8>> {
+    Ok(create_csr(&new_key()?)?)
+}
+
+async fn dial(
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::IpAddress(address.ip().into());
+    Ok(TokioIo::new(TlsConnector::from(tls).connect(name, stream).await?))
+}
+
+fn tls_config(certificate: Option<&ClientCertificate>) -> Result<ClientConfig> {
+    let provider = provider::default_provider();
+    let verifier = AnyServer(provider.signature_verification_algorithms);
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(certificate) => {
+            let chain = certificate
+                .chain
+                .iter()
+                .map(|der| CertificateDer::from(der.clone()));
+            let key = PrivatePkcs8KeyDer::from(certificate.key.pkcs8_der().to_vec());
+            builder.with_client_auth_cert(chain.collect(), PrivateKeyDer::Pkcs8(key))?
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// Accepts any server: this client plays an attacker as often as an agent, and neither is what is tested through it.
+#[derive(Debug)]
+struct AnyServer(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.3 only".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
