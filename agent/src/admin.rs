@@ -1,1 +1,127 @@
-//! admin
+//! `signet.local.v1`: what a person at the node asks the running agent, over its admin socket. The socket's mode, 0600,
+//! says who may call: the agent's own user and root.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use signet_certs::id::TrustDomain;
+use signet_certs::time::unix_millis;
+use signet_proto::local as wire;
+use signet_proto::local::local_server::{Local, LocalServer};
+use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
+use signet_runtime::ready::Readiness;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+
+use crate::cache::SlotStatus;
+use crate::manager::{Manager, WorkloadStatus};
+use crate::node::NodeState;
+use crate::server_client::sync::Connection;
+use crate::server_client::trust::TrustState;
+
+/// Longest request; the only one is empty.
+const MAX_REQUEST: usize = 4096;
+
+/// What the admin socket shows.
+#[derive(Clone)]
+pub struct Admin {
+    /// Whose agent.
+    pub trust_domain: TrustDomain,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// What the agent still waits for.
+    pub readiness: Readiness,
+    /// The agent's own certificate.
+    pub node: watch::Receiver<NodeState>,
+    /// How it stands with its server.
+    pub connection: watch::Receiver<Connection>,
+    /// What is believed.
+    pub trust: watch::Receiver<Option<Arc<TrustState>>>,
+    /// The workloads.
+    pub manager: Manager,
+}
+
+impl Admin {
+    /// Serves until draining starts.
+    pub async fn serve(self, listener: UnixListener, drain: Drain) {
+        let service = LocalServer::new(self).max_decoding_message_size(MAX_REQUEST);
+        let served = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+                drain.signalled().await
+            });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the admin socket failed");
+        }
+    }
+
+    async fn answer(&self) -> wire::StatusResponse {
+        let node = self.node.borrow().clone();
+        let connection = self.connection.borrow().clone();
+        let identity = node.identity.as_ref();
+        let sequence_number = self
+            .trust
+            .borrow()
+            .as_ref()
+            .map_or(0, |trust| trust.bundle.sequence_number);
+        let workloads = self.manager.status().await.into_iter().map(workload).collect();
+        // Without a certificate the reason is there; later the trust stream is what matters.
+        let problem = if node.problem.is_empty() {
+            connection.problem
+        } else {
+            node.problem
+        };
+        wire::StatusResponse {
+            trust_domain: self.trust_domain.as_str().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_id: identity
+                .map(|identity| identity.spiffe_id.as_str().to_owned())
+                .unwrap_or_default(),
+            agent_expires_unix_ms: identity.map_or(0, |identity| unix_millis(identity.not_after)),
+            ready: self.readiness.is_ready(),
+            waiting_for: self.readiness.waiting_for(),
+            server_connected: connection.connected,
+            server_problem: problem,
+            sequence_number,
+            workloads,
+            now_unix_ms: unix_millis(self.clock.now()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Local for Admin {
+    async fn status(
+        &self,
+        _: Request<wire::StatusRequest>,
+    ) -> Result<Response<wire::StatusResponse>, Status> {
+        Ok(Response::new(self.answer().await))
+    }
+}
+
+fn workload(status: WorkloadStatus) -> wire::Workload {
+    wire::Workload {
+        kind: status.kind.to_owned(),
+        name: status.name,
+        pod_uid: status.pod_uid,
+        socket: status.socket,
+        streams: u32::try_from(status.streams).unwrap_or(u32::MAX),
+        svids: status.slots.into_iter().filter_map(svid).collect(),
+        problem: status.problem,
+    }
+}
+
+fn svid(slot: SlotStatus) -> Option<wire::Svid> {
+    let leaf = slot.leaf?;
+    // "At once" and "not planned" have no date.
+    let planned = slot.renew_at.filter(|at| *at > SystemTime::UNIX_EPOCH);
+    Some(wire::Svid {
+        spiffe_id: leaf.svid.spiffe_id,
+        serial: leaf.serial.to_string(),
+        not_after_unix_ms: unix_millis(leaf.svid.not_after),
+        renew_unix_ms: planned.map_or(0, unix_millis),
+    })
+}

@@ -1,1 +1,312 @@
-//! app
+//! The composition root: the only place that knows every part of the agent.
+
+mod metrics;
+mod sockets;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use signet_certs::id::TrustDomain;
+use signet_certs::tls::RotatingIdentity;
+use signet_runtime::backoff::Backoff;
+use signet_runtime::clock::{Clock, SystemClock};
+use signet_runtime::drain::Drain;
+use signet_runtime::http::serve_telemetry;
+use signet_runtime::ready::Readiness;
+use signet_runtime::telemetry::Metrics;
+use signet_runtime::uds;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::admin::Admin;
+use crate::config::{Config, MounterKind};
+use crate::context::WorkloadSource;
+use crate::csi::mount::{BindMounter, LinkMounter, Mounter};
+use crate::csi::volumes::Volumes;
+use crate::csi::{Driver, DriverConfig};
+use crate::manager::{Manager, ManagerParts};
+use crate::node::{NodeAttestor, NodeState};
+use crate::server_client::anchors::ControlAnchors;
+use crate::server_client::sync::{Connection, TrustSync};
+use crate::server_client::{GrpcServer, ServerApi, TrustReport};
+use crate::uds::{Endpoint, Origin, Settings};
+use crate::unix::UnixAttestor;
+use sockets::VolumeSockets;
+
+/// Upper bound of an orderly end; Kubernetes gives 30 s by default.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// News for the manager that may wait; more make the trust stream wait.
+const NOTICES: usize = 64;
+
+/// Waiting times between attempts of one kind: first, longest, and the share that is random.
+const BACKOFF: (Duration, Duration, f64) = (Duration::from_millis(500), Duration::from_secs(30), 0.5);
+
+/// Where the agent can be reached.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Health and metrics.
+    pub telemetry: SocketAddr,
+    /// For `status` and `healthcheck`.
+    pub admin_socket: PathBuf,
+    /// For processes outside Kubernetes.
+    pub shared_socket: Option<PathBuf>,
+}
+
+/// An agent with every address taken and nothing started.
+pub struct Agent {
+    /// Where it can be reached.
+    pub addresses: Addresses,
+    config: Config,
+    trust_domain: TrustDomain,
+    anchors: Arc<ControlAnchors>,
+    clock: Arc<dyn Clock>,
+    telemetry: TcpListener,
+    admin: UnixListener,
+    shared: Option<UnixListener>,
+    volumes: Option<Volumes>,
+}
+
+/// Takes every address and reads what is needed to start, so that a mistake costs nothing but the message. Must be
+/// called inside a tokio runtime.
+///
+/// # Errors
+/// What is in the way, with the configuration key that names it.
+pub async fn build(config: Config) -> anyhow::Result<Agent> {
+    let trust_domain = config.trust_domain().context("trust_domain")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    private_dir(&config.data_dir.0).with_context(|| format!("data_dir {}", config.data_dir.0.display()))?;
+    let anchors = ControlAnchors::load(
+        &trust_domain,
+        &config.trust.anchors_file,
+        &config.data_dir.0,
+        clock.now(),
+    )
+    .context("trust.anchors_file")?;
+    let listen = config.telemetry.listen;
+    let telemetry = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("telemetry.listen {listen}: cannot listen"))?;
+    make_parent(&config.admin_socket.0).context("admin_socket")?;
+    let admin = uds::bind(&config.admin_socket.0, 0o600, None, None).context("admin_socket")?;
+    let shared = config
+        .shared_socket
+        .as_ref()
+        .map(|shared| -> anyhow::Result<UnixListener> {
+            make_parent(&shared.path)?;
+            Ok(uds::bind(&shared.path, shared.mode.0, None, None)?)
+        });
+    let shared = shared.transpose().context("shared_socket")?;
+    let volumes = config
+        .csi
+        .enabled
+        .then(|| Volumes::open(&config.csi.volumes_dir))
+        .transpose();
+    Ok(Agent {
+        addresses: Addresses {
+            telemetry: telemetry.local_addr().context("telemetry.listen")?,
+            admin_socket: config.admin_socket.0.clone(),
+            shared_socket: config.shared_socket.as_ref().map(|shared| shared.path.clone()),
+        },
+        volumes: volumes.context("csi.volumes_dir")?,
+        trust_domain,
+        anchors,
+        clock,
+        telemetry,
+        admin,
+        shared,
+        config,
+    })
+}
+
+/// The channels between the parts.
+struct Wires {
+    node: watch::Sender<NodeState>,
+    trust: watch::Sender<Option<Arc<crate::server_client::trust::TrustState>>>,
+    connection: watch::Sender<Connection>,
+    reports: watch::Sender<TrustReport>,
+    attest_again: Arc<Notify>,
+}
+
+impl Agent {
+    /// Serves until `drain` is started, then ends in order within a bound: streams with Unavailable, then the rest.
+    ///
+    /// # Errors
+    /// What kept a part from starting.
+    pub async fn run(self, drain: Drain) -> anyhow::Result<()> {
+        let wires = Wires {
+            node: watch::Sender::new(NodeState::default()),
+            trust: watch::Sender::new(None),
+            connection: watch::Sender::new(Connection::default()),
+            reports: watch::Sender::new(TrustReport::default()),
+            attest_again: Arc::new(Notify::new()),
+        };
+        let metrics = Metrics::new("signet_agent");
+        let readiness = Readiness::new();
+        drain.spawn(metrics::keep(
+            &metrics,
+            &wires.node,
+            &wires.trust,
+            &wires.connection,
+            drain.clone(),
+        ));
+        let api = self.server()?;
+        let manager = self.start_control(&wires, &api.0, api.1, &readiness, &drain)?;
+        let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
+        let endpoint = Endpoint::new(source, self.clock.clone(), Settings::default())
+            .context("the descriptors built into this binary cannot be read")?;
+        let admin = Admin {
+            trust_domain: self.trust_domain.clone(),
+            clock: self.clock.clone(),
+            readiness: readiness.clone(),
+            node: wires.node.subscribe(),
+            connection: wires.connection.subscribe(),
+            trust: wires.trust.subscribe(),
+            manager: manager.clone(),
+        };
+        drain.spawn(admin.serve(self.admin, drain.clone()));
+        drain.spawn(serve_telemetry(self.telemetry, readiness, metrics, drain.clone()));
+        // Dropping the handle leaves the socket open; it ends with the endpoint.
+        let _shared = self
+            .shared
+            .map(|listener| endpoint.serve(listener, Origin::Shared));
+        if let Some(volumes) = self.volumes {
+            start_csi(&self.config, volumes, &endpoint, manager, &drain).context("csi")?;
+        }
+        tracing::info!(
+            trust_domain = %self.trust_domain,
+            telemetry = %self.addresses.telemetry,
+            admin_socket = %self.addresses.admin_socket.display(),
+            "the agent is up"
+        );
+        drain.signalled().await;
+        endpoint.shut_down().await;
+        if !drain.finish(DRAIN_LIMIT).await {
+            tracing::warn!(seconds = DRAIN_LIMIT.as_secs(), "not everything ended in time");
+        }
+        Ok(())
+    }
+
+    fn server(&self) -> anyhow::Result<(Arc<dyn ServerApi>, Arc<RotatingIdentity>)> {
+        let identity = Arc::new(RotatingIdentity::new());
+        let server = GrpcServer::new(
+            &self.config.server.address,
+            &self.trust_domain,
+            self.anchors.clone(),
+            identity.clone(),
+            self.clock.clone(),
+        );
+        Ok((Arc::new(server.context("TLS cannot be set up")?), identity))
+    }
+
+    /// Node attestation, trust stream, manager.
+    fn start_control(
+        &self,
+        wires: &Wires,
+        api: &Arc<dyn ServerApi>,
+        identity: Arc<RotatingIdentity>,
+        readiness: &Readiness,
+        drain: &Drain,
+    ) -> anyhow::Result<Manager> {
+        let backoff = Backoff::new(BACKOFF.0, BACKOFF.1, BACKOFF.2)?;
+        let (notices, heard) = mpsc::channel(NOTICES);
+        let node = NodeAttestor {
+            api: api.clone(),
+            anchors: self.anchors.clone(),
+            identity,
+            token_file: self.config.node.token_file.clone(),
+            cluster: self.config.cluster.0.clone(),
+            trust_domain: self.trust_domain.clone(),
+            clock: self.clock.clone(),
+            trust: wires.trust.subscribe(),
+            attest_again: wires.attest_again.clone(),
+            state: wires.node.clone(),
+            backoff: backoff.clone(),
+            ready: Some(readiness.guard("node attestation")),
+        };
+        let sync = TrustSync {
+            api: api.clone(),
+            anchors: self.anchors.clone(),
+            trust_domain: self.trust_domain.clone(),
+            clock: self.clock.clone(),
+            node: wires.node.subscribe(),
+            attest_again: wires.attest_again.clone(),
+            reports: wires.reports.subscribe(),
+            state: wires.trust.clone(),
+            notices,
+            connection: wires.connection.clone(),
+            backoff: backoff.clone(),
+            ready: Some(readiness.guard("first trust state")),
+        };
+        let parts = ManagerParts {
+            api: api.clone(),
+            clock: self.clock.clone(),
+            trust: wires.trust.subscribe(),
+            notices: heard,
+            reports: wires.reports.clone(),
+            attest_again: wires.attest_again.clone(),
+            unix: self.shared.is_some().then(UnixAttestor::default),
+            backoff,
+        };
+        drain.spawn(node.run(drain.clone()));
+        drain.spawn(sync.run(drain.clone()));
+        Ok(Manager::spawn(parts, drain))
+    }
+}
+
+fn start_csi(
+    config: &Config,
+    volumes: Volumes,
+    endpoint: &Endpoint,
+    manager: Manager,
+    drain: &Drain,
+) -> anyhow::Result<()> {
+    let csi = &config.csi;
+    let driver = DriverConfig {
+        driver_name: csi.driver_name.clone(),
+        socket_path: csi.socket_path(),
+        registration_dir: csi.registration_dir(),
+        kubelet_dir: csi.kubelet_dir.clone(),
+        node_name: node_name(config)?,
+        token_audience: config.pod_audience(),
+    };
+    make_parent(&driver.socket_path)?;
+    let mounter: Arc<dyn Mounter> = match csi.mounter {
+        MounterKind::Bind => Arc::new(BindMounter),
+        MounterKind::Link => Arc::new(LinkMounter),
+    };
+    let sink = Arc::new(VolumeSockets::new(endpoint.clone(), Arc::new(manager)));
+    Driver::restore(driver, volumes, mounter, sink).serve(drain)
+}
+
+fn node_name(config: &Config) -> anyhow::Result<String> {
+    if !config.node.name.is_empty() {
+        return Ok(config.node.name.clone());
+    }
+    if let Ok(name) = std::env::var("SIGNET_NODE_NAME")
+        && !name.is_empty()
+    {
+        return Ok(name);
+    }
+    let name = fs::read_to_string("/proc/sys/kernel/hostname")
+        .context("node.name is not set, nor is the host name")?;
+    Ok(name.trim().to_owned())
+}
+
+/// Root-only, also when it was there before.
+fn private_dir(path: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+fn make_parent(path: &Path) -> anyhow::Result<()> {
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))
+}

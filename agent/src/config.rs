@@ -6,11 +6,11 @@
 //! server:
 //!   address: 127.0.0.1:8443            # host:port of the server's gRPC listener
 //! trust:
-//!   anchors_file: /etc/signet/anchors.pem   # control authorities, PEM; as the server writes them
+//!   anchors_file: /etc/signet/control-anchors.pem   # control authorities, PEM; as the server writes them
 //! node:
 //!   token_file: /var/run/secrets/signet/node/token
 //!   name: ""                           # of this node for kubelet; default SIGNET_NODE_NAME, else the host name
-//! data_dir: /var/lib/signet/agent
+//! data_dir: /var/lib/signet-agent
 //! csi:
 //!   enabled: false
 //!   driver_name: csi.signet.dev
@@ -18,14 +18,14 @@
 //!   socket_path: /var/lib/kubelet/plugins/csi.signet.dev/csi.sock
 //!   registration_dir: /var/lib/kubelet/plugins_registry
 //!   kubelet_dir: /var/lib/kubelet
-//!   volumes_dir: /run/signet/volumes
+//!   volumes_dir: /run/signet-agent/volumes
 //!   mounter: bind                      # or link: symbolic links, for machines without pods and without root
 //! shared_socket:                       # off unless written
-//!   path: /run/signet/public/api.sock
+//!   path: /run/signet-agent/public/api.sock
 //!   mode: "0777"
-//! admin_socket: /run/signet/agent.sock
+//! admin_socket: /run/signet-agent/admin.sock
 //! telemetry:
-//!   listen: 127.0.0.1:9465
+//!   listen: 127.0.0.1:9441
 //! log:
 //!   format: text
 //! ```
@@ -178,7 +178,7 @@ with_default!(
 );
 with_default!(
     /// See [`Config::data_dir`].
-    DataDir(PathBuf) = "/var/lib/signet/agent"
+    DataDir(PathBuf) = "/var/lib/signet-agent"
 );
 with_default!(
     /// See [`Config::admin_socket`].
@@ -186,7 +186,7 @@ with_default!(
 );
 
 /// Where the commands ask unless told otherwise.
-pub const DEFAULT_ADMIN_SOCKET: &str = "/run/signet/agent.sock";
+pub const DEFAULT_ADMIN_SOCKET: &str = "/run/signet-agent/admin.sock";
 
 impl Default for Server {
     fn default() -> Self {
@@ -199,7 +199,7 @@ impl Default for Server {
 impl Default for Trust {
     fn default() -> Self {
         Self {
-            anchors_file: "/etc/signet/anchors.pem".into(),
+            anchors_file: "/etc/signet/control-anchors.pem".into(),
         }
     }
 }
@@ -222,7 +222,7 @@ impl Default for Csi {
             socket_path: PathBuf::new(),
             registration_dir: PathBuf::new(),
             kubelet_dir: "/var/lib/kubelet".into(),
-            volumes_dir: "/run/signet/volumes".into(),
+            volumes_dir: "/run/signet-agent/volumes".into(),
             mounter: MounterKind::Bind,
         }
     }
@@ -231,7 +231,7 @@ impl Default for Csi {
 impl Default for SharedSocket {
     fn default() -> Self {
         Self {
-            path: "/run/signet/public/api.sock".into(),
+            path: "/run/signet-agent/public/api.sock".into(),
             mode: OctalMode(0o777),
         }
     }
@@ -240,7 +240,7 @@ impl Default for SharedSocket {
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9465)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 9441)),
         }
     }
 }
@@ -502,7 +502,7 @@ mod tests {
             "shared_socket.path",
         );
         wrong(
-            "trust_domain: a\nshared_socket: {path: /run/signet/agent.sock}",
+            "trust_domain: a\nshared_socket: {path: /run/signet-agent/admin.sock}",
             "shared_socket.path",
         );
         wrong(

@@ -23,6 +23,9 @@ use crate::context::PeerProcess;
 /// Executables larger than this are not hashed; rules on the hash then do not match.
 const MAX_EXECUTABLE: u64 = 1 << 30;
 
+/// Longest path the server takes, which is the kernel's own bound.
+const MAX_PATH: usize = 4096;
+
 /// `/proc/<pid>/cgroup` is a few hundred bytes; more is not read.
 const MAX_CGROUP: u64 = 64 * 1024;
 
@@ -186,7 +189,10 @@ fn refuse_pods(cgroup: &Path) -> Result<(), UnixError> {
 
 fn path_of(file: &File) -> Option<String> {
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-    path.into_os_string().into_string().ok()
+    path.into_os_string()
+        .into_string()
+        .ok()
+        .filter(|path| path.len() <= MAX_PATH)
 }
 
 fn sha256(mut reader: impl Read) -> io::Result<[u8; 32]> {

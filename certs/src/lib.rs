@@ -14,7 +14,7 @@ mod der;
 pub mod id;
 mod json;
 pub mod jws;
-mod pem;
+pub mod pem;
 pub mod serial;
 pub mod signer;
 pub mod svid;

@@ -2,12 +2,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 const LINE: usize = 64;
 
-/// Wraps DER in a PEM block.
-pub(crate) fn encode(label: &str, der: &[u8]) -> String {
-    let body = STANDARD.encode(der);
+/// Wraps DER in a PEM block. For a private key, wrap the text in `Zeroizing`: nothing else of it stays behind.
+#[must_use]
+pub fn encode(label: &str, der: &[u8]) -> String {
+    let body = Zeroizing::new(STANDARD.encode(der));
     let mut text = String::with_capacity(body.len() + body.len() / LINE + 2 * label.len() + 40);
     text.push_str(&format!("-----BEGIN {label}-----\n"));
     let mut rest = body.as_str();

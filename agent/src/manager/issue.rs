@@ -15,6 +15,9 @@ use crate::server_client::{
 };
 use crate::unix::UnixAttestor;
 
+/// The server refuses a whole request for one longer token; Kubernetes' have a few kilobytes.
+const MAX_TOKEN: usize = 16 * 1024;
+
 /// What a request needs.
 #[derive(Clone)]
 pub(super) struct Requester {
@@ -74,6 +77,9 @@ impl Requester {
 
     async fn evidence(&self, proof: Option<Proof>) -> Result<IssueEvidence, String> {
         match proof {
+            Some(Proof::Token(token)) if token.len() > MAX_TOKEN => {
+                Err(format!("the pod's token is longer than {MAX_TOKEN} bytes"))
+            }
             Some(Proof::Token(token)) => Ok(IssueEvidence::PodToken(token)),
             Some(Proof::Process { facts, peers }) => self
                 .recheck(&facts, &peers)

@@ -240,9 +240,9 @@ pub(super) fn error(status: &Status) -> ServerError {
     }
 }
 
-/// The gRPC convention for "not before".
+/// The server's "not before".
 fn pushback(status: &Status) -> Option<Duration> {
-    let text = status.metadata().get("grpc-retry-pushback-ms")?.to_str().ok()?;
+    let text = status.metadata().get("retry-after-ms")?.to_str().ok()?;
     wait(text.parse().ok()?)
 }
 
@@ -367,7 +367,7 @@ mod tests {
         let mut status = Status::resource_exhausted("x");
         status
             .metadata_mut()
-            .insert("grpc-retry-pushback-ms", "1500".parse().unwrap());
+            .insert("retry-after-ms", "1500".parse().unwrap());
         let wanted = ServerError::Unavailable {
             message: "x".to_owned(),
             retry_after: Some(Duration::from_millis(1500)),

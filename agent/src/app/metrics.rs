@@ -1,0 +1,80 @@
+//! What an operator watches. Units are in the names, SPIFFE IDs in no label.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::metrics::gauge::Gauge;
+use signet_certs::time::unix_seconds;
+use signet_runtime::drain::Drain;
+use signet_runtime::telemetry::Metrics;
+use tokio::sync::watch;
+
+use crate::node::NodeState;
+use crate::server_client::sync::Connection;
+use crate::server_client::trust::TrustState;
+
+type GaugeI64 = Gauge<i64, AtomicI64>;
+
+/// Keeps the gauges as the watched values are, until draining starts.
+pub(super) fn keep(
+    metrics: &Metrics,
+    node: &watch::Sender<NodeState>,
+    trust: &watch::Sender<Option<Arc<TrustState>>>,
+    connection: &watch::Sender<Connection>,
+    drain: Drain,
+) -> impl Future<Output = ()> + Send + 'static {
+    let expires = gauge(
+        metrics,
+        "certificate_not_after_timestamp_seconds",
+        "End of the agent's own certificate as Unix time, 0 without one",
+    );
+    let sequence = gauge(
+        metrics,
+        "bundle_sequence_number",
+        "Sequence number of the trust bundle in force",
+    );
+    let stale = gauge(
+        metrics,
+        "crl_next_update_timestamp_seconds",
+        "Earliest end of a revocation list in force as Unix time, 0 without one",
+    );
+    let connected = gauge(
+        metrics,
+        "server_connected",
+        "1 while the trust stream to the server is open",
+    );
+    let (mut node, mut trust, mut connection) = (node.subscribe(), trust.subscribe(), connection.subscribe());
+    async move {
+        loop {
+            let not_after = node
+                .borrow_and_update()
+                .identity
+                .as_ref()
+                .map(|identity| identity.not_after);
+            expires.set(not_after.map_or(0, unix_seconds));
+            let held = trust.borrow_and_update().clone();
+            sequence.set(held.as_ref().map_or(0, |held| {
+                i64::try_from(held.bundle.sequence_number).unwrap_or(i64::MAX)
+            }));
+            let ends = held
+                .iter()
+                .flat_map(|held| &held.x509)
+                .map(|authority| authority.crl.next_update());
+            stale.set(ends.min().map_or(0, unix_seconds));
+            connected.set(i64::from(connection.borrow_and_update().connected));
+            tokio::select! {
+                () = drain.signalled() => return,
+                Ok(()) = node.changed() => {}
+                Ok(()) = trust.changed() => {}
+                Ok(()) = connection.changed() => {}
+                else => return,
+            }
+        }
+    }
+}
+
+fn gauge(metrics: &Metrics, name: &str, help: &str) -> GaugeI64 {
+    let gauge = GaugeI64::default();
+    metrics.register(|registry| registry.register(name, help, gauge.clone()));
+    gauge
+}

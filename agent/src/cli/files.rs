@@ -1,0 +1,118 @@
+//! `fetch x509 --write`: four PEM files, each put in place by rename, so that a reader never sees half of one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use signet_certs::pem;
+use zeroize::Zeroizing;
+
+use super::fetch::Fetched;
+
+/// The files, in the order in which they are put in place: certificate and key last and next to each other, so that
+/// whoever sees a new certificate has the bundle that verifies it.
+pub(super) const NAMES: [&str; 4] = ["bundle.pem", "crl.pem", "svid_key.pem", "svid.pem"];
+
+/// Writes the default identity, its bundle and the CRLs. The directory is made when it is missing.
+pub(super) fn write(directory: &Path, fetched: &Fetched) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let (svid, _) = fetched
+        .svids
+        .first()
+        .ok_or_else(|| io::Error::other("there is no SVID"))?;
+    let chain: String = svid
+        .chain
+        .iter()
+        .map(|der| pem::encode("CERTIFICATE", der))
+        .collect();
+    let key = Zeroizing::new(pem::encode("PRIVATE KEY", svid.key.pkcs8_der()));
+    let bundle: String = fetched.bundle.iter().map(|authority| authority.pem()).collect();
+    let crls: String = fetched.crls.iter().map(|crl| crl.pem()).collect();
+    let contents: [(&str, u32); 4] = [(&bundle, 0o644), (&crls, 0o644), (&key, 0o600), (&chain, 0o644)];
+    for (name, (text, mode)) in NAMES.iter().zip(contents) {
+        prepare(&temporary(directory, name), text.as_bytes(), mode)?;
+    }
+    for name in NAMES {
+        fs::rename(temporary(directory, name), directory.join(name))?;
+    }
+    File::open(directory)?.sync_all()
+}
+
+fn temporary(directory: &Path, name: &str) -> std::path::PathBuf {
+    directory.join(format!(".{name}.new"))
+}
+
+/// A new file with this mode from its first moment on.
+fn prepare(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
+    file.write_all(content)?;
+    // The umask may have taken bits away.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use signet_certs::bundle::parse_pem_certificates;
+    use signet_certs::crl::Crl;
+
+    use super::*;
+    use crate::server_client::testing::{Authority, at, id};
+
+    fn fetched() -> Fetched {
+        let authority = Authority::x509();
+        let svid = authority.svid(&id("/ns/a/sa/b"), at(0), Duration::from_secs(3600));
+        let crl = Crl::verify(&authority.offered(&[], at(0)).crl, &authority.0.certificate).unwrap();
+        Fetched {
+            svids: vec![(svid, String::new())],
+            bundle: vec![authority.0.certificate.clone()],
+            crls: vec![crl],
+        }
+    }
+
+    #[test]
+    fn the_directory_is_made_and_the_key_is_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("a/b");
+        let fetched = fetched();
+        write(&directory, &fetched).unwrap();
+        let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(NAMES.map(mode), [0o644, 0o644, 0o600, 0o644]);
+        let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+        assert_eq!(
+            parse_pem_certificates(&read("svid.pem")).unwrap(),
+            fetched.svids[0].0.chain
+        );
+        assert_eq!(parse_pem_certificates(&read("bundle.pem")).unwrap().len(), 1);
+        assert!(read("svid_key.pem").starts_with("-----BEGIN PRIVATE KEY-----\n"));
+        assert!(read("crl.pem").starts_with("-----BEGIN X509 CRL-----\n"));
+        assert_eq!(
+            fs::read_dir(&directory).unwrap().count(),
+            4,
+            "no temporary files stay"
+        );
+    }
+
+    #[test]
+    fn files_of_an_earlier_run_are_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &fetched()).unwrap();
+        fs::write(directory.path().join(".svid_key.pem.new"), "left by a crash").unwrap();
+        let newer = fetched();
+        write(directory.path(), &newer).unwrap();
+        let text = fs::read_to_string(directory.path().join("svid.pem")).unwrap();
+        assert_eq!(parse_pem_certificates(&text).unwrap(), newer.svids[0].0.chain);
+    }
+}

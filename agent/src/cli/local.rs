@@ -1,0 +1,269 @@
+//! Commands that ask the running agent over its admin socket.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use signet_certs::time::{from_unix_millis, rfc3339};
+use signet_proto::local as wire;
+use signet_proto::local::local_client::LocalClient;
+use signet_runtime::table::{Table, age};
+use signet_runtime::uds;
+use tonic::transport::Endpoint;
+
+use super::Answer;
+
+/// Connecting and answering together.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Large nodes fit.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// Ready or not.
+pub(super) async fn healthcheck(socket: &Path) -> anyhow::Result<Answer> {
+    let status = ask(socket).await?;
+    let waiting = status.waiting_for.join(", ");
+    let problem = (!status.ready).then(|| {
+        let why = if status.server_problem.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", status.server_problem)
+        };
+        format!("not ready, waiting for {waiting}{why}")
+    });
+    Ok(Answer {
+        json: json!({ "ready": status.ready, "waiting_for": status.waiting_for }),
+        text: if status.ready {
+            "ready\n".to_owned()
+        } else {
+            String::new()
+        },
+        problem,
+    })
+}
+
+/// Everything.
+pub(super) async fn status(socket: &Path) -> anyhow::Result<Answer> {
+    let status = ask(socket).await?;
+    Ok(Answer {
+        json: status_json(&status),
+        text: status_text(&status),
+        problem: None,
+    })
+}
+
+async fn ask(socket: &Path) -> anyhow::Result<wire::StatusResponse> {
+    let asked = async {
+        let path = socket.to_owned();
+        let channel = Endpoint::from_static("http://localhost")
+            .connect_with_connector(tower::service_fn(move |_| {
+                let path = path.clone();
+                async move { uds::connect(&path).await.map(TokioIo::new) }
+            }))
+            .await
+            .map_err(|error| {
+                anyhow::anyhow!(
+                    "cannot reach the agent ({}): is it running, and may you open its socket? Set --admin-socket or \
+                     SIGNET_AGENT_ADMIN_SOCKET",
+                    deepest(&error)
+                )
+            })?;
+        let mut client = LocalClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let answer = client.status(wire::StatusRequest {}).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| anyhow::anyhow!("{}", status.message()))
+    };
+    let answer = tokio::time::timeout(LIMIT, asked).await;
+    answer.with_context(|| format!("the agent at {} did not answer in time", socket.display()))?
+}
+
+/// The first cause, which names the file or the rule.
+pub(super) fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn when(ms: i64) -> Value {
+    if ms == 0 {
+        Value::Null
+    } else {
+        Value::String(rfc3339(from_unix_millis(ms)))
+    }
+}
+
+fn status_json(status: &wire::StatusResponse) -> Value {
+    json!({
+        "trust_domain": status.trust_domain,
+        "version": status.version,
+        "agent_id": status.agent_id,
+        "agent_not_after": when(status.agent_expires_unix_ms),
+        "ready": status.ready,
+        "waiting_for": status.waiting_for,
+        "server_connected": status.server_connected,
+        "server_problem": status.server_problem,
+        "sequence_number": status.sequence_number,
+        "workloads": status.workloads.iter().map(workload_json).collect::<Vec<_>>(),
+    })
+}
+
+fn workload_json(workload: &wire::Workload) -> Value {
+    let svid = |svid: &wire::Svid| {
+        json!({
+            "spiffe_id": svid.spiffe_id,
+            "serial": svid.serial,
+            "not_after": when(svid.not_after_unix_ms),
+            "renew_at": when(svid.renew_unix_ms),
+        })
+    };
+    json!({
+        "kind": workload.kind,
+        "name": workload.name,
+        "pod_uid": workload.pod_uid,
+        "socket": workload.socket,
+        "streams": workload.streams,
+        "svids": workload.svids.iter().map(svid).collect::<Vec<_>>(),
+        "problem": workload.problem,
+    })
+}
+
+fn status_text(status: &wire::StatusResponse) -> String {
+    let now = from_unix_millis(status.now_unix_ms);
+    let mut facts = Table::new(&["TRUST DOMAIN", "READY", "SERVER", "BUNDLE", "AGENT", "EXPIRES"]);
+    let ready = if status.ready {
+        "yes".to_owned()
+    } else {
+        format!("no: {}", status.waiting_for.join(", "))
+    };
+    facts.row([
+        status.trust_domain.as_str(),
+        &ready,
+        if status.server_connected {
+            "connected"
+        } else {
+            "away"
+        },
+        &status.sequence_number.to_string(),
+        or_dash(&status.agent_id),
+        &expiry(now, status.agent_expires_unix_ms),
+    ]);
+    let mut text = facts.render();
+    if !status.server_problem.is_empty() {
+        // Cleaned like a cell: it holds what others wrote.
+        let problem: String = status
+            .server_problem
+            .chars()
+            .map(|c| if c.is_control() { '?' } else { c })
+            .collect();
+        text.push_str(&format!("server: {problem}\n"));
+    }
+    text.push('\n');
+    text.push_str(&workloads_text(status, now));
+    text
+}
+
+fn workloads_text(status: &wire::StatusResponse, now: SystemTime) -> String {
+    if status.workloads.is_empty() {
+        return "no workloads\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        "WORKLOAD",
+        "STREAMS",
+        "SPIFFE ID",
+        "SERIAL",
+        "EXPIRES",
+        "RENEWS",
+        "PROBLEM",
+    ]);
+    for workload in &status.workloads {
+        let (streams, problem) = (workload.streams.to_string(), or_dash(&workload.problem));
+        if workload.svids.is_empty() {
+            table.row([workload.name.as_str(), &streams, "-", "-", "-", "-", problem]);
+        }
+        for svid in &workload.svids {
+            let (expires, renews) = (
+                expiry(now, svid.not_after_unix_ms),
+                expiry(now, svid.renew_unix_ms),
+            );
+            table.row([
+                &workload.name,
+                &streams,
+                &svid.spiffe_id,
+                &svid.serial,
+                &expires,
+                &renews,
+                problem,
+            ]);
+        }
+    }
+    table.render()
+}
+
+fn expiry(now: SystemTime, ms: i64) -> String {
+    if ms == 0 {
+        "-".to_owned()
+    } else {
+        age(now, from_unix_millis(ms))
+    }
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> wire::StatusResponse {
+        let svid = wire::Svid {
+            spiffe_id: "spiffe://example.org/ns/shop/sa/front".to_owned(),
+            serial: "01ab".to_owned(),
+            not_after_unix_ms: 3_600_000,
+            renew_unix_ms: 1_800_000,
+        };
+        wire::StatusResponse {
+            trust_domain: "example.org".to_owned(),
+            ready: true,
+            now_unix_ms: 0,
+            workloads: vec![
+                wire::Workload {
+                    name: "shop/front-0".to_owned(),
+                    svids: vec![svid],
+                    ..wire::Workload::default()
+                },
+                wire::Workload {
+                    name: "uid:1000".to_owned(),
+                    problem: "no rule\u{1b}[31m matches".to_owned(),
+                    ..wire::Workload::default()
+                },
+            ],
+            ..wire::StatusResponse::default()
+        }
+    }
+
+    #[test]
+    fn people_see_every_workload_with_its_problem() {
+        let text = status_text(&sample());
+        assert!(text.contains("spiffe://example.org/ns/shop/sa/front"), "{text}");
+        assert!(
+            text.contains("no rule?[31m matches"),
+            "what others wrote does not move the cursor: {text}"
+        );
+    }
+
+    #[test]
+    fn programs_get_one_object_with_dates() {
+        let value = status_json(&sample());
+        assert_eq!(
+            value["workloads"][0]["svids"][0]["renew_at"],
+            "1970-01-01T00:30:00Z"
+        );
+        assert_eq!(value["agent_not_after"], Value::Null);
+    }
+}
