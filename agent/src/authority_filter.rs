@@ -101,8 +101,9 @@ impl<S: AsyncRead + Unpin> AuthorityFilter<S> {
     /// Reads a chunk from the socket into `input`. False at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.input.is_empty() {
-            // Idle connections hold no buffer.
+            // Idle connections hold no buffer; what was handed out shares it.
             self.input = BytesMut::new();
+            self.output = Bytes::new();
         }
         let mut chunk = [0_u8; READ_CHUNK];
         let mut chunk = ReadBuf::new(&mut chunk);

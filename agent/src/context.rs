@@ -195,3 +195,35 @@ pub trait WorkloadSource: Send + Sync {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<watch::Receiver<WorkloadState>, AttachError>>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn svid(key: PrivateKey) -> GrantedSvid {
+        GrantedSvid {
+            spiffe_id: "spiffe://example.org/a".to_owned(),
+            chain: Bytes::from_static(b"chain"),
+            key,
+            not_before: SystemTime::UNIX_EPOCH,
+            not_after: SystemTime::UNIX_EPOCH,
+            hint: String::new(),
+        }
+    }
+
+    /// Covers INV-13.
+    #[test]
+    fn debug_output_holds_no_key() {
+        let key = PrivateKey::from_pkcs8(Zeroizing::new(b"SECRET".to_vec()));
+        let text = format!("{:?}", svid(key));
+        assert!(!text.contains("SECRET") && !text.contains("83, 69"), "{text}");
+    }
+
+    #[test]
+    fn the_memory_of_a_key_is_shared_and_equality_does_not_read_it() {
+        let key = PrivateKey::from_pkcs8(Zeroizing::new(b"one".to_vec()));
+        assert_eq!(key.bytes().as_ptr(), key.clone().bytes().as_ptr());
+        let other = PrivateKey::from_pkcs8(Zeroizing::new(b"two".to_vec()));
+        assert_eq!(svid(key), svid(other));
+    }
+}

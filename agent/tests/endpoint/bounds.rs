@@ -1,5 +1,7 @@
 //! What one caller can take from the others: nothing.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use signet_agent::uds::{Origin, Settings};
 use signet_proto::workload::X509svidRequest;
@@ -125,8 +127,26 @@ async fn a_caller_that_stops_reading_holds_one_message_and_gets_the_newest_later
         .unwrap()
         .into_inner();
     socket.subscribed(2).await;
+    socket.round_trip().await;
     socket.say(large(21));
     drop(stuck);
     let message = soon(stream.message()).await.unwrap().unwrap();
     assert_eq!(message.crl[0][0], 21);
+}
+
+/// Covers BG-06, EP-27.
+#[tokio::test]
+async fn a_client_that_gives_no_sign_of_life_is_closed() {
+    let impatient = Settings {
+        keep_alive_interval: Duration::from_millis(50),
+        keep_alive_limit: Duration::from_millis(50),
+        ..settings()
+    };
+    let socket = Socket::with(impatient, volume(), ready(example()));
+    // It reads, but answers no ping.
+    let mut mute = RawClient::connect(&socket.path).await;
+    mute.call(1, &call_headers(FETCH, None), b"").await;
+    assert!(!mute.first_data(1).await.data.is_empty());
+    mute.until_closed().await;
+    socket.subscribed(0).await;
 }

@@ -112,6 +112,36 @@ async fn the_header_is_checked_before_the_body_is_read() {
     assert_eq!(client.end(1).await.grpc_status(), Some("3"));
 }
 
+/// Covers EP-03.
+#[tokio::test]
+async fn no_other_spelling_of_a_path_gets_around_the_header() {
+    let socket = Socket::ready();
+    let mut client = RawClient::connect(&socket.path).await;
+    for (index, path) in [
+        "/SpiffeWorkloadAPI/FetchX509%53VID",
+        "/SpiffeWorkloadAPI//FetchX509SVID",
+        "//SpiffeWorkloadAPI/FetchX509SVID",
+        "/SpiffeWorkloadAPI/FetchX509SVID/",
+        "/SpiffeWorkloadAPI/./FetchX509SVID",
+        "/SpiffeWorkloadAPI/FetchX509SVID?a=b",
+        "/SpiffeWorkloadAPI/FetchX509SVID#a",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut headers = call_headers(path, None);
+        headers.pop();
+        let stream = 1 + 2 * index as u32;
+        client.call(stream, &headers, b"").await;
+        let answer = client.end(stream).await;
+        assert!(
+            matches!(answer.grpc_status(), Some("3" | "12")) || answer.reset.is_some(),
+            "{path} {answer:?}"
+        );
+    }
+    assert_eq!(socket.script.asked(), 0);
+}
+
 /// Covers EP-05, BG-23.
 #[tokio::test]
 async fn health_needs_no_header() {

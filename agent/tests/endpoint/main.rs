@@ -1,5 +1,11 @@
 //! The agent's workload sockets from outside: real Unix sockets, scripted source, well and badly behaved clients.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail like tests"
+)]
+
 mod bounds;
 mod ending;
 mod filter;

@@ -29,7 +29,7 @@ fn refused(message: &str) -> WorkloadState {
 }
 
 /// Covers API-03, API-07, API-10, API-13, X5S-01, X5S-02, X5S-03, X5S-04, X5S-05, X5S-06, X5S-07, X5S-08, X5S-09.
-/// Covers EP-01, EP-06, EP-07.
+/// Covers EP-01, EP-06, EP-07, API-02, RS-13.
 #[tokio::test]
 async fn the_first_message_is_complete_and_comes_at_once() {
     let socket = Socket::ready();
@@ -52,7 +52,7 @@ async fn the_first_message_is_complete_and_comes_at_once() {
     );
 }
 
-/// Covers API-04, API-05, API-08, API-09, API-16.
+/// Covers API-04, API-05, API-08, API-09, API-16, RS-12.
 #[tokio::test]
 async fn each_change_is_sent_in_full_and_an_equal_state_is_not() {
     let socket = Socket::ready();
@@ -60,6 +60,7 @@ async fn each_change_is_sent_in_full_and_an_equal_state_is_not() {
     soon(stream.message()).await.unwrap().unwrap();
 
     socket.say(ready(example()));
+    socket.round_trip().await;
     let mut changed = example();
     changed.svids[0] = svid("spiffe://example.org/ns/a/sa/b", 9);
     changed
@@ -314,6 +315,7 @@ async fn bundles_are_sent_in_full_with_crls_and_only_when_they_change() {
     let mut changed = example();
     changed.svids[0] = svid("spiffe://example.org/ns/a/sa/b", 7);
     socket.say(ready(changed.clone()));
+    socket.round_trip().await;
     changed.federated_bundles.clear();
     changed.crls.push(Bytes::from_static(&[0x30, 0x21]));
     socket.say(ready(changed));

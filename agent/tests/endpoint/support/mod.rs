@@ -178,6 +178,15 @@ impl Socket {
         SpiffeWorkloadApiClient::new(self.channel().await)
     }
 
+    /// A call on a connection of its own. When it returns, everything that was to be done before it has been done: all
+    /// tasks of a test share one thread.
+    pub(crate) async fn round_trip(&self) {
+        let mut health = tonic_health::pb::health_client::HealthClient::new(self.channel().await);
+        soon(health.check(tonic_health::pb::HealthCheckRequest::default()))
+            .await
+            .unwrap();
+    }
+
     /// Waits until so many streams hold a subscription.
     pub(crate) async fn subscribed(&self, count: usize) {
         soon(async {
