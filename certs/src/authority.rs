@@ -1,30 +1,27 @@
 //! Signing authorities: their names, certificates and keys.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, KeyIdMethod,
-    KeyUsagePurpose, SanType,
-};
-use ring::digest;
+use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyIdMethod, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
-use serde::{Deserialize, Serialize};
+use x509_parser::der_parser::asn1_rs::Tag;
 use x509_parser::x509::X509Name;
 
 use crate::certificate::{Certificate, CertificateError, usage};
 use crate::id::{IdError, SpiffeId, TrustDomain};
 use crate::pem;
 use crate::serial::SerialNumber;
-use crate::signer::{AuthoritySigner, RcgenSigner, p256_spki};
-use crate::time::to_datetime;
+use crate::signer::{AuthoritySigner, p256_spki};
 
-/// Upper bound of X.520 commonName in characters.
-const MAX_COMMON_NAME: usize = 64;
-/// X.520 serialNumber.
-const SERIAL_NUMBER_OID: [u64; 4] = [2, 5, 4, 5];
+mod create;
+mod id;
+#[cfg(test)]
+mod tests;
+
+pub use create::{AuthorityProfile, create_authority};
+pub use id::{AuthorityId, AuthorityKind};
 
 /// Why an authority's certificate cannot be used or made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,135 +47,12 @@ pub enum AuthorityError {
     /// The key did not sign.
     #[error("cannot sign the authority's certificate: {0}")]
     Sign(String),
-    /// Text that is no authority id.
-    #[error("an authority id has 40 hexadecimal digits")]
+    /// Text or bytes that are no authority id.
+    #[error("an authority id has 40 hexadecimal digits, or 20 bytes")]
     Id,
     /// Text that is no kind of authority.
     #[error("unknown kind of authority; the kinds are x509 and control")]
     Kind,
-}
-
-/// Names an authority's key: SHA-256 of its SubjectPublicKeyInfo cut to 160 bits, equal to its
-/// SubjectKeyIdentifier.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct AuthorityId([u8; 20]);
-
-impl AuthorityId {
-    /// The id of a key, given as DER SubjectPublicKeyInfo.
-    #[must_use]
-    pub fn of_spki(spki: &[u8]) -> Self {
-        Self::from_digest(digest::digest(&digest::SHA256, spki).as_ref())
-    }
-
-    /// The id whose first 160 bits are those of `digest`; missing ones are zero.
-    pub(crate) fn from_digest(digest: &[u8]) -> Self {
-        let mut id = [0; 20];
-        id.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
-        Self(id)
-    }
-
-    /// Takes over 20 bytes, for instance from a store.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 20]) -> Self {
-        Self(bytes)
-    }
-
-    /// The 20 bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 20] {
-        &self.0
-    }
-}
-
-impl fmt::Display for AuthorityId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for AuthorityId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-impl FromStr for AuthorityId {
-    type Err = AuthorityError;
-
-    fn from_str(text: &str) -> Result<Self, AuthorityError> {
-        let mut id = [0; 20];
-        hex::decode_to_slice(text, &mut id).map_err(|_| AuthorityError::Id)?;
-        Ok(Self(id))
-    }
-}
-
-impl TryFrom<&[u8]> for AuthorityId {
-    type Error = AuthorityError;
-
-    fn try_from(bytes: &[u8]) -> Result<Self, AuthorityError> {
-        bytes.try_into().map(Self).map_err(|_| AuthorityError::Id)
-    }
-}
-
-impl TryFrom<String> for AuthorityId {
-    type Error = AuthorityError;
-
-    fn try_from(text: String) -> Result<Self, AuthorityError> {
-        text.parse()
-    }
-}
-
-impl From<AuthorityId> for String {
-    fn from(id: AuthorityId) -> Self {
-        id.to_string()
-    }
-}
-
-/// What an authority signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthorityKind {
-    /// X.509-SVIDs of workloads.
-    X509,
-    /// Certificates of servers and agents; never in a workload's bundle.
-    Control,
-}
-
-impl fmt::Display for AuthorityKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::X509 => "x509",
-            Self::Control => "control",
-        })
-    }
-}
-
-impl FromStr for AuthorityKind {
-    type Err = AuthorityError;
-
-    fn from_str(text: &str) -> Result<Self, AuthorityError> {
-        match text {
-            "x509" => Ok(Self::X509),
-            "control" => Ok(Self::Control),
-            _ => Err(AuthorityError::Kind),
-        }
-    }
-}
-
-/// What [`create_authority`] puts into the certificate.
-#[derive(Clone, Debug)]
-pub struct AuthorityProfile {
-    /// The domain it signs for.
-    pub trust_domain: TrustDomain,
-    /// What it signs.
-    pub kind: AuthorityKind,
-    /// Begin of its life, cut to the second.
-    pub not_before: SystemTime,
-    /// End of its life, cut to the second.
-    pub not_after: SystemTime,
-    /// Its own serial.
-    pub serial: SerialNumber,
 }
 
 /// A checked CA certificate. Cheap to clone; equal when its bytes are.
@@ -217,7 +91,7 @@ impl AuthorityCertificate {
         let id = AuthorityId::of_spki(certificate.spki());
         let key_id = certificate
             .subject_key_id
-            .map_or_else(|| id.0.to_vec(), <[u8]>::to_vec);
+            .map_or_else(|| id.as_bytes().to_vec(), <[u8]>::to_vec);
         Ok(Self(Arc::new(Inner {
             anchor,
             id,
@@ -373,62 +247,6 @@ impl fmt::Debug for X509Authority {
     }
 }
 
-/// Makes a self-signed authority over `signer`'s key. Its subject is unique to the key, because verifiers
-/// pick a CRL by the issuer's name alone.
-pub fn create_authority(
-    profile: &AuthorityProfile,
-    signer: &dyn AuthoritySigner,
-) -> Result<AuthorityCertificate, AuthorityError> {
-    if profile.not_after <= profile.not_before {
-        return Err(AuthorityError::Validity);
-    }
-    let id = AuthorityId::of_spki(&p256_spki(signer.public_point()));
-    let params = authority_params(profile, id)?;
-    let certificate = params
-        .self_signed(&RcgenSigner(signer))
-        .map_err(|error| AuthorityError::Sign(error.to_string()))?;
-    let parsed = AuthorityCertificate::from_der(certificate.der())?;
-    // Whatever signed must have been the key that the certificate names.
-    Certificate::parse(parsed.der())?
-        .x509
-        .verify_signature(None)
-        .map_err(|_| AuthorityError::KeyMismatch)?;
-    Ok(parsed)
-}
-
-fn authority_params(
-    profile: &AuthorityProfile,
-    id: AuthorityId,
-) -> Result<CertificateParams, AuthorityError> {
-    let mut params = CertificateParams::default();
-    params.not_before = to_datetime(profile.not_before);
-    params.not_after = to_datetime(profile.not_after);
-    params.serial_number = Some(profile.serial.as_bytes().to_vec().into());
-    params.distinguished_name = authority_name(profile, id)?;
-    params.subject_alt_names = vec![SanType::URI(ia5(profile.trust_domain.id().as_str())?)];
-    // A leaf is all that may stand below.
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.use_authority_key_identifier_extension = true;
-    params.key_identifier_method = KeyIdMethod::PreSpecified(id.0.to_vec());
-    Ok(params)
-}
-
-fn authority_name(profile: &AuthorityProfile, id: AuthorityId) -> Result<DistinguishedName, AuthorityError> {
-    let mut common_name = format!("Signet {} CA {}", profile.kind, profile.trust_domain);
-    // Trust domains are ASCII, so this cuts no character; the serialNumber keeps the name unique.
-    common_name.truncate(MAX_COMMON_NAME);
-    let serial_number = id.to_string().try_into().map_err(|_| AuthorityError::Subject)?;
-    let mut name = DistinguishedName::new();
-    name.push(DnType::OrganizationName, "Signet");
-    name.push(DnType::CommonName, common_name);
-    name.push(
-        DnType::CustomDnType(SERIAL_NUMBER_OID.to_vec()),
-        DnValue::PrintableString(serial_number),
-    );
-    Ok(name)
-}
-
 /// rcgen's text type for URIs and DNS names.
 pub(crate) fn ia5(text: &str) -> Result<rcgen::string::Ia5String, AuthorityError> {
     text.try_into().map_err(|_| AuthorityError::Name(text.to_owned()))
@@ -477,8 +295,6 @@ fn issuer_params(subject: &X509Name<'_>, key_id: &[u8]) -> Option<CertificatePar
 }
 
 fn repeat_name(name: &X509Name<'_>) -> Option<DistinguishedName> {
-    use x509_parser::der_parser::asn1_rs::Tag;
-
     let mut repeated = DistinguishedName::new();
     for rdn in name.iter() {
         let mut attributes = rdn.iter();

@@ -12,6 +12,8 @@ use crate::id::TrustDomain;
 
 mod jwk;
 mod read;
+#[cfg(test)]
+mod tests;
 
 /// How often others should ask again when a document does not say (SPIFFE Federation §4.1).
 pub const DEFAULT_REFRESH_HINT: Duration = Duration::from_secs(300);

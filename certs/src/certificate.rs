@@ -84,9 +84,9 @@ pub(crate) struct Certificate<'a> {
 
 impl<'a> Certificate<'a> {
     pub(crate) fn parse(input: &'a [u8]) -> Result<Self, CertificateError> {
-        let tbs = der::signed(input)?;
+        let parts = der::signed(input)?;
         let (_, x509) = X509Certificate::from_der(input).map_err(malformed)?;
-        if x509.tbs_certificate.as_ref().len() != tbs.len() {
+        if x509.tbs_certificate.as_ref().len() != parts.tbs.len() {
             return Err(CertificateError::Malformed(
                 "unexpected fields after the extensions".to_owned(),
             ));
@@ -94,7 +94,8 @@ impl<'a> Certificate<'a> {
         if x509.version != X509Version::V3 {
             return Err(CertificateError::Version(x509.version.0));
         }
-        if x509.signature != x509.signature_algorithm {
+        // After version and serial.
+        if !parts.has_inner_algorithm_at(2) {
             return Err(CertificateError::AlgorithmMismatch);
         }
         let mut certificate = Self::bare(x509)?;

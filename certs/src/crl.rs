@@ -1,23 +1,27 @@
 //! Certificate revocation lists: complete ones only, no deltas, no shards, no IssuingDistributionPoint.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, RevokedCertParams};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{AuthorityCertificate, AuthorityError, AuthorityId, X509Authority};
+use crate::authority::{AuthorityCertificate, AuthorityError, AuthorityId};
 use crate::der::DerError;
 use crate::pem;
 use crate::serial::{SerialError, SerialNumber};
-use crate::signer::RcgenSigner;
-use crate::time::{from_unix_millis, rfc3339, to_datetime, unix_millis, whole_seconds};
+use crate::time::{from_unix_millis, rfc3339, unix_millis};
 
 mod read;
+mod reason;
+mod sign;
+#[cfg(test)]
+mod tests;
+
+pub use reason::{RevocationReason, UnknownReason};
+pub use sign::sign_crl;
 
 /// How far a CRL's number or thisUpdate may lie ahead of our clock.
 pub const MAX_AHEAD: Duration = Duration::from_secs(600);
@@ -71,127 +75,6 @@ pub enum CrlError {
     /// Number or thisUpdate lies in the future.
     #[error("the CRL's number or thisUpdate is more than 10 minutes ahead of this clock")]
     Ahead,
-}
-
-/// Why a certificate was revoked (RFC 5280 §5.3.1). Hold is not offered: it is reversible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum RevocationReason {
-    /// No reason given; written by leaving the extension out.
-    Unspecified,
-    /// The holder's key leaked.
-    KeyCompromise,
-    /// The authority's key leaked.
-    CaCompromise,
-    /// The holder belongs elsewhere now.
-    AffiliationChanged,
-    /// Replaced by another certificate.
-    Superseded,
-    /// The holder is gone.
-    CessationOfOperation,
-    /// The holder may no longer have it.
-    PrivilegeWithdrawn,
-}
-
-impl RevocationReason {
-    /// Every reason.
-    pub const ALL: [Self; 7] = [
-        Self::Unspecified,
-        Self::KeyCompromise,
-        Self::CaCompromise,
-        Self::AffiliationChanged,
-        Self::Superseded,
-        Self::CessationOfOperation,
-        Self::PrivilegeWithdrawn,
-    ];
-
-    /// The code of RFC 5280.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Unspecified => 0,
-            Self::KeyCompromise => 1,
-            Self::CaCompromise => 2,
-            Self::AffiliationChanged => 3,
-            Self::Superseded => 4,
-            Self::CessationOfOperation => 5,
-            Self::PrivilegeWithdrawn => 9,
-        }
-    }
-
-    /// The reason with this code, if we use it.
-    #[must_use]
-    pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.code() == code)
-    }
-
-    /// The name in RFC 5280.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unspecified => "unspecified",
-            Self::KeyCompromise => "keyCompromise",
-            Self::CaCompromise => "cACompromise",
-            Self::AffiliationChanged => "affiliationChanged",
-            Self::Superseded => "superseded",
-            Self::CessationOfOperation => "cessationOfOperation",
-            Self::PrivilegeWithdrawn => "privilegeWithdrawn",
-        }
-    }
-
-    fn to_rcgen(self) -> Option<rcgen::RevocationReason> {
-        use rcgen::RevocationReason as Rcgen;
-        match self {
-            Self::Unspecified => None,
-            Self::KeyCompromise => Some(Rcgen::KeyCompromise),
-            Self::CaCompromise => Some(Rcgen::CaCompromise),
-            Self::AffiliationChanged => Some(Rcgen::AffiliationChanged),
-            Self::Superseded => Some(Rcgen::Superseded),
-            Self::CessationOfOperation => Some(Rcgen::CessationOfOperation),
-            Self::PrivilegeWithdrawn => Some(Rcgen::PrivilegeWithdrawn),
-        }
-    }
-}
-
-impl fmt::Display for RevocationReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Text that is no revocation reason.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown revocation reason; use unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, \
-     cessationOfOperation or privilegeWithdrawn"
-)]
-pub struct UnknownReason;
-
-impl FromStr for RevocationReason {
-    type Err = UnknownReason;
-
-    /// The RFC's names, in any case and with or without hyphens.
-    fn from_str(text: &str) -> Result<Self, UnknownReason> {
-        let plain: String = text.chars().filter(|c| !matches!(c, '-' | '_')).collect();
-        Self::ALL
-            .into_iter()
-            .find(|reason| reason.as_str().eq_ignore_ascii_case(&plain))
-            .ok_or(UnknownReason)
-    }
-}
-
-impl TryFrom<String> for RevocationReason {
-    type Error = UnknownReason;
-
-    fn try_from(text: String) -> Result<Self, UnknownReason> {
-        text.parse()
-    }
-}
-
-impl From<RevocationReason> for String {
-    fn from(reason: RevocationReason) -> Self {
-        reason.as_str().to_owned()
-    }
 }
 
 /// One revoked certificate.
@@ -367,41 +250,6 @@ impl fmt::Debug for Crl {
     }
 }
 
-/// Signs a complete CRL and reads it back as a peer would. Entries are sorted and doubles dropped (the
-/// earliest revocation stays); a revocation later than `this_update` is dated `this_update` (RFC 5280
-/// §5.1.2.6).
-pub fn sign_crl(
-    authority: &X509Authority,
-    entries: &[RevokedEntry],
-    number: CrlNumber,
-    this_update: SystemTime,
-    next_update: SystemTime,
-) -> Result<Crl, CrlError> {
-    authority.check_key()?;
-    let certificate = &authority.certificate;
-    if !certificate.signs_crls() {
-        return Err(AuthorityError::NotAnAuthority("cRLSign is not set").into());
-    }
-    let (this_update, next_update) = (whole_seconds(this_update), whole_seconds(next_update));
-    check_period(this_update, next_update)?;
-    let params = CertificateRevocationListParams {
-        this_update: to_datetime(this_update),
-        next_update: to_datetime(next_update),
-        crl_number: number.0.into(),
-        issuing_distribution_point: None,
-        revoked_certs: revoked_params(entries, this_update),
-        key_identifier_method: KeyIdMethod::PreSpecified(certificate.key_id().to_vec()),
-    };
-    let issuer = Issuer::from_params(
-        certificate.issuer_params()?,
-        RcgenSigner(authority.signer.as_ref()),
-    );
-    let signed = params
-        .signed_by(&issuer)
-        .map_err(|error| CrlError::Sign(error.to_string()))?;
-    Crl::verify(signed.der(), certificate)
-}
-
 fn check_period(this_update: SystemTime, next_update: SystemTime) -> Result<(), CrlError> {
     if next_update > this_update {
         return Ok(());
@@ -410,17 +258,4 @@ fn check_period(this_update: SystemTime, next_update: SystemTime) -> Result<(), 
         this_update: rfc3339(this_update),
         next_update: rfc3339(next_update),
     })
-}
-
-fn revoked_params(entries: &[RevokedEntry], this_update: SystemTime) -> Vec<RevokedCertParams> {
-    let mut sorted: Vec<&RevokedEntry> = entries.iter().collect();
-    sorted.sort_unstable_by_key(|entry| (entry.serial, entry.revoked_at));
-    sorted.dedup_by_key(|entry| entry.serial);
-    let to_params = |entry: &RevokedEntry| RevokedCertParams {
-        serial_number: entry.serial.as_bytes().to_vec().into(),
-        revocation_time: to_datetime(entry.revoked_at.min(this_update)),
-        reason_code: entry.reason.to_rcgen(),
-        invalidity_date: None,
-    };
-    sorted.into_iter().map(to_params).collect()
 }

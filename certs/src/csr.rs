@@ -11,6 +11,9 @@ use crate::authority::AuthorityId;
 use crate::der::{self, DerError};
 use crate::signer::{LeafKey, P256_SPKI_PREFIX, RcgenLeafKey};
 
+#[cfg(test)]
+mod tests;
+
 /// Largest request accepted, in bytes.
 pub const MAX_CSR_BYTES: usize = 16 * 1024;
 
@@ -23,13 +26,15 @@ const RSA_ALGORITHM: [u8; 15] = [
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
-const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
-/// sha256, sha384 and sha512 WithRSAEncryption.
-const RSA_SIGNATURES: [&str; 3] = [
-    "1.2.840.113549.1.1.11",
-    "1.2.840.113549.1.1.12",
-    "1.2.840.113549.1.1.13",
+/// AlgorithmIdentifier of ecdsa-with-SHA256.
+const ECDSA_SHA256: [u8; 12] = [
+    0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02,
 ];
+/// OBJECT IDENTIFIER of PKCS#1 without its last arc.
+const PKCS1_PREFIX: [u8; 10] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+/// Last arcs of sha256, sha384 and sha512 WithRSAEncryption.
+const RSA_SIGNATURES: [u8; 3] = [11, 12, 13];
+const NULL: [u8; 2] = [0x05, 0x00];
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -158,12 +163,12 @@ pub fn verify_csr(der: &[u8]) -> Result<WorkloadPublicKey, CsrError> {
     if der.len() > MAX_CSR_BYTES {
         return Err(CsrError::TooLarge(der.len()));
     }
-    let tbs = der::signed(der)?;
+    let parts = der::signed(der)?;
     let (_, request) =
         X509CertificationRequest::from_der(der).map_err(|error| CsrError::NotARequest(error.to_string()))?;
     let info = &request.certification_request_info;
     // The parser stops where it has read enough; the signature must cover exactly what it read.
-    if info.raw.len() != tbs.len() {
+    if info.raw.len() != parts.tbs.len() {
         return Err(CsrError::NotARequest(
             "unexpected fields after the attributes".to_owned(),
         ));
@@ -172,7 +177,7 @@ pub fn verify_csr(der: &[u8]) -> Result<WorkloadPublicKey, CsrError> {
         return Err(CsrError::Version(info.version.0));
     }
     let key = WorkloadPublicKey::from_spki(info.subject_pki.raw)?;
-    check_signature_algorithm(&request.signature_algorithm, key.algorithm)?;
+    check_signature_algorithm(parts.algorithm, &request.signature_algorithm, key.algorithm)?;
     request.verify_signature().map_err(|_| CsrError::Signature)?;
     Ok(key)
 }
@@ -192,7 +197,7 @@ fn allow(spki: &[u8]) -> Result<(KeyAlgorithm, usize), CsrError> {
         .strip_prefix(&RSA_ALGORITHM)
         .ok_or(CsrError::KeyType)?;
     let bits = der::single(bits)?;
-    let (0x03, [0, key @ ..]) = (bits.tag, bits.content) else {
+    let (der::BIT_STRING, [0, key @ ..]) = (bits.tag, bits.content) else {
         return Err(CsrError::KeyType);
     };
     Ok((KeyAlgorithm::Rsa { bits: rsa_bits(key)? }, spki.len() - key.len()))
@@ -234,20 +239,28 @@ fn modulus_bits(content: &[u8]) -> Result<usize, CsrError> {
     Ok(magnitude.len() * 8 - unused)
 }
 
-fn check_signature_algorithm(algorithm: &AlgorithmIdentifier<'_>, key: KeyAlgorithm) -> Result<(), CsrError> {
-    let oid = algorithm.algorithm.to_id_string();
-    let parameters = algorithm.parameters.as_ref();
+/// Compares the identifier byte for byte: nobody signed it, and the parser would let it vary.
+fn check_signature_algorithm(
+    der: &[u8],
+    parsed: &AlgorithmIdentifier<'_>,
+    key: KeyAlgorithm,
+) -> Result<(), CsrError> {
     let fits = match key {
-        KeyAlgorithm::EcP256 => oid == ECDSA_SHA256 && parameters.is_none(),
-        // RFC 4055 §5: NULL, and readers accept its absence.
+        KeyAlgorithm::EcP256 => der == ECDSA_SHA256,
+        // RFC 4055 §5: NULL parameters, and readers accept their absence.
         KeyAlgorithm::Rsa { .. } => {
-            RSA_SIGNATURES.contains(&oid.as_str()) && parameters.is_none_or(|any| any.as_null().is_ok())
+            let oid = der
+                .strip_prefix(&[der::SEQUENCE, 0x0d])
+                .and_then(|oid| oid.strip_suffix(&NULL));
+            let oid = oid.or_else(|| der.strip_prefix(&[der::SEQUENCE, 0x0b]));
+            let last = oid.and_then(|oid| oid.strip_prefix(&PKCS1_PREFIX));
+            matches!(last, Some([hash]) if RSA_SIGNATURES.contains(hash))
         }
     };
     if fits {
         Ok(())
     } else {
-        Err(CsrError::SignatureAlgorithm(oid))
+        Err(CsrError::SignatureAlgorithm(parsed.algorithm.to_id_string()))
     }
 }
 

@@ -9,6 +9,7 @@ const MAX_DEPTH: usize = 24;
 const CONSTRUCTED: u8 = 0x20;
 pub(crate) const SEQUENCE: u8 = 0x30;
 pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
 
 /// What is wrong with the encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,9 +98,17 @@ fn check_nested(content: &[u8], depth: usize) -> Result<(), DerError> {
     Ok(())
 }
 
-/// Returns the signed bytes of a certificate, request or CRL after checking that the whole is well-formed
-/// DER: signed bytes, algorithm and signature, with nothing before, between or after.
-pub(crate) fn signed(input: &[u8]) -> Result<&[u8], DerError> {
+/// The unsigned outside of a certificate, request or CRL.
+pub(crate) struct Signed<'a> {
+    /// What the signature covers.
+    pub(crate) tbs: &'a [u8],
+    /// The AlgorithmIdentifier beside it.
+    pub(crate) algorithm: &'a [u8],
+}
+
+/// Takes a signed object apart after checking that the whole is well-formed DER: signed bytes, algorithm and signature,
+/// with nothing before, between or after.
+pub(crate) fn signed(input: &[u8]) -> Result<Signed<'_>, DerError> {
     let outer = single(input)?;
     if outer.tag != SEQUENCE {
         return Err(DerError::Shape);
@@ -110,12 +119,36 @@ pub(crate) fn signed(input: &[u8]) -> Result<&[u8], DerError> {
     if !rest.is_empty() {
         return Err(DerError::Trailing(rest.len()));
     }
-    if tbs.tag != SEQUENCE || algorithm.tag != SEQUENCE || signature.tag != 0x03 {
+    if tbs.tag != SEQUENCE || algorithm.tag != SEQUENCE || signature.tag != BIT_STRING {
+        return Err(DerError::Shape);
+    }
+    // No signature in use has bits left over; the parser would let their number vary.
+    if signature.content.first() != Some(&0) {
         return Err(DerError::Shape);
     }
     check_nested(tbs.content, 1)?;
     check_nested(algorithm.content, 1)?;
-    Ok(tbs.whole)
+    Ok(Signed {
+        tbs: tbs.whole,
+        algorithm: algorithm.whole,
+    })
+}
+
+impl Signed<'_> {
+    /// Whether element `index` of the signed bytes, the inner algorithm, equals the outer one byte for byte. The parser
+    /// would let tags differ that nobody signed.
+    pub(crate) fn has_inner_algorithm_at(&self, index: usize) -> bool {
+        let Ok(mut rest) = single(self.tbs).map(|tbs| tbs.content) else {
+            return false;
+        };
+        for _ in 0..index {
+            let Ok((_, after)) = split_element(rest) else {
+                return false;
+            };
+            rest = after;
+        }
+        split_element(rest).is_ok_and(|(element, _)| element.whole == self.algorithm)
+    }
 }
 
 /// Takes certificates that stand one after another, as the Workload API carries chains and bundles, apart. What
@@ -170,17 +203,12 @@ mod tests {
     #[test]
     fn deep_nesting_ends_in_an_error_not_in_a_stack_overflow() {
         let mut der = vec![0x30, 0x00];
-        for _ in 0..60 {
-            let mut outer = vec![0x30, u8::try_from(der.len()).unwrap()];
-            outer.append(&mut der);
-            der = outer;
-            if der.len() > 120 {
-                break;
-            }
+        for _ in 0..40 {
+            der.splice(0..0, [0x30, u8::try_from(der.len()).unwrap()]);
         }
-        let mut whole = vec![0x30, 0x81, u8::try_from(der.len() + 4).unwrap()];
+        let mut whole = vec![0x30, u8::try_from(der.len() + 5).unwrap()];
         whole.extend_from_slice(&der);
-        whole.extend_from_slice(&[0x30, 0, 0x03, 0]);
+        whole.extend_from_slice(&[0x30, 0, 0x03, 1, 0]);
         assert_eq!(signed(&whole).err(), Some(DerError::Depth));
     }
 }

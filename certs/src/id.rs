@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+mod tests;
+
 /// Longest trust domain name in bytes (SPIFFE-ID §2.3).
 pub const MAX_TRUST_DOMAIN_BYTES: usize = 255;
 /// Longest SPIFFE ID in bytes, scheme and all (SPIFFE-ID §2.3).

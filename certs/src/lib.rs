@@ -18,6 +18,8 @@ pub mod pem;
 pub mod serial;
 pub mod signer;
 pub mod svid;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod tls;
 pub mod verify;

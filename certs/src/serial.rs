@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::unix_millis;
 
+#[cfg(test)]
+mod tests;
+
 /// Longest serial in octets, sign octet included (RFC 5280 §4.1.2.2).
 pub const MAX_SERIAL_BYTES: usize = 20;
 /// Byte 0 of the serials we make: layout version 1, which also keeps the number positive.

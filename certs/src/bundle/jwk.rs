@@ -19,8 +19,10 @@ const UNCOMPRESSED: u8 = 4;
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kty")]
 pub(super) enum KeyParameters {
-    EC { crv: &'static str, x: String, y: String },
-    RSA { n: String, e: String },
+    #[serde(rename = "EC")]
+    Ec { crv: &'static str, x: String, y: String },
+    #[serde(rename = "RSA")]
+    Rsa { n: String, e: String },
 }
 
 #[derive(Serialize)]
@@ -73,7 +75,7 @@ impl KeyParameters {
                     let zeros = number.iter().take_while(|byte| **byte == 0).count();
                     URL_SAFE_NO_PAD.encode(number.get(zeros..).unwrap_or_default())
                 };
-                Some(Self::RSA {
+                Some(Self::Rsa {
                     n: strip(key.modulus),
                     e: strip(key.exponent),
                 })
@@ -89,7 +91,7 @@ impl KeyParameters {
                 let (x, y) = coordinates
                     .split_at_checked(size)
                     .filter(|(_, y)| y.len() == size)?;
-                Some(Self::EC {
+                Some(Self::Ec {
                     crv,
                     x: URL_SAFE_NO_PAD.encode(x),
                     y: URL_SAFE_NO_PAD.encode(y),
@@ -103,10 +105,10 @@ impl KeyParameters {
     pub(super) fn matches(&self, jwk: &serde_json::Map<String, Value>) -> bool {
         let states = |name: &str, value: &str| jwk.get(name).and_then(Value::as_str) == Some(value);
         match self {
-            Self::EC { crv, x, y } => {
+            Self::Ec { crv, x, y } => {
                 states("kty", "EC") && states("crv", crv) && states("x", x) && states("y", y)
             }
-            Self::RSA { n, e } => states("kty", "RSA") && states("n", n) && states("e", e),
+            Self::Rsa { n, e } => states("kty", "RSA") && states("n", n) && states("e", e),
         }
     }
 }

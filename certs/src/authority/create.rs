@@ -1,0 +1,91 @@
+//! Makes self-signed authorities.
+
+use std::time::SystemTime;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, KeyIdMethod,
+    KeyUsagePurpose, SanType,
+};
+
+use super::{AuthorityCertificate, AuthorityError, AuthorityId, AuthorityKind, ia5};
+use crate::certificate::Certificate;
+use crate::id::TrustDomain;
+use crate::serial::SerialNumber;
+use crate::signer::{AuthoritySigner, RcgenSigner, p256_spki};
+use crate::time::to_datetime;
+
+/// Upper bound of X.520 commonName in characters.
+const MAX_COMMON_NAME: usize = 64;
+/// X.520 serialNumber.
+const SERIAL_NUMBER_OID: [u64; 4] = [2, 5, 4, 5];
+
+/// What [`create_authority`] puts into the certificate.
+#[derive(Clone, Debug)]
+pub struct AuthorityProfile {
+    /// The domain it signs for.
+    pub trust_domain: TrustDomain,
+    /// What it signs.
+    pub kind: AuthorityKind,
+    /// Begin of its life, cut to the second.
+    pub not_before: SystemTime,
+    /// End of its life, cut to the second.
+    pub not_after: SystemTime,
+    /// Its own serial.
+    pub serial: SerialNumber,
+}
+
+/// Makes a self-signed authority over `signer`'s key. Its subject is unique to the key, because verifiers
+/// pick a CRL by the issuer's name alone.
+pub fn create_authority(
+    profile: &AuthorityProfile,
+    signer: &dyn AuthoritySigner,
+) -> Result<AuthorityCertificate, AuthorityError> {
+    if profile.not_after <= profile.not_before {
+        return Err(AuthorityError::Validity);
+    }
+    let id = AuthorityId::of_spki(&p256_spki(signer.public_point()));
+    let params = authority_params(profile, id)?;
+    let certificate = params
+        .self_signed(&RcgenSigner(signer))
+        .map_err(|error| AuthorityError::Sign(error.to_string()))?;
+    let parsed = AuthorityCertificate::from_der(certificate.der())?;
+    // Whatever signed must have been the key that the certificate names.
+    Certificate::parse(parsed.der())?
+        .x509
+        .verify_signature(None)
+        .map_err(|_| AuthorityError::KeyMismatch)?;
+    Ok(parsed)
+}
+
+fn authority_params(
+    profile: &AuthorityProfile,
+    id: AuthorityId,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut params = CertificateParams::default();
+    params.not_before = to_datetime(profile.not_before);
+    params.not_after = to_datetime(profile.not_after);
+    params.serial_number = Some(profile.serial.as_bytes().to_vec().into());
+    params.distinguished_name = authority_name(profile, id)?;
+    params.subject_alt_names = vec![SanType::URI(ia5(profile.trust_domain.id().as_str())?)];
+    // A leaf is all that may stand below.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    params.key_identifier_method = KeyIdMethod::PreSpecified(id.as_bytes().to_vec());
+    Ok(params)
+}
+
+fn authority_name(profile: &AuthorityProfile, id: AuthorityId) -> Result<DistinguishedName, AuthorityError> {
+    let mut common_name = format!("Signet {} CA {}", profile.kind, profile.trust_domain);
+    // Trust domains are ASCII, so this cuts no character; the serialNumber keeps the name unique.
+    common_name.truncate(MAX_COMMON_NAME);
+    let serial_number = id.to_string().try_into().map_err(|_| AuthorityError::Subject)?;
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "Signet");
+    name.push(DnType::CommonName, common_name);
+    name.push(
+        DnType::CustomDnType(SERIAL_NUMBER_OID.to_vec()),
+        DnValue::PrintableString(serial_number),
+    );
+    Ok(name)
+}

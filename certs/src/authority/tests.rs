@@ -1,0 +1,185 @@
+//! Authorities: the certificates we make, and those of others that we take or refuse.
+
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::*;
+use crate::signer::LocalSigner;
+use crate::testing::*;
+
+fn foreign(adjust: impl FnOnce(&mut CertificateParams)) -> Result<AuthorityCertificate, AuthorityError> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    adjust(&mut params);
+    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    AuthorityCertificate::from_der(certificate.der())
+}
+
+fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+/// Covers CA-01, CA-02, CA-03, CA-04, CA-05, CA-09, CA-10, CA-11, CA-12, CA-13, CA-15.
+#[test]
+fn our_authority_has_exactly_the_extensions_of_the_profile_in_der() {
+    let authority = authority("td").certificate;
+    let (_, ca) = X509Certificate::from_der(authority.der()).unwrap();
+    ca.verify_signature(None).unwrap();
+    let extension = |oid: &str| {
+        let found = ca
+            .extensions()
+            .iter()
+            .find(|e| e.oid.to_id_string() == oid)
+            .unwrap();
+        (found.critical, found.value.to_vec())
+    };
+    assert_eq!(ca.extensions().len(), 5);
+    // keyCertSign and cRLSign: bits 5 and 6.
+    assert_eq!(extension("2.5.29.15"), (true, vec![0x03, 0x02, 0x01, 0x06]));
+    assert_eq!(
+        extension("2.5.29.19"),
+        (true, vec![0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, 0x00])
+    );
+    assert_eq!(
+        extension("2.5.29.17"),
+        (false, nest(0x30, &[&tlv(0x86, b"spiffe://td")]))
+    );
+    let id = authority.id();
+    assert_eq!(extension("2.5.29.14"), (false, tlv(0x04, id.as_bytes())));
+    assert_eq!(
+        extension("2.5.29.35"),
+        (false, nest(0x30, &[&tlv(0x80, id.as_bytes())]))
+    );
+    assert_eq!(authority.trust_domain(), Some(&td("td")));
+    assert_eq!(id, AuthorityId::of_spki(ca.public_key().raw));
+}
+
+/// Covers CRL-31, CA-13.
+#[test]
+fn two_keys_of_one_domain_have_two_names() {
+    let (one, two) = (authority("td").certificate, authority("td").certificate);
+    assert_ne!(one.subject_der(), two.subject_der());
+    let subject = one.subject();
+    assert!(
+        subject.contains("O=Signet") && subject.contains("CN=Signet x509 CA td"),
+        "{subject}"
+    );
+    assert!(subject.contains(&one.id().to_string()), "{subject}");
+    assert_ne!(one, two);
+    assert_eq!(one, AuthorityCertificate::from_der(one.der()).unwrap());
+}
+
+#[test]
+fn a_long_trust_domain_keeps_the_common_name_within_its_bound() {
+    let name = "a".repeat(255);
+    let authority = authority(&name).certificate;
+    let (_, ca) = X509Certificate::from_der(authority.der()).unwrap();
+    assert_eq!(
+        ca.subject().iter_common_name().next().unwrap().as_slice().len(),
+        64
+    );
+    assert_eq!(authority.trust_domain().unwrap().as_str(), name);
+}
+
+#[test]
+fn a_life_that_ends_before_it_begins_is_refused() {
+    let (signer, _) = LocalSigner::generate(&rng()).unwrap();
+    for not_after in [now(), now() - Duration::from_secs(1)] {
+        let profile = AuthorityProfile {
+            trust_domain: td("td"),
+            kind: AuthorityKind::Control,
+            not_before: now(),
+            not_after,
+            serial: serial(1),
+        };
+        assert_eq!(create_authority(&profile, &signer), Err(AuthorityError::Validity));
+    }
+}
+
+#[test]
+fn a_sealed_key_signs_again_after_it_was_read_back() {
+    let (signer, pkcs8) = LocalSigner::generate(&rng()).unwrap();
+    let again = LocalSigner::from_pkcs8(&pkcs8, rng()).unwrap();
+    assert_eq!(signer.public_point(), again.public_point());
+    assert!(LocalSigner::from_pkcs8(&pkcs8[1..], rng()).is_err());
+}
+
+/// Covers CA-04, CA-05, CA-15, X509-14.
+#[test]
+fn certificates_that_are_no_spiffe_authority_are_refused() {
+    assert!(foreign(|_| {}).unwrap().trust_domain().is_none());
+    assert!(foreign(|params| params.subject_alt_names = vec![uri("spiffe://td")]).is_ok());
+    let refused = |adjust: &dyn Fn(&mut CertificateParams)| foreign(|params| adjust(params)).unwrap_err();
+    refused(&|params| params.is_ca = IsCa::ExplicitNoCa);
+    refused(&|params| params.is_ca = IsCa::NoCa);
+    refused(&|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    refused(&|params| params.distinguished_name = DistinguishedName::new());
+    refused(&|params| params.subject_alt_names = vec![uri("spiffe://td"), uri("spiffe://td2")]);
+    for text in ["spiffe://td/path", "spiffe://td/", "https://td", "spiffe://TD"] {
+        let error = refused(&|params| params.subject_alt_names = vec![uri(text)]);
+        assert!(matches!(error, AuthorityError::Name(_)), "{text}");
+    }
+    let leaf = svid(&authority("td"), "spiffe://td/w", 1);
+    assert!(AuthorityCertificate::from_der(&leaf.chain[0]).is_err());
+}
+
+#[test]
+fn broken_der_is_refused() {
+    let der = authority("td").certificate.der().to_vec();
+    for end in 0..der.len() {
+        assert!(AuthorityCertificate::from_der(&der[..end]).is_err());
+    }
+    let mut trailing = der;
+    trailing.push(0);
+    assert!(AuthorityCertificate::from_der(&trailing).is_err());
+}
+
+/// Covers VAL-11.
+#[test]
+fn an_unknown_critical_extension_is_refused_and_a_plain_one_is_not() {
+    let with = |critical| {
+        foreign(move |params| {
+            let mut extension =
+                rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
+            extension.set_criticality(critical);
+            params.custom_extensions.push(extension);
+        })
+    };
+    assert!(with(false).is_ok());
+    let refusal = AuthorityError::Certificate(CertificateError::UnknownCritical(
+        "1.3.6.1.4.1.99999.1".to_owned(),
+    ));
+    assert_eq!(with(true), Err(refusal));
+}
+
+#[test]
+fn names_that_rcgen_cannot_repeat_are_trusted_but_not_signed_under() {
+    let teletex = foreign(|params| {
+        let value = DnValue::TeletexString("Old".try_into().unwrap());
+        params.distinguished_name.push(DnType::OrganizationName, value);
+    })
+    .unwrap();
+    assert_eq!(teletex.issuer_params().err(), Some(AuthorityError::Subject));
+}
+
+#[test]
+fn ids_and_kinds_are_written_and_read() {
+    let id = authority("td").certificate.id();
+    assert_eq!(id.to_string().parse(), Ok(id));
+    assert_eq!(AuthorityId::from_bytes(*id.as_bytes()), id);
+    assert_eq!(
+        serde_json::from_str::<AuthorityId>(&serde_json::to_string(&id).unwrap()).unwrap(),
+        id
+    );
+    for text in ["", "ab", &"g".repeat(40), &"a".repeat(42)] {
+        assert!(text.parse::<AuthorityId>().is_err());
+    }
+    for kind in [AuthorityKind::X509, AuthorityKind::Control] {
+        assert_eq!(kind.to_string().parse(), Ok(kind));
+        assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
+    }
+    assert!("jwt".parse::<AuthorityKind>().is_err());
+}
