@@ -13,7 +13,7 @@ use crate::certificate::{Certificate, CertificateError, usage};
 use crate::id::{IdError, SpiffeId, TrustDomain};
 use crate::pem;
 use crate::serial::SerialNumber;
-use crate::signer::{AuthoritySigner, p256_spki};
+use crate::signer::{AuthoritySigner, P256_SPKI_PREFIX};
 
 mod create;
 mod id;
@@ -231,7 +231,7 @@ impl X509Authority {
     /// Refuses a key of another certificate; cheap enough for every signature.
     pub(crate) fn check_key(&self) -> Result<(), AuthorityError> {
         let point = self.signer.public_point();
-        if point.len() == 65 && self.certificate.spki() == p256_spki(point) {
+        if self.certificate.spki().strip_prefix(&P256_SPKI_PREFIX) == Some(point) {
             Ok(())
         } else {
             Err(AuthorityError::KeyMismatch)

@@ -1,5 +1,6 @@
 //! Reads a certificate strictly and lists what SPIFFE rules are about. Judges nothing beyond its form.
 
+use std::ops::Deref;
 use std::time::SystemTime;
 
 use x509_parser::certificate::X509Certificate;
@@ -9,6 +10,9 @@ use x509_parser::prelude::{FromDer, X509Version};
 use crate::der::{self, DerError};
 use crate::serial::{SerialError, SerialNumber};
 use crate::time::from_unix_seconds;
+
+/// More extensions than any certificate needs.
+pub(crate) const MAX_EXTENSIONS: usize = 32;
 
 /// Why bytes are no certificate that anything here may use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,10 +64,24 @@ pub(crate) struct ExtendedKeyUsage {
     pub(crate) others: bool,
 }
 
-/// A certificate and its extensions.
+/// A certificate, read; what its extensions say is reached through it.
 pub(crate) struct Certificate<'a> {
     pub(crate) x509: X509Certificate<'a>,
     pub(crate) serial: SerialNumber,
+    extensions: Extensions<'a>,
+}
+
+impl<'a> Deref for Certificate<'a> {
+    type Target = Extensions<'a>;
+
+    fn deref(&self) -> &Extensions<'a> {
+        &self.extensions
+    }
+}
+
+/// What the extensions say that matters here.
+#[derive(Default)]
+pub(crate) struct Extensions<'a> {
     pub(crate) basic_constraints: Option<BasicConstraints<'a>>,
     /// Criticality and bits.
     pub(crate) key_usage: Option<(bool, u16)>,
@@ -98,42 +116,47 @@ impl<'a> Certificate<'a> {
         if !parts.has_inner_algorithm_at(2) {
             return Err(CertificateError::AlgorithmMismatch);
         }
-        let mut certificate = Self::bare(x509)?;
-        certificate.read_extensions()?;
-        Ok(certificate)
-    }
-
-    fn bare(x509: X509Certificate<'a>) -> Result<Self, CertificateError> {
         Ok(Self {
             serial: SerialNumber::from_der_integer(x509.raw_serial())?,
+            extensions: Extensions::read(x509.extensions())?,
             x509,
-            basic_constraints: None,
-            key_usage: None,
-            extended_key_usage: None,
-            san_critical: None,
-            uris: Vec::new(),
-            dns_names: Vec::new(),
-            other_names: 0,
-            subject_key_id: None,
-            authority_key_id: None,
-            crl_points: None,
-            unknown: 0,
         })
     }
 
-    fn read_extensions(&mut self) -> Result<(), CertificateError> {
-        let extensions = self.x509.extensions().to_vec();
-        for (index, extension) in extensions.iter().enumerate() {
-            if extensions
+    pub(crate) fn not_before(&self) -> SystemTime {
+        from_unix_seconds(self.x509.validity().not_before.timestamp())
+    }
+
+    pub(crate) fn not_after(&self) -> SystemTime {
+        from_unix_seconds(self.x509.validity().not_after.timestamp())
+    }
+
+    pub(crate) fn spki(&self) -> &'a [u8] {
+        self.x509.tbs_certificate.subject_pki.raw
+    }
+}
+
+impl<'a> Extensions<'a> {
+    fn read(list: &[X509Extension<'a>]) -> Result<Self, CertificateError> {
+        // The search for doubles compares each with each.
+        if list.len() > MAX_EXTENSIONS {
+            return Err(CertificateError::Malformed(format!(
+                "{} extensions; the limit is {MAX_EXTENSIONS}",
+                list.len()
+            )));
+        }
+        let mut extensions = Self::default();
+        for (index, extension) in list.iter().enumerate() {
+            if list
                 .iter()
                 .take(index)
                 .any(|earlier| earlier.oid == extension.oid)
             {
                 return Err(CertificateError::DuplicateExtension(extension.oid.to_id_string()));
             }
-            self.read_extension(extension)?;
+            extensions.read_extension(extension)?;
         }
-        Ok(())
+        Ok(extensions)
     }
 
     fn read_extension(&mut self, extension: &X509Extension<'a>) -> Result<(), CertificateError> {
@@ -191,18 +214,6 @@ impl<'a> Certificate<'a> {
             GeneralName::DNSName(name) => self.dns_names.push(name),
             _ => self.other_names += 1,
         }
-    }
-
-    pub(crate) fn not_before(&self) -> SystemTime {
-        from_unix_seconds(self.x509.validity().not_before.timestamp())
-    }
-
-    pub(crate) fn not_after(&self) -> SystemTime {
-        from_unix_seconds(self.x509.validity().not_after.timestamp())
-    }
-
-    pub(crate) fn spki(&self) -> &'a [u8] {
-        self.x509.tbs_certificate.subject_pki.raw
     }
 
     pub(crate) fn has_usage(&self, bit: u16) -> bool {

@@ -4,6 +4,7 @@
 //! domain, and upper case there is refused, never folded. Only `parse_lenient` folds, for what an operator
 //! types.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -89,6 +90,13 @@ impl TrustDomain {
     #[must_use]
     pub fn id(&self) -> SpiffeId {
         SpiffeId::join(self, "")
+    }
+}
+
+// Maps keyed by trust domain are searched by the name within an ID.
+impl Borrow<str> for TrustDomain {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

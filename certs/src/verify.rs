@@ -164,10 +164,11 @@ impl TrustRoots {
         self.domains.get(domain).map_or(&[], |domain| &domain.authorities)
     }
 
-    fn domain(&self, name: &TrustDomain) -> Result<&Domain, VerifyError> {
+    /// The domain that an ID belongs to.
+    fn domain(&self, id: &SpiffeId) -> Result<&Domain, VerifyError> {
         self.domains
-            .get(name)
-            .ok_or_else(|| VerifyError::UnknownTrustDomain(name.clone()))
+            .get(id.trust_domain_name())
+            .ok_or_else(|| VerifyError::UnknownTrustDomain(id.trust_domain()))
     }
 }
 
@@ -228,7 +229,7 @@ pub(crate) fn verify_chain_at(
     if path_time < parsed.not_before() {
         return Err(VerifyError::NotYetValid(parsed.not_before()));
     }
-    let domain = roots.domain(&spiffe_id.trust_domain())?;
+    let domain = roots.domain(&spiffe_id)?;
     let authority =
         build_path(leaf, above, role, domain, path_time).map_err(|reason| VerifyError::Untrusted {
             id: spiffe_id.clone(),
@@ -296,7 +297,7 @@ impl VerifiedSvid {
 
     /// As [`recheck`](Self::recheck) for a peer whose certificate may have expired since.
     pub fn recheck_revocation(&self, roots: &TrustRoots, now: SystemTime) -> Result<(), VerifyError> {
-        let domain = roots.domain(&self.spiffe_id.trust_domain())?;
+        let domain = roots.domain(&self.spiffe_id)?;
         let mut candidates = domain
             .authorities
             .iter()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
@@ -22,7 +22,7 @@ fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 
-/// Covers CA-01, CA-02, CA-03, CA-04, CA-05, CA-09, CA-10, CA-11, CA-12, CA-13, CA-15.
+/// Covers ID-19, CA-01, CA-02, CA-03, CA-04, CA-05, CA-09, CA-10, CA-11, CA-12, CA-13, CA-15.
 #[test]
 fn our_authority_has_exactly_the_extensions_of_the_profile_in_der() {
     let authority = authority("td").certificate;
@@ -142,8 +142,7 @@ fn broken_der_is_refused() {
 fn an_unknown_critical_extension_is_refused_and_a_plain_one_is_not() {
     let with = |critical| {
         foreign(move |params| {
-            let mut extension =
-                rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
+            let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
             extension.set_criticality(critical);
             params.custom_extensions.push(extension);
         })
@@ -153,6 +152,18 @@ fn an_unknown_critical_extension_is_refused_and_a_plain_one_is_not() {
         "1.3.6.1.4.1.99999.1".to_owned(),
     ));
     assert_eq!(with(true), Err(refusal));
+}
+
+#[test]
+fn the_number_of_extensions_is_bounded() {
+    let with = |count: u64| {
+        foreign(|params| {
+            let custom = |n| CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, n], vec![5, 0]);
+            params.custom_extensions.extend((0..count).map(custom));
+        })
+    };
+    assert!(with(10).is_ok());
+    assert!(with(100).unwrap_err().to_string().contains("the limit is 32"));
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn parse(document: &Value) -> Result<TrustBundle, BundleError> {
     TrustBundle::parse_json(&td("td"), document.to_string().as_bytes())
 }
 
-/// Covers BND-01, BND-02, BND-03, BND-04, BND-05, BND-06, BND-08, BND-09, BND-10, BND-11, BND-15, BND-18, BND-19.
+/// Covers BND-01, BND-02, BND-03, BND-04, BND-05, BND-06, BND-08, BND-09, BND-10, BND-11, BND-15, BND-18, BND-19, BND-20.
 #[test]
 fn the_document_has_exactly_the_standard_members() {
     let bundle = bundle(1);

@@ -8,6 +8,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::{CrlError, CrlNumber, Inner, RevocationReason, RevokedEntry, check_period};
 use crate::authority::{AuthorityCertificate, AuthorityError};
+use crate::certificate::MAX_EXTENSIONS;
 use crate::der;
 use crate::serial::SerialNumber;
 use crate::time::from_unix_seconds;
@@ -73,6 +74,11 @@ fn read_extensions(
     extensions: &[X509Extension<'_>],
     issuer: &AuthorityCertificate,
 ) -> Result<CrlNumber, CrlError> {
+    if extensions.len() > MAX_EXTENSIONS {
+        return Err(unacceptable(format!(
+            "it has more than {MAX_EXTENSIONS} extensions"
+        )));
+    }
     let (mut number, mut key_id) = (None, None);
     for (index, extension) in extensions.iter().enumerate() {
         if extensions

@@ -39,7 +39,7 @@ fn fields(crl: &Crl) -> Vec<Vec<u8>> {
     fields
 }
 
-/// Covers CRL-01, CRL-02, CRL-03, CRL-05, CRL-08, CRL-11, CRL-12, CRL-14, CRL-16, CRL-17, CRL-24, CRL-25.
+/// Covers CRL-01, CRL-02, CRL-03, CRL-05, CRL-08, CRL-11, CRL-12, CRL-13, CRL-14, CRL-15, CRL-16, CRL-17, CRL-24, CRL-25.
 #[test]
 fn an_empty_list_has_exactly_these_fields_in_der() {
     let authority = authority("td");
@@ -68,7 +68,7 @@ fn an_empty_list_has_exactly_these_fields_in_der() {
     parsed(&list).verify_signature(ca.public_key()).unwrap();
 }
 
-/// Covers CRL-09, CRL-20, CRL-21, CRL-23.
+/// Covers CRL-09, CRL-20, CRL-21, CRL-22, CRL-23.
 #[test]
 fn entries_are_sorted_without_doubles_and_unspecified_is_left_out() {
     let authority = authority("td");

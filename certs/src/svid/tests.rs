@@ -59,8 +59,8 @@ fn extension_of<'a>(leaf: &'a X509Certificate<'_>, oid: &str) -> (bool, &'a [u8]
     (found[0].critical, found[0].value)
 }
 
-/// Covers X509-01, X509-04, X509-05, X509-06, X509-07, X509-08, X509-09, X509-10, X509-11, X509-12, X509-13,
-/// X509-15, X509-19.
+/// Covers X509-01, X509-04, X509-05, X509-06, X509-07, X509-08, X509-09, X509-10, X509-11, X509-12, X509-13.
+/// Covers X509-15, X509-19, ID-21.
 #[test]
 fn a_leaf_has_exactly_the_extensions_of_the_profile_in_der() {
     let signed = signed_leaf(|_| {});

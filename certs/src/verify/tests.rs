@@ -168,7 +168,7 @@ fn a_leaf_without_our_key_identifier_is_not_one_of_ours() {
     assert!(verify(&leaf, &roots(&authority)).is_ok());
 }
 
-/// Covers VAL-08, VAL-09, VAL-15, BND-16, FED-08.
+/// Covers ID-22, VAL-08, VAL-09, VAL-15, BND-16, FED-08.
 #[test]
 fn only_the_authorities_of_the_leaf_s_own_domain_count() {
     let (ours, theirs) = (authority("td"), authority("other"));
@@ -259,6 +259,36 @@ fn revocation_fails_closed() {
     assert_eq!(with(Some(stranger)), Err(VerifyError::CrlMissing(id)));
 }
 
+/// Only listed certificates are refused under the policy of an agent towards its server.
+#[test]
+fn a_tolerant_policy_forgives_missing_lists_but_no_revocation() {
+    let authority = authority("td");
+    let svid = svid(&authority, WORKLOAD, 1);
+    let with = |crl: Option<Crl>| {
+        let certificate = authority.certificate.clone();
+        let roots = TrustRoots::new(vec![(td("td"), vec![TrustedAuthority { certificate, crl }])]);
+        let roots = roots.with_crl_policy(CrlPolicy::Tolerate);
+        let peer = verify(&svid.chain[0], &roots)?;
+        assert_eq!(peer.recheck(&roots, now()), Ok(()));
+        Ok(())
+    };
+    let past = |entries: &[RevokedEntry]| {
+        sign_crl(&authority, entries, CrlNumber(1), now() - HOUR, now() - SECOND).unwrap()
+    };
+    let revoked = VerifyError::Revoked {
+        id: svid.spiffe_id.clone(),
+        serial: serial(1),
+    };
+    assert_eq!(with(None), Ok(()));
+    assert_eq!(with(Some(past(&[]))), Ok(()));
+    assert_eq!(
+        with(Some(crl(&crate::testing::authority("td"), &[revocation(1)]))),
+        Ok(())
+    );
+    assert_eq!(with(Some(past(&[revocation(1)]))), Err(revoked.clone()));
+    assert_eq!(with(Some(crl(&authority, &[revocation(1)]))), Err(revoked));
+}
+
 /// Covers CRL-31, CA-16.
 #[test]
 fn two_keys_of_one_domain_have_their_own_lists() {
@@ -316,7 +346,7 @@ fn forged_chains_are_refused() {
     assert!(verify_chain(&chain(&flipped), Role::Client, &roots, now()).is_err());
 }
 
-/// Covers VAL-01.
+/// Covers ID-20, VAL-01.
 #[test]
 fn every_single_bit_counts() {
     let authority = authority("td");
