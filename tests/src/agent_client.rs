@@ -70,7 +70,11 @@ impl RawAgent {
         let key = new_key()?;
         let attested = stranger.attest(create_csr(&key)?, cluster, token).await?;
         let certificate = ClientCertificate {
-            chain: attested.certificate_chain,
+            chain: attested
+                .certificate_chain
+                .iter()
+                .map(|der| der.to_vec())
+                .collect(),
             key,
         };
         let mut agent = Self::connect(address, Some(&certificate)).await?;
@@ -118,7 +122,10 @@ impl RawAgent {
         let evidence = Some(attest_node_request::Evidence::Kubernetes(token));
         Ok(self
             .client
-            .attest_node(AttestNodeRequest { csr, evidence })
+            .attest_node(AttestNodeRequest {
+                csr: csr.into(),
+                evidence,
+            })
             .await?
             .into_inner())
     }
@@ -161,7 +168,7 @@ pub fn pod_item(csr: Vec<u8>, token: &str) -> IssueItem {
         token: token.to_owned(),
     });
     IssueItem {
-        csr,
+        csr: csr.into(),
         spiffe_id: String::new(),
         evidence: Some(evidence),
     }

@@ -1,6 +1,7 @@
 //! The real binaries as child processes: found beside the test, started, watched, signalled, never left behind.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -8,18 +9,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
     task::JoinHandle,
 };
 
-use crate::wait;
+use crate::{http, wait};
 
 /// More output than this of one stream is dropped from the front: a runaway log must not fill the memory.
 const KEPT_OUTPUT: usize = 4 << 20;
@@ -193,6 +195,32 @@ impl Process {
         Ok(status)
     }
 
+    /// Waits until an HTTP endpoint of it answers 200.
+    ///
+    /// # Errors
+    /// When the process ends before, or that takes longer than [`wait::PATIENCE`]; what it said is part of the message.
+    pub async fn until_ready(&mut self, url: &str) -> Result<()> {
+        let ready = wait::within(wait::PATIENCE, async || {
+            if !self.is_running() {
+                return Some(false);
+            }
+            let answer = http::get(url).await.ok()?;
+            (answer.status == 200).then_some(true)
+        });
+        match ready.await {
+            Some(true) => return Ok(()),
+            // Let the last words arrive.
+            Some(false) => drop(self.wait(wait::PATIENCE).await),
+            None => {}
+        }
+        bail!(
+            "{} did not become ready:\n{}{}",
+            self.name,
+            self.stdout(),
+            self.stderr()
+        )
+    }
+
     /// What it wrote to standard output so far.
     pub fn stdout(&self) -> String {
         text(&self.stdout)
@@ -233,11 +261,23 @@ fn text(bytes: &Mutex<Vec<u8>>) -> String {
     String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
 
-/// A port that was free a moment ago, for a setting that takes no 0.
+/// A port on the loopback address that nobody holds, for a setting that must be the same after a restart.
+///
+/// It lies below the range from which the system serves outgoing connections, so none of those takes it later.
 ///
 /// # Errors
-/// When no port can be bound.
+/// When no such port can be bound.
 pub fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("bind any port")?;
-    Ok(listener.local_addr()?.port())
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let rng = SystemRandom::new();
+    for _ in 0..1000 {
+        let mut random = [0; 2];
+        rng.fill(&mut random).ok().context("no randomness for a port")?;
+        let port = 10_000 + u16::from_be_bytes(random) % 20_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+            return Ok(port);
+        }
+    }
+    bail!("no free port between 10000 and 30000")
 }

@@ -119,7 +119,7 @@ pub struct Identity {
 impl Identity {
     fn read(message: &X509svidResponse) -> Result<Self> {
         let first = message.svids.first().context("an answer without an SVID")?;
-        let pkcs8 = first.x509_svid_key.clone().into();
+        let pkcs8 = first.x509_svid_key.to_vec().into();
         let key = LeafKey::from_pkcs8(pkcs8, &ring::rand::SystemRandom::new())?;
         let svid = X509Svid::new(split_der(&first.x509_svid)?, key)?;
         ensure!(

@@ -1,0 +1,102 @@
+//! The command line.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use signet_runtime::{exit, signal::shutdown_signal};
+
+use crate::{
+    child::{self, Role},
+    demo,
+    domain::Domain,
+    layout::Layout,
+};
+
+/// A whole trust domain on this machine: server, agent, a fake Kubernetes API and a few demo pods. Ctrl-C ends it.
+#[derive(Debug, Parser)]
+#[command(name = "signet-dev", version)]
+struct Cli {
+    /// Folder for sockets, configuration and logs; may exist and hold other files.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell the whole story in under a minute, checking every step of it; exit 0 only if all of it held.
+    Demo,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    if let Some(role) = args.get(1).and_then(|arg| Role::of_argument(arg)) {
+        // The role's own command line begins with its program name.
+        args.drain(..2);
+        return child::run(role, args);
+    }
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing better can be done when the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")
+        .and_then(|runtime| {
+            let result = runtime.block_on(run(cli));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            result
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("signet-dev: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        None => serve(cli.dir).await,
+        Some(Command::Demo) => {
+            let story = demo::run(cli.dir);
+            tokio::select! {
+                told = story => told,
+                signal = shutdown_signal() => anyhow::bail!("interrupted by {signal}"),
+            }
+        }
+    }
+}
+
+async fn serve(dir: Option<PathBuf>) -> anyhow::Result<()> {
+    let stop = shutdown_signal();
+    let dir =
+        dir.unwrap_or_else(|| std::env::temp_dir().join(format!("signet-dev-{}", nix::unistd::getuid())));
+    let layout = Layout::prepare(&dir)?;
+    let times = crate::configs::Times::everyday();
+    tokio::pin!(stop);
+    let domain = tokio::select! {
+        domain = Domain::start(layout, &times) => domain?,
+        _ = &mut stop => return Ok(()),
+    };
+    domain.write_env()?;
+    println!("{}", domain.what_next());
+    tokio::select! {
+        _ = &mut stop => {}
+        problem = domain.watch() => {
+            domain.stop().await;
+            return Err(problem);
+        }
+    }
+    println!("stopping");
+    domain.stop().await;
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! The fake Kubernetes API as a process: says where it listens in a file, then serves until SIGTERM.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use signet_tests::fake_kube::{FakeKube, FakeKubeConfig};
+
+/// `fake-kube <file for its URL> <kubeconfig to write>`.
+pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let files: Vec<PathBuf> = args.skip(1).map(PathBuf::from).collect();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")
+        .and_then(|runtime| runtime.block_on(serve(&files)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fake-kube: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(files: &[PathBuf]) -> anyhow::Result<()> {
+    let [url_file, kubeconfig] = files else {
+        anyhow::bail!("two file names are needed")
+    };
+    let stop = signet_runtime::signal::shutdown_signal();
+    let kube = FakeKube::start(FakeKubeConfig::default()).await?;
+    kube.kubeconfig(kubeconfig)?;
+    let temporary = url_file.with_extension("new");
+    std::fs::write(&temporary, kube.url())?;
+    std::fs::rename(&temporary, url_file)?;
+    stop.await;
+    Ok(())
+}

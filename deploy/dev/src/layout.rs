@@ -1,0 +1,166 @@
+//! Where everything lies below the folder.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail, ensure};
+use signet_runtime::uds::MAX_PATH_BYTES;
+
+/// Says that the folders beside it are ours to remove.
+const MARKER: &str = ".signet-dev";
+/// What a run makes and the next one removes.
+const OURS: [&str; 6] = ["server", "agent", "kubelet", "pods", "kube", "env"];
+
+/// Paths of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Makes the folder and removes what an earlier run left. Other files are not touched.
+    pub(crate) fn prepare(dir: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        let root =
+            fs::canonicalize(dir).with_context(|| format!("cannot use the folder {}", dir.display()))?;
+        let layout = Self { root };
+        layout.check_length()?;
+        layout.check_not_running()?;
+        let marker = layout.root.join(MARKER);
+        for name in OURS {
+            let path = layout.root.join(name);
+            if fs::symlink_metadata(&path).is_err() {
+                continue;
+            }
+            ensure!(
+                marker.exists(),
+                "{} is there and not from signet-dev: choose another folder with --dir, or move it away",
+                path.display()
+            );
+            let removed = if path.is_dir() && !path.is_symlink() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.with_context(|| format!("cannot remove {} of an earlier run", path.display()))?;
+        }
+        fs::write(&marker, "folders beside this file belong to signet-dev\n")
+            .with_context(|| format!("cannot write to the folder {}", layout.root.display()))?;
+        for path in [
+            layout.server(""),
+            layout.agent(""),
+            layout.kubelet().join("plugins_registry"),
+            layout.pods(),
+        ] {
+            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        }
+        Ok(layout)
+    }
+
+    /// A Unix socket's path has at most 107 bytes; the longest of ours decides.
+    fn check_length(&self) -> anyhow::Result<()> {
+        let longest = self.agent("volumes/0123456789abcdef/socket/spiffe.sock");
+        let room = longest.as_os_str().len().saturating_sub(MAX_PATH_BYTES);
+        if room > 0 {
+            bail!(
+                "the folder {} is too long for Unix sockets: its path must be {room} bytes shorter (--dir)",
+                self.root.display()
+            );
+        }
+        Ok(())
+    }
+
+    fn check_not_running(&self) -> anyhow::Result<()> {
+        if std::os::unix::net::UnixStream::connect(self.admin_socket()).is_ok() {
+            bail!(
+                "another signet-dev runs in {}: end it, or choose another folder with --dir",
+                self.root.display()
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn env_file(&self) -> PathBuf {
+        self.root.join("env")
+    }
+
+    pub(crate) fn server(&self, name: &str) -> PathBuf {
+        self.root.join("server").join(name)
+    }
+
+    pub(crate) fn agent(&self, name: &str) -> PathBuf {
+        self.root.join("agent").join(name)
+    }
+
+    pub(crate) fn kube(&self, name: &str) -> PathBuf {
+        self.root.join("kube").join(name)
+    }
+
+    pub(crate) fn kubelet(&self) -> PathBuf {
+        self.root.join("kubelet")
+    }
+
+    /// One folder per demo pod, as its containers would see it.
+    pub(crate) fn pods(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> PathBuf {
+        self.pods().join(format!("{namespace}.{name}"))
+    }
+
+    pub(crate) fn pod_socket(&self, namespace: &str, name: &str) -> PathBuf {
+        self.pod(namespace, name)
+            .join(signet_agent::csi::volumes::SOCKET_NAME)
+    }
+
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.server("admin.sock")
+    }
+
+    pub(crate) fn agent_admin_socket(&self) -> PathBuf {
+        self.agent("admin.sock")
+    }
+
+    pub(crate) fn shell_socket(&self) -> PathBuf {
+        self.agent("shell.sock")
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_files_are_left_alone_and_foreign_folders_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+        let layout = Layout::prepare(dir.path()).unwrap();
+        fs::write(layout.server("old"), "").unwrap();
+        Layout::prepare(dir.path()).unwrap();
+        assert!(!layout.server("old").exists(), "an earlier run's files go");
+        assert!(dir.path().join("notes.txt").exists());
+
+        let foreign = tempfile::tempdir().unwrap();
+        fs::create_dir(foreign.path().join("server")).unwrap();
+        let error = Layout::prepare(foreign.path()).unwrap_err().to_string();
+        assert!(error.contains("not from signet-dev"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_too_long_for_sockets_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = dir.path().join("x".repeat(80));
+        let error = Layout::prepare(&long).unwrap_err().to_string();
+        assert!(
+            error.contains("too long for Unix sockets") && error.contains("xxxx"),
+            "{error}"
+        );
+    }
+}
