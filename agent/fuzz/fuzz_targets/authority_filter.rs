@@ -5,6 +5,8 @@
 //!
 //! The first byte says how the rest is read: bit 0 wraps it into HEADERS frames (one per 0xff-terminated part), so that
 //! the fuzzer need not learn framing first; the upper bits are the size of the pieces in which the input arrives.
+//!
+//! Run it with `cargo +nightly fuzz run -s none authority_filter`: there is no unsafe code for a sanitizer to watch.
 #![no_main]
 
 use bytes::BytesMut;

@@ -215,3 +215,21 @@ fn the_dearest_blocks_are_cheap() {
     }
     assert!(started.elapsed() < std::time::Duration::from_secs(2));
 }
+
+/// An empty authority, the first entry of the static table, costs one byte and grows by nine when it is mended.
+/// Covers EP-23.
+#[test]
+fn mending_counts_against_the_bound_of_the_header_list() {
+    let fits = MAX_HEADER_LIST / (b":authority".len() + b"localhost".len() + 32);
+    for (fields, accepted) in [(fits, true), (fits + 1, false)] {
+        let block = vec![0x81; fields];
+        let input = [
+            PREFACE.to_vec(),
+            frame(SETTINGS, 0, 0, &[]),
+            frame(HEADERS, END_HEADERS, 1, &block),
+        ]
+        .concat();
+        let (_, violation) = run(&input, &[4096]);
+        assert_eq!(violation.is_none(), accepted, "{fields}: {violation:?}");
+    }
+}
