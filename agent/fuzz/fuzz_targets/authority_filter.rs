@@ -20,13 +20,19 @@ const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const FRAME_HEADER: usize = 9;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&how, data)) = data.split_first() else { return };
+    let Some((&how, data)) = data.split_first() else {
+        return;
+    };
     let mut input = [PREFACE, SETTINGS].concat();
     if how & 1 == 0 {
         input.extend_from_slice(data);
     } else {
         for (index, block) in data.split(|byte| *byte == 0xff).enumerate() {
-            frame(&mut input, 2 * index as u32 + 1, &block[..block.len().min(MAX_FRAME_PAYLOAD)]);
+            frame(
+                &mut input,
+                2 * index as u32 + 1,
+                &block[..block.len().min(MAX_FRAME_PAYLOAD)],
+            );
         }
     }
     let output = rewrite(&input, usize::from(how >> 1) * 16 + 1);
@@ -53,7 +59,10 @@ fn rewrite(input: &[u8], piece: usize) -> Vec<u8> {
                 Err(_) => return output,
             }
         }
-        assert!(waiting.len() < FRAME_HEADER + MAX_FRAME_PAYLOAD, "more than one frame held back");
+        assert!(
+            waiting.len() < FRAME_HEADER + MAX_FRAME_PAYLOAD,
+            "more than one frame held back"
+        );
     }
     output
 }
@@ -64,15 +73,27 @@ fn check(output: &[u8]) {
         let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
         assert!(length <= MAX_FRAME_PAYLOAD);
         // A frame that passes unchanged may have been cut by the end of the input.
-        let Some((payload, later)) = body.split_at_checked(length) else { return };
-        assert!(header[3] != 9 && header[3] != 5, "CONTINUATION or PUSH_PROMISE passed");
+        let Some((payload, later)) = body.split_at_checked(length) else {
+            return;
+        };
+        assert!(
+            header[3] != 9 && header[3] != 5,
+            "CONTINUATION or PUSH_PROMISE passed"
+        );
         if header[3] == 1 {
-            assert_eq!(header[4] & !1, 4, "HEADERS with other flags than END_HEADERS and END_STREAM");
+            assert_eq!(
+                header[4] & !1,
+                4,
+                "HEADERS with other flags than END_HEADERS and END_STREAM"
+            );
             let mut decoder = Decoder::new();
             decoder.set_max_table_size(0);
             decoder.set_max_allowed_table_size(0);
             let fields = decoder.decode(payload).expect("a block that needs no table");
-            let size: usize = fields.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
+            let size: usize = fields
+                .iter()
+                .map(|(name, value)| name.len() + value.len() + 32)
+                .sum();
             assert!(size <= MAX_HEADER_LIST);
         }
         rest = later;
