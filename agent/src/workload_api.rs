@@ -1,7 +1,7 @@
 //! The SPIFFE Workload API on the agent's Unix sockets: X.509-SVIDs, bundles and revocation lists on watch streams.
 //!
 //! This module renders; what a workload gets is decided elsewhere and arrives through
-//! [`WorkloadSource`](crate::context::WorkloadSource). The JWT and WIT profiles are not offered: their calls answer
+//! [`WorkloadSource`]. The JWT and WIT profiles are not offered: their calls answer
 //! Unimplemented, after the header check like all others.
 //!
 //! **Waiting.** While nothing can be served (before the first sync, while the server cannot be asked, after a certificate
