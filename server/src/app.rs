@@ -22,7 +22,7 @@ use signet_runtime::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 
@@ -314,6 +314,7 @@ impl Base {
             .await?,
         );
         let rules = Arc::new(config.rules);
+        let (clock_trusted, clock_is_trusted) = watch::channel(true);
         let issuer = Arc::new(Issuer::new(IssuerParts {
             trust_domain: config.trust_domain.clone(),
             store: dyn_store.clone(),
@@ -326,6 +327,7 @@ impl Base {
             control_profile,
             max_live: config.raw.svid.max_live,
             agents: agents.clone(),
+            clock_trusted: clock_is_trusted,
             metrics: metrics.clone(),
         }));
 
@@ -383,6 +385,7 @@ impl Base {
             agents,
             metrics,
             snapshots,
+            clock_trusted,
             pod_events,
             clock: clock.clone(),
             drain,
@@ -400,7 +403,7 @@ impl Base {
     }
 }
 
-type Snapshots = tokio::sync::watch::Receiver<Arc<trust::TrustSnapshot>>;
+type Snapshots = watch::Receiver<Arc<trust::TrustSnapshot>>;
 
 fn serve_publish(listener: TcpListener, snapshots: Snapshots, drain: &Drain) {
     let ended = drain.clone();

@@ -37,6 +37,8 @@ use crate::{
     store::{EvidenceKind, IssueRefusal, Store, WorkloadRef},
 };
 
+/// Said while no authority is active or the server's clock is behind.
+const NOBODY_SIGNS: &str = "the server cannot sign at the moment: it is starting, or its clock is wrong";
 /// Most items of one request.
 pub const MAX_ITEMS: usize = 256;
 /// Items under way in the whole server, and for one agent.
@@ -171,6 +173,9 @@ pub struct IssuerParts {
     pub max_live: u32,
     /// What is known of agents.
     pub agents: Arc<Agents>,
+    /// False while the clock is behind the latest time this server has seen: a certificate signed then would have
+    /// times that peers and CRLs contradict (design §10).
+    pub clock_trusted: watch::Receiver<bool>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -209,12 +214,7 @@ impl Issuer {
         let _admitted = self.admission.admit(&agent.spiffe_id, items.len())?;
         let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
         let Some(authority) = self.active(AuthorityKind::X509) else {
-            return Some(
-                items
-                    .iter()
-                    .map(|_| unavailable("no authority signs yet"))
-                    .collect(),
-            );
+            return Some(items.iter().map(|_| unavailable(NOBODY_SIGNS)).collect());
         };
         let outcomes = self.issue_decided(agent, &authority, items, decisions).await;
         self.account(agent, &outcomes);
@@ -406,6 +406,9 @@ impl Issuer {
     }
 
     fn active(&self, kind: AuthorityKind) -> Option<X509Authority> {
+        if !*self.parts.clock_trusted.borrow() {
+            return None;
+        }
         self.parts
             .authorities
             .borrow()

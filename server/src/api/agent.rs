@@ -45,7 +45,7 @@ pub struct AgentService {
     pub agents: Arc<Agents>,
     /// What is true now.
     pub trust: watch::Receiver<Arc<TrustSnapshot>>,
-    /// For the check that a long stream repeats.
+    /// For the check of a certificate that is presented with a request.
     pub control: Arc<SharedRoots>,
     /// What is known of agents.
     pub store: Arc<dyn Store>,
@@ -159,7 +159,6 @@ impl agent_server::Agent for AgentService {
             session,
             svid,
             trust: self.trust.clone(),
-            control: self.control.clone(),
             clock: self.clock.clone(),
             policy_revision: self.policy_revision,
             sender,
@@ -359,61 +358,91 @@ struct SyncStream {
     session: Session,
     svid: Arc<VerifiedSvid>,
     trust: watch::Receiver<Arc<TrustSnapshot>>,
-    control: Arc<SharedRoots>,
     clock: Arc<dyn Clock>,
     policy_revision: u64,
     sender: mpsc::Sender<Result<wire::TrustState, Status>>,
 }
 
+/// Why a trust stream goes on or ends.
+enum Next {
+    /// There is something to say.
+    Say(Affected),
+    /// The agent is gone.
+    Gone,
+    /// Told to the agent as the last thing.
+    End(Status),
+}
+
 impl SyncStream {
     async fn run(mut self, mut reports: Streaming<wire::TrustReport>, drain: Drain) {
         let mut affected = Affected::Nothing;
-        let ending = loop {
-            if let Some(why) = self.rejected() {
-                break Some(Status::unauthenticated(why));
-            }
-            let state = state(
-                &self.trust.borrow_and_update(),
-                self.policy_revision,
-                std::mem::take(&mut affected),
-            );
-            tokio::select! {
-                sent = self.sender.send(Ok(state)) => if sent.is_err() { break None },
-                () = drain.signalled() => break Some(Status::unavailable("the server is stopping")),
-            }
-            // Reports are taken in until there is something to say.
-            loop {
-                tokio::select! {
-                    changed = self.trust.changed() => if changed.is_ok() { break },
-                    next = self.session.next_affected() => match next {
-                        Some(next) => { affected = next; break }
-                        None => {
-                            let _ = self.sender.send(Err(Status::unavailable("a newer stream of this agent took over"))).await;
-                            return self.session.end(self.clock.now());
-                        }
-                    },
-                    report = reports.message() => match report {
-                        Ok(Some(report)) => self.session.report(self.report(report)),
-                        Ok(None) | Err(_) => return self.session.end(self.clock.now()),
-                    },
-                    () = drain.signalled() => break,
+        loop {
+            let snapshot = self.trust.borrow_and_update().clone();
+            let next = match self.rejected(&snapshot) {
+                Some(why) => Next::End(Status::unauthenticated(why)),
+                None => {
+                    let state = state(&snapshot, self.policy_revision, std::mem::take(&mut affected));
+                    self.say(state, &snapshot, &mut reports, &drain).await
+                }
+            };
+            match next {
+                Next::Say(pods) => affected = pods,
+                Next::Gone => break,
+                Next::End(status) => {
+                    // An agent that does not read learns it from the end of the connection.
+                    let _ = self.sender.try_send(Err(status));
+                    break;
                 }
             }
-        };
-        if let Some(status) = ending {
-            let _ = self.sender.send(Err(status)).await;
         }
         self.session.end(self.clock.now());
     }
 
-    /// Expiry does not end the stream, revocation does.
-    fn rejected(&self) -> Option<String> {
-        let checked = self
-            .svid
-            .recheck_revocation(&self.control.load(), self.clock.now());
-        checked
-            .err()
-            .map(|error| format!("the agent certificate is refused: {error}"))
+    /// Sends `state`, then takes reports in until there is something new.
+    async fn say(
+        &mut self,
+        state: wire::TrustState,
+        said: &TrustSnapshot,
+        reports: &mut Streaming<wire::TrustReport>,
+        drain: &Drain,
+    ) -> Next {
+        let stopping = || Next::End(Status::unavailable("the server is stopping"));
+        tokio::select! {
+            sent = self.sender.send(Ok(state)) => if sent.is_err() { return Next::Gone },
+            () = drain.signalled() => return stopping(),
+        }
+        loop {
+            tokio::select! {
+                changed = self.trust.changed() => match changed {
+                    // Revisions of the revoked set move without any list changing.
+                    Ok(()) if self.trust.borrow().same_content(said) => {}
+                    Ok(()) => return Next::Say(Affected::Nothing),
+                    Err(_) => return stopping(),
+                },
+                next = self.session.next_affected() => {
+                    return next.map_or_else(
+                        || Next::End(Status::unavailable("a newer stream of this agent took over")),
+                        Next::Say,
+                    );
+                }
+                report = reports.message() => match report {
+                    Ok(Some(report)) => self.session.report(self.report(report)),
+                    Ok(None) | Err(_) => return Next::Gone,
+                },
+                () = drain.signalled() => return stopping(),
+            }
+        }
+    }
+
+    /// Expiry does not end the stream, revocation does. Judged by the very lists that are about to be sent.
+    fn rejected(&self, snapshot: &TrustSnapshot) -> Option<String> {
+        let mut control = snapshot.control.iter();
+        let why = match control.find(|published| published.certificate.id() == self.svid.authority_id) {
+            None => "its authority is no longer trusted",
+            Some(published) if published.crl.is_revoked(&self.svid.serial) => "it is revoked",
+            Some(_) => return None,
+        };
+        Some(format!("the agent certificate is refused: {why}"))
     }
 
     fn report(&self, report: wire::TrustReport) -> Report {

@@ -21,6 +21,7 @@ pub(super) struct Parts {
     pub(super) agents: Arc<Agents>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    pub(super) clock_trusted: watch::Sender<bool>,
     pub(super) pod_events: mpsc::Receiver<PodEvent>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) drain: Drain,
@@ -56,6 +57,7 @@ impl Parts {
             Ok(done) => {
                 let behind = done.clock_behind.unwrap_or_default();
                 self.metrics.set_housekeeping(behind, done.audit_backlog);
+                self.clock_trusted.send_replace(behind.is_zero());
                 if !behind.is_zero() {
                     tracing::error!(
                         behind_seconds = behind.as_secs(),

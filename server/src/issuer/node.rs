@@ -8,7 +8,7 @@ use signet_certs::{
 };
 use zeroize::Zeroizing;
 
-use super::{Issuer, Outcome, RefusalReason, sign::Order, unavailable};
+use super::{Issuer, NOBODY_SIGNS, Outcome, RefusalReason, sign::Order, unavailable};
 use crate::{
     attest::{AttestError, AttestedNode},
     audit::{AuditAction, AuditEvent},
@@ -94,7 +94,7 @@ impl Issuer {
         }
         let proven = self.prove(request, presented).await?;
         let Some(authority) = self.active(AuthorityKind::Control) else {
-            return Err(unavailable("no control authority signs yet"));
+            return Err(unavailable(NOBODY_SIGNS));
         };
         let now = self.parts.clock.now();
         let spiffe_id = SpiffeId::agent(&self.parts.trust_domain, &proven.cluster, &proven.node_uid)
