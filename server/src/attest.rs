@@ -23,6 +23,8 @@ mod jwks;
 mod kube_api;
 pub mod pods;
 pub mod policy;
+#[cfg(test)]
+mod testing;
 mod token_review;
 mod watch;
 

@@ -2,6 +2,9 @@
 //!
 //! The check made here comes before a TokenReview and never instead of one.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

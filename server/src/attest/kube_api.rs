@@ -3,6 +3,9 @@
 //! kube's client contributes transport, TLS and credentials; answers are read here, because its own helpers read
 //! without bound and log an unreadable answer in full, and an answer to a TokenReview contains the token.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

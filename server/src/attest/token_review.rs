@@ -1,5 +1,8 @@
 //! TokenReviews: one per token, shared by those who ask at the same time, kept while the watches would show their end.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;

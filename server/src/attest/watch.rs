@@ -1,5 +1,8 @@
 //! List and watch of one kind of object, for ever: list, watch from there, resume after drops, list again after 410.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -145,6 +145,7 @@ impl Template {
     /// The text, if it has no placeholder.
     pub(super) fn fixed(&self) -> Option<&str> {
         match self.parts.as_slice() {
+            [] => Some(""),
             [Part::Text(text)] => Some(text),
             _ => None,
         }

@@ -1,0 +1,106 @@
+use serde_json::Value;
+
+use super::*;
+use crate::attest::testing::{Answer, Script};
+
+const PURPOSE: Purpose = Purpose { doing: "reviewing a token", permission: "create tokenreviews" };
+
+async fn get(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Result<Value, CallError> {
+    Script::new(move |_| answer()).api.get("/x", 100).await
+}
+
+/// A recorded answer of a real API server: its status code and body.
+fn recorded(text: &'static str) -> impl Fn() -> Answer {
+    let recorded: Value = serde_json::from_str(text).unwrap();
+    let (code, body) = (recorded["status"].as_u64().unwrap(), recorded["body"].to_string());
+    move || Answer::Json(u16::try_from(code).unwrap(), body.clone())
+}
+
+fn message(error: AttestError) -> String {
+    match error {
+        AttestError::Unavailable { message, retry_after } => {
+            assert!(retry_after >= Duration::from_millis(10));
+            message
+        }
+        AttestError::Refused(reason) => panic!("a verdict: {reason}"),
+    }
+}
+
+/// Our own credentials, RBAC, load and faults of the API server are no verdicts.
+///
+/// Covers BT-11.
+#[tokio::test]
+async fn recorded_failures_say_what_to_repair() {
+    let cases = [
+        (include_str!("../../../tests/fixtures/kube/tokenreview-unauthorized.json"), "own credentials"),
+        (include_str!("../../../tests/fixtures/kube/tokenreview-forbidden.json"), "create tokenreviews"),
+        (include_str!("../../../tests/fixtures/kube/tokenreview-empty.json"), "status 400"),
+    ];
+    for (text, expected) in cases {
+        let script = Script::new(|_| Answer::Silence);
+        let error = get(recorded(text)).await.unwrap_err();
+        let shown = message(script.api.unavailable(PURPOSE, &error));
+        assert!(shown.contains("cluster `prod`") && shown.contains(expected), "{shown}");
+        // The API server's own words are for the log only.
+        assert!(!shown.contains("system:serviceaccount"), "{shown}");
+    }
+}
+
+/// Covers BT-11.
+#[tokio::test(start_paused = true)]
+async fn a_silent_api_server_is_given_up_in_time() {
+    let began = Instant::now();
+    let error = get(|| Answer::Silence).await.unwrap_err();
+    assert!(matches!(error, CallError::Timeout));
+    assert_eq!(began.elapsed(), CALL_TIMEOUT);
+}
+
+/// Covers BT-11.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_ends_is_given_up_in_time() {
+    let (sender, receiver) = mpsc_unbounded();
+    let receiver = Mutex::new(Some(receiver));
+    let answer = move || Answer::Stream(receiver.lock().unwrap().take().unwrap());
+    sender.send("{".into()).unwrap();
+    assert!(matches!(get(answer).await.unwrap_err(), CallError::Timeout));
+    drop(sender);
+}
+
+fn mpsc_unbounded() -> (tokio::sync::mpsc::UnboundedSender<String>, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    tokio::sync::mpsc::unbounded_channel()
+}
+
+/// Covers BT-11.
+#[tokio::test]
+async fn junk_is_told_by_its_place_only() {
+    let error = get(|| Answer::ok("{\"secret\": eyJhbGciOi")).await.unwrap_err();
+    let CallError::Junk(text) = &error else { panic!("{error:?}") };
+    assert!(text.contains("1:12") && !text.contains("eyJ"), "{text}");
+    let error = get(|| Answer::ok("x".repeat(101))).await.unwrap_err();
+    assert!(matches!(&error, CallError::Junk(text) if text.contains("100 bytes")), "{error:?}");
+}
+
+#[tokio::test]
+async fn only_kubernetes_itself_can_say_not_found() {
+    let said = r#"{"kind":"Status","reason":"NotFound","code":404}"#;
+    assert!(matches!(get(move || Answer::Json(404, said.into())).await, Err(CallError::NotFound)));
+    for body in ["404 page not found", "{}", r#"{"kind":"Status","reason":"Unknown"}"#] {
+        let answer = get(move || Answer::Json(404, body.into())).await;
+        assert!(matches!(answer, Err(CallError::Status { code: 404, .. })), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_no_verdict() {
+    let script = Script::new(|_| Answer::Broken);
+    let error = script.api.get::<Value>("/x", 100).await.unwrap_err();
+    assert!(message(script.api.unavailable(PURPOSE, &error)).contains("cannot be reached"));
+}
+
+#[test]
+fn names_of_kubernetes_are_path_segments_and_nothing_else_is() {
+    assert!(is_path_segment("web-0.a"));
+    for odd in ["", ".", "..", ".a", "a/b", "A", "a b", "a?x", "a%2f", "é"] {
+        assert!(!is_path_segment(odd), "{odd}");
+    }
+}

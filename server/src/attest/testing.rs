@@ -1,0 +1,90 @@
+//! A scripted API server behind kube's client, for tests of the loops on paused time: no sockets, no waiting.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
+use kube::client::Body;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::budget::Budget;
+use super::kube_api::KubeApi;
+
+/// What the script answers to one request.
+pub(super) enum Answer {
+    Json(u16, String),
+    /// 429 with this many seconds of `Retry-After`.
+    Busy(u32),
+    /// Goes on until the sender is dropped.
+    Stream(mpsc::UnboundedReceiver<String>),
+    /// The connection breaks.
+    Broken,
+    /// No answer ever.
+    Silence,
+}
+
+impl Answer {
+    pub(super) fn ok(body: impl Into<String>) -> Self {
+        Self::Json(200, body.into())
+    }
+}
+
+/// Asks the test how to answer each request; remembers what was asked.
+pub(super) struct Script {
+    pub(super) api: Arc<KubeApi>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Script {
+    /// `answer` gets method and path of each request, as `GET /api/v1/pods?limit=500`.
+    pub(super) fn new(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+        Self::with_budget(Budget::new(1000, 1000), answer)
+    }
+
+    pub(super) fn with_budget(
+        budget: Budget,
+        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (log, answer) = (Arc::clone(&asked), Arc::new(answer));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let line = format!("{} {}", request.method(), request.uri());
+            log.lock().unwrap().push(line.clone());
+            let answer = answer(&line);
+            async move { respond(answer).await }
+        });
+        let client = kube::Client::new(service, "default");
+        Self { api: Arc::new(KubeApi::new(client, "prod".into(), budget)), asked }
+    }
+
+    /// Requests so far whose line contains `part`.
+    pub(super) fn asked(&self, part: &str) -> Vec<String> {
+        self.asked.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
+    }
+}
+
+type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
+
+async fn respond(answer: Answer) -> Result<Response<AnyBody>, std::io::Error> {
+    let mut response = Response::builder();
+    let (status, body): (u16, AnyBody) = match answer {
+        Answer::Busy(seconds) => {
+            response = response.header("retry-after", seconds);
+            (429, Full::new(Bytes::from_static(b"{}")).boxed_unsync())
+        }
+        Answer::Json(status, text) => (status, Full::new(Bytes::from(text)).boxed_unsync()),
+        Answer::Stream(receiver) => {
+            let frames = UnboundedReceiverStream::new(receiver).map(|text| Ok(Frame::data(Bytes::from(text))));
+            (200, StreamBody::new(frames).boxed_unsync())
+        }
+        Answer::Broken => return Err(std::io::Error::other("connection reset")),
+        Answer::Silence => std::future::pending().await,
+    };
+    Ok(response.status(status).body(body).unwrap())
+}
