@@ -60,12 +60,21 @@ impl Script {
             async move { respond(answer).await }
         });
         let client = kube::Client::new(service, "default");
-        Self { api: Arc::new(KubeApi::new(client, "prod".into(), budget)), asked }
+        Self {
+            api: Arc::new(KubeApi::new(client, "prod".into(), budget)),
+            asked,
+        }
     }
 
     /// Requests so far whose line contains `part`.
     pub(super) fn asked(&self, part: &str) -> Vec<String> {
-        self.asked.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
+        self.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|line| line.contains(part))
+            .cloned()
+            .collect()
     }
 }
 
@@ -80,7 +89,8 @@ async fn respond(answer: Answer) -> Result<Response<AnyBody>, std::io::Error> {
         }
         Answer::Json(status, text) => (status, Full::new(Bytes::from(text)).boxed_unsync()),
         Answer::Stream(receiver) => {
-            let frames = UnboundedReceiverStream::new(receiver).map(|text| Ok(Frame::data(Bytes::from(text))));
+            let frames =
+                UnboundedReceiverStream::new(receiver).map(|text| Ok(Frame::data(Bytes::from(text))));
             (200, StreamBody::new(frames).boxed_unsync())
         }
         Answer::Broken => return Err(std::io::Error::other("connection reset")),

@@ -162,6 +162,14 @@ struct Interrupted {
     error: CallError,
 }
 
+impl Interrupted {
+    /// What cannot be read now would not be readable from there later either.
+    fn at(position: String, error: CallError) -> Self {
+        let resume = (!matches!(error, CallError::Junk(_))).then_some(position);
+        Self { resume, error }
+    }
+}
+
 #[derive(Deserialize)]
 struct List<T> {
     metadata: ListMeta,
@@ -240,12 +248,7 @@ async fn watch_from<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth, from
     let mut body = match api.open(&path).await {
         Ok(body) => body,
         Err(CallError::Status { code: 410, .. }) => return Ok(None),
-        Err(error) => {
-            return Err(Interrupted {
-                resume: Some(from),
-                error,
-            });
-        }
+        Err(error) => return Err(Interrupted::at(from, error)),
     };
     let mut position = from;
     let mut lines = Lines::default();
@@ -253,12 +256,7 @@ async fn watch_from<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth, from
         let line = match lines.next(&mut body, deadline).await {
             Ok(Some(line)) => line,
             Ok(None) => return Ok(Some(position)),
-            Err(error) => {
-                return Err(Interrupted {
-                    resume: Some(position),
-                    error,
-                });
-            }
+            Err(error) => return Err(Interrupted::at(position, error)),
         };
         match read_event::<S::Item>(&line) {
             Ok(Step::Apply(event, version)) => {
@@ -267,14 +265,7 @@ async fn watch_from<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth, from
                 health.alive();
             }
             Ok(Step::Expired) => return Ok(None),
-            // What cannot be read now would not be readable from there later either.
-            Err(error @ CallError::Junk(_)) => return Err(Interrupted { resume: None, error }),
-            Err(error) => {
-                return Err(Interrupted {
-                    resume: Some(position),
-                    error,
-                });
-            }
+            Err(error) => return Err(Interrupted::at(position, error)),
         }
     }
 }

@@ -3,7 +3,10 @@ use serde_json::Value;
 use super::*;
 use crate::attest::testing::{Answer, Script};
 
-const PURPOSE: Purpose = Purpose { doing: "reviewing a token", permission: "create tokenreviews" };
+const PURPOSE: Purpose = Purpose {
+    doing: "reviewing a token",
+    permission: "create tokenreviews",
+};
 
 async fn get(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Result<Value, CallError> {
     Script::new(move |_| answer()).api.get("/x", 100).await
@@ -32,15 +35,27 @@ fn message(error: AttestError) -> String {
 #[tokio::test]
 async fn recorded_failures_say_what_to_repair() {
     let cases = [
-        (include_str!("../../../tests/fixtures/kube/tokenreview-unauthorized.json"), "own credentials"),
-        (include_str!("../../../tests/fixtures/kube/tokenreview-forbidden.json"), "create tokenreviews"),
-        (include_str!("../../../tests/fixtures/kube/tokenreview-empty.json"), "status 400"),
+        (
+            include_str!("../../../tests/fixtures/kube/tokenreview-unauthorized.json"),
+            "own credentials",
+        ),
+        (
+            include_str!("../../../tests/fixtures/kube/tokenreview-forbidden.json"),
+            "create tokenreviews",
+        ),
+        (
+            include_str!("../../../tests/fixtures/kube/tokenreview-empty.json"),
+            "status 400",
+        ),
     ];
     for (text, expected) in cases {
         let script = Script::new(|_| Answer::Silence);
         let error = get(recorded(text)).await.unwrap_err();
         let shown = message(script.api.unavailable(PURPOSE, &error));
-        assert!(shown.contains("cluster `prod`") && shown.contains(expected), "{shown}");
+        assert!(
+            shown.contains("cluster `prod`") && shown.contains(expected),
+            "{shown}"
+        );
         // The API server's own words are for the log only.
         assert!(!shown.contains("system:serviceaccount"), "{shown}");
     }
@@ -66,7 +81,10 @@ async fn an_answer_that_never_ends_is_given_up_in_time() {
     drop(sender);
 }
 
-fn mpsc_unbounded() -> (tokio::sync::mpsc::UnboundedSender<String>, tokio::sync::mpsc::UnboundedReceiver<String>) {
+fn mpsc_unbounded() -> (
+    tokio::sync::mpsc::UnboundedSender<String>,
+    tokio::sync::mpsc::UnboundedReceiver<String>,
+) {
     tokio::sync::mpsc::unbounded_channel()
 }
 
@@ -74,19 +92,34 @@ fn mpsc_unbounded() -> (tokio::sync::mpsc::UnboundedSender<String>, tokio::sync:
 #[tokio::test]
 async fn junk_is_told_by_its_place_only() {
     let error = get(|| Answer::ok("{\"secret\": eyJhbGciOi")).await.unwrap_err();
-    let CallError::Junk(text) = &error else { panic!("{error:?}") };
+    let CallError::Junk(text) = &error else {
+        panic!("{error:?}")
+    };
     assert!(text.contains("1:12") && !text.contains("eyJ"), "{text}");
     let error = get(|| Answer::ok("x".repeat(101))).await.unwrap_err();
-    assert!(matches!(&error, CallError::Junk(text) if text.contains("100 bytes")), "{error:?}");
+    assert!(
+        matches!(&error, CallError::Junk(text) if text.contains("100 bytes")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn only_kubernetes_itself_can_say_not_found() {
     let said = r#"{"kind":"Status","reason":"NotFound","code":404}"#;
-    assert!(matches!(get(move || Answer::Json(404, said.into())).await, Err(CallError::NotFound)));
-    for body in ["404 page not found", "{}", r#"{"kind":"Status","reason":"Unknown"}"#] {
+    assert!(matches!(
+        get(move || Answer::Json(404, said.into())).await,
+        Err(CallError::NotFound)
+    ));
+    for body in [
+        "404 page not found",
+        "{}",
+        r#"{"kind":"Status","reason":"Unknown"}"#,
+    ] {
         let answer = get(move || Answer::Json(404, body.into())).await;
-        assert!(matches!(answer, Err(CallError::Status { code: 404, .. })), "{answer:?}");
+        assert!(
+            matches!(answer, Err(CallError::Status { code: 404, .. })),
+            "{answer:?}"
+        );
     }
 }
 

@@ -93,7 +93,10 @@ fn recorded_refusals_keep_the_api_servers_reason() {
             "is invalid for the target audiences",
         ),
         (recorded!("tokenreview-tampered"), "cryptographic primitive"),
-        (recorded!("tokenreview-pod-deleted-after-10s"), "has been invalidated"),
+        (
+            recorded!("tokenreview-pod-deleted-after-10s"),
+            "has been invalidated",
+        ),
         (
             recorded!("tokenreview-pod-recreated-same-name"),
             "does not match service account pod ref claim (506562ff-0461-4848-8336-02ca6bd16c4d)",

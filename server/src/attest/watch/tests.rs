@@ -29,7 +29,10 @@ struct Names {
 
 impl Names {
     fn new() -> Arc<Self> {
-        Arc::new(Self { known: Mutex::default(), changes: watch::Sender::new(0) })
+        Arc::new(Self {
+            known: Mutex::default(),
+            changes: watch::Sender::new(0),
+        })
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<String, u32>)) {
@@ -40,7 +43,10 @@ impl Names {
     async fn until(&self, expected: &[(&str, u32)]) {
         let is_so = |_: &usize| {
             let known = self.known.lock().unwrap();
-            known.iter().map(|(name, value)| (name.as_str(), *value)).eq(expected.iter().copied())
+            known
+                .iter()
+                .map(|(name, value)| (name.as_str(), *value))
+                .eq(expected.iter().copied())
         };
         self.changes.subscribe().wait_for(is_so).await.unwrap();
     }
@@ -51,22 +57,31 @@ impl Sink for Names {
     const PATH: &'static str = "/api/v1/names";
 
     async fn replace(&self, items: Vec<Named>) {
-        let all = items.into_iter().map(|item| (item.metadata.name, item.metadata.value)).collect();
+        let all = items
+            .into_iter()
+            .map(|item| (item.metadata.name, item.metadata.value))
+            .collect();
         self.change(|known| *known = all);
     }
 
     async fn upsert(&self, item: Named) {
-        self.change(|known| drop(known.insert(item.metadata.name, item.metadata.value)));
+        self.change(|known| {
+            known.insert(item.metadata.name, item.metadata.value);
+        });
     }
 
     async fn remove(&self, item: Named) {
-        self.change(|known| drop(known.remove(&item.metadata.name)));
+        self.change(|known| {
+            known.remove(&item.metadata.name);
+        });
     }
 }
 
 fn list(version: &str, names: &[(&str, u32)], more: Option<&str>) -> String {
-    let items: Vec<_> =
-        names.iter().map(|(name, value)| json!({"metadata": {"name": name, "value": value}})).collect();
+    let items: Vec<_> = names
+        .iter()
+        .map(|(name, value)| json!({"metadata": {"name": name, "value": value}}))
+        .collect();
     json!({"metadata": {"resourceVersion": version, "continue": more}, "items": items}).to_string()
 }
 
@@ -100,15 +115,28 @@ fn start(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Running {
     let script = Script::new(answer);
     let (names, health) = (Names::new(), Arc::new(WatchHealth::new()));
     let backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF, 0.2).unwrap();
-    let task = tokio::spawn(follow(Arc::clone(&script.api), Arc::clone(&names), Arc::clone(&health), backoff));
-    Running { script, names, health, task }
+    let task = tokio::spawn(follow(
+        Arc::clone(&script.api),
+        Arc::clone(&names),
+        Arc::clone(&health),
+        backoff,
+    ));
+    Running {
+        script,
+        names,
+        health,
+        task,
+    }
 }
 
 /// One list, then watches fed by the senders in order, then silence.
 fn listed_then(
     first: String,
     count: usize,
-) -> (Vec<UnboundedSender<String>>, impl Fn(&str) -> Answer + Send + Sync + 'static) {
+) -> (
+    Vec<UnboundedSender<String>>,
+    impl Fn(&str) -> Answer + Send + Sync + 'static,
+) {
     let (senders, mut receivers): (Vec<_>, Vec<UnboundedReceiver<String>>) =
         (0..count).map(|_| unbounded_channel()).unzip();
     receivers.reverse();
@@ -117,7 +145,11 @@ fn listed_then(
         if !line.contains("watch=true") {
             return Answer::ok(first.clone());
         }
-        receivers.lock().unwrap().pop().map_or(Answer::Silence, Answer::Stream)
+        receivers
+            .lock()
+            .unwrap()
+            .pop()
+            .map_or(Answer::Silence, Answer::Stream)
     };
     (senders, answer)
 }
@@ -128,7 +160,9 @@ async fn it_lists_once_and_follows_from_there() {
     let running = start(answer);
     running.names.until(&[("a", 1), ("b", 1)]).await;
     senders[0].send(event("ADDED", "c", 1, "11")).unwrap();
-    senders[0].send(event("MODIFIED", "a", 2, "12") + &event("DELETED", "b", 1, "13")).unwrap();
+    senders[0]
+        .send(event("MODIFIED", "a", 2, "12") + &event("DELETED", "b", 1, "13"))
+        .unwrap();
     running.names.until(&[("a", 2), ("c", 1)]).await;
     assert!(running.health.is_synced());
     assert_eq!(running.script.asked("limit=500").len(), 1);
@@ -142,7 +176,9 @@ async fn a_dropped_watch_goes_on_from_the_last_event() {
     let (mut senders, answer) = listed_then(list("10", &[], None), 3);
     let running = start(answer);
     running.health.first_list().await;
-    senders[0].send(event("ADDED", "a", 1, "11") + &bookmark("20")).unwrap();
+    senders[0]
+        .send(event("ADDED", "a", 1, "11") + &bookmark("20"))
+        .unwrap();
     // Cut in the middle of an event: the half is not applied.
     let half = event("ADDED", "b", 1, "21");
     senders[0].send(half[..half.len() / 2].to_owned()).unwrap();
@@ -162,8 +198,11 @@ async fn gone_in_the_stream_or_as_an_answer_means_a_new_list() {
         let watches = AtomicUsize::new(0);
         let running = start(move |line| {
             if !line.contains("watch=true") {
-                let known: &[(&str, u32)] =
-                    if lists.fetch_add(1, Ordering::SeqCst) == 0 { &[("old", 1)] } else { &[("new", 1)] };
+                let known: &[(&str, u32)] = if lists.fetch_add(1, Ordering::SeqCst) == 0 {
+                    &[("old", 1)]
+                } else {
+                    &[("new", 1)]
+                };
                 return Answer::ok(list("10", known, None));
             }
             match (watches.fetch_add(1, Ordering::SeqCst), in_stream) {
@@ -229,17 +268,24 @@ async fn a_failing_api_server_is_asked_with_pauses_and_recovers() {
     running.names.until(&[("a", 1)]).await;
     let waited = began.elapsed();
     // 100 + 200 + 400 + 800 ms, each up to a fifth shorter.
-    assert!(waited >= Duration::from_millis(1200) && waited <= Duration::from_millis(1600), "{waited:?}");
+    assert!(
+        waited >= Duration::from_millis(1200) && waited <= Duration::from_millis(1600),
+        "{waited:?}"
+    );
     assert_eq!(running.health.problem(), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_ends_at_once_is_not_asked_for_without_pause() {
     let running = start(|line| {
-        if line.contains("watch=true") { Answer::ok("") } else { Answer::ok(list("10", &[], None)) }
+        if line.contains("watch=true") {
+            Answer::ok("")
+        } else {
+            Answer::ok(list("10", &[], None))
+        }
     });
     running.health.first_list().await;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    sleep(Duration::from_secs(10)).await;
     let asked = running.script.asked("watch=true").len();
     assert!(asked < 12, "{asked}");
 }
@@ -247,7 +293,11 @@ async fn a_watch_that_ends_at_once_is_not_asked_for_without_pause() {
 /// Covers BT-11.
 #[tokio::test(start_paused = true)]
 async fn junk_in_the_stream_leads_to_a_new_list() {
-    for junk in ["<html>\n".to_owned(), "{\"type\":\"ADDED\",\"object\":{}}\n".to_owned(), "x".repeat(9 << 20)] {
+    for junk in [
+        "<html>\n".to_owned(),
+        "{\"type\":\"ADDED\",\"object\":{}}\n".to_owned(),
+        "x".repeat(9 << 20),
+    ] {
         let (watches, lists) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let running = start(move |line| {
             if !line.contains("watch=true") {
@@ -255,7 +305,11 @@ async fn junk_in_the_stream_leads_to_a_new_list() {
                 return Answer::ok(list("10", &[("a", value)], None));
             }
             let first = watches.fetch_add(1, Ordering::SeqCst) == 0;
-            if first { Answer::ok(junk.clone()) } else { Answer::Silence }
+            if first {
+                Answer::ok(junk.clone())
+            } else {
+                Answer::Silence
+            }
         });
         running.names.until(&[("a", 1)]).await;
     }

@@ -1,0 +1,164 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::advance;
+
+use super::*;
+use crate::attest::RefusedReason;
+use crate::attest::budget::Budget;
+use crate::attest::testing::{Answer, Script};
+
+const TOKEN: &str = "header.payload.signature";
+
+fn claims() -> KubernetesClaims {
+    KubernetesClaims::parse(include_bytes!("../../../tests/fixtures/kube/claims.json")).unwrap()
+}
+
+fn answer(status: &str) -> String {
+    let status: Value = serde_json::from_str(status).unwrap();
+    json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1",
+           "spec": {"token": TOKEN}, "status": status})
+    .to_string()
+}
+
+fn positive() -> Answer {
+    Answer::Json(
+        201,
+        answer(include_str!("../../../tests/fixtures/kube/tokenreview-ok.json")),
+    )
+}
+
+async fn review(reviewer: &TokenReviewer) -> Outcome {
+    reviewer
+        .review(TokenKey::new("signet", TOKEN), TOKEN, "signet", &claims())
+        .await
+}
+
+fn is_unavailable(outcome: &Outcome) -> bool {
+    matches!(outcome, Err(AttestError::Unavailable { .. }))
+}
+
+#[tokio::test]
+async fn a_recorded_review_is_read() {
+    let script = Script::new(|_| positive());
+    let reviewer = TokenReviewer::new(Arc::clone(&script.api));
+    let reviewed = review(&reviewer).await.unwrap();
+    assert_eq!(reviewed.pod_name, "frontend-0");
+    assert_eq!(
+        script
+            .asked("POST /apis/authentication.k8s.io/v1/tokenreviews")
+            .len(),
+        1
+    );
+    assert!(lock(&reviewer.running).is_empty());
+}
+
+#[tokio::test]
+async fn a_refusal_is_asked_again_each_time_and_shows_no_token() {
+    let script = Script::new(|_| {
+        Answer::Json(
+            201,
+            answer(include_str!(
+                "../../../tests/fixtures/kube/tokenreview-tampered.json"
+            )),
+        )
+    });
+    let reviewer = TokenReviewer::new(Arc::clone(&script.api));
+    for _ in 0..2 {
+        let Err(AttestError::Refused(reason @ RefusedReason::NotAuthenticated { .. })) =
+            review(&reviewer).await
+        else {
+            panic!()
+        };
+        assert!(!reason.to_string().contains(TOKEN));
+    }
+    assert_eq!(script.asked("tokenreviews").len(), 2);
+}
+
+/// Covers BT-11.
+#[tokio::test(start_paused = true)]
+async fn whatever_is_no_review_is_no_verdict() {
+    type Answers = fn() -> Answer;
+    let answers: [Answers; 10] = [
+        || Answer::Silence,
+        || Answer::Broken,
+        || Answer::Busy(3),
+        || Answer::Json(401, "{}".into()),
+        || Answer::Json(403, "{}".into()),
+        || Answer::Json(500, "<html>".into()),
+        || Answer::Json(201, String::new()),
+        || Answer::Json(201, "[]".into()),
+        || Answer::Json(201, r#"{"kind":"TokenReview","spec":{}}"#.into()),
+        || Answer::Json(200, r#"{"kind":"Status","status":{"authenticated":true}}"#.into()),
+    ];
+    for answer in answers {
+        let reviewer = TokenReviewer::new(Arc::clone(&Script::new(move |_| answer()).api));
+        let outcome = review(&reviewer).await;
+        assert!(is_unavailable(&outcome), "{outcome:?}");
+        assert!(lock(&reviewer.running).is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_asking_caller_leaves_a_waiting_one_goes_on() {
+    let script = Script::new(|_| positive());
+    let reviewer = TokenReviewer::new(Arc::clone(&script.api));
+    {
+        let mut first = Box::pin(review(&reviewer));
+        // Begun, not finished, and dropped.
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let mut second = Box::pin(review(&reviewer));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert_eq!(lock(&reviewer.running).len(), 1);
+        drop(first);
+        assert!(second.await.is_ok());
+    }
+    assert!(lock(&reviewer.running).is_empty());
+    let only = Box::pin(review(&reviewer));
+    drop(only);
+    assert!(lock(&reviewer.running).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_the_budget_callers_are_told_when_to_come_back() {
+    let script = Script::with_budget(Budget::new(2, 1), |_| positive());
+    let reviewer = TokenReviewer::new(Arc::clone(&script.api));
+    assert!(review(&reviewer).await.is_ok());
+    let Err(AttestError::Unavailable { message, retry_after }) = review(&reviewer).await else {
+        panic!()
+    };
+    assert!(message.contains("rate of calls"), "{message}");
+    assert_eq!(retry_after, Duration::from_millis(500));
+    assert_eq!(script.asked("tokenreviews").len(), 1);
+    advance(retry_after).await;
+    assert!(review(&reviewer).await.is_ok());
+}
+
+#[tokio::test]
+async fn reviews_are_kept_by_audience_and_token_until_the_token_expires() {
+    let script = Script::new(|_| positive());
+    let reviewer = TokenReviewer::new(Arc::clone(&script.api));
+    let (key, reviewed) = (TokenKey::new("signet", TOKEN), review(&reviewer).await.unwrap());
+    let (before, after) = (reviewed.expires - Duration::from_secs(1), reviewed.expires);
+    assert!(reviewer.kept(&key, before).is_none());
+    reviewer.keep(key, Arc::clone(&reviewed));
+    assert!(reviewer.kept(&key, before).is_some());
+    assert!(reviewer.kept(&key, after).is_none());
+    for other in [
+        TokenKey::new("other", TOKEN),
+        TokenKey::new("signet", "x"),
+        TokenKey::new("signeth", "eader"),
+    ] {
+        assert!(reviewer.kept(&other, before).is_none());
+    }
+    reviewer.sweep(before, |_| true);
+    assert!(reviewer.kept(&key, before).is_some());
+    reviewer.sweep(before, |review| review.pod_name != "frontend-0");
+    assert!(reviewer.kept(&key, before).is_none());
+    reviewer.keep(key, Arc::clone(&reviewed));
+    reviewer.sweep(after, |_| true);
+    assert!(lock(&reviewer.kept).is_empty());
+    reviewer.keep(key, reviewed);
+    reviewer.forget(&key);
+    assert!(lock(&reviewer.kept).is_empty());
+}
