@@ -1,35 +1,33 @@
 //! The composition root: the only place that knows every part of the server.
 
 mod background;
+mod doors;
+mod listeners;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use ring::rand::SystemRandom;
-use signet_certs::{
-    id::SpiffeId,
-    svid::SvidProfile,
-    tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config},
-};
-use signet_proto::{admin::admin_server::AdminServer, agent::agent_server::AgentServer};
+use signet_certs::{svid::SvidProfile, tls::SharedRoots};
 use signet_runtime::{
     clock::{Clock, SystemClock},
     drain::Drain,
-    http::{Limits, serve_telemetry},
+    http::serve_telemetry,
     ready::Readiness,
     signal::shutdown_signal,
-    telemetry, uds,
+    telemetry,
 };
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::{mpsc, watch},
-};
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio::sync::{mpsc, watch};
 
+pub use self::doors::Addresses;
+use self::{
+    doors::Doors,
+    listeners::{Snapshots, serve_admin, serve_agents, serve_bundle_door, serve_publish},
+};
 use crate::{
     agents::Agents,
-    api::{access::AccessLayer, admin::AdminService, agent::AgentService, listener},
-    attest::{Attestor, cluster::KubernetesAttestor},
+    api::{access::AccessLayer, admin::AdminService, agent::AgentService},
+    attest::{Attestor, PodEvent, cluster::KubernetesAttestor},
     audit::{AuditAction, AuditEmitter, AuditEvent, AuditSink},
     authority::{AuthorityManager, AuthorityManagerParts},
     config::Config,
@@ -37,8 +35,6 @@ use crate::{
     key_manager::KeyManager,
     metrics::Metrics,
     own_svid::{OwnSvidParts, OwnSvids, keep_own_svids},
-    publish_http::serve_signed_objects,
-    publish_https::{WebCertificate, bundle_tls, serve_bundle},
     publisher::{Publisher, PublisherParts, PublisherSettings},
     store::{Store, sqlite::SqliteStore},
     trust,
@@ -48,41 +44,8 @@ use crate::{
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// How often readers of the bundle should come back, unless configured.
 const REFRESH_HINT: Duration = Duration::from_secs(300);
-/// Connections of the two HTTP doors.
-const HTTP_LIMITS: Limits = Limits {
-    connections: 1024,
-    header_timeout: Duration::from_secs(10),
-    connection_lifetime: Duration::from_secs(60),
-};
 /// Pod events that may wait to be told to agents.
 const POD_EVENTS: usize = 1024;
-/// Streams one agent may have open on a connection.
-const STREAMS_PER_CONNECTION: u32 = 256;
-/// 256 CSRs and tokens at their usual size are well below.
-const MAX_MESSAGE: usize = 8 << 20;
-
-/// Every address, taken before anything is started, so that a port in use costs nothing but the message.
-struct Doors {
-    agents: TcpListener,
-    admin: UnixListener,
-    publish: TcpListener,
-    bundle: Option<TcpListener>,
-    telemetry: TcpListener,
-}
-
-/// Where the server can be reached.
-#[derive(Clone, Debug)]
-pub struct Addresses {
-    /// gRPC for agents.
-    pub agents: SocketAddr,
-    /// CRLs over HTTP.
-    pub publish: SocketAddr,
-    /// The bundle over HTTPS.
-    pub bundle: Option<SocketAddr>,
-    /// Health and metrics.
-    pub telemetry: SocketAddr,
-}
-
 /// Runs the server until SIGTERM or SIGINT, then drains.
 ///
 /// # Errors
@@ -179,37 +142,6 @@ fn open_store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
     )?))
 }
 
-impl Doors {
-    async fn open(config: &Config) -> anyhow::Result<Self> {
-        let listen = &config.raw.listen;
-        Ok(Self {
-            agents: bind("listen.agents", listen.agents).await?,
-            admin: uds::bind(&listen.admin_socket, 0o660, None, None).context("listen.admin_socket")?,
-            publish: bind("listen.publish", listen.publish).await?,
-            bundle: match listen.bundle {
-                Some(address) => Some(bind("listen.bundle", address).await?),
-                None => None,
-            },
-            telemetry: bind("listen.telemetry", listen.telemetry).await?,
-        })
-    }
-
-    fn addresses(&self) -> anyhow::Result<Addresses> {
-        Ok(Addresses {
-            agents: self.agents.local_addr()?,
-            publish: self.publish.local_addr()?,
-            bundle: self.bundle.as_ref().map(TcpListener::local_addr).transpose()?,
-            telemetry: self.telemetry.local_addr()?,
-        })
-    }
-}
-
-async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("{key}: cannot listen on {address}; choose another address or stop what holds it")
-    })
-}
-
 /// What every part is built on.
 struct Base {
     config: Config,
@@ -218,274 +150,256 @@ struct Base {
     drain: Drain,
 }
 
+/// The authorities and what is published of them.
+struct Trust {
+    agents: Arc<Agents>,
+    authorities: AuthorityManager,
+    publisher: Publisher,
+    snapshots: Snapshots,
+    control: Arc<SharedRoots>,
+}
+
+/// Who decides about identities.
+struct Deciders {
+    attestor: Arc<dyn Attestor>,
+    pod_events: mpsc::Receiver<PodEvent>,
+    issuer: Arc<Issuer>,
+    clock_trusted: watch::Sender<bool>,
+    policy_revision: u64,
+}
+
 impl Base {
     async fn start(self, doors: Doors, keys: Arc<KeyManager>, telemetry_drain: &Drain) -> anyhow::Result<()> {
-        let Base {
-            config,
-            store,
-            clock,
-            drain,
-        } = self;
-        let dyn_store: Arc<dyn Store> = store.clone();
         let readiness = Readiness::new();
-        let started_guard = readiness.guard("start");
+        let starting = readiness.guard("start");
         let registry = telemetry::Metrics::new("signet_server");
         let metrics = Metrics::register(&registry);
-        tokio::spawn(serve_telemetry(
+        let telemetry = serve_telemetry(
             doors.telemetry,
             readiness.clone(),
             registry,
             telemetry_drain.clone(),
-        ));
-
-        let refresh_hint = config
-            .raw
-            .publish
-            .refresh_hint
-            .map_or(REFRESH_HINT, |hint| hint.get());
-        let (snapshot_sender, snapshots) = trust::channel(config.trust_domain.clone(), refresh_hint);
-        let agents = Arc::new(Agents::default());
-        let authorities = AuthorityManager::start(AuthorityManagerParts {
-            trust_domain: config.trust_domain.clone(),
-            x509: config.lives.x509,
-            control: config.lives.control,
-            store: dyn_store.clone(),
-            keys,
-            clock: clock.clone(),
-            snapshots: snapshots.clone(),
-            reports: agents.spread(),
-            drain: drain.clone(),
-        })
-        .await?;
-        let publisher = Publisher::start(PublisherParts {
-            settings: PublisherSettings {
-                trust_domain: config.trust_domain.clone(),
-                refresh_hint,
-                clock_skew: config.raw.svid.clock_skew.get(),
-                crl_max_bytes: config.raw.crl.max_bytes,
-            },
-            store: dyn_store.clone(),
-            view: authorities.current(),
-            snapshots: snapshot_sender,
-            clock: clock.clone(),
-            drain: drain.clone(),
-        })
-        .await?;
-        anyhow::ensure!(
-            authorities.ready().await && publisher.ready().await,
-            "the authorities did not start"
         );
-        trust::keep_anchors(config.control_anchors_file.clone(), snapshots.clone(), &drain)
-            .await
-            .context("trust.control_anchors_file")?;
-        let control = trust::keep_control_roots(snapshots.clone(), &drain);
+        tokio::spawn(telemetry);
 
-        let svid_profile = |ttl, crl_base_url| SvidProfile {
-            ttl,
-            clock_skew: config.raw.svid.clock_skew.get(),
-            crl_base_url,
-        };
-        let crl_url = config.raw.publish.url.clone();
-        let workload_profile = svid_profile(config.raw.svid.ttl.get(), crl_url.clone());
-        let control_profile = svid_profile(config.raw.authority.control_svid_ttl.get(), crl_url);
-        let own = keep_own_svids(OwnSvidParts {
-            trust_domain: config.trust_domain.clone(),
-            server: control_profile.clone(),
-            bundle: (doors.bundle.is_some() && config.raw.publish.bundle_certificate_file.is_none())
-                .then(|| workload_profile.clone()),
-            store: dyn_store.clone(),
-            view: authorities.current(),
-            snapshots: snapshots.clone(),
-            clock: clock.clone(),
-            drain: drain.clone(),
-        })
-        .await?;
+        let trust = self.start_trust(keys).await?;
+        let own = self.start_own(&trust, doors.bundle.is_some()).await?;
+        let deciders = self.start_deciders(&trust, &metrics).await?;
 
-        let (event_sender, pod_events) = mpsc::channel(POD_EVENTS);
-        let attestor: Arc<dyn Attestor> = Arc::new(
-            KubernetesAttestor::start(
-                &config.raw.attestation,
-                &config.trust_domain,
-                config.raw.svid.clock_skew.get(),
-                clock.clone(),
-                &drain,
-                event_sender,
-            )
-            .await?,
-        );
-        let rules = Arc::new(config.rules);
-        let (clock_trusted, clock_is_trusted) = watch::channel(true);
-        let issuer = Arc::new(Issuer::new(IssuerParts {
-            trust_domain: config.trust_domain.clone(),
-            store: dyn_store.clone(),
-            attestor: attestor.clone(),
-            rules: rules.clone(),
-            authorities: authorities.current(),
-            clock: clock.clone(),
-            rng: SystemRandom::new(),
-            profile: workload_profile,
-            control_profile,
-            max_live: config.raw.svid.max_live,
-            agents: agents.clone(),
-            clock_trusted: clock_is_trusted,
-            metrics: metrics.clone(),
-        }));
-
-        serve_publish(doors.publish, snapshots.clone(), &drain);
+        serve_publish(doors.publish, trust.snapshots.clone(), &self.drain);
         if let Some(listener) = doors.bundle {
-            serve_bundle_door(listener, &config.raw.publish, &own, snapshots.clone(), &drain)?;
+            serve_bundle_door(
+                listener,
+                &self.config.raw.publish,
+                &own,
+                trust.snapshots.clone(),
+                &self.drain,
+            )?;
         }
-        let agent_service = AgentService {
-            trust_domain: config.trust_domain.clone(),
-            issuer,
-            agents: agents.clone(),
-            trust: snapshots.clone(),
-            control: control.clone(),
-            store: dyn_store.clone(),
-            policy_revision: rules.revision(),
-            clock: clock.clone(),
-            drain: drain.clone(),
-        };
-        let access = AccessLayer {
-            control: Some(control.clone()),
-            agents: agents.clone(),
-            clock: clock.clone(),
-        };
+        let access = self.access(&trust, Some(trust.control.clone()));
+        let agent_service = self.agent_service(&trust, &deciders);
+        let trust_domain = self.config.trust_domain.id();
         serve_agents(
             doors.agents,
             agent_service,
             access,
             &own,
-            control,
-            &config.trust_domain.id(),
-            &drain,
+            trust.control.clone(),
+            &trust_domain,
+            &self.drain,
         )?;
-        let admin_service = AdminService {
-            trust_domain: config.trust_domain.clone(),
-            store: dyn_store.clone(),
-            authorities,
-            publisher,
-            trust: snapshots.clone(),
-            agents: agents.clone(),
-            attestor,
-            readiness: readiness.clone(),
-            metrics: metrics.clone(),
-            policy_revision: rules.revision(),
-            clock: clock.clone(),
-            started: clock.now(),
-        };
-        let admin_access = AccessLayer {
-            control: None,
-            agents: agents.clone(),
-            clock: clock.clone(),
-        };
-        serve_admin(doors.admin, admin_service, admin_access, &drain);
+        let admin_service = self.admin_service(&trust, &deciders, &readiness, &metrics);
+        serve_admin(doors.admin, admin_service, self.access(&trust, None), &self.drain);
         background::start(background::Parts {
-            store: dyn_store,
-            agents,
+            store: self.store.clone(),
+            agents: trust.agents,
             metrics,
-            snapshots,
-            clock_trusted,
-            pod_events,
-            clock: clock.clone(),
-            drain,
+            snapshots: trust.snapshots,
+            clock_trusted: deciders.clock_trusted,
+            pod_events: deciders.pod_events,
+            clock: self.clock.clone(),
+            drain: self.drain.clone(),
         });
-        store.audit(AuditEvent::new(
-            clock.now(),
+        self.store.audit(AuditEvent::new(
+            self.clock.now(),
             AuditAction::ServerStarted {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                trust_domain: config.trust_domain.to_string(),
-                epoch: store.info().epoch,
+                trust_domain: self.config.trust_domain.to_string(),
+                epoch: self.store.info().epoch,
             },
         ));
-        started_guard.done();
+        starting.done();
         Ok(())
     }
-}
 
-type Snapshots = watch::Receiver<Arc<trust::TrustSnapshot>>;
-
-fn serve_publish(listener: TcpListener, snapshots: Snapshots, drain: &Drain) {
-    let ended = drain.clone();
-    drain.spawn(serve_signed_objects(listener, snapshots, HTTP_LIMITS, ended));
-}
-
-fn serve_bundle_door(
-    listener: TcpListener,
-    publish: &crate::config::Publish,
-    own: &OwnSvids,
-    snapshots: Snapshots,
-    drain: &Drain,
-) -> anyhow::Result<()> {
-    let tls = match (
-        &publish.bundle_certificate_file,
-        &publish.bundle_key_file,
-        &own.bundle,
-    ) {
-        (Some(certificate), Some(key), _) => {
-            let certificate = WebCertificate::load(certificate, key)?;
-            certificate.keep(drain);
-            bundle_tls(certificate)?
-        }
-        (_, _, Some(identity)) => bundle_tls(identity.clone())?,
-        _ => anyhow::bail!("publish: the bundle endpoint has no certificate"),
-    };
-    let path = publish.bundle_path.clone().unwrap_or_else(|| "/".to_owned());
-    let ended = drain.clone();
-    drain.spawn(async move { serve_bundle(listener, tls, &path, snapshots, HTTP_LIMITS, ended).await });
-    Ok(())
-}
-
-fn serve_agents(
-    listener: TcpListener,
-    service: AgentService,
-    access: AccessLayer,
-    own: &OwnSvids,
-    control: Arc<SharedRoots>,
-    trust_domain: &SpiffeId,
-    drain: &Drain,
-) -> anyhow::Result<()> {
-    let agents_of = trust_domain.trust_domain();
-    let rule = PeerRule::Predicate(Arc::new(move |id: &SpiffeId| {
-        id.is_agent() && id.trust_domain() == agents_of
-    }));
-    let verifier = SpiffeVerifier::new(control, rule).allow_expired_client(true);
-    let tls = server_config(own.server.clone(), verifier, false, &[b"h2"])?;
-    let incoming = ReceiverStream::new(listener::accept(listener, Arc::new(tls), drain));
-    let ended = drain.clone();
-    let server = tonic::transport::Server::builder()
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .layer(access)
-        .add_service(
-            AgentServer::new(service)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(64 << 20),
+    /// Authorities with their keys, their CRLs, and what agents and our own verifiers are told of them.
+    async fn start_trust(&self, keys: Arc<KeyManager>) -> anyhow::Result<Trust> {
+        let trust_domain = &self.config.trust_domain;
+        let raw = &self.config.raw;
+        let refresh_hint = raw.publish.refresh_hint.map_or(REFRESH_HINT, |hint| hint.get());
+        let (snapshot_sender, snapshots) = trust::channel(trust_domain.clone(), refresh_hint);
+        let agents = Arc::new(Agents::default());
+        let authorities = AuthorityManager::start(AuthorityManagerParts {
+            trust_domain: trust_domain.clone(),
+            x509: self.config.lives.x509,
+            control: self.config.lives.control,
+            store: self.store.clone(),
+            keys,
+            clock: self.clock.clone(),
+            snapshots: snapshots.clone(),
+            reports: agents.spread(),
+            drain: self.drain.clone(),
+        })
+        .await?;
+        let publisher = Publisher::start(PublisherParts {
+            settings: PublisherSettings {
+                trust_domain: trust_domain.clone(),
+                refresh_hint,
+                clock_skew: raw.svid.clock_skew.get(),
+                crl_max_bytes: raw.crl.max_bytes,
+            },
+            store: self.store.clone(),
+            view: authorities.current(),
+            snapshots: snapshot_sender,
+            clock: self.clock.clone(),
+            drain: self.drain.clone(),
+        })
+        .await?;
+        anyhow::ensure!(
+            publisher.ready().await && authorities.ready().await,
+            "the authorities did not start"
         );
-    drain.spawn(async move {
-        if let Err(error) = server
-            .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
-            .await
-        {
-            tracing::error!(%error, "the agents' listener failed");
-        }
-    });
-    Ok(())
-}
+        trust::keep_anchors(
+            self.config.control_anchors_file.clone(),
+            snapshots.clone(),
+            &self.drain,
+        )
+        .await
+        .context("trust.control_anchors_file")?;
+        let control = trust::keep_control_roots(snapshots.clone(), &self.drain);
+        Ok(Trust {
+            agents,
+            authorities,
+            publisher,
+            snapshots,
+            control,
+        })
+    }
 
-fn serve_admin(listener: UnixListener, service: AdminService, access: AccessLayer, drain: &Drain) {
-    let ended = drain.clone();
-    let server = tonic::transport::Server::builder()
-        .layer(access)
-        .add_service(AdminServer::new(service).max_encoding_message_size(64 << 20));
-    drain.spawn(async move {
-        let incoming = UnixListenerStream::new(listener);
-        if let Err(error) = server
-            .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
-            .await
-        {
-            tracing::error!(%error, "the admin socket failed");
+    /// The server's own certificates.
+    async fn start_own(&self, trust: &Trust, bundle_door: bool) -> anyhow::Result<OwnSvids> {
+        let web_certificate = self.config.raw.publish.bundle_certificate_file.is_some();
+        let parts = OwnSvidParts {
+            trust_domain: self.config.trust_domain.clone(),
+            server: self.control_profile(),
+            bundle: (bundle_door && !web_certificate).then(|| self.workload_profile()),
+            store: self.store.clone(),
+            view: trust.authorities.current(),
+            snapshots: trust.snapshots.clone(),
+            clock: self.clock.clone(),
+            drain: self.drain.clone(),
+        };
+        Ok(keep_own_svids(parts).await?)
+    }
+
+    async fn start_deciders(&self, trust: &Trust, metrics: &Arc<Metrics>) -> anyhow::Result<Deciders> {
+        let (event_sender, pod_events) = mpsc::channel(POD_EVENTS);
+        let raw = &self.config.raw;
+        let attestor = KubernetesAttestor::start(
+            &raw.attestation,
+            &self.config.trust_domain,
+            raw.svid.clock_skew.get(),
+            self.clock.clone(),
+            &self.drain,
+            event_sender,
+        )
+        .await?;
+        let attestor: Arc<dyn Attestor> = Arc::new(attestor);
+        let (clock_trusted, clock_is_trusted) = watch::channel(true);
+        let issuer = Issuer::new(IssuerParts {
+            trust_domain: self.config.trust_domain.clone(),
+            store: self.store.clone(),
+            attestor: attestor.clone(),
+            rules: self.config.rules.clone(),
+            authorities: trust.authorities.current(),
+            clock: self.clock.clone(),
+            rng: SystemRandom::new(),
+            profile: self.workload_profile(),
+            control_profile: self.control_profile(),
+            max_live: raw.svid.max_live,
+            agents: trust.agents.clone(),
+            clock_trusted: clock_is_trusted,
+            metrics: metrics.clone(),
+        });
+        let policy_revision = self.config.rules.revision();
+        Ok(Deciders {
+            attestor,
+            pod_events,
+            issuer: Arc::new(issuer),
+            clock_trusted,
+            policy_revision,
+        })
+    }
+
+    fn agent_service(&self, trust: &Trust, deciders: &Deciders) -> AgentService {
+        AgentService {
+            trust_domain: self.config.trust_domain.clone(),
+            issuer: deciders.issuer.clone(),
+            agents: trust.agents.clone(),
+            trust: trust.snapshots.clone(),
+            control: trust.control.clone(),
+            store: self.store.clone(),
+            policy_revision: deciders.policy_revision,
+            clock: self.clock.clone(),
+            drain: self.drain.clone(),
         }
-    });
+    }
+
+    fn admin_service(
+        &self,
+        trust: &Trust,
+        deciders: &Deciders,
+        readiness: &Readiness,
+        metrics: &Arc<Metrics>,
+    ) -> AdminService {
+        AdminService {
+            trust_domain: self.config.trust_domain.clone(),
+            store: self.store.clone(),
+            authorities: trust.authorities.clone(),
+            publisher: trust.publisher.clone(),
+            trust: trust.snapshots.clone(),
+            agents: trust.agents.clone(),
+            attestor: deciders.attestor.clone(),
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
+            policy_revision: deciders.policy_revision,
+            clock: self.clock.clone(),
+            started: self.clock.now(),
+        }
+    }
+
+    /// `control` is the trust that callers' certificates are judged by; none on the admin socket.
+    fn access(&self, trust: &Trust, control: Option<Arc<SharedRoots>>) -> AccessLayer {
+        AccessLayer {
+            control,
+            agents: trust.agents.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn workload_profile(&self) -> SvidProfile {
+        self.profile(self.config.raw.svid.ttl.get())
+    }
+
+    fn control_profile(&self) -> SvidProfile {
+        self.profile(self.config.raw.authority.control_svid_ttl.get())
+    }
+
+    fn profile(&self, ttl: Duration) -> SvidProfile {
+        SvidProfile {
+            ttl,
+            clock_skew: self.config.raw.svid.clock_skew.get(),
+            crl_base_url: self.config.raw.publish.url.clone(),
+        }
+    }
 }

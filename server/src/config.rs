@@ -5,6 +5,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -242,7 +243,7 @@ pub struct Config {
     /// Parsed name of the trust domain.
     pub trust_domain: TrustDomain,
     /// Compiled identity rules.
-    pub rules: RuleSet,
+    pub rules: Arc<RuleSet>,
     /// Key-encryption key.
     pub kek_file: PathBuf,
     /// Anchors for agents.
@@ -292,7 +293,7 @@ impl Config {
                 control: LifePolicy::new(control)?,
             },
             trust_domain,
-            rules,
+            rules: Arc::new(rules),
             longest_svid_ttl,
             raw,
         })

@@ -3,38 +3,43 @@
 //! A crash between recording and signing leaves a row without a certificate, never the reverse, so whatever exists can
 //! be found and revoked.
 
+mod decide;
 mod node;
 mod parallel;
 mod sign;
+mod types;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use signet_certs::{
     authority::{AuthorityKind, X509Authority},
     csr::{WorkloadPublicKey, verify_csr},
-    id::{SpiffeId, TrustDomain},
+    id::TrustDomain,
     svid::{Purpose, SvidProfile},
 };
 use signet_runtime::clock::Clock;
 use tokio::sync::watch;
-use zeroize::Zeroizing;
 
-pub use self::node::{NodeCertificate, NodeRequest};
 use self::{
+    decide::Decided,
     parallel::parallel_map,
     sign::{Order, SerialSource},
+};
+pub use self::{
+    node::{NodeCertificate, NodeRequest},
+    types::{Evidence, IssueItem, Issued, Outcome, Refusal, RefusalReason},
 };
 use crate::{
     admission::{Admission, RETRY_AFTER},
     agents::Agents,
-    attest::{AgentIdentity, AttestError, AttestedPod, Attestor},
+    attest::{AgentIdentity, AttestError, Attestor},
     audit::{AuditAction, AuditEvent},
     authority::AuthorityView,
     metrics::Metrics,
-    rules::{Facts, GrantedIdentity, RuleSet, UnixFacts, Verdict},
-    store::{EvidenceKind, IssueRefusal, Store, WorkloadRef},
+    rules::RuleSet,
+    store::{IssueRefusal, Store},
 };
 
 /// Said while no authority is active or the server's clock is behind.
@@ -44,110 +49,6 @@ pub const MAX_ITEMS: usize = 256;
 /// Items under way in the whole server, and for one agent.
 const ITEMS_UNDER_WAY: usize = 8192;
 const ITEMS_UNDER_WAY_PER_AGENT: usize = 2048;
-
-/// One certificate wanted for a workload.
-pub struct IssueItem {
-    /// PKCS#10, DER.
-    pub csr: Bytes,
-    /// Which of the workload's identities; `None` is the default one.
-    pub spiffe_id: Option<String>,
-    /// What proves the workload.
-    pub evidence: Evidence,
-}
-
-/// What an agent brings to prove a workload.
-pub enum Evidence {
-    /// The pod's own bound token.
-    PodToken(Zeroizing<String>),
-    /// What the agent saw of a process outside Kubernetes.
-    Unix {
-        /// User of the process.
-        uid: u32,
-        /// Group of the process.
-        gid: u32,
-        /// Path of its executable, if it could be read.
-        path: Option<String>,
-        /// SHA-256 of the executable, if it could be read.
-        sha256: Option<[u8; 32]>,
-    },
-}
-
-/// What became of one item.
-#[derive(Debug)]
-pub enum Outcome {
-    /// A certificate.
-    Issued(Issued),
-    /// A verdict: the same question gets the same answer until the policy revision changes.
-    Refused(Refusal),
-    /// Not a verdict: try again.
-    Unavailable {
-        /// What is wrong, safe to show.
-        message: String,
-        /// When to ask again.
-        retry_after: Duration,
-    },
-}
-
-/// A certificate and what else the workload may have.
-#[derive(Debug)]
-pub struct Issued {
-    /// Identity in the certificate.
-    pub spiffe_id: SpiffeId,
-    /// The leaf, DER. Authorities are self-signed: there are no intermediates.
-    pub leaf: Vec<u8>,
-    /// Hint of the rule.
-    pub hint: String,
-    /// Every identity of the workload with its hint, default first.
-    pub identities: Vec<(SpiffeId, String)>,
-    /// Revision of the rules that decided.
-    pub policy_revision: u64,
-}
-
-/// A refusal with its reason.
-#[derive(Debug)]
-pub struct Refusal {
-    /// Which kind.
-    pub reason: RefusalReason,
-    /// For the agent's log and its workload; safe to show.
-    pub message: String,
-    /// Revision of the rules that decided.
-    pub policy_revision: u64,
-    /// When it may change by itself; only for [`RefusalReason::Budget`].
-    pub retry_after: Option<Duration>,
-    /// About which identity, where that is known; for the audit log.
-    pub spiffe_id: Option<SpiffeId>,
-    /// About which pod, where that is known; for the audit log.
-    pub pod_uid: Option<String>,
-}
-
-/// Kinds of refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalReason {
-    /// CSR or SPIFFE ID faulty.
-    InvalidRequest,
-    /// The evidence proves no live workload of this node.
-    NotAttested,
-    /// No rule matches.
-    NoMatch,
-    /// A denial or a deny rule.
-    Denied,
-    /// Too many unexpired certificates.
-    Budget,
-}
-
-impl RefusalReason {
-    /// Name in metrics and audit lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "invalid_request",
-            Self::NotAttested => "not_attested",
-            Self::NoMatch => "no_match",
-            Self::Denied => "denied",
-            Self::Budget => "budget",
-        }
-    }
-}
 
 /// Everything an issuer needs; see [`Issuer::new`].
 pub struct IssuerParts {
@@ -185,15 +86,6 @@ pub struct Issuer {
     parts: IssuerParts,
     serials: SerialSource,
     admission: Arc<Admission>,
-}
-
-/// An item that may be recorded.
-struct Decided {
-    identity: GrantedIdentity,
-    identities: Vec<(SpiffeId, String)>,
-    workload: WorkloadRef,
-    evidence: EvidenceKind,
-    token_jti: Option<String>,
 }
 
 impl Issuer {
@@ -264,88 +156,6 @@ impl Issuer {
                     .unwrap_or_else(|| unavailable("the server lost a request item"))
             })
             .collect()
-    }
-
-    /// Attests and applies the rules.
-    async fn decide(&self, agent: &AgentIdentity, item: &IssueItem) -> Result<Decided, Outcome> {
-        match &item.evidence {
-            Evidence::PodToken(token) => {
-                let pod = self
-                    .parts
-                    .attestor
-                    .attest_pod(agent, token)
-                    .await
-                    .map_err(|error| self.not_attested(error))?;
-                let identity = self
-                    .grant(&Facts::Pod(&pod), item.spiffe_id.as_deref())
-                    .map_err(|refused| about_pod(refused, &pod))?;
-                Ok(Decided {
-                    identity: identity.0,
-                    identities: identity.1,
-                    workload: pod_workload(&pod, agent),
-                    evidence: EvidenceKind::PodToken,
-                    token_jti: Some(pod.jti),
-                })
-            }
-            Evidence::Unix {
-                uid,
-                gid,
-                path,
-                sha256,
-            } => {
-                let facts = UnixFacts {
-                    cluster: agent.cluster.clone(),
-                    node_name: agent.node_name.clone(),
-                    uid: *uid,
-                    gid: *gid,
-                    path: path.clone(),
-                    sha256: *sha256,
-                };
-                let identity = self.grant(&Facts::Unix(&facts), item.spiffe_id.as_deref())?;
-                Ok(Decided {
-                    workload: unix_workload(&identity.0.spiffe_id, agent),
-                    identity: identity.0,
-                    identities: identity.1,
-                    evidence: EvidenceKind::Unix,
-                    token_jti: None,
-                })
-            }
-        }
-    }
-
-    fn grant(
-        &self,
-        facts: &Facts<'_>,
-        wanted: Option<&str>,
-    ) -> Result<(GrantedIdentity, Vec<(SpiffeId, String)>), Outcome> {
-        let granted = match self.parts.rules.evaluate(facts) {
-            Verdict::Identities(granted) => granted,
-            Verdict::Denied { rule } => {
-                return Err(self.refused(RefusalReason::Denied, format!("denied by rule {rule:?}")));
-            }
-            Verdict::NoMatch => {
-                return Err(self.refused(
-                    RefusalReason::NoMatch,
-                    "no rule gives this workload an identity".to_owned(),
-                ));
-            }
-        };
-        let identities = granted
-            .iter()
-            .map(|identity| (identity.spiffe_id.clone(), identity.hint.clone()))
-            .collect();
-        let chosen = match wanted {
-            None => granted.into_iter().next(),
-            Some(wanted) => granted
-                .into_iter()
-                .find(|identity| identity.spiffe_id.as_str() == wanted),
-        };
-        chosen.map(|identity| (identity, identities)).ok_or_else(|| {
-            self.refused(
-                RefusalReason::NoMatch,
-                "the workload may not have the SPIFFE ID it asks for".to_owned(),
-            )
-        })
     }
 
     fn order(
@@ -486,46 +296,9 @@ impl Issuer {
     }
 }
 
-fn about_pod(outcome: Outcome, pod: &AttestedPod) -> Outcome {
-    match outcome {
-        Outcome::Refused(refusal) => Outcome::Refused(Refusal {
-            pod_uid: Some(pod.pod_uid.clone()),
-            ..refusal
-        }),
-        other => other,
-    }
-}
-
 fn unavailable(message: &str) -> Outcome {
     Outcome::Unavailable {
         message: message.to_owned(),
         retry_after: RETRY_AFTER,
-    }
-}
-
-fn pod_workload(pod: &AttestedPod, agent: &AgentIdentity) -> WorkloadRef {
-    WorkloadRef {
-        cluster_uid: pod.cluster_uid.clone(),
-        // Replaced by the granted identity once that is chosen.
-        spiffe_id: agent.spiffe_id.clone(),
-        pod_namespace: pod.namespace.clone(),
-        pod_name: pod.pod_name.clone(),
-        pod_uid: pod.pod_uid.clone(),
-        node_name: pod.node_name.clone(),
-        node_uid: pod.node_uid.clone(),
-        agent_id: agent.spiffe_id.to_string(),
-    }
-}
-
-fn unix_workload(spiffe_id: &SpiffeId, agent: &AgentIdentity) -> WorkloadRef {
-    WorkloadRef {
-        cluster_uid: String::new(),
-        spiffe_id: spiffe_id.clone(),
-        pod_namespace: String::new(),
-        pod_name: String::new(),
-        pod_uid: String::new(),
-        node_name: agent.node_name.clone(),
-        node_uid: agent.node_uid.clone(),
-        agent_id: agent.spiffe_id.to_string(),
     }
 }

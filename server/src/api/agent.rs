@@ -1,39 +1,36 @@
 //! `signet.agent.v1`: wire types in, domain types out, and back. Who may call is decided in front ([`super::access`]).
 
-use std::{collections::HashSet, pin::Pin, sync::Arc, time::Duration};
+mod convert;
+mod sync;
+
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use signet_certs::{
-    authority::AuthorityId, crl::CrlNumber, id::TrustDomain, time::unix_millis, tls::SharedRoots,
-    verify::VerifiedSvid,
-};
-use signet_proto::agent::{self as wire, agent_server, issue_item, issue_result, refusal};
+use signet_certs::{id::TrustDomain, time::unix_millis, tls::SharedRoots, verify::VerifiedSvid};
+use signet_proto::agent::{self as wire, agent_server};
 use signet_runtime::{clock::Clock, drain::Drain};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataValue};
+use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
+use self::{
+    convert::{MAX_TEXT_BYTES, check_token, item, result, status_of_outcome, too_busy},
+    sync::SyncStream,
+};
 use super::listener::Peer;
 use crate::{
-    admission::RETRY_AFTER,
-    agents::{Affected, Agents, Report, Session},
+    agents::Agents,
     attest::AgentIdentity,
-    issuer::{Evidence, IssueItem, Issuer, MAX_ITEMS, NodeRequest, Outcome, Refusal, RefusalReason},
+    issuer::{Issuer, MAX_ITEMS, NodeRequest},
     store::{AgentRow, Store},
-    trust::{PublishedAuthority, TrustSnapshot},
+    trust::TrustSnapshot,
 };
 
 /// This server's protocol. Another major version is refused; minor versions one apart work both ways.
 const VERSION: wire::ProtocolVersion = wire::ProtocolVersion { major: 1, minor: 0 };
 const FEATURES: [&str; 2] = ["pod-token", "unix"];
-/// A token of Kubernetes is a few kilobytes at most.
-const MAX_TOKEN_BYTES: usize = 16 << 10;
-/// Longest texts taken from an agent.
-const MAX_TEXT_BYTES: usize = 4096;
-/// Pods on one node that a report may name; Kubernetes recommends at most 110.
-const MAX_PODS: usize = 4096;
 
 /// The service.
 pub struct AgentService {
@@ -214,292 +211,4 @@ fn peer<T>(request: &Request<T>) -> Option<&Peer> {
 
 fn no_certificate() -> Status {
     Status::unauthenticated("an agent certificate is required: attest the node first")
-}
-
-fn check_token(token: &str) -> Result<(), Status> {
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(Status::invalid_argument(format!(
-            "a token of more than {MAX_TOKEN_BYTES} bytes is refused"
-        )));
-    }
-    Ok(())
-}
-
-fn item(item: wire::IssueItem) -> Result<IssueItem, Status> {
-    let evidence = match item.evidence {
-        Some(issue_item::Evidence::PodToken(pod)) => {
-            check_token(&pod.token)?;
-            Evidence::PodToken(Zeroizing::new(pod.token))
-        }
-        Some(issue_item::Evidence::Unix(unix)) => unix_evidence(unix)?,
-        None => {
-            return Err(Status::invalid_argument(
-                "no evidence of a kind that this server knows",
-            ));
-        }
-    };
-    if item.spiffe_id.len() > MAX_TEXT_BYTES {
-        return Err(Status::invalid_argument("the SPIFFE ID is too long"));
-    }
-    let spiffe_id = (!item.spiffe_id.is_empty()).then_some(item.spiffe_id);
-    Ok(IssueItem {
-        csr: item.csr,
-        spiffe_id,
-        evidence,
-    })
-}
-
-fn unix_evidence(unix: wire::UnixWorkload) -> Result<Evidence, Status> {
-    if unix.path.len() > MAX_TEXT_BYTES {
-        return Err(Status::invalid_argument("the executable's path is too long"));
-    }
-    let sha256 = match unix.sha256.len() {
-        0 => None,
-        _ => Some(
-            unix.sha256
-                .as_ref()
-                .try_into()
-                .map_err(|_| Status::invalid_argument("a SHA-256 has 32 bytes"))?,
-        ),
-    };
-    let path = (!unix.path.is_empty()).then_some(unix.path);
-    Ok(Evidence::Unix {
-        uid: unix.uid,
-        gid: unix.gid,
-        path,
-        sha256,
-    })
-}
-
-fn result(outcome: Outcome) -> wire::IssueResult {
-    let outcome = match outcome {
-        Outcome::Issued(issued) => issue_result::Outcome::Issued(wire::IssuedSvid {
-            spiffe_id: issued.spiffe_id.to_string(),
-            certificate_chain: vec![issued.leaf.into()],
-            hint: issued.hint,
-            identities: issued
-                .identities
-                .into_iter()
-                .map(|(id, hint)| wire::Identity {
-                    spiffe_id: id.to_string(),
-                    hint,
-                })
-                .collect(),
-            policy_revision: issued.policy_revision,
-        }),
-        Outcome::Refused(refusal) => issue_result::Outcome::Refusal(wire_refusal(refusal)),
-        Outcome::Unavailable { message, retry_after } => {
-            issue_result::Outcome::Unavailable(wire::Unavailable {
-                message,
-                retry_after_ms: millis(retry_after),
-            })
-        }
-    };
-    wire::IssueResult {
-        outcome: Some(outcome),
-    }
-}
-
-fn wire_refusal(refused: Refusal) -> wire::Refusal {
-    let reason = match refused.reason {
-        RefusalReason::InvalidRequest => refusal::Reason::InvalidRequest,
-        RefusalReason::NotAttested => refusal::Reason::NotAttested,
-        RefusalReason::NoMatch => refusal::Reason::NoMatch,
-        RefusalReason::Denied => refusal::Reason::Denied,
-        RefusalReason::Budget => refusal::Reason::Budget,
-    };
-    wire::Refusal {
-        reason: reason.into(),
-        message: refused.message,
-        policy_revision: refused.policy_revision,
-        retry_after_ms: refused.retry_after.map_or(0, millis),
-    }
-}
-
-fn status_of_outcome(outcome: Outcome) -> Status {
-    match outcome {
-        Outcome::Refused(refusal) => {
-            let code = match refusal.reason {
-                RefusalReason::InvalidRequest => Code::InvalidArgument,
-                RefusalReason::Budget => Code::ResourceExhausted,
-                RefusalReason::NotAttested | RefusalReason::NoMatch | RefusalReason::Denied => {
-                    Code::PermissionDenied
-                }
-            };
-            Status::new(code, refusal.message)
-        }
-        Outcome::Unavailable { message, retry_after } => {
-            with_retry(Status::unavailable(message), retry_after)
-        }
-        Outcome::Issued(_) => Status::internal("an issued certificate is not an error"),
-    }
-}
-
-fn too_busy() -> Status {
-    with_retry(
-        Status::resource_exhausted("too many certificates are being issued at the moment"),
-        RETRY_AFTER,
-    )
-}
-
-fn with_retry(mut status: Status, after: Duration) -> Status {
-    if let Ok(value) = MetadataValue::try_from(millis(after).to_string()) {
-        status.metadata_mut().insert("retry-after-ms", value);
-    }
-    status
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// One open trust stream.
-struct SyncStream {
-    session: Session,
-    svid: Arc<VerifiedSvid>,
-    trust: watch::Receiver<Arc<TrustSnapshot>>,
-    clock: Arc<dyn Clock>,
-    policy_revision: u64,
-    sender: mpsc::Sender<Result<wire::TrustState, Status>>,
-}
-
-/// Why a trust stream goes on or ends.
-enum Next {
-    /// There is something to say.
-    Say(Affected),
-    /// The agent is gone.
-    Gone,
-    /// Told to the agent as the last thing.
-    End(Status),
-}
-
-impl SyncStream {
-    async fn run(mut self, mut reports: Streaming<wire::TrustReport>, drain: Drain) {
-        let mut affected = Affected::Nothing;
-        loop {
-            let snapshot = self.trust.borrow_and_update().clone();
-            let next = match self.rejected(&snapshot) {
-                Some(why) => Next::End(Status::unauthenticated(why)),
-                None => {
-                    let state = state(&snapshot, self.policy_revision, std::mem::take(&mut affected));
-                    self.say(state, &snapshot, &mut reports, &drain).await
-                }
-            };
-            match next {
-                Next::Say(pods) => affected = pods,
-                Next::Gone => break,
-                Next::End(status) => {
-                    // An agent that does not read learns it from the end of the connection.
-                    let _ = self.sender.try_send(Err(status));
-                    break;
-                }
-            }
-        }
-        self.session.end(self.clock.now());
-    }
-
-    /// Sends `state`, then takes reports in until there is something new.
-    async fn say(
-        &mut self,
-        state: wire::TrustState,
-        said: &TrustSnapshot,
-        reports: &mut Streaming<wire::TrustReport>,
-        drain: &Drain,
-    ) -> Next {
-        let stopping = || Next::End(Status::unavailable("the server is stopping"));
-        tokio::select! {
-            sent = self.sender.send(Ok(state)) => if sent.is_err() { return Next::Gone },
-            () = drain.signalled() => return stopping(),
-        }
-        loop {
-            tokio::select! {
-                changed = self.trust.changed() => match changed {
-                    // Revisions of the revoked set move without any list changing.
-                    Ok(()) if self.trust.borrow().same_content(said) => {}
-                    Ok(()) => return Next::Say(Affected::Nothing),
-                    Err(_) => return stopping(),
-                },
-                next = self.session.next_affected() => {
-                    return next.map_or_else(
-                        || Next::End(Status::unavailable("a newer stream of this agent took over")),
-                        Next::Say,
-                    );
-                }
-                report = reports.message() => match report {
-                    Ok(Some(report)) => self.session.report(self.report(report)),
-                    Ok(None) | Err(_) => return Next::Gone,
-                },
-                () = drain.signalled() => return stopping(),
-            }
-        }
-    }
-
-    /// Expiry does not end the stream, revocation does. Judged by the very lists that are about to be sent.
-    fn rejected(&self, snapshot: &TrustSnapshot) -> Option<String> {
-        let mut control = snapshot.control.iter();
-        let why = match control.find(|published| published.certificate.id() == self.svid.authority_id) {
-            None => "its authority is no longer trusted",
-            Some(published) if published.crl.is_revoked(&self.svid.serial) => "it is revoked",
-            Some(_) => return None,
-        };
-        Some(format!("the agent certificate is refused: {why}"))
-    }
-
-    fn report(&self, report: wire::TrustReport) -> Report {
-        let authority = |bytes: &[u8]| AuthorityId::try_from(bytes).ok();
-        Report {
-            sequence: report.sequence_number,
-            crls: report
-                .crls
-                .iter()
-                .take(64)
-                .filter_map(|crl| {
-                    Some((
-                        authority(&crl.authority_id)?,
-                        CrlNumber(crl.number),
-                        crl.sha256.as_ref().try_into().ok()?,
-                    ))
-                })
-                .collect(),
-            in_use: report
-                .authorities_in_use
-                .iter()
-                .take(64)
-                .filter_map(|used| Some((authority(&used.authority_id)?, used.current_svids)))
-                .collect(),
-            pod_uids: report
-                .pod_uids
-                .into_iter()
-                .filter(|uid| uid.len() <= 64)
-                .take(MAX_PODS)
-                .collect::<HashSet<_>>(),
-            clock_skew_ms: report.clock_unix_ms.saturating_sub(unix_millis(self.clock.now())),
-        }
-    }
-}
-
-fn state(snapshot: &TrustSnapshot, policy_revision: u64, affected: Affected) -> wire::TrustState {
-    let authorities = |all: &[PublishedAuthority]| {
-        all.iter()
-            .map(|authority| wire::Authority {
-                certificate: Bytes::copy_from_slice(authority.certificate.der()),
-                crl: authority.crl.der().clone(),
-                tainted: false,
-            })
-            .collect()
-    };
-    let (affected_pod_uids, all_affected) = match affected {
-        Affected::Nothing => (Vec::new(), false),
-        Affected::Pods(pods) => (pods.into_iter().collect(), false),
-        Affected::All => (Vec::new(), true),
-    };
-    wire::TrustState {
-        sequence_number: snapshot.sequence,
-        refresh_hint_seconds: u32::try_from(snapshot.refresh_hint.as_secs()).unwrap_or(u32::MAX),
-        x509_authorities: authorities(&snapshot.x509),
-        control_authorities: authorities(&snapshot.control),
-        policy_revision,
-        affected_pod_uids,
-        all_affected,
-    }
 }

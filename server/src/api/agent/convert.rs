@@ -1,0 +1,154 @@
+//! Wire types of issuing to domain types and back, with their bounds.
+
+use std::time::Duration;
+
+use signet_proto::agent::{self as wire, issue_item, issue_result, refusal};
+use tonic::{Code, Status, metadata::MetadataValue};
+use zeroize::Zeroizing;
+
+use crate::{
+    admission::RETRY_AFTER,
+    issuer::{Evidence, IssueItem, Outcome, Refusal, RefusalReason},
+};
+
+/// A token of Kubernetes is a few kilobytes at most.
+const MAX_TOKEN_BYTES: usize = 16 << 10;
+/// Longest texts taken from an agent.
+pub(super) const MAX_TEXT_BYTES: usize = 4096;
+
+pub(super) fn check_token(token: &str) -> Result<(), Status> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(Status::invalid_argument(format!(
+            "a token of more than {MAX_TOKEN_BYTES} bytes is refused"
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn item(item: wire::IssueItem) -> Result<IssueItem, Status> {
+    let evidence = match item.evidence {
+        Some(issue_item::Evidence::PodToken(pod)) => {
+            check_token(&pod.token)?;
+            Evidence::PodToken(Zeroizing::new(pod.token))
+        }
+        Some(issue_item::Evidence::Unix(unix)) => unix_evidence(unix)?,
+        None => {
+            return Err(Status::invalid_argument(
+                "no evidence of a kind that this server knows",
+            ));
+        }
+    };
+    if item.spiffe_id.len() > MAX_TEXT_BYTES {
+        return Err(Status::invalid_argument("the SPIFFE ID is too long"));
+    }
+    let spiffe_id = (!item.spiffe_id.is_empty()).then_some(item.spiffe_id);
+    Ok(IssueItem {
+        csr: item.csr,
+        spiffe_id,
+        evidence,
+    })
+}
+
+fn unix_evidence(unix: wire::UnixWorkload) -> Result<Evidence, Status> {
+    if unix.path.len() > MAX_TEXT_BYTES {
+        return Err(Status::invalid_argument("the executable's path is too long"));
+    }
+    let sha256 = match unix.sha256.len() {
+        0 => None,
+        _ => Some(
+            unix.sha256
+                .as_ref()
+                .try_into()
+                .map_err(|_| Status::invalid_argument("a SHA-256 has 32 bytes"))?,
+        ),
+    };
+    let path = (!unix.path.is_empty()).then_some(unix.path);
+    Ok(Evidence::Unix {
+        uid: unix.uid,
+        gid: unix.gid,
+        path,
+        sha256,
+    })
+}
+
+pub(super) fn result(outcome: Outcome) -> wire::IssueResult {
+    let outcome = match outcome {
+        Outcome::Issued(issued) => issue_result::Outcome::Issued(wire::IssuedSvid {
+            spiffe_id: issued.spiffe_id.to_string(),
+            certificate_chain: vec![issued.leaf.into()],
+            hint: issued.hint,
+            identities: issued
+                .identities
+                .into_iter()
+                .map(|(id, hint)| wire::Identity {
+                    spiffe_id: id.to_string(),
+                    hint,
+                })
+                .collect(),
+            policy_revision: issued.policy_revision,
+        }),
+        Outcome::Refused(refusal) => issue_result::Outcome::Refusal(wire_refusal(refusal)),
+        Outcome::Unavailable { message, retry_after } => {
+            issue_result::Outcome::Unavailable(wire::Unavailable {
+                message,
+                retry_after_ms: millis(retry_after),
+            })
+        }
+    };
+    wire::IssueResult {
+        outcome: Some(outcome),
+    }
+}
+
+fn wire_refusal(refused: Refusal) -> wire::Refusal {
+    let reason = match refused.reason {
+        RefusalReason::InvalidRequest => refusal::Reason::InvalidRequest,
+        RefusalReason::NotAttested => refusal::Reason::NotAttested,
+        RefusalReason::NoMatch => refusal::Reason::NoMatch,
+        RefusalReason::Denied => refusal::Reason::Denied,
+        RefusalReason::Budget => refusal::Reason::Budget,
+    };
+    wire::Refusal {
+        reason: reason.into(),
+        message: refused.message,
+        policy_revision: refused.policy_revision,
+        retry_after_ms: refused.retry_after.map_or(0, millis),
+    }
+}
+
+pub(super) fn status_of_outcome(outcome: Outcome) -> Status {
+    match outcome {
+        Outcome::Refused(refusal) => {
+            let code = match refusal.reason {
+                RefusalReason::InvalidRequest => Code::InvalidArgument,
+                RefusalReason::Budget => Code::ResourceExhausted,
+                RefusalReason::NotAttested | RefusalReason::NoMatch | RefusalReason::Denied => {
+                    Code::PermissionDenied
+                }
+            };
+            Status::new(code, refusal.message)
+        }
+        Outcome::Unavailable { message, retry_after } => {
+            with_retry(Status::unavailable(message), retry_after)
+        }
+        Outcome::Issued(_) => Status::internal("an issued certificate is not an error"),
+    }
+}
+
+pub(super) fn too_busy() -> Status {
+    with_retry(
+        Status::resource_exhausted("too many certificates are being issued at the moment"),
+        RETRY_AFTER,
+    )
+}
+
+fn with_retry(mut status: Status, after: Duration) -> Status {
+    if let Ok(value) = MetadataValue::try_from(millis(after).to_string()) {
+        status.metadata_mut().insert("retry-after-ms", value);
+    }
+    status
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,170 @@
+//! The trust stream: what is true now goes out, what the agent holds comes back.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis, verify::VerifiedSvid};
+use signet_proto::agent as wire;
+use signet_runtime::{clock::Clock, drain::Drain};
+use tokio::sync::{mpsc, watch};
+use tonic::{Status, Streaming};
+
+use crate::{
+    agents::{Affected, Report, Session},
+    trust::{PublishedAuthority, TrustSnapshot},
+};
+
+/// Pods on one node that a report may name; Kubernetes recommends at most 110.
+const MAX_PODS: usize = 4096;
+
+/// One open trust stream.
+pub(super) struct SyncStream {
+    pub(super) session: Session,
+    pub(super) svid: Arc<VerifiedSvid>,
+    pub(super) trust: watch::Receiver<Arc<TrustSnapshot>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) policy_revision: u64,
+    pub(super) sender: mpsc::Sender<Result<wire::TrustState, Status>>,
+}
+
+/// Why a trust stream goes on or ends.
+enum Next {
+    /// There is something to say.
+    Say(Affected),
+    /// The agent is gone.
+    Gone,
+    /// Told to the agent as the last thing.
+    End(Status),
+}
+
+impl SyncStream {
+    /// Serves the stream until either side ends it.
+    pub(super) async fn run(mut self, mut reports: Streaming<wire::TrustReport>, drain: Drain) {
+        let mut affected = Affected::Nothing;
+        loop {
+            let snapshot = self.trust.borrow_and_update().clone();
+            let next = match self.rejected(&snapshot) {
+                Some(why) => Next::End(Status::unauthenticated(why)),
+                None => {
+                    let state = state(&snapshot, self.policy_revision, std::mem::take(&mut affected));
+                    self.say(state, &snapshot, &mut reports, &drain).await
+                }
+            };
+            match next {
+                Next::Say(pods) => affected = pods,
+                Next::Gone => break,
+                Next::End(status) => {
+                    // An agent that does not read learns it from the end of the connection.
+                    let _ = self.sender.try_send(Err(status));
+                    break;
+                }
+            }
+        }
+        self.session.end(self.clock.now());
+    }
+
+    /// Sends `state`, then takes reports in until there is something new.
+    async fn say(
+        &mut self,
+        state: wire::TrustState,
+        said: &TrustSnapshot,
+        reports: &mut Streaming<wire::TrustReport>,
+        drain: &Drain,
+    ) -> Next {
+        let stopping = || Next::End(Status::unavailable("the server is stopping"));
+        tokio::select! {
+            sent = self.sender.send(Ok(state)) => if sent.is_err() { return Next::Gone },
+            () = drain.signalled() => return stopping(),
+        }
+        loop {
+            tokio::select! {
+                changed = self.trust.changed() => match changed {
+                    // Revisions of the revoked set move without any list changing.
+                    Ok(()) if self.trust.borrow().same_content(said) => {}
+                    Ok(()) => return Next::Say(Affected::Nothing),
+                    Err(_) => return stopping(),
+                },
+                next = self.session.next_affected() => {
+                    return next.map_or_else(
+                        || Next::End(Status::unavailable("a newer stream of this agent took over")),
+                        Next::Say,
+                    );
+                }
+                report = reports.message() => match report {
+                    Ok(Some(report)) => self.session.report(self.report(report)),
+                    Ok(None) | Err(_) => return Next::Gone,
+                },
+                () = drain.signalled() => return stopping(),
+            }
+        }
+    }
+
+    /// Expiry does not end the stream, revocation does. Judged by the very lists that are about to be sent.
+    fn rejected(&self, snapshot: &TrustSnapshot) -> Option<String> {
+        let mut control = snapshot.control.iter();
+        let why = match control.find(|published| published.certificate.id() == self.svid.authority_id) {
+            None => "its authority is no longer trusted",
+            Some(published) if published.crl.is_revoked(&self.svid.serial) => "it is revoked",
+            Some(_) => return None,
+        };
+        Some(format!("the agent certificate is refused: {why}"))
+    }
+
+    fn report(&self, report: wire::TrustReport) -> Report {
+        let authority = |bytes: &[u8]| AuthorityId::try_from(bytes).ok();
+        Report {
+            sequence: report.sequence_number,
+            crls: report
+                .crls
+                .iter()
+                .take(64)
+                .filter_map(|crl| {
+                    Some((
+                        authority(&crl.authority_id)?,
+                        CrlNumber(crl.number),
+                        crl.sha256.as_ref().try_into().ok()?,
+                    ))
+                })
+                .collect(),
+            in_use: report
+                .authorities_in_use
+                .iter()
+                .take(64)
+                .filter_map(|used| Some((authority(&used.authority_id)?, used.current_svids)))
+                .collect(),
+            pod_uids: report
+                .pod_uids
+                .into_iter()
+                .filter(|uid| uid.len() <= 64)
+                .take(MAX_PODS)
+                .collect::<HashSet<_>>(),
+            clock_skew_ms: report.clock_unix_ms.saturating_sub(unix_millis(self.clock.now())),
+        }
+    }
+}
+
+fn state(snapshot: &TrustSnapshot, policy_revision: u64, affected: Affected) -> wire::TrustState {
+    let authorities = |all: &[PublishedAuthority]| {
+        all.iter()
+            .map(|authority| wire::Authority {
+                certificate: Bytes::copy_from_slice(authority.certificate.der()),
+                crl: authority.crl.der().clone(),
+                tainted: false,
+            })
+            .collect()
+    };
+    let (affected_pod_uids, all_affected) = match affected {
+        Affected::Nothing => (Vec::new(), false),
+        Affected::Pods(pods) => (pods.into_iter().collect(), false),
+        Affected::All => (Vec::new(), true),
+    };
+    wire::TrustState {
+        sequence_number: snapshot.sequence,
+        refresh_hint_seconds: u32::try_from(snapshot.refresh_hint.as_secs()).unwrap_or(u32::MAX),
+        x509_authorities: authorities(&snapshot.x509),
+        control_authorities: authorities(&snapshot.control),
+        policy_revision,
+        affected_pod_uids,
+        all_affected,
+    }
+}

@@ -1,0 +1,122 @@
+//! What is served behind each door.
+
+use std::{sync::Arc, time::Duration};
+
+use signet_certs::{
+    id::SpiffeId,
+    tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config},
+};
+use signet_proto::{admin::admin_server::AdminServer, agent::agent_server::AgentServer};
+use signet_runtime::{drain::Drain, http::Limits};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+
+use crate::{
+    api::{access::AccessLayer, admin::AdminService, agent::AgentService, listener},
+    config::Publish,
+    own_svid::OwnSvids,
+    publish_http::serve_signed_objects,
+    publish_https::{WebCertificate, bundle_tls, serve_bundle},
+    trust::TrustSnapshot,
+};
+
+/// Connections of the two HTTP doors.
+const HTTP_LIMITS: Limits = Limits {
+    connections: 1024,
+    header_timeout: Duration::from_secs(10),
+    connection_lifetime: Duration::from_secs(60),
+};
+/// Streams one agent may have open on a connection.
+const STREAMS_PER_CONNECTION: u32 = 256;
+/// 256 CSRs and tokens at their usual size are well below.
+const MAX_MESSAGE: usize = 8 << 20;
+
+pub(super) type Snapshots = watch::Receiver<Arc<TrustSnapshot>>;
+
+pub(super) fn serve_publish(listener: TcpListener, snapshots: Snapshots, drain: &Drain) {
+    let ended = drain.clone();
+    drain.spawn(serve_signed_objects(listener, snapshots, HTTP_LIMITS, ended));
+}
+
+pub(super) fn serve_bundle_door(
+    listener: TcpListener,
+    publish: &Publish,
+    own: &OwnSvids,
+    snapshots: Snapshots,
+    drain: &Drain,
+) -> anyhow::Result<()> {
+    let tls = match (
+        &publish.bundle_certificate_file,
+        &publish.bundle_key_file,
+        &own.bundle,
+    ) {
+        (Some(certificate), Some(key), _) => {
+            let certificate = WebCertificate::load(certificate, key)?;
+            certificate.keep(drain);
+            bundle_tls(certificate)?
+        }
+        (_, _, Some(identity)) => bundle_tls(identity.clone())?,
+        _ => anyhow::bail!("publish: the bundle endpoint has no certificate"),
+    };
+    let path = publish.bundle_path.clone().unwrap_or_else(|| "/".to_owned());
+    let ended = drain.clone();
+    drain.spawn(async move { serve_bundle(listener, tls, &path, snapshots, HTTP_LIMITS, ended).await });
+    Ok(())
+}
+
+pub(super) fn serve_agents(
+    listener: TcpListener,
+    service: AgentService,
+    access: AccessLayer,
+    own: &OwnSvids,
+    control: Arc<SharedRoots>,
+    trust_domain: &SpiffeId,
+    drain: &Drain,
+) -> anyhow::Result<()> {
+    let agents_of = trust_domain.trust_domain();
+    let rule = PeerRule::Predicate(Arc::new(move |id: &SpiffeId| {
+        id.is_agent() && id.trust_domain() == agents_of
+    }));
+    let verifier = SpiffeVerifier::new(control, rule).allow_expired_client(true);
+    let tls = server_config(own.server.clone(), verifier, false, &[b"h2"])?;
+    let incoming = ReceiverStream::new(listener::accept(listener, Arc::new(tls), drain));
+    let ended = drain.clone();
+    let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .layer(access)
+        .add_service(
+            AgentServer::new(service)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(64 << 20),
+        );
+    drain.spawn(async move {
+        if let Err(error) = server
+            .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
+            .await
+        {
+            tracing::error!(%error, "the agents' listener failed");
+        }
+    });
+    Ok(())
+}
+
+pub(super) fn serve_admin(listener: UnixListener, service: AdminService, access: AccessLayer, drain: &Drain) {
+    let ended = drain.clone();
+    let server = tonic::transport::Server::builder()
+        .layer(access)
+        .add_service(AdminServer::new(service).max_encoding_message_size(64 << 20));
+    drain.spawn(async move {
+        let incoming = UnixListenerStream::new(listener);
+        if let Err(error) = server
+            .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
+            .await
+        {
+            tracing::error!(%error, "the admin socket failed");
+        }
+    });
+}

@@ -1,0 +1,111 @@
+//! What is asked of the issuer, and what it answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use signet_certs::id::SpiffeId;
+use zeroize::Zeroizing;
+
+/// One certificate wanted for a workload.
+pub struct IssueItem {
+    /// PKCS#10, DER.
+    pub csr: Bytes,
+    /// Which of the workload's identities; `None` is the default one.
+    pub spiffe_id: Option<String>,
+    /// What proves the workload.
+    pub evidence: Evidence,
+}
+
+/// What an agent brings to prove a workload.
+pub enum Evidence {
+    /// The pod's own bound token.
+    PodToken(Zeroizing<String>),
+    /// What the agent saw of a process outside Kubernetes.
+    Unix {
+        /// User of the process.
+        uid: u32,
+        /// Group of the process.
+        gid: u32,
+        /// Path of its executable, if it could be read.
+        path: Option<String>,
+        /// SHA-256 of the executable, if it could be read.
+        sha256: Option<[u8; 32]>,
+    },
+}
+
+/// What became of one item.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A certificate.
+    Issued(Issued),
+    /// A verdict: the same question gets the same answer until the policy revision changes.
+    Refused(Refusal),
+    /// Not a verdict: try again.
+    Unavailable {
+        /// What is wrong, safe to show.
+        message: String,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+}
+
+/// A certificate and what else the workload may have.
+#[derive(Debug)]
+pub struct Issued {
+    /// Identity in the certificate.
+    pub spiffe_id: SpiffeId,
+    /// The leaf, DER. Authorities are self-signed: there are no intermediates.
+    pub leaf: Vec<u8>,
+    /// Hint of the rule.
+    pub hint: String,
+    /// Every identity of the workload with its hint, default first.
+    pub identities: Vec<(SpiffeId, String)>,
+    /// Revision of the rules that decided.
+    pub policy_revision: u64,
+}
+
+/// A refusal with its reason.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Which kind.
+    pub reason: RefusalReason,
+    /// For the agent's log and its workload; safe to show.
+    pub message: String,
+    /// Revision of the rules that decided.
+    pub policy_revision: u64,
+    /// When it may change by itself; only for [`RefusalReason::Budget`].
+    pub retry_after: Option<Duration>,
+    /// About which identity, where that is known; for the audit log.
+    pub spiffe_id: Option<SpiffeId>,
+    /// About which pod, where that is known; for the audit log.
+    pub pod_uid: Option<String>,
+}
+
+/// Kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// CSR or SPIFFE ID faulty.
+    InvalidRequest,
+    /// The evidence proves no live workload of this node.
+    NotAttested,
+    /// No rule matches.
+    NoMatch,
+    /// A denial or a deny rule.
+    Denied,
+    /// Too many unexpired certificates.
+    Budget,
+}
+
+impl RefusalReason {
+    /// Name in metrics and audit lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::NotAttested => "not_attested",
+            Self::NoMatch => "no_match",
+            Self::Denied => "denied",
+            Self::Budget => "budget",
+        }
+    }
+}
