@@ -268,3 +268,6 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
     }
     Ok(token)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ pub mod sync;
 pub mod trust;
 
 #[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
 pub(crate) mod testing;
 
 use std::time::{Duration, SystemTime};

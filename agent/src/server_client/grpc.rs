@@ -172,3 +172,6 @@ async fn limited<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> 
         Err(_) => Err(ServerError::unavailable("the server did not answer in time")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,3 +206,6 @@ pub(crate) fn warn_of_skew(server: SystemTime, own: SystemTime) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! The node attestor over a fake server, in paused time.
+
+use std::fs;
+
+use signet_runtime::clock::FakeClock;
+use tokio::time::timeout;
+
+use super::*;
+use crate::server_client::fake::FakeServer;
+use crate::server_client::testing::{at, id, trust_domain};
+
+struct Bench {
+    server: Arc<FakeServer>,
+    directory: tempfile::TempDir,
+    state: watch::Receiver<NodeState>,
+    trust: watch::Sender<Option<Arc<TrustState>>>,
+    attest_again: Arc<Notify>,
+    anchors: Arc<ControlAnchors>,
+    clock: FakeClock,
+}
+
+impl Bench {
+    fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// `script` prepares the server before the attestor starts.
+    fn start_with(script: impl FnOnce(&FakeServer)) -> Self {
+        let clock = FakeClock::new(at(0));
+        let server = FakeServer::new(Arc::new(clock.clone()));
+        script(&server);
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        fs::write(file("anchors.pem"), server.state().control.pem()).unwrap();
+        fs::write(file("token"), "token-1\n").unwrap();
+        let anchors = ControlAnchors::load(
+            &trust_domain(),
+            &file("anchors.pem"),
+            directory.path(),
+            clock.now(),
+        )
+        .unwrap();
+        let sender = watch::Sender::new(NodeState::default());
+        let state = sender.subscribe();
+        let trust = watch::Sender::new(None);
+        let attest_again = Arc::new(Notify::new());
+        let attestor = NodeAttestor {
+            api: server.clone(),
+            anchors: anchors.clone(),
+            identity: Arc::new(RotatingIdentity::new()),
+            token_file: file("token"),
+            cluster: "kind".to_owned(),
+            trust_domain: trust_domain(),
+            clock: Arc::new(clock.clone()),
+            trust: trust.subscribe(),
+            attest_again: attest_again.clone(),
+            state: sender,
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 0.0).unwrap(),
+            ready: None,
+        };
+        tokio::spawn(attestor.run(Drain::new()));
+        Self {
+            server,
+            directory,
+            state,
+            trust,
+            attest_again,
+            anchors,
+            clock,
+        }
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&NodeState) -> bool) -> NodeState {
+        timeout(
+            Duration::from_secs(20_000),
+            self.state.wait_for(|state| wanted(state)),
+        )
+        .await
+        .unwrap()
+        .unwrap()
+        .clone()
+    }
+
+    async fn attested(&mut self) -> NodeIdentity {
+        self.until(|state| state.identity.is_some())
+            .await
+            .identity
+            .unwrap()
+    }
+
+    async fn renewed(&mut self, old: &NodeIdentity) -> NodeIdentity {
+        self.until(|state| state.serial() != Some(old.serial))
+            .await
+            .identity
+            .unwrap()
+    }
+
+    async fn problem(&mut self) -> String {
+        self.until(|state| !state.problem.is_empty()).await.problem
+    }
+
+    fn passed(&self) -> u64 {
+        self.clock.now().duration_since(at(0)).unwrap().as_secs()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_proves_itself_with_its_token_and_becomes_an_agent() {
+    let mut bench = Bench::start();
+    let identity = bench.attested().await;
+    assert_eq!(
+        identity.spiffe_id.as_str(),
+        "spiffe://example.org/signet/agent/kind/node-1"
+    );
+    assert_eq!(bench.server.state().node_tokens, ["token-1"]);
+    assert_eq!(bench.server.state().identity_changes, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewal_uses_the_token_as_it_then_is_and_a_new_key() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    fs::write(bench.directory.path().join("token"), "token-2").unwrap();
+    let second = bench.renewed(&first).await;
+    assert!(
+        (1600..2000).contains(&bench.passed()),
+        "near half of 3600 s: {}",
+        bench.passed()
+    );
+    assert_ne!(first.serial, second.serial);
+    assert_eq!(bench.server.state().node_tokens, ["token-1", "token-2"]);
+}
+
+/// Covers INV-9.
+#[tokio::test(start_paused = true)]
+async fn a_failed_renewal_keeps_the_certificate_and_tries_again() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    bench.server.state().node_mode.extend([
+        ServerError::Unavailable {
+            message: "away".to_owned(),
+            retry_after: Some(Duration::from_secs(90)),
+        },
+        ServerError::unavailable("still away"),
+    ]);
+    let state = bench.until(|state| state.problem.contains("away")).await;
+    assert_eq!(state.identity.as_ref(), Some(&first));
+    let failed_at = bench.passed();
+    let second = bench.renewed(&first).await;
+    assert!(second.not_after > first.not_after);
+    assert!(bench.passed() >= failed_at + 90, "the server's wish is heeded");
+    assert!(bench.state.borrow().problem.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_certificate_is_replaced_at_once() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    let signer = bench.server.state().signer.clone();
+    let mut update = bench.server.update(1, &[signer], &[]);
+    update.control = vec![
+        bench
+            .server
+            .state()
+            .control
+            .offered(&[first.serial], bench.clock.now()),
+    ];
+    let state =
+        crate::server_client::trust::accept(None, &update, &trust_domain(), bench.clock.now()).unwrap();
+    bench.trust.send_replace(Some(Arc::new(state.state)));
+    bench.renewed(&first).await;
+    assert!(bench.passed() < 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_accepts_is_not_asked_in_a_tight_loop() {
+    let mut bench = Bench::start();
+    bench.attested().await;
+    let again = bench.attest_again.clone();
+    let nagging = tokio::spawn(async move {
+        loop {
+            again.notify_one();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    nagging.abort();
+    let attempts = bench.server.state().node_tokens.len();
+    assert!((3..12).contains(&attempts), "{attempts} attempts in two minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_for_another_node_or_role_is_not_used() {
+    for path in [
+        "/signet/agent/kind/node-2",
+        "/signet/agent/other/node-1",
+        "/signet/server",
+        "/ns/a/sa/b",
+    ] {
+        let mut bench = Bench::start_with(|server| server.state().node_id = Some(id(path)));
+        let problem = bench.problem().await;
+        assert!(problem.contains("not this node"), "{path}: {problem}");
+        assert_eq!(bench.server.state().identity_changes, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_a_newer_control_authority_is_verified_by_what_the_server_names() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    let newer = crate::server_client::testing::Authority::control();
+    bench.server.state().control = newer.clone();
+    bench.attest_again.notify_one();
+    let second = bench.renewed(&first).await;
+    assert_eq!(second.authority, newer.id());
+    let roots = bench.anchors.roots().load();
+    assert_eq!(
+        roots.authorities(&trust_domain()).len(),
+        2,
+        "the former anchor stays until the server drops it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_or_oversized_token_is_named_and_awaited() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    let path = bench.directory.path().join("token");
+    fs::remove_file(&path).unwrap();
+    let problem = bench.problem().await;
+    assert!(
+        problem.contains("token") && problem.contains("projected service account token"),
+        "{problem}"
+    );
+    fs::write(&path, "x".repeat(17 * 1024)).unwrap();
+    bench.until(|state| state.problem.contains("larger")).await;
+    fs::write(&path, "\n").unwrap();
+    bench.until(|state| state.problem.contains("empty")).await;
+    fs::write(&path, "token-3").unwrap();
+    bench.renewed(&first).await;
+    assert_eq!(bench.server.state().node_tokens.last().unwrap(), "token-3");
+}

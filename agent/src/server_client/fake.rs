@@ -1,0 +1,297 @@
+//! A server for tests: real certificates, scripted behaviour, every request remembered.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, stream};
+use signet_certs::authority::AuthorityId;
+use signet_certs::csr::verify_csr;
+use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
+use signet_runtime::clock::Clock;
+use tokio::sync::{mpsc, watch};
+
+use super::testing::{Authority, id, trust_domain};
+use super::trust::{TrustState, accept};
+use super::{
+    AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, RefusalReason,
+    ServerApi, ServerError, ServerHello, TrustReport, TrustUpdate,
+};
+
+/// How the next requests are answered.
+#[derive(Clone, Debug)]
+pub(crate) enum Mode {
+    /// With these identities, default first.
+    Issue(Vec<SpiffeId>),
+    /// Each item with this refusal.
+    Refuse(RefusalReason, u64),
+    /// Not at all.
+    Away,
+    /// The whole request: the agent's certificate is not accepted.
+    Unauthenticated,
+    /// With a certificate for another identity than the one it names.
+    Mislabel,
+    /// With a certificate for another key.
+    OtherKey,
+}
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) spiffe_id: Option<SpiffeId>,
+    pub(crate) evidence: String,
+    pub(crate) key: [u8; 32],
+}
+
+/// See the module's documentation.
+pub(crate) struct FakeServer {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ttl: Duration,
+    /// How long an answer takes.
+    pub(crate) latency: Duration,
+    pub(crate) running: AtomicUsize,
+    pub(crate) most_running: AtomicUsize,
+    pub(crate) state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) mode: Mode,
+    pub(crate) signer: Authority,
+    pub(crate) control: Authority,
+    pub(crate) batches: Vec<Vec<Asked>>,
+    pub(crate) node_tokens: Vec<String>,
+    pub(crate) node_mode: VecDeque<ServerError>,
+    /// ID given to the node, if not the right one.
+    pub(crate) node_id: Option<SpiffeId>,
+    pub(crate) identity_changes: usize,
+    /// Streams to hand out, oldest first.
+    pub(crate) streams: VecDeque<mpsc::UnboundedReceiver<Result<TrustUpdate, ServerError>>>,
+    pub(crate) streams_opened: usize,
+}
+
+impl FakeServer {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            ttl: Duration::from_secs(3600),
+            latency: Duration::from_millis(10),
+            running: AtomicUsize::new(0),
+            most_running: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                mode: Mode::Issue(vec![id("/ns/demo/sa/app")]),
+                signer: Authority::x509(),
+                control: Authority::control(),
+                batches: Vec::new(),
+                node_tokens: Vec::new(),
+                node_mode: VecDeque::new(),
+                node_id: None,
+                identity_changes: 0,
+                streams: VecDeque::new(),
+                streams_opened: 0,
+            }),
+        })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        self.state().mode = mode;
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.state().batches.concat()
+    }
+
+    /// A sender whose updates the next stream carries.
+    pub(crate) fn next_stream(&self) -> mpsc::UnboundedSender<Result<TrustUpdate, ServerError>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.state().streams.push_back(receiver);
+        sender
+    }
+
+    /// An update with these workload authorities, of which the first one revoked these.
+    pub(crate) fn update(
+        &self,
+        sequence_number: u64,
+        x509: &[Authority],
+        revoked: &[SerialNumber],
+    ) -> TrustUpdate {
+        let now = self.clock.now();
+        let offered = |(index, authority): (usize, &Authority)| {
+            authority.offered(if index == 0 { revoked } else { &[] }, now)
+        };
+        TrustUpdate {
+            sequence_number,
+            refresh_hint: Duration::from_secs(300),
+            x509: x509.iter().enumerate().map(offered).collect(),
+            control: vec![self.state().control.offered(&[], now)],
+            policy_revision: 1,
+            affected: None,
+        }
+    }
+
+    /// The same, believed.
+    pub(crate) fn trust(
+        &self,
+        sequence: u64,
+        x509: &[Authority],
+        revoked: &[SerialNumber],
+    ) -> Arc<TrustState> {
+        let update = self.update(sequence, x509, revoked);
+        Arc::new(
+            accept(None, &update, &trust_domain(), self.clock.now())
+                .unwrap()
+                .state,
+        )
+    }
+
+    fn answer(&self, item: &IssueItem) -> IssueOutcome {
+        let now = self.clock.now();
+        let state = self.state();
+        match &state.mode {
+            Mode::Issue(ids) => self.issue_one(&state.signer, item, ids, now),
+            Mode::Mislabel => {
+                let ids = [id("/ns/demo/sa/app")];
+                let outcome = self.issue_one(&state.signer, item, &[id("/ns/demo/sa/other")], now);
+                match outcome {
+                    IssueOutcome::Issued(chain) => IssueOutcome::Issued(IssuedChain {
+                        spiffe_id: ids[0].clone(),
+                        identities: vec![(ids[0].clone(), String::new())],
+                        ..chain
+                    }),
+                    other => other,
+                }
+            }
+            Mode::OtherKey => {
+                let ids = id("/ns/demo/sa/app");
+                let svid = state.signer.svid(&ids, now, self.ttl);
+                IssueOutcome::Issued(IssuedChain {
+                    spiffe_id: ids.clone(),
+                    chain: svid.chain.iter().map(|der| der.clone().into()).collect(),
+                    identities: vec![(ids, String::new())],
+                })
+            }
+            Mode::Refuse(reason, policy_revision) => IssueOutcome::Refused {
+                reason: *reason,
+                message: format!("refused: {reason:?}"),
+                policy_revision: *policy_revision,
+                retry_after: None,
+            },
+            Mode::Away | Mode::Unauthenticated => unreachable!("answered for the whole request"),
+        }
+    }
+
+    fn issue_one(
+        &self,
+        signer: &Authority,
+        item: &IssueItem,
+        ids: &[SpiffeId],
+        now: SystemTime,
+    ) -> IssueOutcome {
+        let spiffe_id = item.spiffe_id.clone().unwrap_or_else(|| ids[0].clone());
+        let key = verify_csr(&item.csr).unwrap();
+        let leaf = signer.leaf(&spiffe_id, &key, now, self.ttl);
+        IssueOutcome::Issued(IssuedChain {
+            spiffe_id,
+            chain: vec![leaf.to_vec().into()],
+            identities: ids.iter().map(|id| (id.clone(), "hint".to_owned())).collect(),
+        })
+    }
+
+    async fn issue_all(&self, items: Vec<IssueItem>) -> Result<Vec<IssueOutcome>, ServerError> {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_running.fetch_max(running, Ordering::SeqCst);
+        self.state().batches.push(items.iter().map(remember).collect());
+        tokio::time::sleep(self.latency).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        let mode = self.state().mode.clone();
+        match mode {
+            Mode::Away => Err(ServerError::unavailable("the server is away")),
+            Mode::Unauthenticated => Err(ServerError::Unauthenticated("who are you?".to_owned())),
+            _ => Ok(items.iter().map(|item| self.answer(item)).collect()),
+        }
+    }
+
+    fn attest(&self, request: &NodeAttestation) -> Result<AttestedNode, ServerError> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.node_tokens.push(request.token.as_str().to_owned());
+        if let Some(error) = state.node_mode.pop_front() {
+            return Err(error);
+        }
+        let right = SpiffeId::agent(&trust_domain(), &request.cluster, "node-1").unwrap();
+        let spiffe_id = state.node_id.clone().unwrap_or(right);
+        let leaf = state
+            .control
+            .leaf(&spiffe_id, &verify_csr(&request.csr).unwrap(), now, self.ttl);
+        Ok(AttestedNode {
+            chain: vec![leaf.to_vec().into()],
+            spiffe_id,
+            node_name: "node-a".to_owned(),
+            node_uid: "node-1".to_owned(),
+            control_authorities: vec![state.control.0.certificate.der().to_vec().into()],
+        })
+    }
+}
+
+fn remember(item: &IssueItem) -> Asked {
+    Asked {
+        spiffe_id: item.spiffe_id.clone(),
+        evidence: match &item.evidence {
+            IssueEvidence::PodToken(token) => token.as_str().to_owned(),
+            IssueEvidence::Unix(facts) => format!("uid:{}", facts.uid),
+        },
+        key: verify_csr(&item.csr).unwrap().spki_sha256(),
+    }
+}
+
+/// The authority of a leaf, for assertions.
+pub(crate) fn signer_of(leaf: &[u8]) -> AuthorityId {
+    signet_certs::verify::inspect_leaf(leaf).unwrap().authority_id
+}
+
+impl ServerApi for FakeServer {
+    fn hello(&self) -> BoxFuture<'_, Result<ServerHello, ServerError>> {
+        let clock = self.clock.now();
+        Box::pin(async move {
+            Ok(ServerHello {
+                software: "fake".to_owned(),
+                trust_domain: "example.org".to_owned(),
+                clock,
+            })
+        })
+    }
+
+    fn attest_node(&self, request: NodeAttestation) -> BoxFuture<'_, Result<AttestedNode, ServerError>> {
+        Box::pin(async move { self.attest(&request) })
+    }
+
+    fn issue(&self, items: Vec<IssueItem>) -> BoxFuture<'_, Result<Vec<IssueOutcome>, ServerError>> {
+        Box::pin(self.issue_all(items))
+    }
+
+    fn sync_trust(
+        &self,
+        _reports: watch::Receiver<TrustReport>,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>> {
+        let next = self.state().streams.pop_front();
+        self.state().streams_opened += 1;
+        Box::pin(async move {
+            let receiver = next.ok_or_else(|| ServerError::unavailable("no stream"))?;
+            Ok(stream::unfold(receiver, |mut receiver| async {
+                Some((receiver.recv().await?, receiver))
+            })
+            .boxed())
+        })
+    }
+
+    fn identity_changed(&self) {
+        self.state().identity_changes += 1;
+    }
+}

@@ -1,0 +1,238 @@
+//! The trust stream over a fake server, in paused time.
+
+use std::fs;
+
+use signet_runtime::clock::FakeClock;
+use tokio::time::timeout;
+
+use super::*;
+use crate::node::NodeIdentity;
+use crate::server_client::fake::FakeServer;
+use crate::server_client::testing::{at, id, trust_domain};
+
+type Updates = mpsc::UnboundedSender<Result<TrustUpdate, ServerError>>;
+
+struct Bench {
+    server: Arc<FakeServer>,
+    directory: tempfile::TempDir,
+    node: watch::Sender<NodeState>,
+    state: watch::Receiver<Option<Arc<TrustState>>>,
+    notices: mpsc::Receiver<Notice>,
+    connection: watch::Receiver<Connection>,
+    attest_again: Arc<Notify>,
+    clock: FakeClock,
+}
+
+impl Bench {
+    fn start() -> (Self, Updates) {
+        let clock = FakeClock::new(at(0));
+        let server = FakeServer::new(Arc::new(clock.clone()));
+        let updates = server.next_stream();
+        let directory = tempfile::tempdir().unwrap();
+        let pem = directory.path().join("anchors.pem");
+        fs::write(&pem, server.state().control.pem()).unwrap();
+        let anchors = ControlAnchors::load(&trust_domain(), &pem, directory.path(), clock.now()).unwrap();
+        let node = watch::Sender::new(node_state(1));
+        let (state, connection) = (
+            watch::Sender::new(None),
+            watch::Sender::new(Connection::default()),
+        );
+        let (notices, heard) = mpsc::channel(16);
+        let attest_again = Arc::new(Notify::new());
+        let sync = TrustSync {
+            api: server.clone(),
+            anchors,
+            trust_domain: trust_domain(),
+            clock: Arc::new(clock.clone()),
+            node: node.subscribe(),
+            attest_again: attest_again.clone(),
+            reports: watch::Sender::new(TrustReport::default()).subscribe(),
+            state: state.clone(),
+            notices,
+            connection: connection.clone(),
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 0.0).unwrap(),
+            ready: None,
+        };
+        tokio::spawn(sync.run(Drain::new()));
+        let (state, connection) = (state.subscribe(), connection.subscribe());
+        (
+            Self {
+                server,
+                directory,
+                node,
+                state,
+                notices: heard,
+                connection,
+                attest_again,
+                clock,
+            },
+            updates,
+        )
+    }
+
+    fn update(&self, sequence: u64) -> TrustUpdate {
+        let signer = self.server.state().signer.clone();
+        self.server.update(sequence, &[signer], &[])
+    }
+
+    async fn sequence(&mut self, wanted: u64) {
+        let held = |state: &Option<Arc<TrustState>>| {
+            state
+                .as_ref()
+                .is_some_and(|state| state.bundle.sequence_number == wanted)
+        };
+        timeout(Duration::from_secs(600), self.state.wait_for(held))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    async fn connection(&mut self, wanted: impl Fn(&Connection) -> bool) -> Connection {
+        let found = timeout(
+            Duration::from_secs(600),
+            self.connection.wait_for(|state| wanted(state)),
+        );
+        found.await.unwrap().unwrap().clone()
+    }
+
+    async fn notice(&mut self) -> Notice {
+        timeout(Duration::from_secs(600), self.notices.recv())
+            .await
+            .unwrap()
+            .unwrap()
+    }
+}
+
+fn node_state(serial: u8) -> NodeState {
+    let identity = NodeIdentity {
+        spiffe_id: id("/signet/agent/kind/node-1"),
+        serial: SerialNumber::generate(at(0), &[serial; 13]),
+        authority: signet_certs::authority::AuthorityId::of_spki(&[1]),
+        not_after: at(3600),
+        node_name: "node-a".to_owned(),
+        node_uid: "node-1".to_owned(),
+    };
+    NodeState {
+        identity: Some(identity),
+        problem: String::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_believed_stays_over_an_interruption() {
+    let (mut bench, updates) = Bench::start();
+    updates.send(Ok(bench.update(3))).unwrap();
+    bench.sequence(3).await;
+    assert_eq!(bench.notice().await, Notice::Connected);
+    updates.send(Err(ServerError::unavailable("cut"))).unwrap();
+    let lost = bench
+        .connection(|connection| !connection.connected && !connection.problem.is_empty())
+        .await;
+    assert_eq!(lost.problem, "cut");
+    bench.sequence(3).await;
+    let again = bench.server.next_stream();
+    again.send(Ok(bench.update(4))).unwrap();
+    bench.sequence(4).await;
+    assert_eq!(bench.notice().await, Notice::Connected);
+    assert!(
+        bench
+            .connection(|connection| connection.connected)
+            .await
+            .problem
+            .is_empty()
+    );
+}
+
+/// Covers INV-3.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_goes_back_is_not_believed_and_says_why() {
+    let (mut bench, updates) = Bench::start();
+    updates.send(Ok(bench.update(9))).unwrap();
+    bench.sequence(9).await;
+    updates.send(Ok(bench.update(8))).unwrap();
+    let connection = bench
+        .connection(|connection| !connection.problem.is_empty())
+        .await;
+    assert!(
+        connection.problem.contains("fell from 9 to 8"),
+        "{}",
+        connection.problem
+    );
+    bench.sequence(9).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn affected_pods_are_passed_on_and_missed_changes_concern_everyone() {
+    let (mut bench, updates) = Bench::start();
+    let pods = Affected::Pods(vec!["pod-1".to_owned()]);
+    updates.send(Ok(bench.update(1))).unwrap();
+    assert_eq!(bench.notice().await, Notice::Connected);
+    updates
+        .send(Ok(TrustUpdate {
+            affected: Some(pods.clone()),
+            ..bench.update(1)
+        }))
+        .unwrap();
+    assert_eq!(bench.notice().await, Notice::Affected(pods));
+    drop(updates);
+    let again = bench.server.next_stream();
+    again
+        .send(Ok(TrustUpdate {
+            policy_revision: 2,
+            ..bench.update(1)
+        }))
+        .unwrap();
+    assert_eq!(bench.notice().await, Notice::Connected);
+    assert_eq!(bench.notice().await, Notice::Affected(Affected::All));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_certificate_opens_a_newer_stream() {
+    let (mut bench, updates) = Bench::start();
+    updates.send(Ok(bench.update(1))).unwrap();
+    bench.sequence(1).await;
+    let newer = bench.server.next_stream();
+    newer.send(Ok(bench.update(2))).unwrap();
+    bench.node.send_replace(node_state(2));
+    bench.sequence(2).await;
+    assert_eq!(bench.server.state().streams_opened, 2);
+    assert_eq!(bench.clock.now(), at(0), "at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_problem_of_the_node_alone_does_not_disturb_the_stream() {
+    let (mut bench, updates) = Bench::start();
+    updates.send(Ok(bench.update(1))).unwrap();
+    bench.sequence(1).await;
+    bench
+        .node
+        .send_modify(|state| state.problem = "token missing".to_owned());
+    updates.send(Ok(bench.update(2))).unwrap();
+    bench.sequence(2).await;
+    assert_eq!(bench.server.state().streams_opened, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_not_accepted_wakes_the_node_attestor() {
+    let (bench, updates) = Bench::start();
+    updates
+        .send(Err(ServerError::Unauthenticated("revoked".to_owned())))
+        .unwrap();
+    timeout(Duration::from_secs(1), bench.attest_again.notified())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn pushed_control_authorities_are_kept_for_a_restart() {
+    let (mut bench, updates) = Bench::start();
+    let newer = crate::server_client::testing::Authority::control();
+    let mut update = bench.update(1);
+    update.control = vec![newer.offered(&[], at(0))];
+    updates.send(Ok(update)).unwrap();
+    bench.sequence(1).await;
+    let path = bench.directory.path();
+    let restarted = ControlAnchors::load(&trust_domain(), &path.join("anchors.pem"), path, at(1)).unwrap();
+    let roots = restarted.roots().load();
+    assert_eq!(roots.authorities(&trust_domain())[0].certificate.id(), newer.id());
+}
