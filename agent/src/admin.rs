@@ -51,7 +51,7 @@ impl Admin {
         let served = tonic::transport::Server::builder()
             .add_service(service)
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
-                drain.signalled().await
+                drain.signalled().await;
             });
         if let Err(error) = served.await {
             tracing::error!(%error, "the admin socket failed");

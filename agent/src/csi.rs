@@ -220,7 +220,7 @@ impl node_server::Node for Driver {
         request: Request<wire::NodeUnpublishVolumeRequest>,
     ) -> Result<Response<wire::NodeUnpublishVolumeResponse>, Status> {
         self.unpublish(request.into_inner()).await.inspect_err(|status| {
-            tracing::warn!(reason = status.message(), "a volume was not unpublished")
+            tracing::warn!(reason = status.message(), "a volume was not unpublished");
         })?;
         Ok(Response::new(wire::NodeUnpublishVolumeResponse {}))
     }

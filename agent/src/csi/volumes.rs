@@ -150,7 +150,7 @@ impl Volumes {
                 }
                 Ok(_) => tracing::warn!(path = %path.display(), "a volume record stands in the wrong folder"),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a volume record cannot be read")
+                    tracing::warn!(path = %path.display(), %error, "a volume record cannot be read");
                 }
             }
         }

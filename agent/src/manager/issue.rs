@@ -28,6 +28,10 @@ pub(super) struct Requester {
 }
 
 /// What came of one wanted identity.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most answers are the large one, and each is moved twice"
+)]
 pub(super) enum Answer {
     /// A chain, not verified yet, for the key that was made for it.
     Issued {
