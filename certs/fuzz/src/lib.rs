@@ -23,7 +23,11 @@ const ECDSA_SHA256: [u8; 12] = [
 
 /// The authority that everything is signed by.
 pub static AUTHORITY: LazyLock<X509Authority> = LazyLock::new(|| {
-    let signer = LocalSigner::from_pkcs8(KEY, SystemRandom::new()).expect("the fixture is a key");
+    authority(LocalSigner::from_pkcs8(KEY, SystemRandom::new()).expect("the fixture is a key"))
+});
+
+/// An authority of `td` over any key.
+pub fn authority(signer: LocalSigner) -> X509Authority {
     let profile = AuthorityProfile {
         trust_domain: TrustDomain::parse("td").expect("a trust domain"),
         kind: AuthorityKind::X509,
@@ -33,7 +37,7 @@ pub static AUTHORITY: LazyLock<X509Authority> = LazyLock::new(|| {
     };
     let certificate = create_authority(&profile, &signer).expect("an authority");
     X509Authority::new(certificate, Arc::new(signer)).expect("a key that fits")
-});
+}
 
 /// 2026-11-21T09:40:00Z.
 pub fn now() -> SystemTime {
@@ -50,7 +54,7 @@ pub fn leaf_key() -> LeafKey {
     LeafKey::generate(&SystemRandom::new()).expect("a key")
 }
 
-/// The authority's key in a workload's hands, for requests that are signed again after an edit.
+/// The fixed key in a workload's hands: the one that signs again after an edit.
 pub fn fixed_leaf_key() -> LeafKey {
     LeafKey::from_pkcs8(Zeroizing::new(KEY.to_vec()), &SystemRandom::new()).expect("the fixture is a key")
 }
