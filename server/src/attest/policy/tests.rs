@@ -246,7 +246,8 @@ fn a_live_pod_that_differs_is_refused() {
         change(&mut live);
         judge_pod(CLUSTER, &reviewed(), &live, &agent()).map(drop)
     };
-    let cases: [(fn(&mut LivePod), RefusedReason); 7] = [
+    type Case = (fn(&mut LivePod), RefusedReason);
+    let cases: [Case; 7] = [
         (
             |live| live.uid = "another".into(),
             RefusedReason::PodReplaced { pod: pod.clone() },

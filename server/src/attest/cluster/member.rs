@@ -1,0 +1,380 @@
+//! One cluster: which it is, and the way of a token through local check, review, live pod and verdict.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use signet_certs::id::TrustDomain;
+use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
+use signet_runtime::clock::Clock;
+use tokio::sync::{OnceCell, mpsc};
+use tokio::time::{Instant, interval, sleep};
+
+use crate::attest::budget::Budget;
+use crate::attest::config::{AttestationConfig, ClusterConfig};
+use crate::attest::jwks::SigningKeys;
+use crate::attest::kube_api::{CallError, KubeApi, Purpose, is_path_segment};
+use crate::attest::pods::{LivePod, PodWatch, get_pod};
+use crate::attest::policy::{
+    ClusterRef, ReviewedToken, ServiceAccountName, judge_node, judge_pod, may_be_agent, on_node_of,
+};
+use crate::attest::token_review::{TokenKey, TokenReviewer};
+use crate::attest::{
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, PodEvent, RefusedReason,
+};
+
+const OBJECT_BYTES: usize = 4 * 1024 * 1024;
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const PIN_AGAIN_AFTER: Duration = Duration::from_secs(2);
+const PINNING: Purpose = Purpose {
+    doing: "reading the namespace kube-system, whose UID names the cluster",
+    permission: "get namespaces (kube-system)",
+};
+const READING_POD: Purpose = Purpose {
+    doing: "reading a pod",
+    permission: "get pods in every namespace",
+};
+const READING_NODE: Purpose = Purpose {
+    doing: "reading a node",
+    permission: "get nodes",
+};
+
+/// What one cluster needs of the configuration.
+pub(super) struct Settings {
+    pub(super) name: Arc<str>,
+    expected_uid: Option<String>,
+    node_audience: String,
+    pod_audience: String,
+    agents: Vec<ServiceAccountName>,
+    more_issuers: Vec<String>,
+    clock_skew: Duration,
+    max_token_lifetime: Duration,
+    calls: (u32, u32),
+}
+
+impl Settings {
+    pub(super) fn new(
+        config: &AttestationConfig,
+        cluster: &ClusterConfig,
+        trust_domain: &TrustDomain,
+        clock_skew: Duration,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            name: cluster.name.as_str().into(),
+            expected_uid: cluster.uid.clone(),
+            node_audience: config.node_audience(trust_domain),
+            pod_audience: config.pod_audience(trust_domain),
+            agents: cluster
+                .agents()
+                .map_err(|entry| format!("`{entry}` is no service account; write namespace:name"))?,
+            more_issuers: cluster.more_issuers.clone(),
+            clock_skew,
+            max_token_lifetime: config.max_token_lifetime.get(),
+            calls: (config.calls_per_second, config.calls_burst),
+        })
+    }
+}
+
+/// One cluster.
+pub(super) struct Cluster {
+    pub(super) settings: Settings,
+    clock: Arc<dyn Clock>,
+    api: Arc<KubeApi>,
+    keys: SigningKeys,
+    reviewer: TokenReviewer,
+    pub(super) watch: PodWatch,
+    uid: OnceCell<String>,
+    pin_problem: Mutex<Option<(Instant, PinError)>>,
+}
+
+/// Why the cluster's UID is not known.
+#[derive(Debug, Clone)]
+pub(super) enum PinError {
+    /// For good: this is not the cluster meant.
+    OtherCluster(String),
+    Unavailable(AttestError),
+}
+
+/// What a token is brought for.
+#[derive(Clone, Copy)]
+enum Role<'a> {
+    Node,
+    PodOf(&'a AgentIdentity),
+}
+
+impl Cluster {
+    pub(super) fn new(
+        settings: Settings,
+        client: kube::Client,
+        clock: Arc<dyn Clock>,
+        events: mpsc::Sender<PodEvent>,
+    ) -> Self {
+        let (per_second, burst) = settings.calls;
+        let api = Arc::new(KubeApi::new(
+            client,
+            Arc::clone(&settings.name),
+            Budget::new(per_second, burst),
+        ));
+        Self {
+            clock,
+            keys: SigningKeys::new(Arc::clone(&api), settings.more_issuers.clone()),
+            reviewer: TokenReviewer::new(Arc::clone(&api)),
+            watch: PodWatch::new(Arc::clone(&settings.name), events),
+            api,
+            uid: OnceCell::new(),
+            pin_problem: Mutex::default(),
+            settings,
+        }
+    }
+
+    /// Watches the cluster once it is known to be the right one; ends never.
+    pub(super) async fn run(&self) {
+        loop {
+            match self.pin().await {
+                Ok(_) => break,
+                Err(PinError::OtherCluster(problem)) => {
+                    tracing::error!(cluster = %self.settings.name, problem, "another cluster than the one configured");
+                    return;
+                }
+                Err(PinError::Unavailable(_)) => sleep(PIN_AGAIN_AFTER).await,
+            }
+        }
+        tokio::join!(
+            self.keys.run(),
+            self.watch.run(Arc::clone(&self.api)),
+            self.sweep()
+        );
+    }
+
+    async fn sweep(&self) {
+        let mut timer = interval(SWEEP_EVERY);
+        loop {
+            timer.tick().await;
+            // An unsynced watch shows nothing that would be a reason to forget.
+            let synced = self.watch.is_synced();
+            self.reviewer.sweep(self.clock.now(), |review| {
+                !synced || self.watch.pod(&review.pod_uid).is_some()
+            });
+        }
+    }
+
+    /// The cluster's UID, read once and held against the configured one.
+    pub(super) async fn pin(&self) -> Result<&str, PinError> {
+        if let Some(uid) = self.uid.get() {
+            return Ok(uid);
+        }
+        if let Some((at, problem)) = &*self.pin_problem()
+            && (matches!(problem, PinError::OtherCluster(_)) || at.elapsed() < Duration::from_secs(1))
+        {
+            return Err(problem.clone());
+        }
+        let pinned = self.uid.get_or_try_init(|| self.read_uid()).await;
+        if let Err(error) = &pinned {
+            *self.pin_problem() = Some((Instant::now(), error.clone()));
+        }
+        pinned.map(String::as_str)
+    }
+
+    async fn read_uid(&self) -> Result<String, PinError> {
+        let read = self
+            .api
+            .get::<Object>("/api/v1/namespaces/kube-system", OBJECT_BYTES)
+            .await;
+        let uid = read
+            .map_err(|error| PinError::Unavailable(self.api.unavailable(PINNING, &error)))?
+            .metadata
+            .uid;
+        match &self.settings.expected_uid {
+            Some(expected) if *expected != uid => Err(PinError::OtherCluster(format!(
+                "the API server belongs to the cluster {uid}, the configuration says {expected}; \
+                 correct its address or its `uid`"
+            ))),
+            _ => Ok(uid),
+        }
+    }
+
+    fn pin_problem(&self) -> std::sync::MutexGuard<'_, Option<(Instant, PinError)>> {
+        self.pin_problem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn reference(&self) -> Result<ClusterRef<'_>, AttestError> {
+        match self.pin().await {
+            Ok(uid) => Ok(ClusterRef {
+                name: &self.settings.name,
+                uid,
+            }),
+            Err(PinError::Unavailable(error)) => Err(error),
+            Err(PinError::OtherCluster(problem)) => Err(AttestError::Unavailable {
+                message: format!("cluster `{}`: {problem}", self.settings.name),
+                retry_after: Duration::from_secs(60),
+            }),
+        }
+    }
+
+    pub(super) async fn attest_node(&self, token: &str) -> Result<AttestedNode, AttestError> {
+        let reference = self.reference().await?;
+        let review = self.review(Role::Node, token).await?;
+        let node_uid = self.live_node_uid(&review.node_name).await?;
+        let judge = |live: &LivePod| {
+            judge_node(
+                reference,
+                &review,
+                live,
+                node_uid.as_deref(),
+                &self.settings.agents,
+            )
+        };
+        self.judge(&review, judge).await
+    }
+
+    pub(super) async fn attest_pod(
+        &self,
+        agent: &AgentIdentity,
+        token: &str,
+    ) -> Result<AttestedPod, AttestError> {
+        let reference = self.reference().await?;
+        let review = self.review(Role::PodOf(agent), token).await?;
+        self.judge(&review, |live| judge_pod(reference, &review, live, agent))
+            .await
+    }
+
+    /// The API server's word on a token: one given before, or a new one after the local checks.
+    async fn review(&self, role: Role<'_>, token: &str) -> Result<Arc<ReviewedToken>, AttestError> {
+        let audience = match role {
+            Role::Node => &self.settings.node_audience,
+            Role::PodOf(_) => &self.settings.pod_audience,
+        };
+        let key = TokenKey::new(audience, token);
+        if let Some(review) = self.kept_review(&key) {
+            return Ok(review);
+        }
+        let claims = self.check_locally(role, audience, token).await?;
+        let review = self.reviewer.review(key, token, audience, &claims).await?;
+        self.reviewer.keep(key, Arc::clone(&review));
+        Ok(review)
+    }
+
+    /// A kept review counts while the watches are synced and show that its service account and its pod still exist:
+    /// that is all another review would add.
+    fn kept_review(&self, key: &TokenKey) -> Option<Arc<ReviewedToken>> {
+        let review = self.reviewer.kept(key, self.clock.now())?;
+        if !self.watch.is_synced() {
+            return None;
+        }
+        let holds = self.watch.pod(&review.pod_uid).is_some()
+            && self.watch.has_account(
+                &review.namespace,
+                &review.service_account,
+                &review.service_account_uid,
+            );
+        if !holds {
+            self.reviewer.forget(key);
+            return None;
+        }
+        Some(review)
+    }
+
+    /// Everything that needs no call about this token: form, claims, signature, and whether the caller may bring it.
+    async fn check_locally(
+        &self,
+        role: Role<'_>,
+        audience: &str,
+        token: &str,
+    ) -> Result<KubernetesClaims, AttestError> {
+        let jws = CompactJws::parse(token).map_err(RefusedReason::from)?;
+        let claims = KubernetesClaims::parse(jws.payload()).map_err(RefusedReason::from)?;
+        let known = self.keys.known().await?;
+        let policy = ClaimsPolicy {
+            issuers: &known.issuers,
+            audience,
+            clock_skew: self.settings.clock_skew,
+            max_lifetime: self.settings.max_token_lifetime,
+        };
+        claims
+            .check(&policy, self.clock.now())
+            .map_err(RefusedReason::from)?;
+        self.keys.verify(&jws).await?;
+        match (role, &claims.node) {
+            (Role::Node, _) => {
+                may_be_agent(
+                    &claims.namespace,
+                    &claims.service_account.name,
+                    &self.settings.agents,
+                )?;
+            }
+            (Role::PodOf(agent), Some(node)) => on_node_of(agent, &node.name, &node.uid)?,
+            // The claims were checked to name a node.
+            (Role::PodOf(_), None) => return Err(RefusedReason::from(ClaimsError::NoNode).into()),
+        }
+        Ok(claims)
+    }
+
+    /// Judges with the watch's pod if it may be believed and leads to a proof; otherwise with one read live.
+    async fn judge<T>(
+        &self,
+        review: &ReviewedToken,
+        verdict: impl Fn(&LivePod) -> Result<T, RefusedReason>,
+    ) -> Result<T, AttestError> {
+        if self.watch.is_synced()
+            && let Some(live) = self.watch.pod(&review.pod_uid)
+        {
+            match verdict(&live) {
+                Err(reason) if reason.rests_on_live_pod() => {}
+                settled => return Ok(settled?),
+            }
+        }
+        let read = get_pod(&self.api, &review.namespace, &review.pod_name).await;
+        let live = read.map_err(|error| self.api.unavailable(READING_POD, &error))?;
+        let gone = || RefusedReason::PodGone {
+            pod: format!("{}/{}", review.namespace, review.pod_name),
+        };
+        Ok(verdict(&live.ok_or_else(gone)?)?)
+    }
+
+    async fn live_node_uid(&self, name: &str) -> Result<Option<String>, AttestError> {
+        if !is_path_segment(name) {
+            return Ok(None);
+        }
+        let read = async {
+            self.api.admit()?;
+            self.api
+                .get::<Object>(&format!("/api/v1/nodes/{name}"), OBJECT_BYTES)
+                .await
+        };
+        match read.await {
+            Ok(node) => Ok(Some(node.metadata.uid)),
+            Err(CallError::NotFound) => Ok(None),
+            Err(error) => Err(self.api.unavailable(READING_NODE, &error)),
+        }
+    }
+
+    pub(super) fn health(&self) -> ClusterHealth {
+        let pin_problem = || match &*self.pin_problem() {
+            Some((_, PinError::OtherCluster(problem))) => Some(problem.clone()),
+            Some((_, PinError::Unavailable(error))) => Some(error.to_string()),
+            None => None,
+        };
+        ClusterHealth {
+            name: self.settings.name.to_string(),
+            uid: self.uid.get().cloned(),
+            synced: self.watch.is_synced(),
+            last_seen: self.watch.last_seen(),
+            pods: self.watch.pod_count(),
+            problem: if self.uid.initialized() {
+                self.watch.problem()
+            } else {
+                pin_problem()
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Object {
+    metadata: ObjectMeta,
+}
+
+#[derive(Deserialize)]
+struct ObjectMeta {
+    uid: String,
+}

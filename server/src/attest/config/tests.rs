@@ -1,0 +1,126 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn parse(value: Value) -> Result<AttestationConfig, serde_json::Error> {
+    serde_json::from_value(value)
+}
+
+fn findings(value: Value) -> String {
+    let mut findings = Findings::new(Path::new("server.yaml"));
+    let domain = TrustDomain::parse("example.org").unwrap();
+    parse(value)
+        .unwrap()
+        .validate("attestation", &domain, &mut findings);
+    format!("{findings:?}")
+}
+
+#[test]
+fn everything_has_a_default() {
+    let config = parse(json!({"clusters": [{"name": "prod"}]})).unwrap();
+    let domain = TrustDomain::parse("example.org").unwrap();
+    assert_eq!(config.node_audience(&domain), "signet:example.org:node");
+    assert_eq!(config.pod_audience(&domain), "signet:example.org:pod");
+    assert_eq!(
+        config.clusters[0].agents().unwrap()[0].to_string(),
+        "signet-system:signet-agent"
+    );
+    assert_eq!(config.cluster_names(), ["prod"]);
+    assert!(findings(json!({"clusters": [{"name": "prod"}]})).contains("errors: []"));
+}
+
+#[test]
+fn faults_are_found_with_their_place() {
+    let cluster = |more: Value| {
+        let mut cluster = json!({"name": "prod"});
+        cluster
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        json!({ "clusters": [cluster] })
+    };
+    let cases = [
+        (
+            json!({"pod_audience": "x", "node_audience": "x"}),
+            "attestation.pod_audience",
+        ),
+        (json!({"pod_audience": ""}), "attestation.pod_audience"),
+        (json!({"calls_per_second": 0}), "attestation.calls_per_second"),
+        (
+            json!({"max_token_lifetime": "5m"}),
+            "attestation.max_token_lifetime",
+        ),
+        (
+            json!({"clusters": [{"name": "a"}, {"name": "a"}]}),
+            "attestation.clusters[1].name",
+        ),
+        (cluster(json!({"name": "Prod"})), "attestation.clusters[0].name"),
+        (cluster(json!({"name": ""})), "attestation.clusters[0].name"),
+        (cluster(json!({"name": ".."})), "attestation.clusters[0].name"),
+        (cluster(json!({"name": "join"})), "attestation.clusters[0].name"),
+        (
+            cluster(json!({"agent_service_accounts": ["agent"]})),
+            "clusters[0].agent_service_accounts",
+        ),
+        (
+            cluster(json!({"kubeconfig": "/a", "api_server": {"url": "https://a"}})),
+            "attestation.clusters[0]",
+        ),
+        (
+            cluster(json!({"context": "a"})),
+            "attestation.clusters[0].context",
+        ),
+        (
+            cluster(json!({"api_server": {"url": "http://10.0.0.1"}})),
+            "clusters[0].api_server.url",
+        ),
+        (
+            cluster(json!({"api_server": {"url": "kube"}})),
+            "clusters[0].api_server.url",
+        ),
+    ];
+    for (config, place) in cases {
+        let found = findings(config.clone());
+        assert!(found.contains(place), "{config}: {found}");
+    }
+    assert!(parse(json!({"cluster": []})).is_err());
+    assert!(parse(json!({"clusters": [{"name": "a", "insecure": true}]})).is_err());
+}
+
+#[tokio::test]
+async fn clients_are_made_only_where_tokens_stay_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = |server: &str, insecure: bool| {
+        let path = dir.path().join("kubeconfig");
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server, "insecure-skip-tls-verify": insecure}}],
+            "users": [{"name": "u", "user": {}}], "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
+        });
+        std::fs::write(&path, text.to_string()).unwrap();
+        parse(json!({"clusters": [{"name": "a", "kubeconfig": path}]}))
+            .unwrap()
+            .clusters
+            .remove(0)
+    };
+    assert!(kubeconfig("https://10.0.0.1", false).client().await.is_ok());
+    assert!(kubeconfig("http://127.0.0.1:8080", false).client().await.is_ok());
+    assert!(kubeconfig("http://[::1]:8080", false).client().await.is_ok());
+    let error = kubeconfig("https://10.0.0.1", true).client().await.err().unwrap();
+    assert!(error.contains("insecure-skip-tls-verify"), "{error}");
+    let error = kubeconfig("http://10.0.0.1", false).client().await.err().unwrap();
+    assert!(error.contains("use https"), "{error}");
+}
+
+#[tokio::test]
+async fn files_that_are_not_there_are_named() {
+    let with = |server: Value| parse(json!({"clusters": [{"name": "a", "api_server": server}]})).unwrap();
+    let cases = [
+        json!({"url": "https://a", "ca_file": "/no/ca.pem"}),
+        json!({"url": "https://a", "token_file": "/no/token"}),
+    ];
+    for (server, file) in cases.into_iter().zip(["/no/ca.pem", "/no/token"]) {
+        let error = with(server).clusters[0].client().await.err().unwrap();
+        assert!(error.contains(file), "{error}");
+    }
+}

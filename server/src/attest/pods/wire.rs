@@ -1,0 +1,83 @@
+//! Pods and service accounts as the API server writes them, as far as they matter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{LivePod, PodPhase};
+
+/// A pod as the API server writes it, the rest left unread.
+#[derive(Deserialize)]
+pub(in crate::attest) struct PodItem {
+    pub(super) metadata: Metadata,
+    #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+/// A service account as the API server writes it.
+#[derive(Deserialize)]
+pub(in crate::attest) struct AccountItem {
+    pub(super) metadata: Metadata,
+}
+
+/// Metadata of either.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Metadata {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    pub(super) uid: String,
+    #[serde(default)]
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub(super) deletion_timestamp: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    node_name: Option<String>,
+    service_account_name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodStatus {
+    phase: PodPhase,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<PodIp>>,
+}
+
+#[derive(Deserialize)]
+struct PodIp {
+    ip: Option<String>,
+}
+
+impl From<PodItem> for LivePod {
+    fn from(item: PodItem) -> Self {
+        let PodItem {
+            metadata,
+            spec,
+            status,
+        } = item;
+        Self {
+            uid: metadata.uid,
+            namespace: metadata.namespace,
+            name: metadata.name,
+            service_account: spec.service_account_name.unwrap_or_default(),
+            node_name: spec.node_name.unwrap_or_default(),
+            phase: status.phase,
+            labels: Arc::new(metadata.labels.unwrap_or_default()),
+            pod_ips: status
+                .pod_ips
+                .into_iter()
+                .flatten()
+                .filter_map(|entry| entry.ip?.parse().ok())
+                .collect(),
+            terminating: metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
