@@ -18,7 +18,8 @@
 mod budget;
 pub mod cluster;
 pub mod config;
-pub mod fake;
+#[cfg(test)]
+pub(crate) mod fake;
 mod jwks;
 mod kube_api;
 pub mod pods;

@@ -302,3 +302,6 @@ fn unavailable(message: &str) -> Outcome {
         retry_after: RETRY_AFTER,
     }
 }
+
+#[cfg(test)]
+mod tests;

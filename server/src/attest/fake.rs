@@ -11,7 +11,7 @@ use super::{AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Clu
 
 /// Answers from tables of tokens; confines pods to the calling agent's node as the real one does.
 #[derive(Debug, Default)]
-pub struct FakeAttestor {
+pub(crate) struct FakeAttestor {
     state: Mutex<State>,
 }
 
@@ -19,33 +19,27 @@ pub struct FakeAttestor {
 struct State {
     nodes: HashMap<String, AttestedNode>,
     pods: HashMap<String, AttestedPod>,
-    refusals: HashMap<String, RefusedReason>,
     outage: Option<String>,
 }
 
 impl FakeAttestor {
     /// Knows no token.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// From now on `token` proves this node.
-    pub fn add_node(&self, token: &str, node: AttestedNode) {
+    pub(crate) fn add_node(&self, token: &str, node: AttestedNode) {
         self.lock().nodes.insert(token.to_owned(), node);
     }
 
     /// From now on `token` proves this pod, to an agent of its node.
-    pub fn add_pod(&self, token: &str, pod: AttestedPod) {
+    pub(crate) fn add_pod(&self, token: &str, pod: AttestedPod) {
         self.lock().pods.insert(token.to_owned(), pod);
     }
 
-    /// From now on `token` is refused for this reason.
-    pub fn refuse(&self, token: &str, reason: RefusedReason) {
-        self.lock().refusals.insert(token.to_owned(), reason);
-    }
-
     /// With a message every question is answered with it, as if the cluster were away; without one the outage is over.
-    pub fn set_outage(&self, message: Option<&str>) {
+    pub(crate) fn set_outage(&self, message: Option<&str>) {
         self.lock().outage = message.map(str::to_owned);
     }
 
@@ -53,7 +47,7 @@ impl FakeAttestor {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn verdict<T: Clone>(&self, token: &str, known: impl Fn(&State) -> Option<&T>) -> Result<T, AttestError> {
+    fn verdict<T: Clone>(&self, known: impl Fn(&State) -> Option<&T>) -> Result<T, AttestError> {
         let state = self.lock();
         if let Some(message) = &state.outage {
             return Err(AttestError::Unavailable {
@@ -61,16 +55,13 @@ impl FakeAttestor {
                 retry_after: Duration::from_secs(1),
             });
         }
-        if let Some(reason) = state.refusals.get(token) {
-            return Err(reason.clone().into());
-        }
         known(&state)
             .cloned()
             .ok_or_else(|| RefusedReason::Token(JwsError::BadSignature).into())
     }
 
     fn pod(&self, agent: &AgentIdentity, token: &str) -> Result<AttestedPod, AttestError> {
-        let pod = self.verdict(token, |state| state.pods.get(token))?;
+        let pod = self.verdict(|state| state.pods.get(token))?;
         let same_node = pod.cluster == agent.cluster
             && pod.node_uid == agent.node_uid
             && pod.node_name == agent.node_name;
@@ -85,7 +76,7 @@ impl FakeAttestor {
     }
 
     fn node(&self, cluster: &str, token: &str) -> Result<AttestedNode, AttestError> {
-        let node = self.verdict(token, |state| state.nodes.get(token))?;
+        let node = self.verdict(|state| state.nodes.get(token))?;
         if node.cluster != cluster {
             return Err(RefusedReason::UnknownCluster {
                 cluster: cluster.to_owned(),

@@ -49,6 +49,7 @@ pub(crate) struct Kept {
     pub(crate) crls: BTreeMap<AuthorityId, Vec<StoredCrl>>,
     pub(crate) sequence: Option<([u8; 32], u64)>,
     pub(crate) denied: bool,
+    pub(crate) agents: Vec<AgentRow>,
 }
 
 /// A store in memory. Each counter makes that many calls of its method fail.
@@ -278,12 +279,15 @@ impl Store for MemoryStore {
         answer(Ok(uses.into_values().collect()))
     }
 
-    fn record_agent(&self, _agent: AgentRow) -> StoreFuture<'_, ()> {
-        answer(unused())
+    fn record_agent(&self, agent: AgentRow) -> StoreFuture<'_, ()> {
+        let mut kept = self.kept();
+        kept.agents.retain(|row| row.spiffe_id != agent.spiffe_id);
+        kept.agents.push(agent);
+        answer(Ok(()))
     }
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
-        answer(unused())
+        answer(Ok(self.kept().agents.clone()))
     }
 
     fn next_sequence(&self, content_digest: [u8; 32]) -> StoreFuture<'_, u64> {

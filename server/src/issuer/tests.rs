@@ -1,0 +1,441 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use ring::rand::SystemRandom;
+use signet_certs::{
+    authority::AuthorityKind,
+    csr::create_csr,
+    id::SpiffeId,
+    signer::LeafKey,
+    svid::SvidProfile,
+    verify::{VerifiedSvid, inspect_leaf},
+};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::{Evidence, IssueItem, Issued, Issuer, IssuerParts, NodeRequest, Outcome, RefusalReason};
+use crate::{
+    agents::Agents,
+    attest::{AgentIdentity, AttestedNode, AttestedPod, fake::FakeAttestor},
+    audit::AuditAction,
+    authority::testing::{HOUR, Running, SKEW, trust_domain},
+    metrics::Metrics,
+    rules::{IdentityRuleConfig, RuleScope, RuleSet},
+};
+
+struct World {
+    running: Running,
+    attestor: Arc<FakeAttestor>,
+    clock_trusted: watch::Sender<bool>,
+    issuer: Issuer,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with_rules(Vec::new()).await
+    }
+
+    async fn with_rules(rules: Vec<IdentityRuleConfig>) -> Self {
+        let running = Running::new().await;
+        let attestor = Arc::new(FakeAttestor::new());
+        let scope = RuleScope {
+            trust_domain: trust_domain(),
+            clusters: vec!["dev".to_owned()],
+            builtin_rule: true,
+            same_identity: false,
+        };
+        let (clock_trusted, clock_is_trusted) = watch::channel(true);
+        let profile = |ttl| SvidProfile {
+            ttl,
+            clock_skew: SKEW,
+            crl_base_url: None,
+        };
+        let issuer = Issuer::new(IssuerParts {
+            trust_domain: trust_domain(),
+            store: running.store.clone(),
+            attestor: attestor.clone(),
+            rules: Arc::new(RuleSet::compile(&scope, rules).unwrap()),
+            authorities: running.manager.current(),
+            clock: Arc::new(running.clock.clone()),
+            rng: SystemRandom::new(),
+            profile: profile(HOUR),
+            control_profile: profile(HOUR),
+            max_live: 8,
+            agents: Arc::new(Agents::default()),
+            clock_trusted: clock_is_trusted,
+            metrics: Arc::new(Metrics::default()),
+        });
+        attestor.add_pod("pod-token", pod("node-a"));
+        Self {
+            running,
+            attestor,
+            clock_trusted,
+            issuer,
+        }
+    }
+
+    async fn issue(&self, items: Vec<IssueItem>) -> Vec<Outcome> {
+        self.issuer.issue(&agent("node-a"), items).await.unwrap()
+    }
+
+    async fn issue_one(&self, item: IssueItem) -> Outcome {
+        self.issue(vec![item]).await.pop().unwrap()
+    }
+
+    fn audited_refusals(&self) -> Vec<String> {
+        let kept = self.running.store.kept();
+        let reason = |action: &AuditAction| match action {
+            AuditAction::Refused { reason, .. } => Some(reason.clone()),
+            _ => None,
+        };
+        kept.audit
+            .iter()
+            .filter_map(|event| reason(event.action()))
+            .collect()
+    }
+}
+
+fn agent(node: &str) -> AgentIdentity {
+    AgentIdentity {
+        spiffe_id: SpiffeId::agent(&trust_domain(), "dev", &format!("uid-of-{node}")).unwrap(),
+        cluster: "dev".to_owned(),
+        node_name: node.to_owned(),
+        node_uid: format!("uid-of-{node}"),
+    }
+}
+
+fn pod(node: &str) -> AttestedPod {
+    AttestedPod {
+        cluster: "dev".to_owned(),
+        cluster_uid: "cluster-uid".to_owned(),
+        namespace: "shop".to_owned(),
+        service_account: "frontend".to_owned(),
+        pod_name: "frontend-0".to_owned(),
+        pod_uid: "pod-uid".to_owned(),
+        node_name: node.to_owned(),
+        node_uid: format!("uid-of-{node}"),
+        labels: Arc::new(BTreeMap::new()),
+        jti: "jti-1".to_owned(),
+        expires: SystemTime::UNIX_EPOCH,
+        terminating: false,
+    }
+}
+
+fn csr() -> Bytes {
+    create_csr(&LeafKey::generate(&SystemRandom::new()).unwrap())
+        .unwrap()
+        .into()
+}
+
+fn item(csr: Bytes, token: &str) -> IssueItem {
+    IssueItem {
+        csr,
+        spiffe_id: None,
+        evidence: Evidence::PodToken(Zeroizing::new(token.to_owned())),
+    }
+}
+
+fn issued(outcome: Outcome) -> Issued {
+    match outcome {
+        Outcome::Issued(issued) => issued,
+        other => panic!("not issued: {other:?}"),
+    }
+}
+
+fn refused(outcome: Outcome) -> (RefusalReason, String) {
+    match outcome {
+        Outcome::Refused(refusal) => (refusal.reason, refusal.message),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn is_unavailable(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Unavailable { .. })
+}
+
+/// Covers INV-4.
+#[tokio::test(start_paused = true)]
+async fn what_is_signed_was_recorded_with_the_same_serial_key_and_identity() {
+    let world = World::new().await;
+    let before = world.running.store.kept().rows.len();
+    let issued = issued(world.issue_one(item(csr(), "pod-token")).await);
+    let leaf = inspect_leaf(&issued.leaf).unwrap();
+    let kept = world.running.store.kept();
+    let row = &kept.rows[before];
+    assert_eq!(leaf.serial, row.serial);
+    assert_eq!(leaf.spki_sha256, row.spki_sha256);
+    assert_eq!(leaf.spiffe_id, row.workload.spiffe_id);
+    assert_eq!(leaf.not_after, row.not_after);
+    assert_eq!(row.workload.pod_uid, "pod-uid");
+    assert_eq!(row.token_jti.as_deref(), Some("jti-1"));
+    assert_eq!(
+        leaf.spiffe_id.as_str(),
+        "spiffe://example.org/ns/shop/sa/frontend"
+    );
+}
+
+/// Covers INV-4.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_record_means_no_certificate_and_no_verdict() {
+    let world = World::new().await;
+    world.running.store.issue_failures.store(1, Ordering::SeqCst);
+    let outcomes = world
+        .issue(vec![item(csr(), "pod-token"), item(csr(), "pod-token")])
+        .await;
+    assert!(outcomes.iter().all(is_unavailable), "{outcomes:?}");
+    assert!(world.audited_refusals().is_empty(), "an outage is no refusal");
+}
+
+/// Covers INV-11.
+#[tokio::test(start_paused = true)]
+async fn a_denied_identity_is_refused_and_audited_with_the_denial() {
+    let world = World::new().await;
+    world.running.store.kept().denied = true;
+    let (reason, message) = refused(world.issue_one(item(csr(), "pod-token")).await);
+    assert_eq!(reason, RefusalReason::Denied);
+    assert!(message.contains("d-1"), "{message}");
+    assert!(world.audited_refusals()[0].starts_with("denied: "));
+}
+
+/// Covers INV-12, BT-10.
+#[tokio::test(start_paused = true)]
+async fn another_nodes_agent_gets_nothing_for_the_pods_token() {
+    let world = World::new().await;
+    let outcome = world
+        .issuer
+        .issue(&agent("node-b"), vec![item(csr(), "pod-token")])
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
+    let (reason, message) = refused(outcome);
+    assert_eq!(reason, RefusalReason::NotAttested);
+    assert!(
+        message.contains("node-a") && message.contains("node-b"),
+        "{message}"
+    );
+    assert_eq!(world.audited_refusals().len(), 1);
+}
+
+/// Covers BC-16.
+#[tokio::test(start_paused = true)]
+async fn a_bad_item_spoils_no_other_and_answers_keep_their_order() {
+    let world = World::new().await;
+    let items = vec![
+        item(csr(), "pod-token"),
+        item(Bytes::from_static(b"junk"), "pod-token"),
+        item(csr(), "another token"),
+        item(csr(), "pod-token"),
+    ];
+    let mut outcomes = world.issue(items).await.into_iter();
+    issued(outcomes.next().unwrap());
+    assert_eq!(refused(outcomes.next().unwrap()).0, RefusalReason::InvalidRequest);
+    assert_eq!(refused(outcomes.next().unwrap()).0, RefusalReason::NotAttested);
+    issued(outcomes.next().unwrap());
+}
+
+/// Covers BI-18, BI-19, BC-09.
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_no_rule_gives_cannot_be_asked_for() {
+    let world = World::new().await;
+    for wanted in [
+        "spiffe://example.org/ns/shop/sa/backend",
+        "spiffe://example.org/signet/server",
+        "spiffe://example.org",
+        "spiffe://other.example/ns/shop/sa/frontend",
+        "SPIFFE://example.org/ns/shop/sa/frontend",
+        "spiffe://example.org/ns/shop/sa/frontend ",
+    ] {
+        let item = IssueItem {
+            spiffe_id: Some(wanted.to_owned()),
+            ..item(csr(), "pod-token")
+        };
+        assert_eq!(
+            refused(world.issue_one(item).await).0,
+            RefusalReason::NoMatch,
+            "{wanted}"
+        );
+    }
+    let own = Some("spiffe://example.org/ns/shop/sa/frontend".to_owned());
+    issued(
+        world
+            .issue_one(IssueItem {
+                spiffe_id: own,
+                ..item(csr(), "pod-token")
+            })
+            .await,
+    );
+}
+
+/// What an agent says of a process gives an identity only where a rule names that kind of evidence.
+#[tokio::test(start_paused = true)]
+async fn unix_facts_count_only_for_rules_that_accept_them() {
+    let unix = || IssueItem {
+        csr: csr(),
+        spiffe_id: None,
+        evidence: Evidence::Unix {
+            uid: 1000,
+            gid: 1000,
+            path: None,
+            sha256: None,
+        },
+    };
+    let world = World::new().await;
+    assert_eq!(refused(world.issue_one(unix()).await).0, RefusalReason::NoMatch);
+    let rule = serde_json::from_value(serde_json::json!({
+        "name": "shell",
+        "match": { "evidence": ["unix"], "unix": { "uids": [1000] } },
+        "spiffe_id": "/dev/uid/{uid}",
+    }));
+    let world = World::with_rules(vec![rule.unwrap()]).await;
+    let leaf = inspect_leaf(&issued(world.issue_one(unix()).await).leaf).unwrap();
+    assert_eq!(leaf.spiffe_id.path(), "/dev/uid/1000");
+}
+
+/// Covers BT-11.
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_is_never_a_refusal() {
+    let world = World::new().await;
+    world.attestor.set_outage(Some("the API server does not answer"));
+    let outcome = world.issue_one(item(csr(), "pod-token")).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    assert!(world.audited_refusals().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_signed_while_the_clock_is_behind() {
+    let world = World::new().await;
+    world.clock_trusted.send_replace(false);
+    assert!(is_unavailable(&world.issue_one(item(csr(), "pod-token")).await));
+    world.clock_trusted.send_replace(true);
+    issued(world.issue_one(item(csr(), "pod-token")).await);
+}
+
+fn node_request(token: &str) -> NodeRequest {
+    NodeRequest {
+        csr: csr(),
+        cluster: "dev".to_owned(),
+        token: Zeroizing::new(token.to_owned()),
+        source: "127.0.0.1:1".to_owned(),
+    }
+}
+
+fn node(world: &World) -> AttestedNode {
+    AttestedNode {
+        cluster: "dev".to_owned(),
+        cluster_uid: "cluster-uid".to_owned(),
+        node_name: "node-a".to_owned(),
+        node_uid: "uid-of-node-a".to_owned(),
+        namespace: "signet-system".to_owned(),
+        service_account: "signet-agent".to_owned(),
+        pod_name: "agent-1".to_owned(),
+        pod_uid: "agent-pod-uid".to_owned(),
+        jti: "node-jti".to_owned(),
+        expires: world.running.now() + HOUR,
+    }
+}
+
+/// Covers INV-14.
+#[tokio::test(start_paused = true)]
+async fn agents_are_signed_by_the_control_authority_only() {
+    let world = World::new().await;
+    world.attestor.add_node("node-token", node(&world));
+    let certificate = world
+        .issuer
+        .issue_to_node(node_request("node-token"), None)
+        .await
+        .unwrap();
+    let leaf = inspect_leaf(&certificate.leaf).unwrap();
+    assert_eq!(leaf.authority_id, world.running.active(AuthorityKind::Control));
+    assert_eq!(leaf.spiffe_id, agent("node-a").spiffe_id);
+    let workload = issued(world.issue_one(item(csr(), "pod-token")).await);
+    assert_eq!(
+        inspect_leaf(&workload.leaf).unwrap().authority_id,
+        world.running.active(AuthorityKind::X509)
+    );
+}
+
+/// A pod's token is no node's, whoever brings it.
+#[tokio::test(start_paused = true)]
+async fn a_pods_token_makes_nobody_an_agent() {
+    let world = World::new().await;
+    let outcome = world
+        .issuer
+        .issue_to_node(node_request("pod-token"), None)
+        .await
+        .unwrap_err();
+    assert_eq!(refused(outcome).0, RefusalReason::NotAttested);
+    assert_eq!(world.audited_refusals().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_api_server_a_stranger_stays_one() {
+    let world = World::new().await;
+    world.attestor.add_node("node-token", node(&world));
+    world.attestor.set_outage(Some("away"));
+    let outcome = world
+        .issuer
+        .issue_to_node(node_request("node-token"), None)
+        .await
+        .unwrap_err();
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+}
+
+/// While the API server is away an agent renews by its own valid certificate, for a day after its last review.
+#[tokio::test(start_paused = true)]
+async fn without_the_api_server_a_known_agent_renews_by_its_certificate_for_a_day() {
+    let world = World::new().await;
+    world.attestor.add_node("node-token", node(&world));
+    let first = world
+        .issuer
+        .issue_to_node(node_request("node-token"), None)
+        .await
+        .unwrap();
+    let leaf = inspect_leaf(&first.leaf).unwrap();
+    let presented = |not_after| VerifiedSvid {
+        spiffe_id: leaf.spiffe_id.clone(),
+        serial: leaf.serial,
+        authority_id: leaf.authority_id,
+        not_after,
+    };
+    world.attestor.set_outage(Some("away"));
+    let valid = presented(world.running.now() + HOUR);
+    let renewed = world
+        .issuer
+        .issue_to_node(node_request("stale"), Some(&valid))
+        .await
+        .unwrap();
+    assert_eq!(renewed.spiffe_id, first.spiffe_id);
+    let expired = presented(world.running.now() - Duration::from_secs(1));
+    assert!(is_unavailable(
+        &world
+            .issuer
+            .issue_to_node(node_request("stale"), Some(&expired))
+            .await
+            .unwrap_err()
+    ));
+    let other = VerifiedSvid {
+        spiffe_id: agent("node-b").spiffe_id,
+        ..valid
+    };
+    assert!(is_unavailable(
+        &world
+            .issuer
+            .issue_to_node(node_request("stale"), Some(&other))
+            .await
+            .unwrap_err()
+    ));
+    world.running.pass(25 * HOUR).await;
+    let valid = presented(world.running.now() + HOUR);
+    assert!(is_unavailable(
+        &world
+            .issuer
+            .issue_to_node(node_request("stale"), Some(&valid))
+            .await
+            .unwrap_err()
+    ));
+}
