@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
+use signet_certs::authority::AuthorityKind;
 use signet_certs::signer::LocalSigner;
 use signet_runtime::clock::FakeClock;
 use tempfile::TempDir;
@@ -11,9 +12,9 @@ use super::{
     AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditOutbox, AuditSink, ChainError,
     ChainSummary, verify_chain,
 };
-use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
-use crate::store::suite::fixture::{at, by_id, issuance, issued, revocation, trust_domain};
+use crate::store::suite::fixture::{at, authority, by_id, issuance, issued, revocation, trust_domain};
+use crate::store::{KeyChanges, Store};
 
 struct Fixture {
     store: Arc<SqliteStore>,
@@ -262,4 +263,45 @@ async fn emitted_lines_leave_the_store() {
     fixture.emit().await;
     assert_eq!(fixture.store.housekeeping(at(9)).await.unwrap().audit_backlog, 0);
     assert_eq!(fixture.store.lines_after(0, 100).await.unwrap(), []);
+}
+
+/// Rows of a rotation are written with the journal, or not at all.
+#[tokio::test]
+async fn a_journal_that_lost_leaves_no_line() {
+    let fixture = Fixture::new();
+    let kind = AuthorityKind::X509;
+    for expected in [0, 0] {
+        let action = AuditAction::AuthorityExpired {
+            kind,
+            authority_id: authority(1),
+        };
+        let audit = vec![AuditEvent::new(at(0), action)];
+        drop(
+            fixture
+                .store
+                .save_journal(kind, expected, vec![], KeyChanges::default(), audit)
+                .await,
+        );
+    }
+    fixture.emit().await;
+    assert_eq!(events(&fixture.text()), ["authority_expired", "head"]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_written_with_its_reason() {
+    let fixture = Fixture::new();
+    let action = AuditAction::Refused {
+        caller: "spiffe://example.org/signet/agent/c/n".into(),
+        operation: "issue".into(),
+        reason: "the pod runs on another node".into(),
+        spiffe_id: None,
+        pod_uid: Some("one".into()),
+    };
+    fixture.store.audit(AuditEvent::new(at(0), action));
+    fixture.emit().await;
+    let text = fixture.text();
+    assert!(
+        text.contains(r#""reason":"the pod runs on another node","spiffe_id":null,"pod_uid":"one"}"#),
+        "{text}"
+    );
 }

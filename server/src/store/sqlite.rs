@@ -5,6 +5,7 @@
 mod audit_rows;
 mod convert;
 mod files;
+mod fingerprint;
 mod issue;
 mod issued_line;
 mod journal;
@@ -16,6 +17,7 @@ mod schema;
 mod state;
 #[cfg(test)]
 mod tests;
+mod workloads;
 mod writer;
 
 use std::path::Path;
@@ -29,6 +31,8 @@ use tokio::sync::watch;
 
 use self::convert::millis;
 use self::files::StoreFiles;
+use self::fingerprint::Fingerprints;
+use self::issue::Prepared;
 use self::read::Reader;
 use self::schema::MigrateError;
 use self::state::State;
@@ -44,6 +48,7 @@ use crate::audit::{AuditCursor, AuditEvent, AuditOutbox, Sampled, Sampler, Store
 pub struct SqliteStore {
     info: StoreInfo,
     writer: Writer,
+    fingerprints: Fingerprints,
     /// For short reads that somebody waits for.
     reader: Reader,
     /// For lists and the audit log, which may take long.
@@ -83,11 +88,14 @@ impl SqliteStore {
                 configured: trust_domain.to_string(),
             });
         }
-        let state = State::load(&conn).map_err(database)?;
+        let mut salt = [0; 16];
+        fill(&mut salt).map_err(database)?;
+        let fingerprints = Fingerprints::new(salt);
+        let state = State::load(&conn, fingerprints).map_err(database)?;
         let reader = Reader::open(&path).map_err(database)?;
         let scanner = Reader::open(&path).map_err(database)?;
         let (sender, stored_lines) = watch::channel(state.next_line - 1);
-        let writer = Writer::start(conn, state, sender).map_err(|source| OpenError::Io {
+        let writer = Writer::start(conn, state, fingerprints, sender).map_err(|source| OpenError::Io {
             action: "start the writer thread of",
             path,
             source,
@@ -95,6 +103,7 @@ impl SqliteStore {
         Ok(Self {
             info,
             writer,
+            fingerprints,
             reader,
             scanner,
             stored_lines,
@@ -114,15 +123,19 @@ impl SqliteStore {
     }
 }
 
+fn fill(bytes: &mut [u8]) -> rusqlite::Result<()> {
+    SystemRandom::new()
+        .fill(bytes)
+        .map_err(|_| convert::unreadable(0, "random source"))
+}
+
 /// Reads who the store belongs to and counts the boot; a new store gets its name here. Changes nothing in a store of
 /// another trust domain.
 fn identify(conn: &mut Connection, trust_domain: &TrustDomain) -> rusqlite::Result<StoreInfo> {
     let tx = conn.transaction()?;
     if schema::meta_text(&tx, "trust_domain")?.is_none() {
         let mut name = [0; 8];
-        SystemRandom::new()
-            .fill(&mut name)
-            .map_err(|_| convert::unreadable(0, "random source"))?;
+        fill(&mut name)?;
         schema::set_meta(&tx, "trust_domain", trust_domain.as_str())?;
         schema::set_meta(&tx, "server_id", &hex::encode(name))?;
         schema::set_meta(&tx, "epoch", "1")?;
@@ -172,13 +185,20 @@ impl Store for SqliteStore {
         now: SystemTime,
     ) -> StoreFuture<'_, Vec<Result<(), IssueRefusal>>> {
         Box::pin(async move {
-            if batch.len() > MAX_BATCH {
-                let message = format!("{} certificates in one batch, at most {MAX_BATCH}", batch.len());
+            let size = batch.len();
+            if size > MAX_BATCH {
+                let message = format!("{size} certificates in one batch, at most {MAX_BATCH}");
                 return Err(StoreError::Invalid { message });
             }
-            self.writer
-                .run(batch.len(), move |tx| issue::issue(tx, &batch, now))
-                .await
+            let prepare = |item: NewIssuance| Prepared {
+                fingerprint: self.fingerprints.of(&item.workload),
+                item,
+            };
+            let batch: Vec<Prepared> = batch.into_iter().map(prepare).collect();
+            // The batch comes back with the answer, so that its memory is freed here and not by the only writer.
+            let work = move |tx: &mut writer::Tx<'_>| Ok((issue::issue(tx, &batch, now)?, batch));
+            let (results, _batch) = self.writer.run(size, work).await?;
+            Ok(results)
         })
     }
 

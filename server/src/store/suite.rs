@@ -62,7 +62,8 @@ macro_rules! store_suite {
             pruning:
                 rows_stay_a_day_and_until_a_later_list
                 a_clock_that_goes_back_is_reported_and_prunes_nothing
-                small_tables_are_pruned;
+                small_tables_are_pruned
+                a_revocation_while_the_clock_is_behind_finds_every_row;
             racing:
                 nothing_of_a_denied_identity_slips_between
                 a_budget_holds_under_concurrency;

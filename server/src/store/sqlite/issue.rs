@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Statement, params};
 
 use super::convert::millis;
+use super::fingerprint::Fingerprint;
 use super::live::LiveRow;
-use super::state::NodeTokenUse;
+use super::state::{NodeTokenUse, State};
 use super::writer::Tx;
 use crate::store::{EvidenceKind, IssueRefusal, NewIssuance};
 
@@ -17,10 +18,16 @@ const INSERT: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
     ON CONFLICT DO NOTHING";
 
+/// An item with what can be worked out before the writer has it.
+pub(super) struct Prepared {
+    pub(super) item: NewIssuance,
+    pub(super) fingerprint: Fingerprint,
+}
+
 /// Judges and records a batch, item by item.
 pub(super) fn issue(
     tx: &mut Tx<'_>,
-    batch: &[NewIssuance],
+    batch: &[Prepared],
     now: SystemTime,
 ) -> rusqlite::Result<Vec<Result<(), IssueRefusal>>> {
     tx.state.saw_time(now);
@@ -31,21 +38,28 @@ pub(super) fn issue(
 fn one(
     tx: &mut Tx<'_>,
     insert: &mut Statement<'_>,
-    item: &NewIssuance,
+    Prepared { item, fingerprint }: &Prepared,
     now: SystemTime,
 ) -> rusqlite::Result<Result<(), IssueRefusal>> {
-    if let Err(refusal) = judge(tx, item, now) {
+    if let Err(refusal) = judge(tx, item, fingerprint, now) {
         return Ok(Err(refusal));
     }
     let authority = tx.state.authorities.intern(tx.conn, item.authority)?;
     let rule = tx.state.rule(tx.conn, &item.rule)?;
-    let workload = tx.state.workloads.intern(tx.conn, &item.workload)?;
+    let epoch = tx.state.epoch.cast_signed();
+    let State { workloads, live, .. } = &mut *tx.state;
+    let workload = match workloads.known(fingerprint) {
+        Some(known) => known,
+        None => workloads.create(tx.conn, *fingerprint, &item.workload, live)?,
+    };
+    // Before the insert: should the serial be taken, a new workload goes again with its only use.
+    workloads.count_row(workload.row);
     let not_after = millis(item.not_after);
     let inserted = insert.execute(params![
         item.serial.as_bytes(),
-        tx.state.epoch.cast_signed(),
+        epoch,
         authority,
-        workload,
+        workload.row,
         item.evidence as i64,
         item.token_jti,
         item.spki_sha256.as_slice(),
@@ -55,11 +69,11 @@ fn one(
         not_after,
     ])?;
     if inserted == 0 {
-        tx.state.workloads.release(tx.conn, workload)?;
+        workloads.release(tx.conn, workload.row, live)?;
         return Ok(Err(IssueRefusal::SerialTaken));
     }
-    tx.state.live.add(
-        &item.workload,
+    live.add(
+        workload.slot,
         LiveRow {
             serial: item.serial,
             authority,
@@ -78,7 +92,12 @@ fn one(
 }
 
 /// Denial first: a denied target learns nothing of its budget.
-fn judge(tx: &mut Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
+fn judge(
+    tx: &Tx<'_>,
+    item: &NewIssuance,
+    fingerprint: &Fingerprint,
+    now: SystemTime,
+) -> Result<(), IssueRefusal> {
     if let Some(denial) = tx.state.denial_of(&item.workload.spiffe_id, now) {
         return Err(IssueRefusal::Denied {
             denial_id: denial.id.clone(),
@@ -92,9 +111,9 @@ fn judge(tx: &mut Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), Iss
         return Err(IssueRefusal::TokenReused);
     }
     if let Some(limit) = item.budget {
-        tx.state
-            .live
-            .room(&item.workload, limit, millis(now))
+        let State { workloads, live, .. } = &*tx.state;
+        let slot = workloads.slot(fingerprint, &item.workload, live);
+        live.room(slot, limit, millis(now))
             .map_err(|wait| IssueRefusal::Budget {
                 limit,
                 retry_after: Duration::from_millis(wait.unsigned_abs()),

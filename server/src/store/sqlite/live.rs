@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use crate::store::WorkloadRef;
+use super::fingerprint::{ByFingerprint, Fingerprint};
 
-/// One certificate that was neither revoked nor, when last looked at, expired.
+/// One certificate that was neither revoked nor, when last swept, expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LiveRow {
     pub(super) serial: SerialNumber,
@@ -18,57 +18,108 @@ pub(super) struct LiveRow {
     pub(super) not_after: i64,
 }
 
-/// Live certificates by SPIFFE ID, then by whose budget they count in. Expired ones count for nothing and go with the
-/// next [`sweep`](Self::sweep): a caller whose clock is ahead removes nothing.
+/// Where the certificates of one budget are: of one identity of one pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(usize);
+
+/// Live certificates by budget. Expired ones count for nothing and go with the next [`sweep`](Self::sweep): a caller
+/// whose clock is ahead removes nothing.
 #[derive(Debug, Default)]
 pub(super) struct Live {
-    by_id: HashMap<SpiffeId, HashMap<String, Vec<LiveRow>>>,
+    budgets: Vec<Budget>,
+    free: Vec<Slot>,
+    slots: HashMap<Fingerprint, Slot, ByFingerprint>,
+    by_id: HashMap<SpiffeId, Vec<Slot>>,
     /// The latest end of anything an authority signed, revoked or not.
     latest: HashMap<i64, i64>,
 }
 
-/// The pod, or for what has no pod the node, whose budget a workload uses.
-fn owner(workload: &WorkloadRef) -> &str {
-    if workload.pod_uid.is_empty() {
-        &workload.node_uid
-    } else {
-        &workload.pod_uid
-    }
+#[derive(Debug)]
+struct Budget {
+    key: Fingerprint,
+    spiffe_id: SpiffeId,
+    /// Workloads that use it; it goes with the last one.
+    users: usize,
+    rows: Vec<LiveRow>,
 }
 
 impl Live {
+    /// The slot of a budget that somebody uses.
+    pub(super) fn slot(&self, key: &Fingerprint) -> Option<Slot> {
+        self.slots.get(key).copied()
+    }
+
+    /// Adds a user to a budget, which is made when it is new.
+    pub(super) fn join(&mut self, key: Fingerprint, spiffe_id: &SpiffeId) -> Slot {
+        if let Some(slot) = self.slot(&key) {
+            if let Some(budget) = self.budgets.get_mut(slot.0) {
+                budget.users += 1;
+            }
+            return slot;
+        }
+        let budget = Budget {
+            key,
+            spiffe_id: spiffe_id.clone(),
+            users: 1,
+            rows: Vec::new(),
+        };
+        let slot = self.place(budget);
+        self.slots.insert(key, slot);
+        self.by_id.entry(spiffe_id.clone()).or_default().push(slot);
+        slot
+    }
+
+    fn place(&mut self, budget: Budget) -> Slot {
+        while let Some(slot) = self.free.pop() {
+            if let Some(place) = self.budgets.get_mut(slot.0) {
+                *place = budget;
+                return slot;
+            }
+        }
+        self.budgets.push(budget);
+        Slot(self.budgets.len() - 1)
+    }
+
+    /// Takes a user from a budget; the last one takes it along.
+    pub(super) fn leave(&mut self, slot: Slot) {
+        let Some(budget) = self.budgets.get_mut(slot.0) else {
+            return;
+        };
+        budget.users = budget.users.saturating_sub(1);
+        if budget.users > 0 {
+            return;
+        }
+        budget.rows = Vec::new();
+        self.slots.remove(&budget.key);
+        if let Some(slots) = self.by_id.get_mut(&budget.spiffe_id) {
+            slots.retain(|other| *other != slot);
+            if slots.is_empty() {
+                self.by_id.remove(&budget.spiffe_id);
+            }
+        }
+        self.free.push(slot);
+    }
+
     /// Whether one more fits into `limit`. If not: milliseconds until one of those that fill it expires.
-    pub(super) fn room(&self, workload: &WorkloadRef, limit: u32, now: i64) -> Result<(), i64> {
-        let rows = self
-            .by_id
-            .get(&workload.spiffe_id)
-            .and_then(|owners| owners.get(owner(workload)));
+    pub(super) fn room(&self, slot: Option<Slot>, limit: u32, now: i64) -> Result<(), i64> {
+        let rows = slot
+            .and_then(|slot| self.budgets.get(slot.0))
+            .map(|budget| budget.rows.as_slice());
         let left = rows
-            .into_iter()
-            .flatten()
+            .unwrap_or_default()
+            .iter()
             .map(|row| row.not_after - now)
             .filter(|left| *left > 0);
-        let (used, first) = left.fold((0u32, i64::MAX), |(used, first), left| {
-            (used.saturating_add(1), first.min(left))
-        });
+        let count = |(used, first): (u32, i64), left: i64| (used.saturating_add(1), first.min(left));
+        let (used, first) = left.fold((0, i64::MAX), count);
         if used < limit { Ok(()) } else { Err(first) }
     }
 
     /// Adds a certificate.
-    pub(super) fn add(&mut self, workload: &WorkloadRef, row: LiveRow) {
+    pub(super) fn add(&mut self, slot: Slot, row: LiveRow) {
         self.saw(row.authority, row.not_after);
-        // Looked up by reference first: the keys are copied only for a pod that is new.
-        if !self.by_id.contains_key(&workload.spiffe_id) {
-            self.by_id.insert(workload.spiffe_id.clone(), HashMap::new());
-        }
-        let Some(owners) = self.by_id.get_mut(&workload.spiffe_id) else {
-            return;
-        };
-        match owners.get_mut(owner(workload)) {
-            Some(rows) => rows.push(row),
-            None => {
-                owners.insert(owner(workload).to_owned(), vec![row]);
-            }
+        if let Some(budget) = self.budgets.get_mut(slot.0) {
+            budget.rows.push(row);
         }
     }
 
@@ -79,37 +130,41 @@ impl Live {
     }
 
     /// Removes one certificate.
-    pub(super) fn remove(&mut self, workload: &WorkloadRef, serial: SerialNumber) {
-        if let Some(rows) = self
-            .by_id
-            .get_mut(&workload.spiffe_id)
-            .and_then(|o| o.get_mut(owner(workload)))
-        {
-            rows.retain(|row| row.serial != serial);
+    pub(super) fn remove(&mut self, slot: Slot, serial: SerialNumber) {
+        if let Some(budget) = self.budgets.get_mut(slot.0) {
+            budget.rows.retain(|row| row.serial != serial);
         }
+    }
+
+    fn budgets_of(&self, id: &SpiffeId) -> impl Iterator<Item = &Budget> {
+        self.by_id
+            .get(id)
+            .into_iter()
+            .flatten()
+            .filter_map(|slot| self.budgets.get(slot.0))
     }
 
     /// All certificates of an identity that are unexpired at `now`, sorted by serial.
     pub(super) fn of_id(&self, id: &SpiffeId, now: i64) -> Vec<LiveRow> {
-        let owners = self.by_id.get(id).into_iter().flat_map(HashMap::values);
-        let mut rows: Vec<LiveRow> = owners
-            .flatten()
-            .filter(|row| row.not_after > now)
-            .copied()
-            .collect();
+        let rows = self.budgets_of(id).flat_map(|budget| &budget.rows);
+        let mut rows: Vec<LiveRow> = rows.filter(|row| row.not_after > now).copied().collect();
         rows.sort_by_key(|row| row.serial);
         rows
     }
 
     /// Removes all certificates of an identity.
     pub(super) fn remove_id(&mut self, id: &SpiffeId) {
-        self.by_id.remove(id);
+        for slot in self.by_id.get(id).into_iter().flatten() {
+            if let Some(budget) = self.budgets.get_mut(slot.0) {
+                budget.rows.clear();
+            }
+        }
     }
 
     /// Authority, live certificates, latest end, for every authority seen.
     pub(super) fn counts(&self, now: i64) -> Vec<(i64, u64, i64)> {
         let mut live: HashMap<i64, u64> = HashMap::new();
-        for row in self.by_id.values().flat_map(HashMap::values).flatten() {
+        for row in self.budgets.iter().flat_map(|budget| &budget.rows) {
             if row.not_after > now {
                 *live.entry(row.authority).or_default() += 1;
             }
@@ -122,13 +177,10 @@ impl Live {
 
     /// Forgets everything expired, with the room it took.
     pub(super) fn sweep(&mut self, now: i64) {
-        self.by_id.retain(|_, owners| {
-            owners.retain(|_, rows| {
-                rows.retain(|row| row.not_after > now);
-                !rows.is_empty()
-            });
-            !owners.is_empty()
-        });
+        for budget in &mut self.budgets {
+            budget.rows.retain(|row| row.not_after > now);
+            budget.rows.shrink_to_fit();
+        }
     }
 }
 
@@ -139,6 +191,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::WorkloadRef;
+    use crate::store::sqlite::fingerprint::Fingerprints;
+
+    fn slot(live: &mut Live, workload: &WorkloadRef) -> Slot {
+        let key = Fingerprints::new([0; 16]).of_budget(workload);
+        live.slot(&key)
+            .unwrap_or_else(|| live.join(key, &workload.spiffe_id))
+    }
 
     fn workload(name: u8, pod: u8) -> WorkloadRef {
         WorkloadRef {
@@ -151,6 +211,22 @@ mod tests {
             node_uid: "nu".into(),
             agent_id: "a".into(),
         }
+    }
+
+    #[test]
+    fn a_budget_goes_with_its_last_user() {
+        let (mut live, first) = (Live::default(), workload(1, 1));
+        let key = Fingerprints::new([0; 16]).of_budget(&first);
+        let slot = live.join(key, &first.spiffe_id);
+        assert_eq!(live.join(key, &first.spiffe_id), slot);
+        live.leave(slot);
+        assert_eq!(live.slot(&key), Some(slot));
+        live.leave(slot);
+        assert_eq!(live.slot(&key), None);
+        assert!(live.by_id.is_empty());
+        let other = workload(2, 1);
+        let reused = live.join(Fingerprints::new([0; 16]).of_budget(&other), &other.spiffe_id);
+        assert_eq!(reused, slot, "its place is used again");
     }
 
     #[derive(Clone, Debug)]
@@ -194,23 +270,25 @@ mod tests {
                 match step {
                     Step::Issue { name, pod, ttl } => {
                         let workload = workload(name, pod);
-                        let room = live.room(&workload, limit, now);
+                        let slot = slot(&mut live, &workload);
+                        let room = live.room(Some(slot), limit, now);
                         prop_assert_eq!(room.is_ok(), model.live(name, pod, now) < limit as usize);
                         if let Err(wait) = room {
-                            prop_assert!(live.room(&workload, limit, now + wait).is_ok());
+                            prop_assert!(live.room(Some(slot), limit, now + wait).is_ok());
                             continue;
                         }
                         let mut random = [0; 13];
                         random[0] = u8::try_from(number).unwrap();
                         let at = UNIX_EPOCH + Duration::from_millis(now.unsigned_abs());
                         let serial = SerialNumber::generate(at, &random);
-                        live.add(&workload, LiveRow { serial, authority: 1, not_after: now + ttl });
+                        live.add(slot, LiveRow { serial, authority: 1, not_after: now + ttl });
                         model.0.push((name, pod, serial, now + ttl, false));
                     }
                     Step::Revoke { nth } => {
                         if let Some(row) = model.0.get_mut(nth) {
                             row.4 = true;
-                            live.remove(&workload(row.0, row.1), row.2);
+                            let slot = slot(&mut live, &workload(row.0, row.1));
+                            live.remove(slot, row.2);
                         }
                     }
                     Step::RevokeId { name } => {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use super::audit_rows::read_cursor;
 use super::convert::millis;
 use super::schema::set_meta;
-use super::state::{CLOCK_TOLERANCE_MS, HIGH_WATER};
+use super::state::{CLOCK_TOLERANCE_MS, HIGH_WATER, State};
 use super::writer::Tx;
 use crate::store::Housekeeping;
 
@@ -32,7 +32,7 @@ pub(super) fn begin(tx: &mut Tx<'_>, now: SystemTime) -> rusqlite::Result<Step> 
         audit_backlog: backlog(tx)?,
     };
     let behind = tx.state.high_water - now_ms;
-    if behind > CLOCK_TOLERANCE_MS {
+    if tx.state.is_behind(now) {
         let clock_behind = Some(Duration::from_millis(behind.unsigned_abs()));
         return Ok(Step {
             found: Housekeeping {
@@ -44,7 +44,7 @@ pub(super) fn begin(tx: &mut Tx<'_>, now: SystemTime) -> rusqlite::Result<Step> 
     }
     tx.state.saw_time(now);
     set_meta(tx.conn, HIGH_WATER, &tx.state.high_water.to_string())?;
-    tx.state.live.sweep(now_ms);
+    tx.state.live.sweep(now_ms - CLOCK_TOLERANCE_MS);
     small_tables(tx, now_ms)?;
     let (pruned, more) = ledger(tx, now_ms)?;
     Ok(Step {
@@ -78,7 +78,8 @@ pub(super) fn ledger(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<(u64, bool)>
         })?
         .collect::<rusqlite::Result<Vec<(i64, Option<String>)>>>()?;
     for (workload, jti) in &removed {
-        tx.state.workloads.release(tx.conn, *workload)?;
+        let State { workloads, live, .. } = &mut *tx.state;
+        workloads.release(tx.conn, *workload, live)?;
         if let Some(jti) = jti {
             forget_token(tx, jti, now);
         }

@@ -92,7 +92,7 @@ pub(super) fn workload_from(row: &Row<'_>, first: usize) -> rusqlite::Result<Wor
     })
 }
 
-fn spiffe_id_at(row: &Row<'_>, index: usize) -> rusqlite::Result<SpiffeId> {
+pub(super) fn spiffe_id_at(row: &Row<'_>, index: usize) -> rusqlite::Result<SpiffeId> {
     SpiffeId::parse(row.get_ref(index)?.as_str()?).map_err(|_| unreadable(index, "SPIFFE ID"))
 }
 

@@ -6,9 +6,11 @@ use rusqlite::{OptionalExtension as _, params};
 use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
+use signet_certs::time::from_unix_millis;
 
-use super::convert::{millis, time_at};
-use super::read::denial_from;
+use super::convert::{millis, serial_at};
+use super::live::LiveRow;
+use super::read::{denial_from, spiffe_id_at};
 use super::schema::set_meta;
 use super::state::REVISION;
 use super::writer::Tx;
@@ -73,7 +75,7 @@ fn revoked_svid(tx: &Tx<'_>, entry: Entry) -> rusqlite::Result<RevokedSvid> {
 
 fn entries(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Result<Vec<Entry>, RevokeError>> {
     match &request.target {
-        RevokeTarget::SpiffeId(id) => Ok(Ok(of_id(tx, id, request.now))),
+        RevokeTarget::SpiffeId(id) => of_id(tx, id, request.now).map(Ok),
         RevokeTarget::Serial {
             serial,
             authority,
@@ -82,15 +84,35 @@ fn entries(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Result<Vec<
     }
 }
 
-fn of_id(tx: &Tx<'_>, id: &SpiffeId, now: SystemTime) -> Vec<Entry> {
-    let rows = tx.state.live.of_id(id, millis(now)).into_iter();
-    rows.map(|row| Entry {
+fn of_id(tx: &Tx<'_>, id: &SpiffeId, now: SystemTime) -> rusqlite::Result<Vec<Entry>> {
+    // While the clock is behind, memory may have let go of what has come back to life: then the ledger itself counts.
+    let rows = if tx.state.is_behind(now) {
+        scan(tx, id, now)?
+    } else {
+        tx.state.live.of_id(id, millis(now))
+    };
+    let entries = rows.into_iter().map(|row| Entry {
         serial: row.serial,
         authority: row.authority,
         not_after: row.not_after,
         spiffe_id: Some(id.clone()),
-    })
-    .collect()
+    });
+    Ok(entries.collect())
+}
+
+fn scan(tx: &Tx<'_>, id: &SpiffeId, now: SystemTime) -> rusqlite::Result<Vec<LiveRow>> {
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT serial, authority, not_after FROM ledger
+         WHERE workload IN (SELECT id FROM workload WHERE spiffe_id = ?1) AND not_after > ?2",
+    )?;
+    let rows = statement.query_map(params![id.as_str(), millis(now)], |row| {
+        Ok(LiveRow {
+            serial: serial_at(row, 0)?,
+            authority: row.get(1)?,
+            not_after: row.get(2)?,
+        })
+    })?;
+    rows.collect()
 }
 
 fn of_serial(
@@ -109,26 +131,24 @@ fn of_serial(
     };
     let found = tx
         .conn
-        .prepare_cached("SELECT authority, workload, not_after FROM ledger WHERE serial = ?1")?
+        .prepare_cached(
+            "SELECT l.authority, l.not_after, w.spiffe_id
+             FROM ledger l JOIN workload w ON w.id = l.workload WHERE l.serial = ?1",
+        )?
         .query_row([serial.as_bytes()], |row| {
-            Ok((row.get(0)?, row.get(1)?, (row.get(2)?, time_at(row, 2)?)))
+            Ok((row.get(0)?, row.get(1)?, spiffe_id_at(row, 2)?))
         })
         .optional()?;
     match found {
-        Some((row, workload, (not_after, ends))) if named.is_none_or(|named| named == row) => {
-            if ends <= now {
-                return Ok(Err(RevokeError::Expired(ends)));
+        Some((row, not_after, spiffe_id)) if named.is_none_or(|named| named == row) => {
+            if not_after <= millis(now) {
+                return Ok(Err(RevokeError::Expired(from_unix_millis(not_after))));
             }
-            let spiffe_id = tx
-                .state
-                .workloads
-                .get(workload)
-                .map(|workload| workload.spiffe_id.clone());
             Ok(Ok(Entry {
                 serial,
                 authority: row,
                 not_after,
-                spiffe_id,
+                spiffe_id: Some(spiffe_id),
             }))
         }
         _ => Ok(match named {
@@ -222,8 +242,8 @@ fn forget_live(tx: &mut Tx<'_>, target: &RevokeTarget) -> rusqlite::Result<()> {
                 .prepare_cached("SELECT workload FROM ledger WHERE serial = ?1")?
                 .query_row([serial.as_bytes()], |row| row.get(0))
                 .optional()?;
-            if let Some(workload) = workload.and_then(|row| tx.state.workloads.get(row)) {
-                tx.state.live.remove(&workload, *serial);
+            if let Some(slot) = workload.and_then(|row| tx.state.workloads.slot_of_row(row)) {
+                tx.state.live.remove(slot, *serial);
             }
         }
     }

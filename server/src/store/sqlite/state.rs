@@ -2,18 +2,19 @@
 //! again.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 
 use super::convert::{authority_at, millis, number_at, serial_at, unreadable};
+use super::fingerprint::Fingerprints;
 use super::live::{Live, LiveRow};
-use super::read::{denial_from, workload_from};
+use super::read::denial_from;
 use super::schema::meta_number;
-use crate::store::{Denial, EvidenceKind, WorkloadRef};
+use super::workloads::Workloads;
+use crate::store::{Denial, EvidenceKind};
 
 /// How far the wall clock may go back before the store calls it a jump.
 pub(super) const CLOCK_TOLERANCE_MS: i64 = 5 * 60 * 1000;
@@ -53,14 +54,15 @@ pub(super) struct NodeTokenUse {
 
 impl State {
     /// Reads everything back. One scan of the ledger.
-    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn load(conn: &Connection, fingerprints: Fingerprints) -> rusqlite::Result<Self> {
+        let mut live = Live::default();
         let mut state = Self {
             epoch: meta_number(conn, "epoch")?,
             boot: meta_number(conn, "boot")?,
             authorities: Authorities::load(conn)?,
-            workloads: Workloads::load(conn)?,
+            workloads: Workloads::load(conn, fingerprints, &mut live)?,
             rules: load_rules(conn)?,
-            live: Live::default(),
+            live,
             denials: load_denials(conn)?,
             node_tokens: HashMap::new(),
             revision: meta_number(conn, REVISION)?,
@@ -81,14 +83,14 @@ impl State {
         while let Some(row) = rows.next()? {
             let (authority, workload, not_after) = (row.get(1)?, row.get(2)?, row.get(3)?);
             self.live.saw(authority, not_after);
-            let workload = self
+            let slot = self
                 .workloads
                 .count_row(workload)
                 .ok_or_else(|| unreadable(2, "workload of a row"))?;
             let revoked: bool = row.get(7)?;
             if not_after > self.high_water - CLOCK_TOLERANCE_MS && !revoked {
                 self.live.add(
-                    &workload,
+                    slot,
                     LiveRow {
                         serial: serial_at(row, 0)?,
                         authority,
@@ -130,6 +132,11 @@ impl State {
         let id = conn.last_insert_rowid();
         self.rules.insert(name.to_owned(), id);
         Ok(id)
+    }
+
+    /// Whether this is earlier than a time the store has seen, by more than clocks may differ.
+    pub(super) fn is_behind(&self, now: SystemTime) -> bool {
+        self.high_water - millis(now) > CLOCK_TOLERANCE_MS
     }
 
     /// Notes the time of a transaction.
@@ -184,91 +191,6 @@ impl Authorities {
         let row = conn.last_insert_rowid();
         self.insert(row, id);
         Ok(row)
-    }
-}
-
-/// Workloads, the small numbers that stand for them in the ledger, and how many rows use each.
-#[derive(Default)]
-pub(super) struct Workloads {
-    rows: HashMap<Arc<WorkloadRef>, i64>,
-    uses: HashMap<i64, (Arc<WorkloadRef>, u64)>,
-}
-
-impl Workloads {
-    fn load(conn: &Connection) -> rusqlite::Result<Self> {
-        let mut workloads = Self::default();
-        let mut statement = conn.prepare(
-            "SELECT id, cluster_uid, spiffe_id, pod_namespace, pod_name, pod_uid, node_name, node_uid, agent_id
-             FROM workload",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            workloads.insert(row.get(0)?, Arc::new(workload_from(row, 1)?));
-        }
-        Ok(workloads)
-    }
-
-    fn insert(&mut self, row: i64, workload: Arc<WorkloadRef>) {
-        self.rows.insert(workload.clone(), row);
-        self.uses.insert(row, (workload, 0));
-    }
-
-    /// The workload of a row.
-    pub(super) fn get(&self, row: i64) -> Option<Arc<WorkloadRef>> {
-        self.uses.get(&row).map(|(workload, _)| workload.clone())
-    }
-
-    /// Notes one more row of the ledger that uses a workload.
-    pub(super) fn count_row(&mut self, row: i64) -> Option<Arc<WorkloadRef>> {
-        let (workload, uses) = self.uses.get_mut(&row)?;
-        *uses += 1;
-        Some(workload.clone())
-    }
-
-    /// The row of a workload, made when it is new, with one more use.
-    pub(super) fn intern(&mut self, conn: &Connection, workload: &WorkloadRef) -> rusqlite::Result<i64> {
-        let row = match self.rows.get(workload) {
-            Some(row) => *row,
-            None => self.create(conn, workload)?,
-        };
-        self.count_row(row);
-        Ok(row)
-    }
-
-    fn create(&mut self, conn: &Connection, workload: &WorkloadRef) -> rusqlite::Result<i64> {
-        conn.prepare_cached(
-            "INSERT INTO workload (cluster_uid, spiffe_id, pod_namespace, pod_name, pod_uid, node_name, node_uid,
-                                   agent_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            workload.cluster_uid,
-            workload.spiffe_id.as_str(),
-            workload.pod_namespace,
-            workload.pod_name,
-            workload.pod_uid,
-            workload.node_name,
-            workload.node_uid,
-            workload.agent_id,
-        ])?;
-        let row = conn.last_insert_rowid();
-        self.insert(row, Arc::new(workload.clone()));
-        Ok(row)
-    }
-
-    /// Notes that a row of the ledger is gone; the last one takes the workload with it.
-    pub(super) fn release(&mut self, conn: &Connection, row: i64) -> rusqlite::Result<()> {
-        let Some((workload, uses)) = self.uses.get_mut(&row) else {
-            return Ok(());
-        };
-        *uses = uses.saturating_sub(1);
-        if *uses == 0 {
-            conn.prepare_cached("DELETE FROM workload WHERE id = ?1")?
-                .execute([row])?;
-            let workload = workload.clone();
-            self.rows.remove(&workload);
-            self.uses.remove(&row);
-        }
-        Ok(())
     }
 }
 

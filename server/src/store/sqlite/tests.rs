@@ -14,7 +14,7 @@ use crate::store::suite::fixture::{
     add_key, at, authority, below, by_id, by_serial, crl, issuance, issue, issued, revocation, to_list,
     trust_domain,
 };
-use crate::store::suite::{run_store_suite, store_suite};
+use crate::store::suite::store_suite;
 use crate::store::{IssueRefusal, NewIssuance, OpenError, Store, StoreError, SvidFilter};
 
 fn fresh_sqlite() -> (Arc<SqliteStore>, TempDir) {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::audit_rows::AuditBuffer;
 use super::convert::store_error;
+use super::fingerprint::Fingerprints;
 use super::state::State;
 use crate::audit::{AuditAction, AuditEvent};
 use crate::store::StoreError;
@@ -88,12 +89,18 @@ struct LooseEvents {
 
 impl Writer {
     /// Starts the thread. `stored` is told the newest audit line after each commit.
-    pub(super) fn start(conn: Connection, state: State, stored: watch::Sender<u64>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        conn: Connection,
+        state: State,
+        fingerprints: Fingerprints,
+        stored: watch::Sender<u64>,
+    ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let loose = Arc::new(LooseEvents::default());
         let worker = Worker {
             conn,
             state: Some(state),
+            fingerprints,
             jobs,
             loose: loose.clone(),
             stored,
@@ -164,6 +171,7 @@ struct Worker {
     conn: Connection,
     /// `None` after a failed transaction, until it is loaded again.
     state: Option<State>,
+    fingerprints: Fingerprints,
     jobs: mpsc::Receiver<Box<dyn Job>>,
     loose: Arc<LooseEvents>,
     stored: watch::Sender<u64>,
@@ -203,7 +211,7 @@ impl Worker {
     fn transaction(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
         let mut state = match self.state.take() {
             Some(state) => state,
-            None => State::load(&self.conn)?,
+            None => State::load(&self.conn, self.fingerprints)?,
         };
         let mut audit = AuditBuffer::default();
         let taken = self.loose.take(&mut audit);

@@ -117,3 +117,16 @@ pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
         ["spiffe://example.org/b"]
     );
 }
+
+/// The clock was hours ahead for a while; what it took for expired is alive again, and can be revoked.
+///
+/// Covers INV-11.
+pub(crate) async fn a_revocation_while_the_clock_is_behind_finds_every_row(store: Arc<dyn Store>) {
+    let one = issued(&store, "/a", "one", at(0)).await;
+    store.housekeeping(at(0) + 5 * HOUR).await.unwrap();
+    let revoked = store.revoke(revocation(by_id("/a"), at(60))).await.unwrap();
+    assert_eq!(
+        revoked.svids.iter().map(|svid| svid.serial).collect::<Vec<_>>(),
+        [one]
+    );
+}
