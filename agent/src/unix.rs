@@ -300,7 +300,7 @@ pub(crate) mod tests {
         assert!(matches!(outcome, Err(UnixError::OtherNamespace("pid"))));
     }
 
-    /// Covers EP-26.
+    /// Covers EP-26, BG-16.
     #[test]
     fn an_ended_process_is_gone_even_if_its_pid_lives_on() {
         let directory = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ pub mod fake_kube;
 pub mod http;
 pub mod kubelet;
 pub mod process;
+pub mod repository;
 pub mod uds;
 pub mod wait;
 pub mod workload;

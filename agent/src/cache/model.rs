@@ -341,7 +341,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 250, rng_seed: RngSeed::Fixed(9), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Covers INV-9, X5S-12, X5S-14, X5S-15.
+    /// Covers X5S-12, X5S-14, CRL-35.
     #[test]
     fn every_life_keeps_the_invariants(steps in proptest::collection::vec(step(), 1..120)) {
         let mut world = World::new();

@@ -236,7 +236,7 @@ fn a_changed_default_keeps_the_former_one_served() {
     assert_eq!(bench.names(10), [id(2).as_str(), id(1).as_str()]);
 }
 
-/// Covers X5S-15.
+/// Covers CRL-35.
 #[test]
 fn a_revoked_serial_is_withdrawn_and_replaced_at_once() {
     let mut bench = Bench::new();

@@ -266,7 +266,7 @@ mod tests {
     use super::*;
     use crate::server_client::testing::{Authority, at, id};
 
-    /// Covers EP-09, EP-10.
+    /// Covers EP-10.
     #[test]
     fn a_socket_address_is_an_absolute_unix_path() {
         assert_eq!(

@@ -180,7 +180,7 @@ fn svid_of(context: &X509Context) -> X509Svid {
     X509Svid::new(vec![svid.chain.to_vec()], key).unwrap()
 }
 
-/// Covers X5S-02, X5S-03, X5S-05, X5S-06, X5S-08.
+/// Covers X5S-02, X5S-03, X5S-04, X5S-05, X5S-06, X5S-07, X5S-08.
 #[tokio::test(start_paused = true)]
 async fn a_pod_gets_its_identity_with_key_bundle_and_crl() {
     let bench = Bench::new();
@@ -188,6 +188,7 @@ async fn a_pod_gets_its_identity_with_key_bundle_and_crl() {
     let context = ready(&mut states).await;
     let svid = svid_of(&context);
     assert_eq!(svid.spiffe_id, id("/ns/demo/sa/app"));
+    assert_eq!(context.svids[0].spiffe_id, svid.spiffe_id.as_str());
     assert_eq!(context.svids[0].hint, "hint");
     let signer = bench.server.state().signer.clone();
     assert_eq!(context.bundle.as_ref(), signer.0.certificate.der());

@@ -8,7 +8,7 @@ use tonic::Code;
 use crate::support::raw::RawClient;
 use crate::support::{SOON, Socket, ended_with, ready, settings, soon, volume, with_header};
 
-/// Covers EP-21, RS-04, RS-05.
+/// Covers EP-21, RS-04.
 #[tokio::test]
 async fn closing_a_socket_ends_its_streams_first_each_with_unavailable() {
     let mut socket = Socket::ready();
@@ -77,7 +77,7 @@ async fn clients_that_do_nothing_cannot_hold_up_the_end() {
     idle.until_closed().await;
 }
 
-/// Covers BG-21, EP-24.
+/// Covers EP-24.
 #[tokio::test]
 async fn a_second_endpoint_takes_over_a_stale_socket() {
     let mut socket = Socket::ready();

@@ -44,7 +44,7 @@ fn metadata(values: &[&str]) -> MetadataMap {
     map
 }
 
-/// Covers EP-03, EP-04, EP-17, BG-01, BG-02, BG-04.
+/// Covers EP-03, EP-04, EP-17, WTS-01, BG-01, BG-02, BG-04.
 #[tokio::test]
 async fn every_call_needs_the_header_exactly_and_once() {
     let socket = Socket::ready();

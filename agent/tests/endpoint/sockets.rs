@@ -12,7 +12,7 @@ use signet_proto::workload::X509svidRequest;
 use crate::support::raw::{RawClient, call_headers};
 use crate::support::{Socket, example, ready, settings, soon, with_header};
 
-/// Covers EP-08, EP-26, BG-16.
+/// Covers EP-08, EP-26.
 #[tokio::test]
 async fn the_shared_socket_knows_the_process_that_connected() {
     let socket = Socket::with(settings(), Origin::Shared, ready(example()));

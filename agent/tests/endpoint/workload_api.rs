@@ -28,8 +28,8 @@ fn refused(message: &str) -> WorkloadState {
     }
 }
 
-/// Covers API-03, API-07, API-10, API-13, X5S-01, X5S-02, X5S-03, X5S-04, X5S-05, X5S-06, X5S-07, X5S-08, X5S-09.
-/// Covers EP-01, EP-06, EP-07, API-02, RS-13.
+/// Covers API-03, API-07, API-10, API-13, X5S-02, X5S-03, X5S-08, X5S-09.
+/// Covers EP-01, EP-06, EP-07.
 #[tokio::test]
 async fn the_first_message_is_complete_and_comes_at_once() {
     let socket = Socket::ready();
@@ -298,7 +298,7 @@ async fn foreign_bundles_hold_neither_the_own_domain_nor_empty_ones() {
     assert_eq!(message.bundles["spiffe://example.org"][..], [0x30, 0x10]);
 }
 
-/// Covers X5B-01, X5B-02, X5B-04, API-16.
+/// Covers X5B-01, X5B-04, API-16.
 #[tokio::test]
 async fn bundles_are_sent_in_full_with_crls_and_only_when_they_change() {
     let socket = Socket::ready();
@@ -325,6 +325,31 @@ async fn bundles_are_sent_in_full_with_crls_and_only_when_they_change() {
         message.bundles.keys().collect::<Vec<_>>(),
         ["spiffe://example.org"]
     );
+}
+
+/// Covers CRL-34, API-05.
+#[tokio::test]
+async fn a_new_list_alone_is_a_message_on_both_streams() {
+    let socket = Socket::ready();
+    let mut svids = watch(&socket).await;
+    soon(svids.message()).await.unwrap().unwrap();
+    let mut client = socket.client().await;
+    let mut bundles = client
+        .fetch_x509_bundles(with_header(X509BundlesRequest {}))
+        .await
+        .unwrap()
+        .into_inner();
+    soon(bundles.message()).await.unwrap().unwrap();
+
+    let lists = vec![
+        Bytes::from_static(&[0x30, 0x2e]),
+        Bytes::from_static(&[0x30, 0x2f]),
+    ];
+    let mut changed = example();
+    changed.crls.clone_from(&lists);
+    socket.say(ready(changed));
+    assert_eq!(soon(svids.message()).await.unwrap().unwrap().crl, lists);
+    assert_eq!(soon(bundles.message()).await.unwrap().unwrap().crl, lists);
 }
 
 /// Covers API-07, X5S-03.
@@ -354,7 +379,7 @@ async fn a_response_beyond_what_clients_accept_is_an_error_that_says_so() {
     assert!(status.len() < 600);
 }
 
-/// Covers API-01, EP-14, EP-15.
+/// Covers API-01, EP-14, WTS-01.
 #[tokio::test]
 async fn profiles_that_are_not_offered_are_unimplemented() {
     let socket = Socket::ready();

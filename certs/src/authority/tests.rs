@@ -22,7 +22,7 @@ fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 
-/// Covers ID-19, CA-01, CA-02, CA-03, CA-04, CA-05, CA-09, CA-10, CA-11, CA-12, CA-13, CA-15.
+/// Covers ID-18, ID-19, CA-01, CA-02, CA-03, CA-04, CA-05, CA-09, CA-10, CA-11, CA-12, CA-13, CA-15.
 #[test]
 fn our_authority_has_exactly_the_extensions_of_the_profile_in_der() {
     let authority = authority("td").certificate;

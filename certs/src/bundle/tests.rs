@@ -87,7 +87,7 @@ fn a_document_without_usable_keys_is_a_valid_empty_bundle() {
     }
 }
 
-/// Covers BND-02, BD-01, BD-02, BD-13.
+/// Covers BND-02, BD-01, BD-02, BD-13, RS-10.
 #[test]
 fn what_is_no_document_is_refused() {
     for text in [
@@ -172,7 +172,7 @@ fn private_key_material_refuses_the_document() {
     }
 }
 
-/// Covers BND-04, BND-06, BND-21, BD-11, BD-12.
+/// Covers BND-04, BND-06, BND-21, BD-11, BD-12, RS-10.
 #[test]
 fn sequence_numbers_are_strict_and_hints_are_brought_into_bounds() {
     let with = |name: &str, value: &str| {

@@ -40,6 +40,7 @@ fn fields(crl: &Crl) -> Vec<Vec<u8>> {
 }
 
 /// Covers CRL-01, CRL-02, CRL-03, CRL-05, CRL-08, CRL-11, CRL-12, CRL-13, CRL-14, CRL-15, CRL-16, CRL-17, CRL-24, CRL-25.
+/// Covers RS-08.
 #[test]
 fn an_empty_list_has_exactly_these_fields_in_der() {
     let authority = authority("td");

@@ -1,4 +1,4 @@
-//! Covers SPIFFE-ID and the bad inputs of conformance §15.1.
+//! SPIFFE IDs, good and bad.
 
 use proptest::prelude::*;
 
@@ -67,7 +67,7 @@ fn upper_case_is_refused_in_scheme_and_trust_domain_and_folded_only_for_operator
     assert!(SpiffeId::parse_lenient("é").is_err());
 }
 
-/// Covers BI-06.
+/// Covers BI-06, RS-11.
 #[test]
 fn letters_that_become_ascii_when_lowered_are_refused() {
     refused(&["spiffe://\u{212a}ube/p", "spiffe://\u{130}d/p"]);

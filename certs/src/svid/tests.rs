@@ -6,11 +6,13 @@ use proptest::prelude::*;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
-use crate::authority::X509Authority;
+use crate::authority::{AuthorityKind, AuthorityProfile, X509Authority, create_authority};
 use crate::csr::WorkloadPublicKey;
 use crate::der;
+use crate::signer::LocalSigner;
 use crate::testing::*;
 use crate::time::from_unix_seconds;
+use crate::verify::{Role, TrustRoots, TrustedAuthority, verify_chain};
 
 const WORKLOAD: &str = "spiffe://td/ns/shop/sa/cart";
 
@@ -60,7 +62,7 @@ fn extension_of<'a>(leaf: &'a X509Certificate<'_>, oid: &str) -> (bool, &'a [u8]
 }
 
 /// Covers X509-01, X509-04, X509-05, X509-06, X509-07, X509-08, X509-09, X509-10, X509-11, X509-12, X509-13.
-/// Covers X509-15, X509-19, ID-21.
+/// Covers X509-15, X509-19, ID-21, RS-07.
 #[test]
 fn a_leaf_has_exactly_the_extensions_of_the_profile_in_der() {
     let signed = signed_leaf(|_| {});
@@ -360,7 +362,40 @@ fn a_key_of_another_authority_does_not_sign() {
     assert!(X509Authority::new(one.certificate, two.signer).is_err());
 }
 
-/// Covers X509-14.
+/// Covers CA-08, X509-14.
+#[test]
+fn an_authority_s_certificate_is_nobody_s_svid() {
+    let (signer, pkcs8) = LocalSigner::generate(&rng()).unwrap();
+    let profile = AuthorityProfile {
+        trust_domain: td("td"),
+        kind: AuthorityKind::X509,
+        not_before: now() - HOUR,
+        not_after: now() + DAY,
+        serial: serial(1),
+    };
+    let authority = create_authority(&profile, &signer).unwrap();
+    // The key is the right one; what is refused is what the certificate says.
+    let key = LeafKey::from_pkcs8(pkcs8, &rng()).unwrap();
+    let refusal = X509Svid::new(vec![authority.der().to_vec()], key);
+    assert!(matches!(refusal, Err(VerifyError::NotAnSvid(_))));
+}
+
+/// Covers ID-14.
+#[test]
+fn the_longest_id_fits_a_certificate_and_its_verifier() {
+    let longest = format!("spiffe://td/{}", "a".repeat(2048 - 12));
+    let signed = signed_leaf(|template| template.spiffe_id = id(&longest));
+    let info = inspect_leaf(&signed.leaf).unwrap();
+    assert_eq!(info.spiffe_id.as_str(), longest);
+    let trusted = TrustedAuthority {
+        certificate: signed.authority.certificate.clone(),
+        crl: Some(crl(&signed.authority, &[])),
+    };
+    let roots = TrustRoots::new(vec![(td("td"), vec![trusted])]);
+    let verified = verify_chain(&chain(&signed.leaf), Role::Client, &roots, now()).unwrap();
+    assert_eq!(verified.spiffe_id.as_str(), longest);
+}
+
 #[test]
 fn an_svid_joins_a_leaf_with_its_own_key_and_authorities_above() {
     let signer = authority("td");
@@ -375,7 +410,6 @@ fn an_svid_joins_a_leaf_with_its_own_key_and_authorities_above() {
         X509Svid::new(Vec::new(), leaf_key()),
         Err(VerifyError::EmptyChain)
     ));
-    assert!(X509Svid::new(vec![root.clone()], leaf_key()).is_err());
     let again = |key: &LeafKey| LeafKey::from_pkcs8(key.pkcs8_der().to_vec().into(), &rng()).unwrap();
     assert!(matches!(
         X509Svid::new(vec![leaf.clone(), leaf.clone()], again(&key)),
@@ -389,7 +423,7 @@ fn an_svid_joins_a_leaf_with_its_own_key_and_authorities_above() {
     assert!(shown.contains(WORKLOAD) && !shown.contains("key"), "{shown}");
 }
 
-/// Covers X509-18.
+/// Covers X509-18, RS-14.
 #[test]
 fn keys_are_pkcs8_version_0() {
     let key = leaf_key();

@@ -80,7 +80,7 @@ fn a_leaf_of_a_trusted_authority_is_believed_in_both_roles() {
     assert_eq!(verified.not_after, svid.not_after);
 }
 
-/// Covers VAL-02, VAL-03, VAL-04, VAL-05, VAL-06, VAL-07, VAL-12, X509-12.
+/// Covers VAL-02, VAL-03, VAL-04, VAL-05, VAL-06, VAL-07, VAL-12, X509-12, RS-09.
 #[test]
 fn leaves_that_break_a_spiffe_rule_are_refused() {
     let authority = authority("td");

@@ -252,7 +252,6 @@ mod tests {
         assert_eq!(named, defined);
     }
 
-    /// Covers INV-12, INV-14.
     #[test]
     fn every_rpc_lets_in_exactly_whom_its_line_says() {
         for (path, access) in ACCESS {

@@ -62,6 +62,17 @@ pub struct AdminService {
     pub started: SystemTime,
 }
 
+/// Longest answer: a full page of the ledger, or every list.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+impl AdminService {
+    /// As a gRPC service, with its bounds.
+    #[must_use]
+    pub fn into_grpc(self) -> admin_server::AdminServer<Self> {
+        admin_server::AdminServer::new(self).max_encoding_message_size(MAX_ANSWER_BYTES)
+    }
+}
+
 #[tonic::async_trait]
 impl admin_server::Admin for AdminService {
     async fn status(

@@ -54,6 +54,21 @@ pub struct AgentService {
     pub drain: Drain,
 }
 
+/// Longest request; 256 CSRs and tokens at their usual size are well below.
+const MAX_REQUEST_BYTES: usize = 8 << 20;
+/// Longest answer: a trust state with full lists of every authority.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+impl AgentService {
+    /// As a gRPC service, with its bounds.
+    #[must_use]
+    pub fn into_grpc(self) -> agent_server::AgentServer<Self> {
+        agent_server::AgentServer::new(self)
+            .max_decoding_message_size(MAX_REQUEST_BYTES)
+            .max_encoding_message_size(MAX_ANSWER_BYTES)
+    }
+}
+
 type TrustStream = Pin<Box<dyn Stream<Item = Result<wire::TrustState, Status>> + Send>>;
 
 #[tonic::async_trait]

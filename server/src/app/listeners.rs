@@ -6,7 +6,6 @@ use signet_certs::{
     id::SpiffeId,
     tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config},
 };
-use signet_proto::{admin::admin_server::AdminServer, agent::agent_server::AgentServer};
 use signet_runtime::{drain::Drain, http::Limits};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -31,8 +30,6 @@ const HTTP_LIMITS: Limits = Limits {
 };
 /// Streams one agent may have open on a connection.
 const STREAMS_PER_CONNECTION: u32 = 256;
-/// 256 CSRs and tokens at their usual size are well below.
-const MAX_MESSAGE: usize = 8 << 20;
 
 pub(super) type Snapshots = watch::Receiver<Arc<TrustSnapshot>>;
 
@@ -89,11 +86,7 @@ pub(super) fn serve_agents(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .layer(access)
-        .add_service(
-            AgentServer::new(service)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(64 << 20),
-        );
+        .add_service(service.into_grpc());
     drain.spawn(async move {
         if let Err(error) = server
             .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
@@ -109,7 +102,7 @@ pub(super) fn serve_admin(listener: UnixListener, service: AdminService, access:
     let ended = drain.clone();
     let server = tonic::transport::Server::builder()
         .layer(access)
-        .add_service(AdminServer::new(service).max_encoding_message_size(64 << 20));
+        .add_service(service.into_grpc());
     drain.spawn(async move {
         let incoming = UnixListenerStream::new(listener);
         if let Err(error) = server

@@ -107,7 +107,7 @@ fn spiffe_client(snapshot: &TrustSnapshot, id: SpiffeId) -> ClientConfig {
     .unwrap()
 }
 
-/// Covers FED-01, FED-10, FED-16, FED-17, BND-03, BND-05, BND-23.
+/// Covers FED-01, FED-10, FED-16, FED-17, BND-03, BND-05.
 #[tokio::test]
 async fn the_newest_bundle_is_served_under_our_own_svid() {
     let (x509, first) = one_authority();
@@ -142,7 +142,7 @@ async fn the_newest_bundle_is_served_under_our_own_svid() {
     assert!(served.drain.finish(MINUTE).await);
 }
 
-/// Covers FED-28.
+/// Covers FED-28, BD-21.
 #[tokio::test]
 async fn other_paths_methods_and_an_empty_start_are_answered_as_such() {
     let (x509, first) = one_authority();
@@ -153,7 +153,13 @@ async fn other_paths_methods_and_an_empty_start_are_answered_as_such() {
     for (request, status) in [
         ("GET /bundle.json", "200"),
         ("GET /", "404"),
+        ("GET //bundle.json", "404"),
+        ("GET /x/../bundle.json", "404"),
+        ("GET /bundle.json?at=1", "200"),
+        ("HEAD /bundle.json", "200"),
         ("POST /bundle.json", "405"),
+        ("PUT /bundle.json", "405"),
+        ("OPTIONS /bundle.json", "405"),
         ("POST /", "404"),
     ] {
         let answer = served

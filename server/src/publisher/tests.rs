@@ -23,7 +23,7 @@ fn revoke(running: &Running, number: u8) -> u64 {
     running.store.revoke_serial(id, serial(number), running.now())
 }
 
-/// Covers INV-2, CRL-08, CRL-16, CRL-27.
+/// Covers INV-2, CRL-08, CRL-16.
 #[tokio::test(start_paused = true)]
 async fn every_authority_has_one_current_list_even_an_empty_one() {
     let running = Running::new().await;

@@ -108,7 +108,7 @@ pub(crate) async fn keys_come_and_go_with_the_journal(store: Arc<dyn Store>) {
     assert_eq!(store.load_keys().await.unwrap(), [sealed_key(2), sealed_key(3)]);
 }
 
-/// Covers INV-3.
+/// Covers INV-3, BND-04.
 pub(crate) async fn a_bundle_has_one_number_and_numbers_never_go_back(store: Arc<dyn Store>) {
     let first = store.next_sequence([1; 32]).await.unwrap();
     assert_eq!(
