@@ -93,9 +93,9 @@ pub fn verify_chain<'a>(
         } else if let Ok(position) = serde_json::from_str::<Position>(text) {
             let is_new = chain.add(line, &position, text)?;
             if is_new {
-                summary.lines += 1
+                summary.lines += 1;
             } else {
-                summary.repeated += 1
+                summary.repeated += 1;
             }
         } else if chain.torn.is_none() && !text.is_empty() {
             // The writer died in the middle of a line; it is written again in full.

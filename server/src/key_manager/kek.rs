@@ -127,6 +127,6 @@ fn write(beside: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path
         .parent()
         .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+        .unwrap_or_else(|| Path::new("."));
     File::open(dir)?.sync_all()
 }

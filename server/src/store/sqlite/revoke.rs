@@ -172,9 +172,9 @@ fn split_known(tx: &Tx<'_>, entries: Vec<Entry>) -> rusqlite::Result<(Vec<Entry>
     for entry in entries {
         let is_known = known.exists(params![entry.authority, entry.serial.as_bytes()])?;
         if is_known {
-            old.push(entry)
+            old.push(entry);
         } else {
-            fresh.push(entry)
+            fresh.push(entry);
         }
     }
     Ok((fresh, old))
