@@ -23,7 +23,10 @@ pub(crate) async fn a_revoked_identity_is_marked_and_denied(store: Arc<dyn Store
     assert_eq!(to_list(&store).await, [one, two]);
     assert!(store.revoked(authority(1)).await.unwrap().revision >= revoked.revision);
     let denial = revoked.denial.unwrap();
-    assert_eq!(store.denials(false, at(2)).await.unwrap(), std::slice::from_ref(&denial));
+    assert_eq!(
+        store.denials(false, at(2)).await.unwrap(),
+        std::slice::from_ref(&denial)
+    );
     let refusal = IssueRefusal::Denied {
         denial_id: denial.id,
         comment: "found on a laptop".into(),
