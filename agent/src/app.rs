@@ -24,11 +24,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::Admin;
-use crate::config::{Config, MounterKind};
+use crate::config::Config;
 use crate::context::WorkloadSource;
-use crate::csi::mount::{BindMounter, LinkMounter, Mounter};
 use crate::csi::volumes::Volumes;
-use crate::csi::{Driver, DriverConfig};
 use crate::manager::{Manager, ManagerParts};
 use crate::node::{NodeAttestor, NodeState};
 use crate::server_client::anchors::ControlAnchors;
@@ -36,7 +34,6 @@ use crate::server_client::sync::{Connection, TrustSync};
 use crate::server_client::{GrpcServer, ServerApi, TrustReport};
 use crate::uds::{Endpoint, Origin, Settings};
 use crate::unix::UnixAttestor;
-use sockets::VolumeSockets;
 
 /// Upper bound of an orderly end; Kubernetes gives 30 s by default.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -89,9 +86,11 @@ pub async fn build(config: Config) -> anyhow::Result<Agent> {
     )
     .context("trust.anchors_file")?;
     let listen = config.telemetry.listen;
-    let telemetry = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("telemetry.listen {listen}: cannot listen"))?;
+    let telemetry = TcpListener::bind(listen).await.with_context(|| {
+        format!(
+            "telemetry.listen: cannot listen on {listen}; choose an address that is this machine's and free"
+        )
+    })?;
     make_parent(&config.admin_socket.0).context("admin_socket")?;
     let admin = uds::bind(&config.admin_socket.0, 0o600, None, None).context("admin_socket")?;
     let shared = config
@@ -176,7 +175,7 @@ impl Agent {
             .shared
             .map(|listener| endpoint.serve(listener, Origin::Shared));
         if let Some(volumes) = self.volumes {
-            start_csi(&self.config, volumes, &endpoint, manager, &drain).context("csi")?;
+            sockets::start_csi(&self.config, volumes, &endpoint, manager, &drain).context("csi")?;
         }
         tracing::info!(
             trust_domain = %self.trust_domain,
@@ -257,45 +256,6 @@ impl Agent {
         drain.spawn(sync.run(drain.clone()));
         Ok(Manager::spawn(parts, drain))
     }
-}
-
-fn start_csi(
-    config: &Config,
-    volumes: Volumes,
-    endpoint: &Endpoint,
-    manager: Manager,
-    drain: &Drain,
-) -> anyhow::Result<()> {
-    let csi = &config.csi;
-    let driver = DriverConfig {
-        driver_name: csi.driver_name.clone(),
-        socket_path: csi.socket_path(),
-        registration_dir: csi.registration_dir(),
-        kubelet_dir: csi.kubelet_dir.clone(),
-        node_name: node_name(config)?,
-        token_audience: config.pod_audience(),
-    };
-    make_parent(&driver.socket_path)?;
-    let mounter: Arc<dyn Mounter> = match csi.mounter {
-        MounterKind::Bind => Arc::new(BindMounter),
-        MounterKind::Link => Arc::new(LinkMounter),
-    };
-    let sink = Arc::new(VolumeSockets::new(endpoint.clone(), Arc::new(manager)));
-    Driver::restore(driver, volumes, mounter, sink).serve(drain)
-}
-
-fn node_name(config: &Config) -> anyhow::Result<String> {
-    if !config.node.name.is_empty() {
-        return Ok(config.node.name.clone());
-    }
-    if let Ok(name) = std::env::var("SIGNET_NODE_NAME")
-        && !name.is_empty()
-    {
-        return Ok(name);
-    }
-    let name = fs::read_to_string("/proc/sys/kernel/hostname")
-        .context("node.name is not set, nor is the host name")?;
-    Ok(name.trim().to_owned())
 }
 
 /// Root-only, also when it was there before.

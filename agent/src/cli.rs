@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use signet_runtime::config::{HumanDuration, load_valid, validate};
 use signet_runtime::drain::Drain;
@@ -148,7 +149,7 @@ fn run(path: &Path) -> ExitCode {
     }
     let result = logging.map_err(Into::into).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let result = runtime.block_on(run_until_signal(config));
+        let result = runtime.block_on(run_until_signal(path, config));
         // A blocked thread must not hold up the exit that was asked for.
         runtime.shutdown_timeout(Duration::from_secs(2));
         result
@@ -156,9 +157,11 @@ fn run(path: &Path) -> ExitCode {
     finish(result)
 }
 
-async fn run_until_signal(config: Config) -> anyhow::Result<()> {
+async fn run_until_signal(path: &Path, config: Config) -> anyhow::Result<()> {
     let signal = shutdown_signal();
-    let agent = app::build(config).await?;
+    let agent = app::build(config)
+        .await
+        .with_context(|| path.display().to_string())?;
     let drain = Drain::new();
     let stop = drain.clone();
     let watching = tokio::spawn(async move {

@@ -13,6 +13,7 @@ mod issue;
 mod receive;
 mod render;
 mod shelf;
+mod status;
 mod worker;
 
 #[cfg(test)]

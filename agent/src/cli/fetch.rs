@@ -23,7 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use zeroize::Zeroizing;
 
-use super::local::deepest;
+use super::local::reason;
 use super::{Answer, files};
 use crate::scheduling::unit;
 
@@ -45,7 +45,7 @@ pub(super) async fn x509(socket: &str, write: Option<&Path>, limit: Duration) ->
     let path = socket_path(socket)?;
     let response = tokio::time::timeout(limit, first_response(&path))
         .await
-        .with_context(|| format!("no identity within {} s from {socket}", limit.as_secs_f64()))??;
+        .map_err(|_| anyhow::anyhow!("no identity within {} s from {socket}", limit.as_secs_f64()))??;
     let now = SystemClock.now();
     let fetched = read(response, now).context("the Workload API's answer is not usable")?;
     if let Some(directory) = write {
@@ -114,7 +114,7 @@ async fn connect(path: &Path) -> Result<Channel, Status> {
     endpoint
         .connect_with_connector(connector)
         .await
-        .map_err(|error| Status::unavailable(deepest(&error)))
+        .map_err(|error| Status::unavailable(reason(&error)))
 }
 
 fn read(response: X509svidResponse, now: SystemTime) -> anyhow::Result<Fetched> {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use signet_certs::time::{from_unix_millis, rfc3339};
@@ -67,7 +66,7 @@ async fn ask(socket: &Path) -> anyhow::Result<wire::StatusResponse> {
                 anyhow::anyhow!(
                     "cannot reach the agent ({}): is it running, and may you open its socket? Set --admin-socket or \
                      SIGNET_AGENT_ADMIN_SOCKET",
-                    deepest(&error)
+                    reason(&error)
                 )
             })?;
         let mut client = LocalClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
@@ -76,17 +75,19 @@ async fn ask(socket: &Path) -> anyhow::Result<wire::StatusResponse> {
             .map(tonic::Response::into_inner)
             .map_err(|status| anyhow::anyhow!("{}", status.message()))
     };
-    let answer = tokio::time::timeout(LIMIT, asked).await;
-    answer.with_context(|| format!("the agent at {} did not answer in time", socket.display()))?
+    let late = |_| anyhow::anyhow!("the agent at {} did not answer in time", socket.display());
+    tokio::time::timeout(LIMIT, asked).await.map_err(late)?
 }
 
-/// The first cause, which names the file or the rule.
-pub(super) fn deepest(error: &dyn std::error::Error) -> String {
+/// What went wrong with a socket: our own words where they are in the chain, for they name the path, else its first cause.
+pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+    loop {
+        match (cause.downcast_ref::<uds::UdsError>(), cause.source()) {
+            (None, Some(source)) => cause = source,
+            _ => return cause.to_string(),
+        }
     }
-    cause.to_string()
 }
 
 fn when(ms: i64) -> Value {

@@ -199,7 +199,34 @@ async fn a_pod_gets_its_identity_with_key_bundle_and_crl() {
     assert_eq!(asked[0].spiffe_id, None);
 }
 
-/// Covers API-13.
+/// Covers INV-5.
+#[tokio::test(start_paused = true)]
+async fn the_key_stays_with_the_agent() {
+    let bench = Bench::new();
+    let mut states = bench.pod().await;
+    let context = ready(&mut states).await;
+    let key = context.svids[0].key.bytes();
+    let marker = [0x02, 0x01, 0x01, 0x04, 0x20];
+    let start = key.windows(marker.len()).position(|part| part == marker).unwrap() + marker.len();
+    let scalar = &key[start..start + 32];
+    let asked = bench.server.asked();
+    assert!(!asked[0].csr.windows(32).any(|part| part == scalar));
+}
+
+/// Covers API-16.
+#[tokio::test(start_paused = true)]
+async fn a_push_without_news_for_workloads_wakes_no_stream() {
+    let bench = Bench::new();
+    let mut states = bench.pod().await;
+    ready(&mut states).await;
+    states.mark_unchanged();
+    let held = bench.trust.borrow().clone();
+    bench.trust.send_replace(held);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!states.has_changed().unwrap());
+}
+
+/// Covers API-11, API-13.
 #[tokio::test(start_paused = true)]
 async fn all_identities_come_at_once_in_the_servers_order() {
     let bench = Bench::new();

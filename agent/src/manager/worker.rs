@@ -15,7 +15,8 @@ use super::issue::{Answer, Requester};
 use super::receive::{Unacceptable, accept, authority_of};
 use super::render::{Published, render};
 use super::shelf::{Holders, Shelf, Volume};
-use super::{Command, ManagerParts, PodVolume, WorkloadStatus};
+use super::status::{name, status};
+use super::{Command, ManagerParts, PodVolume};
 use crate::cache::{Cache, CacheState, Evidence, Failure, TrustView, UnixFacts, Wanted, WorkloadId};
 use crate::context::{AttachError, PeerProcess, WorkloadState};
 use crate::scheduling::{nap_until, unit};
@@ -131,7 +132,8 @@ impl Worker {
                 let _ = reply.send(self.attach_process(facts, peer));
             }
             Command::Status { reply } => {
-                let _ = reply.send(self.status());
+                let now = self.clock.now();
+                let _ = reply.send(status(&self.cache, &self.shelves, now));
             }
         }
     }
@@ -243,8 +245,11 @@ impl Worker {
         let now = self.clock.now();
         self.cache.set_trust(trust.clone() as Arc<dyn TrustView>, now);
         self.cache.set_policy_revision(trust.policy_revision, now);
+        // A push that brought nothing to publish publishes nothing (API-16).
+        if !self.trust.as_ref().is_some_and(|held| held.looks_like(&trust)) {
+            self.trust_number += 1;
+        }
         self.trust = Some(trust);
-        self.trust_number += 1;
         for parked in std::mem::take(&mut self.parked) {
             self.receive(parked, now);
         }
@@ -427,55 +432,6 @@ impl Worker {
         due.into_iter()
             .chain(self.parked.iter().map(|parked| parked.until))
             .min()
-    }
-
-    fn status(&self) -> Vec<WorkloadStatus> {
-        let now = self.clock.now();
-        self.shelves
-            .iter()
-            .map(|(id, shelf)| self.workload_status(id, shelf, now))
-            .collect()
-    }
-
-    fn workload_status(&self, id: &WorkloadId, shelf: &Shelf, now: SystemTime) -> WorkloadStatus {
-        let slots = self.cache.status(id);
-        let problem = match self.cache.state(id, now) {
-            Some(CacheState::Pending { problem }) => problem,
-            Some(CacheState::Refused { message }) => Some(message),
-            Some(CacheState::Ready(_)) | None => slots.iter().find_map(|slot| slot.problem.clone()),
-        };
-        let (name, pod_uid, socket) = match (id, &shelf.holders) {
-            (WorkloadId::Pod(uid), Holders::Volumes(volumes)) => {
-                let volume = volumes.first();
-                let socket = volume.map(|volume| volume.socket.display().to_string());
-                let name = volume.map(|volume| volume.name.clone());
-                (name.unwrap_or_default(), uid.clone(), socket.unwrap_or_default())
-            }
-            _ => (name(id), String::new(), String::new()),
-        };
-        let kind = if matches!(id, WorkloadId::Pod(_)) {
-            "pod"
-        } else {
-            "unix"
-        };
-        let (streams, problem) = (shelf.streams(), problem.unwrap_or_default());
-        WorkloadStatus {
-            kind,
-            name,
-            pod_uid,
-            socket,
-            streams,
-            slots,
-            problem,
-        }
-    }
-}
-
-/// For logs and status: no secrets.
-fn name(id: &WorkloadId) -> String {
-    match id {
-        WorkloadId::Pod(uid) => format!("pod:{uid}"),
-        WorkloadId::Unix(facts) => format!("uid:{}", facts.uid),
     }
 }
 

@@ -35,12 +35,12 @@ const MAX_KEPT: u64 = 32 * 1024 * 1024;
 #[derive(Debug, Error)]
 pub enum AnchorsError {
     /// The configured file cannot be read.
-    #[error("{}: {source}; it must hold the control authorities that the server writes", path.display())]
+    #[error("{}: {problem}; it must hold the control authorities that the server writes", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        problem: std::io::Error,
     },
     /// The configured file holds something else.
     #[error("{}: {problem}", path.display())]
@@ -206,9 +206,9 @@ fn read_configured(path: &Path, trust_domain: &TrustDomain) -> Result<State, Anc
         path: path.to_owned(),
         problem,
     };
-    let text = read_bounded(path, MAX_FILE).map_err(|source| AnchorsError::Unreadable {
+    let text = read_bounded(path, MAX_FILE).map_err(|problem| AnchorsError::Unreadable {
         path: path.to_owned(),
-        source,
+        problem,
     })?;
     let certificates = parse_pem_certificates(&text).map_err(|error| unusable(error.to_string()))?;
     let anchor = |der: &Vec<u8>| -> Result<TrustedAuthority, TrustError> {

@@ -252,7 +252,8 @@ fn describe(status: &Status) -> String {
     let mut source = std::error::Error::source(status);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
+        // tonic's own "transport error" says less than what it wraps.
+        if cause_text != "transport error" && !text.contains(&cause_text) {
             text = if text.is_empty() {
                 cause_text
             } else {

@@ -45,6 +45,7 @@ pub(crate) struct Asked {
     pub(crate) spiffe_id: Option<SpiffeId>,
     pub(crate) evidence: String,
     pub(crate) key: [u8; 32],
+    pub(crate) csr: Vec<u8>,
 }
 
 /// See the module's documentation.
@@ -248,6 +249,7 @@ fn remember(item: &IssueItem) -> Asked {
             IssueEvidence::Unix(facts) => format!("uid:{}", facts.uid),
         },
         key: verify_csr(&item.csr).unwrap().spki_sha256(),
+        csr: item.csr.clone(),
     }
 }
 

@@ -72,12 +72,12 @@ pub enum TrustError {
     #[error("authority {0} appears twice")]
     Twice(AuthorityId),
     /// An authority comes without a believable CRL and none is held.
-    #[error("authority {authority} comes without a usable CRL: {source}")]
+    #[error("authority {authority} comes without a usable CRL: {problem}")]
     Crl {
         /// Whose.
         authority: AuthorityId,
         /// Why not.
-        source: CrlError,
+        problem: CrlError,
     },
 }
 
@@ -215,9 +215,9 @@ impl Judge<'_> {
                 self.kept.push((issuer.id(), error));
                 Ok(held.crl.clone())
             }
-            (Err(source), None) => Err(TrustError::Crl {
+            (Err(problem), None) => Err(TrustError::Crl {
                 authority: issuer.id(),
-                source,
+                problem,
             }),
         }
     }
@@ -249,6 +249,12 @@ impl TrustState {
             crls: self.x509.iter().chain(&self.control).map(crl).collect(),
             ..TrustReport::default()
         }
+    }
+
+    /// Workloads would see no difference between the two.
+    pub fn looks_like(&self, other: &Self) -> bool {
+        let crls = |state: &Self| state.x509.iter().map(|held| held.crl.clone()).collect::<Vec<_>>();
+        self.bundle_der == other.bundle_der && crls(self) == crls(other)
     }
 
     fn find(&self, id: &AuthorityId) -> Option<&HeldAuthority> {

@@ -1,0 +1,56 @@
+//! The workloads as a person sees them. No secrets.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use super::WorkloadStatus;
+use super::shelf::{Holders, Shelf};
+use crate::cache::{Cache, CacheState, WorkloadId};
+
+/// Every workload.
+pub(super) fn status(
+    cache: &Cache,
+    shelves: &BTreeMap<WorkloadId, Shelf>,
+    now: SystemTime,
+) -> Vec<WorkloadStatus> {
+    shelves
+        .iter()
+        .map(|(id, shelf)| workload(cache, id, shelf, now))
+        .collect()
+}
+
+fn workload(cache: &Cache, id: &WorkloadId, shelf: &Shelf, now: SystemTime) -> WorkloadStatus {
+    let slots = cache.status(id);
+    let problem = match cache.state(id, now) {
+        Some(CacheState::Pending { problem }) => problem,
+        Some(CacheState::Refused { message }) => Some(message),
+        Some(CacheState::Ready(_)) | None => slots.iter().find_map(|slot| slot.problem.clone()),
+    };
+    let volume = match &shelf.holders {
+        Holders::Volumes(volumes) => volumes.first(),
+        Holders::Processes { .. } => None,
+    };
+    let (kind, pod_uid) = match id {
+        WorkloadId::Pod(uid) => ("pod", uid.clone()),
+        WorkloadId::Unix(_) => ("unix", String::new()),
+    };
+    WorkloadStatus {
+        kind,
+        name: volume.map_or_else(|| name(id), |volume| volume.name.clone()),
+        pod_uid,
+        socket: volume
+            .map(|volume| volume.socket.display().to_string())
+            .unwrap_or_default(),
+        streams: shelf.streams(),
+        slots,
+        problem: problem.unwrap_or_default(),
+    }
+}
+
+/// For logs and status: no secrets.
+pub(super) fn name(id: &WorkloadId) -> String {
+    match id {
+        WorkloadId::Pod(uid) => format!("pod:{uid}"),
+        WorkloadId::Unix(facts) => format!("uid:{}", facts.uid),
+    }
+}
