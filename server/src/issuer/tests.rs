@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -10,7 +10,7 @@ use signet_certs::{
     authority::AuthorityKind,
     csr::create_csr,
     id::SpiffeId,
-    signer::LeafKey,
+    signer::{AuthoritySigner, LeafKey, SignError},
     svid::SvidProfile,
     verify::{VerifiedSvid, inspect_leaf},
 };
@@ -22,7 +22,7 @@ use crate::{
     agents::Agents,
     attest::{AgentIdentity, AttestedNode, AttestedPod, fake::FakeAttestor},
     audit::AuditAction,
-    authority::testing::{HOUR, Running, SKEW, trust_domain},
+    authority::testing::{HOUR, MemoryStore, Running, SKEW, trust_domain},
     metrics::Metrics,
     rules::{IdentityRuleConfig, RuleScope, RuleSet},
 };
@@ -188,6 +188,56 @@ async fn a_store_that_cannot_record_means_no_certificate_and_no_verdict() {
         .await;
     assert!(outcomes.iter().all(is_unavailable), "{outcomes:?}");
     assert!(world.audited_refusals().is_empty(), "an outage is no refusal");
+}
+
+/// Signs, and remembers how many rows the store held at that moment.
+struct Witness {
+    signer: Arc<dyn AuthoritySigner>,
+    store: Arc<MemoryStore>,
+    rows: Arc<Mutex<Vec<usize>>>,
+}
+
+impl AuthoritySigner for Witness {
+    fn public_point(&self) -> &[u8] {
+        self.signer.public_point()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        self.rows.lock().unwrap().push(self.store.kept().rows.len());
+        self.signer.sign(message)
+    }
+}
+
+/// Covers INV-4.
+#[tokio::test(start_paused = true)]
+async fn the_key_is_used_only_once_every_row_of_the_batch_is_recorded() {
+    let mut world = World::new().await;
+    let rows = Arc::new(Mutex::new(Vec::new()));
+    let mut view = (**world.running.manager.current().borrow()).clone();
+    let active = &mut view.x509.authorities[0].authority;
+    active.signer = Arc::new(Witness {
+        signer: active.signer.clone(),
+        store: world.running.store.clone(),
+        rows: rows.clone(),
+    });
+    let (_keep, authorities) = watch::channel(Arc::new(view));
+    world.issuer.parts.authorities = authorities;
+    let items = || vec![item(csr(), "pod-token"), item(csr(), "pod-token")];
+
+    world.running.store.issue_failures.store(1, Ordering::SeqCst);
+    world.issue(items()).await;
+    world.running.store.kept().denied = true;
+    world.issue(items()).await;
+    assert!(rows.lock().unwrap().is_empty(), "signed what was not recorded");
+
+    world.running.store.kept().denied = false;
+    let before = world.running.store.kept().rows.len();
+    world
+        .issue(items())
+        .await
+        .into_iter()
+        .for_each(|outcome| drop(issued(outcome)));
+    assert_eq!(*rows.lock().unwrap(), [before + 2, before + 2]);
 }
 
 /// Covers INV-11.
