@@ -47,11 +47,47 @@ impl Drain {
         self.tracker.spawn(task)
     }
 
+    /// As [`spawn`](Self::spawn), for a task without which the process is of no use. Should it end before the drain has
+    /// started, by a panic above all, the drain starts: whoever waits for [`signalled`](Self::signalled) ends the
+    /// process, and it is started afresh instead of living on as a shell.
+    pub fn spawn_vital<F>(&self, name: &'static str, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let vital = Vital {
+            drain: self.clone(),
+            name,
+        };
+        self.tracker.spawn(async move {
+            let _vital = vital;
+            task.await
+        })
+    }
+
     /// Starts the drain and waits until every spawned task has ended, at most `limit`. False: some are still running,
     /// and end with the runtime.
     pub async fn finish(&self, limit: Duration) -> bool {
         self.start();
         tokio::time::timeout(limit, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Starts the drain when its task ends, however it ends.
+struct Vital {
+    drain: Drain,
+    name: &'static str,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if !self.drain.is_draining() {
+            tracing::error!(
+                task = self.name,
+                "a task that this process cannot do without has ended"
+            );
+            self.drain.start();
+        }
     }
 }
 
@@ -83,6 +119,14 @@ mod tests {
         let drain = Drain::new();
         drain.spawn(std::future::pending::<()>());
         assert!(!drain.finish(Duration::from_secs(10)).await);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_vital_task_is_noticed() {
+        let drain = Drain::new();
+        let vital = drain.spawn_vital("a worker", async { panic!("by a hostile input") });
+        drain.signalled().await;
+        assert!(vital.await.unwrap_err().is_panic());
     }
 
     #[tokio::test]

@@ -53,9 +53,15 @@ const POD_EVENTS: usize = 1024;
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let signal = shutdown_signal();
     let server = Server::start(config).await?;
-    let name = signal.await;
-    server.stop(&name.to_string()).await;
-    Ok(())
+    let (reason, outcome) = tokio::select! {
+        name = signal => (name.to_string(), Ok(())),
+        () = server.drain.signalled() => (
+            "a vital task ended".to_owned(),
+            Err(anyhow::anyhow!("a task that the server cannot do without has ended: the log says which and why")),
+        ),
+    };
+    server.stop(&reason).await;
+    outcome
 }
 
 /// A running server.

@@ -228,6 +228,9 @@ const fn minutes(n: u64) -> HumanDuration {
     HumanDuration::new(Duration::from_secs(n * 60))
 }
 
+/// Least bound of a list: about a thousand entries.
+const MIN_CRL_BYTES: usize = 64 << 10;
+
 /// Checked lives of the two kinds of authority.
 #[derive(Clone, Copy, Debug)]
 pub struct Lives {
@@ -347,6 +350,13 @@ impl Validate for Raw {
             }
         };
         validate_times(self, longest, findings);
+        if self.crl.max_bytes < MIN_CRL_BYTES {
+            findings.error(
+                "crl.max_bytes",
+                "a list so small has room for hardly any revocation",
+                "write at least 65536",
+            );
+        }
         validate_publish(&self.publish, findings);
     }
 }

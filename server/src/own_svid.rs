@@ -125,7 +125,9 @@ pub async fn keep_own_svids(parts: OwnSvidParts) -> Result<OwnSvids, OwnSvidErro
         random: SystemRandom::new(),
     };
     keeper.refresh().await?;
-    drain.clone().spawn(async move { keeper.run(drain).await });
+    drain
+        .clone()
+        .spawn_vital("own certificates", async move { keeper.run(drain).await });
     Ok(identities)
 }
 

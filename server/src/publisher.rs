@@ -10,7 +10,6 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_certs::authority::AuthorityId;
 use signet_certs::id::TrustDomain;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
@@ -84,7 +83,9 @@ impl Publisher {
         let drain = parts.drain.clone();
         let mut worker = Worker::load(parts, wishes).await?;
         worker.show_stored().await;
-        drain.clone().spawn(async move { worker.run(drain).await });
+        drain
+            .clone()
+            .spawn_vital("publisher", async move { worker.run(drain).await });
         Ok(handle)
     }
 
@@ -120,14 +121,10 @@ impl Publisher {
         }
     }
 
-    /// Whether the list of `authority` would outgrow its bound with `additional` more entries. Ask before revoking:
-    /// the answer to "yes" is to rotate the authority instead.
-    pub fn would_exceed(&self, authority: AuthorityId, additional: usize) -> bool {
-        let snapshot = self.snapshots.borrow();
-        let signed = snapshot
-            .get(authority)
-            .map_or(0, |published| published.crl.der().len());
-        plan::grown(signed, additional) > self.crl_max_bytes
+    /// Most entries that a list may have and still be signed. No revocation beyond it may be recorded: rotating the
+    /// authority is the way then.
+    pub fn max_entries(&self) -> usize {
+        plan::max_entries(self.crl_max_bytes)
     }
 
     /// Resolves once something is published. False: the server is stopping.

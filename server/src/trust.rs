@@ -158,7 +158,7 @@ pub fn keep_control_roots(
 ) -> Arc<SharedRoots> {
     let shared = Arc::new(SharedRoots::new(snapshots.borrow_and_update().control_roots()));
     let (kept, ending) = (shared.clone(), drain.clone());
-    drain.spawn(async move {
+    drain.spawn_vital("control roots", async move {
         loop {
             tokio::select! {
                 Ok(()) = snapshots.changed() => kept.store(snapshots.borrow_and_update().control_roots()),

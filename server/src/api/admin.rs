@@ -273,6 +273,7 @@ impl AdminService {
             denial_expires: (request.expires_after_seconds > 0)
                 .then(|| now.checked_add(Duration::from_secs(request.expires_after_seconds)))
                 .flatten(),
+            list_limit: self.publisher.max_entries(),
             now,
         })
     }

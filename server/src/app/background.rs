@@ -29,7 +29,7 @@ pub(super) struct Parts {
 
 pub(super) fn start(parts: Parts) {
     let drain = parts.drain.clone();
-    drain.spawn(run(parts));
+    drain.spawn_vital("housekeeping", run(parts));
 }
 
 async fn run(mut parts: Parts) {

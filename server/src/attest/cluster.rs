@@ -74,10 +74,13 @@ impl KubernetesAttestor {
         }
         for cluster in &clusters {
             let (cluster, drain_of_task) = (Arc::clone(cluster), drain.clone());
-            drain.spawn(async move {
+            drain.spawn_vital("attestation", async move {
                 tokio::select! {
                     () = drain_of_task.signalled() => {}
-                    () = cluster.run() => {}
+                    () = cluster.run() => {
+                        // It is another cluster than the one meant: said in the log and in `status`. Others go on.
+                        drain_of_task.signalled().await;
+                    }
                 }
             });
         }

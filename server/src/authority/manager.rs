@@ -104,7 +104,7 @@ impl AuthorityManager {
         let drain = parts.drain.clone();
         parts
             .drain
-            .spawn(async move { worker.run(receiver, drain).await });
+            .spawn_vital("authorities", async move { worker.run(receiver, drain).await });
         Ok(Self { commands, view })
     }
 

@@ -20,12 +20,12 @@ pub(super) fn crl_life(longest_leaf_ttl: Duration) -> Duration {
 
 /// Upper bound of a list of this many entries.
 pub(super) fn estimated_bytes(entries: usize) -> usize {
-    grown(FRAME_BYTES, entries)
+    FRAME_BYTES.saturating_add(entries.saturating_mul(ENTRY_BYTES))
 }
 
-/// Upper bound of a list of `signed` bytes with `additional` more entries.
-pub(super) fn grown(signed: usize, additional: usize) -> usize {
-    signed.saturating_add(additional.saturating_mul(ENTRY_BYTES))
+/// Most entries of a list that stays within `bytes`.
+pub(super) fn max_entries(bytes: usize) -> usize {
+    bytes.saturating_sub(FRAME_BYTES) / ENTRY_BYTES
 }
 
 /// What one list has to live up to.
@@ -153,6 +153,15 @@ mod tests {
         let crl = signed(&dated(entries(3), SKEW, now() - SKEW), HOUR);
         assert!(!lacks(&crl, &entries(2)));
         assert!(lacks(&crl, &entries(4)));
+    }
+
+    #[test]
+    fn as_many_entries_may_be_recorded_as_can_be_signed() {
+        for bytes in [0, FRAME_BYTES, 20_000, crate::publisher::CRL_MAX_BYTES] {
+            let most = max_entries(bytes);
+            assert!(most == 0 || estimated_bytes(most) <= bytes);
+            assert!(estimated_bytes(most + 1) > bytes);
+        }
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct RevokeRequest {
     pub keep_issuing: bool,
     /// When the denial ends by itself.
     pub denial_expires: Option<SystemTime>,
+    /// Most entries that a list may have: what the publisher can sign. A revocation over it is refused before anything
+    /// is recorded; else the list could never be renewed, and whoever fails closed would refuse everybody.
+    pub list_limit: usize,
     /// Time of the revocation.
     pub now: SystemTime,
 }

@@ -44,6 +44,8 @@ macro_rules! store_suite {
                 live_certificates_are_counted_by_authority
                 a_batch_has_a_bound;
             revoking:
+                a_list_that_could_not_be_signed_is_never_recorded
+                a_clock_that_was_ahead_hides_nothing_from_a_revocation
                 a_revoked_identity_is_marked_and_denied
                 a_neighbour_is_not_denied
                 a_revoked_serial_denies_nothing

@@ -19,7 +19,7 @@ use crate::store::{
     Denial, DenialKind, Lifted, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid, StoreError,
 };
 
-/// Most entries of one authority's list. An entry takes up to 53 bytes, so a list stays under 3 MiB, which every
+/// Most entries of one authority's list, whatever the request allows. An entry takes up to 53 bytes, so a list stays under 3 MiB, which every
 /// client can still receive; beyond, rotating the authority is the way.
 const MAX_ENTRIES: usize = 55_000;
 /// Serials in one audit line; more go on in further lines.
@@ -44,7 +44,7 @@ pub(super) fn revoke(
         Err(error) => return Ok(Err(error)),
     };
     let (fresh, known): (Vec<Entry>, Vec<Entry>) = split_known(tx, entries)?;
-    if let Err(error) = check_room(tx, &fresh)? {
+    if let Err(error) = check_room(tx, &fresh, request.list_limit.min(MAX_ENTRIES))? {
         return Ok(Err(error));
     }
     record(tx, request, &fresh)?;
@@ -180,7 +180,7 @@ fn split_known(tx: &Tx<'_>, entries: Vec<Entry>) -> rusqlite::Result<(Vec<Entry>
     Ok((fresh, old))
 }
 
-fn check_room(tx: &Tx<'_>, fresh: &[Entry]) -> rusqlite::Result<Result<(), RevokeError>> {
+fn check_room(tx: &Tx<'_>, fresh: &[Entry], limit: usize) -> rusqlite::Result<Result<(), RevokeError>> {
     let mut authorities: Vec<i64> = fresh.iter().map(|entry| entry.authority).collect();
     authorities.sort_unstable();
     authorities.dedup();
@@ -192,12 +192,12 @@ fn check_room(tx: &Tx<'_>, fresh: &[Entry]) -> rusqlite::Result<Result<(), Revok
             .try_into()
             .unwrap_or(usize::MAX);
         let entries = listed.saturating_add(fresh.iter().filter(|entry| entry.authority == row).count());
-        if entries > MAX_ENTRIES {
+        if entries > limit {
             let authority = tx.state.authorities.id(row)?;
             return Ok(Err(RevokeError::ListFull {
                 authority,
                 entries,
-                limit: MAX_ENTRIES,
+                limit,
             }));
         }
     }

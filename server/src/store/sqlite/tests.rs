@@ -274,3 +274,21 @@ async fn a_full_disk_fails_its_callers_and_nothing_else() {
         .expect("what was rolled back counts in no budget");
     assert_eq!(*sqlite.stored().borrow(), 1, "nor in the audit log");
 }
+
+/// A fault that some input brings out must cost that input its answer, and not everybody else theirs for good.
+#[tokio::test]
+async fn a_job_that_panics_ends_neither_the_writer_nor_leaves_a_trace() {
+    let (store, _dir) = fresh_sqlite();
+    let shared: Arc<dyn Store> = store.clone();
+    let before = issued(&shared, "/a", "one", at(0)).await;
+    let halfway = store.writer.run(1, |tx| -> rusqlite::Result<()> {
+        tx.state.revision += 7;
+        tx.conn.execute("DELETE FROM ledger", [])?;
+        panic!("by a hostile input")
+    });
+    assert!(matches!(halfway.await, Err(StoreError::Unavailable { .. })));
+    let after = issued(&shared, "/a", "one", at(1)).await;
+    let revoked = shared.revoke(revocation(by_id("/a"), at(2))).await.unwrap();
+    assert_eq!(revoked.revision, 1);
+    assert_eq!(to_list(&shared).await, [before, after]);
+}

@@ -2,6 +2,7 @@
 //! answers all of them: the more callers wait, the less a commit costs each.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -71,6 +72,10 @@ fn stopped() -> StoreError {
     StoreError::Unavailable {
         message: "the store is closed".to_owned(),
     }
+}
+
+fn panicked() -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure("a job of the store's writer panicked".into())
 }
 
 /// Handle on the writer thread. Dropping it lets the thread finish what waits, then end.
@@ -215,7 +220,12 @@ impl Worker {
         };
         let mut audit = AuditBuffer::default();
         let taken = self.loose.take(&mut audit);
-        match apply(&self.conn, &mut state, &mut audit, group) {
+        // A fault in one job must not end the thread, and with it all issuing and revoking for good. What it left half
+        // done is rolled back, and the memory is thrown away.
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            apply(&self.conn, &mut state, &mut audit, group)
+        }));
+        match applied.unwrap_or_else(|_| Err(panicked())) {
             Ok(()) => {
                 self.stored.send_if_modified(|stored| {
                     let newest = state.next_line - 1;

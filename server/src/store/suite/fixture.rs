@@ -93,6 +93,7 @@ pub(crate) fn revocation(target: RevokeTarget, now: SystemTime) -> RevokeRequest
         author: "alice".into(),
         keep_issuing: false,
         denial_expires: None,
+        list_limit: usize::MAX,
         now,
     }
 }
