@@ -84,9 +84,9 @@ impl KubeApi {
         &self.cluster
     }
 
-    /// Takes one call out of the budget of calls that callers from outside can cause.
-    pub(super) fn admit(&self) -> Result<(), CallError> {
-        self.budget.take().map_err(CallError::OverBudget)
+    /// Takes one call out of the budget of calls that the agent of a node can cause.
+    pub(super) fn admit(&self, node_uid: &str) -> Result<(), CallError> {
+        self.budget.take(node_uid).map_err(CallError::OverBudget)
     }
 
     /// GET of a JSON object of at most `limit` bytes.

@@ -166,16 +166,17 @@ impl PodWatch {
     }
 }
 
-/// Asks the API server itself for a pod.
+/// Asks the API server itself for a pod, on behalf of the agent of a node.
 pub(super) async fn get_pod(
     api: &KubeApi,
+    node_uid: &str,
     namespace: &str,
     name: &str,
 ) -> Result<Option<LivePod>, CallError> {
     if !is_path_segment(namespace) || !is_path_segment(name) {
         return Ok(None);
     }
-    api.admit()?;
+    api.admit(node_uid)?;
     let answer = api
         .get::<PodItem>(&format!("/api/v1/namespaces/{namespace}/pods/{name}"), POD_BYTES)
         .await;

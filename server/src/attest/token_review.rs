@@ -105,15 +105,22 @@ impl TokenReviewer {
     }
 
     async fn ask(&self, token: &str, audience: &str, claims: &KubernetesClaims) -> Outcome {
+        // The signature was verified: the token is of the node it names, and that node pays.
+        let node_uid = claims.node.as_ref().map_or("", |node| node.uid.as_str());
         let status = self
-            .call(token, audience)
+            .call(node_uid, token, audience)
             .await
             .map_err(|error| self.api.unavailable(PURPOSE, &error))?;
         Ok(Arc::new(read_review(&status, audience, claims)?))
     }
 
-    async fn call(&self, token: &str, audience: &str) -> Result<TokenReviewStatus, CallError> {
-        self.api.admit()?;
+    async fn call(
+        &self,
+        node_uid: &str,
+        token: &str,
+        audience: &str,
+    ) -> Result<TokenReviewStatus, CallError> {
+        self.api.admit(node_uid)?;
         let question = Question {
             api_version: "authentication.k8s.io/v1",
             kind: "TokenReview",
