@@ -1,68 +1,71 @@
-//! Bounded work, shared fairly: a flood of one agent is answered with a retry hint and leaves room for the others.
+//! Bounded work, shared fairly: a flood of one caller is refused and leaves room for the others.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use signet_certs::id::SpiffeId;
-
 /// When a refused caller should come back.
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Counts items under way, in all and per agent.
+/// Counts items under way, in all and per caller: an agent, or an address.
 #[derive(Debug)]
-pub struct Admission {
+pub struct Admission<K: Eq + Hash> {
     total: usize,
-    per_agent: usize,
-    state: Mutex<State>,
+    per_caller: usize,
+    state: Mutex<State<K>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<K> {
     total: usize,
-    by_agent: HashMap<SpiffeId, usize>,
+    by_caller: HashMap<K, usize>,
 }
 
 /// Items that may be worked on until this is dropped.
 #[derive(Debug)]
-pub struct Admitted {
-    admission: Arc<Admission>,
-    agent: SpiffeId,
+pub struct Admitted<K: Eq + Hash> {
+    admission: Arc<Admission<K>>,
+    caller: K,
     items: usize,
 }
 
-impl Admission {
-    /// At most `total` items under way, `per_agent` of them for one agent.
+impl<K: Eq + Hash + Clone> Admission<K> {
+    /// At most `total` items under way, `per_caller` of them for one caller.
     #[must_use]
-    pub fn new(total: usize, per_agent: usize) -> Arc<Self> {
+    pub fn new(total: usize, per_caller: usize) -> Arc<Self> {
+        let state = State {
+            total: 0,
+            by_caller: HashMap::new(),
+        };
         Arc::new(Self {
             total,
-            per_agent,
-            state: Mutex::default(),
+            per_caller,
+            state: Mutex::new(state),
         })
     }
 
-    /// Takes `items` places, or none: the caller then answers `RESOURCE_EXHAUSTED` with [`RETRY_AFTER`].
+    /// Takes `items` places, or none: an RPC then answers `RESOURCE_EXHAUSTED` with [`RETRY_AFTER`].
     #[must_use]
-    pub fn admit(self: &Arc<Self>, agent: &SpiffeId, items: usize) -> Option<Admitted> {
+    pub fn admit(self: &Arc<Self>, caller: &K, items: usize) -> Option<Admitted<K>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = state.by_agent.get(agent).copied().unwrap_or(0);
-        if state.total + items > self.total || mine + items > self.per_agent {
+        let mine = state.by_caller.get(caller).copied().unwrap_or(0);
+        if state.total + items > self.total || mine + items > self.per_caller {
             return None;
         }
         state.total += items;
-        state.by_agent.insert(agent.clone(), mine + items);
+        state.by_caller.insert(caller.clone(), mine + items);
         Some(Admitted {
             admission: self.clone(),
-            agent: agent.clone(),
+            caller: caller.clone(),
             items,
         })
     }
 }
 
-impl Drop for Admitted {
+impl<K: Eq + Hash> Drop for Admitted<K> {
     fn drop(&mut self) {
         let mut state = self
             .admission
@@ -70,10 +73,10 @@ impl Drop for Admitted {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         state.total -= self.items;
-        if let Some(mine) = state.by_agent.get_mut(&self.agent) {
+        if let Some(mine) = state.by_caller.get_mut(&self.caller) {
             *mine -= self.items;
             if *mine == 0 {
-                state.by_agent.remove(&self.agent);
+                state.by_caller.remove(&self.caller);
             }
         }
     }
@@ -83,12 +86,12 @@ impl Drop for Admitted {
 mod tests {
     use super::*;
 
-    fn agent(name: &str) -> SpiffeId {
-        SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/{name}")).unwrap()
+    fn agent(name: &str) -> String {
+        name.to_owned()
     }
 
     #[test]
-    fn one_agent_cannot_take_every_place() {
+    fn one_caller_cannot_take_every_place() {
         let admission = Admission::new(10, 6);
         let greedy = admission.admit(&agent("a"), 6).unwrap();
         assert!(admission.admit(&agent("a"), 1).is_none());
@@ -98,8 +101,8 @@ mod tests {
         assert!(admission.admit(&agent("c"), 6).is_some());
         drop(other);
         assert!(
-            admission.state.lock().unwrap().by_agent.is_empty(),
-            "nothing is remembered of idle agents"
+            admission.state.lock().unwrap().by_caller.is_empty(),
+            "nothing is remembered of idle callers"
         );
     }
 }

@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use signet_certs::{
     authority::{AuthorityKind, X509Authority},
     csr::{WorkloadPublicKey, verify_csr},
-    id::TrustDomain,
+    id::{SpiffeId, TrustDomain},
     svid::{Purpose, SvidProfile},
 };
 use signet_runtime::clock::Clock;
@@ -85,7 +85,7 @@ pub struct IssuerParts {
 pub struct Issuer {
     parts: IssuerParts,
     serials: SerialSource,
-    admission: Arc<Admission>,
+    admission: Arc<Admission<SpiffeId>>,
 }
 
 impl Issuer {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use http_body_util::Limited;
 use signet_certs::tls::SharedRoots;
 use signet_runtime::clock::Clock;
 use tonic::{Code, Status, body::Body};
@@ -26,6 +27,10 @@ pub enum Access {
     /// Whoever can open the admin socket; its file mode is the check.
     AdminSocket,
 }
+
+/// Longest request of a stranger: a CSR, a token, and names. The service's own bound on a message is made for batches
+/// of agents; a stranger could make the server hold that much for each of many streams.
+const STRANGERS_REQUEST: usize = 64 << 10;
 
 /// Every RPC of every listener. A path that is not here is refused.
 pub const ACCESS: &[(&str, Access)] = &[
@@ -167,9 +172,9 @@ pub struct AccessService<S> {
     access: AccessLayer,
 }
 
-impl<S, B> Service<http::Request<B>> for AccessService<S>
+impl<S> Service<http::Request<Body>> for AccessService<S>
 where
-    S: Service<http::Request<B>, Response = http::Response<Body>>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -181,11 +186,24 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         match self.access.check(&request) {
-            Ok(()) => Box::pin(self.inner.call(request)),
+            Ok(()) => Box::pin(self.inner.call(bounded(request))),
             Err(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
         }
+    }
+}
+
+/// Bounds the body of a request that anyone may send.
+fn bounded(request: http::Request<Body>) -> http::Request<Body> {
+    let path = request.uri().path();
+    if ACCESS
+        .iter()
+        .any(|(known, access)| *known == path && *access == Access::Anyone)
+    {
+        request.map(|body| Body::new(Limited::new(body, STRANGERS_REQUEST)))
+    } else {
+        request
     }
 }
 
@@ -297,5 +315,30 @@ mod tests {
                 Code::Unimplemented
             );
         }
+    }
+
+    /// Bytes that reach the service of a request of this many bytes; none when it is cut off.
+    async fn accepted(path: &str, bytes: usize) -> Option<usize> {
+        use http_body_util::{BodyExt as _, Full};
+        let body = Body::new(Full::new(bytes::Bytes::from(vec![0; bytes])));
+        let request = http::Request::builder().uri(path).body(body).unwrap();
+        let body = bounded(request).into_body().collect().await.ok()?;
+        Some(body.to_bytes().len())
+    }
+
+    #[tokio::test]
+    async fn strangers_cannot_make_the_server_hold_a_large_request() {
+        for path in [
+            "/signet.agent.v1.Agent/Hello",
+            "/signet.agent.v1.Agent/AttestNode",
+        ] {
+            assert_eq!(accepted(path, STRANGERS_REQUEST).await, Some(STRANGERS_REQUEST));
+            assert_eq!(accepted(path, STRANGERS_REQUEST + 1).await, None);
+        }
+        let batch = 1 << 20;
+        assert_eq!(
+            accepted("/signet.agent.v1.Agent/IssueX509Svids", batch).await,
+            Some(batch)
+        );
     }
 }

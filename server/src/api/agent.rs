@@ -55,7 +55,7 @@ pub struct AgentService {
 }
 
 /// Longest request; 256 CSRs and tokens at their usual size are well below.
-const MAX_REQUEST_BYTES: usize = 8 << 20;
+const MAX_REQUEST_BYTES: usize = 2 << 20;
 /// Longest answer: a trust state with full lists of every authority.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 

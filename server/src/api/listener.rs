@@ -1,33 +1,42 @@
 //! The agents' door: TLS 1.3 with our own accept loop, so that one slow or hostile client costs one bounded task.
 
 use std::{
-    collections::HashMap,
+    future::Future,
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use rustls::ServerConfig;
-use signet_certs::{tls::peer_svid, verify::VerifiedSvid};
+use signet_certs::{id::SpiffeId, tls::peer_svid, verify::VerifiedSvid};
 use signet_runtime::drain::Drain;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
+    sync::mpsc,
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
+
+use crate::admission::{Admission, Admitted};
 
 /// Handshakes under way at once, over all addresses.
 const HANDSHAKES: usize = 256;
 /// Handshakes under way at once from one address: one address cannot hold them all.
 const HANDSHAKES_PER_ADDRESS: usize = 32;
-/// Open connections; a node agent holds one or two.
-const CONNECTIONS: usize = 20_000;
+/// Open connections of agents, in all and of one agent, which needs one or two: the rest is for those it lost.
+const AGENTS: usize = 20_000;
+const CONNECTIONS_PER_AGENT: usize = 8;
+/// Open connections of strangers, in all and from one address. They are counted apart from those of agents, so that
+/// nobody without a certificate can lock the agents out.
+const STRANGERS: usize = 2_048;
+const STRANGERS_PER_ADDRESS: usize = 64;
+/// Longest life of a stranger's connection: time to attest a node, and to connect again as its agent.
+const STRANGERS_LIFE: Duration = Duration::from_secs(60);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an accept error such as EMFILE, which would otherwise spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -46,7 +55,33 @@ pub struct Peer {
 pub struct PeerConnection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    _open: OwnedSemaphorePermit,
+    /// Ends a stranger's connection.
+    end: Option<Pin<Box<Sleep>>>,
+    _place: Place,
+}
+
+/// What an open connection is counted against.
+#[derive(Debug)]
+enum Place {
+    Agent { _counted: Admitted<SpiffeId> },
+    Stranger { _counted: Admitted<IpAddr> },
+}
+
+impl PeerConnection {
+    /// Fails once the connection has lived for as long as it may; wakes its task at that moment.
+    fn check_life(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let ended = self
+            .end
+            .as_mut()
+            .is_some_and(|end| end.as_mut().poll(cx).is_ready());
+        if ended {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "a connection without a client certificate lives a minute",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Connected for PeerConnection {
@@ -63,6 +98,7 @@ impl AsyncRead for PeerConnection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check_life(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -104,9 +140,8 @@ pub fn accept(
     drain.spawn(async move {
         let door = Arc::new(Door {
             tls: TlsAcceptor::from(tls),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
-            connections: Arc::new(Semaphore::new(CONNECTIONS)),
-            by_address: Mutex::new(HashMap::new()),
+            handshakes: Admission::new(HANDSHAKES, HANDSHAKES_PER_ADDRESS),
+            places: Places::new(),
         });
         loop {
             let accepted = tokio::select! {
@@ -118,7 +153,7 @@ pub fn accept(
                 Ok((stream, address)) => door.admit(stream, address, &finished),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept agent connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -128,9 +163,8 @@ pub fn accept(
 
 struct Door {
     tls: TlsAcceptor,
-    handshakes: Arc<Semaphore>,
-    connections: Arc<Semaphore>,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    handshakes: Arc<Admission<IpAddr>>,
+    places: Places,
 }
 
 impl Door {
@@ -141,22 +175,15 @@ impl Door {
         address: SocketAddr,
         finished: &mpsc::Sender<io::Result<PeerConnection>>,
     ) {
-        let (Ok(handshake), Ok(open)) = (
-            self.handshakes.clone().try_acquire_owned(),
-            self.connections.clone().try_acquire_owned(),
-        ) else {
-            tracing::warn!(%address, "too many connections, one was closed");
-            return;
-        };
-        let Some(slot) = AddressSlot::take(self, address.ip()) else {
-            tracing::debug!(%address, "too many handshakes from one address, one was closed");
+        let Some(handshake) = self.handshakes.admit(&address.ip(), 1) else {
+            tracing::debug!(%address, "too many handshakes, one connection was closed");
             return;
         };
         let door = self.clone();
         let finished = finished.clone();
         tokio::spawn(async move {
-            let result = timeout(HANDSHAKE_TIMEOUT, door.handshake(stream, address, open)).await;
-            drop((handshake, slot));
+            let result = timeout(HANDSHAKE_TIMEOUT, door.handshake(stream, address)).await;
+            drop(handshake);
             match result {
                 // A failed send means the server is draining: the connection closes by being dropped.
                 Ok(Ok(connection)) => drop(finished.send(Ok(connection)).await),
@@ -166,12 +193,7 @@ impl Door {
         });
     }
 
-    async fn handshake(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        open: OwnedSemaphorePermit,
-    ) -> io::Result<PeerConnection> {
+    async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> io::Result<PeerConnection> {
         stream.set_nodelay(true)?;
         let stream = self.tls.accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -183,47 +205,65 @@ impl Door {
                 not_after: leaf.not_after,
             })
         });
+        let place = self
+            .places
+            .take(svid.as_deref().map(|svid| &svid.spiffe_id), address.ip())
+            .ok_or_else(|| io::Error::other("too many open connections"))?;
         Ok(PeerConnection {
             stream,
+            end: svid.is_none().then(|| Box::pin(sleep(STRANGERS_LIFE))),
             peer: Peer { address, svid },
-            _open: open,
+            _place: place,
         })
     }
 }
 
-/// One handshake counted against its address.
-struct AddressSlot {
-    door: Arc<Door>,
-    ip: IpAddr,
+/// Room for open connections.
+struct Places {
+    agents: Arc<Admission<SpiffeId>>,
+    strangers: Arc<Admission<IpAddr>>,
 }
 
-impl AddressSlot {
-    fn take(door: &Arc<Door>, ip: IpAddr) -> Option<Self> {
-        let mut counts = door.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(ip).or_insert(0);
-        if *count >= HANDSHAKES_PER_ADDRESS {
-            return None;
+impl Places {
+    fn new() -> Self {
+        Self {
+            agents: Admission::new(AGENTS, CONNECTIONS_PER_AGENT),
+            strangers: Admission::new(STRANGERS, STRANGERS_PER_ADDRESS),
         }
-        *count += 1;
-        Some(Self {
-            door: door.clone(),
-            ip,
+    }
+
+    fn take(&self, agent: Option<&SpiffeId>, address: IpAddr) -> Option<Place> {
+        Some(match agent {
+            Some(agent) => Place::Agent {
+                _counted: self.agents.admit(agent, 1)?,
+            },
+            None => Place::Stranger {
+                _counted: self.strangers.admit(&address, 1)?,
+            },
         })
     }
 }
 
-impl Drop for AddressSlot {
-    fn drop(&mut self) {
-        let mut counts = self
-            .door
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.ip);
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_take_no_agents_place_and_one_address_or_agent_not_everyones() {
+        let places = Places::new();
+        let agent =
+            |n: usize| SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/node-{n}")).unwrap();
+        let address = |n: usize| IpAddr::from([10, 0, (n / 256) as u8, (n % 256) as u8]);
+        let mut open: Vec<Place> = std::iter::from_fn(|| places.take(None, address(0))).collect();
+        assert_eq!(open.len(), STRANGERS_PER_ADDRESS);
+        let others =
+            (1..STRANGERS).flat_map(|n| std::iter::from_fn(move || Some(n)).take(STRANGERS_PER_ADDRESS));
+        open.extend(others.map_while(|n| places.take(None, address(n))));
+        assert_eq!(open.len(), STRANGERS, "every place of strangers is taken");
+        let of_one: Vec<Place> = std::iter::from_fn(|| places.take(Some(&agent(0)), address(0))).collect();
+        assert_eq!(of_one.len(), CONNECTIONS_PER_AGENT);
+        assert!(places.take(Some(&agent(1)), address(0)).is_some());
+        drop(open);
+        assert!(places.take(None, address(0)).is_some());
     }
 }

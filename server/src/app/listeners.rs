@@ -29,7 +29,9 @@ const HTTP_LIMITS: Limits = Limits {
     connection_lifetime: Duration::from_secs(60),
 };
 /// Streams one agent may have open on a connection.
-const STREAMS_PER_CONNECTION: u32 = 256;
+const STREAMS_PER_CONNECTION: u32 = 32;
+/// Longest a call may take until its answer begins, the arrival of the request included; trust streams go on after.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) type Snapshots = watch::Receiver<Arc<TrustSnapshot>>;
 
@@ -83,11 +85,12 @@ pub(super) fn serve_agents(
     let ended = drain.clone();
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .timeout(CALL_LIMIT)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .layer(access)
         .add_service(service.into_grpc());
-    drain.spawn(async move {
+    drain.spawn_vital("agents' listener", async move {
         if let Err(error) = server
             .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
             .await

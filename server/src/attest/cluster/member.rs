@@ -214,7 +214,7 @@ impl Cluster {
     pub(super) async fn attest_node(&self, token: &str) -> Result<AttestedNode, AttestError> {
         let reference = self.reference().await?;
         let review = self.review(Role::Node, token).await?;
-        let node_uid = self.live_node_uid(&review.node_name).await?;
+        let node_uid = self.live_node_uid(&review.node_name, &review.node_uid).await?;
         let judge = |live: &LivePod| {
             judge_node(
                 reference,
@@ -323,7 +323,7 @@ impl Cluster {
                 settled => return Ok(settled?),
             }
         }
-        let read = get_pod(&self.api, &review.namespace, &review.pod_name).await;
+        let read = get_pod(&self.api, &review.node_uid, &review.namespace, &review.pod_name).await;
         let live = read.map_err(|error| self.api.unavailable(READING_POD, &error))?;
         let gone = || RefusedReason::PodGone {
             pod: format!("{}/{}", review.namespace, review.pod_name),
@@ -331,12 +331,12 @@ impl Cluster {
         Ok(verdict(&live.ok_or_else(gone)?)?)
     }
 
-    async fn live_node_uid(&self, name: &str) -> Result<Option<String>, AttestError> {
+    async fn live_node_uid(&self, name: &str, caller: &str) -> Result<Option<String>, AttestError> {
         if !is_path_segment(name) {
             return Ok(None);
         }
         let read = async {
-            self.api.admit()?;
+            self.api.admit(caller)?;
             self.api
                 .get::<Object>(&format!("/api/v1/nodes/{name}"), OBJECT_BYTES)
                 .await
