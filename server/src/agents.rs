@@ -267,15 +267,16 @@ pub struct Session {
 impl Session {
     /// Takes a report in.
     pub fn report(&self, report: Report) {
-        if report.clock_skew_ms.unsigned_abs() > SKEW_WARNING.as_millis() as u64 {
-            tracing::warn!(agent = %self.agent, skew_ms = report.clock_skew_ms, "an agent's clock is off");
-        }
+        let is_off = |report: &Report| report.clock_skew_ms.unsigned_abs() > SKEW_WARNING.as_millis() as u64;
         let mut state = self.agents.lock();
         if let Some(entry) = state
             .agents
             .get_mut(&self.agent)
             .filter(|entry| entry.session == self.session)
         {
+            if is_off(&report) && !is_off(&entry.report) {
+                tracing::warn!(agent = %self.agent, skew_ms = report.clock_skew_ms, "an agent's clock is off");
+            }
             entry.report = report;
             self.agents.publish(&state);
         }

@@ -99,7 +99,7 @@ impl agent_server::Agent for AgentService {
         request: Request<wire::AttestNodeRequest>,
     ) -> Result<Response<wire::AttestNodeResponse>, Status> {
         let presented = self.presented(&request);
-        let source = peer(&request).map_or_else(String::new, |peer| peer.address.to_string());
+        let source = peer(&request).map_or_else(String::new, |peer| peer.address.ip().to_string());
         let request = request.into_inner();
         let Some(wire::attest_node_request::Evidence::Kubernetes(token)) = request.evidence else {
             return Err(Status::invalid_argument(
@@ -174,6 +174,7 @@ impl agent_server::Agent for AgentService {
             clock: self.clock.clone(),
             policy_revision: self.policy_revision,
             sender,
+            reports_from: tokio::time::Instant::now(),
         };
         let drain = self.drain.clone();
         self.drain.spawn(stream.run(request.into_inner(), drain));
@@ -186,12 +187,12 @@ impl agent_server::Agent for AgentService {
 }
 
 impl AgentService {
-    /// The presented certificate, if it counts at this moment.
+    /// The presented certificate, if it counts at this moment: nobody renews by one that has a successor in use.
     fn presented<T>(&self, request: &Request<T>) -> Option<Arc<VerifiedSvid>> {
         let svid = peer(request)?.svid.clone()?;
-        svid.recheck(&self.control.load(), self.clock.now())
-            .is_ok()
-            .then_some(svid)
+        let counts = svid.recheck(&self.control.load(), self.clock.now()).is_ok()
+            && self.agents.is_newest(&svid.spiffe_id, svid.serial);
+        counts.then_some(svid)
     }
 
     async fn caller<T>(&self, request: &Request<T>) -> Result<AgentIdentity, Status> {

@@ -1,12 +1,15 @@
 //! The trust stream: what is true now goes out, what the agent holds comes back.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis, verify::VerifiedSvid};
 use signet_proto::agent as wire;
 use signet_runtime::{clock::Clock, drain::Drain};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
 use tonic::{Status, Streaming};
 
 use crate::{
@@ -14,6 +17,9 @@ use crate::{
     trust::{PublishedAuthority, TrustSnapshot},
 };
 
+/// Pause after a report before the next one is read. Each report wakes those who wait for a bundle to spread: an agent
+/// that sends them without end waits, and nobody else.
+const REPORT_PAUSE: Duration = Duration::from_millis(100);
 /// Pods on one node that a report may name; Kubernetes recommends at most 110.
 const MAX_PODS: usize = 4096;
 
@@ -25,6 +31,8 @@ pub(super) struct SyncStream {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) policy_revision: u64,
     pub(super) sender: mpsc::Sender<Result<wire::TrustState, Status>>,
+    /// When the next report is read.
+    pub(super) reports_from: Instant,
 }
 
 /// Why a trust stream goes on or ends.
@@ -90,8 +98,11 @@ impl SyncStream {
                         Next::Say,
                     );
                 }
-                report = reports.message() => match report {
-                    Ok(Some(report)) => self.session.report(self.report(report)),
+                report = next_report(self.reports_from, reports) => match report {
+                    Ok(Some(report)) => {
+                        self.session.report(self.report(report));
+                        self.reports_from = Instant::now() + REPORT_PAUSE;
+                    }
                     Ok(None) | Err(_) => return Next::Gone,
                 },
                 () = drain.signalled() => return stopping(),
@@ -141,6 +152,15 @@ impl SyncStream {
             clock_skew_ms: report.clock_unix_ms.saturating_sub(unix_millis(self.clock.now())),
         }
     }
+}
+
+/// Loses nothing when it is given up: a message is taken only when it is complete.
+async fn next_report(
+    from: Instant,
+    reports: &mut Streaming<wire::TrustReport>,
+) -> Result<Option<wire::TrustReport>, Status> {
+    sleep_until(from).await;
+    reports.message().await
 }
 
 fn state(snapshot: &TrustSnapshot, policy_revision: u64, affected: Affected) -> wire::TrustState {
