@@ -29,6 +29,8 @@ const RETRY_SOON: Duration = Duration::from_secs(1);
 const RETRY_AFTER_REPAIR: Duration = Duration::from_secs(10);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 const ERROR_BODY_BYTES: usize = 64 * 1024;
+/// The key set comes in a type of its own, and an API server answers 406 to whoever accepts JSON alone.
+const ACCEPTED: &str = "application/json, application/jwk-set+json";
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
 /// What a call is for; gives errors their words.
@@ -140,7 +142,7 @@ impl KubeApi {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, ACCEPTED)
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|error| CallError::Junk(error.to_string()))?;

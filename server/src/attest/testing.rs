@@ -56,7 +56,11 @@ impl Script {
         let service = tower::service_fn(move |request: Request<Body>| {
             let line = format!("{} {}", request.method(), request.uri());
             log.lock().unwrap().push(line.clone());
-            let answer = answer(&line);
+            let answer = if accepts_its_type(&request) {
+                answer(&line)
+            } else {
+                Answer::Json(406, "406: Not Acceptable".into())
+            };
             async move { respond(answer).await }
         });
         let client = kube::Client::new(service, "default");
@@ -76,6 +80,13 @@ impl Script {
             .cloned()
             .collect()
     }
+}
+
+/// An API server gives its key set as `application/jwk-set+json` and refuses whoever asks for JSON alone.
+fn accepts_its_type(request: &Request<Body>) -> bool {
+    let accepted = request.headers().get(http::header::ACCEPT);
+    let accepted = accepted.and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    request.uri().path() != "/openid/v1/jwks" || accepted.contains("application/jwk-set+json")
 }
 
 type AnyBody = UnsyncBoxBody<Bytes, Infallible>;

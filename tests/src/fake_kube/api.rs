@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, Query as QueryOf, Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::Response,
     routing::{get, post},
@@ -28,6 +28,9 @@ use super::{
 
 /// TokenRequest refuses to make shorter ones.
 const SHORTEST_TOKEN_SECONDS: u64 = 600;
+
+/// The one type in which the API server gives its key set; whoever accepts only JSON gets 406.
+const JWK_SET: &str = "application/jwk-set+json";
 
 type Shared = State<Arc<Cluster>>;
 
@@ -160,8 +163,16 @@ fn forbid(endpoint: Endpoint, user: &str) -> Response {
     forbidden(user, verb, resource, group)
 }
 
-async fn jwks(State(cluster): Shared) -> Response {
-    answer(StatusCode::OK, &lock(&cluster.keys).jwks())
+async fn jwks(State(cluster): Shared, headers: HeaderMap) -> Response {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accepted.is_some_and(|types| !types.contains(JWK_SET) && !types.contains("*/*")) {
+        let message = "406: Not Acceptable\n\nAvailable representations: application/jwk-set+json";
+        return text_answer(StatusCode::NOT_ACCEPTABLE, message.to_owned());
+    }
+    let mut response = answer(StatusCode::OK, &lock(&cluster.keys).jwks());
+    let own_type = HeaderValue::from_static(JWK_SET);
+    response.headers_mut().insert(header::CONTENT_TYPE, own_type);
+    response
 }
 
 async fn discovery(State(cluster): Shared) -> Response {
