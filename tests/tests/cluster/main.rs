@@ -1,0 +1,51 @@
+//! Signet against a real Kubernetes: the real API server, the real binaries, and the permissions as documented.
+//!
+//! Without the variables below nothing is tested, and each check that was not made is named.
+//!
+//! - `SIGNET_TEST_KUBECONFIG`: a kubeconfig with which the tests may create namespaces, nodes and cluster roles.
+//! - `SIGNET_TEST_KUBELET_DIR`: the root directory of a kubelet on this machine, in the same mount namespace; the tests
+//!   then run as root. `SIGNET_TEST_IMAGE` is an image with a shell that is on the node (default `local/busybox:1`).
+//! - `SIGNET_TEST_TOKEN_KEY`: the cluster's private key that signs tokens (RSA, PKCS#8), to make one that has expired.
+//!
+//! docs/kubernetes.md says how to run them.
+
+mod api;
+mod checks;
+mod csi;
+mod node_tokens;
+mod outage;
+mod permissions;
+mod pod_tokens;
+mod relay;
+mod server;
+mod world;
+
+use checks::run;
+
+const KUBECONFIG: &str = "SIGNET_TEST_KUBECONFIG";
+const KUBELET_DIR: &str = "SIGNET_TEST_KUBELET_DIR";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pod_tokens_of_a_real_cluster_get_their_verdicts() {
+    run(&[KUBECONFIG], pod_tokens::CHECKS, world::TwoNodes::set_up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_tokens_of_a_real_cluster_get_their_verdicts() {
+    run(&[KUBECONFIG], node_tokens::CHECKS, world::TwoNodes::set_up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_a_real_api_server_is_no_verdict() {
+    run(&[KUBECONFIG], outage::CHECKS, outage::Outage::set_up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_permissions_are_narrow() {
+    run(&[KUBECONFIG], permissions::CHECKS, world::TwoNodes::set_up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_kubelet_gives_a_pod_its_socket() {
+    run(&[KUBECONFIG, KUBELET_DIR], csi::CHECKS, csi::OneNode::set_up).await;
+}
