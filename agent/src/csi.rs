@@ -4,6 +4,7 @@
 //! kubelet names the pod and brings its token in each publish call; the driver pins the volume to the first pod UID it is
 //! given, keeps the token on tmpfs, and never waits for the server: a pod starts whether or not the server is up.
 
+mod incoming;
 pub mod mount;
 mod publish;
 pub mod registration;
@@ -14,7 +15,6 @@ use std::{path::PathBuf, sync::Arc};
 use signet_proto::csi::{self as wire, identity_server, node_server};
 use signet_runtime::{drain::Drain, uds};
 use tokio::sync::Mutex;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
 use self::{
@@ -108,7 +108,7 @@ impl Driver {
             .add_service(identity_server::IdentityServer::new(self.clone()))
             .add_service(node_server::NodeServer::new(self).max_decoding_message_size(MAX_MESSAGE));
         drain.spawn(async move {
-            let incoming = UnixListenerStream::new(listener);
+            let incoming = incoming::incoming(listener);
             if let Err(error) = server
                 .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
                 .await

@@ -5,10 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use signet_proto::registration::{self as wire, registration_server};
 use signet_runtime::{drain::Drain, uds};
 use tokio::sync::Notify;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
-use super::DriverConfig;
+use super::{DriverConfig, incoming::incoming};
 
 /// kubelet runs as root.
 const SOCKET_MODE: u32 = 0o600;
@@ -74,7 +73,7 @@ async fn serve(service: Registration, listener: tokio::net::UnixListener, drain:
     };
     let result = tonic::transport::Server::builder()
         .add_service(registration_server::RegistrationServer::new(service))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until)
+        .serve_with_incoming_shutdown(incoming(listener), until)
         .await;
     if let Err(error) = result {
         tracing::error!(%error, "the registration socket failed");

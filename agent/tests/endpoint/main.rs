@@ -11,6 +11,7 @@ mod ending;
 mod filter;
 mod header;
 mod http2;
+mod kubelet;
 mod sockets;
 mod support;
 mod workload_api;
