@@ -39,7 +39,8 @@ use signet_runtime::config::{Findings, Validate};
 use signet_runtime::telemetry::LogFormat;
 use signet_runtime::uds::MAX_PATH_BYTES;
 
-/// The file as written. Call [`Validate::validate`] before using it; [`load`] does.
+/// The file as written. Call [`Validate::validate`] before using it; [`load_valid`](signet_runtime::config::load_valid)
+/// does.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {

@@ -1,6 +1,6 @@
 //! The agent's view of the server: one trait, its tonic implementation, and the trust state that is pushed.
 //!
-//! Wire types stop in [`convert`](self); everybody else sees the types of this module. No token leaves before the
+//! Wire types stop in `convert`; everybody else sees the types of this module. No token leaves before the
 //! server has proved exactly `spiffe://<td>/signet/server` against the control anchors ([`anchors`]).
 
 pub mod anchors;
