@@ -1,4 +1,5 @@
 //! The committed code in `src/gen` is what the `.proto` files give. `SIGNET_UPDATE_GEN=1` rewrites it.
+#![allow(clippy::unwrap_used, reason = "test code")]
 use std::{collections::BTreeMap, fs, path::Path};
 
 const PROTOS: [&str; 6] = [

@@ -1,4 +1,5 @@
 //! What others call or read stays as their standards define it.
+#![allow(clippy::unwrap_used, reason = "test code")]
 use std::collections::BTreeMap;
 
 use prost::Message;

@@ -189,7 +189,7 @@ impl AdminClient {
             target: revoke
                 .serial
                 .map(Target::Serial)
-                .or(revoke.spiffe_id.map(Target::SpiffeId)),
+                .or_else(|| revoke.spiffe_id.map(Target::SpiffeId)),
             authority_id: revoke.authority.unwrap_or_default(),
             reason: revoke.reason,
             comment: revoke.comment,
