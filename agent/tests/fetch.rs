@@ -1,5 +1,7 @@
 //! The command that fetches, as a workload's shell runs it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use std::process::{Command, Output};
 
 fn fetch(address: Option<&str>, flags: &[&str]) -> Output {
