@@ -4,8 +4,13 @@
 //! `data_dir/anchors.json`, so that a restart survives a rotation that the configured file has not heard of. When the
 //! kept ones are dead (all expired, or the server cannot be verified by any) the configured file is read again: that is
 //! how a lost control authority is recovered from. A configured file that has not changed since the kept ones were
-//! derived from it adds nothing while one of them lives, so that an authority which was removed does not come back.
+//! derived from it adds nothing while one of them lives.
+//!
+//! Anybody on the network path can make a handshake fail and so cause that reading. It therefore only adds: no living
+//! anchor and no CRL is lost by it, and an authority that the server has removed does not come back by a configured file
+//! that lags behind. The next push of the server, once it is verified, says what really counts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,7 +20,7 @@ use std::time::SystemTime;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use signet_certs::authority::AuthorityCertificate;
+use signet_certs::authority::{AuthorityCertificate, AuthorityId};
 use signet_certs::bundle::parse_pem_certificates;
 use signet_certs::crl::Crl;
 use signet_certs::id::TrustDomain;
@@ -30,6 +35,9 @@ const MAX_FILE: u64 = 1024 * 1024;
 
 /// Kept anchors carry CRLs; this many bytes are read at most.
 const MAX_KEPT: u64 = 32 * 1024 * 1024;
+
+/// Removed authorities that are remembered; years of rotations.
+const MAX_RETIRED: usize = 256;
 
 /// Why there are no anchors.
 #[derive(Debug, Error)]
@@ -67,6 +75,8 @@ struct State {
     anchors: Vec<TrustedAuthority>,
     /// SHA-256 of the configured file that the anchors descend from.
     source: [u8; 32],
+    /// Authorities that the server no longer names.
+    retired: BTreeSet<AuthorityId>,
 }
 
 /// The kept file.
@@ -76,6 +86,8 @@ struct Kept {
     trust_domain: String,
     source_sha256: String,
     anchors: Vec<KeptAnchor>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retired: Vec<String>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -99,15 +111,9 @@ impl ControlAnchors {
     ) -> Result<Arc<Self>, AnchorsError> {
         let kept = data_dir.join("anchors.json");
         let state = match read_kept(&kept, trust_domain) {
-            Some(state)
-                if state
-                    .anchors
-                    .iter()
-                    .any(|anchor| anchor.certificate.is_valid_at(now)) =>
-            {
-                state
-            }
-            _ => read_configured(configured, trust_domain)?,
+            Some(state) if state.one_lives(now) => state,
+            Some(dead) => dead.joined(read_configured(configured, trust_domain)?, now),
+            None => read_configured(configured, trust_domain)?,
         };
         let roots = Arc::new(SharedRoots::new(control_roots(trust_domain, &state.anchors)));
         Ok(Arc::new(Self {
@@ -135,7 +141,7 @@ impl ControlAnchors {
         if same(&state.anchors, &anchors) {
             return;
         }
-        state.anchors = anchors;
+        state.replace(anchors);
         self.roots
             .store(control_roots(&self.trust_domain, &state.anchors));
         if let Err(error) = write_kept(&self.kept, &self.trust_domain, &state) {
@@ -171,22 +177,65 @@ impl ControlAnchors {
     pub fn server_not_verified(&self, now: SystemTime) -> Result<bool, AnchorsError> {
         let fresh = read_configured(&self.configured, &self.trust_domain)?;
         let mut state = self.state();
-        let one_lives = state
-            .anchors
-            .iter()
-            .any(|anchor| anchor.certificate.is_valid_at(now));
-        if (one_lives && fresh.source == state.source) || same(&state.anchors, &fresh.anchors) {
+        if state.one_lives(now) && fresh.source == state.source {
+            return Ok(false);
+        }
+        let joined = state.joined(fresh, now);
+        if same(&state.anchors, &joined.anchors) {
             return Ok(false);
         }
         tracing::warn!(path = %self.configured.display(), "control anchors are read from the configured file again");
         self.roots
-            .store(control_roots(&self.trust_domain, &fresh.anchors));
-        *state = fresh;
+            .store(control_roots(&self.trust_domain, &joined.anchors));
+        *state = joined;
         Ok(true)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn one_lives(&self, now: SystemTime) -> bool {
+        self.anchors
+            .iter()
+            .any(|anchor| anchor.certificate.is_valid_at(now))
+    }
+
+    /// What a verified server pushed; the rest is retired.
+    fn replace(&mut self, anchors: Vec<TrustedAuthority>) {
+        let before = self.anchors.iter().map(|anchor| anchor.certificate.id());
+        self.retired.extend(before);
+        for anchor in &anchors {
+            self.retired.remove(&anchor.certificate.id());
+        }
+        while self.retired.len() > MAX_RETIRED {
+            self.retired.pop_first();
+        }
+        self.anchors = anchors;
+    }
+
+    /// These anchors that live, and the configured ones that the server has not removed. Removed ones are taken only
+    /// where nothing else would be left.
+    fn joined(&self, configured: Self, now: SystemTime) -> Self {
+        let living = |anchor: &&TrustedAuthority| anchor.certificate.is_valid_at(now);
+        let mut anchors: Vec<_> = self.anchors.iter().filter(living).cloned().collect();
+        for anchor in &configured.anchors {
+            let id = anchor.certificate.id();
+            let held = anchors.iter().any(|held| held.certificate.id() == id);
+            if !held && !self.retired.contains(&id) {
+                anchors.push(anchor.clone());
+            }
+        }
+        if anchors.is_empty() {
+            anchors = configured.anchors;
+        }
+        Self {
+            anchors,
+            source: configured.source,
+            retired: self.retired.clone(),
+        }
     }
 }
 
@@ -221,6 +270,7 @@ fn read_configured(path: &Path, trust_domain: &TrustDomain) -> Result<State, Anc
     Ok(State {
         anchors: anchors.map_err(|error| unusable(error.to_string()))?,
         source: sha256(text.as_bytes()),
+        retired: BTreeSet::new(),
     })
 }
 
@@ -252,9 +302,11 @@ fn parse_kept(text: &str, trust_domain: &TrustDomain) -> Option<State> {
         Some(TrustedAuthority { certificate, crl })
     };
     let anchors: Option<Vec<_>> = kept.anchors.iter().map(anchor).collect();
+    let retired: Option<_> = kept.retired.iter().map(|id| id.parse().ok()).collect();
     Some(State {
         anchors: anchors?,
         source,
+        retired: retired?,
     })
     .filter(|_| kept.trust_domain == trust_domain.as_str())
 }
@@ -273,6 +325,7 @@ fn write_kept(path: &Path, trust_domain: &TrustDomain, state: &State) -> std::io
         trust_domain: trust_domain.as_str().to_owned(),
         source_sha256: hex::encode(state.source),
         anchors: state.anchors.iter().map(anchor).collect(),
+        retired: state.retired.iter().map(ToString::to_string).collect(),
     };
     let text = serde_json::to_vec(&kept)?;
     let temporary = path.with_extension("new");
@@ -400,11 +453,43 @@ mod tests {
         let anchors = files.load(0).unwrap();
         files.configure(&[&recovered]);
         assert!(anchors.server_not_verified(at(1)).unwrap());
+        assert!(ids(&anchors).contains(&recovered.id().to_string()));
+        anchors.update(&held(vec![recovered.offered(&[], at(1))]));
         assert_eq!(ids(&anchors), [recovered.id().to_string()]);
         assert!(
             !anchors.server_not_verified(at(2)).unwrap(),
             "the same file twice is no news"
         );
+    }
+
+    /// Whoever sits on the network path can make a handshake fail at will.
+    #[test]
+    fn a_failed_handshake_brings_no_removed_authority_back_and_loses_neither_anchors_nor_crls() {
+        let (old, new, other) = (Authority::control(), Authority::control(), Authority::control());
+        let files = Files::new(&[&old]);
+        let anchors = files.load(0).unwrap();
+        anchors.update(&held(vec![new.offered(&[new.serial(9)], at(0))]));
+        // Written after a rotation and not yet, or never, after the next.
+        files.configure(&[&old, &other]);
+        let restarted = files.load(1).unwrap();
+        for anchors in [anchors, restarted] {
+            assert!(anchors.server_not_verified(at(1)).unwrap());
+            let now = ids(&anchors);
+            assert!(
+                now.contains(&new.id().to_string()),
+                "the real server is still known"
+            );
+            assert!(now.contains(&other.id().to_string()));
+            assert!(
+                !now.contains(&old.id().to_string()),
+                "a removed authority came back"
+            );
+            let roots = anchors.roots().load();
+            let mut known = roots.authorities(&trust_domain()).iter();
+            let known = known.find(|known| known.certificate.id() == new.id()).unwrap();
+            let crl = known.crl.as_ref().expect("its CRL is kept");
+            assert!(crl.is_revoked(&new.serial(9)), "what was revoked stays so");
+        }
     }
 
     #[test]
