@@ -2,6 +2,7 @@
 //! driver. `signet-dev` uses both.
 
 pub mod agent_client;
+pub mod domain;
 pub mod fake_kube;
 pub mod http;
 pub mod kubelet;

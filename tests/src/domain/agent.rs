@@ -1,0 +1,216 @@
+//! An agent's process, with kubelet's part played towards its CSI driver.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{CLUSTER, POD_AUDIENCE, Server, TRUST_DOMAIN};
+use crate::{
+    fake_kube::FakeKube,
+    kubelet::{Kubelet, KubeletConfig, Volume},
+    process::{Finished, Process, binary, free_port, run},
+    wait,
+    workload::WorkloadClient,
+};
+
+/// An agent that may be stopped and started again on the same folder.
+pub struct Agent {
+    folder: PathBuf,
+    config: Value,
+    kubelet_config: KubeletConfig,
+    telemetry: String,
+    process: Option<Process>,
+    kubelet: Option<Kubelet>,
+}
+
+impl Agent {
+    /// Makes the folder of `node` below `root`, with `token` as the node's token; starts nothing.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(super) fn prepare(
+        root: &Path,
+        node: &str,
+        server: &Server,
+        kube: &FakeKube,
+        token: &str,
+    ) -> Result<Self> {
+        let folder = root.join(node);
+        let kubelet = folder.join("kubelet");
+        fs::create_dir_all(kubelet.join("plugins_registry")).context("make the agent's folder")?;
+        let token_file = folder.join("token");
+        fs::write(&token_file, token)?;
+        let telemetry = format!("127.0.0.1:{}", free_port()?);
+        let config = json!({
+            "trust_domain": TRUST_DOMAIN,
+            "cluster": CLUSTER,
+            "server": { "address": server.agents() },
+            "trust": { "anchors_file": server.anchors() },
+            "node": { "token_file": token_file, "name": node },
+            "data_dir": folder.join("data"),
+            "csi": {
+                "enabled": true,
+                "kubelet_dir": kubelet,
+                "socket_path": folder.join("csi.sock"),
+                "volumes_dir": folder.join("volumes"),
+                // Links need no privileges.
+                "mounter": "link",
+            },
+            "shared_socket": { "path": folder.join("shell.sock"), "mode": "0600" },
+            "admin_socket": folder.join("admin.sock"),
+            "telemetry": { "listen": telemetry },
+        });
+        let kubelet_config = KubeletConfig::new(&kube.url(), &kubelet, POD_AUDIENCE);
+        Ok(Self {
+            folder,
+            config,
+            kubelet_config,
+            telemetry,
+            process: None,
+            kubelet: None,
+        })
+    }
+
+    /// Its configuration, for changes before the next start.
+    pub fn config_mut(&mut self) -> &mut Value {
+        &mut self.config
+    }
+
+    /// Replaces the node's token.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_token(&self, token: &str) -> Result<()> {
+        fs::write(self.folder.join("token"), token).context("write the node's token")
+    }
+
+    /// Starts the process and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends instead, or is never ready; its log is part of the message.
+    pub async fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        let url = format!("http://{}/ready", self.telemetry);
+        self.process()?.until_ready(&url).await
+    }
+
+    /// Starts the process and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&mut self) -> Result<()> {
+        let path = self.folder.join("agent.yaml");
+        fs::write(&path, serde_json::to_string_pretty(&self.config)?)?;
+        let args = [Path::new("run"), Path::new("--config"), &path];
+        self.process = Some(Process::start(
+            "signet-agent",
+            &binary("signet-agent"),
+            args,
+            &[],
+        )?);
+        Ok(())
+    }
+
+    /// Plays kubelet's handshake with the driver.
+    ///
+    /// # Errors
+    /// What a kubelet would not accept.
+    pub async fn register(&mut self) -> Result<()> {
+        self.kubelet = Some(Kubelet::register(self.kubelet_config.clone(), wait::PATIENCE).await?);
+        Ok(())
+    }
+
+    /// Its process.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("the agent is not running")
+    }
+
+    /// Kills it with SIGKILL.
+    pub async fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().await;
+        }
+    }
+
+    /// Asks it to end and waits.
+    ///
+    /// # Errors
+    /// When it takes too long or ends badly.
+    pub async fn stop(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the agent is not running")?;
+        process.terminate();
+        let status = process.wait(wait::PATIENCE).await?;
+        ensure!(
+            status.success(),
+            "the agent ended with {status}:\n{}",
+            process.stderr()
+        );
+        Ok(())
+    }
+
+    /// kubelet, once the driver is registered.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn kubelet(&self) -> Result<&Kubelet> {
+        self.kubelet.as_ref().context("the driver is not registered")
+    }
+
+    /// Publishes the volume of an existing pod.
+    ///
+    /// # Errors
+    /// What the driver answers.
+    pub async fn publish(&self, namespace: &str, pod: &str) -> Result<Volume> {
+        self.kubelet()?.publish(namespace, pod).await
+    }
+
+    /// A client on the socket in a pod's volume.
+    pub fn workload(volume: &Volume) -> WorkloadClient {
+        WorkloadClient::new(&Self::socket(volume))
+    }
+
+    /// The socket in a pod's volume.
+    pub fn socket(volume: &Volume) -> PathBuf {
+        volume.target.join(SOCKET_NAME)
+    }
+
+    /// A client on the socket shared by processes outside Kubernetes.
+    pub fn shell(&self) -> WorkloadClient {
+        WorkloadClient::new(&self.shell_socket())
+    }
+
+    /// The socket shared by processes outside Kubernetes.
+    pub fn shell_socket(&self) -> PathBuf {
+        self.folder.join("shell.sock")
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Runs a command of the agent's binary, whatever comes of it.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub async fn command(&self, args: &[&str]) -> Result<Finished> {
+        let admin = self.folder.join("admin.sock");
+        let shell = format!("unix://{}", self.shell_socket().display());
+        let admin = admin.to_str().context("a folder that is no UTF-8")?;
+        let env = [
+            ("SIGNET_AGENT_ADMIN_SOCKET", admin),
+            ("SPIFFE_ENDPOINT_SOCKET", shell.as_str()),
+        ];
+        run(&binary("signet-agent"), args, &env).await
+    }
+}
+
+/// Name of the socket in a volume.
+const SOCKET_NAME: &str = "spiffe.sock";
