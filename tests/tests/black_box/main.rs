@@ -1,0 +1,8 @@
+//! Black-box tests: the real binaries against a fake cluster, and nothing but what a stranger could see of them.
+//!
+//! One program with a module for each theme, because every further test program links both binaries' libraries again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
+mod bad_csr;
+mod bad_tokens;
+mod support;
