@@ -4,5 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod bad_csr;
+mod bad_grpc;
 mod bad_tokens;
+mod config;
+mod outage;
+mod renewal;
+mod restart;
+mod revocation;
+mod rotation;
+mod shutdown;
 mod support;
+mod svid;

@@ -2,7 +2,12 @@
 
 use serde_json::Value;
 use signet_proto::agent::{IssuedSvid, Refusal, issue_result::Outcome, refusal::Reason};
-use signet_tests::domain::Domain;
+use signet_tests::{
+    domain::{Agent, Domain},
+    fake_kube::PodSpec,
+    kubelet::Volume,
+    wait::{PATIENCE, within},
+};
 
 /// The refusal in an outcome.
 pub(crate) fn refusal(what: &str, outcome: Outcome) -> Refusal {
@@ -44,12 +49,37 @@ pub(crate) async fn workload_svids(domain: &Domain) -> Vec<Value> {
     all.into_iter().filter(|svid| !own(svid)).collect()
 }
 
-/// The lines of the audit log that contain all of these texts.
-pub(crate) fn audit_lines(domain: &Domain, texts: &[&str]) -> Vec<Value> {
-    let lines = domain.server.audit().unwrap();
-    let fits = |line: &Value| {
-        let line = line.to_string();
-        texts.iter().all(|text| line.contains(text))
+/// Waits until the audit log has a line with all of these texts, and returns all such lines. Refusals are written a
+/// moment after their answer.
+pub(crate) async fn audited(domain: &Domain, texts: &[&str]) -> Vec<Value> {
+    let lines = within(PATIENCE, async || {
+        let lines = domain.server.audit().unwrap_or_default();
+        let fits = |line: &Value| texts.iter().all(|text| line.to_string().contains(text));
+        let lines: Vec<Value> = lines.into_iter().filter(fits).collect();
+        (!lines.is_empty()).then_some(lines)
+    });
+    let all = || {
+        domain
+            .server
+            .audit()
+            .unwrap_or_default()
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
     };
-    lines.into_iter().filter(fits).collect()
+    lines
+        .await
+        .unwrap_or_else(|| panic!("no audit line has {texts:?}:\n{}", all()))
+}
+
+/// A pod of `shop` on `node-a`, under the service account of its own name, with its volume published.
+pub(crate) async fn pod_with_volume(domain: &Domain, agent: &Agent, name: &str) -> Volume {
+    let spec = PodSpec::new("shop", name).service_account(name).node("node-a");
+    domain.kube.add_pod(&spec).unwrap();
+    agent.publish("shop", name).await.unwrap()
+}
+
+/// The SPIFFE ID that the built-in rule gives to such a pod.
+pub(crate) fn id_of(name: &str) -> String {
+    format!("spiffe://example.org/ns/shop/sa/{name}")
 }

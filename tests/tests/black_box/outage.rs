@@ -1,0 +1,194 @@
+//! Each part goes away for a while: the others serve what they have, and nobody gets what he should not.
+
+use std::time::Duration;
+
+use signet_proto::agent::issue_result::Outcome;
+use signet_tests::{
+    agent_client::new_csr,
+    domain::{Agent, Domain},
+    fake_kube::{Endpoint, Fault, PodSpec},
+    wait::eventually,
+};
+use tonic::Code;
+
+use super::support::{id_of, pod_with_volume, workload_svids};
+
+/// Covers INV-9.
+#[tokio::test]
+async fn without_the_server_an_agent_serves_what_it_has() {
+    let mut domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let before = front.identity().await;
+    domain.server.kill().await;
+    let during = front.fetch().await.unwrap();
+    assert_eq!(during.svid.serial, before.svid.serial);
+    assert!(
+        during.authorities.iter().all(|authority| authority.crl.is_some()),
+        "lists as well"
+    );
+    // Publishing never waits for the server: the pod starts, and gets its identity later.
+    let late = Agent::workload(&pod_with_volume(&domain, &agent, "late").await);
+    let waiting = tokio::spawn(async move { late.watch().await?.next().await.map(|late| (late, during)) });
+    domain.server.start().await.unwrap();
+    let (late, during) = waiting
+        .await
+        .unwrap()
+        .expect("the waiting stream gets its identity without asking again");
+    assert_eq!(late.svid.spiffe_id.as_str(), id_of("late"));
+    during.judge(&late.svid).unwrap();
+}
+
+/// A frozen server is worse than a dead one: connections stay open and nothing answers.
+/// Covers INV-9, BG-15.
+#[tokio::test]
+async fn a_frozen_server_ends_no_stream_and_starts_no_hot_loop() {
+    let mut domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let before = front.identity().await;
+    let mut updates = front.watch().await.unwrap();
+    updates.next().await.unwrap();
+    domain.server.process().unwrap().freeze(true);
+    let late = Agent::workload(&pod_with_volume(&domain, &agent, "late").await);
+    let pending = late
+        .fetch()
+        .await
+        .err()
+        .expect("an identity from a frozen server");
+    assert_eq!(
+        pending.code(),
+        Code::Unavailable,
+        "pending is no verdict: {pending:?}"
+    );
+    assert_eq!(front.fetch().await.unwrap().svid.serial, before.svid.serial);
+    domain.server.process().unwrap().freeze(false);
+    late.identity().await;
+    let quiet = tokio::time::timeout(Duration::from_millis(50), updates.next()).await;
+    assert!(
+        !matches!(quiet, Ok(Err(_))),
+        "the stream of a served workload ended"
+    );
+}
+
+/// Covers BG-15.
+#[tokio::test]
+async fn an_agent_may_start_before_its_server() {
+    let mut domain = Domain::start().await.unwrap();
+    domain.server.stop().await.unwrap();
+    let mut agent = domain.prepare_agent("node-a").unwrap();
+    agent.spawn().unwrap();
+    agent.register().await.unwrap();
+    let workload = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let waiting = tokio::spawn(async move { workload.identity().await });
+    let checked = agent.command(&["healthcheck"]).await.unwrap();
+    assert!(
+        !checked.status.success(),
+        "an agent without a server is not ready"
+    );
+    domain.server.start().await.unwrap();
+    assert_eq!(waiting.await.unwrap().svid.spiffe_id.as_str(), id_of("front"));
+    eventually("the agent to be ready", async || {
+        agent
+            .command(&["healthcheck"])
+            .await
+            .unwrap()
+            .status
+            .success()
+            .then_some(())
+    })
+    .await;
+}
+
+/// Covers BT-09, BT-11.
+#[tokio::test]
+async fn a_pod_deleted_while_watches_were_down_is_noticed() {
+    let domain = Domain::start().await.unwrap();
+    let token = domain.shop_pod("front", "node-a").unwrap();
+    let (mut raw, _) = domain.raw_agent("node-a").await.unwrap();
+    raw.issue_good(&token).await.unwrap();
+    domain.kube.fault_at(Endpoint::PodWatches, Fault::InternalError);
+    domain.kube.cut_watches();
+    domain.kube.delete_pod("shop", "front").unwrap();
+    // Its place in the history is forgotten as well, so only a new list can tell.
+    domain.kube.compact_history();
+    domain.kube.expire_reviews();
+    domain.kube.clear_faults();
+    eventually("the deletion to be noticed", async || {
+        match raw.issue_one(new_csr().unwrap(), &token).await.unwrap() {
+            Outcome::Refusal(refusal) => Some(refusal),
+            Outcome::Issued(_) | Outcome::Unavailable(_) => None,
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn watches_that_end_expire_or_answer_junk_are_begun_again() {
+    let domain = Domain::start().await.unwrap();
+    let (mut raw, _) = domain.raw_agent("node-a").await.unwrap();
+    let kube = &domain.kube;
+    for (number, trouble) in ["end", "cut", "gone", "gone before", "junk", "429"]
+        .iter()
+        .enumerate()
+    {
+        let fault = |fault: Fault| {
+            kube.fault_at(Endpoint::PodWatches, fault);
+            kube.cut_watches();
+        };
+        match *trouble {
+            "end" => kube.end_watches(),
+            "cut" => kube.cut_watches(),
+            "gone" => kube.compact_history(),
+            "gone before" => fault(Fault::Gone),
+            "junk" => fault(Fault::junk()),
+            _ => fault(Fault::TooManyRequests {
+                retry_after_seconds: 1,
+            }),
+        }
+        let name = format!("front-{number}");
+        kube.add_pod(&PodSpec::new("shop", &name).service_account("front"))
+            .unwrap();
+        let token = domain.pod_token("shop", &name).unwrap();
+        // Whatever the watch does: a live read finds the pod.
+        eventually(&format!("an identity after {trouble}"), async || {
+            let outcome = raw.issue_one(new_csr().unwrap(), &token).await.unwrap();
+            matches!(outcome, Outcome::Issued(_)).then_some(())
+        })
+        .await;
+        kube.clear_faults();
+        kube.delete_pod("shop", &name).unwrap();
+        kube.expire_reviews();
+        eventually(&format!("the deletion to be seen after {trouble}"), async || {
+            let outcome = raw.issue_one(new_csr().unwrap(), &token).await.unwrap();
+            matches!(outcome, Outcome::Refusal(_)).then_some(())
+        })
+        .await;
+    }
+}
+
+/// One workload in trouble disturbs no other.
+#[tokio::test]
+async fn a_refused_pod_disturbs_no_neighbour() {
+    let domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let good = Agent::workload(&pod_with_volume(&domain, &agent, "good").await);
+    let volume = pod_with_volume(&domain, &agent, "bad").await;
+    let before = good.identity().await;
+    agent
+        .kubelet()
+        .unwrap()
+        .publish_with_tokens(&volume, "junk")
+        .await
+        .ok();
+    agent
+        .kubelet()
+        .unwrap()
+        .publish_with_tokens(&volume, "{}")
+        .await
+        .ok();
+    domain.kube.delete_pod("shop", "bad").unwrap();
+    assert_eq!(good.fetch().await.unwrap().svid.serial, before.svid.serial);
+    let ids = workload_svids(&domain).await;
+    assert!(ids.iter().any(|svid| svid["spiffe_id"] == id_of("good")));
+}

@@ -1,0 +1,137 @@
+//! Killed and started again: nothing that was promised is lost.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use serde_json::Value;
+use signet_certs::verify::inspect_leaf;
+use signet_proto::agent::issue_result::Outcome;
+use signet_tests::{
+    agent_client::new_csr,
+    domain::{Agent, Domain},
+    fake_kube::PodSpec,
+    wait::eventually,
+};
+use tonic::Code;
+
+use super::support::{id_of, pod_with_volume, workload_svids};
+
+/// Whatever a client holds can be found and revoked, however the server ended.
+/// Covers INV-4.
+#[tokio::test]
+async fn every_certificate_that_left_a_killed_server_is_in_its_ledger() {
+    let mut domain = Domain::start().await.unwrap();
+    let mut tokens = Vec::new();
+    for n in 0..8 {
+        let name = format!("front-{n}");
+        domain
+            .kube
+            .add_pod(&PodSpec::new("shop", &name).service_account("front"))
+            .unwrap();
+        tokens.push(domain.pod_token("shop", &name).unwrap());
+    }
+    let (raw, _) = domain.raw_agent("node-a").await.unwrap();
+    let some_issued = Arc::new(AtomicBool::new(false));
+    let workers: Vec<_> = tokens
+        .into_iter()
+        .map(|token| {
+            let (mut raw, some_issued) = (raw.clone(), Arc::clone(&some_issued));
+            tokio::spawn(async move {
+                let mut serials = Vec::new();
+                while let Ok(Outcome::Issued(issued)) = raw.issue_one(new_csr().unwrap(), &token).await {
+                    serials.push(
+                        inspect_leaf(&issued.certificate_chain[0])
+                            .unwrap()
+                            .serial
+                            .to_string(),
+                    );
+                    some_issued.store(true, Ordering::Relaxed);
+                }
+                serials
+            })
+        })
+        .collect();
+    eventually("something to be issued", async || {
+        some_issued.load(Ordering::Relaxed).then_some(())
+    })
+    .await;
+    domain.server.kill().await;
+    let mut held = Vec::new();
+    for worker in workers {
+        held.extend(worker.await.unwrap());
+    }
+    domain.server.start().await.unwrap();
+    let ledger = workload_svids(&domain).await;
+    for serial in &held {
+        assert!(
+            ledger.iter().any(|row| row["serial"] == serial.as_str()),
+            "{serial} is not in the ledger"
+        );
+    }
+}
+
+/// Covers INV-3.
+#[tokio::test]
+async fn a_killed_server_comes_back_as_the_same_authority() {
+    let mut domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let before = front.identity().await;
+    let status = domain.server.admin(&["status"]).await.unwrap();
+    domain.server.kill().await;
+    domain.server.start().await.unwrap();
+    let again = domain.server.admin(&["status"]).await.unwrap();
+    let sequence = |status: &Value| status["sequence_number"].as_u64();
+    assert!(
+        sequence(&again) >= sequence(&status),
+        "the bundle's number went back"
+    );
+    let ids = |status: &Value| {
+        let all = status["authorities"].as_array().unwrap().iter();
+        all.map(|authority| authority["authority_id"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&again), ids(&status), "a restart adds no roots");
+    // The agent finds its way back by itself and goes on serving new pods.
+    let back = Agent::workload(&pod_with_volume(&domain, &agent, "back").await)
+        .identity()
+        .await;
+    back.judge(&before.svid).unwrap();
+    before.judge(&back.svid).unwrap();
+    assert_eq!(
+        front.fetch().await.unwrap().svid.serial,
+        before.svid.serial,
+        "nothing was issued anew"
+    );
+}
+
+/// Covers BG-21.
+#[tokio::test]
+async fn a_killed_agent_rebuilds_every_socket() {
+    let domain = Domain::start().await.unwrap();
+    let mut agent = domain.agent("node-a").await.unwrap();
+    let volume = pod_with_volume(&domain, &agent, "front").await;
+    let workload = Agent::workload(&volume);
+    let before = workload.identity().await;
+    let mut updates = workload.watch().await.unwrap();
+    updates.next().await.unwrap();
+    agent.kill().await;
+    let end = updates.next().await.err().expect("the stream outlived its agent");
+    assert!(
+        matches!(end.code(), Code::Unavailable | Code::Unknown | Code::Internal),
+        "{end:?}"
+    );
+
+    agent.start().await.unwrap();
+    // The same client on the same socket, without kubelet's help: the token was kept.
+    let after = workload.identity().await;
+    assert_eq!(after.svid.spiffe_id.as_str(), id_of("front"));
+    assert_ne!(after.svid.serial, before.svid.serial, "keys live in memory only");
+    after.judge(&before.svid).unwrap();
+    agent.register().await.unwrap();
+    agent.kubelet().unwrap().republish(&volume).await.unwrap();
+    agent.kubelet().unwrap().unpublish(&volume).await.unwrap();
+    assert!(!Agent::socket(&volume).exists());
+}

@@ -1,0 +1,136 @@
+//! The authority is replaced and nothing breaks.
+
+use serde_json::Value;
+use signet_tests::{
+    domain::{Agent, Domain},
+    http,
+    wait::eventually,
+};
+
+use super::support::pod_with_volume;
+
+fn authorities(shown: &Value, kind: &str, state: &str) -> Vec<String> {
+    let all = shown["authorities"].as_array().unwrap();
+    all.iter()
+        .filter(|authority| authority["kind"] == kind && authority["state"] == state)
+        .map(|authority| authority["authority_id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Covers INV-2, INV-3, INV-8.
+#[tokio::test]
+async fn peers_believe_each_other_all_through_a_rotation() {
+    let domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let old = front.identity().await;
+    let mut updates = front.watch().await.unwrap();
+    let before = domain.server.admin(&["status"]).await.unwrap();
+
+    let rotated = domain.server.admin(&["ca", "rotate"]).await.unwrap();
+    let new_authority = rotated["authority_id"].as_str().unwrap().to_owned();
+    assert_eq!(rotated["old_authority_id"], old.svid.authority_id.to_string());
+
+    // Whoever watches has both authorities, each with a list of its own.
+    let both = updates
+        .until("a bundle of both authorities", |identity| {
+            identity.authorities.len() == 2
+        })
+        .await;
+    assert!(both.authorities.iter().all(|authority| authority.crl.is_some()));
+    // A pod that starts now is signed by the new one, and both sides of the rotation believe each other.
+    let back = Agent::workload(&pod_with_volume(&domain, &agent, "back").await)
+        .identity()
+        .await;
+    assert_eq!(back.svid.authority_id.to_string(), new_authority);
+    both.judge(&back.svid).unwrap();
+    back.judge(&old.svid).unwrap();
+
+    let after = domain.server.admin(&["status"]).await.unwrap();
+    let sequence = |status: &Value| status["sequence_number"].as_u64().unwrap();
+    assert!(sequence(&after) > sequence(&before), "the bundle's number grows");
+    let shown = domain.server.admin(&["ca", "show"]).await.unwrap();
+    assert_eq!(authorities(&shown, "x509", "active"), [new_authority]);
+    assert_eq!(
+        authorities(&shown, "x509", "old"),
+        [old.svid.authority_id.to_string()]
+    );
+    for authority in authorities(&shown, "x509", "active")
+        .iter()
+        .chain(&authorities(&shown, "x509", "old"))
+    {
+        domain.server.crl(authority).await.unwrap();
+        let url = format!("{}/ca/{authority}.cer", domain.server.publish_url());
+        assert_eq!(http::get(&url).await.unwrap().status, 200);
+    }
+}
+
+/// Covers INV-14.
+#[tokio::test]
+async fn the_control_authority_is_replaced_under_running_agents() {
+    let domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let first = Agent::workload(&pod_with_volume(&domain, &agent, "front").await)
+        .identity()
+        .await;
+    domain
+        .server
+        .admin(&["ca", "rotate", "--kind", "control"])
+        .await
+        .unwrap();
+    let second = Agent::workload(&pod_with_volume(&domain, &agent, "back").await)
+        .identity()
+        .await;
+    first.judge(&second.svid).unwrap();
+    assert_eq!(
+        second.authorities.len(),
+        1,
+        "control authorities are in no workload's bundle"
+    );
+    // An agent that starts now trusts the new one from the file that the server keeps.
+    let late = domain.agent("node-b").await;
+    late.unwrap();
+}
+
+/// Covers INV-3.
+#[tokio::test]
+async fn a_crash_in_the_middle_of_a_rotation_loses_no_step() {
+    let mut domain = Domain::start().await.unwrap();
+    let before = domain.server.admin(&["ca", "show"]).await.unwrap();
+    let old = authorities(&before, "x509", "active");
+    // A step that takes its time: spreading lasts a second even without agents.
+    let rotating = {
+        let args = ["ca", "rotate", "--output", "json"];
+        let rotate = domain.server.command(&args);
+        let prepared = eventually("a prepared authority", async || {
+            let shown = domain.server.admin(&["ca", "show"]).await.ok()?;
+            authorities(&shown, "x509", "prepared").pop()
+        });
+        tokio::join!(
+            async {
+                tokio::time::timeout(std::time::Duration::from_millis(700), rotate)
+                    .await
+                    .is_ok()
+            },
+            prepared
+        )
+        .1
+    };
+    domain.server.kill().await;
+    domain.server.start().await.unwrap();
+    let shown = domain.server.admin(&["ca", "show"]).await.unwrap();
+    let known: Vec<String> = ["active", "prepared", "old"]
+        .iter()
+        .flat_map(|state| authorities(&shown, "x509", state))
+        .collect();
+    assert!(
+        known.contains(&rotating),
+        "the prepared authority is gone: {shown}"
+    );
+    assert!(known.contains(&old[0]), "the old authority is gone: {shown}");
+    assert_eq!(
+        authorities(&shown, "x509", "active").len(),
+        1,
+        "exactly one signs: {shown}"
+    );
+}
