@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -163,22 +164,33 @@ impl Agent {
         self.kubelet.as_ref().context("the driver is not registered")
     }
 
-    /// Publishes the volume of an existing pod.
+    /// Publishes the volume of an existing pod, and mounts it where the pod would see it.
     ///
     /// # Errors
     /// What the driver answers.
     pub async fn publish(&self, namespace: &str, pod: &str) -> Result<Volume> {
-        self.kubelet()?.publish(namespace, pod).await
+        let volume = self.kubelet()?.publish(namespace, pod).await?;
+        let mounted = self.mounted(&volume);
+        // A pod of the same name that is gone has left its own.
+        let _ = fs::remove_file(&mounted);
+        symlink(&volume.target, &mounted).with_context(|| format!("link {}", mounted.display()))?;
+        Ok(volume)
+    }
+
+    /// In a container the volume is at a short path; kubelet's own is too long for a socket address.
+    fn mounted(&self, volume: &Volume) -> PathBuf {
+        self.folder
+            .join(format!("{}.{}", volume.pod.namespace, volume.pod.name))
     }
 
     /// A client on the socket in a pod's volume.
-    pub fn workload(volume: &Volume) -> WorkloadClient {
-        WorkloadClient::new(&Self::socket(volume))
+    pub fn workload(&self, volume: &Volume) -> WorkloadClient {
+        WorkloadClient::new(&self.socket(volume))
     }
 
     /// The socket in a pod's volume.
-    pub fn socket(volume: &Volume) -> PathBuf {
-        volume.target.join(SOCKET_NAME)
+    pub fn socket(&self, volume: &Volume) -> PathBuf {
+        self.mounted(volume).join(SOCKET_NAME)
     }
 
     /// A client on the socket shared by processes outside Kubernetes.

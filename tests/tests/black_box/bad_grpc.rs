@@ -18,7 +18,7 @@ mod raw;
 
 struct Setup {
     _domain: Domain,
-    _agent: Agent,
+    agent: Agent,
     volume: Volume,
     workload: WorkloadClient,
 }
@@ -27,11 +27,11 @@ async fn setup() -> Setup {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
-    let workload = Agent::workload(&volume);
+    let workload = agent.workload(&volume);
     workload.identity().await;
     Setup {
         _domain: domain,
-        _agent: agent,
+        agent,
         volume,
         workload,
     }
@@ -39,7 +39,7 @@ async fn setup() -> Setup {
 
 impl Setup {
     fn socket(&self) -> std::path::PathBuf {
-        Agent::socket(&self.volume)
+        self.agent.socket(&self.volume)
     }
 }
 
@@ -236,7 +236,7 @@ async fn clients_that_vanish_leave_nothing_behind() {
     let setup = setup().await;
     let descriptors = |path: &Path| std::fs::read_dir(path).unwrap().count();
     let mut setup = setup;
-    let pid = setup._agent.process().unwrap().pid().unwrap();
+    let pid = setup.agent.process().unwrap().pid().unwrap();
     let folder = Path::new("/proc").join(pid.to_string()).join("fd");
     let before = descriptors(&folder);
     for step in 0..40 {

@@ -144,8 +144,8 @@ async fn mistakes_in_the_agents_file_are_named_with_their_place() {
             &["config.yaml:3:", "enbled", "enabled"],
         ),
         (
-            "a number for a mode",
-            "shared_socket:\n  path: /tmp/x\n  mode: 777\n",
+            "a mode in letters",
+            "shared_socket:\n  path: /tmp/x\n  mode: rwx\n",
             &["config.yaml:4:", "mode"],
         ),
         (
@@ -188,6 +188,11 @@ async fn a_port_in_use_is_named_before_anything_starts() {
     }
 }
 
+fn private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 /// Covers INV-5.
 #[tokio::test]
 async fn a_missing_or_wrong_key_encryption_key_is_fatal() {
@@ -204,7 +209,10 @@ async fn a_missing_or_wrong_key_encryption_key_is_fatal() {
     ];
     for (what, bytes) in cases {
         match bytes {
-            Some(bytes) => std::fs::write(&kek, bytes).unwrap(),
+            Some(bytes) => {
+                std::fs::write(&kek, bytes).unwrap();
+                private(&kek);
+            }
             None => std::fs::remove_file(&kek).unwrap(),
         }
         let finished = run(&binary("signet-server"), args, &[]).await.unwrap();
@@ -227,6 +235,7 @@ async fn a_missing_or_wrong_key_encryption_key_is_fatal() {
         );
     }
     std::fs::write(&kek, good).unwrap();
+    private(&kek);
     domain.server.start().await.unwrap();
 }
 

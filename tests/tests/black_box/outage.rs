@@ -5,7 +5,7 @@ use std::time::Duration;
 use signet_proto::agent::issue_result::Outcome;
 use signet_tests::{
     agent_client::new_csr,
-    domain::{Agent, Domain},
+    domain::Domain,
     fake_kube::{Endpoint, Fault, PodSpec},
     wait::eventually,
 };
@@ -18,7 +18,7 @@ use super::support::{id_of, pod_with_volume, workload_svids};
 async fn without_the_server_an_agent_serves_what_it_has() {
     let mut domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     let before = front.identity().await;
     domain.server.kill().await;
     let during = front.fetch().await.unwrap();
@@ -28,7 +28,7 @@ async fn without_the_server_an_agent_serves_what_it_has() {
         "lists as well"
     );
     // Publishing never waits for the server: the pod starts, and gets its identity later.
-    let late = Agent::workload(&pod_with_volume(&domain, &agent, "late").await);
+    let late = agent.workload(&pod_with_volume(&domain, &agent, "late").await);
     let waiting = tokio::spawn(async move { late.watch().await?.next().await.map(|late| (late, during)) });
     domain.server.start().await.unwrap();
     let (late, during) = waiting
@@ -45,12 +45,12 @@ async fn without_the_server_an_agent_serves_what_it_has() {
 async fn a_frozen_server_ends_no_stream_and_starts_no_hot_loop() {
     let mut domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     let before = front.identity().await;
     let mut updates = front.watch().await.unwrap();
     updates.next().await.unwrap();
     domain.server.process().unwrap().freeze(true);
-    let late = Agent::workload(&pod_with_volume(&domain, &agent, "late").await);
+    let late = agent.workload(&pod_with_volume(&domain, &agent, "late").await);
     let pending = late
         .fetch()
         .await
@@ -79,15 +79,19 @@ async fn an_agent_may_start_before_its_server() {
     let mut agent = domain.prepare_agent("node-a").unwrap();
     agent.spawn().unwrap();
     agent.register().await.unwrap();
-    let workload = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
-    let waiting = tokio::spawn(async move { workload.identity().await });
+    let workload = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
+    let waiting = tokio::spawn(async move { workload.watch().await?.next().await });
     let checked = agent.command(&["healthcheck"]).await.unwrap();
     assert!(
         !checked.status.success(),
         "an agent without a server is not ready"
     );
     domain.server.start().await.unwrap();
-    assert_eq!(waiting.await.unwrap().svid.spiffe_id.as_str(), id_of("front"));
+    let waited = waiting
+        .await
+        .unwrap()
+        .expect("the first stream gets its identity without asking again");
+    assert_eq!(waited.svid.spiffe_id.as_str(), id_of("front"));
     eventually("the agent to be ready", async || {
         agent
             .command(&["healthcheck"])
@@ -172,7 +176,7 @@ async fn watches_that_end_expire_or_answer_junk_are_begun_again() {
 async fn a_refused_pod_disturbs_no_neighbour() {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let good = Agent::workload(&pod_with_volume(&domain, &agent, "good").await);
+    let good = agent.workload(&pod_with_volume(&domain, &agent, "good").await);
     let volume = pod_with_volume(&domain, &agent, "bad").await;
     let before = good.identity().await;
     agent

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use signet_runtime::clock::{Clock, SystemClock};
-use signet_tests::{
-    domain::{Agent, Plan},
-    fake_kube::Endpoint,
-};
+use signet_tests::{domain::Plan, fake_kube::Endpoint};
 
 use super::support::{pod_with_volume, workload_svids};
 
@@ -24,7 +21,7 @@ async fn a_watched_identity_is_renewed_before_it_expires() {
     let domain = short_lived().start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
-    let workload = Agent::workload(&volume);
+    let workload = agent.workload(&volume);
     let mut current = workload.identity().await;
     let mut updates = workload.watch().await.unwrap();
     for _ in 0..2 {
@@ -56,7 +53,7 @@ async fn renewals_cost_no_further_reviews() {
     let domain = short_lived().start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
-    let workload = Agent::workload(&volume);
+    let workload = agent.workload(&volume);
     let serial = workload.identity().await.svid.serial;
     let before = domain.kube.calls(Endpoint::TokenReviews);
     let mut updates = workload.watch().await.unwrap();
@@ -72,7 +69,7 @@ async fn a_terminating_pod_keeps_its_identity_until_it_is_gone() {
     let domain = short_lived().start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
-    let workload = Agent::workload(&volume);
+    let workload = agent.workload(&volume);
     let serial = workload.identity().await.svid.serial;
     let mut updates = workload.watch().await.unwrap();
     domain

@@ -8,12 +8,7 @@ use std::sync::{
 use serde_json::Value;
 use signet_certs::verify::inspect_leaf;
 use signet_proto::agent::issue_result::Outcome;
-use signet_tests::{
-    agent_client::new_csr,
-    domain::{Agent, Domain},
-    fake_kube::PodSpec,
-    wait::eventually,
-};
+use signet_tests::{agent_client::new_csr, domain::Domain, fake_kube::PodSpec, wait::eventually};
 use tonic::Code;
 
 use super::support::{id_of, pod_with_volume, workload_svids};
@@ -77,7 +72,7 @@ async fn every_certificate_that_left_a_killed_server_is_in_its_ledger() {
 async fn a_killed_server_comes_back_as_the_same_authority() {
     let mut domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     let before = front.identity().await;
     let status = domain.server.admin(&["status"]).await.unwrap();
     domain.server.kill().await;
@@ -95,7 +90,8 @@ async fn a_killed_server_comes_back_as_the_same_authority() {
     };
     assert_eq!(ids(&again), ids(&status), "a restart adds no roots");
     // The agent finds its way back by itself and goes on serving new pods.
-    let back = Agent::workload(&pod_with_volume(&domain, &agent, "back").await)
+    let back = agent
+        .workload(&pod_with_volume(&domain, &agent, "back").await)
         .identity()
         .await;
     back.judge(&before.svid).unwrap();
@@ -113,7 +109,7 @@ async fn a_killed_agent_rebuilds_every_socket() {
     let domain = Domain::start().await.unwrap();
     let mut agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
-    let workload = Agent::workload(&volume);
+    let workload = agent.workload(&volume);
     let before = workload.identity().await;
     let mut updates = workload.watch().await.unwrap();
     updates.next().await.unwrap();
@@ -133,5 +129,5 @@ async fn a_killed_agent_rebuilds_every_socket() {
     agent.register().await.unwrap();
     agent.kubelet().unwrap().republish(&volume).await.unwrap();
     agent.kubelet().unwrap().unpublish(&volume).await.unwrap();
-    assert!(!Agent::socket(&volume).exists());
+    assert!(!agent.socket(&volume).exists());
 }

@@ -4,13 +4,7 @@ use serde_json::Value;
 use signet_certs::authority::AuthorityCertificate;
 use signet_certs::crl::Crl;
 use signet_proto::agent::{issue_result::Outcome, refusal::Reason};
-use signet_tests::{
-    agent_client::new_csr,
-    domain::{Agent, Domain},
-    http,
-    wait::eventually,
-    workload::Identity,
-};
+use signet_tests::{agent_client::new_csr, domain::Domain, http, wait::eventually, workload::Identity};
 use tonic::Code;
 
 use super::support::{assert_refused, audited, id_of, pod_with_volume};
@@ -30,21 +24,16 @@ async fn published_crl(domain: &Domain, identity: &Identity) -> Crl {
 async fn a_revoked_identity_is_published_cut_off_and_not_issued_again() {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
-    let back = Agent::workload(&pod_with_volume(&domain, &agent, "back").await);
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
+    let back = agent.workload(&pod_with_volume(&domain, &agent, "back").await);
     let victim = front.identity().await;
     back.identity().await;
     let mut victims_stream = front.watch().await.unwrap();
     let mut peers_stream = back.watch().await.unwrap();
 
-    let revoked = domain.server.admin(&[
-        "revoke",
-        "--spiffe-id",
-        &id_of("front"),
-        "--reason",
-        "keyCompromise",
-    ]);
-    let revoked = revoked.await.unwrap();
+    let id = id_of("front");
+    let args = ["revoke", "--spiffe-id", &id, "--reason", "keyCompromise"];
+    let revoked = domain.server.admin(&args).await.unwrap();
     // The command has returned, so HTTP serves the list by now.
     let crl = published_crl(&domain, &victim).await;
     assert!(
@@ -96,7 +85,7 @@ async fn a_revoked_identity_is_published_cut_off_and_not_issued_again() {
 async fn the_holder_of_a_revoked_certificate_re_keys_at_once() {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     let leaked = front.identity().await;
     let mut updates = front.watch().await.unwrap();
     let serial = leaked.svid.serial.to_string();

@@ -1,11 +1,7 @@
 //! The authority is replaced and nothing breaks.
 
 use serde_json::Value;
-use signet_tests::{
-    domain::{Agent, Domain},
-    http,
-    wait::eventually,
-};
+use signet_tests::{domain::Domain, http, wait::eventually};
 
 use super::support::pod_with_volume;
 
@@ -22,7 +18,7 @@ fn authorities(shown: &Value, kind: &str, state: &str) -> Vec<String> {
 async fn peers_believe_each_other_all_through_a_rotation() {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     let old = front.identity().await;
     let mut updates = front.watch().await.unwrap();
     let before = domain.server.admin(&["status"]).await.unwrap();
@@ -39,7 +35,8 @@ async fn peers_believe_each_other_all_through_a_rotation() {
         .await;
     assert!(both.authorities.iter().all(|authority| authority.crl.is_some()));
     // A pod that starts now is signed by the new one, and both sides of the rotation believe each other.
-    let back = Agent::workload(&pod_with_volume(&domain, &agent, "back").await)
+    let back = agent
+        .workload(&pod_with_volume(&domain, &agent, "back").await)
         .identity()
         .await;
     assert_eq!(back.svid.authority_id.to_string(), new_authority);
@@ -70,7 +67,8 @@ async fn peers_believe_each_other_all_through_a_rotation() {
 async fn the_control_authority_is_replaced_under_running_agents() {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let first = Agent::workload(&pod_with_volume(&domain, &agent, "front").await)
+    let first = agent
+        .workload(&pod_with_volume(&domain, &agent, "front").await)
         .identity()
         .await;
     domain
@@ -78,7 +76,8 @@ async fn the_control_authority_is_replaced_under_running_agents() {
         .admin(&["ca", "rotate", "--kind", "control"])
         .await
         .unwrap();
-    let second = Agent::workload(&pod_with_volume(&domain, &agent, "back").await)
+    let second = agent
+        .workload(&pod_with_volume(&domain, &agent, "back").await)
         .identity()
         .await;
     first.judge(&second.svid).unwrap();

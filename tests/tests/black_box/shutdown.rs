@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use signet_tests::{
     agent_client::new_csr,
-    domain::{Agent, Domain},
+    domain::Domain,
     fake_kube::{Endpoint, Fault},
     process::binary,
 };
@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(25);
 async fn the_server_ends_cleanly_with_agents_connected() {
     let mut domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let front = Agent::workload(&pod_with_volume(&domain, &agent, "front").await);
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     front.identity().await;
     let process = domain.server.process().unwrap();
     process.terminate();
@@ -56,7 +56,7 @@ async fn the_agent_ends_its_streams_with_unavailable() {
     let domain = Domain::start().await.unwrap();
     let mut agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
-    let workload = Agent::workload(&volume);
+    let workload = agent.workload(&volume);
     workload.identity().await;
     let mut updates = workload.watch().await.unwrap();
     updates.next().await.unwrap();

@@ -3,7 +3,7 @@
 use serde_json::json;
 use signet_certs::verify::Role;
 use signet_tests::{
-    domain::{Agent, Domain, Plan},
+    domain::{Domain, Plan},
     wait::eventually,
 };
 use tonic::Code;
@@ -28,8 +28,8 @@ async fn pods_get_their_identities_over_their_own_sockets_and_believe_each_other
     let agent = domain.agent("node-a").await.unwrap();
     let front = pod_with_volume(&domain, &agent, "front").await;
     let back = pod_with_volume(&domain, &agent, "back").await;
-    let front = Agent::workload(&front).identity().await;
-    let back = Agent::workload(&back).identity().await;
+    let front = agent.workload(&front).identity().await;
+    let back = agent.workload(&back).identity().await;
     assert_eq!(front.svid.spiffe_id.as_str(), id_of("front"));
     assert_eq!(back.svid.spiffe_id.as_str(), id_of("back"));
     for authority in front.authorities.iter().chain(&back.authorities) {
@@ -109,7 +109,7 @@ async fn a_pod_that_is_gone_is_no_longer_served() {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
-    let workload = Agent::workload(&volume);
+    let workload = agent.workload(&volume);
     workload.identity().await;
     let mut updates = workload.watch().await.unwrap();
     updates.next().await.unwrap();
@@ -124,10 +124,7 @@ async fn a_pod_that_is_gone_is_no_longer_served() {
         matches!(end.code(), Code::Unavailable | Code::PermissionDenied),
         "{end:?}"
     );
-    assert!(
-        !Agent::socket(&volume).exists(),
-        "the socket is gone with its pod"
-    );
+    assert!(!agent.socket(&volume).exists(), "the socket is gone with its pod");
     assert!(workload.fetch().await.is_err());
 }
 
@@ -137,7 +134,7 @@ async fn no_key_and_no_token_leaves_its_place() {
     let domain = Domain::start().await.unwrap();
     let mut agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
-    let identity = Agent::workload(&volume).identity().await;
+    let identity = agent.workload(&volume).identity().await;
     let status = agent.command(&["status", "--output", "json"]).await.unwrap();
     let metrics = signet_tests::http::get(&format!("{}/metrics", domain.server.telemetry_url()))
         .await
@@ -201,7 +198,7 @@ async fn an_identity_is_good_for_both_ends_of_a_connection() {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
-    let identity = Agent::workload(&volume).identity().await;
+    let identity = agent.workload(&volume).identity().await;
     let chain: Vec<_> = identity
         .svid
         .chain
