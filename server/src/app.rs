@@ -72,6 +72,7 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     drain: Drain,
     telemetry_drain: Drain,
+    readiness: Readiness,
     emitter: AuditEmitter,
 }
 
@@ -103,12 +104,16 @@ impl Server {
             clock: clock.clone(),
             drain: drain.clone(),
         };
-        let started = base.start(doors, keys, &telemetry_drain).await;
+        let readiness = Readiness::new();
+        // Held here, so that a start that fails is not taken for ready while its parts are ended.
+        let starting = readiness.guard("start");
+        let started = base.start(doors, keys, &readiness, &telemetry_drain).await;
         if let Err(error) = started {
             drain.finish(DRAIN_LIMIT).await;
             emitter.finish().await;
             return Err(error);
         }
+        starting.done();
         tracing::info!(
             agents = %addresses.agents,
             publish = %addresses.publish,
@@ -121,6 +126,7 @@ impl Server {
             clock,
             drain,
             telemetry_drain,
+            readiness,
             emitter,
         })
     }
@@ -128,6 +134,7 @@ impl Server {
     /// Streams end first, requests under way finish, the audit log is written out.
     pub async fn stop(self, reason: &str) {
         tracing::info!(reason, "stopping");
+        let _stopping = self.readiness.guard("stopping");
         let stopped = AuditAction::ServerStopped {
             reason: reason.to_owned(),
         };
@@ -175,9 +182,13 @@ struct Deciders {
 }
 
 impl Base {
-    async fn start(self, doors: Doors, keys: Arc<KeyManager>, telemetry_drain: &Drain) -> anyhow::Result<()> {
-        let readiness = Readiness::new();
-        let starting = readiness.guard("start");
+    async fn start(
+        self,
+        doors: Doors,
+        keys: Arc<KeyManager>,
+        readiness: &Readiness,
+        telemetry_drain: &Drain,
+    ) -> anyhow::Result<()> {
         let registry = telemetry::Metrics::new("signet_server");
         let metrics = Metrics::register(&registry);
         let telemetry = serve_telemetry(
@@ -214,7 +225,7 @@ impl Base {
             &trust_domain,
             &self.drain,
         )?;
-        let admin_service = self.admin_service(&trust, &deciders, &readiness, &metrics);
+        let admin_service = self.admin_service(&trust, &deciders, readiness, &metrics);
         serve_admin(doors.admin, admin_service, self.access(&trust, None), &self.drain);
         background::start(background::Parts {
             store: self.store.clone(),
@@ -234,7 +245,6 @@ impl Base {
                 epoch: self.store.info().epoch,
             },
         ));
-        starting.done();
         Ok(())
     }
 

@@ -263,7 +263,7 @@ async fn clients_that_vanish_leave_nothing_behind() {
     })
     .await;
     let status = setup
-        ._agent
+        .agent
         .command(&["status", "--output", "json"])
         .await
         .unwrap();
