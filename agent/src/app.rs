@@ -168,8 +168,11 @@ impl Agent {
             trust: wires.trust.subscribe(),
             manager: manager.clone(),
         };
-        drain.spawn(admin.serve(self.admin, drain.clone()));
-        drain.spawn(serve_telemetry(self.telemetry, readiness, metrics, drain.clone()));
+        drain.spawn_vital("admin socket", admin.serve(self.admin, drain.clone()));
+        drain.spawn_vital(
+            "telemetry",
+            serve_telemetry(self.telemetry, readiness, metrics, drain.clone()),
+        );
         // Dropping the handle leaves the socket open; it ends with the endpoint.
         let _shared = self
             .shared
@@ -188,7 +191,10 @@ impl Agent {
         if !drain.finish(DRAIN_LIMIT).await {
             tracing::warn!(seconds = DRAIN_LIMIT.as_secs(), "not everything ended in time");
         }
-        Ok(())
+        match drain.failure() {
+            Some(task) => anyhow::bail!("the {task} ended unexpectedly, see the log"),
+            None => Ok(()),
+        }
     }
 
     fn server(&self) -> anyhow::Result<(Arc<dyn ServerApi>, Arc<RotatingIdentity>)> {
@@ -252,8 +258,8 @@ impl Agent {
             unix: self.shared.is_some().then(UnixAttestor::default),
             backoff,
         };
-        drain.spawn(node.run(drain.clone()));
-        drain.spawn(sync.run(drain.clone()));
+        drain.spawn_vital("node attestation", node.run(drain.clone()));
+        drain.spawn_vital("trust stream", sync.run(drain.clone()));
         Ok(Manager::spawn(parts, drain))
     }
 }

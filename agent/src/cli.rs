@@ -13,8 +13,8 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use signet_runtime::config::{HumanDuration, load_valid, validate};
 use signet_runtime::drain::Drain;
-use signet_runtime::exit;
 use signet_runtime::signal::shutdown_signal;
+use signet_runtime::{exit, limits};
 
 use crate::app;
 use crate::config::{Config, DEFAULT_ADMIN_SOCKET};
@@ -146,6 +146,9 @@ fn run(path: &Path) -> ExitCode {
     let logging = signet_runtime::telemetry::init_logging(config.log.format);
     for warning in warnings {
         tracing::warn!(%warning, "configuration");
+    }
+    if let Err(error) = limits::raise_open_files().and(limits::forbid_core_files()) {
+        tracing::warn!(%error, "the limits of this process stay as they are");
     }
     let result = logging.map_err(Into::into).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -107,7 +107,7 @@ impl Driver {
         let server = tonic::transport::Server::builder()
             .add_service(identity_server::IdentityServer::new(self.clone()))
             .add_service(node_server::NodeServer::new(self).max_decoding_message_size(MAX_MESSAGE));
-        drain.spawn(async move {
+        drain.spawn_vital("CSI driver", async move {
             let incoming = incoming::incoming(listener);
             if let Err(error) = server
                 .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })

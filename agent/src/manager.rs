@@ -156,7 +156,7 @@ impl Manager {
         let (commands, receiver) = mpsc::unbounded_channel();
         let unix = parts.unix.clone();
         let worker = worker::Worker::new(parts, receiver);
-        drain.spawn(worker.run(drain.clone()));
+        drain.spawn_vital("manager", worker.run(drain.clone()));
         Self { commands, unix }
     }
 

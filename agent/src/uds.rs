@@ -3,7 +3,7 @@
 //! One [`Endpoint`] serves all sockets of the agent. [`Endpoint::serve`] starts the accept loop of one socket; each
 //! connection is a task of its own that speaks HTTP/2 through the
 //! [authority filter](crate::authority_filter). What a connection may use is counted for the agent as a whole and for
-//! each caller (a CSI volume, or a user id on the shared socket); over a bound a new connection is closed at once and a
+//! each caller (a pod, or a user id on the shared socket); over a bound a new connection is closed at once and a
 //! new call answered with Unavailable, so that one pod cannot shut out the others.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
-use self::budget::{Budget, UserBudgets};
+use self::budget::{Budget, Budgets, Sharer};
 pub use self::connection::Connection;
 use crate::context::{Caller, WorkloadSource};
 use crate::workload_api;
@@ -33,9 +33,9 @@ const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration:
 pub struct Settings {
     /// Connections of all callers together. An idle one with one watch stream takes about 35 KiB.
     pub max_connections: usize,
-    /// Connections of one volume, or of one user id on the shared socket.
+    /// Connections of one pod, over all its volumes, or of one user id on the shared socket.
     pub max_connections_per_caller: usize,
-    /// Open calls of one volume, or of one user id on the shared socket.
+    /// Open calls of one pod, or of one user id on the shared socket.
     pub max_streams_per_caller: usize,
     /// Bytes of messages that one caller has been sent and has not taken.
     pub max_untaken_bytes_per_caller: usize,
@@ -92,7 +92,7 @@ struct Shared {
     settings: Settings,
     routes: Routes,
     connections: Arc<Semaphore>,
-    users: UserBudgets,
+    budgets: Budgets,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -130,7 +130,7 @@ impl Endpoint {
             settings,
             routes,
             connections: Arc::new(Semaphore::new(settings.max_connections)),
-            users: UserBudgets::new(settings),
+            budgets: Budgets::new(settings),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -141,9 +141,13 @@ impl Endpoint {
 
     /// Starts serving a listening socket. Needs a tokio runtime.
     pub fn serve(&self, listener: UnixListener, origin: Origin) -> ServedSocket {
+        let own_budget = match &origin {
+            Origin::Volume { pod_uid, .. } => Some(self.shared.budgets.of(Sharer::Pod(pod_uid.clone()))),
+            Origin::Shared => None,
+        };
         let socket = Socket {
             shared: self.shared.clone(),
-            budget: Arc::new(Budget::new(&self.shared.settings)),
+            own_budget,
             origin,
             stop: self.shared.stop.child_token(),
             tasks: TaskTracker::new(),
@@ -169,7 +173,8 @@ impl Endpoint {
 /// One socket's side of the work.
 struct Socket {
     shared: Arc<Shared>,
-    budget: Arc<Budget>,
+    /// The pod's, on the socket of a volume; held so that all its volumes find the same one.
+    own_budget: Option<Arc<Budget>>,
     origin: Origin,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -233,17 +238,17 @@ impl Socket {
     }
 
     fn caller(&self, stream: &UnixStream) -> std::io::Result<(Caller, Arc<Budget>)> {
-        match &self.origin {
-            Origin::Volume { volume_id, pod_uid } => {
+        match (&self.origin, &self.own_budget) {
+            (Origin::Volume { volume_id, pod_uid }, Some(budget)) => {
                 let caller = Caller::Volume {
                     volume_id: volume_id.clone(),
                     pod_uid: pod_uid.clone(),
                 };
-                Ok((caller, self.budget.clone()))
+                Ok((caller, budget.clone()))
             }
-            Origin::Shared => {
+            _ => {
                 let peer = peer::of(stream)?;
-                let budget = self.shared.users.of(peer.uid);
+                let budget = self.shared.budgets.of(Sharer::User(peer.uid));
                 Ok((Caller::Peer(peer), budget))
             }
         }

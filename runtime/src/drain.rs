@@ -1,6 +1,7 @@
 //! Orderly endings: tell every task to stop taking work, then wait for the work in hand.
 
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -12,6 +13,7 @@ use tokio_util::task::TaskTracker;
 pub struct Drain {
     token: CancellationToken,
     tracker: TaskTracker,
+    failure: Arc<OnceLock<&'static str>>,
 }
 
 impl Drain {
@@ -65,6 +67,13 @@ impl Drain {
         })
     }
 
+    /// The vital task whose end started the drain, so that the process can end with an error; `None` when something else
+    /// started it.
+    #[must_use]
+    pub fn failure(&self) -> Option<&'static str> {
+        self.failure.get().copied()
+    }
+
     /// Starts the drain and waits until every spawned task has ended, at most `limit`. False: some are still running,
     /// and end with the runtime.
     pub async fn finish(&self, limit: Duration) -> bool {
@@ -86,6 +95,8 @@ impl Drop for Vital {
                 task = self.name,
                 "a task that this process cannot do without has ended"
             );
+            // Only the first is named: others may end because of it.
+            let _ = self.drain.failure.set(self.name);
             self.drain.start();
         }
     }
@@ -127,6 +138,7 @@ mod tests {
         let vital = drain.spawn_vital("a worker", async { panic!("by a hostile input") });
         drain.signalled().await;
         assert!(vital.await.unwrap_err().is_panic());
+        assert_eq!(drain.failure(), Some("a worker"));
     }
 
     #[tokio::test]

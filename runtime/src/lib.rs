@@ -8,6 +8,7 @@
 //! | [`config`] | one YAML file, refused with line and remedy |
 //! | [`telemetry`], [`http`] | logs, metrics, health |
 //! | [`uds`] | Unix sockets with an exact mode |
+//! | [`limits`] | what the system lets the process use |
 //! | [`table`] | output for people |
 //! | [`exit`] | exit codes |
 
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod drain;
 pub mod http;
+pub mod limits;
 pub mod ready;
 pub mod signal;
 pub mod table;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use signet_runtime::exit;
+use signet_runtime::{exit, limits};
 
 use crate::{
     app,
@@ -220,6 +220,9 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                 signet_runtime::telemetry::init_logging(config.raw.log.format)
                     .map_err(Into::into)
                     .and_then(|()| {
+                        if let Err(error) = limits::raise_open_files().and(limits::forbid_core_files()) {
+                            tracing::warn!(%error, "the limits of this process stay as they are");
+                        }
                         let runtime = runtime()?;
                         let result = runtime.block_on(app::run(config));
                         // A blocked thread must not hold up the exit that was asked for.

@@ -10,10 +10,10 @@ use super::Settings;
 /// Untaken messages are counted in these units, so that their number fits the semaphore.
 const UNIT: usize = 1024;
 
-/// How many user ids are remembered before forgotten ones are looked for.
-const USERS_BEFORE_SWEEP: usize = 256;
+/// How many callers are remembered before forgotten ones are looked for.
+const CALLERS_BEFORE_SWEEP: usize = 256;
 
-/// The share of one caller: a volume, or a user id on the shared socket.
+/// The share of one caller.
 #[derive(Debug)]
 pub(super) struct Budget {
     connections: Arc<Semaphore>,
@@ -63,32 +63,41 @@ impl Budget {
     }
 }
 
-/// Budgets of the user ids that are connected to shared sockets.
-#[derive(Debug)]
-pub(super) struct UserBudgets {
-    settings: Settings,
-    by_uid: Mutex<HashMap<u32, Weak<Budget>>>,
+/// Who shares a budget.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Sharer {
+    /// A pod, by UID: its author decides how many volumes it has.
+    Pod(String),
+    /// A user id on the shared sockets.
+    User(u32),
 }
 
-impl UserBudgets {
+/// Budgets of those who are connected or may connect.
+#[derive(Debug)]
+pub(super) struct Budgets {
+    settings: Settings,
+    known: Mutex<HashMap<Sharer, Weak<Budget>>>,
+}
+
+impl Budgets {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
-            by_uid: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
-    /// The budget of a user id; the same one as long as any of its connections lives.
-    pub(super) fn of(&self, uid: u32) -> Arc<Budget> {
-        let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(budget) = by_uid.get(&uid).and_then(Weak::upgrade) {
+    /// The budget of a caller; the same one as long as any of its connections or sockets lives.
+    pub(super) fn of(&self, sharer: Sharer) -> Arc<Budget> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(budget) = known.get(&sharer).and_then(Weak::upgrade) {
             return budget;
         }
-        if by_uid.len() >= USERS_BEFORE_SWEEP {
-            by_uid.retain(|_, budget| budget.strong_count() > 0);
+        if known.len() >= CALLERS_BEFORE_SWEEP {
+            known.retain(|_, budget| budget.strong_count() > 0);
         }
         let budget = Arc::new(Budget::new(&self.settings));
-        by_uid.insert(uid, Arc::downgrade(&budget));
+        known.insert(sharer, Arc::downgrade(&budget));
         budget
     }
 }

@@ -96,6 +96,31 @@ async fn one_volume_does_not_use_up_the_share_of_another() {
     soon(served.close()).await;
 }
 
+/// A pod's author decides how many volumes it mounts. Covers BG-17.
+#[tokio::test]
+async fn the_volumes_of_one_pod_share_what_one_caller_may_use() {
+    let bounds = Settings {
+        max_connections_per_caller: 1,
+        ..settings()
+    };
+    let socket = Socket::with(bounds, volume(), ready(example()));
+    let Origin::Volume { pod_uid, .. } = volume() else {
+        unreachable!()
+    };
+    let second_path = socket.path.with_file_name("second.sock");
+    let listener = signet_runtime::uds::bind(&second_path, 0o777, None, None).unwrap();
+    let origin = Origin::Volume {
+        volume_id: "csi-second".to_owned(),
+        pod_uid,
+    };
+    let served = socket.endpoint.serve(listener, origin);
+    let mut greedy = RawClient::connect(&socket.path).await;
+    greedy.call(1, &call_headers(FETCH, None), b"").await;
+    greedy.first_data(1).await;
+    RawClient::connect(&second_path).await.until_closed().await;
+    soon(served.close()).await;
+}
+
 /// A reader that stops reading: its stream is not rendered again until it has taken what it was sent.
 /// Covers EP-27, BG-17.
 #[tokio::test]
