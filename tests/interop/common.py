@@ -86,6 +86,16 @@ def check_crls(crls, bundle):
     return len(anchors)
 
 
+def revokes():
+    """Whether the command that makes SVIDs change also revokes the old ones."""
+    return bool(os.environ.get("INTEROP_REVOKES"))
+
+
+def revoked(crls):
+    """Every serial that the CRLs name."""
+    return {entry.serial_number for der in crls for entry in x509.load_der_x509_crl(der)}
+
+
 def check_expected_id(spiffe_id):
     expected = os.environ.get("INTEROP_SPIFFE_ID")
     assert expected in (None, spiffe_id), f"expected {expected}, got {spiffe_id}"

@@ -101,8 +101,13 @@ def watch():
         before = set(check(next(call)))
         common.rotate()
         # The bundle may change first; every message is complete and verifies.
-        while before & set(check(next(call))):
-            pass
+        message = next(call)
+        while before & set(check(message)):
+            message = next(call)
+        # What was revoked is named to the workload itself, on the same stream.
+        while common.revokes() and not before <= common.revoked(fields(message).get(2, [])):
+            message = next(call)
+            check(message)
         call.cancel()
 
 

@@ -1,27 +1,66 @@
 #!/usr/bin/env bash
-# Runs foreign Workload API clients against a running agent: run.sh fetch|watch|deny. See README.md.
+# Programs that nobody here wrote against a whole trust domain on this machine: one line for each. See README.md.
 set -euo pipefail
-export PYTHONDONTWRITEBYTECODE=1
 here=$(cd "$(dirname "$0")" && pwd)
-mode=${1:-fetch}
-case $mode in fetch | watch | deny) ;; *) echo "usage: $0 fetch|watch|deny" >&2; exit 2 ;; esac
-: "${SPIFFE_ENDPOINT_SOCKET:?set it to the socket, as unix:///absolute/path}"
-venv=${INTEROP_VENV:-$here/../../target/interop/venv}
+cd "$here/../.."
+for tool in cargo python3 openssl curl; do
+  command -v $tool >/dev/null || { echo "missing: $tool" >&2; exit 1; }
+done
+python3 -c 'import ensurepip, venv' || { echo "missing: the Debian package python3-venv" >&2; exit 1; }
 
-# One environment for all runs, made anew when the pinned versions change.
-if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
-  python3 -m venv --clear "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-  cp "$here/requirements.txt" "$venv/requirements.txt"
-fi
+# With the tests' features and profile: after `cargo test --workspace` nothing is compiled again.
+cargo build --quiet --workspace --bins --test interop_spiffe
+target=$(realpath "${CARGO_TARGET_DIR:-target}")
+logs=$target/interop/logs
+rm -rf "$logs" && mkdir -p "$logs"
+export INTEROP_VENV=${INTEROP_VENV:-$target/interop/venv} PATH=$target/debug:$PATH
+
+# Below /tmp, whatever TMPDIR says: the paths of Unix sockets are short.
+domain=$(mktemp -d /tmp/signet-interop.XXXXXX)
+signet-dev --dir "$domain" >"$logs/signet-dev.log" 2>&1 </dev/null &
+dev=$!
+finish() {
+  kill "$dev" 2>/dev/null || true
+  wait "$dev" || true
+  for part in server agent; do cp "$domain/$part/log" "$logs/signet-$part.log" 2>/dev/null || true; done
+  rm -rf "$domain"
+}
+trap finish EXIT
+trap 'exit 143' TERM INT
+until [ -f "$domain/env" ]; do
+  if ! kill -0 "$dev" 2>/dev/null || [ "$SECONDS" -gt 600 ]; then
+    echo "signet-dev did not start:" >&2
+    cat "$logs/signet-dev.log" >&2
+    exit 1
+  fi
+  sleep 0.1
+done
+. "$domain/env"
 
 failed=0
-for peer in ${INTEROP_PEERS:-grpcio pyspiffe}; do
-  if "$venv/bin/python" "$here/$peer.py" "$mode"; then
-    echo "ok: $peer $mode"
-  else
-    echo "FAILED: $peer $mode"
-    failed=1
-  fi
+peer() { # NAME COMMAND...
+  local name=$1 log=$logs/${1//[ \/]/-}.log start=$SECONDS status=0
+  shift
+  timeout --kill-after 10 300 "$@" >"$log" 2>&1 </dev/null || status=$?
+  case $status in
+    0) echo "ok       $name ($((SECONDS - start)) s)" ;;
+    77) echo "skipped  $name: $(tail -n 1 "$log")" ;;
+    *)
+      echo "FAILED   $name (exit $status after $((SECONDS - start)) s)"
+      sed 's/^/         | /' "$log"
+      failed=1
+      ;;
+  esac
+}
+
+shell=${SPIFFE_ENDPOINT_SOCKET#unix://}
+pod=$SIGNET_POD_SOCKETS/shop.frontend/spiffe.sock
+for client in grpcio pyspiffe spiffe; do
+  peer "$client on a pod's socket" "$here/workload_api.sh" $client "$pod" spiffe://example.org/ns/shop/sa/frontend
+  peer "$client on the shell's socket" "$here/workload_api.sh" $client "$shell" "spiffe://example.org/dev/uid/$(id -u)"
 done
+peer openssl "$here/openssl.sh"
+peer curl "$here/curl.sh"
+peer nginx "$here/nginx.sh"
+[ $failed = 0 ] || echo "logs: $logs"
 exit $failed

@@ -174,6 +174,24 @@ fn a_verdict_withdraws_at_once_and_stands_until_the_policy_changes() {
 }
 
 #[test]
+fn a_verdict_in_doubt_is_not_told_while_nobody_can_be_proved() {
+    let mut bench = Bench::new();
+    bench.cache.set_evidence(&pod(0), Evidence::Live);
+    let wanted = bench.due(0).remove(0);
+    bench.cache.refused(&wanted, verdict(1), at(0));
+    bench.cache.set_evidence(&pod(0), Evidence::Absent);
+    assert!(
+        matches!(
+            bench.cache.state(&pod(0), at(1)),
+            Some(CacheState::Refused { .. })
+        ),
+        "it stands"
+    );
+    bench.cache.affected(&Affected::All, at(2));
+    assert!(bench.problem(2).contains("nothing proves the workload"));
+}
+
+#[test]
 fn a_refused_pod_that_is_named_as_affected_is_asked_for_again() {
     let mut bench = Bench::new();
     let wanted = bench.due(0).remove(0);

@@ -89,7 +89,14 @@ impl Workload {
         };
         let open = || self.slots.iter().filter(|slot| slot.verdict().is_none());
         let Some(default) = open().next() else {
-            return self.refused();
+            // The next process of this kind must not be told a verdict that is to be asked for again.
+            let in_doubt =
+                self.evidence == Evidence::Absent && self.slots.iter().any(|slot| slot.ask_at().is_some());
+            return if in_doubt {
+                self.pending(now)
+            } else {
+                self.refused()
+            };
         };
         // A first answer is complete or not given: a client that fetches once must see every identity.
         let complete = self.served || open().all(|slot| slot.settled);
