@@ -225,6 +225,7 @@ impl Agent {
             anchors: self.anchors.clone(),
             identity,
             token_file: self.config.node.token_file.clone(),
+            data_dir: self.config.data_dir.0.clone(),
             cluster: self.config.cluster.0.clone(),
             trust_domain: self.trust_domain.clone(),
             clock: self.clock.clone(),

@@ -147,7 +147,8 @@ fn run(path: &Path) -> ExitCode {
     for warning in warnings {
         tracing::warn!(%warning, "configuration");
     }
-    if let Err(error) = limits::raise_open_files().and(limits::forbid_core_files()) {
+    let (raised, forbidden) = (limits::raise_open_files(), limits::forbid_core_files());
+    if let Err(error) = raised.and(forbidden) {
         tracing::warn!(%error, "the limits of this process stay as they are");
     }
     let result = logging.map_err(Into::into).and_then(|()| {

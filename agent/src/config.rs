@@ -54,7 +54,8 @@ pub struct Config {
     pub trust: Trust,
     /// How this node proves itself.
     pub node: Node,
-    /// What must outlive a restart, root-only: the control anchors as last pushed. No keys.
+    /// What must outlive a restart, root-only: the control anchors as last pushed, and the agent's own key while its
+    /// node token lives. No keys of workloads.
     pub data_dir: DataDir,
     /// The CSI driver: one socket directory for each pod.
     pub csi: Csi,

@@ -1,9 +1,11 @@
 //! The agent's own certificate: which node this is, proved by the projected token of the agent's pod.
 //!
-//! The key is made here, stays in memory, and is new for each certificate; a restart attests anew. Near half of the
-//! certificate's life the node attests again with the token as it then is, while serving goes on; a failure keeps the
-//! certificate and tries again. The token is read at each use, since kubelet replaces it, and it is sent only over a
-//! connection on which the server has proved its identity.
+//! The key is made here and lives as long as the token does (`node/key.rs` says why). The certificate stays in memory: a
+//! restart attests anew. Near half of its life the node attests again with the token as it then is, while serving goes
+//! on; a failure keeps the certificate and tries again. The token is read at each use, since kubelet replaces it, and it
+//! is sent only over a connection on which the server has proved its identity.
+
+mod key;
 
 use std::fs::File;
 use std::io::Read;
@@ -29,6 +31,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
+use self::key::NodeKeys;
 use crate::scheduling::{sleep_until, unit};
 use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::trust::TrustState;
@@ -102,6 +105,8 @@ pub struct NodeAttestor {
     pub identity: Arc<RotatingIdentity>,
     /// The projected token.
     pub token_file: PathBuf,
+    /// Where the key is kept, root-only.
+    pub data_dir: PathBuf,
     /// Name of the cluster in the server's configuration.
     pub cluster: String,
     /// Whose node.
@@ -120,6 +125,16 @@ pub struct NodeAttestor {
     pub ready: Option<ReadyGuard>,
 }
 
+/// Why a certificate is to be replaced.
+enum Renewal {
+    /// Near half of its remaining life has passed.
+    Due,
+    /// The server does not accept it, or its authority is being replaced.
+    Early,
+    /// It is on the control authority's CRL.
+    Revoked,
+}
+
 impl NodeAttestor {
     /// Runs until draining starts.
     pub async fn run(mut self, drain: Drain) {
@@ -133,8 +148,9 @@ impl NodeAttestor {
         let rng = SystemRandom::new();
         // A certificate that is not accepted right after it was given is not replaced in a tight loop.
         let mut early = self.backoff.clone();
+        let mut keys = NodeKeys::open(&self.data_dir);
         loop {
-            match self.attest(&rng).await {
+            match self.attest(&mut keys, &rng).await {
                 Ok(identity) => {
                     self.backoff.reset();
                     self.ready = None;
@@ -143,10 +159,14 @@ impl NodeAttestor {
                         identity: Some(identity.clone()),
                         problem: String::new(),
                     });
-                    if self.wait_for_renewal(&identity, unit(&rng)).await {
-                        early.reset();
-                    } else {
-                        tokio::time::sleep(early.next(unit(&rng))).await;
+                    match self.wait_for_renewal(&identity, unit(&rng)).await {
+                        Renewal::Due => early.reset(),
+                        Renewal::Early => tokio::time::sleep(early.next(unit(&rng))).await,
+                        Renewal::Revoked => {
+                            // Its key is not certified again, even if that means waiting for the next token.
+                            keys.forget();
+                            tokio::time::sleep(early.next(unit(&rng))).await;
+                        }
                     }
                 }
                 Err(error) => {
@@ -158,10 +178,10 @@ impl NodeAttestor {
         }
     }
 
-    async fn attest(&self, rng: &SystemRandom) -> Result<NodeIdentity, NodeError> {
+    async fn attest(&self, keys: &mut NodeKeys, rng: &SystemRandom) -> Result<NodeIdentity, NodeError> {
         let token = self.read_token().await?;
         let unusable = |error: &dyn std::fmt::Display| NodeError::Unusable(error.to_string());
-        let key = LeafKey::generate(rng).map_err(|error| unusable(&error))?;
+        let key = keys.key_for(&token, rng).map_err(|error| unusable(&error))?;
         let csr = create_csr(&key).map_err(|error| unusable(&error))?;
         let request = NodeAttestation {
             csr,
@@ -213,23 +233,29 @@ impl NodeAttestor {
         Ok((svid, identity))
     }
 
-    /// Until near half of the remaining life (`true`), or until the certificate is refused, revoked, or its authority
-    /// is being replaced (`false`).
-    async fn wait_for_renewal(&mut self, identity: &NodeIdentity, u: f64) -> bool {
+    async fn wait_for_renewal(&mut self, identity: &NodeIdentity, u: f64) -> Renewal {
         let now = self.clock.now();
         let left = identity.not_after.duration_since(now).unwrap_or_default();
         let renew_at = now + left.mul_f64(RENEWAL.1.mul_add(u, RENEWAL.0));
-        let revoked = self.trust.wait_for(|trust| {
+        let spoken_against = self.trust.wait_for(|trust| {
             trust
                 .as_ref()
                 .is_some_and(|trust| trust.speaks_against(&identity.authority, &identity.serial))
         });
-        tokio::select! {
-            () = sleep_until(self.clock.as_ref(), renew_at) => return true,
-            () = self.attest_again.notified() => tracing::warn!("the server does not accept the node's certificate"),
-            Ok(_) = revoked => tracing::warn!("the node's certificate is revoked or its authority is being replaced"),
+        let trust = tokio::select! {
+            () = sleep_until(self.clock.as_ref(), renew_at) => return Renewal::Due,
+            () = self.attest_again.notified() => {
+                tracing::warn!("the server does not accept the node's certificate");
+                return Renewal::Early;
+            }
+            Ok(trust) = spoken_against => trust.clone(),
+        };
+        if trust.is_some_and(|trust| trust.revoked(&identity.authority, &identity.serial)) {
+            tracing::warn!("the node's certificate is revoked");
+            return Renewal::Revoked;
         }
-        false
+        tracing::info!("the authority of the node's certificate is being replaced");
+        Renewal::Early
     }
 
     fn wait_after(&mut self, error: &NodeError, u: f64) -> Duration {

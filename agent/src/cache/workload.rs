@@ -85,7 +85,10 @@ impl Workload {
 
     pub(super) fn state(&self, trust: Option<&dyn TrustView>, now: SystemTime) -> CacheState<'_> {
         let Some(trust) = trust else {
-            return self.pending(now);
+            let problem = "the agent has not received the trust bundle from its server yet";
+            return CacheState::Pending {
+                problem: Some(problem.to_owned()),
+            };
         };
         let open = || self.slots.iter().filter(|slot| slot.verdict().is_none());
         let Some(default) = open().next() else {

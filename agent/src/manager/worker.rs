@@ -343,7 +343,7 @@ impl Worker {
         for parked in overdue.collect::<Vec<_>>() {
             self.receive(parked, now);
         }
-        while self.requests.len() < MAX_REQUESTS {
+        while self.can_ask() {
             let wanted = self.cache.due(now, MAX_BATCH);
             if wanted.is_empty() {
                 return;
@@ -356,6 +356,11 @@ impl Worker {
             let task = self.requests.spawn(self.requester.clone().ask(batch));
             self.asked.insert(task.id(), wanted);
         }
+    }
+
+    /// Before the first trust state nothing could be published, and the server is not reached yet anyway.
+    fn can_ask(&self) -> bool {
+        self.trust.is_some() && self.requests.len() < MAX_REQUESTS
     }
 
     /// Tells the cache who can be proved, and forgets programs that nobody runs or asks for any more.
@@ -428,7 +433,7 @@ impl Worker {
     fn wake_at(&self) -> Option<SystemTime> {
         let now = self.clock.now();
         let due = self.cache.next_deadline(now);
-        let due = due.filter(|due| *due > now || self.requests.len() < MAX_REQUESTS);
+        let due = due.filter(|due| *due > now || self.can_ask());
         due.into_iter()
             .chain(self.parked.iter().map(|parked| parked.until))
             .min()

@@ -1,6 +1,6 @@
 //! A server for tests: real certificates, scripted behaviour, every request remembered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) control: Authority,
     pub(crate) batches: Vec<Vec<Asked>>,
     pub(crate) node_tokens: Vec<String>,
+    /// The key that each node token was first used with.
+    pub(crate) node_keys: BTreeMap<String, [u8; 32]>,
     pub(crate) node_mode: VecDeque<ServerError>,
     /// ID given to the node, if not the right one.
     pub(crate) node_id: Option<SpiffeId>,
@@ -88,6 +90,7 @@ impl FakeServer {
                 control: Authority::control(),
                 batches: Vec::new(),
                 node_tokens: Vec::new(),
+                node_keys: BTreeMap::new(),
                 node_mode: VecDeque::new(),
                 node_id: None,
                 identity_changes: 0,
@@ -225,6 +228,16 @@ impl FakeServer {
         state.node_tokens.push(request.token.as_str().to_owned());
         if let Some(error) = state.node_mode.pop_front() {
             return Err(error);
+        }
+        let spki = verify_csr(&request.csr).unwrap().spki_sha256();
+        let first = *state
+            .node_keys
+            .entry(request.token.as_str().to_owned())
+            .or_insert(spki);
+        if first != spki {
+            return Err(ServerError::Refused(
+                "this node token was already used with another key".to_owned(),
+            ));
         }
         let right = SpiffeId::agent(&trust_domain(), &request.cluster, "node-1").unwrap();
         let spiffe_id = state.node_id.clone().unwrap_or(right);

@@ -273,11 +273,20 @@ impl TrustState {
     /// The agent's own certificate has to be replaced: revoked, or its authority tainted. An authority that is not
     /// held says nothing: the certificate may be newer than this state.
     pub fn speaks_against(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
-        let held = self
-            .control
-            .iter()
-            .find(|held| held.certificate.id() == *authority);
+        let held = self.find_control(authority);
         held.is_some_and(|held| held.tainted || held.crl.is_revoked(serial))
+    }
+
+    /// The agent's own certificate is on its authority's CRL.
+    pub fn revoked(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
+        self.find_control(authority)
+            .is_some_and(|held| held.crl.is_revoked(serial))
+    }
+
+    fn find_control(&self, id: &AuthorityId) -> Option<&HeldAuthority> {
+        self.control
+            .iter()
+            .find(|authority| authority.certificate.id() == *id)
     }
 }
 

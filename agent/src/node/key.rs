@@ -1,0 +1,163 @@
+//! The agent's private key. The server takes a node token with one key only, so the key lives as long as the token: the
+//! same for a retry whose answer was lost, for an early renewal, and after a restart of the agent's container, which
+//! finds the same token; a new one with each new token. It is kept root-only in `data_dir` beside a hash of the token.
+//! Keys of workloads are never kept.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use ring::digest::{SHA256, digest};
+use ring::rand::SystemRandom;
+use signet_certs::signer::{KeyError, LeafKey};
+use zeroize::Zeroizing;
+
+/// Hash of the token, then the key in PKCS#8.
+const HASH_BYTES: usize = 32;
+
+/// A P-256 key has about 140 bytes; more is not read.
+const MAX_FILE: u64 = 1024;
+
+/// See the module's documentation.
+pub(super) struct NodeKeys {
+    path: PathBuf,
+    held: Option<Held>,
+}
+
+struct Held {
+    token: [u8; HASH_BYTES],
+    pkcs8: Zeroizing<Vec<u8>>,
+}
+
+impl NodeKeys {
+    /// Takes over what an earlier run kept; a missing or damaged file is no obstacle.
+    pub(super) fn open(data_dir: &Path) -> Self {
+        let path = data_dir.join("node.key");
+        let held = read(&path);
+        Self { path, held }
+    }
+
+    /// The key that goes with this token. It is on disk before it is used: the server may remember it from then on.
+    pub(super) fn key_for(&mut self, token: &str, rng: &SystemRandom) -> Result<LeafKey, KeyError> {
+        let token = sha256(token);
+        if let Some(held) = self.held.as_ref().filter(|held| held.token == token)
+            && let Ok(key) = LeafKey::from_pkcs8(held.pkcs8.clone(), rng)
+        {
+            return Ok(key);
+        }
+        let key = LeafKey::generate(rng)?;
+        let held = Held {
+            token,
+            pkcs8: Zeroizing::new(key.pkcs8_der().to_vec()),
+        };
+        if let Err(error) = write(&self.path, &held) {
+            // It works all the same, but a restart has to wait for the next token.
+            tracing::warn!(path = %self.path.display(), %error, "cannot keep the node's key");
+        }
+        self.held = Some(held);
+        Ok(key)
+    }
+
+    /// The key is not to be certified again.
+    pub(super) fn forget(&mut self) {
+        self.held = None;
+        if let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the node's key");
+        }
+    }
+}
+
+fn sha256(token: &str) -> [u8; HASH_BYTES] {
+    let mut sum = [0; HASH_BYTES];
+    sum.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    sum
+}
+
+fn read(path: &Path) -> Option<Held> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
+    fs::File::open(path)
+        .ok()?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    let (token, pkcs8) = bytes.split_first_chunk::<HASH_BYTES>()?;
+    Some(Held {
+        token: *token,
+        pkcs8: Zeroizing::new(pkcs8.to_vec()),
+    })
+}
+
+/// By rename, so that a crash leaves the old key or the new one.
+fn write(path: &Path, held: &Held) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(&held.token)?;
+    file.write_all(&held.pkcs8)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn spki(keys: &mut NodeKeys, token: &str) -> Vec<u8> {
+        keys.key_for(token, &SystemRandom::new())
+            .unwrap()
+            .public_key_spki()
+    }
+
+    #[test]
+    fn the_key_lives_as_long_as_the_token_over_a_restart_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keys = NodeKeys::open(directory.path());
+        let first = spki(&mut keys, "token-1");
+        assert_eq!(spki(&mut keys, "token-1"), first);
+        let mut restarted = NodeKeys::open(directory.path());
+        assert_eq!(spki(&mut restarted, "token-1"), first);
+        let second = spki(&mut restarted, "token-2");
+        assert_ne!(second, first);
+        assert_ne!(spki(&mut restarted, "token-1"), first, "one key is kept, not all");
+        let mode = fs::metadata(directory.path().join("node.key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// Covers INV-13.
+    #[test]
+    fn the_file_holds_no_token() {
+        let directory = tempfile::tempdir().unwrap();
+        spki(&mut NodeKeys::open(directory.path()), "a secret token");
+        let bytes = fs::read(directory.path().join("node.key")).unwrap();
+        assert!(!bytes.windows(8).any(|part| part == b"a secret"));
+    }
+
+    #[test]
+    fn a_forgotten_or_damaged_key_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.key");
+        let mut keys = NodeKeys::open(directory.path());
+        let first = spki(&mut keys, "token");
+        keys.forget();
+        assert!(!path.exists());
+        assert_ne!(spki(&mut keys, "token"), first);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.truncate(60);
+        for damaged in [bytes, Vec::new(), vec![0; 5000]] {
+            fs::write(&path, damaged).unwrap();
+            spki(&mut NodeKeys::open(directory.path()), "token");
+        }
+    }
+}
