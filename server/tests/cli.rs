@@ -1,4 +1,5 @@
 //! The real binary and its configuration: samples are valid, mistakes get one line with the place and the remedy.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::{
     fs,

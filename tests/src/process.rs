@@ -43,7 +43,7 @@ pub fn binary(name: &str) -> PathBuf {
 /// `target/<profile>/<name>`, for a test in `target/<profile>/deps` or a binary in `target/<profile>`.
 fn beside_test(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
-    let folder = own.parent().unwrap_or(Path::new("."));
+    let folder = own.parent().unwrap_or_else(|| Path::new("."));
     let folder = if folder.ends_with("deps") {
         folder.parent().unwrap_or(folder)
     } else {
