@@ -92,7 +92,8 @@ async fn odd_requests_are_served_or_refused_on_their_own() {
     let message = |body: &[u8]| [&[0, 0, 0, 0, u8::try_from(body.len()).unwrap()], body].concat();
     let empty = message(&[]);
     let localhost = Some("localhost");
-    let cases: [(&str, Option<&str>, &str, Vec<u8>, bool); 14] = [
+    type Case<'a> = (&'a str, Option<&'a str>, &'a str, Vec<u8>, bool);
+    let cases: [Case<'_>; 14] = [
         (
             "an honest call",
             localhost,

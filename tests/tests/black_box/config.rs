@@ -278,12 +278,9 @@ async fn a_cluster_with_another_uid_is_refused() {
     let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
     config["attestation"]["clusters"][0]["uid"] = other;
     std::fs::write(domain.server.config_path(), config.to_string()).unwrap();
-    let error = domain
-        .server
-        .start()
-        .await
-        .err()
-        .expect("another cluster was accepted");
+    let Err(error) = domain.server.start().await else {
+        panic!("another cluster was accepted");
+    };
     assert!(
         format!("{error:#}").contains(domain.kube.cluster_uid()),
         "{error:#}"
