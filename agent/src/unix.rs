@@ -11,11 +11,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ring::digest::{Context, SHA256};
 use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cache::UnixFacts;
 use crate::context::PeerProcess;
@@ -31,6 +32,13 @@ const MAX_CGROUP: u64 = 64 * 1024;
 
 /// Digests kept, so that a process that connects again costs no second read of its executable.
 const MAX_DIGESTS: usize = 256;
+
+/// Processes that are looked at at the same time. A user has one turn: reading a large executable takes seconds, and who
+/// touches it or starts copies of it could have it read without end, in place of everybody else's.
+const MAX_TURNS: usize = 4;
+
+/// How many users are remembered before forgotten ones are looked for.
+const USERS_BEFORE_SWEEP: usize = 256;
 
 /// The namespaces that a peer must share with the host.
 const NAMESPACES: [&str; 2] = ["pid", "mnt"];
@@ -61,6 +69,44 @@ pub enum UnixError {
 pub struct UnixAttestor {
     proc: Arc<Path>,
     digests: Arc<Mutex<HashMap<FileVersion, [u8; 32]>>>,
+    turns: Arc<Turns>,
+}
+
+/// Who may have a process looked at now.
+struct Turns {
+    all: Arc<Semaphore>,
+    by_user: Mutex<HashMap<u32, Weak<Semaphore>>>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(MAX_TURNS)),
+            by_user: Mutex::default(),
+        }
+    }
+}
+
+impl Turns {
+    /// Waits for the user's turn, then for one of all.
+    async fn take(&self, uid: u32) -> io::Result<[OwnedSemaphorePermit; 2]> {
+        let own = self.of(uid).acquire_owned().await.map_err(io::Error::other)?;
+        let any = self.all.clone().acquire_owned().await.map_err(io::Error::other)?;
+        Ok([own, any])
+    }
+
+    fn of(&self, uid: u32) -> Arc<Semaphore> {
+        let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = by_user.get(&uid).and_then(Weak::upgrade) {
+            return turn;
+        }
+        if by_user.len() >= USERS_BEFORE_SWEEP {
+            by_user.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = Arc::new(Semaphore::new(1));
+        by_user.insert(uid, Arc::downgrade(&turn));
+        turn
+    }
 }
 
 /// Names one state of one file: whoever changes the contents changes one of these.
@@ -84,6 +130,7 @@ impl UnixAttestor {
         Self {
             proc: proc.into(),
             digests: Arc::default(),
+            turns: Arc::default(),
         }
     }
 
@@ -92,8 +139,14 @@ impl UnixAttestor {
     /// # Errors
     /// [`UnixError`]; nothing is known about the peer then.
     pub async fn attest(&self, peer: &PeerProcess) -> Result<UnixFacts, UnixError> {
+        let turn = self.turns.take(peer.uid).await?;
         let (attestor, peer) = (self.clone(), peer.clone());
-        let outcome = tokio::task::spawn_blocking(move || attestor.attest_blocking(&peer)).await;
+        let look = move || {
+            // Given back when the thread is done, also when nobody waits for it any more.
+            let _turn = turn;
+            attestor.attest_blocking(&peer)
+        };
+        let outcome = tokio::task::spawn_blocking(look).await;
         outcome.unwrap_or_else(|error| Err(io::Error::other(error).into()))
     }
 
@@ -182,9 +235,22 @@ fn refuse_pods(cgroup: &Path) -> Result<(), UnixError> {
     match File::open(cgroup).and_then(|file| file.take(MAX_CGROUP).read_to_string(&mut text)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(UnixError::Gone),
         Err(error) => Err(error.into()),
-        Ok(_) if text.contains("kubepods") => Err(UnixError::InPod),
+        Ok(_) if names_a_pod(&text) => Err(UnixError::InPod),
         Ok(_) => Ok(()),
     }
+}
+
+/// An agent with a cgroup namespace of its own sees paths from there: of `/kubepods/besteffort/pod<uid>/<container>` it
+/// may see `/../../pod<uid>/<container>`.
+fn names_a_pod(cgroup: &str) -> bool {
+    let is_pod = |part: &str| {
+        let uid = part.strip_prefix("pod").unwrap_or_default();
+        uid.len() >= 32
+            && uid
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b'_'))
+    };
+    cgroup.contains("kubepods") || cgroup.split(['/', '\n']).any(is_pod)
 }
 
 fn path_of(file: &File) -> Option<String> {
@@ -263,11 +329,33 @@ pub(crate) mod tests {
     #[test]
     fn a_process_in_a_pods_cgroup_is_refused() {
         let peer = own_peer();
-        let line =
-            "0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/cri-1.scope\n";
-        let proc = fake_proc(peer.pid, line);
-        let outcome = UnixAttestor::over(proc.path()).attest_blocking(&peer);
-        assert!(matches!(outcome, Err(UnixError::InPod)), "{outcome:?}");
+        for line in [
+            "0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/cri-1.scope\n",
+            "0::/../../pod8d8f9c2e-0d0a-4c5c-9d0e-2f5d3c1b0a99/5c0ffee\n",
+            "0::/../../podfc2e0d0a4c5c9d0e2f5d3c1b0a998d8f\n",
+        ] {
+            let proc = fake_proc(peer.pid, line);
+            let outcome = UnixAttestor::over(proc.path()).attest_blocking(&peer);
+            assert!(matches!(outcome, Err(UnixError::InPod)), "{line}: {outcome:?}");
+        }
+        assert!(!names_a_pod("0::/../system.slice/podman.service\n"));
+    }
+
+    #[tokio::test]
+    async fn a_user_whose_executable_is_being_read_waits_and_others_do_not() {
+        let attestor = UnixAttestor::default();
+        let peer = own_peer();
+        let reading = attestor.turns.take(peer.uid).await.unwrap();
+        let other = tokio::time::timeout(
+            std::time::Duration::from_secs(5),
+            attestor.turns.take(peer.uid + 1),
+        );
+        drop(other.await.expect("another user has a turn").unwrap());
+        let mut waiting = Box::pin(attestor.attest(&peer));
+        let early = futures_util::poll!(waiting.as_mut());
+        assert!(early.is_pending(), "one turn for each user");
+        drop(reading);
+        waiting.await.unwrap();
     }
 
     #[test]

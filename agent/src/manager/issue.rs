@@ -1,7 +1,9 @@
 //! One request to the server: fresh keys, CSRs, evidence checked once more, answers sorted by what follows from them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use ring::rand::SystemRandom;
 use signet_certs::csr::create_csr;
 use signet_certs::signer::LeafKey;
@@ -17,6 +19,10 @@ use crate::unix::UnixAttestor;
 
 /// The server refuses a whole request for one longer token; Kubernetes' have a few kilobytes.
 const MAX_TOKEN: usize = 16 * 1024;
+
+/// How long the processes behind a request are looked at again. Who keeps the agent busy with his own must not hold up the
+/// others'.
+const RECHECK_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a request needs.
 #[derive(Clone)]
@@ -54,8 +60,12 @@ impl Requester {
     pub(super) async fn ask(self, batch: Vec<(Wanted, Option<Proof>)>) -> Vec<(Wanted, Answer)> {
         let mut answers = Vec::with_capacity(batch.len());
         let mut prepared = Vec::with_capacity(batch.len());
-        for (wanted, proof) in batch {
-            match self.prepare(&wanted, proof).await {
+        let preparing = batch.into_iter().map(|(wanted, proof)| async {
+            let outcome = self.prepare(&wanted, proof).await;
+            (wanted, outcome)
+        });
+        for (wanted, outcome) in join_all(preparing).await {
+            match outcome {
                 Ok((key, item)) => prepared.push(Prepared { wanted, key, item }),
                 Err(message) => answers.push((wanted, Answer::Failed(Failure::new(message)))),
             }
@@ -85,10 +95,12 @@ impl Requester {
                 Err(format!("the pod's token is longer than {MAX_TOKEN} bytes"))
             }
             Some(Proof::Token(token)) => Ok(IssueEvidence::PodToken(token)),
-            Some(Proof::Process { facts, peers }) => self
-                .recheck(&facts, &peers)
-                .await
-                .map(|()| IssueEvidence::Unix(facts)),
+            Some(Proof::Process { facts, peers }) => {
+                match tokio::time::timeout(RECHECK_LIMIT, self.recheck(&facts, &peers)).await {
+                    Ok(outcome) => outcome.map(|()| IssueEvidence::Unix(facts)),
+                    Err(_) => Err("the calling process could not be looked at in time".to_owned()),
+                }
+            }
             None => Err("nothing is left that proves the workload".to_owned()),
         }
     }

@@ -13,6 +13,9 @@ use crate::cache::{Evidence, UnixFacts};
 use crate::context::{PeerProcess, WorkloadState};
 use crate::unix::is_alive;
 
+/// Processes of one program that are kept as its proof; each costs a file descriptor for as long as it lives.
+const MAX_PEERS: usize = 256;
+
 /// One workload.
 pub(super) struct Shelf {
     pub(super) sender: watch::Sender<WorkloadState>,
@@ -133,11 +136,13 @@ impl Shelf {
         }
     }
 
-    /// Adds a process; one that calls again is kept once.
+    /// Adds a process; one that calls again is kept once. Beyond [`MAX_PEERS`] the others are proof enough.
     pub(super) fn add_process(&mut self, peer: PeerProcess) {
         if let Holders::Processes { peers, .. } = &mut self.holders {
             peers.retain(|known| known.pid != peer.pid && is_alive(known).unwrap_or(false));
-            peers.push(peer);
+            if peers.len() < MAX_PEERS {
+                peers.push(peer);
+            }
         }
     }
 }

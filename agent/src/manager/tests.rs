@@ -539,6 +539,36 @@ async fn a_process_is_served_while_it_waits_and_not_renewed_for_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_user_with_countless_programs_leaves_room_for_others() {
+    let bench = Bench::new();
+    let attach = async |uid: u32, program: usize| {
+        let (reply, answer) = oneshot::channel();
+        bench.manager.send(Command::AttachProcess {
+            facts: UnixFacts {
+                uid,
+                gid: uid,
+                path: Some(format!("/home/{uid}/{program}")),
+                sha256: None,
+            },
+            peer: crate::unix::tests::own_peer(),
+            reply,
+        });
+        answer.await.unwrap()
+    };
+    let mut held = Vec::new();
+    for program in 0..worker::MAX_PROGRAMS_PER_USER {
+        held.push(attach(1000, program).await.unwrap());
+    }
+    assert!(matches!(
+        attach(1000, usize::MAX).await,
+        Err(AttachError::Unavailable(_))
+    ));
+    attach(1001, 0).await.unwrap();
+    held.pop();
+    attach(1000, usize::MAX).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_certificate_that_is_not_accepted_wakes_the_node_attestor() {
     let bench = Bench::new();
     bench.server.set(Mode::Unauthenticated);

@@ -30,6 +30,9 @@ const MAX_REQUESTS: usize = 4;
 /// Workloads from which on no further process is taken on without letting an idle one go. Pods are bounded by kubelet.
 const MAX_WORKLOADS: usize = 1024;
 
+/// The part of them that one user may take, who can make as many programs as he likes.
+pub(super) const MAX_PROGRAMS_PER_USER: usize = 128;
+
 /// How long a certificate waits for the bundle that verifies it.
 const PARKED_FOR: Duration = Duration::from_secs(60);
 
@@ -199,10 +202,7 @@ impl Worker {
         peer: PeerProcess,
     ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
         let id = WorkloadId::Unix(facts.clone());
-        if !self.shelves.contains_key(&id)
-            && self.shelves.len() >= MAX_WORKLOADS
-            && !self.evict_idle_process()
-        {
+        if !self.shelves.contains_key(&id) && !self.make_room(facts.uid) {
             let message = "the agent serves as many different programs as it can";
             return Err(AttachError::Unavailable(message.to_owned()));
         }
@@ -217,10 +217,18 @@ impl Worker {
         Ok(shelf.sender.subscribe())
     }
 
-    /// Forgets one process workload that nobody waits for.
-    fn evict_idle_process(&mut self) -> bool {
-        let idle = |(_, shelf): &(&WorkloadId, &Shelf)| {
-            shelf.streams() == 0 && matches!(shelf.holders, Holders::Processes { .. })
+    /// Whether one more program of this user has room; another that nobody waits for is forgotten if need be, and for a
+    /// user beyond his share only one of his own.
+    fn make_room(&mut self, user: u32) -> bool {
+        let of_user = |id: &WorkloadId| matches!(id, WorkloadId::Unix(facts) if facts.uid == user);
+        let own = self.shelves.keys().filter(|id| of_user(id)).count();
+        let greedy = own >= MAX_PROGRAMS_PER_USER;
+        if !greedy && self.shelves.len() < MAX_WORKLOADS {
+            return true;
+        }
+        let idle = |(id, shelf): &(&WorkloadId, &Shelf)| {
+            let process = matches!(shelf.holders, Holders::Processes { .. });
+            process && shelf.streams() == 0 && (!greedy || of_user(id))
         };
         let Some(id) = self.shelves.iter().find(idle).map(|(id, _)| id.clone()) else {
             return false;
@@ -348,19 +356,31 @@ impl Worker {
             if wanted.is_empty() {
                 return;
             }
-            let proof = |wanted: &Wanted| self.shelves.get(&wanted.workload).and_then(Shelf::proof);
-            let batch = wanted
-                .iter()
-                .map(|wanted| (wanted.clone(), proof(wanted)))
-                .collect();
-            let task = self.requests.spawn(self.requester.clone().ask(batch));
-            self.asked.insert(task.id(), wanted);
+            // Processes are looked at again first, which takes as long as their executables are large: pods do not wait.
+            let is_pod = |wanted: &Wanted| matches!(wanted.workload, WorkloadId::Pod(_));
+            let (pods, processes): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_pod);
+            for part in [pods, processes] {
+                self.start_request(part);
+            }
         }
     }
 
     /// Before the first trust state nothing could be published, and the server is not reached yet anyway.
     fn can_ask(&self) -> bool {
         self.trust.is_some() && self.requests.len() < MAX_REQUESTS
+    }
+
+    fn start_request(&mut self, wanted: Vec<Wanted>) {
+        if wanted.is_empty() {
+            return;
+        }
+        let proof = |wanted: &Wanted| self.shelves.get(&wanted.workload).and_then(Shelf::proof);
+        let batch = wanted
+            .iter()
+            .map(|wanted| (wanted.clone(), proof(wanted)))
+            .collect();
+        let task = self.requests.spawn(self.requester.clone().ask(batch));
+        self.asked.insert(task.id(), wanted);
     }
 
     /// Tells the cache who can be proved, and forgets programs that nobody runs or asks for any more.
