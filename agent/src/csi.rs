@@ -10,7 +10,7 @@ mod publish;
 pub mod registration;
 pub mod volumes;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use signet_proto::csi::{self as wire, identity_server, node_server};
 use signet_runtime::{drain::Drain, uds};
@@ -67,7 +67,14 @@ pub struct Driver {
     mounter: Arc<dyn Mounter>,
     sink: Arc<dyn VolumeSink>,
     /// One call at a time: kubelet may repeat a call while the first still runs.
-    volumes: Arc<Mutex<Volumes>>,
+    volumes: Arc<Mutex<Held>>,
+}
+
+/// What the driver keeps.
+struct Held {
+    records: Volumes,
+    /// Volumes whose socket is open. One that could not be opened after a restart is opened at kubelet's next call.
+    served: BTreeSet<String>,
 }
 
 impl Driver {
@@ -79,11 +86,13 @@ impl Driver {
         mounter: Arc<dyn Mounter>,
         sink: Arc<dyn VolumeSink>,
     ) -> Self {
+        let mut served = BTreeSet::new();
         for (record, token) in volumes.all() {
             if let Err(error) = sink.open(&record, &volumes.socket_path(&record.volume_id)) {
                 tracing::error!(volume = %record.volume_id, pod = %record.pod(), error = format!("{error:#}"), "a volume could not be served again");
                 continue;
             }
+            served.insert(record.volume_id.clone());
             if let Some(token) = token {
                 sink.token(&record.volume_id, token);
             }
@@ -92,7 +101,10 @@ impl Driver {
             config: Arc::new(config),
             mounter,
             sink,
-            volumes: Arc::new(Mutex::new(volumes)),
+            volumes: Arc::new(Mutex::new(Held {
+                records: volumes,
+                served,
+            })),
         }
     }
 
@@ -121,25 +133,29 @@ impl Driver {
 
     async fn publish(&self, request: wire::NodePublishVolumeRequest) -> Result<(), Status> {
         let publication = Publication::check(request, &self.config).map_err(Status::invalid_argument)?;
-        let mut volumes = self.volumes.lock().await;
-        let known = volumes.get(&publication.record.volume_id);
+        let mut held = self.volumes.lock().await;
+        let Held { records, served } = &mut *held;
+        let known = records.get(&publication.record.volume_id);
         if let Some(known) = &known {
             known
                 .check_same(&publication.record)
                 .map_err(Status::invalid_argument)?;
         }
-        let record = volumes
+        let record = records
             .keep(&publication.record, &publication.token)
             .map_err(internal)?;
-        if known.is_none() {
-            if let Err(error) = self.sink.open(&record, &volumes.socket_path(&record.volume_id)) {
-                // Forgotten again, so that kubelet's next try opens it.
-                volumes.remove(&record.volume_id).map_err(internal)?;
+        if !served.contains(&record.volume_id) {
+            if let Err(error) = self.sink.open(&record, &records.socket_path(&record.volume_id)) {
+                // kubelet's next try opens it. The directory of a known one is mounted already and has to stay.
+                if known.is_none() {
+                    records.remove(&record.volume_id).map_err(internal)?;
+                }
                 return Err(Status::internal(format!("cannot serve the volume: {error:#}")));
             }
+            served.insert(record.volume_id.clone());
             tracing::info!(volume = %record.volume_id, pod = %record.pod(), "volume published");
         }
-        let source = volumes.socket_dir(&record.volume_id);
+        let source = records.socket_dir(&record.volume_id);
         self.mounter.bind(&source, &record.target).map_err(|error| {
             Status::internal(format!(
                 "cannot mount {} on {}: {error}",
@@ -155,17 +171,18 @@ impl Driver {
         let target = Target::check(&request.target_path, &self.config.kubelet_dir)
             .map_err(Status::invalid_argument)?;
         publish::check_volume_id(&request.volume_id).map_err(Status::invalid_argument)?;
-        let mut volumes = self.volumes.lock().await;
-        if let Some(record) = volumes.get(&request.volume_id)
+        let mut held = self.volumes.lock().await;
+        if let Some(record) = held.records.get(&request.volume_id)
             && record.target != target.path
         {
             return Err(Status::invalid_argument("the volume is mounted somewhere else"));
         }
         self.sink.close(&request.volume_id);
+        held.served.remove(&request.volume_id);
         self.mounter.unbind(&target.path).map_err(|error| {
             Status::internal(format!("cannot unmount {}: {error}", target.path.display()))
         })?;
-        volumes.remove(&request.volume_id).map_err(internal)?;
+        held.records.remove(&request.volume_id).map_err(internal)?;
         tracing::info!(volume = %request.volume_id, "volume unpublished");
         Ok(())
     }
@@ -242,3 +259,6 @@ impl node_server::Node for Driver {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,17 +194,18 @@ fn an_agent_without_its_server_runs_says_so_and_ends_on_a_signal() {
         let config = place.config("127.0.0.1:0", &more);
         let admin = place.path("admin.sock");
         let mut running = Running::start(&config, &admin);
+        says(
+            &output(&["healthcheck", "--admin-socket", admin.to_str().unwrap()]),
+            1,
+            &["not ready", "node attestation"],
+        );
+        // It answers, so everything is in place.
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(
             (mode(&admin), mode(&shared), mode(&place.path("data"))),
             (0o600, 0o660, 0o700)
         );
         let admin = admin.to_str().unwrap();
-        says(
-            &output(&["healthcheck", "--admin-socket", admin]),
-            1,
-            &["not ready", "node attestation"],
-        );
         let status = output(&["status", "--admin-socket", admin, "-o", "json"]);
         let value: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
         assert_eq!(

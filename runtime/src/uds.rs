@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod};
 use thiserror::Error;
@@ -65,8 +66,7 @@ pub fn bind(path: &Path, mode: u32, uid: Option<u32>, gid: Option<u32>) -> Resul
         lchown(&temporary.0, uid, gid).map_err(failed(path, "set the owner"))?;
     }
     // The mode last: a change of owner may clear bits, and the umask has taken some away.
-    fs::set_permissions(&temporary.0, fs::Permissions::from_mode(mode))
-        .map_err(failed(path, "set the mode"))?;
+    set_mode(&temporary.0, mode).map_err(failed(path, "set the mode"))?;
     fs::rename(&temporary.0, path).map_err(failed(path, "put the socket in place"))?;
     UnixListener::from_std(socket).map_err(failed(path, "listen"))
 }
@@ -131,6 +131,18 @@ fn listening(path: &Path, mode: u32) -> io::Result<std::os::unix::net::UnixListe
     }
     socket::listen(&socket, Backlog::new(BACKLOG)?)?;
     Ok(socket.into())
+}
+
+/// Sets the mode of a socket's file, never of what a link leads to that someone put in its place.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
+    if !file.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("something else was put in its place"));
+    }
+    // A descriptor of this kind has no `fchmod`; the link in /proc leads to exactly this file.
+    let exactly = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(exactly, fs::Permissions::from_mode(mode))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -198,6 +210,18 @@ mod tests {
             server.unwrap();
         }
         assert_eq!(names(&directory).len(), 4, "no temporary names are left");
+    }
+
+    #[tokio::test]
+    async fn the_mode_of_what_a_link_leads_to_is_left_alone() {
+        let directory = directory();
+        let (target, link) = (directory.path().join("shadow"), directory.path().join("link"));
+        fs::write(&target, "mine").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(set_mode(&link, 0o777).is_err());
+        assert!(set_mode(&target, 0o777).is_err());
+        assert_eq!(mode_of(&target), 0o600);
     }
 
     /// Covers EP-24.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -31,12 +31,16 @@ pub struct BindMounter;
 impl Mounter for BindMounter {
     fn bind(&self, source: &Path, target: &Path) -> io::Result<()> {
         make_target(target)?;
-        if is_mount_point(target)? {
-            return Ok(());
+        // A mount of something else is what an agent left behind whose directory is gone.
+        while is_mount_point(target)? && !same_directory(source, target)? {
+            umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
         }
         let none: Option<&str> = None;
-        mount(Some(source), target, none, MsFlags::MS_BIND, none)?;
-        // A bind mount takes its flags only in a second step.
+        if !is_mount_point(target)? {
+            mount(Some(source), target, none, MsFlags::MS_BIND, none)?;
+        }
+        // A bind mount takes its flags only in a second step. Also for one that is there already: an agent that died between
+        // the two steps left it writable.
         let flags = MsFlags::MS_BIND
             | MsFlags::MS_REMOUNT
             | MsFlags::MS_RDONLY
@@ -101,6 +105,11 @@ fn make_target(target: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(target),
         Err(error) => Err(error),
     }
+}
+
+fn same_directory(left: &Path, right: &Path) -> io::Result<bool> {
+    let (left, right) = (fs::metadata(left)?, fs::symlink_metadata(right)?);
+    Ok((left.dev(), left.ino()) == (right.dev(), right.ino()))
 }
 
 fn is_mount_point(target: &Path) -> io::Result<bool> {

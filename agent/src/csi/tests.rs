@@ -1,0 +1,131 @@
+//! The driver with links for mounts and a sink that fails on demand.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use signet_proto::csi::{VolumeCapability, volume_capability::AccessType, volume_capability::MountVolume};
+
+use super::*;
+use crate::csi::mount::LinkMounter;
+
+const POD: &str = "dd4cbb08-469b-4ef9-a96b-3b5ff555a13b";
+
+#[derive(Default)]
+struct Sink {
+    fails: AtomicBool,
+    opened: AtomicUsize,
+}
+
+impl VolumeSink for Sink {
+    fn open(&self, _: &VolumeRecord, _: &Path) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.fails.load(Ordering::SeqCst), "no file descriptors left");
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn token(&self, _: &str, _: KeptToken) {}
+
+    fn close(&self, _: &str) {}
+}
+
+struct Node {
+    directory: tempfile::TempDir,
+    sink: Arc<Sink>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            sink: Arc::default(),
+        }
+    }
+
+    fn start_agent(&self) -> Driver {
+        let config = DriverConfig {
+            driver_name: "csi.signet.dev".into(),
+            socket_path: self.directory.path().join("csi.sock"),
+            registration_dir: self.directory.path().into(),
+            kubelet_dir: self.directory.path().join("kubelet"),
+            node_name: "node-a".into(),
+            token_audience: "signet:example.org:pod".into(),
+        };
+        let volumes = Volumes::open(&self.directory.path().join("volumes")).unwrap();
+        Driver::restore(config, volumes, Arc::new(LinkMounter), self.sink.clone())
+    }
+
+    fn target(&self) -> PathBuf {
+        let below = format!("kubelet/pods/{POD}/volumes/kubernetes.io~csi/spiffe/mount");
+        self.directory.path().join(below)
+    }
+
+    fn request(&self) -> wire::NodePublishVolumeRequest {
+        let tokens =
+            r#"{"signet:example.org:pod":{"token":"t.t.t","expirationTimestamp":"2026-11-21T19:47:36Z"}}"#;
+        let context = [
+            ("csi.storage.k8s.io/pod.name", "web-0"),
+            ("csi.storage.k8s.io/pod.namespace", "shop"),
+            ("csi.storage.k8s.io/pod.uid", POD),
+            ("csi.storage.k8s.io/serviceAccount.name", "web"),
+            ("csi.storage.k8s.io/ephemeral", "true"),
+            ("csi.storage.k8s.io/serviceAccount.tokens", tokens),
+        ];
+        wire::NodePublishVolumeRequest {
+            volume_id: "csi-4c42".into(),
+            target_path: self.target().to_str().unwrap().into(),
+            volume_capability: Some(VolumeCapability {
+                access_type: Some(AccessType::Mount(MountVolume::default())),
+                access_mode: None,
+            }),
+            readonly: true,
+            volume_context: context.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            ..wire::NodePublishVolumeRequest::default()
+        }
+    }
+
+    /// Of the directory that the pod sees.
+    fn inode(&self) -> u64 {
+        fs::metadata(self.target()).unwrap().ino()
+    }
+
+    fn opened(&self) -> usize {
+        self.sink.opened.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_could_not_be_served_after_a_restart_is_served_at_kubelets_next_call() {
+    let node = Node::new();
+    node.start_agent().publish(node.request()).await.unwrap();
+    let inode = node.inode();
+    node.sink.fails.store(true, Ordering::SeqCst);
+    let driver = node.start_agent();
+    assert_eq!(node.opened(), 1);
+    assert!(
+        driver.publish(node.request()).await.is_err(),
+        "kubelet hears of it"
+    );
+    assert_eq!(node.inode(), inode, "the mounted directory stays");
+    node.sink.fails.store(false, Ordering::SeqCst);
+    driver.publish(node.request()).await.unwrap();
+    driver.publish(node.request()).await.unwrap();
+    assert_eq!(node.opened(), 2);
+    assert_eq!(node.inode(), inode);
+}
+
+#[tokio::test]
+async fn a_volume_that_comes_back_after_it_was_removed_is_served_again() {
+    let node = Node::new();
+    let driver = node.start_agent();
+    for times in 1..3 {
+        driver.publish(node.request()).await.unwrap();
+        assert_eq!(node.opened(), times);
+        let removal = wire::NodeUnpublishVolumeRequest {
+            volume_id: "csi-4c42".into(),
+            target_path: node.target().to_str().unwrap().into(),
+        };
+        driver.unpublish(removal.clone()).await.unwrap();
+        driver.unpublish(removal).await.unwrap();
+        assert!(!node.target().exists());
+    }
+}
