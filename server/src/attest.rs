@@ -1,7 +1,7 @@
 //! Attestation: from a service account token to a proven node or pod.
 //!
 //! A token is believed in four steps, the cheap ones first: it is checked locally against the cluster's signing keys
-//! ([`jwks`]), reviewed once by the API server ([`token_review`]), matched with the live pod of the watch ([`pods`]),
+//! (`jwks`), reviewed once by the API server (`token_review`), matched with the live pod of the watch ([`pods`]),
 //! and judged by pure rules ([`policy`]). [`cluster`] puts the steps together for one or several clusters.
 //!
 //! Calls made to a cluster's API server, all of them bounded in time and size:

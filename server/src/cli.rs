@@ -220,7 +220,8 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                 signet_runtime::telemetry::init_logging(config.raw.log.format)
                     .map_err(Into::into)
                     .and_then(|()| {
-                        if let Err(error) = limits::raise_open_files().and_then(|_| limits::forbid_core_files()) {
+                        let (raised, forbidden) = (limits::raise_open_files(), limits::forbid_core_files());
+                        if let Err(error) = raised.and(forbidden) {
                             tracing::warn!(%error, "the limits of this process stay as they are");
                         }
                         let runtime = runtime()?;

@@ -1,6 +1,6 @@
 //! The server's configuration: one YAML file, unknown keys refused, every key but the trust domain with a working default.
 //!
-//! [`Raw`] is what the file says; [`Config::check`] turns it into values that are known to fit together.
+//! [`Raw`] is what the file says; [`Config::load`] turns it into values that are known to fit together.
 
 use std::{
     net::SocketAddr,

@@ -49,7 +49,7 @@ pub mod attest_node_request {
         Kubernetes(super::KubernetesNodeToken),
     }
 }
-/// A service account token bound to the agent's own pod, for the audience signet:<td>:node.
+/// A service account token bound to the agent's own pod, for the audience `signet:<td>:node`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KubernetesNodeToken {
     /// Name of the cluster in the server's configuration.
@@ -100,7 +100,7 @@ pub mod issue_item {
         Unix(super::UnixWorkload),
     }
 }
-/// The pod's own bound token, for the audience signet:<td>:pod, as kubelet delivered it with the CSI volume.
+/// The pod's own bound token, for the audience `signet:<td>:pod`, as kubelet delivered it with the CSI volume.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PodToken {
     #[prost(string, tag = "1")]
