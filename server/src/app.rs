@@ -105,12 +105,13 @@ impl Server {
             drain: drain.clone(),
         };
         let readiness = Readiness::new();
-        // Held here, so that a start that fails is not taken for ready while its parts are ended.
+        // Held here, and `/ready` closed before it goes: a start that fails is never taken for ready.
         let starting = readiness.guard("start");
         let started = base.start(doors, keys, &readiness, &telemetry_drain).await;
         if let Err(error) = started {
             drain.finish(DRAIN_LIMIT).await;
             emitter.finish().await;
+            telemetry_drain.start();
             return Err(error);
         }
         starting.done();
