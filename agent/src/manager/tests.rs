@@ -547,7 +547,7 @@ async fn a_user_with_countless_programs_leaves_room_for_others() {
             facts: UnixFacts {
                 uid,
                 gid: uid,
-                path: Some(format!("/home/{uid}/{program}")),
+                path: Some(format!("/srv/{uid}/{program}")),
                 sha256: None,
             },
             peer: crate::unix::tests::own_peer(),
