@@ -67,6 +67,7 @@ async fn in_world<W: World>(checks: &[Check<W>], set_up: impl Future<Output = Re
     for check in checks {
         match guarded((check.run)(&mut world)).await {
             Ok(()) => say(&format!("ok: {}", check.name)),
+            Err(error) if error.is::<Skipped>() => say(&format!("SKIPPED ({error}): {}", check.name)),
             Err(error) => {
                 say(&format!("FAILED: {}: {error:#}", check.name));
                 failures.push(format!("{}: {error:#}", check.name));
@@ -78,6 +79,11 @@ async fn in_world<W: World>(checks: &[Check<W>], set_up: impl Future<Output = Re
     }
     failures
 }
+
+/// A check that was not made, and what it needs.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Skipped(pub(crate) &'static str);
 
 /// A panic of one check must not leave the cluster full of leftovers.
 async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
