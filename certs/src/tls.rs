@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
+use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, Error, ServerConfig};
 
@@ -138,6 +140,27 @@ pub fn client_config(
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Ok(config)
+}
+
+/// Lets rustls judge by the caller's clock instead of the machine's: for the `time_provider` of a configuration. Before
+/// 1970 there is no time, and every handshake fails.
+pub fn time_provider(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Arc<dyn TimeProvider> {
+    Arc::new(Judged(now))
+}
+
+struct Judged<F>(F);
+
+impl<F> fmt::Debug for Judged<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a caller's clock")
+    }
+}
+
+impl<F: Fn() -> SystemTime + Send + Sync> TimeProvider for Judged<F> {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = self.0().duration_since(UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
+    }
 }
 
 /// Who the peer of a finished handshake is, from the chain that rustls verified.

@@ -33,6 +33,29 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// Waits from `min` to `max`, all of them whole. What makes no sense is brought into order, so that this cannot fail:
+    /// `min` is at least a millisecond, for a wait of zero would spin, and `max` at least `min`.
+    #[must_use]
+    pub const fn between(min: Duration, max: Duration) -> Self {
+        const SHORTEST: Duration = Duration::from_millis(1);
+        let min = longer(min, SHORTEST);
+        Self {
+            min,
+            max: longer(max, min),
+            jitter: 0.0,
+            attempts: 0,
+        }
+    }
+
+    /// With each wait shortened by up to this share of itself (0 to 1; what lies outside is brought inside).
+    #[must_use]
+    pub const fn jittered(self, share: f64) -> Self {
+        Self {
+            jitter: self::share(share),
+            ..self
+        }
+    }
+
     /// Waits from `min` (above zero) to `max`, each shortened by up to `jitter` (0 to 1) of itself.
     ///
     /// # Errors
@@ -79,17 +102,27 @@ impl Backoff {
 /// Shortens `wait` by `fraction × unit` of itself; both are shares and are brought into 0 to 1.
 #[must_use]
 pub fn jitter(wait: Duration, fraction: f64, unit: f64) -> Duration {
-    let share = |value: f64| {
-        if value.is_finite() {
-            value.clamp(0.0, 1.0)
-        } else {
-            0.0
-        }
-    };
     let kept = 1.0 - share(fraction) * share(unit);
     Duration::try_from_secs_f64(wait.as_secs_f64() * kept)
         .unwrap_or(wait)
         .min(wait)
+}
+
+/// Brings a share into 0 to 1; what is no number is 0.
+const fn share(value: f64) -> f64 {
+    if value.is_finite() {
+        value.clamp(0.0, 1.0)
+    } else {
+        0.0
+    }
+}
+
+const fn longer(one: Duration, other: Duration) -> Duration {
+    if one.as_nanos() > other.as_nanos() {
+        one
+    } else {
+        other
+    }
 }
 
 /// Turns eight random bytes into a number from 0 up to but not including 1.
@@ -137,6 +170,22 @@ mod tests {
             Backoff::new(second, second, f64::NAN),
             Err(BackoffError::Jitter(_))
         ));
+    }
+
+    #[test]
+    fn bounds_given_in_the_code_are_brought_into_order() {
+        const RETRY: Backoff = Backoff::between(Duration::from_secs(1), Duration::from_secs(3)).jittered(0.5);
+        let mut retry = RETRY;
+        let waits: Vec<u128> = (0..3).map(|_| retry.next(1.0).as_millis()).collect();
+        assert_eq!(waits, [500, 1000, 1500]);
+        let first = |min: u64, max: u64, share| {
+            let (min, max) = (Duration::from_millis(min), Duration::from_millis(max));
+            Backoff::between(min, max).jittered(share).next(0.5)
+        };
+        assert_eq!(first(0, 0, 0.0), Duration::from_millis(1), "it never spins");
+        assert_eq!(first(20, 10, 0.0), Duration::from_millis(20));
+        assert_eq!(first(20, 20, 7.0), Duration::from_millis(10));
+        assert_eq!(first(20, 20, f64::NAN), Duration::from_millis(20));
     }
 
     proptest! {

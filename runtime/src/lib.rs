@@ -4,7 +4,12 @@
 //! |---|---|
 //! | [`clock`] | wall time as a value someone hands in |
 //! | [`drain`], [`ready`], [`signal`] | how a process ends, begins, and is told to end |
-//! | [`backoff`] | waiting times between attempts |
+//! | [`backoff`], [`pace`] | waiting times between attempts, waiting for a moment of the wall clock |
+//! | [`bucket`] | how much, how often |
+//! | [`accept`] | connections of any listener, until told to stop |
+//! | [`files`] | files replaced whole |
+//! | [`error`] | an error and its causes as one line |
+//! | [`sync`] | locks that no panic poisons |
 //! | [`config`] | one YAML file, refused with line and remedy |
 //! | [`telemetry`], [`http`] | logs, metrics, health |
 //! | [`uds`] | Unix sockets with an exact mode |
@@ -12,14 +17,20 @@
 //! | [`table`] | output for people |
 //! | [`exit`] | exit codes |
 
+pub mod accept;
 pub mod backoff;
+pub mod bucket;
 pub mod clock;
 pub mod config;
 pub mod drain;
+pub mod error;
+pub mod files;
 pub mod http;
 pub mod limits;
+pub mod pace;
 pub mod ready;
 pub mod signal;
+pub mod sync;
 pub mod table;
 pub mod telemetry;
 pub mod uds;

@@ -1,9 +1,8 @@
 //! Whole handshakes in memory: both sides over byte buffers, at a fixed time.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::{ServerName, UnixTime};
-use rustls::time_provider::TimeProvider;
+use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConnection, HandshakeKind, ServerConnection};
 
 use super::*;
@@ -16,17 +15,6 @@ use crate::verify::{Role, TrustedAuthority, VerifyError};
 const SERVER: &str = "spiffe://td/signet/server";
 const CLIENT: &str = "spiffe://td/ns/shop/sa/cart";
 const ALPN: &[&[u8]] = &[b"h2"];
-
-#[derive(Debug)]
-struct Fixed(SystemTime);
-
-impl TimeProvider for Fixed {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(
-            self.0.duration_since(UNIX_EPOCH).ok()?,
-        ))
-    }
-}
 
 fn trusted(authority: &X509Authority, revoked: &[u8]) -> TrustedAuthority {
     let entry = |number: &u8| RevokedEntry {
@@ -73,13 +61,13 @@ impl Side {
     fn server_with(&self, verifier: SpiffeVerifier, required: bool, at: SystemTime) -> ServerConfig {
         let identity = self.identity.clone().unwrap_or_default();
         let mut config = server_config(identity, verifier, required, ALPN).unwrap();
-        config.time_provider = Arc::new(Fixed(at));
+        config.time_provider = time_provider(move || at);
         config
     }
 
     fn client(&self) -> ClientConfig {
         let mut config = client_config(self.identity.clone(), self.verifier(), ALPN).unwrap();
-        config.time_provider = Arc::new(Fixed(now()));
+        config.time_provider = time_provider(now);
         config
     }
 }

@@ -1,0 +1,70 @@
+//! Errors with what caused them, as one line of text.
+
+use std::error::Error;
+
+/// The error, then its cause, then that one's, to the root.
+pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error: &&'e (dyn Error + 'static)| error.source())
+}
+
+/// The error with everything that led to it: `cannot sign: the key is lost: no such file`. A cause that those before it
+/// have told already is left out.
+#[must_use]
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in causes(error).skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// What it all began with; the error itself when it has no cause.
+#[must_use]
+pub fn root<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    causes(error).last().unwrap_or(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use thiserror::Error;
+
+    use super::*;
+
+    #[derive(Debug, Error)]
+    #[error("{text}")]
+    struct Link {
+        text: &'static str,
+        source: Option<Box<dyn Error + Send + Sync>>,
+    }
+
+    fn link(text: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Link {
+        let source = Some(source.into());
+        Link { text, source }
+    }
+
+    #[test]
+    fn every_cause_is_told_once_in_its_order() {
+        let error = link("cannot sign", link("the key is lost", io::Error::other("EIO")));
+        assert_eq!(chain(&error), "cannot sign: the key is lost: EIO");
+        assert_eq!(root(&error).to_string(), "EIO");
+        assert_eq!(causes(&error).count(), 3);
+    }
+
+    #[test]
+    fn what_a_message_quotes_is_not_said_again() {
+        let error = link("/x: cannot sync: EIO", link("EIO", io::Error::other("disk gone")));
+        assert_eq!(chain(&error), "/x: cannot sync: EIO: disk gone");
+    }
+
+    #[test]
+    fn an_error_without_a_cause_is_its_own_root() {
+        let error = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(chain(&error), error.to_string());
+        assert_eq!(root(&error).to_string(), error.to_string());
+    }
+}
