@@ -32,8 +32,9 @@ use crate::node::{NodeAttestor, NodeState};
 use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::sync::{Connection, TrustSync};
 use crate::server_client::{GrpcServer, ServerApi, TrustReport};
-use crate::uds::{Endpoint, Origin, Settings};
+use crate::sockets::{Endpoint, Origin, Settings};
 use crate::unix::UnixAttestor;
+use crate::workload_api;
 
 /// Upper bound of an orderly end; Kubernetes gives 30 s by default.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -157,8 +158,9 @@ impl Agent {
         let api = self.server()?;
         let manager = self.start_control(&wires, &api.0, api.1, &readiness, &drain)?;
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
-        let endpoint = Endpoint::new(source, self.clock.clone(), Settings::default())
+        let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
+        let endpoint = Endpoint::new(routes, workload_api::PROTECTED, Settings::default());
         let admin = Admin {
             trust_domain: self.trust_domain.clone(),
             clock: self.clock.clone(),

@@ -6,12 +6,12 @@
 //! | [`node`], [`server_client`] | the agent's own certificate, the server, what is pushed |
 //! | [`cache`], [`manager`] | who holds what and what to ask for when (pure); the task that does it |
 //! | [`csi`], [`unix`] | who is a workload: pods by their volumes, processes by their credentials |
-//! | [`context`], [`uds`], [`authority_filter`], [`workload_api`] | what workloads see, over which sockets |
+//! | [`context`], [`workload_api`] | what workloads see |
+//! | [`sockets`] | over which sockets: who calls, what each may use, what is let in |
 //! | [`admin`] | what a person at the node sees |
 
 pub mod admin;
 pub mod app;
-pub mod authority_filter;
 pub mod cache;
 pub mod cli;
 pub mod config;
@@ -21,6 +21,6 @@ pub mod manager;
 pub mod node;
 mod scheduling;
 pub mod server_client;
-pub mod uds;
+pub mod sockets;
 pub mod unix;
 pub mod workload_api;

@@ -2,11 +2,10 @@
 //!
 //! This module renders; what a workload gets is decided elsewhere and arrives through
 //! [`WorkloadSource`]. The JWT and WIT profiles are not offered: their calls answer
-//! Unimplemented, after the header check like all others.
+//! Unimplemented, after the header check ([`PROTECTED`]) like all others.
 //!
 //! **Waiting.** While nothing can be served (before the first sync, while the server cannot be asked, after a certificate
-//! has expired) a stream is held open for [`Settings::patience`](crate::uds::Settings::patience), 20 s by default, then it
-//! ends with Unavailable and says why. Held that long, a client gets its identity within milliseconds of its being
+//! has expired) a stream is held open for a bounded time ([`PATIENCE`]), then it ends with Unavailable and says why. Held that long, a client gets its identity within milliseconds of its being
 //! issued, whereas an early error costs it a back-off of up to a minute (java-spiffe); not held for ever, the reason
 //! shows in the workload's log. A one-shot client with a shorter deadline sees its own DeadlineExceeded.
 
@@ -25,13 +24,11 @@ use tokio::time::timeout;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use self::gate::Deadline;
 use self::render::MAX_MESSAGE;
 use self::stream::{Render, Responses, Watcher};
 use crate::context::{AttachError, WorkloadSource, WorkloadState};
-use crate::uds::Connection;
+use crate::sockets::{Connection, Deadline};
 
-pub(crate) mod gate;
 mod render;
 mod status;
 mod stream;
@@ -40,9 +37,25 @@ mod stream;
 const MAX_REQUEST: usize = 64 * 1024;
 
 /// The fully qualified name of the service; it has no package.
-pub const SERVICE_NAME: &str = "SpiffeWorkloadAPI";
+const SERVICE_NAME: &str = "SpiffeWorkloadAPI";
 
-/// Everything a workload socket offers: the Workload API, gRPC health, and reflection in its two versions.
+/// How long a stream may have nothing to serve before it ends with Unavailable.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The calls that need the security header. Health and reflection are exempt, since probes and tools do not send it
+/// (EP-05).
+pub const PROTECTED: [&str; 7] = [
+    "/SpiffeWorkloadAPI/FetchX509SVID",
+    "/SpiffeWorkloadAPI/FetchX509Bundles",
+    "/SpiffeWorkloadAPI/FetchJWTSVID",
+    "/SpiffeWorkloadAPI/FetchJWTBundles",
+    "/SpiffeWorkloadAPI/ValidateJWTSVID",
+    "/SpiffeWorkloadAPI/FetchWITSVID",
+    "/SpiffeWorkloadAPI/FetchWITBundles",
+];
+
+/// Everything a workload socket offers: the Workload API, gRPC health, and reflection in its two versions. `patience` is
+/// [`PATIENCE`], but for tests.
 ///
 /// # Errors
 /// When the descriptors built into the binary cannot be read.

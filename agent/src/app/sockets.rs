@@ -14,7 +14,7 @@ use crate::csi::mount::{BindMounter, LinkMounter, Mounter};
 use crate::csi::volumes::{KeptToken, VolumeRecord, Volumes};
 use crate::csi::{Driver, DriverConfig, VolumeSink};
 use crate::manager::{Manager, PodToken, PodVolume, VolumeEvents};
-use crate::uds::{Endpoint, Origin, ServedSocket};
+use crate::sockets::{Endpoint, Origin, ServedSocket};
 
 /// Any user of any container of the pod may connect: the socket itself is the attestation, and only that pod has it.
 const SOCKET_MODE: u32 = 0o777;

@@ -7,7 +7,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::{Stream, StreamExt, wrappers::UnixListenerStream};
 use tonic::transport::server::Connected;
 
-use crate::authority_filter::AuthorityFilter;
+use crate::sockets::filter::AuthorityFilter;
 
 impl Connected for AuthorityFilter<UnixStream> {
     type ConnectInfo = ();

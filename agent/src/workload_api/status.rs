@@ -1,4 +1,4 @@
-//! The few gRPC statuses that a workload can see.
+//! The few gRPC statuses that a workload can see, beside those of the sockets' gate.
 //!
 //! | what happened | status | what clients make of it |
 //! |---|---|---|
@@ -36,16 +36,8 @@ pub(super) fn ending() -> Status {
     Status::unavailable("the agent is ending this connection; retry")
 }
 
-pub(super) fn too_many_streams() -> Status {
-    Status::unavailable("too many open calls from this workload; retry later")
-}
-
 pub(super) fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the caller's deadline has passed")
-}
-
-pub(super) fn missing_header() -> Status {
-    Status::invalid_argument("security header missing from request: set workload.spiffe.io to true, once")
 }
 
 /// One line of at most [`MAX_MESSAGE`] bytes.

@@ -16,7 +16,7 @@ use tonic::Status;
 use super::render::Unservable;
 use super::status;
 use crate::context::{WorkloadState, X509Context};
-use crate::uds::Connection;
+use crate::sockets::Connection;
 
 /// What the generated service wants back.
 pub(super) type Responses<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;

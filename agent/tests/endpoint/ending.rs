@@ -6,7 +6,9 @@ use signet_proto::workload::X509svidRequest;
 use tonic::Code;
 
 use crate::support::raw::RawClient;
-use crate::support::{SOON, Socket, ended_with, ready, settings, soon, volume, with_header};
+use crate::support::{
+    PATIENCE, SOON, Socket, ended_with, endpoint, ready, settings, soon, volume, with_header,
+};
 
 /// Covers EP-21, RS-04.
 #[tokio::test]
@@ -42,10 +44,8 @@ async fn closing_a_socket_ends_its_streams_first_each_with_unavailable() {
 /// Covers RS-04.
 #[tokio::test]
 async fn a_waiting_stream_does_not_hold_up_the_end() {
-    let mut patient = settings();
-    patient.patience = SOON * 100;
     let pending = signet_agent::context::WorkloadState::Pending { problem: None };
-    let socket = Socket::with(patient, volume(), pending);
+    let socket = Socket::patient(SOON * 100, pending);
     let mut client = socket.client().await;
     let mut stream = client
         .fetch_x509svid(with_header(X509svidRequest {}))
@@ -84,8 +84,7 @@ async fn a_second_endpoint_takes_over_a_stale_socket() {
     soon(socket.served.take().unwrap().close()).await;
     assert!(socket.path.exists());
     let listener = signet_runtime::uds::bind(&socket.path, 0o777, None, None).unwrap();
-    let again =
-        signet_agent::uds::Endpoint::new(socket.script.clone(), socket.clock.clone(), settings()).unwrap();
+    let again = endpoint(&socket.script, &socket.clock, PATIENCE, settings());
     let served = again.serve(listener, volume());
     let mut client = socket.client().await;
     let mut stream = client

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use signet_agent::context::Caller;
-use signet_agent::uds::{Origin, Settings};
+use signet_agent::sockets::{Origin, Settings};
 use signet_proto::workload::X509svidRequest;
 
 use crate::support::raw::{RawClient, call_headers};

@@ -99,9 +99,7 @@ async fn a_workload_that_is_not_known_yet_waits_and_is_then_told_to_retry() {
 /// Covers API-03.
 #[tokio::test]
 async fn a_waiting_stream_is_served_the_moment_the_identity_is_there() {
-    let mut patient = settings();
-    patient.patience = crate::support::SOON;
-    let socket = Socket::with(patient, volume(), WorkloadState::Pending { problem: None });
+    let socket = Socket::patient(crate::support::SOON, WorkloadState::Pending { problem: None });
     let mut stream = watch(&socket).await;
     socket.subscribed(1).await;
     socket.say(ready(example()));
@@ -222,12 +220,10 @@ async fn an_expired_leaf_is_never_sent() {
 /// Covers X5S-12.
 #[tokio::test]
 async fn a_leaf_from_the_future_is_held_back_until_its_time() {
-    let mut patient = settings();
-    patient.patience = crate::support::SOON;
     let mut early = example();
     early.svids.truncate(1);
     early.svids[0].not_before = crate::support::start() + Duration::from_secs(60);
-    let socket = Socket::with(patient, volume(), ready(early));
+    let socket = Socket::patient(crate::support::SOON, ready(early));
     let mut stream = watch(&socket).await;
     socket.subscribed(1).await;
     socket.clock.set_offset(59);

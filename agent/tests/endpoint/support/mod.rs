@@ -14,7 +14,8 @@ use hyper_util::rt::TokioIo;
 use signet_agent::context::{
     AttachError, Caller, GrantedSvid, PrivateKey, WorkloadSource, WorkloadState, X509Context,
 };
-use signet_agent::uds::{Endpoint, Origin, ServedSocket, Settings};
+use signet_agent::sockets::{Endpoint, Origin, ServedSocket, Settings};
+use signet_agent::workload_api;
 use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use signet_runtime::clock::{Clock, FakeClock};
 use tokio::net::UnixStream;
@@ -101,10 +102,12 @@ pub(crate) struct Socket {
     _directory: tempfile::TempDir,
 }
 
+/// How long streams wait for something to serve, so that tests end soon.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
+
 /// Settings that make tests end soon.
 pub(crate) fn settings() -> Settings {
     Settings {
-        patience: Duration::from_millis(200),
         handshake_limit: Duration::from_millis(200),
         drain_limit: Duration::from_secs(2),
         ..Settings::default()
@@ -130,6 +133,15 @@ impl Socket {
     }
 
     pub(crate) fn with(settings: Settings, origin: Origin, state: WorkloadState) -> Self {
+        Self::new(PATIENCE, settings, origin, state)
+    }
+
+    /// A volume's socket whose streams wait so long for something to serve.
+    pub(crate) fn patient(patience: Duration, state: WorkloadState) -> Self {
+        Self::new(patience, settings(), volume(), state)
+    }
+
+    fn new(patience: Duration, settings: Settings, origin: Origin, state: WorkloadState) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("api.sock");
         let script = Arc::new(Script {
@@ -143,7 +155,7 @@ impl Socket {
             inner: FakeClock::new(start()),
             panics: false.into(),
         });
-        let endpoint = Endpoint::new(script.clone(), clock.clone(), settings).unwrap();
+        let endpoint = endpoint(&script, &clock, patience, settings);
         let listener = signet_runtime::uds::bind(&path, 0o777, None, None).unwrap();
         let served = Some(endpoint.serve(listener, origin));
         Self {
@@ -196,6 +208,17 @@ impl Socket {
         })
         .await;
     }
+}
+
+/// The Workload API over a script, on sockets of its own.
+pub(crate) fn endpoint(
+    script: &Arc<Script>,
+    clock: &Arc<TestClock>,
+    patience: Duration,
+    settings: Settings,
+) -> Endpoint {
+    let routes = workload_api::routes(script.clone(), clock.clone(), patience).unwrap();
+    Endpoint::new(routes, workload_api::PROTECTED, settings)
 }
 
 /// A request with the security header.

@@ -10,14 +10,13 @@ use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
 use super::Settings;
 use super::budget::Budget;
-use crate::authority_filter::AuthorityFilter;
-use crate::authority_filter::limits::MAX_HEADER_LIST;
+use super::filter::AuthorityFilter;
+use super::filter::limits::MAX_HEADER_LIST;
+use super::gate::Gate;
 use crate::context::Caller;
-use crate::workload_api::gate;
 
 /// What the server buffers for a stream beyond the message it is sending.
 const SEND_BUFFER: usize = 16 * 1024;
@@ -68,15 +67,10 @@ impl Connection {
 }
 
 /// Serves a connection until the client leaves, breaks the rules, or the socket is closed.
-pub(super) async fn serve(
-    stream: UnixStream,
-    connection: Arc<Connection>,
-    routes: Routes,
-    settings: Settings,
-) {
+pub(super) async fn serve(stream: UnixStream, connection: Arc<Connection>, gate: Gate, settings: Settings) {
     let stop = connection.stop.clone();
     let (stream, established) = AuthorityFilter::new(stream);
-    let service = service_fn(move |request| gate::answer(routes.clone(), connection.clone(), request));
+    let service = service_fn(move |request| gate.clone().answer(connection.clone(), request));
     let mut serving = pin!(http(&settings).serve_connection(TokioIo::new(stream), service));
 
     tokio::select! {

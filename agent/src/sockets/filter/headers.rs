@@ -6,8 +6,8 @@ use http::uri::Authority;
 use loona_hpack::Decoder;
 
 use super::limits::{MAX_AUTHORITY, MAX_DYNAMIC_TABLE, MAX_HEADER_LIST};
-use super::rewriter::Violation;
 use super::strings::{put_string, without_huffman};
+use super::violation::Violation;
 
 /// What HTTP/2 adds to each field when it counts the size of a header list.
 const FIELD_OVERHEAD: usize = 32;

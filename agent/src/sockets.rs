@@ -2,14 +2,16 @@
 //!
 //! One [`Endpoint`] serves all sockets of the agent. [`Endpoint::serve`] starts the accept loop of one socket; each
 //! connection is a task of its own that speaks HTTP/2 through the
-//! [authority filter](crate::authority_filter). What a connection may use is counted for the agent as a whole and for
+//! [authority filter](filter). What a connection may use is counted for the agent as a whole and for
 //! each caller (a pod, or a user id on the shared socket); over a bound a new connection is closed at once and a
 //! new call answered with Unavailable, so that one pod cannot shut out the others.
+//!
+//! The sockets know no service: `app` gives them the routes to serve and names the calls that need the security header. A
+//! service finds who called, and its share of the agent, as [`Connection`] in the extensions of each request.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_runtime::clock::Clock;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +20,14 @@ use tonic::service::Routes;
 
 use self::budget::{Budget, Budgets, Sharer};
 pub use self::connection::Connection;
-use crate::context::{Caller, WorkloadSource};
-use crate::workload_api;
+pub use self::gate::Deadline;
+use self::gate::Gate;
+use crate::context::Caller;
 
 mod budget;
 mod connection;
+pub mod filter;
+mod gate;
 mod peer;
 
 /// First and longest pause after an accept that failed, mostly for lack of file descriptors.
@@ -45,8 +50,6 @@ pub struct Settings {
     pub keep_alive_interval: Duration,
     /// How long it may take to give one.
     pub keep_alive_limit: Duration,
-    /// How long a stream may have nothing to serve before it ends with Unavailable; see [`workload_api`].
-    pub patience: Duration,
     /// How long connections have to finish when a socket is closed.
     pub drain_limit: Duration,
 }
@@ -61,7 +64,6 @@ impl Default for Settings {
             handshake_limit: Duration::from_secs(10),
             keep_alive_interval: Duration::from_secs(60),
             keep_alive_limit: Duration::from_secs(20),
-            patience: Duration::from_secs(20),
             drain_limit: Duration::from_secs(5),
         }
     }
@@ -90,7 +92,7 @@ pub struct Endpoint {
 /// What all sockets have in common.
 struct Shared {
     settings: Settings,
-    routes: Routes,
+    gate: Gate,
     connections: Arc<Semaphore>,
     budgets: Budgets,
     stop: CancellationToken,
@@ -116,27 +118,24 @@ impl ServedSocket {
 }
 
 impl Endpoint {
-    /// An endpoint without sockets.
-    ///
-    /// # Errors
-    /// When the descriptors built into the binary cannot be read.
+    /// An endpoint without sockets, for these services. `protected` are the paths of the calls that need the security
+    /// header of the Workload Endpoint (EP-03).
     pub fn new(
-        source: Arc<dyn WorkloadSource>,
-        clock: Arc<dyn Clock>,
+        routes: Routes,
+        protected: impl IntoIterator<Item = &'static str>,
         settings: Settings,
-    ) -> Result<Self, tonic_reflection::server::Error> {
-        let routes = workload_api::routes(source, clock, settings.patience)?;
+    ) -> Self {
         let shared = Shared {
             settings,
-            routes,
+            gate: Gate::new(routes, protected),
             connections: Arc::new(Semaphore::new(settings.max_connections)),
             budgets: Budgets::new(settings),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
-        })
+        }
     }
 
     /// Starts serving a listening socket. Needs a tokio runtime.
@@ -225,12 +224,7 @@ impl Socket {
             return;
         };
         let connection = Arc::new(Connection::new(caller, budget, self.stop.clone()));
-        let serving = connection::serve(
-            stream,
-            connection,
-            self.shared.routes.clone(),
-            self.shared.settings,
-        );
+        let serving = connection::serve(stream, connection, self.shared.gate.clone(), self.shared.settings);
         self.shared.tasks.spawn(self.tasks.track_future(async move {
             serving.await;
             drop((global, own));

@@ -1,6 +1,7 @@
 //! What every call on a workload socket passes before any of it is decoded: is it gRPC, does it carry the security
 //! header, is there room for it.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -20,23 +21,11 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::status;
-use crate::uds::Connection;
+use super::Connection;
 
 /// The security header of the Workload Endpoint (EP-03): present once, with exactly this value.
 const SECURITY_HEADER: &str = "workload.spiffe.io";
 const SECURITY_VALUE: &[u8] = b"true";
-
-/// The calls that need the header. Health and reflection are exempt, since probes and tools do not send it (EP-05).
-const METHODS: [&str; 7] = [
-    "/SpiffeWorkloadAPI/FetchX509SVID",
-    "/SpiffeWorkloadAPI/FetchX509Bundles",
-    "/SpiffeWorkloadAPI/FetchJWTSVID",
-    "/SpiffeWorkloadAPI/FetchJWTBundles",
-    "/SpiffeWorkloadAPI/ValidateJWTSVID",
-    "/SpiffeWorkloadAPI/FetchWITSVID",
-    "/SpiffeWorkloadAPI/FetchWITBundles",
-];
 
 /// How long a request message may take to arrive and be answered or turned into a stream.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -48,53 +37,80 @@ const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
 
 /// The client's own deadline, from `grpc-timeout`; in the extensions of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(pub Instant);
+pub struct Deadline(pub Instant);
 
-/// Answers one HTTP request on a workload socket. Never fails and never panics.
-pub(crate) async fn answer(
-    mut routes: Routes,
-    connection: Arc<Connection>,
-    mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    if let Some(refusal) = not_grpc(&request) {
-        return Ok(refusal);
-    }
-    if METHODS.contains(&request.uri().path()) && !has_security_header(request.headers()) {
-        return Ok(status::missing_header().into_http());
-    }
-    match client_deadline(request.headers()) {
-        Ok(Some(deadline)) => drop(request.extensions_mut().insert(Deadline(deadline))),
-        Ok(None) => {}
-        Err(refusal) => return Ok(refusal.into_http()),
-    }
-    let Some(permit) = connection.try_stream() else {
-        return Ok(status::too_many_streams().into_http());
-    };
-    request.extensions_mut().insert(connection);
+/// The services behind the gate, and which of their calls need the security header.
+#[derive(Clone)]
+pub(super) struct Gate {
+    routes: Routes,
+    /// Paths of calls.
+    protected: Arc<HashSet<&'static str>>,
+}
 
+impl Gate {
+    pub(super) fn new(routes: Routes, protected: impl IntoIterator<Item = &'static str>) -> Self {
+        Self {
+            routes,
+            protected: Arc::new(protected.into_iter().collect()),
+        }
+    }
+
+    /// Answers one HTTP request on a workload socket. Never fails and never panics.
+    pub(super) async fn answer(
+        self,
+        connection: Arc<Connection>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        if let Some(refusal) = not_grpc(&request) {
+            return Ok(refusal);
+        }
+        if self.protected.contains(request.uri().path()) && !has_security_header(request.headers()) {
+            return Ok(missing_header().into_http());
+        }
+        match client_deadline(request.headers()) {
+            Ok(Some(deadline)) => drop(request.extensions_mut().insert(Deadline(deadline))),
+            Ok(None) => {}
+            Err(refusal) => return Ok(refusal.into_http()),
+        }
+        let Some(permit) = connection.try_stream() else {
+            return Ok(too_many_streams().into_http());
+        };
+        request.extensions_mut().insert(connection);
+        let mut response = call(self.routes, request).await;
+        if let Some(code) = response.headers_mut().get_mut("grpc-status")
+            && *code == OUT_OF_RANGE
+        {
+            *code = RESOURCE_EXHAUSTED;
+        }
+        Ok(response.map(|body| {
+            Body::new(Counted {
+                body,
+                _permit: permit,
+            })
+        }))
+    }
+}
+
+/// The service's answer, or the reason why there is none.
+async fn call(mut routes: Routes, request: Request<Incoming>) -> Response<Body> {
     let call = AssertUnwindSafe(routes.call(request)).catch_unwind();
-    let mut response = match timeout(REQUEST_LIMIT, call).await {
+    match timeout(REQUEST_LIMIT, call).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(never))) => match never {},
         Ok(Err(_panic)) => {
             tracing::error!("a call panicked; the client was told to retry");
-            status::unavailable("internal fault of the agent").into_http()
+            Status::unavailable("internal fault of the agent").into_http()
         }
-        Err(_elapsed) => status::unavailable("the request did not arrive in time").into_http(),
-    };
-    if response
-        .headers()
-        .get("grpc-status")
-        .is_some_and(|code| code == OUT_OF_RANGE)
-    {
-        response.headers_mut().insert("grpc-status", RESOURCE_EXHAUSTED);
+        Err(_elapsed) => Status::unavailable("the request did not arrive in time").into_http(),
     }
-    Ok(response.map(|body| {
-        Body::new(Counted {
-            body,
-            _permit: permit,
-        })
-    }))
+}
+
+fn missing_header() -> Status {
+    Status::invalid_argument("security header missing from request: set workload.spiffe.io to true, once")
+}
+
+fn too_many_streams() -> Status {
+    Status::unavailable("too many open calls from this workload; retry later")
 }
 
 /// A plain HTTP answer for what is not a gRPC request.

@@ -28,12 +28,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-pub use self::rewriter::{Rewriter, Violation};
+pub use self::rewriter::Rewriter;
+pub use self::violation::Violation;
 
 mod headers;
 pub mod limits;
 mod rewriter;
 mod strings;
+mod violation;
 
 /// How much is read from the socket at once.
 const READ_CHUNK: usize = 4096;

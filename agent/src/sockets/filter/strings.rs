@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use loona_hpack::huffman::HuffmanDecoder;
 
 use super::limits::MAX_DYNAMIC_TABLE;
-use super::rewriter::Violation;
+use super::violation::Violation;
 
 thread_local! {
     static HUFFMAN: RefCell<HuffmanDecoder> = RefCell::new(HuffmanDecoder::new());

@@ -4,6 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::headers::HeaderRewriter;
 use super::limits::{MAX_CONTINUATIONS, MAX_FRAME_PAYLOAD, MAX_HEADER_BLOCK};
+use super::violation::Violation;
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -23,35 +24,6 @@ const PRIORITY: u8 = 0x20;
 
 /// Length of the priority fields of a HEADERS frame.
 const PRIORITY_FIELDS: usize = 5;
-
-/// Why a connection is ended. Nothing of what the client sent is in the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// The first bytes are not the HTTP/2 preface: HTTP/1.1, TLS, or noise.
-    #[error("the client does not speak HTTP/2 in the clear")]
-    NotHttp2,
-    /// The first frame is not SETTINGS (RFC 9113 §3.4).
-    #[error("the first frame is not SETTINGS")]
-    NoSettings,
-    /// A frame exceeds [`MAX_FRAME_PAYLOAD`].
-    #[error("frame too large")]
-    FrameTooLarge,
-    /// A header block exceeds [`MAX_HEADER_BLOCK`] or [`MAX_CONTINUATIONS`].
-    #[error("header block too large")]
-    HeaderBlockTooLarge,
-    /// The decoded headers exceed [`super::limits::MAX_HEADER_LIST`].
-    #[error("header list too large")]
-    HeaderListTooLarge,
-    /// A frame where HTTP/2 allows none of its kind: between the parts of a header block, PUSH_PROMISE, stream 0.
-    #[error("unexpected frame")]
-    UnexpectedFrame,
-    /// More padding than payload.
-    #[error("padding exceeds the frame")]
-    Padding,
-    /// The header block cannot be decoded.
-    #[error("header block cannot be decoded")]
-    Compression,
-}
 
 /// Rewrites one client's side of one HTTP/2 connection.
 #[derive(Debug)]
