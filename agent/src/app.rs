@@ -1,7 +1,7 @@
 //! The composition root: the only place that knows every part of the agent.
 
+mod csi;
 mod metrics;
-mod sockets;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -180,7 +180,7 @@ impl Agent {
             .shared
             .map(|listener| endpoint.serve(listener, Origin::Shared));
         if let Some(volumes) = self.volumes {
-            sockets::start_csi(&self.config, volumes, &endpoint, manager, &drain).context("csi")?;
+            csi::start(&self.config, volumes, &endpoint, manager, &drain).context("csi")?;
         }
         tracing::info!(
             trust_domain = %self.trust_domain,

@@ -1,5 +1,5 @@
 //! The CSI driver: every pod that mounts a volume of it gets a socket directory of its own, so that the socket is the
-//! attestation and no process id has to be guessed (design §9).
+//! attestation and no process id has to be guessed.
 //!
 //! kubelet names the pod and brings its token in each publish call; the driver pins the volume to the first pod UID it is
 //! given, keeps the token on tmpfs, and never waits for the server: a pod starts whether or not the server is up.
@@ -8,6 +8,7 @@ mod incoming;
 pub mod mount;
 mod publish;
 pub mod registration;
+pub mod sockets;
 pub mod volumes;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};

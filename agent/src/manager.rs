@@ -1,10 +1,10 @@
 //! The manager: one task owns the [`Cache`](crate::cache::Cache), drives it against the server, and publishes one
 //! [`WorkloadState`] for each workload.
 //!
-//! [`Manager`] is the handle. Endpoints subscribe through [`WorkloadSource`]. The CSI driver reports through
-//! [`VolumeEvents`], in this order for each volume: `volume_ready` once (also for every kept volume after a restart),
-//! `token_refreshed` whenever kubelet publishes again, `volume_removed` once. All three only leave a note for the task:
-//! they wait for nothing and cannot fail. After `volume_ready` a caller of that volume's socket can attach.
+//! [`Manager`] is the handle. Endpoints subscribe through [`WorkloadSource`]. The CSI driver reports, in this order for each
+//! volume: [`Manager::volume_ready`] once (also for every kept volume after a restart), [`Manager::token_refreshed`]
+//! whenever kubelet publishes again, [`Manager::volume_removed`] once. All three only leave a note for the task: they
+//! wait for nothing and cannot fail. After `volume_ready` a caller of that volume's socket can attach.
 //!
 //! A volume belongs to the pod UID it was first reported with. All volumes of one pod share the pod's leaves, the
 //! longest-lived of their tokens counts, and the pod is forgotten with its last volume.
@@ -43,14 +43,8 @@ pub struct PodVolume {
     pub volume_id: String,
     /// UID of the pod that the volume is pinned to.
     pub pod_uid: String,
-    /// The pod's namespace.
-    pub namespace: String,
-    /// The pod's name.
-    pub name: String,
-    /// The pod's service account.
-    pub service_account: String,
-    /// The pod's token, when it is there already; else it comes with `token_refreshed`.
-    pub token: Option<PodToken>,
+    /// The pod, as `namespace/name`.
+    pub pod: String,
     /// The pod's socket, on the host.
     pub socket: PathBuf,
 }
@@ -61,19 +55,6 @@ pub struct PodToken {
     pub secret: Zeroizing<String>,
     /// When it expires.
     pub expires: SystemTime,
-}
-
-/// What the CSI driver reports. See the module's documentation for the order.
-pub trait VolumeEvents: Send + Sync {
-    /// A volume is published or, after a restart, known again. Reported twice, the newer token counts; with another pod
-    /// UID it is ignored.
-    fn volume_ready(&self, volume: PodVolume);
-
-    /// kubelet passed a newer token. An unknown volume is ignored, and so is a token that dies before the one held.
-    fn token_refreshed(&self, volume_id: &str, token: PodToken);
-
-    /// The volume is gone. Its streams end; the token is wiped.
-    fn volume_removed(&self, volume_id: &str);
 }
 
 /// What the manager works with.
@@ -167,6 +148,27 @@ impl Manager {
         answer.await.unwrap_or_default()
     }
 
+    /// A volume is published or, after a restart, known again; its token comes with [`Manager::token_refreshed`].
+    /// Reported twice it is one volume; with another pod UID it is ignored.
+    pub fn volume_ready(&self, volume: PodVolume) {
+        self.send(Command::VolumeReady(volume));
+    }
+
+    /// kubelet passed a newer token. An unknown volume is ignored, and so is a token that dies before the one held.
+    pub fn token_refreshed(&self, volume_id: &str, token: PodToken) {
+        self.send(Command::TokenRefreshed {
+            volume_id: volume_id.to_owned(),
+            token,
+        });
+    }
+
+    /// The volume is gone. Its streams end; the token is wiped.
+    pub fn volume_removed(&self, volume_id: &str) {
+        self.send(Command::VolumeRemoved {
+            volume_id: volume_id.to_owned(),
+        });
+    }
+
     fn send(&self, command: Command) {
         // Fails only when the worker has ended, and then nothing is left to be told.
         let _ = self.commands.send(command);
@@ -211,24 +213,5 @@ impl WorkloadSource for Manager {
                 .await
                 .unwrap_or_else(|_| Err(AttachError::Unavailable("the agent is ending".to_owned())))
         })
-    }
-}
-
-impl VolumeEvents for Manager {
-    fn volume_ready(&self, volume: PodVolume) {
-        self.send(Command::VolumeReady(volume));
-    }
-
-    fn token_refreshed(&self, volume_id: &str, token: PodToken) {
-        self.send(Command::TokenRefreshed {
-            volume_id: volume_id.to_owned(),
-            token,
-        });
-    }
-
-    fn volume_removed(&self, volume_id: &str) {
-        self.send(Command::VolumeRemoved {
-            volume_id: volume_id.to_owned(),
-        });
     }
 }

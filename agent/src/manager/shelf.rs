@@ -59,22 +59,16 @@ pub(super) enum Proof {
 
 impl Volume {
     pub(super) fn new(volume: PodVolume) -> Self {
-        let name = format!("{}/{}", volume.namespace, volume.name);
-        let mut new = Self {
+        Self {
             volume_id: volume.volume_id,
-            name,
+            name: volume.pod,
             socket: volume.socket,
             token: None,
-        };
-        new.refresh(volume.token);
-        new
+        }
     }
 
     /// A token that dies earlier than the one held is an old one that arrives late.
-    pub(super) fn refresh(&mut self, token: Option<PodToken>) {
-        let Some(PodToken { secret, expires }) = token else {
-            return;
-        };
+    pub(super) fn refresh(&mut self, PodToken { secret, expires }: PodToken) {
         if self.token.as_ref().is_none_or(|held| held.expires <= expires) {
             self.token = Some(HeldToken {
                 secret: Arc::new(secret),

@@ -81,15 +81,12 @@ impl Bench {
         self.manager.volume_ready(PodVolume {
             volume_id: volume_id.to_owned(),
             pod_uid: pod_uid.to_owned(),
-            namespace: "demo".to_owned(),
-            name: pod_uid.to_owned(),
-            service_account: "app".to_owned(),
-            token: Some(token(
-                &format!("token of {volume_id}"),
-                self.clock.now() + Duration::from_secs(token_life),
-            )),
+            pod: format!("demo/{pod_uid}"),
             socket: "/run/x/spiffe.sock".into(),
         });
+        let expires = self.clock.now() + Duration::from_secs(token_life);
+        self.manager
+            .token_refreshed(volume_id, token(&format!("token of {volume_id}"), expires));
     }
 
     async fn attach(&self, number: usize) -> watch::Receiver<WorkloadState> {
@@ -502,10 +499,7 @@ async fn a_volume_without_a_token_waits_for_it() {
     bench.manager.volume_ready(PodVolume {
         volume_id: "vol-0".to_owned(),
         pod_uid: "pod-0".to_owned(),
-        namespace: "demo".to_owned(),
-        name: "app-0".to_owned(),
-        service_account: "app".to_owned(),
-        token: None,
+        pod: "demo/app-0".to_owned(),
         socket: "/run/x".into(),
     });
     let mut states = bench.attach(0).await;

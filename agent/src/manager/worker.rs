@@ -119,7 +119,7 @@ impl Worker {
             Command::VolumeReady(volume) => self.volume_ready(volume),
             Command::TokenRefreshed { volume_id, token } => {
                 if let Some((_, volume)) = find_volume(&mut self.shelves, &volume_id) {
-                    volume.refresh(Some(token));
+                    volume.refresh(token);
                 }
             }
             Command::VolumeRemoved { volume_id } => self.volume_removed(&volume_id),
@@ -156,12 +156,8 @@ impl Worker {
         let Holders::Volumes(volumes) = &mut shelf.holders else {
             return;
         };
-        match volumes
-            .iter_mut()
-            .find(|known| known.volume_id == volume.volume_id)
-        {
-            Some(known) => known.refresh(volume.token),
-            None => volumes.push(Volume::new(volume)),
+        if volumes.iter().all(|known| known.volume_id != volume.volume_id) {
+            volumes.push(Volume::new(volume));
         }
     }
 
