@@ -7,15 +7,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::rand::SystemRandom;
 use signet_certs::authority::{AuthorityId, AuthorityKind, X509Authority};
-use signet_certs::csr::{CsrError, WorkloadPublicKey, create_csr, verify_csr};
 use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
-use signet_certs::signer::{KeyError, LeafKey};
-use signet_certs::svid::{self, Purpose, SvidError, SvidProfile, SvidTemplate, X509Svid};
+use signet_certs::svid::SvidProfile;
 use signet_certs::tls::RotatingIdentity;
-use signet_certs::verify::VerifyError;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
@@ -23,15 +20,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::authority::AuthorityView;
-use crate::store::{EvidenceKind, IssueRefusal, NewIssuance, Store, StoreError, WorkloadRef};
+use crate::issuer::own::{OwnIssueError, issue_own};
+use crate::store::Store;
 use crate::trust::TrustSnapshot;
 
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// The wall clock may be set; so the task looks at it at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Name of the rule in the ledger.
-const RULE: &str = "own";
 
 /// What the keeper is built from.
 pub struct OwnSvidParts {
@@ -68,27 +64,9 @@ pub enum OwnSvidError {
     /// No authority of that kind signs yet.
     #[error("no {0} authority is active")]
     NoAuthority(AuthorityKind),
-    /// The ledger did not take the row.
-    #[error("the ledger could not be written")]
-    Store(#[from] StoreError),
-    /// Somebody has denied the server its own identity.
-    #[error("the server may not have its own identity: lift the denial with `allow`")]
-    Refused(#[from] IssueRefusal),
-    /// The ledger answered for another number of rows.
-    #[error("the ledger gave no answer")]
-    NoAnswer,
-    /// No key could be made.
-    #[error("no key could be made")]
-    Key(#[from] KeyError),
-    /// The key was refused.
-    #[error("the key is not usable")]
-    Csr(#[from] CsrError),
-    /// The certificate could not be made, or was not as asked for.
-    #[error("the certificate could not be made")]
-    Svid(#[from] SvidError),
-    /// The certificate is no X509-SVID.
-    #[error("the certificate did not pass its check")]
-    Verify(#[from] VerifyError),
+    /// None was issued.
+    #[error(transparent)]
+    Issue(#[from] OwnIssueError),
     /// TLS would not take it.
     #[error("TLS does not accept the certificate")]
     Tls(#[from] rustls::Error),
@@ -229,7 +207,7 @@ impl Keeper {
                 continue;
             }
             let issued = match active {
-                Some(active) => issue(own, &active.authority, self.store.as_ref(), &self.random, now).await,
+                Some(active) => renew(own, &active.authority, self.store.as_ref(), &self.random, now).await,
                 None => Err(OwnSvidError::NoAuthority(own.kind)),
             };
             outcome = outcome.and(issued);
@@ -238,75 +216,24 @@ impl Keeper {
     }
 }
 
-/// Ledger first, signature second (INV-4).
-async fn issue(
+async fn renew(
     own: &mut Own,
     authority: &X509Authority,
     store: &dyn Store,
     random: &SystemRandom,
     now: SystemTime,
 ) -> Result<(), OwnSvidError> {
-    let key = LeafKey::generate(random)?;
-    let public_key = verify_csr(&create_csr(&key)?)?;
-    let serial = new_serial(random, now)?;
-    let template = svid::template(
-        &own.profile,
-        Purpose::Control,
-        own.spiffe_id.clone(),
-        Vec::new(),
-        serial,
-        &authority.certificate,
-        now,
-    )?;
-    let row = ledger_row(&template, &public_key, authority.certificate.id());
-    store
-        .issue(vec![row], now)
-        .await?
-        .pop()
-        .ok_or(OwnSvidError::NoAnswer)??;
-    let leaf = svid::sign(&template, &public_key, authority)?;
-    svid::check(&leaf, &template, &public_key, &authority.certificate)?;
-    let svid = X509Svid::new(vec![leaf], key)?;
+    let id = own.spiffe_id.clone();
+    let svid = issue_own(id, &own.profile, authority, store, random, now).await?;
     own.identity.set(&svid)?;
-    let life = template.not_after.duration_since(now).unwrap_or_default();
+    let life = svid.not_after.duration_since(now).unwrap_or_default();
     own.current = Some(Current {
-        serial,
-        authority: authority.certificate.id(),
+        serial: svid.serial,
+        authority: svid.authority_id,
         renew_at: now + life / 2,
     });
-    tracing::info!(spiffe_id = %own.spiffe_id, %serial, "own certificate issued");
+    tracing::info!(spiffe_id = %own.spiffe_id, serial = %svid.serial, "own certificate issued");
     Ok(())
-}
-
-fn new_serial(random: &SystemRandom, now: SystemTime) -> Result<SerialNumber, OwnSvidError> {
-    let mut bytes = [0; 13];
-    random.fill(&mut bytes).map_err(|_| KeyError::Random)?;
-    Ok(SerialNumber::generate(now, &bytes))
-}
-
-fn ledger_row(template: &SvidTemplate, key: &WorkloadPublicKey, authority: AuthorityId) -> NewIssuance {
-    NewIssuance {
-        serial: template.serial,
-        authority,
-        workload: WorkloadRef {
-            cluster_uid: String::new(),
-            spiffe_id: template.spiffe_id.clone(),
-            pod_namespace: String::new(),
-            pod_name: String::new(),
-            pod_uid: String::new(),
-            node_name: String::new(),
-            node_uid: String::new(),
-            agent_id: String::new(),
-        },
-        evidence: EvidenceKind::Own,
-        token_jti: None,
-        spki_sha256: key.spki_sha256(),
-        rule: RULE.to_owned(),
-        policy_revision: 0,
-        not_before: template.not_before,
-        not_after: template.not_after,
-        budget: None,
-    }
 }
 
 #[cfg(test)]

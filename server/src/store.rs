@@ -9,6 +9,8 @@
 mod authority;
 mod error;
 mod issuance;
+#[cfg(test)]
+pub(crate) mod memory;
 mod revocation;
 pub mod sqlite;
 #[cfg(test)]
@@ -23,7 +25,8 @@ use signet_certs::serial::SerialNumber;
 pub use self::authority::{AuthorityUse, Journal, KeyChanges, KeyPurpose, SealedKey};
 pub use self::error::{OpenError, RevokeError, StoreError};
 pub use self::issuance::{
-    EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, SvidFilter, SvidPage, WorkloadRef,
+    EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, Recorded, SvidFilter, SvidPage,
+    WorkloadRef,
 };
 pub use self::revocation::{
     Denial, DenialKind, Lifted, MAX_COMMENT_BYTES, RevokeRequest, RevokeTarget, Revoked, RevokedSet,
@@ -60,14 +63,14 @@ pub trait Store: Send + Sync {
     /// Every sealed key.
     fn load_keys(&self) -> StoreFuture<'_, Vec<SealedKey>>;
 
-    /// Records certificates that are about to be signed; nothing may be signed before this has returned `Ok` for it.
-    /// Denials and budgets are judged inside the same transaction, item by item, in the order of `batch`.
-    /// At most [`MAX_BATCH`] items.
+    /// Records certificates that are about to be signed: nothing can be signed without the [`Recorded`] row that this
+    /// returns. Denials and budgets are judged inside the same transaction, item by item, in the order of `batch`.
+    /// At most [`MAX_BATCH`] items; as many answers, in the same order.
     fn issue(
         &self,
         batch: Vec<NewIssuance>,
         now: SystemTime,
-    ) -> StoreFuture<'_, Vec<Result<(), IssueRefusal>>>;
+    ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>>;
 
     /// Marks what the target names as revoked and denies it further certificates (design §8). When this has returned,
     /// [`Store::issue`] records nothing for a denied target. Asking again for what is already revoked succeeds and

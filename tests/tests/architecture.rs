@@ -252,6 +252,86 @@ fn the_search_for_wire_types_reads_both_forms() {
     assert_eq!(Vec::from_iter(wire_modules(text)), ["admin", "agent", "local"]);
 }
 
+/// The only file of the server and the agent that may sign a leaf: it uses up a durable row of the ledger.
+const SIGNER_OF_LEAVES: &str = "server/src/issuer/recorded.rs";
+
+/// Whether shipped code of a text names `svid::sign`, or makes it nameable by another name.
+fn names_svid_sign(text: &str) -> bool {
+    let shipped = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let code = |line: &&str| !line.trim_start().starts_with("//");
+    let words: String = shipped.lines().filter(code).collect::<Vec<_>>().join(" ");
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    words.match_indices("svid").any(|(at, word)| {
+        let before = words[..at].chars().next_back();
+        let after = words[at + word.len()..].trim_start();
+        if before.is_some_and(is_part) {
+            return false;
+        }
+        if after.starts_with("as ") {
+            return true;
+        }
+        let Some(path) = after.strip_prefix("::") else {
+            return false;
+        };
+        let named = match path.trim_start().strip_prefix('{') {
+            Some(group) => group.split('}').next().unwrap(),
+            None => path.split(|c| !is_part(c) && c != '*').next().unwrap(),
+        };
+        named.split(',').any(|name| {
+            matches!(name.split_whitespace().next(), Some("sign" | "*")) || name.contains("self as")
+        })
+    })
+}
+
+/// Covers INV-4.
+#[test]
+fn only_one_file_signs_leaves() {
+    let signers: Vec<String> = rust_files()
+        .unwrap()
+        .into_iter()
+        .filter(|file| {
+            ["server/src/", "agent/src/"]
+                .iter()
+                .any(|crates| file.path.starts_with(crates))
+        })
+        .filter(|file| {
+            !["/tests.rs", "/testing.rs"]
+                .iter()
+                .any(|tests| file.path.ends_with(tests))
+        })
+        .filter(|file| names_svid_sign(&file.text))
+        .map(|file| file.path)
+        .collect();
+    assert_eq!(
+        signers,
+        [SIGNER_OF_LEAVES],
+        "sign leaves through `issuer::recorded`: a signature needs a row of the ledger (INV-4)"
+    );
+}
+
+#[test]
+fn the_search_for_signers_reads_every_form() {
+    for text in [
+        "signet_certs::svid::sign(&template)",
+        "use signet_certs::svid::sign;",
+        "use signet_certs::svid::{\n    Purpose, SvidProfile,\n    sign, template,\n};",
+        "use signet_certs::{id::SpiffeId, svid::{sign as make}};",
+        "use signet_certs::svid as s;",
+        "use signet_certs::svid::{self as s};",
+        "use signet_certs::svid::*;",
+    ] {
+        assert!(names_svid_sign(text), "{text}");
+    }
+    for text in [
+        "use signet_certs::svid::{self, SvidError, signing};",
+        "own_svid::sign(x)",
+        "// svid::sign",
+        "#[cfg(test)]\nmod tests {\n    svid::sign(x)\n}",
+    ] {
+        assert!(!names_svid_sign(text), "{text}");
+    }
+}
+
 #[test]
 fn no_source_file_outgrows_a_reader() {
     for file in rust_files().unwrap() {

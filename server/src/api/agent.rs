@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use self::{
-    convert::{MAX_TEXT_BYTES, check_token, item, result, status_of_outcome, too_busy},
+    convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy},
     sync::SyncStream,
 };
 use super::listener::Peer;
@@ -120,7 +120,7 @@ impl agent_server::Agent for AgentService {
             .issuer
             .issue_to_node(request, presented.as_deref())
             .await
-            .map_err(status_of_outcome)?;
+            .map_err(status_of)?;
         Ok(Response::new(wire::AttestNodeResponse {
             certificate_chain: vec![certificate.leaf.into()],
             spiffe_id: certificate.spiffe_id.to_string(),

@@ -2,7 +2,7 @@
 
 use signet_certs::id::SpiffeId;
 
-use super::{Evidence, IssueItem, Issuer, Outcome, Refusal, RefusalReason};
+use super::{Evidence, IssueItem, Issuer, NotIssued, RefusalReason};
 use crate::{
     attest::{AgentIdentity, AttestedPod},
     rules::{Facts, GrantedIdentity, UnixFacts, Verdict},
@@ -12,7 +12,9 @@ use crate::{
 /// An item that may be recorded.
 pub(super) struct Decided {
     pub(super) identity: GrantedIdentity,
+    /// Every identity of the workload with its hint, default first.
     pub(super) identities: Vec<(SpiffeId, String)>,
+    /// Who gets the certificate, as the ledger will have it.
     pub(super) workload: WorkloadRef,
     pub(super) evidence: EvidenceKind,
     pub(super) token_jti: Option<String>,
@@ -20,7 +22,8 @@ pub(super) struct Decided {
 
 impl Issuer {
     /// Attests and applies the rules.
-    pub(super) async fn decide(&self, agent: &AgentIdentity, item: &IssueItem) -> Result<Decided, Outcome> {
+    pub(super) async fn decide(&self, agent: &AgentIdentity, item: &IssueItem) -> Result<Decided, NotIssued> {
+        let wanted = item.spiffe_id.as_deref();
         match &item.evidence {
             Evidence::PodToken(token) => {
                 let pod = self
@@ -29,13 +32,13 @@ impl Issuer {
                     .attest_pod(agent, token)
                     .await
                     .map_err(|error| self.not_attested(error))?;
-                let identity = self
-                    .grant(&Facts::Pod(&pod), item.spiffe_id.as_deref())
-                    .map_err(|refused| about_pod(refused, &pod))?;
+                let (identity, identities) = self
+                    .grant(&Facts::Pod(&pod), wanted)
+                    .map_err(|refused| refused.about_pod(&pod.pod_uid))?;
                 Ok(Decided {
-                    identity: identity.0,
-                    identities: identity.1,
-                    workload: pod_workload(&pod, agent),
+                    workload: pod_workload(&identity.spiffe_id, &pod, agent),
+                    identity,
+                    identities,
                     evidence: EvidenceKind::PodToken,
                     token_jti: Some(pod.jti),
                 })
@@ -54,11 +57,11 @@ impl Issuer {
                     path: path.clone(),
                     sha256: *sha256,
                 };
-                let identity = self.grant(&Facts::Unix(&facts), item.spiffe_id.as_deref())?;
+                let (identity, identities) = self.grant(&Facts::Unix(&facts), wanted)?;
                 Ok(Decided {
-                    workload: unix_workload(&identity.0.spiffe_id, agent),
-                    identity: identity.0,
-                    identities: identity.1,
+                    workload: unix_workload(&identity.spiffe_id, agent),
+                    identity,
+                    identities,
                     evidence: EvidenceKind::Unix,
                     token_jti: None,
                 })
@@ -70,7 +73,7 @@ impl Issuer {
         &self,
         facts: &Facts<'_>,
         wanted: Option<&str>,
-    ) -> Result<(GrantedIdentity, Vec<(SpiffeId, String)>), Outcome> {
+    ) -> Result<(GrantedIdentity, Vec<(SpiffeId, String)>), NotIssued> {
         let granted = match self.parts.rules.evaluate(facts) {
             Verdict::Identities(granted) => granted,
             Verdict::Denied { rule } => {
@@ -102,21 +105,10 @@ impl Issuer {
     }
 }
 
-fn about_pod(outcome: Outcome, pod: &AttestedPod) -> Outcome {
-    match outcome {
-        Outcome::Refused(refusal) => Outcome::Refused(Refusal {
-            pod_uid: Some(pod.pod_uid.clone()),
-            ..refusal
-        }),
-        other => other,
-    }
-}
-
-fn pod_workload(pod: &AttestedPod, agent: &AgentIdentity) -> WorkloadRef {
+fn pod_workload(spiffe_id: &SpiffeId, pod: &AttestedPod, agent: &AgentIdentity) -> WorkloadRef {
     WorkloadRef {
         cluster_uid: pod.cluster_uid.clone(),
-        // Replaced by the granted identity once that is chosen.
-        spiffe_id: agent.spiffe_id.clone(),
+        spiffe_id: spiffe_id.clone(),
         pod_namespace: pod.namespace.clone(),
         pod_name: pod.pod_name.clone(),
         pod_uid: pod.pod_uid.clone(),
@@ -128,13 +120,9 @@ fn pod_workload(pod: &AttestedPod, agent: &AgentIdentity) -> WorkloadRef {
 
 fn unix_workload(spiffe_id: &SpiffeId, agent: &AgentIdentity) -> WorkloadRef {
     WorkloadRef {
-        cluster_uid: String::new(),
-        spiffe_id: spiffe_id.clone(),
-        pod_namespace: String::new(),
-        pod_name: String::new(),
-        pod_uid: String::new(),
         node_name: agent.node_name.clone(),
         node_uid: agent.node_uid.clone(),
         agent_id: agent.spiffe_id.to_string(),
+        ..WorkloadRef::of(spiffe_id.clone())
     }
 }

@@ -4,11 +4,21 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use signet_certs::{
-    authority::AuthorityKind, csr::verify_csr, id::SpiffeId, svid::Purpose, verify::VerifiedSvid,
+    authority::{AuthorityId, AuthorityKind},
+    csr::{WorkloadPublicKey, verify_csr},
+    id::SpiffeId,
+    svid::Purpose,
+    verify::VerifiedSvid,
 };
 use zeroize::Zeroizing;
 
-use super::{Issuer, NOBODY_SIGNS, Outcome, RefusalReason, sign::Order, unavailable};
+use super::{
+    Issuer, NOBODY_SIGNS, NOT_RECORDED, NotIssued, RefusalReason,
+    draft::{Draft, Order, record_one},
+    not_signed,
+    recorded::SignedLeaf,
+    report_not_recorded,
+};
 use crate::{
     attest::{AttestError, AttestedNode},
     audit::{AuditAction, AuditEvent},
@@ -61,19 +71,19 @@ impl Issuer {
     /// this moment, if the connection has one.
     ///
     /// # Errors
-    /// The [`Outcome`] that is not `Issued`.
+    /// [`NotIssued`].
     pub async fn issue_to_node(
         &self,
         request: NodeRequest,
         presented: Option<&VerifiedSvid>,
-    ) -> Result<NodeCertificate, Outcome> {
+    ) -> Result<NodeCertificate, NotIssued> {
         let result = self.attest_and_sign(&request, presented).await;
         match &result {
-            Err(Outcome::Refused(refusal)) => {
+            Err(NotIssued::Refused(refusal)) => {
                 self.parts.metrics.refused(refusal.reason.as_str());
                 self.audit_refusal(request.source.clone(), "attest_node", refusal);
             }
-            Err(_) => self.parts.metrics.unavailable(),
+            Err(NotIssued::Unavailable { .. }) => self.parts.metrics.unavailable(),
             Ok(_) => self.parts.metrics.issued(),
         }
         result
@@ -83,100 +93,85 @@ impl Issuer {
         &self,
         request: &NodeRequest,
         presented: Option<&VerifiedSvid>,
-    ) -> Result<NodeCertificate, Outcome> {
-        let key = verify_csr(&request.csr)
-            .map_err(|error| self.refused(RefusalReason::InvalidRequest, error.to_string()))?;
-        if self.is_authority_key(&key) {
-            return Err(self.refused(
-                RefusalReason::InvalidRequest,
-                "the CSR carries an authority's key".to_owned(),
-            ));
-        }
+    ) -> Result<NodeCertificate, NotIssued> {
+        let key = self.acceptable(verify_csr(&request.csr))?;
         let proven = self.prove(request, presented).await?;
         let Some(authority) = self.active(AuthorityKind::Control) else {
-            return Err(unavailable(NOBODY_SIGNS));
+            return Err(NotIssued::unavailable(NOBODY_SIGNS));
         };
         let now = self.parts.clock.now();
-        let spiffe_id = SpiffeId::agent(&self.parts.trust_domain, &proven.cluster, &proven.node_uid)
-            .map_err(|error| self.refused(RefusalReason::InvalidRequest, error.to_string()))?;
-        let serial = self
-            .serials
-            .next(now)
-            .map_err(|_| unavailable("no randomness for a serial number"))?;
-        let template = signet_certs::svid::template(
-            &self.parts.control_profile,
-            Purpose::Control,
-            spiffe_id.clone(),
-            Vec::new(),
-            serial,
-            &authority.certificate,
-            now,
-        )
-        .map_err(|error| self.refused(RefusalReason::InvalidRequest, error.to_string()))?;
-        let row = AgentRow {
-            spiffe_id: spiffe_id.clone(),
-            cluster: proven.cluster.clone(),
-            node_name: proven.node_name.clone(),
-            node_uid: proven.node_uid.clone(),
-            serial,
-            authority: authority.certificate.id(),
-            attested_at: proven.attested_at,
-            expires_at: template.not_after,
-        };
-        let order = Order {
-            template,
-            key,
-            workload: node_workload(&proven, &spiffe_id),
-            evidence: EvidenceKind::NodeToken,
-            token_jti: proven.pod.as_ref().map(|pod| pod.jti.clone()),
-            rule: if proven.pod.is_some() {
-                "node-token"
-            } else {
-                "valid-agent-certificate"
-            }
-            .to_owned(),
-            hint: String::new(),
-            identities: Vec::new(),
-            policy_revision: self.parts.rules.revision(),
-            budget: Some(MAX_LIVE),
-        };
-        let outcome = self.record_and_sign(&authority, vec![order]).await.pop();
-        let Some(Outcome::Issued(issued)) = outcome else {
-            return Err(outcome.unwrap_or_else(|| unavailable("the server lost a request item")));
-        };
-        if let Err(error) = self.parts.store.record_agent(row.clone()).await {
-            tracing::error!(%error, agent = %spiffe_id, "an attested agent could not be recorded");
-            return Err(unavailable("the server cannot record agents at the moment"));
-        }
-        self.parts.store.audit(AuditEvent::new(
-            now,
-            AuditAction::NodeAttested {
-                agent_id: spiffe_id.clone(),
-                cluster: row.cluster.clone(),
-                node_name: row.node_name.clone(),
-                node_uid: row.node_uid.clone(),
-                pod: proven
-                    .pod
-                    .as_ref()
-                    .map(|pod| format!("{}/{}", pod.namespace, pod.pod_name))
-                    .unwrap_or_default(),
-                token_jti: proven.pod.as_ref().map(|pod| pod.jti.clone()),
-            },
-        ));
-        self.parts.agents.attested(row);
+        let order = self.order_for_node(&proven, key)?;
+        let profile = &self.parts.control_profile;
+        let draft = Draft::new(order, profile, &authority, &self.parts.rng, now)
+            .map_err(|error| self.no_draft(error))?;
+        let leaf = record_one(self.parts.store.as_ref(), draft, self.parts.clock.now())
+            .await
+            .inspect_err(report_not_recorded)
+            .map_err(|_| NotIssued::unavailable(NOT_RECORDED))?
+            .map_err(|refusal| self.record_refusal(&refusal))?
+            .sign(&authority)
+            .map_err(|error| not_signed(&error))?;
+        let row = agent_row(&proven, &leaf, authority.certificate.id());
+        self.remember(&proven, row, now).await?;
         Ok(NodeCertificate {
-            spiffe_id,
-            leaf: issued.leaf,
+            spiffe_id: leaf.says.spiffe_id,
+            leaf: leaf.der,
             node_name: proven.node_name,
             node_uid: proven.node_uid,
         })
+    }
+
+    fn order_for_node(&self, proven: &Proven, key: WorkloadPublicKey) -> Result<Order, NotIssued> {
+        let spiffe_id = SpiffeId::agent(&self.parts.trust_domain, &proven.cluster, &proven.node_uid)
+            .map_err(|error| self.refused(RefusalReason::InvalidRequest, error.to_string()))?;
+        let rule = match &proven.pod {
+            Some(_) => "node-token",
+            None => "valid-agent-certificate",
+        };
+        Ok(Order {
+            purpose: Purpose::Control,
+            workload: node_workload(proven, spiffe_id),
+            dns_names: Vec::new(),
+            key,
+            evidence: EvidenceKind::NodeToken,
+            token_jti: proven.pod.as_ref().map(|pod| pod.jti.clone()),
+            rule: rule.to_owned(),
+            policy_revision: self.parts.rules.revision(),
+            budget: Some(MAX_LIVE),
+        })
+    }
+
+    /// Keeps the agent, for whoever asks which node it is on, and audits its attestation.
+    async fn remember(&self, proven: &Proven, row: AgentRow, now: SystemTime) -> Result<(), NotIssued> {
+        if let Err(error) = self.parts.store.record_agent(row.clone()).await {
+            tracing::error!(%error, agent = %row.spiffe_id, "an attested agent could not be recorded");
+            return Err(NotIssued::unavailable(
+                "the server cannot record agents at the moment",
+            ));
+        }
+        let pod = proven.pod.as_ref();
+        self.parts.store.audit(AuditEvent::new(
+            now,
+            AuditAction::NodeAttested {
+                agent_id: row.spiffe_id.clone(),
+                cluster: row.cluster.clone(),
+                node_name: row.node_name.clone(),
+                node_uid: row.node_uid.clone(),
+                pod: pod
+                    .map(|pod| format!("{}/{}", pod.namespace, pod.pod_name))
+                    .unwrap_or_default(),
+                token_jti: pod.map(|pod| pod.jti.clone()),
+            },
+        ));
+        self.parts.agents.attested(row);
+        Ok(())
     }
 
     async fn prove(
         &self,
         request: &NodeRequest,
         presented: Option<&VerifiedSvid>,
-    ) -> Result<Proven, Outcome> {
+    ) -> Result<Proven, NotIssued> {
         match self
             .parts
             .attestor
@@ -194,7 +189,7 @@ impl Issuer {
             Err(AttestError::Unavailable { message, retry_after }) => {
                 match self.prove_by_certificate(&request.cluster, presented).await {
                     Some(proven) => Ok(proven),
-                    None => Err(Outcome::Unavailable { message, retry_after }),
+                    None => Err(NotIssued::Unavailable { message, retry_after }),
                 }
             }
             Err(refused) => Err(self.not_attested(refused)),
@@ -221,24 +216,33 @@ impl Issuer {
     }
 }
 
-fn node_workload(proven: &Proven, spiffe_id: &SpiffeId) -> WorkloadRef {
+fn node_workload(proven: &Proven, spiffe_id: SpiffeId) -> WorkloadRef {
+    let (pod_namespace, pod_name) = match &proven.pod {
+        Some(pod) => (pod.namespace.clone(), pod.pod_name.clone()),
+        None => Default::default(),
+    };
     WorkloadRef {
         cluster_uid: proven.cluster_uid.clone(),
-        spiffe_id: spiffe_id.clone(),
-        pod_namespace: proven
-            .pod
-            .as_ref()
-            .map(|pod| pod.namespace.clone())
-            .unwrap_or_default(),
-        pod_name: proven
-            .pod
-            .as_ref()
-            .map(|pod| pod.pod_name.clone())
-            .unwrap_or_default(),
+        agent_id: spiffe_id.to_string(),
+        spiffe_id,
+        pod_namespace,
+        pod_name,
         // The budget counts per node: an agent's pod may be replaced at will.
         pod_uid: String::new(),
         node_name: proven.node_name.clone(),
         node_uid: proven.node_uid.clone(),
-        agent_id: spiffe_id.to_string(),
+    }
+}
+
+fn agent_row(proven: &Proven, leaf: &SignedLeaf, authority: AuthorityId) -> AgentRow {
+    AgentRow {
+        spiffe_id: leaf.says.spiffe_id.clone(),
+        cluster: proven.cluster.clone(),
+        node_name: proven.node_name.clone(),
+        node_uid: proven.node_uid.clone(),
+        serial: leaf.says.serial,
+        authority,
+        attested_at: proven.attested_at,
+        expires_at: leaf.says.not_after,
     }
 }

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use signet_certs::id::SpiffeId;
 use zeroize::Zeroizing;
 
+use crate::admission::RETRY_AFTER;
+
 /// One certificate wanted for a workload.
 pub struct IssueItem {
     /// PKCS#10, DER.
@@ -34,10 +36,11 @@ pub enum Evidence {
 }
 
 /// What became of one item.
+pub type Outcome = Result<Issued, NotIssued>;
+
+/// Why there is no certificate.
 #[derive(Debug)]
-pub enum Outcome {
-    /// A certificate.
-    Issued(Issued),
+pub enum NotIssued {
     /// A verdict: the same question gets the same answer until the policy revision changes.
     Refused(Refusal),
     /// Not a verdict: try again.
@@ -47,6 +50,27 @@ pub enum Outcome {
         /// When to ask again.
         retry_after: Duration,
     },
+}
+
+impl NotIssued {
+    /// Trouble of ours that should pass soon.
+    pub(super) fn unavailable(message: &str) -> Self {
+        Self::Unavailable {
+            message: message.to_owned(),
+            retry_after: RETRY_AFTER,
+        }
+    }
+
+    /// A refusal that says which pod it is about; trouble is about none.
+    pub(super) fn about_pod(self, pod_uid: &str) -> Self {
+        match self {
+            Self::Refused(refusal) => Self::Refused(Refusal {
+                pod_uid: Some(pod_uid.to_owned()),
+                ..refusal
+            }),
+            trouble @ Self::Unavailable { .. } => trouble,
+        }
+    }
 }
 
 /// A certificate and what else the workload may have.

@@ -6,6 +6,7 @@ use signet_certs::verify::{LeafInfo, Role, inspect_leaf, verify_chain};
 use super::*;
 use crate::authority::RotateRequest;
 use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, trust_domain};
+use crate::store::EvidenceKind;
 
 fn profile() -> SvidProfile {
     SvidProfile {
@@ -112,7 +113,11 @@ async fn they_move_with_the_active_authority_and_away_from_a_revocation() {
 async fn without_a_ledger_nothing_is_signed_and_the_last_one_stays() {
     let running = Running::new().await;
     running.store.kept().denied = true;
-    assert!(matches!(keep(&running).await, Err(OwnSvidError::Refused(_))));
+    let refused = keep(&running).await.unwrap_err();
+    assert!(
+        matches!(refused, OwnSvidError::Issue(OwnIssueError::Refused(_))),
+        "{refused}"
+    );
     running.store.kept().denied = false;
     let own = keep(&running).await.unwrap();
     let first = leaf(&own.server);

@@ -12,7 +12,7 @@ use signet_certs::serial::SerialNumber;
 pub const MAX_BATCH: usize = 1024;
 
 /// One certificate that is about to be signed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewIssuance {
     /// Fresh; unique in the ledger.
     pub serial: SerialNumber,
@@ -39,6 +39,33 @@ pub struct NewIssuance {
     pub budget: Option<u32>,
 }
 
+/// A row that is durable, and with it the permission to sign its certificate once (INV-4).
+///
+/// Only an adapter of the store can make one, when the transaction is on the disk. It cannot be copied: whoever signs
+/// uses it up.
+#[derive(Debug)]
+#[must_use = "a row without a certificate takes up a place in its budget"]
+pub struct Recorded(NewIssuance);
+
+impl Recorded {
+    /// For adapters: `row` is durable.
+    pub(in crate::store) const fn new(row: NewIssuance) -> Self {
+        Self(row)
+    }
+
+    /// The row.
+    #[must_use]
+    pub const fn row(&self) -> &NewIssuance {
+        &self.0
+    }
+
+    /// The row, and the permission is used up.
+    #[must_use]
+    pub fn into_row(self) -> NewIssuance {
+        self.0
+    }
+}
+
 /// Who a certificate is for. Fields that do not apply are empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkloadRef {
@@ -58,6 +85,23 @@ pub struct WorkloadRef {
     pub node_uid: String,
     /// SPIFFE ID of the agent that asked.
     pub agent_id: String,
+}
+
+impl WorkloadRef {
+    /// An identity of which nothing else is known.
+    #[must_use]
+    pub const fn of(spiffe_id: SpiffeId) -> Self {
+        Self {
+            cluster_uid: String::new(),
+            spiffe_id,
+            pod_namespace: String::new(),
+            pod_name: String::new(),
+            pod_uid: String::new(),
+            node_name: String::new(),
+            node_uid: String::new(),
+            agent_id: String::new(),
+        }
+    }
 }
 
 /// What proved that the workload is who it says. The numbers are stored: never reuse one. 4 and up are free for

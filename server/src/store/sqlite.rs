@@ -39,8 +39,8 @@ use self::state::State;
 use self::writer::Writer;
 use super::{
     AgentRow, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal, KeyChanges, MAX_BATCH,
-    MAX_COMMENT_BYTES, NewIssuance, OpenError, RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey,
-    Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+    MAX_COMMENT_BYTES, NewIssuance, OpenError, Recorded, RevokeError, RevokeRequest, Revoked, RevokedSet,
+    SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit::{AuditCursor, AuditEvent, AuditOutbox, Sampled, Sampler, StoredLine};
 
@@ -183,7 +183,7 @@ impl Store for SqliteStore {
         &self,
         batch: Vec<NewIssuance>,
         now: SystemTime,
-    ) -> StoreFuture<'_, Vec<Result<(), IssueRefusal>>> {
+    ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>> {
         Box::pin(async move {
             let size = batch.len();
             if size > MAX_BATCH {
@@ -195,10 +195,14 @@ impl Store for SqliteStore {
                 item,
             };
             let batch: Vec<Prepared> = batch.into_iter().map(prepare).collect();
-            // The batch comes back with the answer, so that its memory is freed here and not by the only writer.
+            // The batch comes back with the answer, once that is durable: the rows go to whoever signs, and nothing is
+            // freed by the only writer.
             let work = move |tx: &mut writer::Tx<'_>| Ok((issue::issue(tx, &batch, now)?, batch));
-            let (results, _batch) = self.writer.run(size, work).await?;
-            Ok(results)
+            let (verdicts, batch) = self.writer.run(size, work).await?;
+            let recorded = |(verdict, prepared): (Result<(), IssueRefusal>, Prepared)| {
+                verdict.map(|()| Recorded::new(prepared.item))
+            };
+            Ok(verdicts.into_iter().zip(batch).map(recorded).collect())
         })
     }
 

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     admission::RETRY_AFTER,
-    issuer::{Evidence, IssueItem, Outcome, Refusal, RefusalReason},
+    issuer::{Evidence, IssueItem, NotIssued, Outcome, Refusal, RefusalReason},
 };
 
 /// A token of Kubernetes is a few kilobytes at most.
@@ -73,7 +73,7 @@ fn unix_evidence(unix: wire::UnixWorkload) -> Result<Evidence, Status> {
 
 pub(super) fn result(outcome: Outcome) -> wire::IssueResult {
     let outcome = match outcome {
-        Outcome::Issued(issued) => issue_result::Outcome::Issued(wire::IssuedSvid {
+        Ok(issued) => issue_result::Outcome::Issued(wire::IssuedSvid {
             spiffe_id: issued.spiffe_id.to_string(),
             certificate_chain: vec![issued.leaf.into()],
             hint: issued.hint,
@@ -87,8 +87,8 @@ pub(super) fn result(outcome: Outcome) -> wire::IssueResult {
                 .collect(),
             policy_revision: issued.policy_revision,
         }),
-        Outcome::Refused(refusal) => issue_result::Outcome::Refusal(wire_refusal(refusal)),
-        Outcome::Unavailable { message, retry_after } => {
+        Err(NotIssued::Refused(refusal)) => issue_result::Outcome::Refusal(wire_refusal(refusal)),
+        Err(NotIssued::Unavailable { message, retry_after }) => {
             issue_result::Outcome::Unavailable(wire::Unavailable {
                 message,
                 retry_after_ms: millis(retry_after),
@@ -116,9 +116,9 @@ fn wire_refusal(refused: Refusal) -> wire::Refusal {
     }
 }
 
-pub(super) fn status_of_outcome(outcome: Outcome) -> Status {
-    match outcome {
-        Outcome::Refused(refusal) => {
+pub(super) fn status_of(not_issued: NotIssued) -> Status {
+    match not_issued {
+        NotIssued::Refused(refusal) => {
             let code = match refusal.reason {
                 RefusalReason::InvalidRequest => Code::InvalidArgument,
                 RefusalReason::Budget => Code::ResourceExhausted,
@@ -128,10 +128,9 @@ pub(super) fn status_of_outcome(outcome: Outcome) -> Status {
             };
             Status::new(code, refusal.message)
         }
-        Outcome::Unavailable { message, retry_after } => {
+        NotIssued::Unavailable { message, retry_after } => {
             with_retry(Status::unavailable(message), retry_after)
         }
-        Outcome::Issued(_) => Status::internal("an issued certificate is not an error"),
     }
 }
 

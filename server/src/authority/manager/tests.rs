@@ -247,7 +247,7 @@ async fn a_journal_without_its_key_is_fatal() {
         .keys
         .retain(|key| key.authority_id != running.active(X509));
     let directory = tempfile::tempdir().unwrap();
-    let other = crate::authority::testing::MemoryStore::new();
+    let other = crate::store::memory::MemoryStore::new(crate::authority::testing::trust_domain());
     let keys = KeyManager::open(&directory.path().join("kek"), other.as_ref())
         .await
         .unwrap();

@@ -11,8 +11,8 @@ use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 
 use crate::store::{
-    EvidenceKind, IssueRefusal, KeyChanges, KeyPurpose, NewIssuance, RevokeRequest, RevokeTarget, RevokedSet,
-    SealedKey, Store, StoredCrl, SvidFilter, WorkloadRef,
+    EvidenceKind, IssueRefusal, KeyChanges, KeyPurpose, NewIssuance, Recorded, RevokeRequest, RevokeTarget,
+    RevokedSet, SealedKey, Store, StoredCrl, SvidFilter, WorkloadRef,
 };
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -74,7 +74,14 @@ pub(crate) async fn issue(
     item: NewIssuance,
     now: SystemTime,
 ) -> Result<(), IssueRefusal> {
-    store.issue(vec![item], now).await.unwrap().pop().unwrap()
+    verdicts(store.issue(vec![item], now).await.unwrap())
+        .pop()
+        .unwrap()
+}
+
+/// What became of each item, without the rows.
+pub(crate) fn verdicts(results: Vec<Result<Recorded, IssueRefusal>>) -> Vec<Result<(), IssueRefusal>> {
+    results.into_iter().map(|result| result.map(drop)).collect()
 }
 
 /// Issues one certificate and returns its serial.

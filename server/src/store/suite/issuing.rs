@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixture::{HOUR, at, authority, below, by_serial, id, issuance, issue, issued, revocation};
+use super::fixture::{
+    HOUR, at, authority, below, by_serial, id, issuance, issue, issued, revocation, verdicts,
+};
 use crate::store::{
     AuthorityUse, EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, Store, StoreError,
     SvidFilter,
@@ -10,7 +12,17 @@ use crate::store::{
 /// Covers INV-4.
 pub(crate) async fn what_was_issued_is_listed(store: Arc<dyn Store>) {
     let item = issuance("/ns/shop/sa/web", "pod-1", at(0));
-    issue(&store, item.clone(), at(0)).await.unwrap();
+    let recorded = store
+        .issue(vec![item.clone()], at(0))
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
+    assert_eq!(
+        recorded.unwrap().into_row(),
+        item,
+        "what may be signed is what was recorded"
+    );
     let page = store.list(SvidFilter::default()).await.unwrap();
     let row = LedgerRow {
         serial: item.serial,
@@ -90,7 +102,7 @@ fn budgeted(path: &str, pod: &str, seconds: u64) -> NewIssuance {
 
 pub(crate) async fn a_budget_counts_per_pod_and_identity(store: Arc<dyn Store>) {
     let batch = (0..3).map(|_| budgeted("/a", "one", 0)).collect();
-    let results = store.issue(batch, at(10)).await.unwrap();
+    let results = verdicts(store.issue(batch, at(10)).await.unwrap());
     let retry_after = HOUR - Duration::from_secs(10);
     assert_eq!(
         results,
@@ -160,11 +172,17 @@ pub(crate) async fn a_serial_is_used_once(store: Arc<dyn Store>) {
         ..issuance("/b", "two", at(0))
     };
     let third = issuance("/c", "three", at(0));
+    let recorded = |item: &NewIssuance| Ok(item.serial);
+    let expected = [recorded(&first), Err(IssueRefusal::SerialTaken), recorded(&third)];
     let results = store
         .issue(vec![first.clone(), twin, third], at(0))
         .await
         .unwrap();
-    assert_eq!(results, [Ok(()), Err(IssueRefusal::SerialTaken), Ok(())]);
+    let results: Vec<_> = results
+        .into_iter()
+        .map(|result| result.map(|recorded| recorded.row().serial))
+        .collect();
+    assert_eq!(results, expected, "each answer is about the item in its place");
     assert_eq!(
         store.list(below("/a")).await.unwrap().rows[0].serial,
         first.serial
@@ -241,7 +259,7 @@ pub(crate) async fn a_batch_has_a_bound(store: Arc<dyn Store>) {
         store.issue(batch(MAX_BATCH), at(0)).await.unwrap().len(),
         MAX_BATCH
     );
-    assert_eq!(store.issue(vec![], at(0)).await.unwrap(), []);
+    assert_eq!(store.issue(vec![], at(0)).await.unwrap().len(), 0);
     assert_eq!(
         store
             .list(SvidFilter {

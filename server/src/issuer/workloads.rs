@@ -1,0 +1,167 @@
+//! Certificates for workloads: a batch of an agent goes through the steps together, and each item gets its own answer.
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use signet_certs::{
+    authority::{AuthorityKind, X509Authority},
+    csr::{WorkloadPublicKey, verify_csr},
+    id::SpiffeId,
+    svid::Purpose,
+};
+
+use super::{
+    IssueItem, Issued, Issuer, NOBODY_SIGNS, NOT_RECORDED, NOT_SIGNED, NotIssued, Outcome,
+    decide::Decided,
+    draft::{Draft, Order, record},
+    not_signed,
+    parallel::parallel_map,
+    recorded::RecordedLeaf,
+    report_not_recorded,
+};
+use crate::attest::AgentIdentity;
+
+/// What an answer says beside the certificate.
+struct Answer {
+    hint: String,
+    identities: Vec<(SpiffeId, String)>,
+    policy_revision: u64,
+}
+
+impl Issuer {
+    /// Issues to workloads of the calling agent's node. Answers item by item, in order; a bad item spoils no other.
+    /// `None` when too much is under way: the caller answers `RESOURCE_EXHAUSTED`.
+    pub async fn issue(&self, agent: &AgentIdentity, items: Vec<IssueItem>) -> Option<Vec<Outcome>> {
+        let _admitted = self.admission.admit(&agent.spiffe_id, items.len())?;
+        let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
+        let Some(authority) = self.active(AuthorityKind::X509) else {
+            let nobody = |_| Err(NotIssued::unavailable(NOBODY_SIGNS));
+            return Some(items.iter().map(nobody).collect());
+        };
+        let drafts = self.draft_all(&authority, items, decisions).await;
+        let leaves = self.record_all(drafts).await;
+        let outcomes = sign_all(authority, leaves).await;
+        tracing::debug!(
+            agent = %agent.spiffe_id,
+            items = outcomes.len(),
+            revision = self.parts.rules.revision(),
+            "issued"
+        );
+        self.account(agent, &outcomes);
+        Some(outcomes)
+    }
+
+    /// Checks the CSRs of what was decided, over all cores, and says what each leaf will be.
+    async fn draft_all(
+        &self,
+        authority: &X509Authority,
+        items: Vec<IssueItem>,
+        decisions: Vec<Result<Decided, NotIssued>>,
+    ) -> Vec<Result<(Draft, Answer), NotIssued>> {
+        let wanted = items
+            .into_iter()
+            .zip(decisions)
+            .map(|(item, decision)| decision.map(|decided| (decided, item.csr)))
+            .collect();
+        let verify = |wanted: Result<(Decided, Bytes), NotIssued>| {
+            wanted.map(|(decided, csr)| (decided, verify_csr(&csr)))
+        };
+        let verified = parallel_map(wanted, verify).await.into_iter();
+        let lost = || Err(NotIssued::unavailable("the server lost a request item"));
+        verified
+            .map(|item| {
+                let (decided, key) = item.unwrap_or_else(lost)?;
+                self.draft(authority, decided, self.acceptable(key)?)
+            })
+            .collect()
+    }
+
+    fn draft(
+        &self,
+        authority: &X509Authority,
+        decided: Decided,
+        key: WorkloadPublicKey,
+    ) -> Result<(Draft, Answer), NotIssued> {
+        let identity = decided.identity;
+        let mut profile = self.parts.profile.clone();
+        profile.ttl = identity.ttl.unwrap_or(profile.ttl);
+        let policy_revision = self.parts.rules.revision();
+        let order = Order {
+            purpose: Purpose::Workload,
+            workload: decided.workload,
+            dns_names: identity.dns_names,
+            key,
+            evidence: decided.evidence,
+            token_jti: decided.token_jti,
+            rule: identity.rule,
+            policy_revision,
+            budget: Some(self.parts.max_live),
+        };
+        let answer = Answer {
+            hint: identity.hint,
+            identities: decided.identities,
+            policy_revision,
+        };
+        Draft::new(
+            order,
+            &profile,
+            authority,
+            &self.parts.rng,
+            self.parts.clock.now(),
+        )
+        .map(|draft| (draft, answer))
+        .map_err(|error| self.no_draft(error))
+    }
+
+    /// Records all drafts in one transaction. Items that are none keep their answers and places.
+    async fn record_all(
+        &self,
+        items: Vec<Result<(Draft, Answer), NotIssued>>,
+    ) -> Vec<Result<(RecordedLeaf, Answer), NotIssued>> {
+        let mut drafts = Vec::with_capacity(items.len());
+        let mut places: Vec<Result<Answer, NotIssued>> = Vec::with_capacity(items.len());
+        for item in items {
+            places.push(item.map(|(draft, answer)| {
+                drafts.push(draft);
+                answer
+            }));
+        }
+        let recorded = record(self.parts.store.as_ref(), drafts, self.parts.clock.now()).await;
+        let mut leaves = recorded
+            .inspect_err(report_not_recorded)
+            .unwrap_or_default()
+            .into_iter();
+        places
+            .into_iter()
+            .map(|place| {
+                let answer = place?;
+                match leaves.next() {
+                    Some(Ok(leaf)) => Ok((leaf, answer)),
+                    Some(Err(refusal)) => Err(self.record_refusal(&refusal)),
+                    None => Err(NotIssued::unavailable(NOT_RECORDED)),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Signs what was recorded, over all cores.
+async fn sign_all(
+    authority: X509Authority,
+    leaves: Vec<Result<(RecordedLeaf, Answer), NotIssued>>,
+) -> Vec<Outcome> {
+    let sign = move |item: Result<(RecordedLeaf, Answer), NotIssued>| {
+        let (leaf, answer) = item?;
+        let leaf = leaf.sign(&authority).map_err(|error| not_signed(&error))?;
+        Ok(Issued {
+            spiffe_id: leaf.says.spiffe_id,
+            leaf: leaf.der,
+            hint: answer.hint,
+            identities: answer.identities,
+            policy_revision: answer.policy_revision,
+        })
+    };
+    let outcomes = parallel_map(leaves, sign).await.into_iter();
+    outcomes
+        .map(|outcome| outcome.unwrap_or_else(|| Err(NotIssued::unavailable(NOT_SIGNED))))
+        .collect()
+}
