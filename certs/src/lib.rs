@@ -20,6 +20,18 @@ pub mod signer;
 pub mod svid;
 #[cfg(test)]
 mod testing;
+// As a dev-dependency the testkit would bring its types from a second build of this crate.
+#[cfg(test)]
+extern crate self as signet_certs;
+#[cfg(test)]
+#[path = "../../testkit/src/lib.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "other crates use the rest"
+)]
+mod testkit;
 pub mod time;
 pub mod tls;
 pub mod verify;

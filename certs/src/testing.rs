@@ -1,74 +1,14 @@
-//! What the unit tests share: a fixed time, ready authorities, and a small DER writer for bad inputs.
+//! What the unit tests share beside the testkit: numbered leaves, lists with any entry, and a small DER writer for bad
+//! inputs.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use ring::rand::SystemRandom;
 use rustls_pki_types::CertificateDer;
 
-use crate::authority::{AuthorityKind, AuthorityProfile, X509Authority, create_authority};
+use crate::authority::X509Authority;
 use crate::crl::{Crl, CrlNumber, RevokedEntry, sign_crl};
-use crate::csr::{WorkloadPublicKey, create_csr, verify_csr};
-use crate::id::{SpiffeId, TrustDomain};
-use crate::serial::SerialNumber;
-use crate::signer::{LeafKey, LocalSigner};
-use crate::svid::{Purpose, SvidProfile, SvidTemplate, X509Svid, sign, template};
-use crate::time::from_unix_seconds;
-
-pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-pub(crate) const DAY: Duration = Duration::from_secs(86_400);
-pub(crate) const SKEW: Duration = Duration::from_secs(120);
-
-/// 2026-11-21T09:40:00Z.
-pub(crate) fn now() -> SystemTime {
-    from_unix_seconds(1_795_254_000)
-}
-
-pub(crate) fn rng() -> SystemRandom {
-    SystemRandom::new()
-}
-
-pub(crate) fn td(name: &str) -> TrustDomain {
-    TrustDomain::parse(name).unwrap()
-}
-
-pub(crate) fn id(text: &str) -> SpiffeId {
-    SpiffeId::parse(text).unwrap()
-}
-
-pub(crate) fn serial(tail: u8) -> SerialNumber {
-    SerialNumber::generate(now(), &[tail; 13])
-}
-
-/// An authority that began an hour ago and lives for 7 days.
-pub(crate) fn authority(domain: &str) -> X509Authority {
-    authority_between(domain, now() - HOUR, now() + 7 * DAY)
-}
-
-pub(crate) fn authority_between(
-    domain: &str,
-    not_before: SystemTime,
-    not_after: SystemTime,
-) -> X509Authority {
-    let (signer, _) = LocalSigner::generate(&rng()).unwrap();
-    let profile = AuthorityProfile {
-        trust_domain: td(domain),
-        kind: AuthorityKind::X509,
-        not_before,
-        not_after,
-        serial: serial(0xca),
-    };
-    let certificate = create_authority(&profile, &signer).unwrap();
-    X509Authority::new(certificate, Arc::new(signer)).unwrap()
-}
-
-pub(crate) fn leaf_key() -> LeafKey {
-    LeafKey::generate(&rng()).unwrap()
-}
-
-pub(crate) fn public_key(key: &LeafKey) -> WorkloadPublicKey {
-    verify_csr(&create_csr(key).unwrap()).unwrap()
-}
+use crate::svid::{SvidProfile, SvidTemplate, X509Svid};
+pub(crate) use crate::testkit::{
+    DAY, HOUR, SKEW, authority, authority_between, id, leaf, leaf_key, now, public_key, rng, serial, td,
+};
 
 pub(crate) fn profile() -> SvidProfile {
     SvidProfile {
@@ -78,38 +18,13 @@ pub(crate) fn profile() -> SvidProfile {
     }
 }
 
-pub(crate) fn purpose(id: &SpiffeId) -> Purpose {
-    if id.is_reserved() {
-        Purpose::Control
-    } else {
-        Purpose::Workload
-    }
-}
-
 pub(crate) fn template_for(authority: &X509Authority, text: &str, number: u8) -> SvidTemplate {
-    let id = id(text);
-    template(
-        &profile(),
-        purpose(&id),
-        id,
-        Vec::new(),
-        serial(number),
-        &authority.certificate,
-        now(),
-    )
-    .unwrap()
+    leaf(authority, text).serial(serial(number)).template()
 }
 
 /// A leaf for `text` that lives for an hour.
 pub(crate) fn svid(authority: &X509Authority, text: &str, number: u8) -> X509Svid {
-    let key = leaf_key();
-    let leaf = sign(
-        &template_for(authority, text, number),
-        &public_key(&key),
-        authority,
-    )
-    .unwrap();
-    X509Svid::new(vec![leaf], key).unwrap()
+    leaf(authority, text).serial(serial(number)).svid()
 }
 
 pub(crate) fn crl(authority: &X509Authority, entries: &[RevokedEntry]) -> Crl {

@@ -42,8 +42,3 @@ pub use tls::{Acceptor, Connector, TlsError};
 pub use signet_certs::id::{IdError, SpiffeId, TrustDomain};
 pub use signet_certs::tls::PeerRule;
 pub use signet_certs::verify::{VerifiedSvid, VerifyError};
-
-#[cfg(test)]
-#[path = "../tests/common/ca.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod testing;

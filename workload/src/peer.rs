@@ -110,9 +110,9 @@ mod tests {
     use std::time::SystemTime;
 
     use signet_runtime::clock::{Clock, FakeClock};
+    use signet_testkit::{DAY, DOMAIN, authority, chain, crl, leaf, now, roots, svid};
 
     use super::*;
-    use crate::testing::{Ca, now, roots};
 
     fn clock() -> Arc<FakeClock> {
         Arc::new(FakeClock::new(now()))
@@ -124,11 +124,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_is_good_through_its_last_second_and_no_longer() {
-        let (ca, clock) = (Ca::new("example.org"), clock());
-        let crl = ca.crl(1, &[]);
+        let (ca, clock) = (authority(DOMAIN), clock());
+        let crl = crl(&ca, 1, &[]);
         let source = X509Source::unfed(clock.clone(), roots(&[(&ca, Some(&crl))]));
-        let leaf = ca.leaf_living("/web", Duration::from_secs(100));
-        let peer = source.verify(&leaf.chain(), Role::Client).unwrap();
+        let leaf = leaf(&ca, "/web").ttl(Duration::from_secs(100)).svid();
+        let peer = source.verify(&chain(&leaf), Role::Client).unwrap();
         let started = clock.now();
         assert_eq!(
             peer.revoked().await,
@@ -143,22 +143,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_crl_that_runs_out_is_noticed_in_bounded_time() {
-        let (ca, clock) = (Ca::new("example.org"), clock());
-        let crl = ca.crl(1, &[]);
+        let (ca, clock) = (authority(DOMAIN), clock());
+        let crl = crl(&ca, 1, &[]);
         let source = X509Source::unfed(clock.clone(), roots(&[(&ca, Some(&crl))]));
-        let leaf = ca.leaf_living("/web", Duration::from_secs(86_400));
-        let peer = source.verify(&leaf.chain(), Role::Client).unwrap();
+        let leaf = leaf(&ca, "/web").ttl(DAY).svid();
+        let peer = source.verify(&chain(&leaf), Role::Client).unwrap();
         assert!(matches!(peer.revoked().await, VerifyError::CrlStale(_)));
         assert!(clock.now() <= crl.next_update() + LOOK_AGAIN + Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn news_are_acted_on_at_once_and_work_is_dropped() {
-        let (ca, clock) = (Ca::new("example.org"), clock());
-        let leaf = ca.leaf("/web");
-        let (first, second) = (ca.crl(1, &[]), ca.crl(2, &[&leaf]));
+        let (ca, clock) = (authority(DOMAIN), clock());
+        let leaf = svid(&ca, "/web");
+        let (first, second) = (crl(&ca, 1, &[]), crl(&ca, 2, &[leaf.serial]));
         let source = X509Source::unfed(clock.clone(), roots(&[(&ca, Some(&first))]));
-        let peer = source.verify(&leaf.chain(), Role::Client).unwrap();
+        let peer = source.verify(&chain(&leaf), Role::Client).unwrap();
         assert_eq!(peer.while_trusted(async { 7 }).await, Ok(7));
         let started = clock.now();
         let revoke = async {

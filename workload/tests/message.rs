@@ -6,13 +6,15 @@ mod common;
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
-use signet_certs::crl::{Crl, CrlNumber, sign_crl};
+use signet_certs::crl::Crl;
+use signet_certs::svid::X509Svid;
 use signet_certs::verify::{Role, TrustRoots, verify_chain};
 use signet_proto::workload::X509svidResponse;
+use signet_testkit::{DOMAIN, authority, chain, crl, crl_at, now, svid, td, trust_domain};
 use signet_workload::VerifyError;
 use signet_workload::message::{GrantedSvid, MessageError, Reader, svids};
 
-use common::ca::{Ca, Leaf, message, now};
+use common::message::{bundle, entry, message};
 
 fn trust(message: &X509svidResponse) -> Result<TrustRoots, MessageError> {
     Reader::new().trust(message, now())
@@ -22,23 +24,23 @@ fn granted(message: &X509svidResponse) -> Result<Vec<GrantedSvid>, MessageError>
     svids(message, &trust(message)?, &SystemRandom::new(), now())
 }
 
-fn number_in_force(roots: &TrustRoots, ca: &Ca) -> Option<u64> {
-    let authority = &roots.authorities(&ca.domain)[0];
+fn number_in_force(roots: &TrustRoots) -> Option<u64> {
+    let authority = &roots.authorities(&trust_domain())[0];
     authority.crl.as_ref().map(|crl| crl.number().0)
 }
 
-fn accepted(leaf: &Leaf, roots: &TrustRoots) -> Result<(), VerifyError> {
-    verify_chain(&leaf.chain(), Role::Client, roots, now()).map(drop)
+fn accepted(leaf: &X509Svid, roots: &TrustRoots) -> Result<(), VerifyError> {
+    verify_chain(&chain(leaf), Role::Client, roots, now()).map(drop)
 }
 
 /// Covers API-04, X5S-04, X5S-05, X5S-06, X5S-08.
 #[test]
 fn a_whole_message_gives_identity_trust_and_revocations() {
-    let ca = Ca::new("example.org");
-    let (me, bad) = (ca.leaf("/me"), ca.leaf("/bad"));
-    let message = message(&me, &[&ca], &[&ca.crl(5, &[&bad])]);
+    let ca = authority(DOMAIN);
+    let (me, bad) = (svid(&ca, "/me"), svid(&ca, "/bad"));
+    let message = message(&me, &[&ca], &[&crl(&ca, 5, &[bad.serial])]);
     let granted = granted(&message).unwrap();
-    assert_eq!(granted[0].svid.spiffe_id, me.id);
+    assert_eq!(granted[0].svid.spiffe_id, me.spiffe_id);
     let roots = trust(&message).unwrap();
     assert_eq!(accepted(&me, &roots), Ok(()));
     assert!(matches!(accepted(&bad, &roots), Err(VerifyError::Revoked { .. })));
@@ -55,13 +57,13 @@ fn a_message_without_svids_is_refused() {
 
 #[test]
 fn crls_never_go_back_and_stay_when_left_out() {
-    let ca = Ca::new("example.org");
-    let (me, bad) = (ca.leaf("/me"), ca.leaf("/bad"));
-    let (old, new) = (ca.crl(5, &[]), ca.crl(6, &[&bad]));
+    let ca = authority(DOMAIN);
+    let (me, bad) = (svid(&ca, "/me"), svid(&ca, "/bad"));
+    let (old, new) = (crl(&ca, 5, &[]), crl(&ca, 6, &[bad.serial]));
     let mut reader = Reader::new();
     let mut number = |crls: &[&Crl]| {
         let roots = reader.trust(&message(&me, &[&ca], crls), now()).unwrap();
-        number_in_force(&roots, &ca)
+        number_in_force(&roots)
     };
     assert_eq!(number(&[]), None, "nothing known, nobody accepted");
     assert_eq!(number(&[&old]), Some(5));
@@ -69,16 +71,16 @@ fn crls_never_go_back_and_stay_when_left_out() {
     assert_eq!(number(&[&old]), Some(6), "an older list changes nothing");
     assert_eq!(number(&[]), Some(6), "nor does leaving it out");
     assert_eq!(
-        number(&[&ca.crl(6, &[])]),
+        number(&[&crl(&ca, 6, &[])]),
         Some(6),
         "nor other bytes under the same number"
     );
-    let other = Ca::new("example.org");
-    let next_leaf = other.leaf("/me");
+    let other = authority(DOMAIN);
+    let next_leaf = svid(&other, "/me");
     reader.trust(&message(&next_leaf, &[&other], &[]), now()).unwrap();
     let roots = reader.trust(&message(&me, &[&ca], &[&old]), now()).unwrap();
     assert_eq!(
-        number_in_force(&roots, &ca),
+        number_in_force(&roots),
         Some(6),
         "nor does the authority's leaving and coming back"
     );
@@ -87,28 +89,21 @@ fn crls_never_go_back_and_stay_when_left_out() {
 
 #[test]
 fn crls_that_prove_nothing_are_left_out() {
-    let (ca, stranger) = (Ca::new("example.org"), Ca::new("example.org"));
-    let me = ca.leaf("/me");
+    let (ca, stranger) = (authority(DOMAIN), authority(DOMAIN));
+    let me = svid(&ca, "/me");
     let start = now() + Duration::from_secs(3600);
-    let future = sign_crl(
-        &ca.authority,
-        &[],
-        CrlNumber(7),
-        start,
-        start + Duration::from_secs(60),
-    )
-    .unwrap();
-    let mut forged = message(&me, &[&ca], &[&stranger.crl(9, &[]), &future]);
-    let mut broken = ca.crl(8, &[]).der().to_vec();
+    let future = crl_at(&ca, 7, &[], start, start + Duration::from_secs(60));
+    let mut forged = message(&me, &[&ca], &[&crl(&stranger, 9, &[]), &future]);
+    let mut broken = crl(&ca, 8, &[]).der().to_vec();
     let last = broken.len() - 1;
     broken[last] ^= 1;
     forged.crl.push(broken.into());
     forged.crl.push(b"junk".as_slice().into());
     let roots = trust(&forged).unwrap();
-    assert_eq!(number_in_force(&roots, &ca), None);
+    assert_eq!(number_in_force(&roots), None);
     assert_eq!(
         accepted(&me, &roots),
-        Err(VerifyError::CrlMissing(ca.authority.certificate.id()))
+        Err(VerifyError::CrlMissing(ca.certificate.id()))
     );
     assert_eq!(
         granted(&forged).unwrap().len(),
@@ -119,9 +114,9 @@ fn crls_that_prove_nothing_are_left_out() {
 
 #[test]
 fn our_own_revocation_does_not_hold_the_list_back() {
-    let ca = Ca::new("example.org");
-    let me = ca.leaf("/me");
-    let message = message(&me, &[&ca], &[&ca.crl(5, &[&me])]);
+    let ca = authority(DOMAIN);
+    let me = svid(&ca, "/me");
+    let message = message(&me, &[&ca], &[&crl(&ca, 5, &[me.serial])]);
     assert_eq!(granted(&message).unwrap().len(), 1);
     assert!(matches!(
         accepted(&me, &trust(&message).unwrap()),
@@ -132,15 +127,16 @@ fn our_own_revocation_does_not_hold_the_list_back() {
 /// Covers X5S-05, X5S-07.
 #[test]
 fn an_svid_must_fit_its_key_its_name_and_the_bundle() {
-    let (ca, stranger) = (Ca::new("example.org"), Ca::new("example.org"));
-    let (me, other) = (ca.leaf("/me"), ca.leaf("/other"));
+    let (ca, stranger) = (authority(DOMAIN), authority(DOMAIN));
+    let (me, other) = (svid(&ca, "/me"), svid(&ca, "/other"));
     let good = message(&me, &[&ca], &[]);
     let refused = |change: &dyn Fn(&mut X509svidResponse)| {
         let mut message = good.clone();
         change(&mut message);
         granted(&message).unwrap_err()
     };
-    let wrong_key = refused(&|message| message.svids[0].x509_svid_key = other.key.clone().into());
+    let wrong_key =
+        refused(&|message| message.svids[0].x509_svid_key = other.key.pkcs8_der().to_vec().into());
     assert!(
         matches!(
             wrong_key,
@@ -153,11 +149,11 @@ fn an_svid_must_fit_its_key_its_name_and_the_bundle() {
     );
     let no_key = refused(&|message| message.svids[0].x509_svid_key = b"x".as_slice().into());
     assert!(matches!(no_key, MessageError::Key { .. }), "{no_key}");
-    let wrong_name = refused(&|message| message.svids[0].spiffe_id = other.id.to_string());
+    let wrong_name = refused(&|message| message.svids[0].spiffe_id = other.spiffe_id.to_string());
     assert!(wrong_name.to_string().contains("differs"), "{wrong_name}");
     let no_name = refused(&|message| message.svids[0].spiffe_id = "me\n".into());
     assert!(matches!(no_name, MessageError::Id { .. }), "{no_name}");
-    let untrusted = refused(&|message| message.svids[0].bundle = stranger.bundle().into());
+    let untrusted = refused(&|message| message.svids[0].bundle = bundle(&stranger).into());
     assert!(
         matches!(
             untrusted,
@@ -170,15 +166,16 @@ fn an_svid_must_fit_its_key_its_name_and_the_bundle() {
     );
     let no_chain = refused(&|message| message.svids[0].x509_svid = vec![].into());
     assert!(matches!(no_chain, MessageError::Svid { .. }), "{no_chain}");
-    let cut = refused(&|message| message.svids[0].x509_svid = me.der[..me.der.len() - 1].to_vec().into());
+    let cut =
+        refused(&|message| message.svids[0].x509_svid = me.chain[0][..me.chain[0].len() - 1].to_vec().into());
     assert!(matches!(cut, MessageError::Svid { .. }), "{cut}");
 }
 
 /// Covers X5S-12.
 #[test]
 fn an_expired_svid_is_refused() {
-    let ca = Ca::new("example.org");
-    let message = message(&ca.leaf("/me"), &[&ca], &[&ca.crl(1, &[])]);
+    let ca = authority(DOMAIN);
+    let message = message(&svid(&ca, "/me"), &[&ca], &[&crl(&ca, 1, &[])]);
     let later = now() + Duration::from_secs(3601);
     let roots = Reader::new().trust(&message, later).unwrap();
     let error = svids(&message, &roots, &SystemRandom::new(), later).unwrap_err();
@@ -196,66 +193,62 @@ fn an_expired_svid_is_refused() {
 
 #[test]
 fn a_bundle_of_ours_must_be_whole() {
-    let (ca, foreign) = (Ca::new("example.org"), Ca::new("example.com"));
-    let me = ca.leaf("/me");
-    for bundle in [vec![], b"junk".to_vec(), me.der.clone(), foreign.bundle()] {
+    let (ca, foreign) = (authority(DOMAIN), authority("example.com"));
+    let me = svid(&ca, "/me");
+    for faulty in [vec![], b"junk".to_vec(), me.chain[0].clone(), bundle(&foreign)] {
         let mut message = message(&me, &[&ca], &[]);
-        message.svids[0].bundle = bundle.into();
+        message.svids[0].bundle = faulty.into();
         assert!(matches!(trust(&message), Err(MessageError::Bundle { .. })));
     }
     let mut two = message(&me, &[&ca], &[]);
     two.svids
-        .push(ca.leaf("/other").entry(&Ca::new("example.org").bundle()));
+        .push(entry(&svid(&ca, "/other"), &bundle(&authority(DOMAIN))));
     assert!(matches!(trust(&two), Err(MessageError::Bundle { .. })));
 }
 
 /// Covers API-10, API-17, X5S-09, X5S-13.
 #[test]
 fn foreign_bundles_count_for_their_domain_only_and_faulty_ones_for_none() {
-    let (ca, foreign, imposter) = (
-        Ca::new("example.org"),
-        Ca::new("example.com"),
-        Ca::new("example.org"),
-    );
-    let me = ca.leaf("/me");
+    let (ca, foreign, imposter) = (authority(DOMAIN), authority("example.com"), authority(DOMAIN));
+    let me = svid(&ca, "/me");
     let mut message = message(
         &me,
         &[&ca],
-        &[&ca.crl(1, &[]), &foreign.crl(1, &[]), &imposter.crl(1, &[])],
+        &[&crl(&ca, 1, &[]), &crl(&foreign, 1, &[]), &crl(&imposter, 1, &[])],
     );
     message
         .federated_bundles
-        .insert("spiffe://example.com".into(), foreign.bundle().into());
+        .insert("spiffe://example.com".into(), bundle(&foreign).into());
     message
         .federated_bundles
-        .insert("spiffe://example.org".into(), imposter.bundle().into());
+        .insert("spiffe://example.org".into(), bundle(&imposter).into());
     message
         .federated_bundles
         .insert("spiffe://example.net".into(), vec![].into());
     message
         .federated_bundles
-        .insert("spiffe://example.edu".into(), ca.bundle().into());
+        .insert("spiffe://example.edu".into(), bundle(&ca).into());
     let roots = trust(&message).unwrap();
-    assert_eq!(accepted(&foreign.leaf("/peer"), &roots), Ok(()));
+    assert_eq!(accepted(&svid(&foreign, "/peer"), &roots), Ok(()));
     assert_eq!(accepted(&me, &roots), Ok(()));
-    assert!(accepted(&imposter.leaf("/me"), &roots).is_err());
+    assert!(accepted(&svid(&imposter, "/me"), &roots).is_err());
     for unused in ["example.net", "example.edu"] {
-        assert!(roots.authorities(&common::ca::domain(unused)).is_empty());
+        assert!(roots.authorities(&td(unused)).is_empty());
     }
 }
 
 /// Covers API-11, API-13.
 #[test]
 fn order_is_kept_and_a_hint_counts_once() {
-    let ca = Ca::new("example.org");
-    let mut message = message(&ca.leaf("/first"), &[&ca], &[]);
+    let ca = authority(DOMAIN);
+    let mut message = message(&svid(&ca, "/first"), &[&ca], &[]);
     for (path, hint) in [
         ("/a", "internal"),
         ("/b", "internal"),
         ("/c", "external"),
         ("/d", ""),
     ] {
-        let mut entry = ca.leaf(path).entry(&ca.bundle());
+        let mut entry = entry(&svid(&ca, path), &bundle(&ca));
         entry.hint = hint.into();
         message.svids.push(entry);
     }
@@ -269,8 +262,8 @@ fn order_is_kept_and_a_hint_counts_once() {
 
 #[test]
 fn lists_are_bounded() {
-    let ca = Ca::new("example.org");
-    let mut message = message(&ca.leaf("/me"), &[&ca], &[]);
+    let ca = authority(DOMAIN);
+    let mut message = message(&svid(&ca, "/me"), &[&ca], &[]);
     message.crl = vec![b"x".as_slice().into(); 257];
     let error = trust(&message).unwrap_err();
     assert_eq!(

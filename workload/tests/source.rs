@@ -6,14 +6,16 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_certs::svid::X509Svid;
 use signet_certs::tls::TrustSource;
+use signet_testkit::{DOMAIN, authority, chain, crl, svid, trust_domain};
 use signet_workload::message::MessageError;
 use signet_workload::{EndpointError, Options, SourceError, SourceState, X509Source};
 use tokio::time::timeout;
 use tonic::Code;
 
 use common::agent::{FakeAgent, Say};
-use common::ca::{Ca, Leaf, message};
+use common::message::{bundle, entry, message};
 
 /// Waits for a state, not for a change: what happened before counts too.
 async fn until(source: &X509Source, condition: impl FnMut(&SourceState) -> bool) -> SourceState {
@@ -26,7 +28,7 @@ async fn until(source: &X509Source, condition: impl FnMut(&SourceState) -> bool)
         .clone()
 }
 
-fn shows(state: &SourceState, leaf: &Leaf) -> bool {
+fn shows(state: &SourceState, leaf: &X509Svid) -> bool {
     let context = state.context.as_ref();
     context.is_some_and(|context| {
         context
@@ -45,8 +47,8 @@ fn code(problem: &Option<Arc<SourceError>>) -> Option<Code> {
 /// Covers EP-03, EP-29, API-03.
 #[tokio::test]
 async fn the_first_state_makes_it_ready_and_later_ones_replace_it() {
-    let ca = Ca::new("example.org");
-    let (first, second) = (ca.leaf("/me"), ca.leaf("/me"));
+    let ca = authority(DOMAIN);
+    let (first, second) = (svid(&ca, "/me"), svid(&ca, "/me"));
     let agent = FakeAgent::new(Say::Nothing);
     let source = agent.source();
     assert!(source.context().is_none());
@@ -80,8 +82,8 @@ async fn codes_that_never_pass_are_final() {
 /// Covers EP-12, EP-13, EP-29.
 #[tokio::test]
 async fn codes_that_may_pass_are_tried_again() {
-    let ca = Ca::new("example.org");
-    let me = ca.leaf("/me");
+    let ca = authority(DOMAIN);
+    let me = svid(&ca, "/me");
     for passing in [
         Code::Unavailable,
         Code::PermissionDenied,
@@ -101,8 +103,8 @@ async fn codes_that_may_pass_are_tried_again() {
 /// Covers EP-29, API-08.
 #[tokio::test]
 async fn an_absent_socket_is_waited_for_and_a_broken_stream_followed_by_the_next() {
-    let ca = Ca::new("example.org");
-    let (first, second) = (ca.leaf("/me"), ca.leaf("/me"));
+    let ca = authority(DOMAIN);
+    let (first, second) = (svid(&ca, "/me"), svid(&ca, "/me"));
     let mut agent = FakeAgent::absent(Say::State(message(&first, &[&ca], &[])));
     let source = agent.source();
     let state = until(&source, |state| state.problem.is_some()).await;
@@ -135,9 +137,9 @@ async fn a_tcp_endpoint_is_refused_for_good() {
 /// Covers X5S-02, API-07.
 #[tokio::test]
 async fn an_empty_message_changes_nothing_and_the_stream_goes_on() {
-    let ca = Ca::new("example.org");
-    let (first, second) = (ca.leaf("/me"), ca.leaf("/me"));
-    let agent = FakeAgent::new(Say::State(message(&first, &[&ca], &[&ca.crl(1, &[])])));
+    let ca = authority(DOMAIN);
+    let (first, second) = (svid(&ca, "/me"), svid(&ca, "/me"));
+    let agent = FakeAgent::new(Say::State(message(&first, &[&ca], &[&crl(&ca, 1, &[])])));
     let source = agent.source();
     until(&source, |state| shows(state, &first)).await;
     agent.say(Say::State(Default::default()));
@@ -149,7 +151,7 @@ async fn an_empty_message_changes_nothing_and_the_stream_goes_on() {
     assert!(shows(&state, &first));
     assert!(
         source
-            .verify(&first.chain(), signet_certs::verify::Role::Server)
+            .verify(&chain(&first), signet_certs::verify::Role::Server)
             .is_ok()
     );
     agent.say(Say::State(message(&second, &[&ca], &[])));
@@ -159,28 +161,31 @@ async fn an_empty_message_changes_nothing_and_the_stream_goes_on() {
 
 #[tokio::test]
 async fn revocations_take_effect_even_with_an_unusable_svid() {
-    let ca = Ca::new("example.org");
-    let (me, bad) = (ca.leaf("/me"), ca.leaf("/bad"));
-    let agent = FakeAgent::new(Say::State(message(&me, &[&ca], &[&ca.crl(1, &[])])));
+    let ca = authority(DOMAIN);
+    let (me, bad) = (svid(&ca, "/me"), svid(&ca, "/bad"));
+    let agent = FakeAgent::new(Say::State(message(&me, &[&ca], &[&crl(&ca, 1, &[])])));
     let source = agent.source();
     source.ready().await.unwrap();
-    let mut broken = message(&ca.leaf("/me"), &[&ca], &[&ca.crl(2, &[&bad])]);
-    broken.svids[0].x509_svid_key = bad.key.clone().into();
+    let mut broken = message(&svid(&ca, "/me"), &[&ca], &[&crl(&ca, 2, &[bad.serial])]);
+    broken.svids[0].x509_svid_key = bad.key.pkcs8_der().to_vec().into();
     agent.say(Say::State(broken));
     let state = until(&source, |state| state.problem.is_some()).await;
     assert!(shows(&state, &me));
-    let in_force = source.roots().authorities(&ca.domain)[0].crl.clone().unwrap();
+    let in_force = source.roots().authorities(&trust_domain())[0]
+        .crl
+        .clone()
+        .unwrap();
     assert!(in_force.is_revoked(&bad.serial));
     assert_eq!(
-        state.context.unwrap().roots.authorities(&ca.domain)[0].crl,
+        state.context.unwrap().roots.authorities(&trust_domain())[0].crl,
         Some(in_force)
     );
 }
 
 #[tokio::test]
 async fn the_hint_chooses_who_is_presented() {
-    let ca = Ca::new("example.org");
-    let mut state = message(&ca.leaf("/me"), &[&ca], &[]);
+    let ca = authority(DOMAIN);
+    let mut state = message(&svid(&ca, "/me"), &[&ca], &[]);
     let agent = FakeAgent::new(Say::State(state.clone()));
     let source = X509Source::start(Options {
         hint: Some("internal".into()),
@@ -196,7 +201,7 @@ async fn the_hint_chooses_who_is_presented() {
             .contains("no SVID carries the hint `internal`"),
         "{problem}"
     );
-    state.svids.push(ca.leaf("/inside").entry(&ca.bundle()));
+    state.svids.push(entry(&svid(&ca, "/inside"), &bundle(&ca)));
     state.svids[1].hint = "internal".into();
     agent.say(Say::State(state));
     until(&source, |state| state.context.is_some()).await;
@@ -204,8 +209,8 @@ async fn the_hint_chooses_who_is_presented() {
 
 #[tokio::test]
 async fn the_stream_ends_with_the_last_clone() {
-    let ca = Ca::new("example.org");
-    let agent = FakeAgent::new(Say::State(message(&ca.leaf("/me"), &[&ca], &[])));
+    let ca = authority(DOMAIN);
+    let agent = FakeAgent::new(Say::State(message(&svid(&ca, "/me"), &[&ca], &[])));
     let source = agent.source();
     source.ready().await.unwrap();
     let mut changes = source.changes();

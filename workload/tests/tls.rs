@@ -6,14 +6,18 @@ mod common;
 use std::future::pending;
 use std::time::Duration;
 
+use signet_certs::authority::X509Authority;
+use signet_certs::crl::Crl;
+use signet_certs::svid::X509Svid;
 use signet_certs::verify::Role;
+use signet_testkit::{DOMAIN, authority, chain, crl, id, svid};
 use signet_workload::{Peer, PeerRule, TlsError, VerifyError, X509Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 use tokio_rustls::{client, server};
 
 use common::agent::{FakeAgent, Say};
-use common::ca::{Ca, Leaf, id, message};
+use common::message::message;
 
 struct Workload {
     agent: FakeAgent,
@@ -32,7 +36,7 @@ impl Workload {
     }
 
     /// Says something new and waits until the source has `leaf` and trusts `authorities` authorities.
-    async fn learns(&self, leaf: &Leaf, authorities: &[&Ca], crls: &[&signet_certs::crl::Crl]) {
+    async fn learns(&self, leaf: &X509Svid, authorities: &[&X509Authority], crls: &[&Crl]) {
         self.agent.say(Say::State(message(leaf, authorities, crls)));
         let newest: Vec<_> = crls.iter().map(|crl| crl.sha256()).collect();
         let mut changes = self.source.changes();
@@ -40,7 +44,7 @@ impl Workload {
             let Some(context) = &state.context else {
                 return false;
             };
-            let known = context.roots.authorities(&leaf.id.trust_domain());
+            let known = context.roots.authorities(&leaf.spiffe_id.trust_domain());
             let in_force: Vec<_> = known
                 .iter()
                 .filter_map(|known| known.crl.as_ref())
@@ -96,34 +100,34 @@ fn reason(outcome: Result<Server, TlsError>) -> String {
 
 #[tokio::test]
 async fn a_live_connection_survives_rotation_and_new_ones_see_the_new_certificate() {
-    let (old, new) = (Ca::new("example.org"), Ca::new("example.org"));
-    let (caller, callee) = (old.leaf("/web"), old.leaf("/api"));
-    let crl = old.crl(1, &[]);
-    let web = Workload::new(Say::State(message(&caller, &[&old], &[&crl]))).await;
-    let api = Workload::new(Say::State(message(&callee, &[&old], &[&crl]))).await;
+    let (old, new) = (authority(DOMAIN), authority(DOMAIN));
+    let (caller, callee) = (svid(&old, "/web"), svid(&old, "/api"));
+    let old_crl = crl(&old, 1, &[]);
+    let web = Workload::new(Say::State(message(&caller, &[&old], &[&old_crl]))).await;
+    let api = Workload::new(Say::State(message(&callee, &[&old], &[&old_crl]))).await;
     let (mut near, mut far) = connected(&web, &api).await;
-    assert_eq!((near.1.id(), far.1.id()), (&callee.id, &caller.id));
+    assert_eq!((near.1.id(), far.1.id()), (&callee.spiffe_id, &caller.spiffe_id));
     assert_eq!(near.1.svid().serial, callee.serial);
     say_and_hear(&mut near, &mut far).await;
 
     // The server's certificate comes from the next authority; both trust both.
-    let (next, next_crl) = (new.leaf("/api"), new.crl(1, &[]));
-    web.learns(&caller, &[&old, &new], &[&crl, &next_crl]).await;
-    api.learns(&next, &[&old, &new], &[&crl, &next_crl]).await;
+    let (next, next_crl) = (svid(&new, "/api"), crl(&new, 1, &[]));
+    web.learns(&caller, &[&old, &new], &[&old_crl, &next_crl]).await;
+    api.learns(&next, &[&old, &new], &[&old_crl, &next_crl]).await;
     say_and_hear(&mut near, &mut far).await;
     assert_eq!((near.1.recheck(), far.1.recheck()), (Ok(()), Ok(())));
     let ((_, seen), _) = connected(&web, &api).await;
     assert_eq!(seen.svid().serial, next.serial);
-    assert_eq!(seen.svid().authority_id, new.authority.certificate.id());
+    assert_eq!(seen.svid().authority_id, new.certificate.id());
 }
 
 #[tokio::test]
 async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
-    let ca = Ca::new("example.org");
-    let (caller, callee) = (ca.leaf("/web"), ca.leaf("/api"));
-    let crl = ca.crl(1, &[]);
-    let web = Workload::new(Say::State(message(&caller, &[&ca], &[&crl]))).await;
-    let api = Workload::new(Say::State(message(&callee, &[&ca], &[&crl]))).await;
+    let ca = authority(DOMAIN);
+    let (caller, callee) = (svid(&ca, "/web"), svid(&ca, "/api"));
+    let empty = crl(&ca, 1, &[]);
+    let web = Workload::new(Say::State(message(&caller, &[&ca], &[&empty]))).await;
+    let api = Workload::new(Say::State(message(&callee, &[&ca], &[&empty]))).await;
     let (mut near, far) = connected(&web, &api).await;
     let (stream, peer) = far;
     let serving = tokio::spawn(async move {
@@ -134,7 +138,7 @@ async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
         peer.while_trusted(held).await
     });
 
-    let revoking = ca.crl(2, &[&caller]);
+    let revoking = crl(&ca, 2, &[caller.serial]);
     api.learns(&callee, &[&ca], &[&revoking]).await;
     let reason_to_cut = timeout(Duration::from_secs(10), serving)
         .await
@@ -144,7 +148,7 @@ async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
     assert_eq!(
         reason_to_cut,
         VerifyError::Revoked {
-            id: caller.id.clone(),
+            id: caller.spiffe_id.clone(),
             serial: caller.serial
         }
     );
@@ -161,7 +165,7 @@ async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
     assert!(stream.read_u8().await.is_err());
 
     // Re-keyed, it is welcome again.
-    let again = ca.leaf("/web");
+    let again = svid(&ca, "/web");
     web.learns(&again, &[&ca], &[&revoking]).await;
     let (_, (_, peer)) = connected(&web, &api).await;
     assert_eq!(peer.svid().serial, again.serial);
@@ -169,52 +173,62 @@ async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
 
 #[tokio::test]
 async fn a_revoked_server_is_refused_by_its_clients() {
-    let ca = Ca::new("example.org");
-    let (caller, callee) = (ca.leaf("/web"), ca.leaf("/api"));
-    let web = Workload::new(Say::State(message(&caller, &[&ca], &[&ca.crl(2, &[&callee])]))).await;
-    let api = Workload::new(Say::State(message(&callee, &[&ca], &[&ca.crl(1, &[])]))).await;
+    let ca = authority(DOMAIN);
+    let (caller, callee) = (svid(&ca, "/web"), svid(&ca, "/api"));
+    let web = Workload::new(Say::State(message(
+        &caller,
+        &[&ca],
+        &[&crl(&ca, 2, &[callee.serial])],
+    )))
+    .await;
+    let api = Workload::new(Say::State(message(&callee, &[&ca], &[&crl(&ca, 1, &[])]))).await;
     let (near, _) = handshake(&web, PeerRule::Any, &api, PeerRule::Any).await;
     assert!(near.expect_err("refused").to_string().contains("Revoked"));
 }
 
 #[tokio::test]
 async fn a_connection_is_cut_when_its_authority_leaves_the_bundle() {
-    let (old, new) = (Ca::new("example.org"), Ca::new("example.org"));
-    let (crl, next_crl) = (old.crl(1, &[]), new.crl(1, &[]));
-    let web = Workload::new(Say::State(message(&old.leaf("/web"), &[&old], &[&crl]))).await;
-    let api = Workload::new(Say::State(message(&old.leaf("/api"), &[&old], &[&crl]))).await;
+    let (old, new) = (authority(DOMAIN), authority(DOMAIN));
+    let (crl, next_crl) = (crl(&old, 1, &[]), crl(&new, 1, &[]));
+    let web = Workload::new(Say::State(message(&svid(&old, "/web"), &[&old], &[&crl]))).await;
+    let api = Workload::new(Say::State(message(&svid(&old, "/api"), &[&old], &[&crl]))).await;
     let (_near, (_stream, peer)) = connected(&web, &api).await;
-    api.learns(&new.leaf("/api"), &[&new], &[&next_crl]).await;
+    api.learns(&svid(&new, "/api"), &[&new], &[&next_crl]).await;
     let why = timeout(Duration::from_secs(10), peer.revoked()).await.unwrap();
-    assert_eq!(why, VerifyError::AuthorityGone(old.authority.certificate.id()));
+    assert_eq!(why, VerifyError::AuthorityGone(old.certificate.id()));
 }
 
 #[tokio::test]
 async fn without_a_crl_nobody_is_accepted() {
-    let ca = Ca::new("example.org");
-    let with = Workload::new(Say::State(message(&ca.leaf("/web"), &[&ca], &[&ca.crl(1, &[])]))).await;
-    let without = Workload::new(Say::State(message(&ca.leaf("/api"), &[&ca], &[]))).await;
+    let ca = authority(DOMAIN);
+    let with = Workload::new(Say::State(message(
+        &svid(&ca, "/web"),
+        &[&ca],
+        &[&crl(&ca, 1, &[])],
+    )))
+    .await;
+    let without = Workload::new(Say::State(message(&svid(&ca, "/api"), &[&ca], &[]))).await;
     let (_, far) = handshake(&with, PeerRule::Any, &without, PeerRule::Any).await;
     assert!(reason(far).contains("UnknownRevocationStatus"));
 }
 
 #[tokio::test]
 async fn rules_choose_among_valid_peers() {
-    let ca = Ca::new("example.org");
-    let (caller, callee) = (ca.leaf("/web"), ca.leaf("/api"));
-    let crl = ca.crl(1, &[]);
+    let ca = authority(DOMAIN);
+    let (caller, callee) = (svid(&ca, "/web"), svid(&ca, "/api"));
+    let crl = crl(&ca, 1, &[]);
     let web = Workload::new(Say::State(message(&caller, &[&ca], &[&crl]))).await;
     let api = Workload::new(Say::State(message(&callee, &[&ca], &[&crl]))).await;
-    let api_only = PeerRule::Exactly(callee.id.clone());
-    let (near, far) = handshake(&web, api_only.clone(), &api, PeerRule::Exactly(caller.id.clone())).await;
-    assert!(near.is_ok() && far.is_ok());
-    let (_, far) = handshake(
+    let api_only = PeerRule::Exactly(callee.spiffe_id.clone());
+    let (near, far) = handshake(
         &web,
-        api_only,
+        api_only.clone(),
         &api,
-        PeerRule::Exactly(id("spiffe://example.org/admin")),
+        PeerRule::Exactly(caller.spiffe_id.clone()),
     )
     .await;
+    assert!(near.is_ok() && far.is_ok());
+    let (_, far) = handshake(&web, api_only, &api, PeerRule::Exactly(id("/admin"))).await;
     let why = far.expect_err("refused").to_string();
     assert_eq!(
         why,
@@ -226,9 +240,19 @@ async fn rules_choose_among_valid_peers() {
 
 #[tokio::test]
 async fn sessions_are_not_resumed_and_no_tickets_are_sent() {
-    let ca = Ca::new("example.org");
-    let web = Workload::new(Say::State(message(&ca.leaf("/web"), &[&ca], &[&ca.crl(1, &[])]))).await;
-    let api = Workload::new(Say::State(message(&ca.leaf("/api"), &[&ca], &[&ca.crl(1, &[])]))).await;
+    let ca = authority(DOMAIN);
+    let web = Workload::new(Say::State(message(
+        &svid(&ca, "/web"),
+        &[&ca],
+        &[&crl(&ca, 1, &[])],
+    )))
+    .await;
+    let api = Workload::new(Say::State(message(
+        &svid(&ca, "/api"),
+        &[&ca],
+        &[&crl(&ca, 1, &[])],
+    )))
+    .await;
     let connector = web.source.connector(PeerRule::Any).unwrap();
     let acceptor = api.source.acceptor(PeerRule::Any).unwrap();
     for _ in 0..2 {
@@ -246,12 +270,17 @@ async fn sessions_are_not_resumed_and_no_tickets_are_sent() {
 
 #[tokio::test]
 async fn the_verifier_of_a_source_serves_other_stacks_too() {
-    let ca = Ca::new("example.org");
-    let api = ca.leaf("/api");
-    let web = Workload::new(Say::State(message(&ca.leaf("/web"), &[&ca], &[&ca.crl(1, &[])]))).await;
+    let ca = authority(DOMAIN);
+    let api = svid(&ca, "/api");
+    let web = Workload::new(Say::State(message(
+        &svid(&ca, "/web"),
+        &[&ca],
+        &[&crl(&ca, 1, &[])],
+    )))
+    .await;
     assert_eq!(
-        web.source.verify(&api.chain(), Role::Server).unwrap().id(),
-        &api.id
+        web.source.verify(&chain(&api), Role::Server).unwrap().id(),
+        &api.spiffe_id
     );
     assert_eq!(
         web.source.verify(&[], Role::Server).unwrap_err(),

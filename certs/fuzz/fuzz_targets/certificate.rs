@@ -2,54 +2,28 @@
 #![no_main]
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use rustls_pki_types::CertificateDer;
 use signet_certs::authority::AuthorityCertificate;
 use signet_certs::bundle::{DEFAULT_REFRESH_HINT, TrustBundle};
-use signet_certs::crl::{CrlNumber, sign_crl};
-use signet_certs::csr::{create_csr, verify_csr};
-use signet_certs::id::{SpiffeId, TrustDomain};
-use signet_certs::svid::{Purpose, SvidProfile, sign, template};
-use signet_certs::verify::{Role, TrustRoots, TrustedAuthority, inspect_leaf, verify_chain};
-use signet_certs_fuzz::{AUTHORITY, leaf_key, now, object, serial};
+use signet_certs::id::SpiffeId;
+use signet_certs::svid::{SvidTemplate, crl_url, sign};
+use signet_certs::verify::{Role, TrustRoots, inspect_leaf, verify_chain};
+use signet_certs_fuzz::{AUTHORITY, DOMAIN, object};
+use signet_testkit::{crl, leaf, leaf_key, now, public_key, roots, td};
 
-const HOUR: Duration = Duration::from_secs(3600);
-
+/// With every extension that a leaf may have.
 static LEAF: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let profile = SvidProfile {
-        ttl: HOUR,
-        clock_skew: HOUR,
-        crl_base_url: Some("http://crl".to_owned()),
+    let template = SvidTemplate {
+        dns_names: vec!["a.example".to_owned()],
+        crl_url: Some(crl_url("http://crl", AUTHORITY.certificate.id()).expect("an address")),
+        ..leaf(&AUTHORITY, "/ns/a/sa/b").template()
     };
-    let id = SpiffeId::parse("spiffe://td/ns/a/sa/b").expect("an ID");
-    let names = vec!["a.example".to_owned()];
-    let template = template(
-        &profile,
-        Purpose::Workload,
-        id,
-        names,
-        serial(2),
-        &AUTHORITY.certificate,
-        now(),
-    )
-    .expect("a template");
-    let key = verify_csr(&create_csr(&leaf_key()).expect("a request")).expect("a key");
-    sign(&template, &key, &AUTHORITY).expect("a leaf")
+    sign(&template, &public_key(&leaf_key()), &AUTHORITY).expect("a leaf")
 });
 
-static ROOTS: LazyLock<TrustRoots> = LazyLock::new(|| {
-    let crl = sign_crl(&AUTHORITY, &[], CrlNumber(1), now() - HOUR, now() + HOUR).expect("a CRL");
-    let authority = TrustedAuthority {
-        certificate: AUTHORITY.certificate.clone(),
-        crl: Some(crl),
-    };
-    TrustRoots::new(vec![(
-        TrustDomain::parse("td").expect("a trust domain"),
-        vec![authority],
-    )])
-});
+static ROOTS: LazyLock<TrustRoots> = LazyLock::new(|| roots(&[(&AUTHORITY, Some(&crl(&AUTHORITY, 1, &[])))]));
 
 fuzz_target!(|data: &[u8]| {
     for good in [LEAF.as_slice(), AUTHORITY.certificate.der()] {
@@ -64,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
 fn as_leaf(der: &[u8]) {
     let believed = verify_chain(&[CertificateDer::from(der.to_vec())], Role::Client, &ROOTS, now());
     if let Ok(peer) = &believed {
-        assert_eq!(peer.spiffe_id.trust_domain_name(), "td");
+        assert_eq!(peer.spiffe_id.trust_domain_name(), DOMAIN);
         assert_eq!(peer.authority_id, AUTHORITY.certificate.id());
         assert!(peer.recheck(&ROOTS, now()).is_ok());
     }
@@ -87,7 +61,7 @@ fn as_authority(der: &[u8]) {
     assert_eq!(authority.der(), der);
     assert!(inspect_leaf(der).is_err());
     let domain = authority.trust_domain().cloned();
-    let domain = domain.unwrap_or_else(|| TrustDomain::parse("td").expect("a trust domain"));
+    let domain = domain.unwrap_or_else(|| td(DOMAIN));
     let bundle = TrustBundle::new(domain.clone(), vec![authority], 1, DEFAULT_REFRESH_HINT);
     if let Ok(document) = bundle.to_json() {
         assert_eq!(TrustBundle::parse_json(&domain, &document).as_ref(), Ok(&bundle));

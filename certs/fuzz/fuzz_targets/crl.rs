@@ -2,13 +2,11 @@
 #![no_main]
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use signet_certs::crl::{Crl, CrlNumber, RevocationReason, RevokedEntry, sign_crl};
-use signet_certs_fuzz::{AUTHORITY, now, object, serial};
-
-const HOUR: Duration = Duration::from_secs(3600);
+use signet_certs_fuzz::{AUTHORITY, object};
+use signet_testkit::{HOUR, now, serial};
 
 static LIST: LazyLock<Crl> = LazyLock::new(|| {
     let entry = |tail: u8, reason| RevokedEntry {

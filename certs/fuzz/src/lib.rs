@@ -3,14 +3,12 @@
 //! Random bytes alone never get past a signature. So an input is read as an edit script over a good object, and where
 //! its first byte asks for it the edited object is signed again: the readers behind the signature check are reached too.
 
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
 
 use ring::rand::SystemRandom;
-use signet_certs::authority::{AuthorityKind, AuthorityProfile, X509Authority, create_authority};
-use signet_certs::id::TrustDomain;
-use signet_certs::serial::SerialNumber;
+use signet_certs::authority::X509Authority;
 use signet_certs::signer::{LeafKey, LocalSigner};
+use signet_testkit::{authority_over, authority_profile};
 use zeroize::Zeroizing;
 
 /// For tests only; it signs nothing else.
@@ -21,38 +19,14 @@ const ECDSA_SHA256: [u8; 12] = [
     0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02,
 ];
 
+/// The trust domain of everything here.
+pub const DOMAIN: &str = "td";
+
 /// The authority that everything is signed by.
 pub static AUTHORITY: LazyLock<X509Authority> = LazyLock::new(|| {
-    authority(LocalSigner::from_pkcs8(KEY, SystemRandom::new()).expect("the fixture is a key"))
+    let signer = LocalSigner::from_pkcs8(KEY, SystemRandom::new()).expect("the fixture is a key");
+    authority_over(authority_profile(DOMAIN), signer)
 });
-
-/// An authority of `td` over any key.
-pub fn authority(signer: LocalSigner) -> X509Authority {
-    let profile = AuthorityProfile {
-        trust_domain: TrustDomain::parse("td").expect("a trust domain"),
-        kind: AuthorityKind::X509,
-        not_before: now() - Duration::from_secs(3600),
-        not_after: now() + Duration::from_secs(7 * 86_400),
-        serial: serial(1),
-    };
-    let certificate = create_authority(&profile, &signer).expect("an authority");
-    X509Authority::new(certificate, Arc::new(signer)).expect("a key that fits")
-}
-
-/// 2026-11-21T09:40:00Z.
-pub fn now() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(1_795_254_000)
-}
-
-/// A serial that `tail` tells from others.
-pub fn serial(tail: u8) -> SerialNumber {
-    SerialNumber::generate(now(), &[tail; 13])
-}
-
-/// A workload's key.
-pub fn leaf_key() -> LeafKey {
-    LeafKey::generate(&SystemRandom::new()).expect("a key")
-}
 
 /// The fixed key in a workload's hands: the one that signs again after an edit.
 pub fn fixed_leaf_key() -> LeafKey {

@@ -448,7 +448,7 @@ proptest! {
         let spiffe_id = SpiffeId::from_segments(&td("td"), &parts).unwrap();
         let profile = SvidProfile { ttl: Duration::from_secs(ttl), ..profile() };
         let names = names.into_iter().collect();
-        let purpose = purpose(&spiffe_id);
+        let purpose = if spiffe_id.is_reserved() { Purpose::Control } else { Purpose::Workload };
         let template =
             template(&profile, purpose, spiffe_id, names, serial(tail), &authority.certificate, now()).unwrap();
         let key = leaf_key();

@@ -15,14 +15,13 @@ use signet_proto::workload::{
 };
 use signet_runtime::clock::FakeClock;
 use signet_runtime::uds;
+use signet_testkit::now;
 use signet_workload::{Endpoint, Options, X509Source};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Request, Response, Status};
-
-use super::ca::now;
 
 /// What the agent says now.
 #[derive(Clone)]

@@ -2,4 +2,4 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 pub mod agent;
-pub mod ca;
+pub mod message;
