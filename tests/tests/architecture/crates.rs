@@ -1,0 +1,181 @@
+//! Which crate uses which, and what each may depend on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::Command,
+};
+
+use serde_json::Value;
+use signet_tests::repository::root;
+
+/// What the tests of any crate may use beside [`ARROWS`]; nothing that is shipped does.
+const TESTKIT: &str = "signet-testkit";
+
+/// What each crate may use of the others. `server` and `agent` never know each other.
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("signet-certs", &[]),
+    ("signet-proto", &[]),
+    ("signet-runtime", &[]),
+    (TESTKIT, &["signet-certs"]),
+    (
+        "signet-workload",
+        &["signet-certs", "signet-proto", "signet-runtime"],
+    ),
+    (
+        "signet-server",
+        &["signet-certs", "signet-proto", "signet-runtime"],
+    ),
+    (
+        "signet-agent",
+        &["signet-certs", "signet-proto", "signet-runtime"],
+    ),
+    (
+        "signet-tests",
+        &[
+            "signet-agent",
+            "signet-certs",
+            "signet-proto",
+            "signet-runtime",
+            "signet-server",
+            "signet-workload",
+        ],
+    ),
+    (
+        "signet-dev",
+        &[
+            "signet-agent",
+            "signet-certs",
+            "signet-proto",
+            "signet-runtime",
+            "signet-server",
+            "signet-tests",
+            "signet-workload",
+        ],
+    ),
+];
+
+/// What the pure crate is made of: X.509, its encodings, and nothing that waits or speaks.
+const PURE: [&str; 15] = [
+    "arc-swap",
+    "base64",
+    "bytes",
+    "hex",
+    "rcgen",
+    "ring",
+    "rustls",
+    "rustls-pki-types",
+    "rustls-webpki",
+    "serde",
+    "serde_json",
+    "thiserror",
+    "time",
+    "x509-parser",
+    "zeroize",
+];
+
+fn packages() -> Vec<Value> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--offline", "--no-deps", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// The names a package depends on; those of its tests too, unless `shipped`.
+fn dependencies(package: &Value, shipped: bool) -> BTreeSet<String> {
+    package["dependencies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|dependency| !shipped || dependency["kind"] != "dev")
+        .map(|dependency| dependency["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn crates_use_each_other_only_along_the_arrows() {
+    let arrows: BTreeMap<_, _> = ARROWS.into_iter().collect();
+    let packages = packages();
+    assert_eq!(
+        packages.len(),
+        arrows.len(),
+        "a new crate needs its arrows here and in ARCHITECTURE.md"
+    );
+    for package in packages {
+        let name = package["name"].as_str().unwrap();
+        let allowed = arrows[name];
+        let shipped = dependencies(&package, true);
+        for dependency in dependencies(&package, false) {
+            let ours = dependency.starts_with("signet-");
+            let for_tests = dependency == TESTKIT && !shipped.contains(TESTKIT);
+            assert!(
+                !ours || for_tests || allowed.contains(&dependency.as_str()),
+                "{name} may not use {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_pure_crate_depends_on_nothing_that_waits_or_speaks() {
+    let packages = packages();
+    let certs = packages
+        .iter()
+        .find(|package| package["name"] == "signet-certs")
+        .unwrap();
+    for dependency in dependencies(certs, true) {
+        assert!(
+            PURE.contains(&dependency.as_str()),
+            "certs may not use {dependency}; or say why, here"
+        );
+    }
+}
+
+#[test]
+fn the_runtime_knows_nothing_of_certificates() {
+    let packages = packages();
+    let runtime = packages
+        .iter()
+        .find(|package| package["name"] == "signet-runtime")
+        .unwrap();
+    let known = dependencies(runtime, false);
+    for foreign in [
+        "rustls",
+        "rcgen",
+        "ring",
+        "rustls-webpki",
+        "x509-parser",
+        "tonic",
+        "prost",
+        "kube",
+    ] {
+        assert!(!known.contains(foreign), "runtime may not use {foreign}");
+    }
+}
+
+#[test]
+fn every_crate_takes_the_lints_of_the_workspace_and_no_dependency_is_patched() {
+    for package in packages() {
+        let manifest = fs::read_to_string(package["manifest_path"].as_str().unwrap()).unwrap();
+        assert!(
+            manifest.contains("[lints]\nworkspace = true"),
+            "{} has lints of its own",
+            package["name"]
+        );
+    }
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("unsafe_code = \"forbid\""));
+    assert!(
+        !workspace.contains("[patch"),
+        "a patched dependency must be carried for ever"
+    );
+}

@@ -1,0 +1,10 @@
+//! The arrows of `ARCHITECTURE.md`, and rules of style that no lint knows.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+
+mod crates;
+mod files;
+mod modules;
+mod paths;
+mod rooms;
+mod tokens;
+mod words;
