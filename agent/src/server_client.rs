@@ -12,8 +12,6 @@ pub mod trust;
 
 #[cfg(test)]
 pub(crate) mod fake;
-#[cfg(test)]
-pub(crate) mod testing;
 
 use std::time::{Duration, SystemTime};
 

@@ -11,14 +11,11 @@ use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_runtime::backoff::Backoff;
+use signet_testkit::at;
 use zeroize::Zeroizing;
 
 use super::*;
 use crate::context::PrivateKey;
-
-pub(super) fn at(seconds: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
-}
 
 pub(super) fn pod(name: u8) -> WorkloadId {
     WorkloadId::Pod(format!("uid-{name}"))

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::model::{FakeTrust, at, authority, id, leaf, new_cache, pod, trusting};
+use signet_testkit::at;
+
+use super::model::{FakeTrust, authority, id, leaf, new_cache, pod, trusting};
 use super::*;
 
 struct Bench {

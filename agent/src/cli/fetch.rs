@@ -263,8 +263,9 @@ fn to_text(fetched: &Fetched, write: Option<&Path>, now: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use signet_testkit::{DOMAIN, at, authority, crl, svid};
+
     use super::*;
-    use crate::server_client::testing::{Authority, at, id};
 
     /// Covers EP-10.
     #[test]
@@ -288,17 +289,17 @@ mod tests {
     }
 
     fn response() -> X509svidResponse {
-        let authority = Authority::x509();
-        let svid = authority.svid(&id("/ns/a/sa/b"), at(0), Duration::from_secs(3600));
+        let authority = authority(DOMAIN);
+        let svid = svid(&authority, "/ns/a/sa/b");
         X509svidResponse {
             svids: vec![X509svid {
                 spiffe_id: svid.spiffe_id.as_str().to_owned(),
                 x509_svid: svid.chain_der().into(),
                 x509_svid_key: svid.key.pkcs8_der().to_vec().into(),
-                bundle: Bytes::copy_from_slice(authority.0.certificate.der()),
+                bundle: Bytes::copy_from_slice(authority.certificate.der()),
                 hint: String::new(),
             }],
-            crl: vec![authority.offered(&[], at(0)).crl],
+            crl: vec![crl(&authority, 1, &[]).der().clone()],
             ..X509svidResponse::default()
         }
     }

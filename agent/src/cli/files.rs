@@ -63,22 +63,18 @@ fn prepare(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     use signet_certs::bundle::parse_pem_certificates;
-    use signet_certs::crl::Crl;
+    use signet_testkit::{DOMAIN, authority, crl, svid};
 
     use super::*;
-    use crate::server_client::testing::{Authority, at, id};
 
     fn fetched() -> Fetched {
-        let authority = Authority::x509();
-        let svid = authority.svid(&id("/ns/a/sa/b"), at(0), Duration::from_secs(3600));
-        let crl = Crl::verify(&authority.offered(&[], at(0)).crl, &authority.0.certificate).unwrap();
+        let authority = authority(DOMAIN);
         Fetched {
-            svids: vec![(svid, String::new())],
-            bundle: vec![authority.0.certificate.clone()],
-            crls: vec![crl],
+            svids: vec![(svid(&authority, "/ns/a/sa/b"), String::new())],
+            crls: vec![crl(&authority, 1, &[])],
+            bundle: vec![authority.certificate],
         }
     }
 

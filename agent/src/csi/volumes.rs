@@ -267,7 +267,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), VolumesError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::MetadataExt, time::Duration};
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
@@ -283,10 +283,7 @@ mod tests {
     }
 
     fn token(text: &str) -> KeptToken {
-        KeptToken::new(
-            Zeroizing::new(text.to_owned()),
-            SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
-        )
+        KeptToken::new(Zeroizing::new(text.to_owned()), signet_testkit::now())
     }
 
     #[test]

@@ -6,6 +6,7 @@ use signet_certs::id::SpiffeId;
 use signet_certs::signer::LeafKey;
 use signet_certs::svid::X509Svid;
 use signet_runtime::clock::FakeClock;
+use signet_testkit::{DOMAIN, at, authority, id, serial};
 use tokio::time::timeout;
 
 use super::*;
@@ -13,7 +14,6 @@ use crate::cache::Affected;
 use crate::context::X509Context;
 use crate::server_client::RefusalReason;
 use crate::server_client::fake::{FakeServer, Mode, signer_of};
-use crate::server_client::testing::{Authority, at, id};
 
 struct Bench {
     manager: Manager,
@@ -188,7 +188,7 @@ async fn a_pod_gets_its_identity_with_key_bundle_and_crl() {
     assert_eq!(context.svids[0].spiffe_id, svid.spiffe_id.as_str());
     assert_eq!(context.svids[0].hint, "hint");
     let signer = bench.server.state().signer.clone();
-    assert_eq!(context.bundle.as_ref(), signer.0.certificate.der());
+    assert_eq!(context.bundle.as_ref(), signer.certificate.der());
     assert_eq!(context.crls.len(), 1);
     let asked = bench.server.asked();
     assert_eq!(asked.len(), 1);
@@ -326,7 +326,7 @@ async fn a_denied_pod_is_refused_as_soon_as_the_server_names_it() {
 async fn a_leaf_waits_for_the_bundle_that_verifies_it() {
     let bench = Bench::new();
     let old = bench.server.state().signer.clone();
-    let new = Authority::x509();
+    let new = authority(DOMAIN);
     bench.server.state().signer = new.clone();
     let mut states = bench.pod().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -336,10 +336,10 @@ async fn a_leaf_waits_for_the_bundle_that_verifies_it() {
         .trust
         .send_replace(Some(bench.server.trust(2, &[old, new.clone()], &[])));
     let context = ready(&mut states).await;
-    assert_eq!(signer_of(&context.svids[0].chain), new.id());
-    let held = context.bundle.windows(new.0.certificate.der().len());
+    assert_eq!(signer_of(&context.svids[0].chain), new.certificate.id());
+    let held = context.bundle.windows(new.certificate.der().len());
     assert!(
-        held.into_iter().any(|part| part == new.0.certificate.der()),
+        held.into_iter().any(|part| part == new.certificate.der()),
         "the bundle came with it"
     );
 }
@@ -348,7 +348,7 @@ async fn a_leaf_waits_for_the_bundle_that_verifies_it() {
 #[tokio::test(start_paused = true)]
 async fn a_leaf_whose_authority_never_comes_is_given_up() {
     let bench = Bench::new();
-    bench.server.state().signer = Authority::x509();
+    bench.server.state().signer = authority(DOMAIN);
     let mut states = bench.pod().await;
     let problem = pending(&mut states).await;
     assert!(problem.contains("has not arrived"), "{problem}");
@@ -395,7 +395,7 @@ async fn a_new_crl_reaches_everyone_with_the_same_leaf() {
     let bench = Bench::new();
     let mut states = bench.pod().await;
     let first = ready(&mut states).await;
-    let other = bench.server.state().signer.serial(9);
+    let other = serial(9);
     tokio::time::sleep(Duration::from_secs(1)).await;
     bench.push(2, &[other]);
     states.changed().await.unwrap();
@@ -578,7 +578,7 @@ async fn the_report_says_what_was_published() {
     let mut bench = Bench::new();
     let mut states = bench.pod().await;
     ready(&mut states).await;
-    let signer = bench.server.state().signer.id();
+    let signer = bench.server.state().signer.certificate.id();
     let report = bench
         .reports
         .wait_for(|report| !report.authorities_in_use.is_empty())

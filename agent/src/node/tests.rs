@@ -3,11 +3,11 @@
 use std::fs;
 
 use signet_runtime::clock::FakeClock;
+use signet_testkit::{DOMAIN, at, control_authority, id, trust_domain};
 use tokio::time::timeout;
 
 use super::*;
-use crate::server_client::fake::FakeServer;
-use crate::server_client::testing::{at, id, trust_domain};
+use crate::server_client::fake::{FakeServer, offered};
 
 struct Bench {
     server: Arc<FakeServer>,
@@ -31,7 +31,7 @@ impl Bench {
         script(&server);
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
-        fs::write(file("anchors.pem"), server.state().control.pem()).unwrap();
+        fs::write(file("anchors.pem"), server.state().control.certificate.pem()).unwrap();
         fs::write(file("token"), "token-1\n").unwrap();
         let anchors = ControlAnchors::load(
             &trust_domain(),
@@ -170,13 +170,8 @@ async fn a_revoked_certificate_is_replaced_with_a_new_key_as_soon_as_there_is_a_
     let first = bench.attested().await;
     let signer = bench.server.state().signer.clone();
     let mut update = bench.server.update(1, &[signer], &[]);
-    update.control = vec![
-        bench
-            .server
-            .state()
-            .control
-            .offered(&[first.serial], bench.clock.now()),
-    ];
+    let control = bench.server.state().control.clone();
+    update.control = vec![offered(&control, &[first.serial], bench.clock.now())];
     let state =
         crate::server_client::trust::accept(None, &update, &trust_domain(), bench.clock.now()).unwrap();
     bench.trust.send_replace(Some(Arc::new(state.state)));
@@ -226,11 +221,11 @@ async fn a_certificate_for_another_node_or_role_is_not_used() {
 async fn a_certificate_of_a_newer_control_authority_is_verified_by_what_the_server_names() {
     let mut bench = Bench::start();
     let first = bench.attested().await;
-    let newer = crate::server_client::testing::Authority::control();
+    let newer = control_authority(DOMAIN);
     bench.server.state().control = newer.clone();
     bench.attest_again.notify_one();
     let second = bench.renewed(&first).await;
-    assert_eq!(second.authority, newer.id());
+    assert_eq!(second.authority, newer.certificate.id());
     let roots = bench.anchors.roots().load();
     assert_eq!(
         roots.authorities(&trust_domain()).len(),

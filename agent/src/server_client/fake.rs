@@ -5,21 +5,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
-use signet_certs::authority::AuthorityId;
+use signet_certs::authority::{AuthorityId, X509Authority};
+use signet_certs::crl::CrlNumber;
 use signet_certs::csr::verify_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_runtime::clock::Clock;
+use signet_testkit::{DAY, DOMAIN, HOUR, authority, control_authority, crl_at, id, leaf, trust_domain};
 use tokio::sync::{mpsc, watch};
 
-use super::testing::{Authority, id, trust_domain};
 use super::trust::{TrustState, accept};
 use super::{
-    AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, RefusalReason,
-    ServerApi, ServerError, ServerHello, TrustReport, TrustUpdate,
+    AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, OfferedAuthority,
+    RefusalReason, ServerApi, ServerError, ServerHello, TrustReport, TrustUpdate,
 };
 
 /// How the next requests are answered.
@@ -61,8 +63,8 @@ pub(crate) struct FakeServer {
 
 pub(crate) struct State {
     pub(crate) mode: Mode,
-    pub(crate) signer: Authority,
-    pub(crate) control: Authority,
+    pub(crate) signer: X509Authority,
+    pub(crate) control: X509Authority,
     pub(crate) batches: Vec<Vec<Asked>>,
     pub(crate) node_tokens: Vec<String>,
     /// The key that each node token was first used with.
@@ -80,14 +82,14 @@ impl FakeServer {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             clock,
-            ttl: Duration::from_secs(3600),
+            ttl: HOUR,
             latency: Duration::from_millis(10),
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
             state: Mutex::new(State {
                 mode: Mode::Issue(vec![id("/ns/demo/sa/app")]),
-                signer: Authority::x509(),
-                control: Authority::control(),
+                signer: authority(DOMAIN),
+                control: control_authority(DOMAIN),
                 batches: Vec::new(),
                 node_tokens: Vec::new(),
                 node_keys: BTreeMap::new(),
@@ -123,18 +125,18 @@ impl FakeServer {
     pub(crate) fn update(
         &self,
         sequence_number: u64,
-        x509: &[Authority],
+        x509: &[X509Authority],
         revoked: &[SerialNumber],
     ) -> TrustUpdate {
         let now = self.clock.now();
-        let offered = |(index, authority): (usize, &Authority)| {
-            authority.offered(if index == 0 { revoked } else { &[] }, now)
+        let workload = |(index, authority): (usize, &X509Authority)| {
+            offered(authority, if index == 0 { revoked } else { &[] }, now)
         };
         TrustUpdate {
             sequence_number,
             refresh_hint: Duration::from_secs(300),
-            x509: x509.iter().enumerate().map(offered).collect(),
-            control: vec![self.state().control.offered(&[], now)],
+            x509: x509.iter().enumerate().map(workload).collect(),
+            control: vec![offered(&self.state().control, &[], now)],
             policy_revision: 1,
             affected: None,
         }
@@ -144,7 +146,7 @@ impl FakeServer {
     pub(crate) fn trust(
         &self,
         sequence: u64,
-        x509: &[Authority],
+        x509: &[X509Authority],
         revoked: &[SerialNumber],
     ) -> Arc<TrustState> {
         let update = self.update(sequence, x509, revoked);
@@ -174,7 +176,7 @@ impl FakeServer {
             }
             Mode::OtherKey => {
                 let ids = id("/ns/demo/sa/app");
-                let svid = state.signer.svid(&ids, now, self.ttl);
+                let svid = leaf(&state.signer, ids.as_str()).at(now).ttl(self.ttl).svid();
                 IssueOutcome::Issued(IssuedChain {
                     spiffe_id: ids.clone(),
                     chain: svid.chain.iter().map(|der| der.clone().into()).collect(),
@@ -193,17 +195,20 @@ impl FakeServer {
 
     fn issue_one(
         &self,
-        signer: &Authority,
+        signer: &X509Authority,
         item: &IssueItem,
         ids: &[SpiffeId],
         now: SystemTime,
     ) -> IssueOutcome {
         let spiffe_id = item.spiffe_id.clone().unwrap_or_else(|| ids[0].clone());
         let key = verify_csr(&item.csr).unwrap();
-        let leaf = signer.leaf(&spiffe_id, &key, now, self.ttl);
+        let leaf = leaf(signer, spiffe_id.as_str())
+            .at(now)
+            .ttl(self.ttl)
+            .signed(&key);
         IssueOutcome::Issued(IssuedChain {
             spiffe_id,
-            chain: vec![leaf.to_vec().into()],
+            chain: vec![leaf.into()],
             identities: ids.iter().map(|id| (id.clone(), "hint".to_owned())).collect(),
         })
     }
@@ -241,16 +246,33 @@ impl FakeServer {
         }
         let right = SpiffeId::agent(&trust_domain(), &request.cluster, "node-1").unwrap();
         let spiffe_id = state.node_id.clone().unwrap_or(right);
-        let leaf = state
-            .control
-            .leaf(&spiffe_id, &verify_csr(&request.csr).unwrap(), now, self.ttl);
+        let leaf = leaf(&state.control, spiffe_id.as_str())
+            .at(now)
+            .ttl(self.ttl)
+            .signed(&verify_csr(&request.csr).unwrap());
         Ok(AttestedNode {
-            chain: vec![leaf.to_vec().into()],
+            chain: vec![leaf.into()],
             spiffe_id,
             node_name: "node-a".to_owned(),
             node_uid: "node-1".to_owned(),
-            control_authorities: vec![state.control.0.certificate.der().to_vec().into()],
+            control_authorities: vec![state.control.certificate.der().to_vec().into()],
         })
+    }
+}
+
+/// An authority as the trust stream carries it, with a CRL numbered after its time.
+pub(crate) fn offered(
+    authority: &X509Authority,
+    revoked: &[SerialNumber],
+    now: SystemTime,
+) -> OfferedAuthority {
+    let number = CrlNumber::next(None, now);
+    OfferedAuthority {
+        certificate: Bytes::copy_from_slice(authority.certificate.der()),
+        crl: crl_at(authority, number.0, revoked, now, now + 7 * DAY)
+            .der()
+            .clone(),
+        tainted: false,
     }
 }
 

@@ -309,19 +309,22 @@ impl TrustView for TrustState {
 mod tests {
     use std::time::Duration;
 
+    use signet_certs::authority::X509Authority;
+    use signet_testkit::{DOMAIN, at, authority, control_authority, serial, trust_domain};
+
     use super::*;
-    use crate::server_client::testing::{Authority, at, trust_domain};
+    use crate::server_client::fake::offered;
 
     struct Sender {
-        x509: Authority,
-        control: Authority,
+        x509: X509Authority,
+        control: X509Authority,
     }
 
     impl Sender {
         fn new() -> Self {
             Self {
-                x509: Authority::x509(),
-                control: Authority::control(),
+                x509: authority(DOMAIN),
+                control: control_authority(DOMAIN),
             }
         }
 
@@ -329,8 +332,8 @@ mod tests {
             TrustUpdate {
                 sequence_number,
                 refresh_hint: Duration::from_secs(300),
-                x509: vec![self.x509.offered(&[], crl_at)],
-                control: vec![self.control.offered(&[], crl_at)],
+                x509: vec![offered(&self.x509, &[], crl_at)],
+                control: vec![offered(&self.control, &[], crl_at)],
                 policy_revision: 1,
                 affected: None,
             }
@@ -352,7 +355,7 @@ mod tests {
             "{error}"
         );
         let mut other = sender.update(5, at(1));
-        other.x509.push(Authority::x509().offered(&[], at(1)));
+        other.x509.push(offered(&authority(DOMAIN), &[], at(1)));
         let error = judge(Some(&first), &other).unwrap_err();
         assert!(matches!(error, TrustError::Conflict(5)), "{error}");
         assert!(
@@ -365,14 +368,14 @@ mod tests {
     #[test]
     fn an_older_crl_does_not_replace_a_newer_one() {
         let sender = Sender::new();
-        let revoked = [sender.x509.serial(1)];
+        let revoked = [serial(1)];
         let mut update = sender.update(1, at(50));
-        update.x509 = vec![sender.x509.offered(&revoked, at(50))];
+        update.x509 = vec![offered(&sender.x509, &revoked, at(50))];
         let held = judge(None, &update).unwrap().state;
         let Accepted { state, kept } = judge(Some(&held), &sender.update(2, at(10))).unwrap();
         assert_eq!(kept.len(), 2, "{kept:?}");
         assert!(
-            state.is_revoked(&sender.x509.id(), &revoked[0]),
+            state.is_revoked(&sender.x509.certificate.id(), &revoked[0]),
             "the newer list stays in force"
         );
         assert_eq!(state.bundle.sequence_number, 2);
@@ -425,14 +428,14 @@ mod tests {
     #[test]
     fn the_agents_own_certificate_is_good_until_revoked_or_tainted() {
         let sender = Sender::new();
-        let (mine, other) = (sender.control.serial(1), sender.control.serial(2));
+        let (mine, other) = (serial(1), serial(2));
         let mut update = sender.update(1, at(0));
-        update.control = vec![sender.control.offered(&[other], at(0))];
+        update.control = vec![offered(&sender.control, &[other], at(0))];
         let state = judge(None, &update).unwrap().state;
-        assert!(!state.speaks_against(&sender.control.id(), &mine));
-        assert!(state.speaks_against(&sender.control.id(), &other));
+        assert!(!state.speaks_against(&sender.control.certificate.id(), &mine));
+        assert!(state.speaks_against(&sender.control.certificate.id(), &other));
         update.control[0].tainted = true;
         let state = judge(Some(&state), &update).unwrap().state;
-        assert!(state.speaks_against(&sender.control.id(), &mine));
+        assert!(state.speaks_against(&sender.control.certificate.id(), &mine));
     }
 }

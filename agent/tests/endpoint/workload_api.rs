@@ -10,6 +10,7 @@ use signet_proto::workload::{
     JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, WitBundlesRequest, WitsvidRequest,
     X509BundlesRequest, X509svidRequest, X509svidResponse,
 };
+use signet_testkit::{MINUTE, now};
 use tonic::{Code, Streaming};
 
 use crate::support::{Socket, ended_with, example, ready, settings, soon, svid, volume, with_header};
@@ -222,7 +223,7 @@ async fn an_expired_leaf_is_never_sent() {
 async fn a_leaf_from_the_future_is_held_back_until_its_time() {
     let mut early = example();
     early.svids.truncate(1);
-    early.svids[0].not_before = crate::support::start() + Duration::from_secs(60);
+    early.svids[0].not_before = now() + MINUTE;
     let socket = Socket::patient(crate::support::SOON, ready(early));
     let mut stream = watch(&socket).await;
     socket.subscribed(1).await;

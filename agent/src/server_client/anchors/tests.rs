@@ -1,7 +1,10 @@
 use std::time::Duration;
 
+use signet_certs::authority::X509Authority;
+use signet_testkit::{DOMAIN, at, authority, control_authority, serial, trust_domain};
+
 use super::*;
-use crate::server_client::testing::{Authority, at, trust_domain};
+use crate::server_client::fake::offered;
 use crate::server_client::trust::accept;
 use crate::server_client::{OfferedAuthority, TrustUpdate};
 
@@ -10,7 +13,7 @@ struct Files {
 }
 
 impl Files {
-    fn new(anchors: &[&Authority]) -> Self {
+    fn new(anchors: &[&X509Authority]) -> Self {
         let files = Self {
             directory: tempfile::tempdir().unwrap(),
         };
@@ -18,8 +21,11 @@ impl Files {
         files
     }
 
-    fn configure(&self, anchors: &[&Authority]) {
-        let text: String = anchors.iter().map(|authority| authority.pem()).collect();
+    fn configure(&self, anchors: &[&X509Authority]) {
+        let text: String = anchors
+            .iter()
+            .map(|authority| authority.certificate.pem())
+            .collect();
         fs::write(self.configured(), text).unwrap();
     }
 
@@ -41,7 +47,7 @@ fn held(control: Vec<OfferedAuthority>) -> Vec<HeldAuthority> {
     let update = TrustUpdate {
         sequence_number: 1,
         refresh_hint: Duration::from_secs(60),
-        x509: vec![Authority::x509().offered(&[], at(0))],
+        x509: vec![offered(&authority(DOMAIN), &[], at(0))],
         control,
         policy_revision: 0,
         affected: None,
@@ -63,39 +69,39 @@ fn ids(anchors: &ControlAnchors) -> Vec<String> {
 
 #[test]
 fn pushed_anchors_survive_a_restart() {
-    let (old, new) = (Authority::control(), Authority::control());
+    let (old, new) = (control_authority(DOMAIN), control_authority(DOMAIN));
     let files = Files::new(&[&old]);
     files
         .load(0)
         .unwrap()
-        .update(&held(vec![new.offered(&[new.serial(9)], at(0))]));
+        .update(&held(vec![offered(&new, &[serial(9)], at(0))]));
     let restarted = files.load(1).unwrap();
-    assert_eq!(ids(&restarted), [new.id().to_string()]);
+    assert_eq!(ids(&restarted), [new.certificate.id().to_string()]);
     let roots = restarted.roots().load();
     let crl = roots.authorities(&trust_domain())[0].crl.clone().unwrap();
-    assert!(crl.is_revoked(&new.serial(9)), "what was revoked stays so");
+    assert!(crl.is_revoked(&serial(9)), "what was revoked stays so");
 }
 
 #[test]
 fn a_removed_anchor_does_not_come_back_while_the_configured_file_is_unchanged() {
-    let (old, new) = (Authority::control(), Authority::control());
+    let (old, new) = (control_authority(DOMAIN), control_authority(DOMAIN));
     let files = Files::new(&[&old]);
     let anchors = files.load(0).unwrap();
-    anchors.update(&held(vec![new.offered(&[], at(0))]));
+    anchors.update(&held(vec![offered(&new, &[], at(0))]));
     assert!(!anchors.server_not_verified(at(1)).unwrap());
-    assert_eq!(ids(&anchors), [new.id().to_string()]);
+    assert_eq!(ids(&anchors), [new.certificate.id().to_string()]);
 }
 
 #[test]
 fn a_changed_configured_file_is_the_way_back_from_a_lost_authority() {
-    let (old, recovered) = (Authority::control(), Authority::control());
+    let (old, recovered) = (control_authority(DOMAIN), control_authority(DOMAIN));
     let files = Files::new(&[&old]);
     let anchors = files.load(0).unwrap();
     files.configure(&[&recovered]);
     assert!(anchors.server_not_verified(at(1)).unwrap());
-    assert!(ids(&anchors).contains(&recovered.id().to_string()));
-    anchors.update(&held(vec![recovered.offered(&[], at(1))]));
-    assert_eq!(ids(&anchors), [recovered.id().to_string()]);
+    assert!(ids(&anchors).contains(&recovered.certificate.id().to_string()));
+    anchors.update(&held(vec![offered(&recovered, &[], at(1))]));
+    assert_eq!(ids(&anchors), [recovered.certificate.id().to_string()]);
     assert!(
         !anchors.server_not_verified(at(2)).unwrap(),
         "the same file twice is no news"
@@ -105,10 +111,14 @@ fn a_changed_configured_file_is_the_way_back_from_a_lost_authority() {
 /// Whoever sits on the network path can make a handshake fail at will.
 #[test]
 fn a_failed_handshake_brings_no_removed_authority_back_and_loses_neither_anchors_nor_crls() {
-    let (old, new, other) = (Authority::control(), Authority::control(), Authority::control());
+    let (old, new, other) = (
+        control_authority(DOMAIN),
+        control_authority(DOMAIN),
+        control_authority(DOMAIN),
+    );
     let files = Files::new(&[&old]);
     let anchors = files.load(0).unwrap();
-    anchors.update(&held(vec![new.offered(&[new.serial(9)], at(0))]));
+    anchors.update(&held(vec![offered(&new, &[serial(9)], at(0))]));
     // Written after a rotation and not yet, or never, after the next.
     files.configure(&[&old, &other]);
     let restarted = files.load(1).unwrap();
@@ -116,40 +126,42 @@ fn a_failed_handshake_brings_no_removed_authority_back_and_loses_neither_anchors
         assert!(anchors.server_not_verified(at(1)).unwrap());
         let now = ids(&anchors);
         assert!(
-            now.contains(&new.id().to_string()),
+            now.contains(&new.certificate.id().to_string()),
             "the real server is still known"
         );
-        assert!(now.contains(&other.id().to_string()));
+        assert!(now.contains(&other.certificate.id().to_string()));
         assert!(
-            !now.contains(&old.id().to_string()),
+            !now.contains(&old.certificate.id().to_string()),
             "a removed authority came back"
         );
         let roots = anchors.roots().load();
         let mut known = roots.authorities(&trust_domain()).iter();
-        let known = known.find(|known| known.certificate.id() == new.id()).unwrap();
+        let known = known
+            .find(|known| known.certificate.id() == new.certificate.id())
+            .unwrap();
         let crl = known.crl.as_ref().expect("its CRL is kept");
-        assert!(crl.is_revoked(&new.serial(9)), "what was revoked stays so");
+        assert!(crl.is_revoked(&serial(9)), "what was revoked stays so");
     }
 }
 
 #[test]
 fn kept_anchors_that_all_expired_give_way_to_the_configured_ones() {
-    let (old, new) = (Authority::control(), Authority::control());
+    let (old, new) = (control_authority(DOMAIN), control_authority(DOMAIN));
     let files = Files::new(&[&old]);
     files
         .load(0)
         .unwrap()
-        .update(&held(vec![new.offered(&[], at(0))]));
+        .update(&held(vec![offered(&new, &[], at(0))]));
     let much_later = files.load(40 * 86_400).unwrap();
-    assert_eq!(ids(&much_later), [old.id().to_string()]);
+    assert_eq!(ids(&much_later), [old.certificate.id().to_string()]);
 }
 
 #[test]
 fn damaged_kept_anchors_are_passed_over() {
-    let old = Authority::control();
+    let old = control_authority(DOMAIN);
     let files = Files::new(&[&old]);
     fs::write(files.directory.path().join("anchors.json"), "{").unwrap();
-    assert_eq!(ids(&files.load(0).unwrap()), [old.id().to_string()]);
+    assert_eq!(ids(&files.load(0).unwrap()), [old.certificate.id().to_string()]);
 }
 
 #[test]

@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::pki_types::CertificateDer;
+use signet_certs::authority::X509Authority;
 use signet_certs::csr::create_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::signer::LeafKey;
 use signet_certs::tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config};
-use signet_certs::verify::{CrlPolicy, TrustRoots, TrustedAuthority};
+use signet_certs::verify::CrlPolicy;
 use signet_proto::agent as wire;
 use signet_proto::agent::agent_server::{Agent, AgentServer};
 use signet_runtime::clock::FakeClock;
+use signet_testkit::{DOMAIN, at, authority, control_authority, id, leaf, roots, svid, trust_domain};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -23,7 +25,6 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::cache::UnixFacts;
-use crate::server_client::testing::{Authority, at, id, trust_domain};
 use crate::server_client::{IssueEvidence, RefusalReason};
 
 /// What the service saw.
@@ -41,7 +42,7 @@ struct Service {
     trust_domain: String,
     /// Answers anonymous attestations only.
     refuse_identified: bool,
-    control: Authority,
+    control: X509Authority,
     node: SpiffeId,
 }
 
@@ -101,11 +102,9 @@ impl Agent for Service {
             return Err(Status::unauthenticated("that certificate does not count"));
         }
         let key = signet_certs::csr::verify_csr(&request.into_inner().csr).unwrap();
-        let leaf = self
-            .control
-            .leaf(&self.node, &key, at(0), Duration::from_secs(3600));
+        let leaf = leaf(&self.control, self.node.as_str()).signed(&key);
         Ok(Response::new(wire::AttestNodeResponse {
-            certificate_chain: vec![leaf.to_vec().into()],
+            certificate_chain: vec![leaf.into()],
             spiffe_id: self.node.as_str().to_owned(),
             node_name: "node-a".to_owned(),
             node_uid: "node-1".to_owned(),
@@ -158,7 +157,7 @@ impl Agent for Service {
 struct Bench {
     client: GrpcServer,
     identity: Arc<RotatingIdentity>,
-    control: Authority,
+    control: X509Authority,
     seen: Arc<Seen>,
     anchors_file: std::path::PathBuf,
     server: AbortHandle,
@@ -169,7 +168,7 @@ struct Bench {
 struct Odd {
     spiffe_id: SpiffeId,
     /// Signs the server's certificate instead of the control authority that the agent trusts.
-    impostor: Option<Authority>,
+    impostor: Option<X509Authority>,
     trust_domain: &'static str,
     refuse_identified: bool,
 }
@@ -187,7 +186,7 @@ impl Default for Odd {
 
 impl Bench {
     async fn new(odd: Odd) -> Self {
-        let control = Authority::control();
+        let control = control_authority(DOMAIN);
         let signer = odd.impostor.clone().unwrap_or_else(|| control.clone());
         let clock: Arc<dyn Clock> = Arc::new(FakeClock::new(at(0)));
         let seen = Arc::new(Seen::default());
@@ -201,7 +200,7 @@ impl Bench {
         let (address, server) = serve(service, &signer, &odd.spiffe_id, &control).await;
         let directory = tempfile::tempdir().unwrap();
         let anchors_file = directory.path().join("anchors.pem");
-        std::fs::write(&anchors_file, control.pem()).unwrap();
+        std::fs::write(&anchors_file, control.certificate.pem()).unwrap();
         let anchors = ControlAnchors::load(&trust_domain(), &anchors_file, directory.path(), at(0)).unwrap();
         let identity = Arc::new(RotatingIdentity::new());
         let client = GrpcServer::new(
@@ -224,7 +223,7 @@ impl Bench {
     }
 
     fn identify(&self, path: &str) {
-        let svid = self.control.svid(&id(path), at(0), Duration::from_secs(3600));
+        let svid = svid(&self.control, path);
         self.identity.set(&svid).unwrap();
         self.client.identity_changed();
     }
@@ -257,19 +256,13 @@ impl Drop for Bench {
 /// A TLS listener as the server has it: client certificates are asked for, not demanded.
 async fn serve(
     service: Service,
-    signer: &Authority,
+    signer: &X509Authority,
     spiffe_id: &SpiffeId,
-    control: &Authority,
+    control: &X509Authority,
 ) -> (SocketAddr, AbortHandle) {
     let identity = Arc::new(RotatingIdentity::new());
-    identity
-        .set(&signer.svid(spiffe_id, at(0), Duration::from_secs(3600)))
-        .unwrap();
-    let trusted = TrustedAuthority {
-        certificate: control.0.certificate.clone(),
-        crl: None,
-    };
-    let roots = TrustRoots::new(vec![(trust_domain(), vec![trusted])]).with_crl_policy(CrlPolicy::Tolerate);
+    identity.set(&svid(signer, spiffe_id.as_str())).unwrap();
+    let roots = roots(&[(control, None)]).with_crl_policy(CrlPolicy::Tolerate);
     let verifier = SpiffeVerifier::new(
         Arc::new(SharedRoots::new(roots)),
         PeerRule::TrustDomain(trust_domain()),
@@ -399,11 +392,11 @@ async fn nothing_is_sent_to_a_server_that_does_not_prove_its_identity() {
             ..Odd::default()
         },
         Odd {
-            impostor: Some(Authority::control()),
+            impostor: Some(control_authority(DOMAIN)),
             ..Odd::default()
         },
         Odd {
-            impostor: Some(Authority::x509()),
+            impostor: Some(authority(DOMAIN)),
             ..Odd::default()
         },
     ];
@@ -417,14 +410,14 @@ async fn nothing_is_sent_to_a_server_that_does_not_prove_its_identity() {
 
 #[tokio::test]
 async fn changed_anchors_are_found_when_the_known_ones_do_not_verify_the_server() {
-    let recovered = Authority::control();
+    let recovered = control_authority(DOMAIN);
     let bench = Bench::new(Odd {
         impostor: Some(recovered.clone()),
         ..Odd::default()
     })
     .await;
     assert!(bench.client.hello().await.is_err());
-    std::fs::write(&bench.anchors_file, recovered.pem()).unwrap();
+    std::fs::write(&bench.anchors_file, recovered.certificate.pem()).unwrap();
     assert!(
         bench.client.hello().await.is_err(),
         "this attempt finds the new file"

@@ -3,12 +3,12 @@
 use std::fs;
 
 use signet_runtime::clock::FakeClock;
+use signet_testkit::{DOMAIN, at, control_authority, id, trust_domain};
 use tokio::time::timeout;
 
 use super::*;
 use crate::node::NodeIdentity;
-use crate::server_client::fake::FakeServer;
-use crate::server_client::testing::{at, id, trust_domain};
+use crate::server_client::fake::{FakeServer, offered};
 
 type Updates = mpsc::UnboundedSender<Result<TrustUpdate, ServerError>>;
 
@@ -30,7 +30,7 @@ impl Bench {
         let updates = server.next_stream();
         let directory = tempfile::tempdir().unwrap();
         let pem = directory.path().join("anchors.pem");
-        fs::write(&pem, server.state().control.pem()).unwrap();
+        fs::write(&pem, server.state().control.certificate.pem()).unwrap();
         let anchors = ControlAnchors::load(&trust_domain(), &pem, directory.path(), clock.now()).unwrap();
         let node = watch::Sender::new(node_state(1));
         let (state, connection) = (
@@ -226,13 +226,16 @@ async fn a_certificate_that_is_not_accepted_wakes_the_node_attestor() {
 #[tokio::test(start_paused = true)]
 async fn pushed_control_authorities_are_kept_for_a_restart() {
     let (mut bench, updates) = Bench::start();
-    let newer = crate::server_client::testing::Authority::control();
+    let newer = control_authority(DOMAIN);
     let mut update = bench.update(1);
-    update.control = vec![newer.offered(&[], at(0))];
+    update.control = vec![offered(&newer, &[], at(0))];
     updates.send(Ok(update)).unwrap();
     bench.sequence(1).await;
     let path = bench.directory.path();
     let restarted = ControlAnchors::load(&trust_domain(), &path.join("anchors.pem"), path, at(1)).unwrap();
     let roots = restarted.roots().load();
-    assert_eq!(roots.authorities(&trust_domain())[0].certificate.id(), newer.id());
+    assert_eq!(
+        roots.authorities(&trust_domain())[0].certificate.id(),
+        newer.certificate.id()
+    );
 }

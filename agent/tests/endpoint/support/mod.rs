@@ -18,6 +18,7 @@ use signet_agent::sockets::{Endpoint, Origin, ServedSocket, Settings};
 use signet_agent::workload_api;
 use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use signet_runtime::clock::{Clock, FakeClock};
+use signet_testkit::{HOUR, MINUTE, now};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tonic::metadata::MetadataValue;
@@ -33,11 +34,6 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, future)
         .await
         .expect("did not happen in time")
-}
-
-/// A time in 2027; no certificate of these tests is real.
-pub(crate) fn start() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
 /// Gives every caller the same watch, counts who asked, refuses on demand.
@@ -152,7 +148,7 @@ impl Socket {
             panics: Mutex::new(false),
         });
         let clock = Arc::new(TestClock {
-            inner: FakeClock::new(start()),
+            inner: FakeClock::new(now()),
             panics: false.into(),
         });
         let endpoint = endpoint(&script, &clock, patience, settings);
@@ -240,8 +236,8 @@ pub(crate) fn svid(id: &str, serial: u8) -> GrantedSvid {
         spiffe_id: id.to_owned(),
         chain: Bytes::from(vec![0x30, serial]),
         key: PrivateKey::from_pkcs8(Zeroizing::new(vec![0x30, 0x80, serial])),
-        not_before: start() - Duration::from_secs(60),
-        not_after: start() + Duration::from_secs(3600),
+        not_before: now() - MINUTE,
+        not_after: now() + HOUR,
         hint: String::new(),
     }
 }
