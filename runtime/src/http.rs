@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,9 +13,9 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 
+use crate::accept;
 use crate::drain::Drain;
 use crate::ready::Readiness;
 use crate::telemetry::Metrics;
@@ -42,43 +41,13 @@ impl Default for Limits {
     }
 }
 
-/// Serves `router` until the drain starts; requests in hand are then finished. Never fails: an accept error is logged
-/// and tried again. Handlers find the peer as `Extension<SocketAddr>`.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, drain: Drain) {
-    let permits = Arc::new(Semaphore::new(limits.connections));
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &permits) => accepted,
-            () = drain.signalled() => return,
-        };
-        match accepted {
-            Ok((stream, peer, permit)) => {
-                let connection = serve_connection(stream, peer, router.clone(), limits, drain.clone());
-                drain.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: wait instead of spinning.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = permits
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
+/// Serves `router` until the drain starts; requests in hand are then finished. Never fails; `name` tells listeners apart
+/// in the log. Handlers find the peer as `Extension<SocketAddr>`.
+pub async fn serve(listener: TcpListener, name: &'static str, router: Router, limits: Limits, drain: Drain) {
+    accept::bounded(listener, name, limits.connections, &drain, |stream, peer| {
+        serve_connection(stream, peer, router.clone(), limits, drain.clone())
+    })
+    .await;
 }
 
 /// Serves one accepted connection, plain or behind TLS, within `limits` (their bound on connections is the caller's),
@@ -125,6 +94,7 @@ pub async fn serve_telemetry(listener: TcpListener, readiness: Readiness, metric
     let router = telemetry_router(readiness, metrics, drain.clone());
     serve(
         listener,
+        "telemetry",
         router,
         Limits {
             connections: 32,
@@ -170,6 +140,7 @@ async fn metrics_text(State(telemetry): State<Telemetry>) -> Result<impl IntoRes
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -236,7 +207,7 @@ mod tests {
             header_timeout: Duration::from_millis(50),
             ..Limits::default()
         };
-        drain.spawn(serve(listener, Router::new(), limits, drain.clone()));
+        drain.spawn(serve(listener, "a test's", Router::new(), limits, drain.clone()));
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         let mut rest = Vec::new();

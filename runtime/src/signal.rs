@@ -3,7 +3,6 @@
 use std::io::Read;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
 /// Resolves on the first SIGINT or SIGTERM and returns its name.
 ///
@@ -23,22 +22,12 @@ pub async fn shutdown_signal() -> &'static str {
     }
 }
 
-/// Resolves when standard input ends, for children that end with the parent holding the other end of the pipe.
+/// Returns when standard input ends, for children that end with the parent holding the other end of the pipe. What is
+/// read is dropped.
 ///
-/// A thread of its own reads, because tokio's standard input would hold the runtime's end back. Call it once.
-pub async fn stdin_closed() {
-    let (done, closed) = oneshot::channel::<()>();
-    let reader = std::thread::Builder::new().name("stdin".into()).spawn(move || {
-        until_end(std::io::stdin().lock());
-        drop(done);
-    });
-    match reader {
-        Ok(_) => drop(closed.await),
-        Err(error) => {
-            tracing::warn!(%error, "cannot watch standard input");
-            std::future::pending::<()>().await;
-        }
-    }
+/// It blocks, and wants a thread of its own: tokio's standard input would hold the runtime's end back.
+pub fn until_stdin_closes() {
+    until_end(std::io::stdin().lock());
 }
 
 /// Reads and drops everything until the end or an error.

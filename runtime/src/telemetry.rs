@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::sync::RwLock;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
@@ -68,14 +70,14 @@ impl Metrics {
 
     /// Registers metrics; keep the clones you update. Units belong in names, SPIFFE IDs never in labels.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
-        register(&mut self.registry.write().unwrap_or_else(PoisonError::into_inner))
+        register(&mut self.registry.write())
     }
 
     /// The `OpenMetrics` text of all metrics.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        let registry = self.registry.read();
         if let Err(error) = encode(&mut text, &registry) {
             tracing::error!(%error, "a metric cannot be written as text");
         }

@@ -14,6 +14,8 @@ use nix::sys::stat::{Mode, fchmod};
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::files::parent;
+
 /// Longest path of a Unix socket that a client can name, in bytes (Linux; `sun_path` less its zero).
 pub const MAX_PATH_BYTES: usize = 107;
 
@@ -143,13 +145,6 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     // A descriptor of this kind has no `fchmod`; the link in /proc leads to exactly this file.
     let exactly = format!("/proc/self/fd/{}", file.as_raw_fd());
     fs::set_permissions(exactly, fs::Permissions::from_mode(mode))
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 /// A name in the same directory, removed again unless it was renamed.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
 use signet_runtime::uds;
 use thiserror::Error;
 use tonic::transport::{Channel, Endpoint as Transport, Uri};
@@ -161,25 +162,22 @@ fn tcp(rest: &str) -> Result<Endpoint, &'static str> {
 }
 
 fn percent_decoded(path: &str) -> Result<String, &'static str> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.bytes();
-    while let Some(byte) = rest.next() {
-        let byte = match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-                match (digit(rest.next()), digit(rest.next())) {
-                    (Some(high), Some(low)) => u8::try_from(high * 16 + low).unwrap_or(0),
-                    _ => return Err("a percent sign is not followed by two hexadecimal digits"),
-                }
-            }
-            other => other,
-        };
-        if byte == 0 {
-            return Err("the path holds a zero byte");
-        }
-        bytes.push(byte);
+    let escapes = path.split('%').skip(1).map(str::as_bytes);
+    // The decoder would leave such a sign as it is.
+    if !escapes.map(|after| after.get(..2)).all(is_hexadecimal) {
+        return Err("a percent sign is not followed by two hexadecimal digits");
     }
-    String::from_utf8(bytes).map_err(|_| "the path is not UTF-8")
+    let decoded = percent_decode_str(path)
+        .decode_utf8()
+        .map_err(|_| "the path is not UTF-8")?;
+    if decoded.contains('\0') {
+        return Err("the path holds a zero byte");
+    }
+    Ok(decoded.into_owned())
+}
+
+fn is_hexadecimal(digits: Option<&[u8]>) -> bool {
+    digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 fn invalid(address: &str, problem: &'static str) -> EndpointError {
@@ -206,6 +204,7 @@ mod tests {
             "unix:/run/a.sock",
             "UNIX:///run/a.sock",
             "unix:///run/%61.sock",
+            "unix:///r%75n%2Fa%2esock",
         ] {
             assert_eq!(parse(good), Ok(expected.clone()), "{good}");
         }
@@ -225,6 +224,10 @@ mod tests {
             "unix:///run/a.sock#x",
             "unix:///run/%0",
             "unix:///run/%zz",
+            "unix:///run/%a",
+            "unix:///run/%%6161",
+            "unix:///run/%+1",
+            "unix:///run/%é1",
             "unix:///run/%00",
             "unix:///run/%ff",
             "http://run/a.sock",

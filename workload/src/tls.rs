@@ -3,14 +3,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::ServerName;
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, ServerConfig};
-use signet_certs::tls::{PeerRule, SpiffeVerifier, client_config, server_config};
+use signet_certs::tls::{PeerRule, SpiffeVerifier, client_config, server_config, time_provider};
 use signet_certs::verify::{Role, VerifyError};
-use signet_runtime::clock::Clock;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -133,7 +132,7 @@ impl X509Source {
     /// When rustls refuses the setup.
     pub fn server_config(&self, allow: PeerRule, alpn: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
         let mut config = server_config(self.presented(), self.verifier(allow), true, alpn)?;
-        config.time_provider = Arc::new(Time(self.clock()));
+        config.time_provider = self.time();
         Ok(config)
     }
 
@@ -144,8 +143,14 @@ impl X509Source {
     /// When rustls refuses the setup.
     pub fn client_config(&self, allow: PeerRule, alpn: &[&[u8]]) -> Result<ClientConfig, rustls::Error> {
         let mut config = client_config(Some(self.presented()), self.verifier(allow), alpn)?;
-        config.time_provider = Arc::new(Time(self.clock()));
+        config.time_provider = self.time();
         Ok(config)
+    }
+
+    /// Lets rustls judge by the source's clock.
+    fn time(&self) -> Arc<dyn TimeProvider> {
+        let clock = self.clock();
+        time_provider(move || clock.now())
     }
 
     fn verifier(&self, allow: PeerRule) -> SpiffeVerifier {
@@ -157,15 +162,4 @@ impl X509Source {
 #[must_use]
 pub fn any_server_name() -> ServerName<'static> {
     ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())
-}
-
-/// Lets rustls judge by the source's clock.
-#[derive(Debug)]
-struct Time(Arc<dyn Clock>);
-
-impl TimeProvider for Time {
-    fn current_time(&self) -> Option<UnixTime> {
-        let since = self.0.now().duration_since(UNIX_EPOCH).ok()?;
-        Some(UnixTime::since_unix_epoch(since))
-    }
 }

@@ -3,7 +3,6 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::Read,
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
     time::Duration,
@@ -14,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use signet_runtime::signal::until_stdin_closes;
 use tokio::process::{Child as Process, ChildStdin, Command};
 
 /// Before a child is killed.
@@ -64,9 +64,7 @@ pub(crate) fn run(role: Role, args: Vec<OsString>) -> ExitCode {
 /// The parent holds the other end of standard input; that end closes even when the parent is killed.
 fn end_with_parent() {
     std::thread::spawn(|| {
-        let mut stdin = std::io::stdin().lock();
-        let mut buffer = [0; 64];
-        while matches!(stdin.read(&mut buffer), Ok(read) if read > 0) {}
+        until_stdin_closes();
         // If the signal cannot be sent there is no process left to send it to.
         let _ = kill(Pid::this(), Signal::SIGTERM);
     });

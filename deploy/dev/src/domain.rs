@@ -3,7 +3,10 @@
 use std::{ffi::OsStr, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
-use signet_runtime::uds;
+use signet_runtime::{
+    files::{self, Durability},
+    uds,
+};
 use signet_server::client::AdminClient;
 use signet_tests::wait;
 use tokio::sync::Mutex;
@@ -108,9 +111,13 @@ impl Domain {
             .iter()
             .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
             .collect();
-        let temporary = self.layout.root().join("env.new");
-        std::fs::write(&temporary, text)?;
-        std::fs::rename(&temporary, self.layout.env_file()).context("write the env file")
+        files::replace(
+            &self.layout.env_file(),
+            text.as_bytes(),
+            0o644,
+            Durability::Volatile,
+        )?;
+        Ok(())
     }
 
     /// A few lines on what to try.

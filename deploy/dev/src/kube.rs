@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
+use signet_runtime::files::{self, Durability};
 use signet_tests::fake_kube::{FakeKube, FakeKubeConfig};
 
 /// `fake-kube <file for its URL> <kubeconfig to write>`.
@@ -29,9 +30,7 @@ async fn serve(files: &[PathBuf]) -> anyhow::Result<()> {
     let stop = signet_runtime::signal::shutdown_signal();
     let kube = FakeKube::start(FakeKubeConfig::default()).await?;
     kube.kubeconfig(kubeconfig)?;
-    let temporary = url_file.with_extension("new");
-    std::fs::write(&temporary, kube.url())?;
-    std::fs::rename(&temporary, url_file)?;
+    files::replace(url_file, kube.url().as_bytes(), 0o644, Durability::Volatile)?;
     stop.await;
     Ok(())
 }

@@ -127,10 +127,6 @@ impl Layout {
     pub(crate) fn shell_socket(&self) -> PathBuf {
         self.agent("shell.sock")
     }
-
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::{os::unix::fs::symlink, time::Duration};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use signet_runtime::files::{self, Durability};
 use signet_tests::{
     http,
     kubelet::{Kubelet, KubeletConfig, Volume},
@@ -57,9 +58,12 @@ pub(crate) async fn write_agent_token(kube: &str, layout: &Layout) -> anyhow::Re
     let token = answer["token"]
         .as_str()
         .context("the fake Kubernetes API gave no token")?;
-    let temporary = layout.agent("token.new");
-    std::fs::write(&temporary, token)?;
-    std::fs::rename(&temporary, layout.agent("token"))?;
+    files::replace(
+        &layout.agent("token"),
+        token.as_bytes(),
+        0o600,
+        Durability::Volatile,
+    )?;
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::rand::SystemRandom;
 use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use signet_proto::workload::{X509svidRequest, X509svidResponse};
-use signet_runtime::backoff::{Backoff, unit};
+use signet_runtime::backoff::Backoff;
+use signet_runtime::pace::random_unit;
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status, Streaming};
@@ -30,10 +31,7 @@ const JITTER: f64 = 0.5;
 /// Follows the agent until trying again is useless.
 pub(super) async fn follow(options: Options, shared: Arc<Shared>) {
     let (min, max) = options.backoff;
-    let min = min.max(Duration::from_millis(1));
-    let Ok(mut backoff) = Backoff::new(min, max.max(min), JITTER) else {
-        return;
-    };
+    let mut backoff = Backoff::between(min, max).jittered(JITTER);
     let mut follower = Follower {
         shared,
         hint: options.hint,
@@ -57,7 +55,7 @@ pub(super) async fn follow(options: Options, shared: Arc<Shared>) {
         if at_once {
             backoff.reset();
         } else {
-            tokio::time::sleep(backoff.next(follower.random_unit())).await;
+            tokio::time::sleep(backoff.next(random_unit())).await;
         }
     }
 }
@@ -123,15 +121,6 @@ impl Follower {
                 .iter()
                 .find(|granted| granted.hint == *hint)
                 .ok_or_else(|| MessageError::NoHint(hint.clone())),
-        }
-    }
-
-    fn random_unit(&self) -> f64 {
-        let mut bytes = [0; 8];
-        // Without randomness the wait is the longest one: later is safer than all at the same moment.
-        match self.rng.fill(&mut bytes) {
-            Ok(()) => unit(bytes),
-            Err(_) => 0.0,
         }
     }
 }

@@ -1,13 +1,9 @@
 //! Two pods under traffic: one long connection and a stream of short ones, so that both renewal and revocation show.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use signet_runtime::sync::Mutex;
 use signet_workload::{Acceptor, Connector, Endpoint, Options, PeerRule, X509Source};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -102,7 +98,7 @@ impl Traffic {
 
     /// Waits until the backend has cut a connection of its own accord; from here on failures are what is wanted.
     pub(super) async fn cut(&self, patience: Duration) -> anyhow::Result<String> {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.ended.lock() = true;
         let mut seen = self.seen.clone();
         let cut = seen.wait_for(|seen| seen.cut.is_some());
         let seen = timeout(patience, cut)
@@ -205,7 +201,7 @@ async fn short_connections(
 
 /// A failure counts only before the identity was revoked.
 fn note(seen: &watch::Sender<Seen>, ended: &Mutex<bool>, error: &anyhow::Error) {
-    if !*ended.lock().unwrap_or_else(PoisonError::into_inner) {
+    if !*ended.lock() {
         seen.send_modify(|seen| seen.failures.push(format!("{error:#}")));
     }
 }
