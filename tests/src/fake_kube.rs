@@ -324,7 +324,7 @@ impl FakeKube {
 
     /// What `/openid/v1/jwks` answers.
     pub fn jwks(&self) -> Value {
-        faults::lock(&self.cluster.keys).jwks()
+        self.cluster.keys.lock().jwks()
     }
 
     /// Signs with a fresh P-256 key from now on; the old one stays in the key set only with `keep_old`.
@@ -409,7 +409,7 @@ impl FakeKube {
         json!({
             "url": self.url(), "controlUrl": self.control_url(),
             "issuer": self.issuer(), "clusterUid": self.cluster_uid(),
-            "resourceVersion": faults::lock(&self.cluster.etcd).version().to_string(),
+            "resourceVersion": self.cluster.etcd.lock().version().to_string(),
             "calls": self.cluster.faults.calls(),
             "faults": self.cluster.faults.rules(),
         })

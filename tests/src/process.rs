@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -15,6 +15,7 @@ use nix::{
     unistd::Pid,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+use signet_runtime::sync::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
@@ -249,7 +250,7 @@ impl Drop for Process {
 async fn collect(mut pipe: impl AsyncRead + Unpin, into: Arc<Mutex<Vec<u8>>>) {
     let mut buffer = [0; 8192];
     while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
-        let mut kept = into.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = into.lock();
         kept.extend_from_slice(&buffer[..read]);
         if kept.len() > KEPT_OUTPUT {
             kept.drain(..KEPT_OUTPUT / 2);
@@ -258,7 +259,7 @@ async fn collect(mut pipe: impl AsyncRead + Unpin, into: Arc<Mutex<Vec<u8>>>) {
 }
 
 fn text(bytes: &Mutex<Vec<u8>>) -> String {
-    String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    String::from_utf8_lossy(&bytes.lock()).into_owned()
 }
 
 /// A port on the loopback address that nobody holds, for a setting that must be the same after a restart.
@@ -269,7 +270,7 @@ fn text(bytes: &Mutex<Vec<u8>>) -> String {
 /// When no such port can be bound.
 pub fn free_port() -> Result<u16> {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut given = GIVEN.lock();
     let rng = SystemRandom::new();
     for _ in 0..1000 {
         let mut random = [0; 2];

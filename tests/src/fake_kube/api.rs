@@ -16,7 +16,7 @@ use signet_certs::time::rfc3339;
 
 use super::{
     cluster::Cluster,
-    faults::{Endpoint, Fault, lock},
+    faults::{Endpoint, Fault},
     objects::{Kind, text},
     review,
     status::{
@@ -169,7 +169,7 @@ async fn jwks(State(cluster): Shared, headers: HeaderMap) -> Response {
         let message = "406: Not Acceptable\n\nAvailable representations: application/jwk-set+json";
         return text_answer(StatusCode::NOT_ACCEPTABLE, message.to_owned());
     }
-    let mut response = answer(StatusCode::OK, &lock(&cluster.keys).jwks());
+    let mut response = answer(StatusCode::OK, &cluster.keys.lock().jwks());
     let own_type = HeaderValue::from_static(JWK_SET);
     response.headers_mut().insert(header::CONTENT_TYPE, own_type);
     response

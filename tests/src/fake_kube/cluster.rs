@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -10,12 +10,13 @@ use anyhow::{Context, Result, bail};
 use ring::rand::SystemRandom;
 use serde_json::{Value, json};
 use signet_certs::time::{rfc3339, unix_seconds};
+use signet_runtime::sync::Mutex;
 use tokio::sync::watch;
 
 use super::{
     FakeKubeConfig,
     etcd::Etcd,
-    faults::{Faults, lock},
+    faults::Faults,
     keys::{KeyRing, SigningKey},
     objects::{self, Kind, PodSpec, new_uid, text},
     review::ReviewCache,
@@ -71,14 +72,14 @@ impl Cluster {
 
     fn put(&self, kind: Kind, object: impl FnOnce(&str) -> Value) -> Value {
         let object = object(&rfc3339(self.now()));
-        let mut etcd = lock(&self.etcd);
+        let mut etcd = self.etcd.lock();
         let stored = etcd.put(kind, object);
         self.newest.send_replace(etcd.version());
         stored
     }
 
     pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Value> {
-        lock(&self.etcd).get(kind, namespace, name).cloned()
+        self.etcd.lock().get(kind, namespace, name).cloned()
     }
 
     fn uid_of(&self, kind: Kind, namespace: &str, name: &str) -> Option<String> {
@@ -143,7 +144,7 @@ impl Cluster {
 
     /// Deletes at once. With `uid` only that very pod, not a later one of the same name.
     pub(crate) fn delete(&self, kind: Kind, namespace: &str, name: &str, uid: Option<&str>) -> Result<()> {
-        let mut etcd = lock(&self.etcd);
+        let mut etcd = self.etcd.lock();
         let object = etcd
             .get(kind, namespace, name)
             .with_context(|| format!("{} \"{name}\" not found", kind.plural()))?;
@@ -156,7 +157,7 @@ impl Cluster {
     }
 
     pub(crate) fn compact(&self) {
-        let mut etcd = lock(&self.etcd);
+        let mut etcd = self.etcd.lock();
         etcd.compact();
         self.newest.send_replace(etcd.version());
     }
@@ -201,12 +202,12 @@ impl Cluster {
     }
 
     pub(crate) fn sign(&self, header: &BTreeMap<String, Value>, claims: &Value) -> Result<String> {
-        lock(&self.keys).sign(header, claims)
+        self.keys.lock().sign(header, claims)
     }
 
     pub(crate) fn rotate_signing_key(&self, keep_old: bool) -> Result<()> {
         let key = SigningKey::es256(&self.rng)?;
-        lock(&self.keys).rotate(key, keep_old);
+        self.keys.lock().rotate(key, keep_old);
         Ok(())
     }
 }

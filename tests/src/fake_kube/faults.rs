@@ -1,12 +1,9 @@
 //! Faults on demand, and counters of what was asked.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use signet_runtime::sync::Mutex;
 
 /// The endpoints that are counted and can be made to fail, by what they answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -106,8 +103,8 @@ pub(crate) struct Faults {
 impl Faults {
     /// Counts a request and says what shall go wrong with it. The newest matching rule wins.
     pub(crate) fn on_request(&self, endpoint: Endpoint) -> Option<Fault> {
-        *lock(&self.calls).entry(endpoint).or_default() += 1;
-        let mut rules = lock(&self.rules);
+        *self.calls.lock().entry(endpoint).or_default() += 1;
+        let mut rules = self.rules.lock();
         let at = rules
             .iter()
             .rposition(|rule| rule.endpoint.is_none_or(|of| of == endpoint))?;
@@ -123,24 +120,19 @@ impl Faults {
 
     pub(crate) fn add(&self, rule: FaultRule) {
         if rule.times != Some(0) {
-            lock(&self.rules).push(rule);
+            self.rules.lock().push(rule);
         }
     }
 
     pub(crate) fn clear(&self) {
-        lock(&self.rules).clear();
+        self.rules.lock().clear();
     }
 
     pub(crate) fn rules(&self) -> Vec<FaultRule> {
-        lock(&self.rules).clone()
+        self.rules.lock().clone()
     }
 
     pub(crate) fn calls(&self) -> BTreeMap<Endpoint, u64> {
-        lock(&self.calls).clone()
+        self.calls.lock().clone()
     }
-}
-
-/// A poisoned lock is no reason for a fake to stop: the test that panicked has failed already.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,16 +2,15 @@
 
 use std::{
     collections::HashMap,
-    sync::Mutex,
     time::{Duration, SystemTime},
 };
 
 use serde_json::{Value, json};
 use signet_certs::time::unix_seconds;
+use signet_runtime::sync::Mutex;
 
 use super::{
     cluster::Cluster,
-    faults::lock,
     keys::Opened,
     objects::{Kind, seconds_of, text},
 };
@@ -47,18 +46,18 @@ impl ReviewCache {
     }
 
     fn get(&self, key: &Asked, now: SystemTime) -> Option<Authenticated> {
-        let mut good = lock(&self.good);
+        let mut good = self.good.lock();
         good.retain(|_, (until, _)| *until > now);
         good.get(key).map(|(_, answer)| answer.clone())
     }
 
     fn put(&self, key: Asked, now: SystemTime, answer: Authenticated) {
-        lock(&self.good).insert(key, (now + self.life, answer));
+        self.good.lock().insert(key, (now + self.life, answer));
     }
 
     /// Forgets everything, as if the ten seconds were over.
     pub(crate) fn clear(&self) {
-        lock(&self.good).clear();
+        self.good.lock().clear();
     }
 }
 
@@ -100,7 +99,7 @@ fn examine(
     asked: &[String],
     now: SystemTime,
 ) -> Result<Authenticated, String> {
-    let claims = match lock(&cluster.keys).open(token, &cluster.config.issuer) {
+    let claims = match cluster.keys.lock().open(token, &cluster.config.issuer) {
         Opened::Signed(claims) => claims,
         Opened::Foreign => return Err("invalid bearer token".to_owned()),
         Opened::BadSignature => {

@@ -17,7 +17,6 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     cluster::Cluster,
-    faults::lock,
     objects::Kind,
     selector::Selector,
     status::{answer, bad_request, gone, too_large},
@@ -43,7 +42,7 @@ pub(crate) fn list_or_watch(cluster: &Arc<Cluster>, kind: Kind, namespace: &str,
             Err(_) => return bad_request(&format!("invalid resource version {text:?}")),
         },
     };
-    let current = lock(&cluster.etcd).version();
+    let current = cluster.etcd.lock().version();
     if version > current {
         return too_large(version, current);
     }
@@ -60,7 +59,7 @@ pub(crate) fn is_watch(query: &Query) -> bool {
 }
 
 fn list(cluster: &Cluster, kind: Kind, selector: &Selector, query: &Query) -> Response {
-    let etcd = lock(&cluster.etcd);
+    let etcd = cluster.etcd.lock();
     let mut items = etcd.list(kind, selector);
     let mut version = etcd.version();
     let mut start = 0;
@@ -195,7 +194,7 @@ impl Watcher {
     /// A watch from no version in particular begins with everything there is.
     async fn send_all(&mut self) -> Result<(), Over> {
         let (items, version) = {
-            let etcd = lock(&self.cluster.etcd);
+            let etcd = self.cluster.etcd.lock();
             (etcd.list(self.kind, &self.selector), etcd.version())
         };
         for item in items {
@@ -210,7 +209,7 @@ impl Watcher {
 
     async fn send_new(&mut self) -> Result<(), Over> {
         let (seen, current) = {
-            let etcd = lock(&self.cluster.etcd);
+            let etcd = self.cluster.etcd.lock();
             let seen = etcd.since(self.kind, &self.selector, self.version);
             (seen, etcd.version())
         };

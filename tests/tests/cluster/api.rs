@@ -2,7 +2,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -12,6 +11,7 @@ use http::{Method, Request, header};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
+use signet_runtime::sync::Mutex;
 use signet_tests::wait::within;
 
 /// How long a real cluster may take for anything.
@@ -80,7 +80,7 @@ impl Cluster {
 
     /// Removes everything again, as far as it can.
     pub(crate) async fn clean_up(&self) {
-        let outside = std::mem::take(&mut *self.outside.lock().unwrap_or_else(PoisonError::into_inner));
+        let outside = std::mem::take(&mut *self.outside.lock());
         // Pods of hand-made nodes have no kubelet that would end them.
         let pods = format!("{}?gracePeriodSeconds=0", self.path("pods"));
         let paths = std::iter::once(pods).chain(outside.into_iter().rev());
@@ -136,7 +136,7 @@ impl Cluster {
     pub(crate) async fn create_outside(&self, path: &str, object: &Value) -> Result<Value> {
         let created = self.create(path, object).await?;
         let name = text(&created, "/metadata/name")?;
-        let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outside = self.outside.lock();
         outside.push(format!("{path}/{name}"));
         Ok(created)
     }
