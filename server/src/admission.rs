@@ -1,11 +1,8 @@
 //! Bounded work, shared fairly: a flood of one caller is refused and leaves room for the others.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
+
+use signet_runtime::sync::Mutex;
 
 /// When a refused caller should come back.
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -50,7 +47,7 @@ impl<K: Eq + Hash + Clone> Admission<K> {
     /// Takes `items` places, or none: an RPC then answers `RESOURCE_EXHAUSTED` with [`RETRY_AFTER`].
     #[must_use]
     pub fn admit(self: &Arc<Self>, caller: &K, items: usize) -> Option<Admitted<K>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let mine = state.by_caller.get(caller).copied().unwrap_or(0);
         if state.total + items > self.total || mine + items > self.per_caller {
             return None;
@@ -67,11 +64,7 @@ impl<K: Eq + Hash + Clone> Admission<K> {
 
 impl<K: Eq + Hash> Drop for Admitted<K> {
     fn drop(&mut self) {
-        let mut state = self
-            .admission
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.admission.state.lock();
         state.total -= self.items;
         if let Some(mine) = state.by_caller.get_mut(&self.caller) {
             *mine -= self.items;
@@ -101,7 +94,7 @@ mod tests {
         assert!(admission.admit(&agent("c"), 6).is_some());
         drop(other);
         assert!(
-            admission.state.lock().unwrap().by_caller.is_empty(),
+            admission.state.lock().by_caller.is_empty(),
             "nothing is remembered of idle callers"
         );
     }

@@ -38,7 +38,7 @@ pub async fn serve_signed_objects(
     limits: Limits,
     drain: Drain,
 ) {
-    serve(listener, router(snapshots), limits, drain).await;
+    serve(listener, "signed objects", router(snapshots), limits, drain).await;
 }
 
 /// The routes. A path that is not there gives 404, whatever the method; another method than GET and HEAD gives 405.

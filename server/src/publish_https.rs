@@ -16,10 +16,11 @@ use rustls::ServerConfig;
 use rustls::crypto::ring as provider;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::version::{TLS12, TLS13};
+use signet_runtime::accept;
 use signet_runtime::drain::Drain;
 use signet_runtime::http::{Limits, serve_connection};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::web::{WebCertificate, WebCertificateError};
@@ -56,37 +57,23 @@ pub async fn serve_bundle(
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let router = router(path, snapshots);
-    let permits = Arc::new(Semaphore::new(limits.connections));
-    loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = drain.signalled() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let connection = connection(
-                    acceptor.clone(),
-                    stream,
-                    peer,
-                    router.clone(),
-                    limits,
-                    drain.clone(),
-                );
-                drain.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: wait instead of spinning.
-                tracing::warn!(%error, "cannot accept a connection of the bundle endpoint");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        }
-    }
+    accept::bounded(
+        listener,
+        "bundle endpoint",
+        limits.connections,
+        &drain,
+        |stream, peer| {
+            connection(
+                acceptor.clone(),
+                stream,
+                peer,
+                router.clone(),
+                limits,
+                drain.clone(),
+            )
+        },
+    )
+    .await;
 }
 
 async fn connection(

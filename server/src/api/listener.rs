@@ -12,7 +12,7 @@ use std::{
 
 use rustls::ServerConfig;
 use signet_certs::{id::SpiffeId, tls::peer_svid, verify::VerifiedSvid};
-use signet_runtime::drain::Drain;
+use signet_runtime::{accept, drain::Drain};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -38,8 +38,6 @@ const STRANGERS_PER_ADDRESS: usize = 64;
 /// Longest life of a stranger's connection: time to attest a node, and to connect again as its agent.
 const STRANGERS_LIFE: Duration = Duration::from_secs(60);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause after an accept error such as EMFILE, which would otherwise spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who is at the other end of a connection, established once in the handshake.
 #[derive(Clone, Debug)]
@@ -143,20 +141,16 @@ pub fn accept(
             handshakes: Admission::new(HANDSHAKES, HANDSHAKES_PER_ADDRESS),
             places: Places::new(),
         });
-        loop {
-            let accepted = tokio::select! {
-                accepted = tcp.accept() => accepted,
-                () = loop_drain.signalled() => return,
-                () = finished.closed() => return,
-            };
-            match accepted {
-                Ok((stream, address)) => door.admit(stream, address, &finished),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept agent connections");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+        let stop = async {
+            tokio::select! {
+                () = loop_drain.signalled() => {}
+                () = finished.closed() => {}
             }
-        }
+        };
+        accept::each(tcp, "agents", stop, |stream, address| {
+            door.admit(stream, address, &finished);
+        })
+        .await;
     });
     receiver
 }

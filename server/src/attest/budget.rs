@@ -1,9 +1,10 @@
 //! How many calls attestation may make to an API server, in all and for the agents of one node.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use signet_runtime::bucket::{Bucket, Rate};
+use signet_runtime::sync::Mutex;
 use tokio::time::Instant;
 
 /// Nodes told apart; those beyond share one bucket. A token names its node under the cluster's signature, so nobody
@@ -12,54 +13,24 @@ const NODES: usize = 16_384;
 /// What is left of all calls for one node while others need them too: a quarter, but never less than this.
 const LEAST_PER_SECOND: u32 = 10;
 const LEAST_BURST: u32 = 20;
+/// Shortest wait that anyone is told.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Token buckets: `burst` calls at once, `per_second` on average, in all. A node that has used up its share goes on
 /// only while half of all calls are unused, so one bad agent leaves the others enough. Over it a caller is told when to
 /// come back.
 #[derive(Debug)]
 pub(super) struct Budget {
-    all: Rate,
     of_node: Rate,
+    /// With so many calls left, a node may go over its share.
+    plenty: f64,
     state: Mutex<State>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    per_second: f64,
-    burst: f64,
 }
 
 #[derive(Debug)]
 struct State {
     all: Bucket,
     nodes: HashMap<String, Bucket>,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    available: f64,
-    filled_at: Instant,
-}
-
-impl Rate {
-    fn full(self, now: Instant) -> Bucket {
-        Bucket {
-            available: self.burst,
-            filled_at: now,
-        }
-    }
-
-    fn fill(self, bucket: &mut Bucket, now: Instant) {
-        let gained = now.duration_since(bucket.filled_at).as_secs_f64() * self.per_second;
-        bucket.available = (bucket.available + gained).min(self.burst);
-        bucket.filled_at = now;
-    }
-
-    /// How long until the bucket holds `wanted`.
-    fn wait(self, bucket: &Bucket, wanted: f64) -> Duration {
-        let missing = (wanted - bucket.available).max(0.0) / self.per_second;
-        Duration::from_secs_f64(missing).max(Duration::from_millis(10))
-    }
 }
 
 impl Budget {
@@ -71,13 +42,13 @@ impl Budget {
             burst: f64::from(burst.max(1)),
         };
         Self {
-            all,
             of_node: Rate {
                 per_second: share(per_second, LEAST_PER_SECOND),
                 burst: share(burst, LEAST_BURST),
             },
+            plenty: all.burst / 2.0 + 1.0,
             state: Mutex::new(State {
-                all: all.full(Instant::now()),
+                all: Bucket::full(all, Instant::now()),
                 nodes: HashMap::new(),
             }),
         }
@@ -85,21 +56,20 @@ impl Budget {
 
     /// Takes one call for the agent of a node, or says how long until there is one.
     pub(super) fn take(&self, node_uid: &str) -> Result<(), Duration> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { all, nodes } = &mut *state;
-        let now = Instant::now();
-        self.all.fill(all, now);
+        let mut state = self.state.lock();
+        let taken = self.take_from(&mut state, node_uid, Instant::now());
+        taken.map_err(|wait| wait.max(SHORTEST_WAIT))
+    }
+
+    fn take_from(&self, state: &mut State, node_uid: &str, now: Instant) -> Result<(), Duration> {
+        let State { all, nodes } = state;
         let mine = self.bucket(nodes, node_uid, now);
-        if all.available < 1.0 {
-            return Err(self.all.wait(all, 1.0));
+        // Before the node pays for a call that is not to be had.
+        all.check(now)?;
+        match mine.take(now) {
+            Err(wait) if all.available(now) < self.plenty => Err(wait),
+            _ => all.take(now),
         }
-        if mine.available >= 1.0 {
-            mine.available -= 1.0;
-        } else if all.available < self.all.burst / 2.0 + 1.0 {
-            return Err(self.of_node.wait(mine, 1.0));
-        }
-        all.available -= 1.0;
-        Ok(())
     }
 
     fn bucket<'a>(
@@ -110,21 +80,16 @@ impl Budget {
     ) -> &'a mut Bucket {
         if nodes.len() >= NODES && !nodes.contains_key(node_uid) {
             // A full bucket is as good as none.
-            nodes.retain(|_, bucket| {
-                self.of_node.fill(bucket, now);
-                bucket.available < self.of_node.burst
-            });
+            nodes.retain(|_, bucket| !bucket.is_full(now));
         }
         let name = if nodes.len() < NODES || nodes.contains_key(node_uid) {
             node_uid
         } else {
             ""
         };
-        let bucket = nodes
+        nodes
             .entry(name.to_owned())
-            .or_insert_with(|| self.of_node.full(now));
-        self.of_node.fill(bucket, now);
-        bucket
+            .or_insert_with(|| Bucket::full(self.of_node, now))
     }
 }
 

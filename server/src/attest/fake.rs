@@ -1,11 +1,11 @@
 //! An attestor that believes a table, for tests of everything behind attestation.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use signet_certs::jws::JwsError;
+use signet_runtime::sync::{Mutex, MutexGuard};
 
 use super::{AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, RefusedReason};
 
@@ -44,7 +44,7 @@ impl FakeAttestor {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn verdict<T: Clone>(&self, known: impl Fn(&State) -> Option<&T>) -> Result<T, AttestError> {

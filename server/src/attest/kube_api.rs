@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use http_body_util::{BodyExt as _, Limited};
 use kube::client::Body;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use signet_runtime::error::chain;
+use signet_runtime::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::AttestError;
@@ -223,7 +225,7 @@ impl KubeApi {
 
     /// One line every few seconds: an outage is one problem, not one per caller.
     fn log(&self, purpose: Purpose, error: &CallError) {
-        let mut logged_at = self.logged_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged_at = self.logged_at.lock();
         if logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
             return;
         }
@@ -284,18 +286,4 @@ fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Ca
         message,
         retry_after,
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -6,15 +6,16 @@ mod wire;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use signet_runtime::sync::RwLock;
 use tokio::sync::mpsc;
 
 use self::wire::{AccountItem, PodItem};
 use super::kube_api::{CallError, KubeApi, is_path_segment};
-use super::watch::{Sink, WatchHealth, follow, pauses};
+use super::watch::{Sink, WatchHealth, follow};
 use super::{PodEvent, PodEventKind};
 
 const POD_BYTES: usize = 8 * 1024 * 1024;
@@ -89,25 +90,13 @@ impl PodWatch {
 
     /// Follows the cluster; ends never.
     pub(super) async fn run(&self, api: Arc<KubeApi>) {
-        let (min, max) = pauses();
-        let pause = || signet_runtime::backoff::Backoff::new(min, max, 0.2);
-        let (Ok(pods), Ok(accounts)) = (pause(), pause()) else {
-            tracing::error!("the pauses of the watches are out of bounds");
-            return;
-        };
         tokio::join!(
             follow(
                 Arc::clone(&api),
                 Arc::clone(&self.pods),
-                Arc::clone(&self.pods_health),
-                pods
+                Arc::clone(&self.pods_health)
             ),
-            follow(
-                api,
-                Arc::clone(&self.accounts),
-                Arc::clone(&self.accounts_health),
-                accounts
-            ),
+            follow(api, Arc::clone(&self.accounts), Arc::clone(&self.accounts_health)),
         );
     }
 
@@ -140,25 +129,16 @@ impl PodWatch {
 
     /// The pod with this UID, if the watch shows it.
     pub(super) fn pod(&self, uid: &str) -> Option<Arc<LivePod>> {
-        self.pods
-            .by_uid
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(uid)
-            .cloned()
+        self.pods.by_uid.read().get(uid).cloned()
     }
 
     pub(super) fn pod_count(&self) -> usize {
-        self.pods
-            .by_uid
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.pods.by_uid.read().len()
     }
 
     /// Whether the watch shows this service account under this UID.
     pub(super) fn has_account(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        let accounts = self.accounts.uids.read().unwrap_or_else(PoisonError::into_inner);
+        let accounts = self.accounts.uids.read();
         accounts
             .get(namespace)
             .and_then(|names| names.get(name))
@@ -207,7 +187,7 @@ impl Pods {
     }
 
     fn put(&self, pod: Arc<LivePod>) -> Option<Arc<LivePod>> {
-        let mut pods = self.by_uid.write().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.by_uid.write();
         pods.insert(pod.uid.clone(), pod)
     }
 }
@@ -223,7 +203,7 @@ impl Sink for Pods {
             .map(|pod| (pod.uid.clone(), pod))
             .collect();
         let before = {
-            let mut pods = self.by_uid.write().unwrap_or_else(PoisonError::into_inner);
+            let mut pods = self.by_uid.write();
             std::mem::replace(&mut *pods, now.clone())
         };
         for (uid, old) in before {
@@ -244,7 +224,7 @@ impl Sink for Pods {
 
     async fn remove(&self, item: PodItem) {
         let removed = {
-            let mut pods = self.by_uid.write().unwrap_or_else(PoisonError::into_inner);
+            let mut pods = self.by_uid.write();
             pods.remove(&item.metadata.uid)
         };
         if let Some(pod) = removed {
@@ -278,18 +258,18 @@ impl Sink for Accounts {
                 .or_default()
                 .insert(metadata.name, metadata.uid);
         }
-        *self.uids.write().unwrap_or_else(PoisonError::into_inner) = uids;
+        *self.uids.write() = uids;
     }
 
     async fn upsert(&self, AccountItem { metadata }: AccountItem) {
-        let mut uids = self.uids.write().unwrap_or_else(PoisonError::into_inner);
+        let mut uids = self.uids.write();
         uids.entry(metadata.namespace)
             .or_default()
             .insert(metadata.name, metadata.uid);
     }
 
     async fn remove(&self, AccountItem { metadata }: AccountItem) {
-        let mut uids = self.uids.write().unwrap_or_else(PoisonError::into_inner);
+        let mut uids = self.uids.write();
         if let Some(names) = uids.get_mut(&metadata.namespace) {
             names.remove(&metadata.name);
             if names.is_empty() {

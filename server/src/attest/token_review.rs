@@ -4,13 +4,14 @@
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use k8s_openapi::api::authentication::v1::TokenReviewStatus;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use signet_certs::jws::KubernetesClaims;
+use signet_runtime::sync::Mutex;
 use tokio::sync::OnceCell;
 
 use super::AttestError;
@@ -64,7 +65,8 @@ impl TokenReviewer {
 
     /// A positive review made before, unexpired. Whether it still holds is for the watches to say.
     pub(super) fn kept(&self, key: &TokenKey, now: SystemTime) -> Option<Arc<ReviewedToken>> {
-        lock(&self.kept)
+        self.kept
+            .lock()
             .get(key)
             .filter(|review| review.expires > now)
             .cloned()
@@ -72,7 +74,7 @@ impl TokenReviewer {
 
     /// Keeps a positive review until its token expires.
     pub(super) fn keep(&self, key: TokenKey, review: Arc<ReviewedToken>) {
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         if kept.len() < MAX_KEPT {
             kept.insert(key, review);
         }
@@ -80,12 +82,14 @@ impl TokenReviewer {
 
     /// Drops a review that holds no longer.
     pub(super) fn forget(&self, key: &TokenKey) {
-        lock(&self.kept).remove(key);
+        self.kept.lock().remove(key);
     }
 
     /// Drops reviews of expired tokens and those that `holds` says are over.
     pub(super) fn sweep(&self, now: SystemTime, holds: impl Fn(&ReviewedToken) -> bool) {
-        lock(&self.kept).retain(|_, review| review.expires > now && holds(review));
+        self.kept
+            .lock()
+            .retain(|_, review| review.expires > now && holds(review));
     }
 
     /// Reviews a token whose claims and signature were verified. Callers with the same token at the same time share
@@ -174,14 +178,14 @@ struct Seat<'a> {
 
 impl<'a> Seat<'a> {
     fn take(running: &'a Mutex<HashMap<TokenKey, Running>>, key: TokenKey) -> Self {
-        let cell = Arc::clone(lock(running).entry(key).or_default());
+        let cell = Arc::clone(running.lock().entry(key).or_default());
         Self { running, key, cell }
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        let mut running = lock(self.running);
+        let mut running = self.running.lock();
         let ours = running
             .get(&self.key)
             .is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
@@ -191,8 +195,4 @@ impl Drop for Seat<'_> {
             running.remove(&self.key);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,16 +4,18 @@
 mod tests;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
-use ring::rand::{SecureRandom as _, SystemRandom};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use signet_runtime::backoff::Backoff;
+use signet_runtime::pace::random_unit;
+use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -30,6 +32,13 @@ const PAGE: usize = 500;
 const MAX_EVENT_BYTES: usize = 8 * 1024 * 1024;
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
+const PAUSES: Backoff = Backoff::between(MIN_BACKOFF, MAX_BACKOFF).jittered(0.2);
+/// What stands for itself in a query (RFC 3986 §2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// Where objects of one kind end up.
 pub(super) trait Sink: Send + Sync + 'static {
@@ -104,19 +113,14 @@ impl WatchHealth {
         is_new
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
     }
 }
 
 /// Keeps `sink` equal to the cluster for as long as it is polled.
-pub(super) async fn follow<S: Sink>(
-    api: Arc<KubeApi>,
-    sink: Arc<S>,
-    health: Arc<WatchHealth>,
-    mut backoff: Backoff,
-) {
-    let mut position = None;
+pub(super) async fn follow<S: Sink>(api: Arc<KubeApi>, sink: Arc<S>, health: Arc<WatchHealth>) {
+    let (mut position, mut backoff) = (None, PAUSES);
     loop {
         let before = health.last_seen_at();
         let outcome = match position.take() {
@@ -131,7 +135,7 @@ pub(super) async fn follow<S: Sink>(
             Ok(next) => {
                 position = next;
                 // A watch that ends at once and shows nothing must not be begun again and again without pause.
-                (!progress).then(|| backoff.next(unit()))
+                (!progress).then(|| backoff.next(random_unit()))
             }
             Err(Interrupted { resume, error }) => {
                 position = resume;
@@ -142,18 +146,13 @@ pub(super) async fn follow<S: Sink>(
                     CallError::Status { retry_after, .. } => retry_after,
                     _ => None,
                 };
-                Some(backoff.next(unit()).max(asked.unwrap_or_default()))
+                Some(backoff.next(random_unit()).max(asked.unwrap_or_default()))
             }
         };
         if let Some(wait) = wait {
             sleep(wait).await;
         }
     }
-}
-
-/// The pauses between attempts.
-pub(super) fn pauses() -> (Duration, Duration) {
-    (MIN_BACKOFF, MAX_BACKOFF)
 }
 
 struct Interrupted {
@@ -227,7 +226,7 @@ async fn list<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth) -> Next {
             .map_err(|error| Interrupted { resume: None, error })?;
         items.extend(page.items);
         match page.metadata.more.filter(|token| !token.is_empty()) {
-            Some(token) => more = format!("&continue={}", encode(&token)),
+            Some(token) => more = format!("&continue={}", utf8_percent_encode(&token, ENCODED)),
             None => {
                 sink.replace(items).await;
                 health.alive();
@@ -242,7 +241,7 @@ async fn watch_from<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth, from
     let path = format!(
         "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={}",
         S::PATH,
-        encode(&from)
+        utf8_percent_encode(&from, ENCODED)
     );
     let deadline = Instant::now() + Duration::from_secs(WATCH_SECONDS) + WATCH_GRACE;
     let mut body = match api.open(&path).await {
@@ -363,25 +362,4 @@ impl Lines {
             }
         }
     }
-}
-
-/// Percent-encodes what an API server gave as an opaque text.
-fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
-}
-
-/// Evenly spread over [0, 1); one half should randomness fail, which only makes pauses equal.
-fn unit() -> f64 {
-    let mut bytes = [0; 4];
-    if SystemRandom::new().fill(&mut bytes).is_err() {
-        return 0.5;
-    }
-    f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }

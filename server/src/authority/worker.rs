@@ -7,6 +7,7 @@ use signet_certs::authority::AuthorityKind;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
+use signet_runtime::pace;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -20,8 +21,7 @@ use crate::trust::TrustSnapshot;
 
 /// The wall clock may be set; so the worker looks at it at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-const SHORTEST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const RETRIES: Backoff = Backoff::between(Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a handle asks for.
 #[derive(Debug)]
@@ -60,23 +60,21 @@ impl Worker {
 
     /// Works until the drain starts.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, drain: Drain) {
-        let mut retry = Backoff::new(SHORTEST_RETRY, LONGEST_RETRY, 0.0).ok();
+        let mut retry = RETRIES;
         let mut not_before = Instant::now();
         let mut event = Wake::Deadline;
         loop {
             let outcome = self.wake(event).await;
             self.show();
-            match (outcome, retry.as_mut()) {
-                (Ok(()), Some(retry)) => retry.reset(),
-                (Err(error), retry) => {
-                    let wait = retry.map_or(LONGEST_RETRY, |retry| retry.next(0.0));
+            match outcome {
+                Ok(()) => retry.reset(),
+                Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         "authority step failed, will try again"
                     );
-                    not_before = Instant::now() + wait;
+                    not_before = Instant::now() + retry.next(0.0);
                 }
-                (Ok(()), None) => {}
             }
             let deadline = if self.unheard {
                 not_before
@@ -185,8 +183,7 @@ impl Worker {
             .iter()
             .filter_map(|kind| kind.next_deadline(now, &reports))
             .min();
-        let wait = next.map_or(LONGEST_SLEEP, |next| next.duration_since(now).unwrap_or_default());
-        Instant::now() + wait.min(LONGEST_SLEEP)
+        Instant::now() + pace::slice(now, next, LONGEST_SLEEP)
     }
 }
 

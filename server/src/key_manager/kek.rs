@@ -1,14 +1,15 @@
 //! The key-encryption key and its file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use ring::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use signet_certs::signer::KeyError;
+use signet_runtime::files::{self, Durability};
 use zeroize::Zeroizing;
 
 use super::KeyManagerError;
@@ -101,32 +102,13 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyManagerError> {
     Ok(Some(bytes))
 }
 
-/// Written beside, synced and renamed: a crash leaves a whole key or none.
+/// A crash leaves a whole key or none.
 fn create(path: &Path, rng: &SystemRandom) -> Result<Zeroizing<Vec<u8>>, KeyManagerError> {
     let mut bytes = Zeroizing::new(vec![0; LENGTH]);
     rng.fill(&mut bytes).map_err(|_| KeyError::Random)?;
-    let beside = path.with_extension("new");
-    write(&beside, path, &bytes).map_err(io_error("create", path))?;
+    files::make_parent(path)
+        .and_then(|()| files::replace(path, &bytes, 0o600, Durability::Durable))
+        .map_err(|error| io_error("create", path)(error.into()))?;
     tracing::info!(path = %path.display(), "made a key-encryption key; back it up apart from the store");
     Ok(bytes)
-}
-
-fn write(beside: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        std::fs::create_dir_all(dir)?;
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(beside, path)?;
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."));
-    File::open(dir)?.sync_all()
 }

@@ -10,6 +10,7 @@ use signet_certs::crl::{Crl, CrlError, CrlNumber, RevokedEntry, sign_crl};
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
+use signet_runtime::pace;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -19,8 +20,7 @@ use crate::authority::{AuthorityView, ViewedAuthority};
 use crate::store::{Store, StoreError, StoredCrl};
 use crate::trust::{PublishedAuthority, TrustSnapshot, content_digest};
 
-const SHORTEST_RETRY: Duration = Duration::from_millis(500);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const RETRIES: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(30));
 /// The wall clock may be set, and a word of a revocation lost; so the task looks at both at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// A list of more entries is signed off the async threads.
@@ -130,19 +130,14 @@ impl Worker {
 
     /// Works until the drain starts.
     pub(super) async fn run(mut self, drain: Drain) {
-        let mut backoff = Backoff::new(SHORTEST_RETRY, LONGEST_RETRY, 0.0).ok();
+        let mut retry = RETRIES;
         loop {
-            let healthy = self.refresh().await;
-            let mut wake_at = self.next_look();
-            match backoff.as_mut() {
-                Some(backoff) if healthy => backoff.reset(),
-                _ => {
-                    let wait = backoff
-                        .as_mut()
-                        .map_or(LONGEST_RETRY, |backoff| backoff.next(0.0));
-                    wake_at = Instant::now() + wait;
-                }
-            }
+            let wake_at = if self.refresh().await {
+                retry.reset();
+                self.next_look()
+            } else {
+                Instant::now() + retry.next(0.0)
+            };
             tokio::select! {
                 Ok(()) = self.view.changed() => {}
                 Ok(()) = self.wishes.changed() => self.coalesce(&drain).await,
@@ -344,10 +339,7 @@ impl Worker {
             let crl = self.lists.get(&viewed.id())?.crl.as_ref()?;
             Some(self.demand(viewed).due(crl))
         });
-        let wait = due
-            .min()
-            .map_or(LONGEST_SLEEP, |due| due.duration_since(now).unwrap_or_default());
-        Instant::now() + wait.min(LONGEST_SLEEP)
+        Instant::now() + pace::slice(now, due.min(), LONGEST_SLEEP)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The file of control anchors: what an agent without any other knowledge trusts when it calls the server first.
 
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use signet_runtime::drain::Drain;
+use signet_runtime::files::{self, Durability};
 use tokio::sync::watch;
 
 use super::TrustSnapshot;
@@ -32,30 +32,10 @@ pub fn write_anchors(path: &Path, snapshot: &TrustSnapshot) -> Result<(), Anchor
         .iter()
         .map(|published| published.certificate.pem())
         .collect();
-    replace(path, pem.as_bytes()).map_err(|source| AnchorsError {
+    files::replace(path, pem.as_bytes(), 0o644, Durability::Durable).map_err(|error| AnchorsError {
         path: path.to_owned(),
-        source,
+        source: error.into(),
     })
-}
-
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let fresh = path.with_file_name(name);
-    match std::fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&fresh)?;
-    // The umask may have taken bits away from the mode given above.
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)
 }
 
 /// Writes the file now, and again whenever the control authorities change. A later failure is logged and tried again

@@ -1,12 +1,13 @@
 //! One cluster: which it is, and the way of a token through local check, review, live pod and verdict.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use signet_certs::id::TrustDomain;
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
 use signet_runtime::clock::Clock;
+use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, interval, sleep};
 
@@ -193,8 +194,8 @@ impl Cluster {
         }
     }
 
-    fn pin_problem(&self) -> std::sync::MutexGuard<'_, Option<(Instant, PinError)>> {
-        self.pin_problem.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pin_problem(&self) -> MutexGuard<'_, Option<(Instant, PinError)>> {
+        self.pin_problem.lock()
     }
 
     async fn reference(&self) -> Result<ClusterRef<'_>, AttestError> {

@@ -75,7 +75,7 @@ async fn a_silent_api_server_is_given_up_in_time() {
 async fn an_answer_that_never_ends_is_given_up_in_time() {
     let (sender, receiver) = mpsc_unbounded();
     let receiver = Mutex::new(Some(receiver));
-    let answer = move || Answer::Stream(receiver.lock().unwrap().take().unwrap());
+    let answer = move || Answer::Stream(receiver.lock().take().unwrap());
     sender.send("{".into()).unwrap();
     assert!(matches!(get(answer).await.unwrap_err(), CallError::Timeout));
     drop(sender);

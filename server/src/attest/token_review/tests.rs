@@ -50,7 +50,7 @@ async fn a_recorded_review_is_read() {
             .len(),
         1
     );
-    assert!(lock(&reviewer.running).is_empty());
+    assert!(reviewer.running.lock().is_empty());
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn whatever_is_no_review_is_no_verdict() {
         let reviewer = TokenReviewer::new(Arc::clone(&Script::new(move |_| answer()).api));
         let outcome = review(&reviewer).await;
         assert!(is_unavailable(&outcome), "{outcome:?}");
-        assert!(lock(&reviewer.running).is_empty());
+        assert!(reviewer.running.lock().is_empty());
     }
 }
 
@@ -109,14 +109,14 @@ async fn when_the_asking_caller_leaves_a_waiting_one_goes_on() {
         assert!(futures_util::poll!(&mut first).is_pending());
         let mut second = Box::pin(review(&reviewer));
         assert!(futures_util::poll!(&mut second).is_pending());
-        assert_eq!(lock(&reviewer.running).len(), 1);
+        assert_eq!(reviewer.running.lock().len(), 1);
         drop(first);
         assert!(second.await.is_ok());
     }
-    assert!(lock(&reviewer.running).is_empty());
+    assert!(reviewer.running.lock().is_empty());
     let only = Box::pin(review(&reviewer));
     drop(only);
-    assert!(lock(&reviewer.running).is_empty());
+    assert!(reviewer.running.lock().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,8 +157,8 @@ async fn reviews_are_kept_by_audience_and_token_until_the_token_expires() {
     assert!(reviewer.kept(&key, before).is_none());
     reviewer.keep(key, Arc::clone(&reviewed));
     reviewer.sweep(after, |_| true);
-    assert!(lock(&reviewer.kept).is_empty());
+    assert!(reviewer.kept.lock().is_empty());
     reviewer.keep(key, reviewed);
     reviewer.forget(&key);
-    assert!(lock(&reviewer.kept).is_empty());
+    assert!(reviewer.kept.lock().is_empty());
 }

@@ -36,13 +36,13 @@ impl Names {
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<String, u32>)) {
-        change(&mut self.known.lock().unwrap());
+        change(&mut self.known.lock());
         self.changes.send_modify(|count| *count += 1);
     }
 
     async fn until(&self, expected: &[(&str, u32)]) {
         let is_so = |_: &usize| {
-            let known = self.known.lock().unwrap();
+            let known = self.known.lock();
             known
                 .iter()
                 .map(|(name, value)| (name.as_str(), *value))
@@ -114,12 +114,10 @@ impl Drop for Running {
 fn start(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Running {
     let script = Script::new(answer);
     let (names, health) = (Names::new(), Arc::new(WatchHealth::new()));
-    let backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF, 0.2).unwrap();
     let task = tokio::spawn(follow(
         Arc::clone(&script.api),
         Arc::clone(&names),
         Arc::clone(&health),
-        backoff,
     ));
     Running {
         script,
@@ -145,11 +143,7 @@ fn listed_then(
         if !line.contains("watch=true") {
             return Answer::ok(first.clone());
         }
-        receivers
-            .lock()
-            .unwrap()
-            .pop()
-            .map_or(Answer::Silence, Answer::Stream)
+        receivers.lock().pop().map_or(Answer::Silence, Answer::Stream)
     };
     (senders, answer)
 }
