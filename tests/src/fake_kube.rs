@@ -36,6 +36,7 @@ mod keys;
 mod listener;
 mod objects;
 mod review;
+mod reviewed;
 mod selector;
 mod status;
 mod watches;

@@ -5,12 +5,10 @@ use std::{fs, time::Duration};
 use anyhow::Context;
 use signet_tests::process::free_port;
 
-use crate::layout::Layout;
-
-/// Name of the trust domain.
-pub(crate) const TRUST_DOMAIN: &str = "example.org";
-/// Name of the cluster.
-pub(crate) const CLUSTER: &str = "dev";
+use crate::{
+    layout::Layout,
+    names::{CLUSTER, NODE, TRUST_DOMAIN},
+};
 
 /// How long things live.
 pub(crate) struct Times {
@@ -144,7 +142,7 @@ telemetry:
         agents = ports.agents,
         anchors = layout.server("control-anchors.pem").display(),
         token = layout.agent("token").display(),
-        node = crate::pods::NODE,
+        node = NODE,
         data = layout.agent("data").display(),
         kubelet = layout.kubelet().display(),
         csi_socket = layout.kubelet().join("csi.sock").display(),

@@ -15,7 +15,8 @@ use crate::{
     child::{Child, Role},
     configs::{self, Ports, Times},
     layout::Layout,
-    pods::{self, PODS, Pods},
+    names::{PODS, TRUST_DOMAIN},
+    pods::{self, Pods},
 };
 
 /// How long one part may take to come up.
@@ -138,7 +139,7 @@ The trust domain {td} is up. In another shell:
   curl -s $SIGNET_PUBLISH_URL/crl.pem | openssl crl -noout -text
 
 Logs: {server} and {agent}. Ctrl-C ends it all.",
-            td = configs::TRUST_DOMAIN,
+            td = TRUST_DOMAIN,
             env = env.display(),
             socket = signet_agent::csi::volumes::SOCKET_NAME,
             server = self.layout.server("log").display(),

@@ -11,6 +11,7 @@ mod demo;
 mod domain;
 mod kube;
 mod layout;
+mod names;
 mod pods;
 
 use std::process::ExitCode;

@@ -10,16 +10,11 @@ use signet_tests::{
     kubelet::{Kubelet, KubeletConfig, Volume},
 };
 
-use crate::{configs::TRUST_DOMAIN, layout::Layout};
+use crate::{
+    layout::Layout,
+    names::{NODE, PODS, TRUST_DOMAIN},
+};
 
-/// Name of the one node.
-pub(crate) const NODE: &str = "laptop";
-/// The demo pods: namespace, name, service account.
-pub(crate) const PODS: [(&str, &str, &str); 3] = [
-    ("shop", "frontend", "frontend"),
-    ("shop", "backend", "backend"),
-    ("bank", "ledger", "ledger"),
-];
 /// The agent's own pod.
 const AGENT: (&str, &str) = ("signet-system", "signet-agent");
 /// Life of tokens.

@@ -19,7 +19,7 @@ use super::{
     faults::Faults,
     keys::{KeyRing, SigningKey},
     objects::{self, Kind, PodSpec, new_uid, text},
-    review::ReviewCache,
+    reviewed::ReviewCache,
 };
 
 /// Everything behind the HTTP doors.

@@ -1,65 +1,19 @@
 //! What the API server thinks of a token: TokenReview, with the texts recorded from a real one.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, SystemTime},
-};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use signet_certs::time::unix_seconds;
-use signet_runtime::sync::Mutex;
 
 use super::{
     cluster::Cluster,
     keys::Opened,
     objects::{Kind, seconds_of, text},
+    reviewed::Authenticated,
 };
 
 /// A deleted pod's token lives on this long after its deletion timestamp.
 const LEEWAY_SECONDS: i64 = 60;
-
-/// Who a valid token speaks for.
-#[derive(Clone, Debug)]
-pub(crate) struct Authenticated {
-    pub(crate) username: String,
-    /// `status.user`.
-    pub(crate) user: Value,
-    /// Those of the asked audiences that the token has.
-    pub(crate) audiences: Vec<String>,
-}
-
-/// A token and the audiences it was reviewed for.
-type Asked = (String, Vec<String>);
-
-/// The API server remembers good answers for a while, so a token outlives its pod by up to that long.
-pub(crate) struct ReviewCache {
-    life: Duration,
-    good: Mutex<HashMap<Asked, (SystemTime, Authenticated)>>,
-}
-
-impl ReviewCache {
-    pub(crate) fn new(life: Duration) -> Self {
-        Self {
-            life,
-            good: Mutex::new(HashMap::new()),
-        }
-    }
-
-    fn get(&self, key: &Asked, now: SystemTime) -> Option<Authenticated> {
-        let mut good = self.good.lock();
-        good.retain(|_, (until, _)| *until > now);
-        good.get(key).map(|(_, answer)| answer.clone())
-    }
-
-    fn put(&self, key: Asked, now: SystemTime, answer: Authenticated) {
-        self.good.lock().insert(key, (now + self.life, answer));
-    }
-
-    /// Forgets everything, as if the ten seconds were over.
-    pub(crate) fn clear(&self) {
-        self.good.lock().clear();
-    }
-}
 
 /// The answer of a TokenReview: `status`.
 pub(crate) fn status(cluster: &Cluster, token: &str, asked: &[String]) -> Value {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Certificates in a large request.
-pub(crate) const BATCH: usize = 64;
+const BATCH: usize = 64;
 /// CSRs made before the clock starts, and used in turn.
 const CSRS: usize = 4096;
 /// Runs before the clock starts.
@@ -35,6 +35,7 @@ pub(crate) async fn measure(args: &IssueArgs) -> anyhow::Result<Report> {
     Ok(Report {
         batched,
         single,
+        batch: BATCH,
         crypto_limit,
         seed: args.seed,
         seconds: seconds.as_secs(),

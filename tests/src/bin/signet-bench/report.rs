@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::issue::BATCH;
-
 /// One load's figures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
@@ -41,6 +39,8 @@ impl Load {
 pub(crate) struct Report {
     pub(crate) batched: Load,
     pub(crate) single: Load,
+    /// Certificates in a large request.
+    pub(crate) batch: usize,
     pub(crate) crypto_limit: f64,
     pub(crate) seed: u64,
     pub(crate) seconds: u64,
@@ -59,7 +59,7 @@ impl Report {
             "crypto_limit_per_second": round(self.crypto_limit),
             "issued_share_of_limit": hundredths(self.batched.per_second / self.crypto_limit),
             "single_share_of_limit": hundredths(self.single.per_second / self.crypto_limit),
-            "batch": BATCH,
+            "batch": self.batch,
             "cores": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             "seconds": self.seconds,
             "seed": self.seed,
@@ -77,7 +77,9 @@ impl Report {
             )
         };
         let limit = format!("{:<16} {:>7.0}/s\n", "verify + sign", self.crypto_limit);
-        line(&format!("{BATCH} a request"), &self.batched) + &line("1 a request", &self.single) + &limit
+        line(&format!("{} a request", self.batch), &self.batched)
+            + &line("1 a request", &self.single)
+            + &limit
     }
 }
 
