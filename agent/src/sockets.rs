@@ -29,6 +29,7 @@ mod connection;
 pub mod filter;
 mod gate;
 mod peer;
+mod serve;
 
 /// First and longest pause after an accept that failed, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -224,7 +225,7 @@ impl Socket {
             return;
         };
         let connection = Arc::new(Connection::new(caller, budget, self.stop.clone()));
-        let serving = connection::serve(stream, connection, self.shared.gate.clone(), self.shared.settings);
+        let serving = serve::serve(stream, connection, self.shared.gate.clone(), self.shared.settings);
         self.shared.tasks.spawn(self.tasks.track_future(async move {
             serving.await;
             drop((global, own));

@@ -1,0 +1,76 @@
+//! The task of one accepted connection.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
+
+use super::Settings;
+use super::connection::Connection;
+use super::filter::AuthorityFilter;
+use super::filter::limits::MAX_HEADER_LIST;
+use super::gate::Gate;
+
+/// What the server buffers for a stream beyond the message it is sending.
+const SEND_BUFFER: usize = 16 * 1024;
+
+/// What a client may send ahead; requests are a few bytes.
+const RECEIVE_WINDOW: u32 = 64 * 1024;
+
+/// Streams beyond the caller's budget that HTTP/2 still lets through, so that they get a status and no bare reset.
+const SPARE_STREAMS: usize = 16;
+
+/// Serves a connection until the client leaves, breaks the rules, or the socket is closed.
+pub(super) async fn serve(stream: UnixStream, connection: Arc<Connection>, gate: Gate, settings: Settings) {
+    let stop = connection.stop().clone();
+    let (stream, established) = AuthorityFilter::new(stream);
+    let service = service_fn(move |request| gate.clone().answer(connection.clone(), request));
+    let mut serving = pin!(http(&settings).serve_connection(TokioIo::new(stream), service));
+
+    tokio::select! {
+        ended = &mut serving => return report(ended),
+        _ = established => {}
+        () = sleep(settings.handshake_limit) => {
+            tracing::debug!("closing a connection that never spoke HTTP/2");
+            return;
+        }
+        () = stop.cancelled() => return,
+    }
+    tokio::select! {
+        ended = &mut serving => return report(ended),
+        () = stop.cancelled() => {}
+    }
+    // The watch streams see the same signal and end by themselves; without that this would wait for them for ever.
+    serving.as_mut().graceful_shutdown();
+    match timeout(settings.drain_limit, serving).await {
+        Ok(ended) => report(ended),
+        Err(_elapsed) => tracing::debug!("closing a connection that did not finish in time"),
+    }
+}
+
+fn http(settings: &Settings) -> http2::Builder<TokioExecutor> {
+    let streams =
+        u32::try_from(settings.max_streams_per_caller.saturating_add(SPARE_STREAMS)).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .keep_alive_interval(settings.keep_alive_interval)
+        .keep_alive_timeout(settings.keep_alive_limit)
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW * 4)
+        .max_header_list_size(MAX_HEADER_LIST as u32);
+    builder
+}
+
+/// Ordinary ends of connections are nobody's concern.
+fn report(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a workload connection ended");
+    }
+}
