@@ -4,7 +4,7 @@
 //! The manager keeps one `watch` channel per workload and publishes a [`WorkloadState`] on it. Every stream holds a
 //! receiver, so a slow reader keeps no history, and dropping the receiver ends the subscription.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,6 +14,9 @@ use futures_util::future::BoxFuture;
 use signet_certs::svid::X509Svid;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
+
+/// Longest hint that clients must support, in bytes (API-12).
+const MAX_HINT: usize = 1024;
 
 /// An unencrypted PKCS#8 private key, shared by reference and wiped when the last holder lets go.
 ///
@@ -75,7 +78,7 @@ pub struct GrantedSvid {
     pub not_before: SystemTime,
     /// End of the leaf's validity; the leaf is not handed out from here on (X5S-12).
     pub not_after: SystemTime,
-    /// Operator's hint, at most 1024 bytes, empty when there is none (API-11, API-12).
+    /// Operator's hint as the server gave it, empty when there is none. What clients see: [`X509Context::hints`].
     pub hint: String,
 }
 
@@ -116,6 +119,22 @@ pub struct X509Context {
     /// Foreign trust domain name → its X.509 authorities, DER one after another. Domains without X.509 authorities are
     /// left out (X5S-13), the own one is never in here (API-17).
     pub federated_bundles: BTreeMap<String, Bytes>,
+}
+
+impl X509Context {
+    /// The hint to show with each of [`svids`](Self::svids), in their order. One is left out (empty) when it is longer
+    /// than clients must support (API-12), or when a former identity carries it already (API-11): the identity itself is
+    /// not lost.
+    pub fn hints(&self) -> Vec<&str> {
+        let mut taken = HashSet::new();
+        let hints = self.svids.iter().map(|svid| svid.hint.as_str());
+        hints
+            .map(|hint| {
+                let shown = hint.len() <= MAX_HINT && taken.insert(hint);
+                if shown { hint } else { "" }
+            })
+            .collect()
+    }
 }
 
 /// What is true for one workload now.

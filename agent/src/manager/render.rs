@@ -1,6 +1,6 @@
 //! From the cache's state to what subscribers see. Bundle and CRL bytes are shared by all workloads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use signet_certs::serial::SerialNumber;
@@ -51,7 +51,7 @@ pub(super) fn render(state: CacheState<'_>, trust: Option<&TrustState>) -> Workl
 fn context(leaves: &[Granted<'_>], trust: &TrustState) -> X509Context {
     X509Context {
         trust_domain: trust.bundle.trust_domain.as_str().to_owned(),
-        svids: with_unique_hints(leaves),
+        svids: leaves.iter().map(granted).collect(),
         bundle: trust.bundle_der.clone(),
         crls: trust
             .x509
@@ -62,20 +62,9 @@ fn context(leaves: &[Granted<'_>], trust: &TrustState) -> X509Context {
     }
 }
 
-/// A hint that a former identity carries already is left out: the identity itself is not lost (API-11).
-fn with_unique_hints(leaves: &[Granted<'_>]) -> Vec<GrantedSvid> {
-    let mut taken = BTreeSet::new();
-    let unique = |granted: &Granted<'_>| {
-        let fresh = granted.hint.is_empty() || taken.insert(granted.hint.to_owned());
-        let hint = if fresh {
-            granted.hint.to_owned()
-        } else {
-            String::new()
-        };
-        GrantedSvid {
-            hint,
-            ..granted.leaf.svid.clone()
-        }
-    };
-    leaves.iter().map(unique).collect()
+fn granted(granted: &Granted<'_>) -> GrantedSvid {
+    GrantedSvid {
+        hint: granted.hint.to_owned(),
+        ..granted.leaf.svid.clone()
+    }
 }

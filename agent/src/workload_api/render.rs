@@ -1,7 +1,6 @@
 //! Turns an [`X509Context`] into messages of the Workload API. Pure: the time is an argument.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,9 +14,6 @@ pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// From here on each message is reported in the log, while there is time to act.
 const ALARMING_MESSAGE: usize = 3 * 1024 * 1024;
-
-/// Longest hint that clients must support (API-12).
-const MAX_HINT: usize = 1024;
 
 /// Why a context cannot be sent as it is.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,17 +36,15 @@ impl Unservable {
 /// The answer of FetchX509SVID: every SVID valid at `now`, in the order given, with bundles and CRLs.
 pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<X509svidResponse, Unservable> {
     let bundle = own_bundle(context)?;
-    let mut hints = HashSet::new();
-    let svids: Vec<X509svid> = context
-        .svids
-        .iter()
-        .filter(|svid| is_complete(svid) && svid.not_before <= now && now < svid.not_after)
-        .map(|svid| X509svid {
+    let hinted = context.svids.iter().zip(context.hints());
+    let svids: Vec<X509svid> = hinted
+        .filter(|(svid, _)| is_complete(svid) && svid.not_before <= now && now < svid.not_after)
+        .map(|(svid, hint)| X509svid {
             spiffe_id: svid.spiffe_id.clone(),
             x509_svid: svid.chain.clone(),
             x509_svid_key: svid.key.bytes(),
             bundle: bundle.clone(),
-            hint: usable_hint(svid, &mut hints),
+            hint: hint.to_owned(),
         })
         .collect();
     if svids.is_empty() {
@@ -80,15 +74,6 @@ fn is_complete(svid: &GrantedSvid) -> bool {
         tracing::error!(spiffe_id = %svid.spiffe_id, "an SVID without id, chain or key was not served");
     }
     complete
-}
-
-/// The hint, unless it is too long or was used before in this message (API-11: the first one keeps it).
-fn usable_hint<'a>(svid: &'a GrantedSvid, used: &mut HashSet<&'a str>) -> String {
-    let hint = svid.hint.as_str();
-    if hint.is_empty() || hint.len() > MAX_HINT || !used.insert(hint) {
-        return String::new();
-    }
-    hint.to_owned()
 }
 
 fn none_valid(context: &X509Context, now: SystemTime) -> Unservable {
