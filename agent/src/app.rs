@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use signet_certs::id::TrustDomain;
+use signet_certs::serial::SerialNumber;
 use signet_certs::tls::RotatingIdentity;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::{Clock, SystemClock};
@@ -127,6 +128,7 @@ pub async fn build(config: Config) -> anyhow::Result<Agent> {
 /// The channels between the parts.
 struct Wires {
     node: watch::Sender<NodeState>,
+    certificate: watch::Sender<Option<SerialNumber>>,
     trust: watch::Sender<Option<Arc<crate::server_client::trust::TrustState>>>,
     connection: watch::Sender<Connection>,
     reports: watch::Sender<TrustReport>,
@@ -141,6 +143,7 @@ impl Agent {
     pub async fn run(self, drain: Drain) -> anyhow::Result<()> {
         let wires = Wires {
             node: watch::Sender::new(NodeState::default()),
+            certificate: watch::Sender::new(None),
             trust: watch::Sender::new(None),
             connection: watch::Sender::new(Connection::default()),
             reports: watch::Sender::new(TrustReport::default()),
@@ -234,6 +237,7 @@ impl Agent {
             trust: wires.trust.subscribe(),
             attest_again: wires.attest_again.clone(),
             state: wires.node.clone(),
+            certificate: wires.certificate.clone(),
             backoff: backoff.clone(),
             ready: Some(readiness.guard("node attestation")),
         };
@@ -242,7 +246,7 @@ impl Agent {
             anchors: self.anchors.clone(),
             trust_domain: self.trust_domain.clone(),
             clock: self.clock.clone(),
-            node: wires.node.subscribe(),
+            certificate: wires.certificate.subscribe(),
             attest_again: wires.attest_again.clone(),
             reports: wires.reports.subscribe(),
             state: wires.trust.clone(),

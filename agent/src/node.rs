@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ring::rand::SystemRandom;
-use rustls_pki_types::CertificateDer;
 use signet_certs::authority::{AuthorityCertificate, AuthorityId};
 use signet_certs::csr::create_csr;
 use signet_certs::id::{SpiffeId, TrustDomain};
@@ -22,18 +21,18 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::signer::LeafKey;
 use signet_certs::svid::X509Svid;
 use signet_certs::tls::RotatingIdentity;
-use signet_certs::verify::{Role, verify_chain};
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
+use signet_runtime::pace::{random_unit, sleep_until};
 use signet_runtime::ready::ReadyGuard;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
 use self::key::NodeKeys;
-use crate::scheduling::{sleep_until, unit};
 use crate::server_client::anchors::ControlAnchors;
+use crate::server_client::received::verified;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{AttestedNode, NodeAttestation, ServerApi, ServerError};
 
@@ -67,13 +66,6 @@ pub struct NodeState {
     pub identity: Option<NodeIdentity>,
     /// Why the last attestation failed; empty when it did not.
     pub problem: String,
-}
-
-impl NodeState {
-    /// Serial of the certificate.
-    pub fn serial(&self) -> Option<SerialNumber> {
-        self.identity.as_ref().map(|identity| identity.serial)
-    }
 }
 
 /// Why an attestation failed. All of it is tried again: tokens, clocks and servers change.
@@ -119,6 +111,8 @@ pub struct NodeAttestor {
     pub attest_again: Arc<Notify>,
     /// Where the outcome goes.
     pub state: watch::Sender<NodeState>,
+    /// Serial of the newest certificate, for those who connect with it.
+    pub certificate: watch::Sender<Option<SerialNumber>>,
     /// Waiting times between attempts.
     pub backoff: Backoff,
     /// Dropped with the first certificate.
@@ -159,20 +153,21 @@ impl NodeAttestor {
                         identity: Some(identity.clone()),
                         problem: String::new(),
                     });
-                    match self.wait_for_renewal(&identity, unit(&rng)).await {
+                    self.certificate.send_replace(Some(identity.serial));
+                    match self.wait_for_renewal(&identity, random_unit()).await {
                         Renewal::Due => early.reset(),
-                        Renewal::Early => tokio::time::sleep(early.next(unit(&rng))).await,
+                        Renewal::Early => tokio::time::sleep(early.next(random_unit())).await,
                         Renewal::Revoked => {
                             // Its key is not certified again, even if that means waiting for the next token.
                             keys.forget();
-                            tokio::time::sleep(early.next(unit(&rng))).await;
+                            tokio::time::sleep(early.next(random_unit())).await;
                         }
                     }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "node not attested, will retry");
                     self.state.send_modify(|state| state.problem = error.to_string());
-                    tokio::time::sleep(self.wait_after(&error, unit(&rng))).await;
+                    tokio::time::sleep(self.wait_after(&error, random_unit())).await;
                 }
             }
         }
@@ -205,23 +200,22 @@ impl NodeAttestor {
             .map(|der| AuthorityCertificate::from_der(der))
             .collect();
         self.anchors.add(&named.map_err(|error| unusable(&error))?);
-        let chain: Vec<_> = attested
-            .chain
-            .iter()
-            .map(|der| CertificateDer::from(der.as_ref()))
-            .collect();
-        let now = self.clock.now();
-        let verified = verify_chain(&chain, Role::Client, &self.anchors.roots().load(), now)
-            .map_err(|error| unusable(&error))?;
+        let roots = self.anchors.roots().load();
+        let svid = verified(
+            &attested.chain,
+            &attested.spiffe_id,
+            key,
+            &roots,
+            self.clock.now(),
+        )
+        .map_err(|error| unusable(&error))?;
         let expected = SpiffeId::agent(&self.trust_domain, &self.cluster, &attested.node_uid);
-        if expected.as_ref() != Ok(&verified.spiffe_id) || attested.spiffe_id != verified.spiffe_id {
+        if expected.as_ref() != Ok(&svid.spiffe_id) {
             return Err(NodeError::Unusable(format!(
                 "it names {}, which is not this node",
-                verified.spiffe_id
+                svid.spiffe_id
             )));
         }
-        let svid = X509Svid::new(attested.chain.iter().map(|der| der.to_vec()).collect(), key)
-            .map_err(|error| unusable(&error))?;
         let identity = NodeIdentity {
             spiffe_id: svid.spiffe_id.clone(),
             serial: svid.serial,

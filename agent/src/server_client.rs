@@ -7,6 +7,7 @@ pub mod anchors;
 mod connect;
 mod convert;
 mod grpc;
+pub(crate) mod received;
 pub mod sync;
 pub mod trust;
 

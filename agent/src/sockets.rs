@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_runtime::accept;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -30,9 +31,6 @@ pub mod filter;
 mod gate;
 mod peer;
 mod serve;
-
-/// First and longest pause after an accept that failed, mostly for lack of file descriptors.
-const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Bounds of the workload sockets.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +154,7 @@ impl Endpoint {
             stop: socket.stop.clone(),
             tasks: socket.tasks.clone(),
         };
-        let accepting = socket.tasks.clone().track_future(socket.accept_loop(listener));
+        let accepting = socket.tasks.clone().track_future(socket.accept_each(listener));
         self.shared.tasks.spawn(accepting);
         served
     }
@@ -181,30 +179,9 @@ struct Socket {
 }
 
 impl Socket {
-    async fn accept_loop(self, listener: UnixListener) {
-        let mut pause = ACCEPT_PAUSE.0;
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    pause = ACCEPT_PAUSE.0;
-                    self.admit(stream);
-                }
-                Err(error) => {
-                    // Out of file descriptors, mostly. The waiting client stays in the backlog meanwhile.
-                    tracing::warn!(%error, "cannot accept on a workload socket, trying again");
-                    tokio::select! {
-                        () = self.stop.cancelled() => return,
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(ACCEPT_PAUSE.1);
-                }
-            }
-        }
+    async fn accept_each(self, listener: UnixListener) {
+        let stop = self.stop.cancelled();
+        accept::each(listener, "workload socket", stop, |stream, _| self.admit(stream)).await;
     }
 
     /// Starts the connection's task, or closes it when a bound is reached or the peer is not known.

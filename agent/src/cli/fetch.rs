@@ -17,6 +17,7 @@ use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use signet_proto::workload::{X509svid, X509svidRequest, X509svidResponse};
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::{Clock, SystemClock};
+use signet_runtime::pace::random_unit;
 use signet_runtime::table::{Table, age};
 use signet_runtime::uds;
 use tonic::transport::{Channel, Endpoint};
@@ -25,7 +26,6 @@ use zeroize::Zeroizing;
 
 use super::local::reason;
 use super::{Answer, files};
-use crate::scheduling::unit;
 
 /// Largest number of certificates or CRLs that is read from one field.
 const MAX_PARTS: usize = 4096;
@@ -72,8 +72,7 @@ fn socket_path(address: &str) -> anyhow::Result<PathBuf> {
 
 /// Tries again while the agent starts or has nothing yet; a verdict ends it at once.
 async fn first_response(path: &Path) -> anyhow::Result<X509svidResponse> {
-    let rng = SystemRandom::new();
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), 0.5)?;
+    let mut backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(5)).jittered(0.5);
     loop {
         let status = match ask(path).await {
             Ok(response) => return Ok(response),
@@ -83,7 +82,7 @@ async fn first_response(path: &Path) -> anyhow::Result<X509svidResponse> {
             bail!("{}", status.message());
         }
         eprintln!("signet-agent: {}; trying again", status.message());
-        tokio::time::sleep(backoff.next(unit(&rng))).await;
+        tokio::time::sleep(backoff.next(random_unit())).await;
     }
 }
 

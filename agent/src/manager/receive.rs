@@ -1,19 +1,19 @@
-//! Verifies what the server sent as a peer of the workload will, before anything of it is published.
+//! What the server sent for a workload becomes an answer for the cache, or is not used.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls_pki_types::CertificateDer;
 use signet_certs::authority::AuthorityId;
-use signet_certs::id::{SpiffeId, TrustDomain};
+use signet_certs::id::TrustDomain;
 use signet_certs::signer::LeafKey;
 use signet_certs::svid::X509Svid;
-use signet_certs::verify::{Role, inspect_leaf, verify_chain};
+use signet_certs::verify::inspect_leaf;
 use thiserror::Error;
 
 use crate::cache::{Issued, Leaf, Wanted};
 use crate::context::GrantedSvid;
 use crate::server_client::IssuedChain;
+use crate::server_client::received::verified;
 use crate::server_client::trust::TrustState;
 
 /// Why an answer is not used.
@@ -36,7 +36,7 @@ pub(super) fn authority_of(chain: &IssuedChain) -> Result<AuthorityId, Unaccepta
     Ok(inspect_leaf(leaf).map_err(faulty)?.authority_id)
 }
 
-/// Chain, CRL, key, and identity are what they have to be.
+/// Chain, CRL, key, and identities are what they have to be.
 pub(super) fn accept(
     wanted: &Wanted,
     chain: IssuedChain,
@@ -48,14 +48,8 @@ pub(super) fn accept(
     if !trust.x509.iter().any(|held| held.certificate.id() == authority) {
         return Err(Unacceptable::UnknownAuthority(authority));
     }
-    let certificates: Vec<_> = chain
-        .chain
-        .iter()
-        .map(|der| CertificateDer::from(der.as_ref()))
-        .collect();
-    verify_chain(&certificates, Role::Client, &trust.roots, now).map_err(faulty)?;
-    let svid = X509Svid::new(chain.chain.iter().map(|der| der.to_vec()).collect(), key).map_err(faulty)?;
-    check_identities(wanted, &chain, &svid.spiffe_id, &trust.bundle.trust_domain)?;
+    let svid = verified(&chain.chain, &chain.spiffe_id, key, &trust.roots, now).map_err(faulty)?;
+    check_identities(wanted, &chain, &trust.bundle.trust_domain)?;
     Ok(Issued {
         leaf: leaf_of(svid),
         identities: chain.identities,
@@ -65,12 +59,12 @@ pub(super) fn accept(
 fn check_identities(
     wanted: &Wanted,
     chain: &IssuedChain,
-    leaf: &SpiffeId,
     trust_domain: &TrustDomain,
 ) -> Result<(), Unacceptable> {
-    if *leaf != chain.spiffe_id || wanted.spiffe_id.as_ref().is_some_and(|asked| asked != leaf) {
+    let named = &chain.spiffe_id;
+    if wanted.spiffe_id.as_ref().is_some_and(|asked| asked != named) {
         return Err(Unacceptable::Faulty(format!(
-            "it names {leaf}, which is not the identity asked for"
+            "it names {named}, which is not the identity asked for"
         )));
     }
     for (id, _) in &chain.identities {

@@ -8,18 +8,18 @@ use ring::rand::SystemRandom;
 use signet_certs::signer::LeafKey;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
+use signet_runtime::pace::{nap_until, random_unit};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::issue::{Answer, Requester};
-use super::receive::{Unacceptable, accept, authority_of};
+use super::receive::{accept, authority_of};
 use super::render::{Published, render};
 use super::shelf::{Holders, Shelf, Volume};
 use super::status::{name, status};
 use super::{Command, ManagerParts, PodVolume};
 use crate::cache::{Cache, CacheState, Evidence, Failure, TrustView, UnixFacts, Wanted, WorkloadId};
 use crate::context::{AttachError, PeerProcess, WorkloadState};
-use crate::scheduling::{nap_until, unit};
 use crate::server_client::sync::Notice;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{IssuedChain, MAX_BATCH, TrustReport};
@@ -45,7 +45,6 @@ pub(super) struct Worker {
     /// What each request is about, for the case that its task dies.
     asked: HashMap<Id, Vec<Wanted>>,
     requester: Requester,
-    rng: SystemRandom,
     clock: Arc<dyn Clock>,
     commands: mpsc::UnboundedReceiver<Command>,
     notices: mpsc::Receiver<Notice>,
@@ -65,7 +64,6 @@ struct Parked {
 
 impl Worker {
     pub(super) fn new(parts: ManagerParts, commands: mpsc::UnboundedReceiver<Command>) -> Self {
-        let rng = SystemRandom::new();
         let mut trust_changes = parts.trust;
         trust_changes.mark_changed();
         Self {
@@ -77,10 +75,9 @@ impl Worker {
             requester: Requester {
                 api: parts.api,
                 attest_again: parts.attest_again,
-                rng: rng.clone(),
+                rng: SystemRandom::new(),
                 unix: parts.unix,
             },
-            rng,
             clock: parts.clock,
             commands,
             notices: parts.notices,
@@ -272,7 +269,7 @@ impl Worker {
                 tracing::error!(%error, "a request for certificates died");
                 let failure = Failure::new("the agent failed to ask the server");
                 for wanted in self.asked.remove(&error.id()).unwrap_or_default() {
-                    self.cache.failed(&wanted, &failure, now, unit(&self.rng));
+                    self.cache.failed(&wanted, &failure, now, random_unit());
                 }
             }
         }
@@ -327,9 +324,9 @@ impl Worker {
             Ok(issued) => {
                 let serial = issued.leaf.serial;
                 tracing::info!(spiffe_id = %issued.leaf.svid.spiffe_id, %serial, "X.509-SVID received");
-                self.cache.issued(&wanted, issued, now, unit(&self.rng));
+                self.cache.issued(&wanted, issued, now, random_unit());
             }
-            Err(error @ (Unacceptable::UnknownAuthority(_) | Unacceptable::Faulty(_))) => {
+            Err(error) => {
                 self.failed(&wanted, &Failure::new(error.to_string()), now);
             }
         }
@@ -337,7 +334,7 @@ impl Worker {
 
     fn failed(&mut self, wanted: &Wanted, failure: &Failure, now: SystemTime) {
         tracing::warn!(workload = %name(&wanted.workload), reason = %failure.message, "X.509-SVID not received, will retry");
-        self.cache.failed(wanted, failure, now, unit(&self.rng));
+        self.cache.failed(wanted, failure, now, random_unit());
     }
 
     fn start_requests(&mut self) {

@@ -3,14 +3,14 @@
 //! finds the same token; a new one with each new token. It is kept root-only in `data_dir` beside a hash of the token.
 //! Keys of workloads are never kept.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use signet_certs::signer::{KeyError, LeafKey};
+use signet_runtime::files::{self, Durability, FileError};
 use zeroize::Zeroizing;
 
 /// Hash of the token, then the key in PKCS#8.
@@ -90,19 +90,12 @@ fn read(path: &Path) -> Option<Held> {
     })
 }
 
-/// By rename, so that a crash leaves the old key or the new one.
-fn write(path: &Path, held: &Held) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(&held.token)?;
-    file.write_all(&held.pkcs8)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+fn write(path: &Path, held: &Held) -> Result<(), FileError> {
+    // Large enough from the start: memory that it grew out of would not be wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(HASH_BYTES + held.pkcs8.len()));
+    bytes.extend_from_slice(&held.token);
+    bytes.extend_from_slice(&held.pkcs8);
+    files::replace(path, &bytes, 0o600, Durability::Durable)
 }
 
 #[cfg(test)]

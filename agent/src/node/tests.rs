@@ -13,6 +13,7 @@ struct Bench {
     server: Arc<FakeServer>,
     directory: tempfile::TempDir,
     state: watch::Receiver<NodeState>,
+    certificate: watch::Receiver<Option<SerialNumber>>,
     trust: watch::Sender<Option<Arc<TrustState>>>,
     attest_again: Arc<Notify>,
     anchors: Arc<ControlAnchors>,
@@ -42,6 +43,7 @@ impl Bench {
         .unwrap();
         let sender = watch::Sender::new(NodeState::default());
         let state = sender.subscribe();
+        let certificates = watch::Sender::new(None);
         let trust = watch::Sender::new(None);
         let attest_again = Arc::new(Notify::new());
         let attestor = NodeAttestor {
@@ -56,6 +58,7 @@ impl Bench {
             trust: trust.subscribe(),
             attest_again: attest_again.clone(),
             state: sender,
+            certificate: certificates.clone(),
             backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 0.0).unwrap(),
             ready: None,
         };
@@ -64,6 +67,7 @@ impl Bench {
             server,
             directory,
             state,
+            certificate: certificates.subscribe(),
             trust,
             attest_again,
             anchors,
@@ -90,10 +94,15 @@ impl Bench {
     }
 
     async fn renewed(&mut self, old: &NodeIdentity) -> NodeIdentity {
-        self.until(|state| state.serial() != Some(old.serial))
-            .await
-            .identity
-            .unwrap()
+        self.until(|state| {
+            state
+                .identity
+                .as_ref()
+                .is_some_and(|identity| identity.serial != old.serial)
+        })
+        .await
+        .identity
+        .unwrap()
     }
 
     async fn problem(&mut self) -> String {
@@ -155,8 +164,13 @@ async fn a_failed_renewal_keeps_the_certificate_and_tries_again() {
         },
         ServerError::unavailable("still away"),
     ]);
+    assert_eq!(*bench.certificate.borrow_and_update(), Some(first.serial));
     let state = bench.until(|state| state.problem.contains("away")).await;
     assert_eq!(state.identity.as_ref(), Some(&first));
+    assert!(
+        !bench.certificate.has_changed().unwrap(),
+        "nobody connects anew for a failure"
+    );
     let failed_at = bench.passed();
     let second = bench.renewed(&first).await;
     assert!(second.not_after > first.not_after);

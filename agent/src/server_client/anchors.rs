@@ -12,10 +12,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ring::digest::{SHA256, digest};
@@ -26,6 +24,8 @@ use signet_certs::crl::Crl;
 use signet_certs::id::TrustDomain;
 use signet_certs::tls::SharedRoots;
 use signet_certs::verify::{CrlPolicy, TrustRoots, TrustedAuthority};
+use signet_runtime::files::{self, Durability};
+use signet_runtime::sync::Mutex;
 use thiserror::Error;
 
 use super::trust::{HeldAuthority, TrustError, usable};
@@ -137,7 +137,7 @@ impl ControlAnchors {
             crl: Some(held.crl.clone()),
         };
         let anchors: Vec<_> = control.iter().map(trusted).collect();
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if same(&state.anchors, &anchors) {
             return;
         }
@@ -152,7 +152,7 @@ impl ControlAnchors {
 
     /// Adds authorities that the verified server named when this node attested, before the first push.
     pub fn add(&self, certificates: &[AuthorityCertificate]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for certificate in certificates {
             if !state
                 .anchors
@@ -176,7 +176,7 @@ impl ControlAnchors {
     /// [`AnchorsError`] when the file cannot be used.
     pub fn server_not_verified(&self, now: SystemTime) -> Result<bool, AnchorsError> {
         let fresh = read_configured(&self.configured, &self.trust_domain)?;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.one_lives(now) && fresh.source == state.source {
             return Ok(false);
         }
@@ -189,10 +189,6 @@ impl ControlAnchors {
             .store(control_roots(&self.trust_domain, &joined.anchors));
         *state = joined;
         Ok(true)
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -311,7 +307,6 @@ fn parse_kept(text: &str, trust_domain: &TrustDomain) -> Option<State> {
     .filter(|_| kept.trust_domain == trust_domain.as_str())
 }
 
-/// By rename, so that a crash leaves the old file or the new one.
 fn write_kept(path: &Path, trust_domain: &TrustDomain, state: &State) -> std::io::Result<()> {
     let anchor = |anchor: &TrustedAuthority| KeptAnchor {
         certificate: hex::encode(anchor.certificate.der()),
@@ -328,16 +323,7 @@ fn write_kept(path: &Path, trust_domain: &TrustDomain, state: &State) -> std::io
         retired: state.retired.iter().map(ToString::to_string).collect(),
     };
     let text = serde_json::to_vec(&kept)?;
-    let temporary = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+    Ok(files::replace(path, &text, 0o600, Durability::Durable)?)
 }
 
 fn read_bounded(path: &Path, limit: u64) -> std::io::Result<String> {

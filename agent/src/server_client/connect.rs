@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::pki_types::{ServerName, UnixTime};
-use rustls::time_provider::TimeProvider;
+use rustls::pki_types::ServerName;
 use signet_certs::id::TrustDomain;
-use signet_certs::tls::{PeerRule, RotatingIdentity, SpiffeVerifier, client_config};
+use signet_certs::tls::{PeerRule, RotatingIdentity, SpiffeVerifier, client_config, time_provider};
 use signet_runtime::clock::Clock;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -35,17 +34,6 @@ pub(super) struct Connector {
     clock: Arc<dyn Clock>,
 }
 
-/// rustls' clock is ours, so that tests own the time of certificates.
-#[derive(Debug)]
-struct ClockTime(Arc<dyn Clock>);
-
-impl TimeProvider for ClockTime {
-    fn current_time(&self) -> Option<UnixTime> {
-        let since = self.0.now().duration_since(std::time::UNIX_EPOCH).ok()?;
-        Some(UnixTime::since_unix_epoch(since))
-    }
-}
-
 impl fmt::Debug for Connector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
@@ -66,7 +54,8 @@ impl Connector {
     ) -> Result<Self, rustls::Error> {
         let verifier = SpiffeVerifier::new(anchors.roots(), PeerRule::Exactly(server_id(trust_domain)));
         let mut config: ClientConfig = client_config(identity, verifier, &[b"h2"])?;
-        config.time_provider = Arc::new(ClockTime(clock.clone()));
+        let own = clock.clone();
+        config.time_provider = time_provider(move || own.now());
         Ok(Self {
             address: address.into(),
             tls: TlsConnector::from(Arc::new(config)),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use signet_certs::id::SpiffeId;
 use signet_certs::time::{from_unix_millis, unix_millis};
 use signet_proto::agent as wire;
+use signet_runtime::error::causes;
 use tonic::{Code, Status};
 
 use super::{
@@ -249,18 +250,15 @@ fn pushback(status: &Status) -> Option<Duration> {
 /// The status with the chain of its causes: a refused handshake is only told there.
 fn describe(status: &Status) -> String {
     let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
+    for cause in causes(status).skip(1).map(ToString::to_string) {
         // tonic's own "transport error" says less than what it wraps.
-        if cause_text != "transport error" && !text.contains(&cause_text) {
-            text = if text.is_empty() {
-                cause_text
-            } else {
-                format!("{text}: {cause_text}")
-            };
+        if cause == "transport error" || text.contains(&cause) {
+            continue;
         }
-        source = cause.source();
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
     }
     if text.is_empty() {
         text = status.code().description().to_owned();

@@ -1,7 +1,7 @@
 //! [`ServerApi`] over `signet.agent.v1`.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -11,6 +11,7 @@ use signet_certs::id::TrustDomain;
 use signet_certs::tls::RotatingIdentity;
 use signet_proto::agent::agent_client::AgentClient;
 use signet_runtime::clock::Clock;
+use signet_runtime::sync::Mutex;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -70,11 +71,7 @@ impl GrpcServer {
     }
 
     fn identified(&self) -> Result<AgentClient<Channel>, ServerError> {
-        let channel = self
-            .identified
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let channel = self.identified.lock().clone();
         let missing = || ServerError::unavailable("this node has not been attested by the server yet");
         Ok(AgentClient::new(channel.ok_or_else(missing)?).max_decoding_message_size(MAX_TRUST_STATE))
     }
@@ -145,9 +142,8 @@ impl ServerApi for GrpcServer {
     }
 
     fn identity_changed(&self) {
-        let mut identified = self.identified.lock().unwrap_or_else(PoisonError::into_inner);
         // Calls under way keep the old channel until they end.
-        *identified = Some(self.connector.channel());
+        *self.identified.lock() = Some(self.connector.channel());
     }
 }
 

@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use ring::rand::SystemRandom;
 use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
+use signet_runtime::pace::random_unit;
 use signet_runtime::ready::ReadyGuard;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -18,8 +18,6 @@ use super::anchors::ControlAnchors;
 use super::trust::{Accepted, TrustState, accept};
 use super::{ServerApi, ServerError, TrustReport, TrustUpdate};
 use crate::cache::Affected;
-use crate::node::NodeState;
-use crate::scheduling::unit;
 
 /// A clock this far from the server's is worth a warning: certificates then seem expired or not yet valid.
 const WORRYING_SKEW: Duration = Duration::from_secs(60);
@@ -52,8 +50,8 @@ pub struct TrustSync {
     pub trust_domain: TrustDomain,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
-    /// The agent's own certificate; the stream needs one and is renewed with it.
-    pub node: watch::Receiver<NodeState>,
+    /// Serial of the agent's own certificate; the stream needs one and is renewed with it.
+    pub certificate: watch::Receiver<Option<SerialNumber>>,
     /// Wakes the node attestor when the server does not accept the certificate.
     pub attest_again: Arc<Notify>,
     /// What the manager holds.
@@ -82,9 +80,8 @@ impl TrustSync {
     }
 
     async fn keep_in_sync(&mut self) {
-        let rng = SystemRandom::new();
         loop {
-            if self.node.wait_for(|node| node.identity.is_some()).await.is_err() {
+            if self.certificate.wait_for(Option::is_some).await.is_err() {
                 return;
             }
             let error = match self.api.sync_trust(self.reports.clone()).await {
@@ -95,10 +92,10 @@ impl TrustSync {
                 Err(error) => error,
             };
             self.lost(&error);
-            let wait = self.backoff.next(unit(&rng));
-            let present = self.certificate();
+            let wait = self.backoff.next(random_unit());
+            let present = *self.certificate.borrow();
             // A new certificate is a reason to try at once.
-            let newer = self.node.wait_for(|node| node.serial() != present);
+            let newer = self.certificate.wait_for(|serial| *serial != present);
             let _ = tokio::time::timeout(wait, newer).await;
         }
     }
@@ -106,12 +103,12 @@ impl TrustSync {
     /// Takes updates until the stream breaks, or until a newer certificate asks for a newer connection (then `Ok`).
     async fn follow(&mut self, mut updates: Updates) -> Result<(), ServerError> {
         let before = self.state.borrow().as_ref().map(|state| state.policy_revision);
-        let certificate = self.certificate();
+        let present = *self.certificate.borrow();
         let mut first = true;
         loop {
             let update = tokio::select! {
                 update = updates.next() => update,
-                newer = self.node.wait_for(|node| node.serial() != certificate) => match newer {
+                newer = self.certificate.wait_for(|serial| *serial != present) => match newer {
                     Ok(_) => return Ok(()),
                     Err(_) => return Err(ServerError::unavailable("the agent is ending")),
                 },
@@ -132,11 +129,6 @@ impl TrustSync {
                 self.notify(Notice::Affected(affected)).await;
             }
         }
-    }
-
-    /// Serial of the agent's certificate now.
-    fn certificate(&self) -> Option<SerialNumber> {
-        self.node.borrow().serial()
     }
 
     /// Believes an update, or keeps what is held and says why.

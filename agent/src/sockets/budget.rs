@@ -1,8 +1,9 @@
 //! What one caller may use of the agent.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use signet_runtime::sync::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Settings;
@@ -89,7 +90,7 @@ impl Budgets {
 
     /// The budget of a caller; the same one as long as any of its connections or sockets lives.
     pub(super) fn of(&self, sharer: Sharer) -> Arc<Budget> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if let Some(budget) = known.get(&sharer).and_then(Weak::upgrade) {
             return budget;
         }

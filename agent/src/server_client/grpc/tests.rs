@@ -74,7 +74,7 @@ impl Service {
             .unwrap_or_default()
             .0;
         self.seen.calls.fetch_add(1, Ordering::SeqCst);
-        self.seen.callers.lock().unwrap().push(caller.clone());
+        self.seen.callers.lock().push(caller.clone());
         caller
     }
 }
@@ -146,7 +146,7 @@ impl Agent for Service {
                     sequence_number: report.sequence_number,
                     ..wire::TrustState::default()
                 };
-                seen.reports.lock().unwrap().push(report);
+                seen.reports.lock().push(report);
                 let _ = sender.send(Ok(state));
             }
         });
@@ -243,7 +243,7 @@ impl Bench {
     }
 
     fn callers(&self) -> Vec<String> {
-        self.seen.callers.lock().unwrap().clone()
+        self.seen.callers.lock().clone()
     }
 }
 
@@ -493,7 +493,7 @@ async fn reports_go_out_at_once_and_with_each_change() {
         ..TrustReport::default()
     });
     assert_eq!(updates.next().await.unwrap().unwrap().sequence_number, 4);
-    let told = bench.seen.reports.lock().unwrap()[0].clock_unix_ms;
+    let told = bench.seen.reports.lock()[0].clock_unix_ms;
     assert!(
         told >= signet_certs::time::unix_millis(at(0)),
         "the agent's clock goes along"

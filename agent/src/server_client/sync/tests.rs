@@ -3,11 +3,10 @@
 use std::fs;
 
 use signet_runtime::clock::FakeClock;
-use signet_testkit::{DOMAIN, at, control_authority, id, trust_domain};
+use signet_testkit::{DOMAIN, at, control_authority, trust_domain};
 use tokio::time::timeout;
 
 use super::*;
-use crate::node::NodeIdentity;
 use crate::server_client::fake::{FakeServer, offered};
 
 type Updates = mpsc::UnboundedSender<Result<TrustUpdate, ServerError>>;
@@ -15,7 +14,7 @@ type Updates = mpsc::UnboundedSender<Result<TrustUpdate, ServerError>>;
 struct Bench {
     server: Arc<FakeServer>,
     directory: tempfile::TempDir,
-    node: watch::Sender<NodeState>,
+    certificate: watch::Sender<Option<SerialNumber>>,
     state: watch::Receiver<Option<Arc<TrustState>>>,
     notices: mpsc::Receiver<Notice>,
     connection: watch::Receiver<Connection>,
@@ -32,7 +31,7 @@ impl Bench {
         let pem = directory.path().join("anchors.pem");
         fs::write(&pem, server.state().control.certificate.pem()).unwrap();
         let anchors = ControlAnchors::load(&trust_domain(), &pem, directory.path(), clock.now()).unwrap();
-        let node = watch::Sender::new(node_state(1));
+        let certificate = watch::Sender::new(serial(1));
         let (state, connection) = (
             watch::Sender::new(None),
             watch::Sender::new(Connection::default()),
@@ -44,7 +43,7 @@ impl Bench {
             anchors,
             trust_domain: trust_domain(),
             clock: Arc::new(clock.clone()),
-            node: node.subscribe(),
+            certificate: certificate.subscribe(),
             attest_again: attest_again.clone(),
             reports: watch::Sender::new(TrustReport::default()).subscribe(),
             state: state.clone(),
@@ -59,7 +58,7 @@ impl Bench {
             Self {
                 server,
                 directory,
-                node,
+                certificate,
                 state,
                 notices: heard,
                 connection,
@@ -103,19 +102,8 @@ impl Bench {
     }
 }
 
-fn node_state(serial: u8) -> NodeState {
-    let identity = NodeIdentity {
-        spiffe_id: id("/signet/agent/kind/node-1"),
-        serial: SerialNumber::generate(at(0), &[serial; 13]),
-        authority: signet_certs::authority::AuthorityId::of_spki(&[1]),
-        not_after: at(3600),
-        node_name: "node-a".to_owned(),
-        node_uid: "node-1".to_owned(),
-    };
-    NodeState {
-        identity: Some(identity),
-        problem: String::new(),
-    }
+fn serial(number: u8) -> Option<SerialNumber> {
+    Some(SerialNumber::generate(at(0), &[number; 13]))
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,20 +181,18 @@ async fn a_newer_certificate_opens_a_newer_stream() {
     bench.sequence(1).await;
     let newer = bench.server.next_stream();
     newer.send(Ok(bench.update(2))).unwrap();
-    bench.node.send_replace(node_state(2));
+    bench.certificate.send_replace(serial(2));
     bench.sequence(2).await;
     assert_eq!(bench.server.state().streams_opened, 2);
     assert_eq!(bench.clock.now(), at(0), "at once");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_problem_of_the_node_alone_does_not_disturb_the_stream() {
+async fn a_certificate_that_stays_does_not_disturb_the_stream() {
     let (mut bench, updates) = Bench::start();
     updates.send(Ok(bench.update(1))).unwrap();
     bench.sequence(1).await;
-    bench
-        .node
-        .send_modify(|state| state.problem = "token missing".to_owned());
+    bench.certificate.send_replace(serial(1));
     updates.send(Ok(bench.update(2))).unwrap();
     bench.sequence(2).await;
     assert_eq!(bench.server.state().streams_opened, 1);
