@@ -14,15 +14,16 @@ pub mod volumes;
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use signet_proto::csi::{self as wire, identity_server, node_server};
-use signet_runtime::{drain::Drain, uds};
+use signet_runtime::{drain::Drain, files::FileError, uds};
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use self::{
     mount::Mounter,
     publish::{Publication, Target},
-    volumes::{KeptToken, VolumeRecord, Volumes, VolumesError},
+    volumes::{VolumeRecord, Volumes},
 };
+use crate::token::PodToken;
 
 /// Only root may call the driver: kubelet does.
 const SOCKET_MODE: u32 = 0o600;
@@ -38,7 +39,7 @@ pub trait VolumeSink: Send + Sync {
     fn open(&self, volume: &VolumeRecord, socket: &std::path::Path) -> anyhow::Result<()>;
 
     /// A token of the volume's pod: the first, or a fresher one.
-    fn token(&self, volume_id: &str, token: KeptToken);
+    fn token(&self, volume_id: &str, token: Arc<PodToken>);
 
     /// The volume is gone: its socket closes, its keys are forgotten.
     fn close(&self, volume_id: &str);
@@ -189,7 +190,7 @@ impl Driver {
     }
 }
 
-fn internal(error: VolumesError) -> Status {
+fn internal(error: FileError) -> Status {
     tracing::error!(%error, "the volume records cannot be written");
     Status::internal(error.to_string())
 }

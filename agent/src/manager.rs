@@ -21,20 +21,19 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use zeroize::Zeroizing;
 
 use crate::cache::{SlotStatus, UnixFacts};
 use crate::context::{AttachError, Caller, PeerProcess, WorkloadSource, WorkloadState};
 use crate::server_client::sync::Notice;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{ServerApi, TrustReport};
+use crate::token::PodToken;
 use crate::unix::UnixAttestor;
 
 /// A CSI volume with what kubelet said about its pod.
@@ -47,14 +46,6 @@ pub struct PodVolume {
     pub pod: String,
     /// The pod's socket, on the host.
     pub socket: PathBuf,
-}
-
-/// A pod's bound token for our audience. Not `Debug`, wiped when dropped.
-pub struct PodToken {
-    /// The token.
-    pub secret: Zeroizing<String>,
-    /// When it expires.
-    pub expires: SystemTime,
 }
 
 /// What the manager works with.
@@ -109,7 +100,7 @@ enum Command {
     VolumeReady(PodVolume),
     TokenRefreshed {
         volume_id: String,
-        token: PodToken,
+        token: Arc<PodToken>,
     },
     VolumeRemoved {
         volume_id: String,
@@ -155,7 +146,7 @@ impl Manager {
     }
 
     /// kubelet passed a newer token. An unknown volume is ignored, and so is a token that dies before the one held.
-    pub fn token_refreshed(&self, volume_id: &str, token: PodToken) {
+    pub fn token_refreshed(&self, volume_id: &str, token: Arc<PodToken>) {
         self.send(Command::TokenRefreshed {
             volume_id: volume_id.to_owned(),
             token,

@@ -282,11 +282,15 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
     if text.len() as u64 > MAX_TOKEN {
         return Err(format!("the file is larger than {MAX_TOKEN} bytes"));
     }
-    let token = Zeroizing::new(text.trim().to_owned());
-    if token.is_empty() {
+    // In place, so that there is one copy.
+    let end = text.trim_end().len();
+    text.truncate(end);
+    let leading = text.len() - text.trim_start().len();
+    text.drain(..leading);
+    if text.is_empty() {
         return Err("the file is empty".to_owned());
     }
-    Ok(token)
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod trust;
 #[cfg(test)]
 pub(crate) mod fake;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::cache::{Affected, UnixFacts};
+use crate::token::PodToken;
 pub use grpc::GrpcServer;
 
 /// Largest number of items in one issue request that this agent sends.
@@ -142,7 +144,7 @@ pub struct IssueItem {
 /// Evidence of one workload.
 pub enum IssueEvidence {
     /// The pod's own bound token.
-    PodToken(std::sync::Arc<Zeroizing<String>>),
+    PodToken(Arc<PodToken>),
     /// A process on the shared socket.
     Unix(UnixFacts),
 }

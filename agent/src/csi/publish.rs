@@ -1,9 +1,10 @@
 //! What kubelet asks for, checked before anything is touched. Pure.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     path::{Component, Path, PathBuf},
-    time::SystemTime,
+    sync::Arc,
 };
 
 use serde::Deserialize;
@@ -11,10 +12,8 @@ use signet_certs::time::parse_rfc3339;
 use signet_proto::csi::{NodePublishVolumeRequest, volume_capability::AccessType};
 use zeroize::Zeroizing;
 
-use super::{
-    DriverConfig,
-    volumes::{KeptToken, VolumeRecord},
-};
+use super::{DriverConfig, volumes::VolumeRecord};
+use crate::token::PodToken;
 
 const POD_NAME: &str = "csi.storage.k8s.io/pod.name";
 const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
@@ -31,14 +30,16 @@ const MAX_TOKENS: usize = 64 << 10;
 /// A publish call that may be carried out.
 pub(super) struct Publication {
     pub(super) record: VolumeRecord,
-    pub(super) token: KeptToken,
+    pub(super) token: Arc<PodToken>,
 }
 
+/// One audience's entry in [`TOKENS`]. The token stays where it is: a JWT has nothing that JSON escapes.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct TokenOfKubelet {
-    token: String,
-    expiration_timestamp: String,
+struct Entry<'a> {
+    token: &'a str,
+    #[serde(borrow)]
+    expiration_timestamp: Cow<'a, str>,
 }
 
 impl Publication {
@@ -50,13 +51,14 @@ impl Publication {
         mut request: NodePublishVolumeRequest,
         config: &DriverConfig,
     ) -> Result<Self, String> {
+        // First, so that it is wiped however this ends.
+        let tokens = request.volume_context.remove(TOKENS).map(Zeroizing::new);
         check_volume_id(&request.volume_id)?;
         check_capability(&request)?;
-        let context = &mut request.volume_context;
+        let context = &request.volume_context;
         if context.get(EPHEMERAL).map(String::as_str) != Some("true") {
             return Err("only inline (ephemeral) volumes are served".to_owned());
         }
-        let tokens = context.remove(TOKENS).map(Zeroizing::new);
         let record = VolumeRecord {
             volume_id: request.volume_id,
             pod_uid: named(context, POD_UID)?,
@@ -127,21 +129,21 @@ fn named(context: &HashMap<String, String>, key: &str) -> Result<String, String>
     }
 }
 
-fn token(tokens: Option<Zeroizing<String>>, audience: &str) -> Result<KeptToken, String> {
+fn token(tokens: Option<Zeroizing<String>>, audience: &str) -> Result<Arc<PodToken>, String> {
     let tokens = tokens.ok_or_else(|| {
         format!("{TOKENS} is missing: the CSIDriver object needs tokenRequests with audience {audience}")
     })?;
     if tokens.len() > MAX_TOKENS {
         return Err(format!("{TOKENS} is longer than {MAX_TOKENS} bytes"));
     }
-    let mut by_audience: HashMap<String, TokenOfKubelet> =
+    let by_audience: HashMap<String, Entry<'_>> =
         serde_json::from_str(&tokens).map_err(|_| format!("{TOKENS} is not what kubelet writes"))?;
-    let token = by_audience.remove(audience).ok_or_else(|| {
+    let token = by_audience.get(audience).ok_or_else(|| {
         format!("no token for audience {audience}: the CSIDriver object needs it in tokenRequests")
     })?;
-    let expires: SystemTime = parse_rfc3339(&token.expiration_timestamp)
+    let expires = parse_rfc3339(&token.expiration_timestamp)
         .map_err(|_| "the token's expirationTimestamp is not a time".to_owned())?;
-    Ok(KeptToken::new(Zeroizing::new(token.token), expires))
+    Ok(PodToken::new(token.token, expires))
 }
 
 /// Where kubelet wants the volume: `<kubelet>/pods/<uid>/volumes/kubernetes.io~csi/<volume>/mount` and nothing else, so
@@ -243,7 +245,7 @@ mod tests {
         let publication = Publication::check(request(), &config()).unwrap();
         assert_eq!(publication.record.pod(), "shop/csi-0");
         assert_eq!(publication.record.service_account, "frontend");
-        assert_eq!(&*publication.token.secret(), "t.t.t");
+        assert_eq!(publication.token.secret(), "t.t.t");
     }
 
     #[test]
@@ -256,6 +258,22 @@ mod tests {
         assert!(refused(|r| r.volume_id = "../x".into()).contains("volume_id"));
         let other = r#"{"vault":{"token":"t","expirationTimestamp":"2026-11-21T19:47:36Z"}}"#;
         assert!(refused(|r| drop(r.volume_context.insert(TOKENS.into(), other.into()))).contains("audience"));
+    }
+
+    #[test]
+    fn what_json_escapes_is_fine_in_an_audience_and_never_in_a_token() {
+        let beside = r#"{"https://a?b\u0026c":{"token":"x","expirationTimestamp":"2026-11-21T19:47:36Z"},
+            "signet:example.org:pod":{"token":"t.t.t","expirationTimestamp":"2026-11-21T19:47:36Z"}}"#;
+        let mut asked = request();
+        asked.volume_context.insert(TOKENS.into(), beside.into());
+        let publication = Publication::check(asked, &config()).unwrap();
+        assert_eq!(publication.token.secret(), "t.t.t");
+        let escaped = r#"{"signet:example.org:pod":{"token":"secret\u002e","expirationTimestamp":"2026-11-21T19:47:36Z"}}"#;
+        let said = refused(|r| drop(r.volume_context.insert(TOKENS.into(), escaped.into())));
+        assert!(
+            said.contains("not what kubelet writes") && !said.contains("secret"),
+            "{said}"
+        );
     }
 
     #[test]

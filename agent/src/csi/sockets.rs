@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use signet_runtime::sync::Mutex;
 use signet_runtime::uds;
 
 use super::VolumeSink;
-use super::volumes::{KeptToken, VolumeRecord};
-use crate::manager::{Manager, PodToken, PodVolume};
+use super::volumes::VolumeRecord;
+use crate::manager::{Manager, PodVolume};
 use crate::sockets::{Endpoint, Origin, ServedSocket};
+use crate::token::PodToken;
 
 /// Any user of any container of the pod may connect: the socket itself is the attestation, and only that pod has it.
 const SOCKET_MODE: u32 = 0o777;
@@ -31,10 +33,6 @@ impl VolumeSockets {
             open: Mutex::default(),
         }
     }
-
-    fn open_sockets(&self) -> MutexGuard<'_, HashMap<String, ServedSocket>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl VolumeSink for VolumeSockets {
@@ -52,21 +50,17 @@ impl VolumeSink for VolumeSockets {
             pod_uid: volume.pod_uid.clone(),
         };
         let served = self.endpoint.serve(listener, origin);
-        self.open_sockets().insert(volume.volume_id.clone(), served);
+        self.open.lock().insert(volume.volume_id.clone(), served);
         Ok(())
     }
 
-    fn token(&self, volume_id: &str, token: KeptToken) {
-        let token = PodToken {
-            secret: token.secret(),
-            expires: token.expires(),
-        };
+    fn token(&self, volume_id: &str, token: Arc<PodToken>) {
         self.manager.token_refreshed(volume_id, token);
     }
 
     fn close(&self, volume_id: &str) {
         self.manager.volume_removed(volume_id);
-        if let Some(served) = self.open_sockets().remove(volume_id) {
+        if let Some(served) = self.open.lock().remove(volume_id) {
             // kubelet does not wait for the pod's streams; they are told within the endpoint's drain limit.
             tokio::spawn(served.close());
         }

@@ -23,7 +23,7 @@ impl VolumeSink for Sink {
         Ok(())
     }
 
-    fn token(&self, _: &str, _: KeptToken) {}
+    fn token(&self, _: &str, _: Arc<PodToken>) {}
 
     fn close(&self, _: &str) {}
 }

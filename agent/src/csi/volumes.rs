@@ -12,35 +12,23 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::SystemTime,
+    sync::Arc,
 };
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use signet_certs::time::{from_unix_millis, unix_millis};
-use thiserror::Error;
+use signet_runtime::files::{self, Durability, FileError};
 use zeroize::Zeroizing;
+
+use crate::token::PodToken;
 
 /// Name of the socket in a pod's directory.
 pub const SOCKET_NAME: &str = "spiffe.sock";
-
-/// Why a record could not be kept.
-#[derive(Debug, Error)]
-#[error("{what} {path}: {source}")]
-pub struct VolumesError {
-    what: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumesError {
-    let path = path.to_owned();
-    move |source| VolumesError { what, path, source }
-}
 
 /// A volume and the pod it is pinned to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,45 +69,15 @@ impl VolumeRecord {
     }
 }
 
-/// A pod's token until it expires. Has no `Debug` and is wiped when dropped.
+/// The form of `token.json`. Read where it stands: a JWT has nothing that JSON escapes.
 #[derive(Serialize, Deserialize)]
-pub struct KeptToken {
-    secret: Secret,
+struct KeptToken<'a> {
+    secret: &'a str,
     expires_unix_ms: i64,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(transparent)]
-struct Secret(String);
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.0);
-    }
-}
-
-impl KeptToken {
-    /// A token and its end.
-    #[must_use]
-    pub fn new(mut secret: Zeroizing<String>, expires: SystemTime) -> Self {
-        Self {
-            secret: Secret(std::mem::take(&mut *secret)),
-            expires_unix_ms: unix_millis(expires),
-        }
-    }
-
-    /// The token.
-    #[must_use]
-    pub fn secret(&self) -> Zeroizing<String> {
-        Zeroizing::new(self.secret.0.clone())
-    }
-
-    /// When it expires.
-    #[must_use]
-    pub fn expires(&self) -> SystemTime {
-        from_unix_millis(self.expires_unix_ms)
-    }
-}
+/// What `token.json` has beside the token, at most.
+const ENVELOPE: usize = 128;
 
 /// All volumes of this node.
 #[derive(Debug)]
@@ -133,14 +91,12 @@ impl Volumes {
     ///
     /// # Errors
     /// When the folder cannot be made or read.
-    pub fn open(dir: &Path) -> Result<Self, VolumesError> {
-        make_dir(dir, 0o700)?;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-            .map_err(failed("cannot set the mode of", dir))?;
+    pub fn open(dir: &Path) -> Result<Self, FileError> {
+        files::private_dir(dir)?;
         let mut records = BTreeMap::new();
-        for entry in fs::read_dir(dir).map_err(failed("cannot read", dir))? {
-            let path = entry.map_err(failed("cannot read", dir))?.path();
-            match read_json::<VolumeRecord>(&path.join("record.json")) {
+        for entry in fs::read_dir(dir).map_err(failed("read it", dir))? {
+            let path = entry.map_err(failed("read it", dir))?.path();
+            match read_record(&path.join("record.json")) {
                 Ok(record)
                     if path
                         .file_name()
@@ -162,9 +118,8 @@ impl Volumes {
 
     /// Every volume with its token, if that is still there.
     #[must_use]
-    pub fn all(&self) -> Vec<(VolumeRecord, Option<KeptToken>)> {
-        let token =
-            |record: &VolumeRecord| read_json(&self.folder(&record.volume_id).join("token.json")).ok();
+    pub fn all(&self) -> Vec<(VolumeRecord, Option<Arc<PodToken>>)> {
+        let token = |record: &VolumeRecord| read_token(&self.folder(&record.volume_id).join("token.json"));
         self.records
             .values()
             .map(|record| (record.clone(), token(record)))
@@ -177,21 +132,21 @@ impl Volumes {
         self.records.get(volume_id).cloned()
     }
 
-    /// Keeps a volume and its newest token; both are on disk when this returns.
+    /// Keeps a volume and its newest token; both are in their files when this returns.
     ///
     /// # Errors
     /// When something cannot be written.
-    pub fn keep(&mut self, record: &VolumeRecord, token: &KeptToken) -> Result<VolumeRecord, VolumesError> {
+    pub fn keep(&mut self, record: &VolumeRecord, token: &PodToken) -> Result<VolumeRecord, FileError> {
         let folder = self.folder(&record.volume_id);
         make_dir(&folder, 0o700)?;
         let socket_dir = self.socket_dir(&record.volume_id);
         make_dir(&socket_dir, 0o755)?;
         // The process's umask may have narrowed it, and every uid of the pod must get through.
         fs::set_permissions(&socket_dir, fs::Permissions::from_mode(0o755))
-            .map_err(failed("cannot set the mode of", &socket_dir))?;
-        write_json(&folder.join("token.json"), token)?;
+            .map_err(failed("set its mode", &socket_dir))?;
+        write_token(&folder.join("token.json"), token)?;
         if !self.records.contains_key(&record.volume_id) {
-            write_json(&folder.join("record.json"), record)?;
+            write_record(&folder.join("record.json"), record)?;
             self.records.insert(record.volume_id.clone(), record.clone());
         }
         Ok(record.clone())
@@ -201,12 +156,10 @@ impl Volumes {
     ///
     /// # Errors
     /// When its folder cannot be removed.
-    pub fn remove(&mut self, volume_id: &str) -> Result<(), VolumesError> {
+    pub fn remove(&mut self, volume_id: &str) -> Result<(), FileError> {
         let folder = self.folder(volume_id);
         match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("cannot remove", &folder)(error))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove it", &folder)(error)),
             _ => {
                 self.records.remove(volume_id);
                 Ok(())
@@ -235,34 +188,49 @@ fn folder(volume_id: &str) -> String {
     hex::encode(&digest(&SHA256, volume_id.as_bytes()).as_ref()[..8])
 }
 
-fn make_dir(path: &Path, mode: u32) -> Result<(), VolumesError> {
+fn make_dir(path: &Path, mode: u32) -> Result<(), FileError> {
     DirBuilder::new()
         .recursive(true)
         .mode(mode)
         .create(path)
-        .map_err(failed("cannot make", path))
+        .map_err(failed("make the directory", path))
 }
 
-fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> io::Result<T> {
-    let bytes = Zeroizing::new(fs::read(path)?);
-    serde_json::from_slice(&bytes).map_err(io::Error::from)
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError { path, action, source }
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), VolumesError> {
-    let bytes =
-        Zeroizing::new(serde_json::to_vec(value).map_err(|e| failed("cannot write", path)(e.into()))?);
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&bytes)?;
-        fs::rename(&temporary, path)
+fn read_record(path: &Path) -> io::Result<VolumeRecord> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+fn write_record(path: &Path, record: &VolumeRecord) -> Result<(), FileError> {
+    let bytes = serde_json::to_vec(record).map_err(|error| failed("write", path)(error.into()))?;
+    write(path, &bytes)
+}
+
+/// None as well when it is damaged: kubelet brings the next one.
+fn read_token(path: &Path) -> Option<Arc<PodToken>> {
+    let bytes = Zeroizing::new(fs::read(path).ok()?);
+    let kept: KeptToken<'_> = serde_json::from_slice(&bytes).ok()?;
+    Some(PodToken::new(kept.secret, from_unix_millis(kept.expires_unix_ms)))
+}
+
+fn write_token(path: &Path, token: &PodToken) -> Result<(), FileError> {
+    let kept = KeptToken {
+        secret: token.secret(),
+        expires_unix_ms: unix_millis(token.expires()),
     };
-    write().map_err(failed("cannot write", path))
+    // Large enough from the start: memory that it grew out of would not be wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(kept.secret.len() + ENVELOPE));
+    serde_json::to_writer(&mut *bytes, &kept).map_err(|error| failed("write", path)(error.into()))?;
+    write(path, &bytes)
+}
+
+/// What a volume needs after a restart of the agent. After one of the machine kubelet makes every volume anew.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    files::replace(path, bytes, 0o600, Durability::Volatile)
 }
 
 #[cfg(test)]
@@ -282,8 +250,8 @@ mod tests {
         }
     }
 
-    fn token(text: &str) -> KeptToken {
-        KeptToken::new(Zeroizing::new(text.to_owned()), signet_testkit::now())
+    fn token(text: &str) -> Arc<PodToken> {
+        PodToken::new(text, signet_testkit::now())
     }
 
     #[test]
@@ -300,7 +268,9 @@ mod tests {
         let again = Volumes::open(&path).unwrap();
         let all = again.all();
         assert_eq!(all[0].0, record());
-        assert_eq!(&*all[0].1.as_ref().unwrap().secret(), "second");
+        let kept = all[0].1.as_ref().unwrap();
+        assert_eq!(kept.secret(), "second");
+        assert_eq!(kept.expires(), token("second").expires());
         assert_eq!(
             fs::metadata(again.socket_dir(&record().volume_id)).unwrap().ino(),
             inode,

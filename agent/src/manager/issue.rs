@@ -91,7 +91,7 @@ impl Requester {
 
     async fn evidence(&self, proof: Option<Proof>) -> Result<IssueEvidence, String> {
         match proof {
-            Some(Proof::Token(token)) if token.len() > MAX_TOKEN => {
+            Some(Proof::Token(token)) if token.secret().len() > MAX_TOKEN => {
                 Err(format!("the pod's token is longer than {MAX_TOKEN} bytes"))
             }
             Some(Proof::Token(token)) => Ok(IssueEvidence::PodToken(token)),

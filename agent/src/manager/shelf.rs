@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::sync::watch;
-use zeroize::Zeroizing;
 
+use super::PodVolume;
 use super::render::Published;
-use super::{PodToken, PodVolume};
 use crate::cache::{Evidence, UnixFacts};
 use crate::context::{PeerProcess, WorkloadState};
+use crate::token::PodToken;
 use crate::unix::is_alive;
 
 /// Processes of one program that are kept as its proof; each costs a file descriptor for as long as it lives.
@@ -33,24 +32,18 @@ pub(super) enum Holders {
     },
 }
 
-/// A volume of a pod. The token is wiped with its last user.
+/// A volume of a pod.
 pub(super) struct Volume {
     pub(super) volume_id: String,
     pub(super) name: String,
     pub(super) socket: PathBuf,
-    token: Option<HeldToken>,
-}
-
-#[derive(Clone)]
-struct HeldToken {
-    secret: Arc<Zeroizing<String>>,
-    expires: SystemTime,
+    token: Option<Arc<PodToken>>,
 }
 
 /// What goes with a request.
 #[derive(Clone)]
 pub(super) enum Proof {
-    Token(Arc<Zeroizing<String>>),
+    Token(Arc<PodToken>),
     Process {
         facts: UnixFacts,
         peers: Vec<PeerProcess>,
@@ -68,22 +61,23 @@ impl Volume {
     }
 
     /// A token that dies earlier than the one held is an old one that arrives late.
-    pub(super) fn refresh(&mut self, PodToken { secret, expires }: PodToken) {
-        if self.token.as_ref().is_none_or(|held| held.expires <= expires) {
-            self.token = Some(HeldToken {
-                secret: Arc::new(secret),
-                expires,
-            });
+    pub(super) fn refresh(&mut self, token: Arc<PodToken>) {
+        if self
+            .token
+            .as_ref()
+            .is_none_or(|held| held.expires() <= token.expires())
+        {
+            self.token = Some(token);
         }
     }
 }
 
 /// The one that lives longest.
-fn best_token(volumes: &[Volume]) -> Option<&HeldToken> {
+fn best_token(volumes: &[Volume]) -> Option<&Arc<PodToken>> {
     volumes
         .iter()
         .filter_map(|volume| volume.token.as_ref())
-        .max_by_key(|token| token.expires)
+        .max_by_key(|token| token.expires())
 }
 
 impl Shelf {
@@ -106,7 +100,7 @@ impl Shelf {
         let streams = self.streams();
         match &mut self.holders {
             Holders::Volumes(volumes) => {
-                best_token(volumes).map_or(Evidence::Absent, |token| Evidence::Until(token.expires))
+                best_token(volumes).map_or(Evidence::Absent, |token| Evidence::Until(token.expires()))
             }
             Holders::Processes { peers, .. } => {
                 peers.retain(|peer| is_alive(peer).unwrap_or(false));
@@ -122,7 +116,7 @@ impl Shelf {
     /// The best evidence for a request.
     pub(super) fn proof(&self) -> Option<Proof> {
         match &self.holders {
-            Holders::Volumes(volumes) => Some(Proof::Token(best_token(volumes)?.secret.clone())),
+            Holders::Volumes(volumes) => Some(Proof::Token(best_token(volumes)?.clone())),
             Holders::Processes { facts, peers } => Some(Proof::Process {
                 facts: facts.clone(),
                 peers: peers.clone(),

@@ -8,6 +8,7 @@ use signet_certs::svid::X509Svid;
 use signet_runtime::clock::FakeClock;
 use signet_testkit::{DOMAIN, at, authority, id, serial};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::*;
 use crate::cache::Affected;
@@ -85,8 +86,10 @@ impl Bench {
             socket: "/run/x/spiffe.sock".into(),
         });
         let expires = self.clock.now() + Duration::from_secs(token_life);
-        self.manager
-            .token_refreshed(volume_id, token(&format!("token of {volume_id}"), expires));
+        self.manager.token_refreshed(
+            volume_id,
+            PodToken::new(&format!("token of {volume_id}"), expires),
+        );
     }
 
     async fn attach(&self, number: usize) -> watch::Receiver<WorkloadState> {
@@ -99,13 +102,6 @@ impl Bench {
     async fn pod(&self) -> watch::Receiver<WorkloadState> {
         self.add_pod(0);
         self.attach(0).await
-    }
-}
-
-fn token(secret: &str, expires: SystemTime) -> PodToken {
-    PodToken {
-        secret: Zeroizing::new(secret.to_owned()),
-        expires,
     }
 }
 
@@ -483,11 +479,11 @@ async fn a_token_is_used_until_it_expires_and_then_the_next_one() {
     assert_eq!(bench.server.asked().len(), 1);
     bench.manager.token_refreshed(
         "vol-0",
-        token("fresh", bench.clock.now() + Duration::from_secs(3600)),
+        PodToken::new("fresh", bench.clock.now() + Duration::from_secs(3600)),
     );
     bench
         .manager
-        .token_refreshed("vol-0", token("late", bench.clock.now()));
+        .token_refreshed("vol-0", PodToken::new("late", bench.clock.now()));
     renewed(&mut states, &first).await;
     assert_eq!(bench.server.asked()[1].evidence, "fresh");
 }
@@ -506,9 +502,31 @@ async fn a_volume_without_a_token_waits_for_it() {
     assert!(bench.server.asked().is_empty());
     bench.manager.token_refreshed(
         "vol-0",
-        token("first", bench.clock.now() + Duration::from_secs(3600)),
+        PodToken::new("first", bench.clock.now() + Duration::from_secs(3600)),
     );
     ready(&mut states).await;
+}
+
+/// Covers INV-13.
+#[tokio::test(start_paused = true)]
+async fn a_token_is_held_once_and_gone_with_its_volume() {
+    let bench = Bench::new();
+    bench.manager.volume_ready(PodVolume {
+        volume_id: "vol-0".to_owned(),
+        pod_uid: "pod-0".to_owned(),
+        pod: "demo/app-0".to_owned(),
+        socket: "/run/x".into(),
+    });
+    let token = PodToken::new("a token", bench.clock.now() + Duration::from_secs(3600));
+    let held = Arc::downgrade(&token);
+    bench.manager.token_refreshed("vol-0", token);
+    let mut states = bench.attach(0).await;
+    ready(&mut states).await;
+    assert_eq!(bench.server.asked()[0].evidence, "a token");
+    assert_eq!(held.strong_count(), 1, "the request has let go of it");
+    bench.manager.volume_removed("vol-0");
+    until(&mut states, "gone", |state| matches!(state, WorkloadState::Gone)).await;
+    assert_eq!(held.strong_count(), 0, "wiped");
 }
 
 /// Covers EP-08.

@@ -49,14 +49,14 @@ pub(super) fn hello(response: wire::HelloResponse) -> Result<ServerHello, Server
     })
 }
 
-pub(super) fn attest_request(request: NodeAttestation) -> wire::AttestNodeRequest {
-    let token = request.token.as_str().to_owned();
+/// For one call: the library consumes the message, so its copy of the token cannot be wiped, but lives no longer.
+pub(super) fn attest_request(request: &NodeAttestation) -> wire::AttestNodeRequest {
     let evidence = wire::KubernetesNodeToken {
-        cluster: request.cluster,
-        token,
+        cluster: request.cluster.clone(),
+        token: request.token.as_str().to_owned(),
     };
     wire::AttestNodeRequest {
-        csr: request.csr.into(),
+        csr: request.csr.clone().into(),
         evidence: Some(wire::attest_node_request::Evidence::Kubernetes(evidence)),
     }
 }
@@ -71,6 +71,7 @@ pub(super) fn attested_node(response: wire::AttestNodeResponse) -> Result<Attest
     })
 }
 
+/// For one call; what [`attest_request`] says holds for the pods' tokens in it.
 pub(super) fn issue_request(items: Vec<IssueItem>) -> wire::IssueX509SvidsRequest {
     wire::IssueX509SvidsRequest {
         items: items.into_iter().map(issue_item).collect(),
@@ -86,7 +87,7 @@ fn issue_item(item: IssueItem) -> wire::IssueItem {
             .unwrap_or_default(),
         evidence: Some(match item.evidence {
             IssueEvidence::PodToken(token) => wire::issue_item::Evidence::PodToken(wire::PodToken {
-                token: token.as_str().to_owned(),
+                token: token.secret().to_owned(),
             }),
             IssueEvidence::Unix(facts) => wire::issue_item::Evidence::Unix(unix_workload(facts)),
         }),

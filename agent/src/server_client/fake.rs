@@ -280,7 +280,7 @@ fn remember(item: &IssueItem) -> Asked {
     Asked {
         spiffe_id: item.spiffe_id.clone(),
         evidence: match &item.evidence {
-            IssueEvidence::PodToken(token) => token.as_str().to_owned(),
+            IssueEvidence::PodToken(token) => token.secret().to_owned(),
             IssueEvidence::Unix(facts) => format!("uid:{}", facts.uid),
         },
         key: verify_csr(&item.csr).unwrap().spki_sha256(),

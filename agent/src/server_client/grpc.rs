@@ -112,15 +112,15 @@ impl ServerApi for GrpcServer {
 
     fn attest_node(&self, request: NodeAttestation) -> BoxFuture<'_, Result<AttestedNode, ServerError>> {
         Box::pin(async move {
-            let request = convert::attest_request(request);
             // The present certificate stands in for the API server while that is away. It may as well be what is wrong:
             // then the node proves itself without.
             if let Ok(mut client) = self.identified() {
-                match limited(client.attest_node(request.clone())).await {
+                match limited(client.attest_node(convert::attest_request(&request))).await {
                     Err(ServerError::Unavailable { .. } | ServerError::Unauthenticated(_)) => {}
                     outcome => return convert::attested_node(outcome?),
                 }
             }
+            let request = convert::attest_request(&request);
             convert::attested_node(limited(self.anonymous().attest_node(request)).await?)
         })
     }

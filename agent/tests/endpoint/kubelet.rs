@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use signet_agent::csi::mount::LinkMounter;
-use signet_agent::csi::volumes::{KeptToken, VolumeRecord, Volumes};
+use signet_agent::csi::volumes::{VolumeRecord, Volumes};
 use signet_agent::csi::{Driver, DriverConfig, VolumeSink};
+use signet_agent::token::PodToken;
 use signet_runtime::drain::Drain;
 
 use crate::support::raw::{RawClient, call_headers};
@@ -18,7 +19,7 @@ impl VolumeSink for NoVolumes {
         Ok(())
     }
 
-    fn token(&self, _: &str, _: KeptToken) {}
+    fn token(&self, _: &str, _: Arc<PodToken>) {}
 
     fn close(&self, _: &str) {}
 }

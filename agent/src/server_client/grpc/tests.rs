@@ -348,7 +348,7 @@ async fn the_node_attests_without_a_certificate_and_then_uses_its_own() {
         spiffe_id: None,
         evidence,
     };
-    let token = Arc::new(Zeroizing::new("pod token".to_owned()));
+    let token = crate::token::PodToken::new("pod token", at(3600));
     let outcomes = bench
         .client
         .issue(vec![
