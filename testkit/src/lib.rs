@@ -1,10 +1,12 @@
-//! What the tests of every crate share: one moment, names, and authorities with the leaves and lists they sign.
+//! What the tests of every crate share: one moment, names, authorities with the leaves and lists they sign, and what a
+//! Kubernetes was recorded to answer.
 //!
 //! Everything is real: keys, signatures, the same functions that the server calls. Only the time is fixed. What does not
 //! work out is a fault of the test, so everything panics instead of answering with an error.
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
 mod authority;
+pub mod kube;
 mod leaf;
 
 use std::time::{Duration, SystemTime};

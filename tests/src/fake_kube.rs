@@ -1,7 +1,7 @@
 //! A Kubernetes API server that exists only as far as Signet looks at one, and fails on demand.
 //!
 //! It signs service-account tokens with a key of its own, answers TokenReview with the status codes and texts recorded
-//! from a real 1.36.2 (`tests/fixtures/kube`), and has the real rules of lists and watches: one growing resource
+//! from a real 1.36.2 (`testkit/fixtures/kube`), and has the real rules of lists and watches: one growing resource
 //! version, pages, bookmarks, 410 both ways, ends and cuts. Objects are created through the Rust handle or, from another
 //! process, through the control paths below; the Kubernetes paths themselves are read-only but for TokenReview and
 //! TokenRequest.

@@ -1,6 +1,6 @@
 //! kubelet's part towards a CSI driver: registration, publishing inline volumes with fresh tokens, unpublishing.
 //!
-//! Calls, their order and the volume context are those recorded in `tests/fixtures/kube/csi-calls-of-kubelet.txt`, for a
+//! Calls, their order and the volume context are those recorded in `testkit/fixtures/kube/csi-calls-of-kubelet.txt`, for a
 //! CSIDriver object with `podInfoOnMount`, `tokenRequests` and `requiresRepublish`. Tokens come from the API server by
 //! TokenRequest, so the fake may run in another process.
 
@@ -328,7 +328,7 @@ fn publish_request(volume: &Volume, tokens: &str) -> NodePublishVolumeRequest {
 mod tests {
     use super::*;
 
-    const RECORDED: &str = include_str!("../fixtures/kube/csi-calls-of-kubelet.txt");
+    const RECORDED: &str = include_str!("../../testkit/fixtures/kube/csi-calls-of-kubelet.txt");
 
     /// The quoted strings of the first call of that name, in the order of the recording.
     fn recorded(call: &str) -> Vec<String> {

@@ -8,12 +8,12 @@ use hyper::{
     header::{AUTHORIZATION, RETRY_AFTER},
 };
 use serde_json::{Value, json};
+use signet_testkit::{HOUR, kube::recording};
 use signet_tests::{
     fake_kube::{Endpoint, FakeKube, FakeKubeConfig, Fault, FaultRule, PodSpec, rsa_key_by_openssl},
     http,
 };
 
-const HOUR: Duration = Duration::from_secs(3600);
 const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
 async fn fake() -> FakeKube {
@@ -30,11 +30,6 @@ async fn fake_with_frontend() -> (FakeKube, String) {
     fake.add_pod(&frontend()).unwrap();
     let token = fake.token("shop", "frontend-0", "signet", HOUR).unwrap();
     (fake, token)
-}
-
-fn recording(name: &str) -> Value {
-    let path = format!("{}/fixtures/kube/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 async fn review(fake: &FakeKube, token: &str, audiences: &[&str]) -> http::Answer {

@@ -1,4 +1,5 @@
 use serde_json::Value;
+use signet_testkit::kube::recording;
 
 use super::*;
 use crate::attest::testing::{Answer, Script};
@@ -13,9 +14,12 @@ async fn get(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Result<Valu
 }
 
 /// A recorded answer of a real API server: its status code and body.
-fn recorded(text: &'static str) -> impl Fn() -> Answer {
-    let recorded: Value = serde_json::from_str(text).unwrap();
-    let (code, body) = (recorded["status"].as_u64().unwrap(), recorded["body"].to_string());
+fn recorded(name: &'static str) -> impl Fn() -> Answer {
+    let recorded = recording(name);
+    let (code, body) = (
+        recorded["status"].as_u64().unwrap(),
+        recorded["response"].to_string(),
+    );
     move || Answer::Json(u16::try_from(code).unwrap(), body.clone())
 }
 
@@ -35,22 +39,13 @@ fn message(error: AttestError) -> String {
 #[tokio::test]
 async fn recorded_failures_say_what_to_repair() {
     let cases = [
-        (
-            include_str!("../../../tests/fixtures/kube/tokenreview-unauthorized.json"),
-            "own credentials",
-        ),
-        (
-            include_str!("../../../tests/fixtures/kube/tokenreview-forbidden.json"),
-            "create tokenreviews",
-        ),
-        (
-            include_str!("../../../tests/fixtures/kube/tokenreview-empty.json"),
-            "status 400",
-        ),
+        ("tokenreview-unauthorized", "own credentials"),
+        ("tokenreview-forbidden", "create tokenreviews"),
+        ("tokenreview-empty", "status 400"),
     ];
-    for (text, expected) in cases {
+    for (name, expected) in cases {
         let script = Script::new(|_| Answer::Silence);
-        let error = get(recorded(text)).await.unwrap_err();
+        let error = get(recorded(name)).await.unwrap_err();
         let shown = message(script.api.unavailable(PURPOSE, &error));
         assert!(
             shown.contains("cluster `prod`") && shown.contains(expected),

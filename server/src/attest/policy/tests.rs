@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::jws::KubernetesClaims;
+use signet_testkit::kube::{recording, review_status, reviewed_claims};
 
 use super::*;
 use crate::attest::pods::pod_from_json;
@@ -13,33 +14,27 @@ const CLUSTER: ClusterRef<'_> = ClusterRef {
     uid: "cluster-uid",
 };
 
-macro_rules! recorded {
-    ($name:literal) => {
-        include_str!(concat!("../../../tests/fixtures/kube/", $name, ".json"))
-    };
-}
-
 fn claims() -> KubernetesClaims {
-    KubernetesClaims::parse(recorded!("claims").as_bytes()).unwrap()
+    KubernetesClaims::parse(&reviewed_claims("tokenreview-ok")).unwrap()
 }
 
-fn read(status: &str) -> Result<ReviewedToken, RefusedReason> {
-    let status: TokenReviewStatus = serde_json::from_str(status).unwrap();
+fn read(status: Value) -> Result<ReviewedToken, RefusedReason> {
+    let status: TokenReviewStatus = serde_json::from_value(status).unwrap();
     read_review(&status, "signet", &claims())
 }
 
 fn read_changed(change: impl FnOnce(&mut Value)) -> Result<ReviewedToken, RefusedReason> {
-    let mut status: Value = serde_json::from_str(recorded!("tokenreview-ok")).unwrap();
+    let mut status = review_status("tokenreview-ok");
     change(&mut status);
-    read(&status.to_string())
+    read(status)
 }
 
 fn reviewed() -> ReviewedToken {
-    read(recorded!("tokenreview-ok")).unwrap()
+    read(review_status("tokenreview-ok")).unwrap()
 }
 
 fn live() -> LivePod {
-    pod_from_json(recorded!("pod"))
+    pod_from_json(&recording("pod-get")["response"].to_string())
 }
 
 fn agent() -> AgentIdentity {
@@ -74,7 +69,7 @@ fn a_recorded_positive_review_is_read() {
     assert_eq!(token.node_uid, NODE_UID);
     assert_eq!(token.jti, "1f210daa-ab3e-44f5-ac73-63b942f0e78b");
     // Asked for two audiences, the API server names the one that matched.
-    assert!(read(recorded!("tokenreview-two-audiences")).is_ok());
+    assert!(read(review_status("tokenreview-two-audiences")).is_ok());
 }
 
 /// Kubernetes answers 201 and leaves `authenticated` out.
@@ -83,27 +78,24 @@ fn a_recorded_positive_review_is_read() {
 #[test]
 fn recorded_refusals_keep_the_api_servers_reason() {
     let cases = [
-        (recorded!("tokenreview-garbage"), "invalid bearer token"),
+        ("tokenreview-garbage", "invalid bearer token"),
         (
-            recorded!("tokenreview-wrong-audience"),
+            "tokenreview-wrong-audience",
             "is invalid for the target audiences",
         ),
         (
-            recorded!("tokenreview-no-audience-asked"),
+            "tokenreview-no-audience-asked",
             "is invalid for the target audiences",
         ),
-        (recorded!("tokenreview-tampered"), "cryptographic primitive"),
+        ("tokenreview-tampered", "cryptographic primitive"),
+        ("tokenreview-pod-deleted-after-10s", "has been invalidated"),
         (
-            recorded!("tokenreview-pod-deleted-after-10s"),
-            "has been invalidated",
-        ),
-        (
-            recorded!("tokenreview-pod-recreated-same-name"),
+            "tokenreview-pod-recreated-same-name",
             "does not match service account pod ref claim (506562ff-0461-4848-8336-02ca6bd16c4d)",
         ),
     ];
-    for (status, expected) in cases {
-        let error = not_authenticated(read(status));
+    for (name, expected) in cases {
+        let error = not_authenticated(read(review_status(name)));
         assert!(error.contains(expected), "{error}");
     }
 }
@@ -112,7 +104,7 @@ fn recorded_refusals_keep_the_api_servers_reason() {
 #[test]
 fn a_recorded_token_without_a_pod_is_refused() {
     assert_eq!(
-        read(recorded!("tokenreview-not-pod-bound")),
+        read(review_status("tokenreview-not-pod-bound")),
         Err(RefusedReason::NotBound { extra: "pod-name" })
     );
 }
@@ -122,7 +114,7 @@ fn authenticated_must_be_true() {
     for value in [json!(false), Value::Null] {
         not_authenticated(read_changed(|status| status["authenticated"] = value));
     }
-    assert_eq!(not_authenticated(read("{}")), "no reason given");
+    assert_eq!(not_authenticated(read(json!({}))), "no reason given");
 }
 
 /// Covers BT-05.
@@ -378,10 +370,10 @@ fn a_node_that_is_gone_or_made_anew_is_refused() {
 fn foreign_text_never_carries_a_token() {
     let token = "eyJhbGciOiJSUzI1NiJ9".repeat(20);
     let status = json!({ "error": format!("cannot parse {token}: \u{7}bad\nline"), "user": {} });
-    let error = not_authenticated(read(&status.to_string()));
+    let error = not_authenticated(read(status));
     assert_eq!(error, "cannot parse …:  bad line");
     let long = json!({ "error": "word ".repeat(1000), "user": {} });
-    assert!(not_authenticated(read(&long.to_string())).chars().count() <= 301);
+    assert!(not_authenticated(read(long)).chars().count() <= 301);
 }
 
 #[test]

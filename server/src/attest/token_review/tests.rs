@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use signet_testkit::kube::{recording, reviewed_claims};
 use tokio::time::advance;
 
 use super::*;
@@ -11,21 +11,18 @@ use crate::attest::testing::{Answer, Script};
 const TOKEN: &str = "header.payload.signature";
 
 fn claims() -> KubernetesClaims {
-    KubernetesClaims::parse(include_bytes!("../../../tests/fixtures/kube/claims.json")).unwrap()
+    KubernetesClaims::parse(&reviewed_claims("tokenreview-ok")).unwrap()
 }
 
-fn answer(status: &str) -> String {
-    let status: Value = serde_json::from_str(status).unwrap();
-    json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1",
-           "spec": {"token": TOKEN}, "status": status})
-    .to_string()
+/// The API server repeats the token that it was asked about.
+fn recorded(name: &str) -> Answer {
+    let mut response = recording(name)["response"].clone();
+    response["spec"]["token"] = TOKEN.into();
+    Answer::Json(201, response.to_string())
 }
 
 fn positive() -> Answer {
-    Answer::Json(
-        201,
-        answer(include_str!("../../../tests/fixtures/kube/tokenreview-ok.json")),
-    )
+    recorded("tokenreview-ok")
 }
 
 async fn review(reviewer: &TokenReviewer) -> Outcome {
@@ -55,14 +52,7 @@ async fn a_recorded_review_is_read() {
 
 #[tokio::test]
 async fn a_refusal_is_asked_again_each_time_and_shows_no_token() {
-    let script = Script::new(|_| {
-        Answer::Json(
-            201,
-            answer(include_str!(
-                "../../../tests/fixtures/kube/tokenreview-tampered.json"
-            )),
-        )
-    });
+    let script = Script::new(|_| recorded("tokenreview-tampered"));
     let reviewer = TokenReviewer::new(Arc::clone(&script.api));
     for _ in 0..2 {
         let Err(AttestError::Refused(reason @ RefusedReason::NotAuthenticated { .. })) =
