@@ -13,7 +13,7 @@ use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 use signet_runtime::clock::{Clock as _, SystemClock};
 use signet_server::store::sqlite::SqliteStore;
-use signet_server::store::{EvidenceKind, NewIssuance, Store, WorkloadRef};
+use signet_server::store::{EvidenceKind, Ledger as _, NewIssuance, WorkloadRef};
 use tokio::time::Instant;
 
 const PODS: u64 = 5_000;

@@ -28,7 +28,7 @@ use crate::{
     agents::Agents,
     api::{access::AccessLayer, admin::AdminService, agent::AgentService},
     attest::{Attestor, PodEvent, cluster::KubernetesAttestor},
-    audit::{AuditAction, AuditEmitter, AuditEvent, AuditSink},
+    audit::{AuditAction, AuditEmitter, AuditEvent, AuditLog, AuditSink},
     authority::{AuthorityManager, AuthorityManagerParts},
     config::Config,
     issuer::{Issuer, IssuerParts},
@@ -68,7 +68,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 pub struct Server {
     /// Where it can be reached.
     pub addresses: Addresses,
-    store: Arc<SqliteStore>,
+    audit: AuditLog,
     clock: Arc<dyn Clock>,
     drain: Drain,
     telemetry_drain: Drain,
@@ -96,11 +96,13 @@ impl Server {
             .map_or(AuditSink::Stdout, AuditSink::File);
         let server_id = store.info().server_id.clone();
         let emitter = AuditEmitter::spawn(store.clone(), server_id, audit_key, sink, clock.clone());
+        let audit = AuditLog::start(store.clone());
         let drain = Drain::new();
         let telemetry_drain = Drain::new();
         let base = Base {
             config,
-            store: store.clone(),
+            store,
+            audit: audit.clone(),
             clock: clock.clone(),
             drain: drain.clone(),
         };
@@ -110,6 +112,7 @@ impl Server {
         let started = base.start(doors, keys, &readiness, &telemetry_drain).await;
         if let Err(error) = started {
             drain.finish(DRAIN_LIMIT).await;
+            audit.flush().await;
             emitter.finish().await;
             telemetry_drain.start();
             return Err(error);
@@ -123,7 +126,7 @@ impl Server {
         );
         Ok(Self {
             addresses,
-            store,
+            audit,
             clock,
             drain,
             telemetry_drain,
@@ -139,17 +142,18 @@ impl Server {
         let stopped = AuditAction::ServerStopped {
             reason: reason.to_owned(),
         };
-        self.store.audit(AuditEvent::new(self.clock.now(), stopped));
+        self.audit.record(AuditEvent::new(self.clock.now(), stopped));
         if !self.drain.finish(DRAIN_LIMIT).await {
             tracing::warn!("some requests did not end in time");
         }
         self.telemetry_drain.finish(Duration::from_secs(1)).await;
+        self.audit.flush().await;
         self.emitter.finish().await;
         tracing::info!("stopped");
     }
 }
 
-fn open_store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
+fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(Arc::new(SqliteStore::open(
         &config.raw.data_dir,
         &config.trust_domain,
@@ -159,7 +163,8 @@ fn open_store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
 /// What every part is built on.
 struct Base {
     config: Config,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
+    audit: AuditLog,
     clock: Arc<dyn Clock>,
     drain: Drain,
 }
@@ -230,6 +235,7 @@ impl Base {
         serve_admin(doors.admin, admin_service, self.access(&trust, None), &self.drain);
         background::start(background::Parts {
             store: self.store.clone(),
+            audit: self.audit.clone(),
             agents: trust.agents,
             metrics,
             snapshots: trust.snapshots,
@@ -238,7 +244,7 @@ impl Base {
             clock: self.clock.clone(),
             drain: self.drain.clone(),
         });
-        self.store.audit(AuditEvent::new(
+        self.audit.record(AuditEvent::new(
             self.clock.now(),
             AuditAction::ServerStarted {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -336,6 +342,7 @@ impl Base {
         let issuer = Issuer::new(IssuerParts {
             trust_domain: self.config.trust_domain.clone(),
             store: self.store.clone(),
+            audit: self.audit.clone(),
             attestor: attestor.clone(),
             rules: self.config.rules.clone(),
             authorities: trust.authorities.current(),

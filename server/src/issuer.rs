@@ -33,7 +33,7 @@ use crate::{
     admission::Admission,
     agents::Agents,
     attest::{AgentIdentity, AttestError, Attestor},
-    audit::{AuditAction, AuditEvent},
+    audit::{AuditAction, AuditEvent, AuditLog},
     authority::AuthorityView,
     metrics::Metrics,
     rules::RuleSet,
@@ -58,6 +58,8 @@ pub struct IssuerParts {
     pub trust_domain: TrustDomain,
     /// The ledger.
     pub store: Arc<dyn Store>,
+    /// Where refusals and attested nodes are told.
+    pub audit: AuditLog,
     /// Proves tokens.
     pub attestor: Arc<dyn Attestor>,
     /// From facts to identities.
@@ -177,7 +179,7 @@ impl Issuer {
     }
 
     fn audit_refusal(&self, caller: String, operation: &str, refusal: &Refusal) {
-        self.parts.store.audit(AuditEvent::new(
+        self.parts.audit.record(AuditEvent::new(
             self.parts.clock.now(),
             AuditAction::Refused {
                 caller,

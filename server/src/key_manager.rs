@@ -16,7 +16,7 @@ use signet_certs::signer::{AuthoritySigner, KeyError, LocalSigner, p256_spki};
 use zeroize::Zeroizing;
 
 use self::kek::Kek;
-use crate::audit::{AuditKey, AuditOutbox};
+use crate::audit::AuditKey;
 use crate::store::{KeyPurpose, SealedKey, Store, StoreError};
 
 /// Why keys are not to be had.
@@ -150,10 +150,7 @@ impl KeyManager {
     }
 
     /// The key that signs the audit log; made and stored when there is none.
-    pub async fn audit_key<S: Store + AuditOutbox + ?Sized>(
-        &self,
-        store: &S,
-    ) -> Result<AuditKey, KeyManagerError> {
+    pub async fn audit_key(&self, store: &dyn Store) -> Result<AuditKey, KeyManagerError> {
         let stored = store
             .load_keys()
             .await?

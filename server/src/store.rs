@@ -1,119 +1,60 @@
 //! What the server must not forget: what was issued, what is revoked, what is denied, the authorities' history and
 //! their sealed keys, the lists as published, and the audit log.
 //!
-//! One narrow trait. Every method that changes something returns only when the change is durable, and each is one
-//! transaction: either all of it happened or nothing did. A method that answers [`StoreError::Unavailable`] may be
-//! called again; the change it asked for may or may not be found after a crash, so nothing outside the store may be
-//! built on it.
+//! One trait, [`Store`], in groups of few methods. Every method that changes something returns only when the change is
+//! durable, and each is one transaction: either all of it happened or nothing did. A method that answers
+//! [`StoreError::Unavailable`] may be called again; the change it asked for may or may not be found after a crash, so
+//! nothing outside the store may be built on it.
 
-mod authority;
+mod agents;
 mod error;
-mod issuance;
-#[cfg(test)]
-pub(crate) mod memory;
-mod revocation;
+mod issued_line;
+mod journals;
+mod ledger;
+mod lists;
+pub mod memory;
+mod outbox;
+mod revocations;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
 
 use std::time::{Duration, SystemTime};
 
-use signet_certs::authority::{AuthorityId, AuthorityKind};
-use signet_certs::id::{SpiffeId, TrustDomain};
-use signet_certs::serial::SerialNumber;
+use signet_certs::id::TrustDomain;
 
-pub use self::authority::{AuthorityUse, Journal, KeyChanges, KeyPurpose, SealedKey};
+pub use self::agents::{AgentRow, AttestedAgents};
 pub use self::error::{OpenError, RevokeError, StoreError};
-pub use self::issuance::{
-    EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, Recorded, SvidFilter, SvidPage,
-    WorkloadRef,
+pub use self::journals::{Journal, Journals, KeyChanges, KeyPurpose, SealedKey};
+pub use self::ledger::{
+    AuthorityUse, EvidenceKind, IssueRefusal, Ledger, LedgerRow, MAX_BATCH, NewIssuance, Recorded,
+    SvidFilter, SvidPage, WorkloadRef,
 };
-pub use self::revocation::{
-    Denial, DenialKind, Lifted, MAX_COMMENT_BYTES, RevokeRequest, RevokeTarget, Revoked, RevokedSet,
-    RevokedSvid, StoredCrl,
+pub use self::lists::{Lists, RevokedSet, StoredCrl};
+pub use self::outbox::AuditOutbox;
+pub use self::revocations::{
+    Denial, DenialKind, Lifted, MAX_COMMENT_BYTES, Revocations, RevokeRequest, RevokeTarget, Revoked,
+    RevokedSvid,
 };
-use crate::audit::AuditEvent;
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
 
-/// What a method of [`Store`] returns.
+/// What a method of a [`Store`] returns.
 pub type StoreFuture<'a, T, E = StoreError> = BoxFuture<'a, Result<T, E>>;
 
-/// The server's memory. Adapters: [`sqlite::SqliteStore`]; all pass the same conformance suite.
-pub trait Store: Send + Sync {
+/// How far the wall clock may go back before the store calls it a jump.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+/// How long a row stays after its end.
+const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 3600);
+/// How long an ended denial can still be looked up.
+const DENIALS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The server's memory. Adapters: [`sqlite::SqliteStore`], and [`memory::MemoryStore`] for tests; all pass the same
+/// conformance suite.
+pub trait Store: Ledger + Revocations + Lists + Journals + AttestedAgents + AuditOutbox {
     /// Who this store belongs to. Never changes while it is open.
     fn info(&self) -> &StoreInfo;
-
-    /// The authorities of one kind as last saved; `None` before the first save.
-    fn load_journal(&self, kind: AuthorityKind) -> StoreFuture<'_, Option<Journal>>;
-
-    /// Replaces the journal of one kind, stores and removes sealed keys and writes audit rows, in one transaction.
-    /// Returns the new revision. `expected_revision` is the revision that was loaded, 0 when there was none;
-    /// [`StoreError::Conflict`] when somebody else has written since.
-    fn save_journal(
-        &self,
-        kind: AuthorityKind,
-        expected_revision: u64,
-        body: Vec<u8>,
-        keys: KeyChanges,
-        audit: Vec<AuditEvent>,
-    ) -> StoreFuture<'_, u64>;
-
-    /// Every sealed key.
-    fn load_keys(&self) -> StoreFuture<'_, Vec<SealedKey>>;
-
-    /// Records certificates that are about to be signed: nothing can be signed without the [`Recorded`] row that this
-    /// returns. Denials and budgets are judged inside the same transaction, item by item, in the order of `batch`.
-    /// At most [`MAX_BATCH`] items; as many answers, in the same order.
-    fn issue(
-        &self,
-        batch: Vec<NewIssuance>,
-        now: SystemTime,
-    ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>>;
-
-    /// Marks what the target names as revoked and denies it further certificates (design §8). When this has returned,
-    /// [`Store::issue`] records nothing for a denied target. Asking again for what is already revoked succeeds and
-    /// returns it again, with its first date and reason kept.
-    fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError>;
-
-    /// Lifts a denial. Never un-revokes a serial. [`StoreError::NotFound`] for an id that does not exist; a denial
-    /// that was already lifted is returned as it is.
-    fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial>;
-
-    /// Denials, oldest first: those in force at `now`, or with `include_lifted` all that are still stored.
-    fn denials(&self, include_lifted: bool, now: SystemTime) -> StoreFuture<'_, Vec<Denial>>;
-
-    /// What the next CRL of `authority` has to list: all that is revoked and either unexpired or not yet listed on a
-    /// CRL issued after its expiry (RFC 5280 §3.3, CRL-19). Sorted by serial.
-    fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet>;
-
-    /// Keeps a signed CRL as the one to serve. Refuses a number that does not grow and a list older than the one
-    /// stored ([`StoreError::NotNewer`]).
-    fn save_crl(&self, crl: StoredCrl) -> StoreFuture<'_, ()>;
-
-    /// The newest CRL of every authority.
-    fn load_crls(&self) -> StoreFuture<'_, Vec<StoredCrl>>;
-
-    /// What was issued, newest first.
-    fn list(&self, filter: SvidFilter) -> StoreFuture<'_, SvidPage>;
-
-    /// For every authority that signed something still recorded: how much of it is live, and until when it matters.
-    fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>>;
-
-    /// Remembers an agent; replaces what was known of the same SPIFFE ID.
-    fn record_agent(&self, agent: AgentRow) -> StoreFuture<'_, ()>;
-
-    /// Every agent whose certificate has not been expired for more than a day, by SPIFFE ID.
-    fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>>;
-
-    /// The sequence number of a bundle with this content: the current one when the content is the current one, else
-    /// the next. Never goes back.
-    fn next_sequence(&self, content_digest: [u8; 32]) -> StoreFuture<'_, u64>;
-
-    /// Queues an audit event that belongs to no other transaction. Never blocks: refusals are sampled per caller, and
-    /// when the queue is full the loss is counted and the count audited.
-    fn audit(&self, event: AuditEvent);
 
     /// Raises the high-water mark of time and drops what is no longer needed: rows a day after their expiry and after
     /// a later CRL of their authority, denials and agents that ended more than a day ago. Prunes nothing while the
@@ -134,27 +75,6 @@ pub struct StoreInfo {
     pub boot: u64,
     /// Whether it held no sealed key when it was opened: only then may a key-encryption key be made.
     pub was_empty: bool,
-}
-
-/// A node agent as last attested.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentRow {
-    /// `spiffe://<td>/signet/agent/<cluster>/<node-uid>`.
-    pub spiffe_id: SpiffeId,
-    /// Name of the cluster in the configuration.
-    pub cluster: String,
-    /// The node's name in its cluster.
-    pub node_name: String,
-    /// The node's UID in its cluster.
-    pub node_uid: String,
-    /// Serial of the agent's newest certificate.
-    pub serial: SerialNumber,
-    /// Authority that signed it.
-    pub authority: AuthorityId,
-    /// When the node was last attested.
-    pub attested_at: SystemTime,
-    /// When the newest certificate expires.
-    pub expires_at: SystemTime,
 }
 
 /// What [`Store::housekeeping`] found and did.

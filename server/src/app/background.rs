@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     agents::Agents,
     attest::{PodEvent, PodEventKind},
+    audit::AuditLog,
     metrics::Metrics,
     store::Store,
     trust::TrustSnapshot,
@@ -18,6 +19,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
 pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
+    pub(super) audit: AuditLog,
     pub(super) agents: Arc<Agents>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
@@ -53,6 +55,7 @@ impl Parts {
     async fn housekeeping(&self) {
         let now = self.clock.now();
         self.agents.forget_gone(now);
+        self.audit.tidy(now);
         match self.store.housekeeping(now).await {
             Ok(done) => {
                 let behind = done.clock_behind.unwrap_or_default();

@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{AuditCursor, AuditKey, AuditOutbox, AuditSink};
-use crate::store::StoreError;
+use super::{AuditCursor, AuditKey, AuditSink};
+use crate::store::{AuditOutbox, StoreError};
 
 /// How often the head is signed while lines are emitted.
 pub const HEAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -56,8 +56,8 @@ impl AuditEmitter {
         }
     }
 
-    /// Emits what has been stored or left for the store until now, signs the head, and ends. Call it last. Gives up
-    /// where the sink fails: the lines stay in the store.
+    /// Emits what has been stored until now, signs the head, and ends. Call it last, after
+    /// [`AuditLog::flush`](super::AuditLog::flush). Gives up where the sink fails: the lines stay in the store.
     pub async fn finish(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
@@ -172,8 +172,6 @@ impl Worker {
     }
 
     async fn last_words(&mut self) -> Result<(), EmitError> {
-        // A write of its own takes along the events that wait for a transaction.
-        self.outbox.advance(self.end, None).await?;
         while *self.stored.borrow_and_update() > self.end.sequence {
             let before = self.end.sequence;
             self.emit().await?;

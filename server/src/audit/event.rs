@@ -1,6 +1,7 @@
-//! What can be said in the audit log.
+//! What can be said in the audit log, as stores keep it. Knows no store.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::str::FromStr;
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -196,6 +197,51 @@ pub struct RevokedSerial {
     /// The serial.
     #[serde(serialize_with = "text")]
     pub serial: SerialNumber,
+}
+
+/// An event as stored: everything but its place in the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLine {
+    /// Its position, counted from 1 over the life of the store.
+    pub sequence: u64,
+    /// The boot in which it was stored.
+    pub boot: u64,
+    /// A JSON object.
+    pub body: String,
+}
+
+/// The end of the chain: the position and hash of its last line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditCursor {
+    /// Position of the last line; 0 before the first.
+    pub sequence: u64,
+    /// SHA-256 of the last line, without its newline; zeros before the first.
+    pub hash: [u8; 32],
+}
+
+impl Display for AuditCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.sequence, hex::encode(self.hash))
+    }
+}
+
+/// The text is no cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an audit cursor: expected a number and 64 hexadecimal digits")]
+pub struct CursorError;
+
+impl FromStr for AuditCursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let (sequence, hex_hash) = text.split_once(' ').ok_or(CursorError)?;
+        let mut hash = [0; 32];
+        hex::decode_to_slice(hex_hash, &mut hash).map_err(|_| CursorError)?;
+        Ok(Self {
+            sequence: sequence.parse().map_err(|_| CursorError)?,
+            hash,
+        })
+    }
 }
 
 fn text<S: Serializer>(value: &impl Display, out: S) -> Result<S::Ok, S::Error> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use signet_certs::authority::{AuthorityId, AuthorityKind};
-use signet_certs::id::TrustDomain;
+use signet_certs::crl::RevocationReason;
+use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 use signet_runtime::clock::{Clock, FakeClock};
 use signet_runtime::drain::Drain;
@@ -16,8 +17,8 @@ use super::policy::{LifePolicy, LifeSettings};
 use super::spread::SpreadReports;
 use crate::key_manager::KeyManager;
 use crate::publisher::{CRL_MAX_BYTES, Publisher, PublisherParts, PublisherSettings};
-use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::{RevokeRequest, RevokeTarget, Store, StoredCrl};
 use crate::trust::{self, TrustSnapshot};
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -138,6 +139,16 @@ impl Running {
         self.publisher.snapshots().borrow().clone()
     }
 
+    /// The stored lists of an authority, oldest first.
+    pub(crate) fn lists(&self, authority: AuthorityId) -> Vec<StoredCrl> {
+        self.store
+            .kept()
+            .crls
+            .get(&authority)
+            .cloned()
+            .unwrap_or_default()
+    }
+
     pub(crate) fn active(&self, kind: AuthorityKind) -> AuthorityId {
         self.manager.current().borrow().kind(kind).active().unwrap().id()
     }
@@ -155,6 +166,45 @@ impl Running {
     pub(crate) async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
+}
+
+/// Revokes a serial under an authority; returns the revision that contains it.
+pub(crate) async fn revoke_serial(
+    store: &dyn Store,
+    authority: AuthorityId,
+    serial: SerialNumber,
+    now: SystemTime,
+) -> u64 {
+    let request = RevokeRequest {
+        target: RevokeTarget::Serial {
+            serial,
+            authority: Some(authority),
+            expires_by: None,
+        },
+        reason: RevocationReason::KeyCompromise,
+        comment: String::new(),
+        author: "admin".to_owned(),
+        keep_issuing: false,
+        denial_expires: None,
+        list_limit: usize::MAX,
+        now,
+    };
+    store.revoke(request).await.unwrap().revision
+}
+
+/// Denies an identity; returns the denial's id.
+pub(crate) async fn deny(store: &dyn Store, id: &SpiffeId, now: SystemTime) -> String {
+    let request = RevokeRequest {
+        target: RevokeTarget::SpiffeId(id.clone()),
+        reason: RevocationReason::CessationOfOperation,
+        comment: String::new(),
+        author: "admin".to_owned(),
+        keep_issuing: false,
+        denial_expires: None,
+        list_limit: usize::MAX,
+        now,
+    };
+    store.revoke(request).await.unwrap().denial.unwrap().id
 }
 
 /// A serial that tells itself apart by `number`.

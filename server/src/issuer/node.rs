@@ -150,7 +150,7 @@ impl Issuer {
             ));
         }
         let pod = proven.pod.as_ref();
-        self.parts.store.audit(AuditEvent::new(
+        self.parts.audit.record(AuditEvent::new(
             now,
             AuditAction::NodeAttested {
                 agent_id: row.spiffe_id.clone(),

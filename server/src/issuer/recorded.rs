@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::{
         authority::testing::{HOUR, START, serial, trust_domain},
-        store::{EvidenceKind, NewIssuance, Store as _, WorkloadRef, memory::MemoryStore},
+        store::{EvidenceKind, Ledger as _, NewIssuance, WorkloadRef, memory::MemoryStore},
         trust::testing::authority,
     };
 

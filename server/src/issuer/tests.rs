@@ -23,17 +23,18 @@ use super::{
 use crate::{
     agents::Agents,
     attest::{AgentIdentity, AttestedNode, AttestedPod, fake::FakeAttestor},
-    audit::AuditAction,
-    authority::testing::{HOUR, Running, SKEW, trust_domain},
+    audit::{AuditAction, AuditLog},
+    authority::testing::{HOUR, Running, SKEW, deny, trust_domain},
     metrics::Metrics,
     rules::{IdentityRuleConfig, RuleScope, RuleSet},
-    store::memory::MemoryStore,
+    store::{Revocations as _, memory::MemoryStore},
 };
 
 struct World {
     running: Running,
     attestor: Arc<FakeAttestor>,
     clock_trusted: watch::Sender<bool>,
+    audit: AuditLog,
     issuer: Issuer,
 }
 
@@ -51,6 +52,7 @@ impl World {
             builtin_rule: true,
             same_identity: false,
         };
+        let audit = AuditLog::start(running.store.clone());
         let (clock_trusted, clock_is_trusted) = watch::channel(true);
         let profile = |ttl| SvidProfile {
             ttl,
@@ -60,6 +62,7 @@ impl World {
         let issuer = Issuer::new(IssuerParts {
             trust_domain: trust_domain(),
             store: running.store.clone(),
+            audit: audit.clone(),
             attestor: attestor.clone(),
             rules: Arc::new(RuleSet::compile(&scope, rules).unwrap()),
             authorities: running.manager.current(),
@@ -77,6 +80,7 @@ impl World {
             running,
             attestor,
             clock_trusted,
+            audit,
             issuer,
         }
     }
@@ -89,16 +93,20 @@ impl World {
         self.issue(vec![item]).await.pop().unwrap()
     }
 
-    fn audited_refusals(&self) -> Vec<String> {
-        let kept = self.running.store.kept();
+    async fn audited_refusals(&self) -> Vec<String> {
+        self.audit.flush().await;
         let reason = |action: &AuditAction| match action {
             AuditAction::Refused { reason, .. } => Some(reason.clone()),
             _ => None,
         };
-        kept.audit
-            .iter()
-            .filter_map(|event| reason(event.action()))
-            .collect()
+        let events = self.running.store.audit_events();
+        events.iter().filter_map(|event| reason(event.action())).collect()
+    }
+
+    /// Denies the identity of `pod-token`; returns the denial's id.
+    async fn deny(&self) -> String {
+        let id = SpiffeId::parse("spiffe://example.org/ns/shop/sa/frontend").unwrap();
+        deny(self.running.store.as_ref(), &id, self.running.now()).await
     }
 }
 
@@ -161,11 +169,10 @@ fn is_unavailable<T>(outcome: &Result<T, NotIssued>) -> bool {
 #[tokio::test(start_paused = true)]
 async fn what_is_signed_was_recorded_with_the_same_serial_key_and_identity() {
     let world = World::new().await;
-    let before = world.running.store.kept().rows.len();
+    let before = world.running.store.issued().len();
     let issued = issued(world.issue_one(item(csr(), "pod-token")).await);
     let leaf = inspect_leaf(&issued.leaf).unwrap();
-    let kept = world.running.store.kept();
-    let row = &kept.rows[before];
+    let row = &world.running.store.issued()[before];
     assert_eq!(leaf.serial, row.serial);
     assert_eq!(leaf.spki_sha256, row.spki_sha256);
     assert_eq!(leaf.spiffe_id, row.workload.spiffe_id);
@@ -187,7 +194,10 @@ async fn a_store_that_cannot_record_means_no_certificate_and_no_verdict() {
         .issue(vec![item(csr(), "pod-token"), item(csr(), "pod-token")])
         .await;
     assert!(outcomes.iter().all(is_unavailable), "{outcomes:?}");
-    assert!(world.audited_refusals().is_empty(), "an outage is no refusal");
+    assert!(
+        world.audited_refusals().await.is_empty(),
+        "an outage is no refusal"
+    );
 }
 
 /// Signs, and remembers how many rows the store held at that moment.
@@ -203,7 +213,7 @@ impl AuthoritySigner for Witness {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
-        self.rows.lock().unwrap().push(self.store.kept().rows.len());
+        self.rows.lock().unwrap().push(self.store.issued().len());
         self.signer.sign(message)
     }
 }
@@ -226,12 +236,13 @@ async fn the_key_is_used_only_once_every_row_of_the_batch_is_recorded() {
 
     world.running.store.issue_failures.store(1, Ordering::SeqCst);
     world.issue(items()).await;
-    world.running.store.kept().denied = true;
+    let denial = world.deny().await;
     world.issue(items()).await;
     assert!(rows.lock().unwrap().is_empty(), "signed what was not recorded");
 
-    world.running.store.kept().denied = false;
-    let before = world.running.store.kept().rows.len();
+    let store = &world.running.store;
+    store.allow(&denial, "admin", world.running.now()).await.unwrap();
+    let before = world.running.store.issued().len();
     world
         .issue(items())
         .await
@@ -244,11 +255,11 @@ async fn the_key_is_used_only_once_every_row_of_the_batch_is_recorded() {
 #[tokio::test(start_paused = true)]
 async fn a_denied_identity_is_refused_and_audited_with_the_denial() {
     let world = World::new().await;
-    world.running.store.kept().denied = true;
+    let denial = world.deny().await;
     let (reason, message) = refused(world.issue_one(item(csr(), "pod-token")).await);
     assert_eq!(reason, RefusalReason::Denied);
-    assert!(message.contains("d-1"), "{message}");
-    assert!(world.audited_refusals()[0].starts_with("denied: "));
+    assert!(message.contains(&denial), "{message}");
+    assert!(world.audited_refusals().await[0].starts_with("denied: "));
 }
 
 /// Covers INV-12, BT-10.
@@ -268,7 +279,7 @@ async fn another_nodes_agent_gets_nothing_for_the_pods_token() {
         message.contains("node-a") && message.contains("node-b"),
         "{message}"
     );
-    assert_eq!(world.audited_refusals().len(), 1);
+    assert_eq!(world.audited_refusals().await.len(), 1);
 }
 
 /// Covers BC-16.
@@ -353,7 +364,7 @@ async fn an_api_server_that_is_away_is_never_a_refusal() {
     world.attestor.set_outage(Some("the API server does not answer"));
     let outcome = world.issue_one(item(csr(), "pod-token")).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
-    assert!(world.audited_refusals().is_empty());
+    assert!(world.audited_refusals().await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -415,7 +426,7 @@ async fn a_pods_token_makes_nobody_an_agent() {
     let world = World::new().await;
     let outcome = world.issuer.issue_to_node(node_request("pod-token"), None).await;
     assert_eq!(refused(outcome).0, RefusalReason::NotAttested);
-    assert_eq!(world.audited_refusals().len(), 1);
+    assert_eq!(world.audited_refusals().await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

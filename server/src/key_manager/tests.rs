@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{KeyManager, KeyManagerError, NewKey};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{KeyChanges, SealedKey, Store};
+use crate::store::{Journals as _, KeyChanges, SealedKey};
 
 struct Fixture {
     store: Arc<SqliteStore>,

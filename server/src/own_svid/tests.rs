@@ -5,8 +5,8 @@ use signet_certs::verify::{LeafInfo, Role, inspect_leaf, verify_chain};
 
 use super::*;
 use crate::authority::RotateRequest;
-use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, trust_domain};
-use crate::store::EvidenceKind;
+use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, deny, revoke_serial, trust_domain};
+use crate::store::{EvidenceKind, Revocations as _};
 
 fn profile() -> SvidProfile {
     SvidProfile {
@@ -45,7 +45,7 @@ async fn both_identities_are_recorded_and_signed_by_their_own_kind() {
     assert_eq!(bundle.spiffe_id.as_str(), "spiffe://example.org/signet/bundle");
     assert_eq!(server.authority_id, running.active(AuthorityKind::Control));
     assert_eq!(bundle.authority_id, running.active(AuthorityKind::X509));
-    let rows = running.store.kept().rows.clone();
+    let rows = running.store.issued();
     let recorded: Vec<_> = rows.iter().map(|row| (row.serial, row.evidence)).collect();
     assert_eq!(
         recorded,
@@ -100,9 +100,13 @@ async fn they_move_with_the_active_authority_and_away_from_a_revocation() {
     running.pass(Duration::from_millis(10)).await;
     let second = leaf(&own.server);
     assert_ne!(second.authority_id, first.authority_id);
-    let revision = running
-        .store
-        .revoke_serial(second.authority_id, second.serial, running.now());
+    let revision = revoke_serial(
+        running.store.as_ref(),
+        second.authority_id,
+        second.serial,
+        running.now(),
+    )
+    .await;
     running.publisher.wait_published(revision, MINUTE).await.unwrap();
     running.pass(Duration::from_millis(10)).await;
     assert_ne!(leaf(&own.server).serial, second.serial);
@@ -112,13 +116,18 @@ async fn they_move_with_the_active_authority_and_away_from_a_revocation() {
 #[tokio::test(start_paused = true)]
 async fn without_a_ledger_nothing_is_signed_and_the_last_one_stays() {
     let running = Running::new().await;
-    running.store.kept().denied = true;
+    let id = SpiffeId::server(&trust_domain());
+    let denial = deny(running.store.as_ref(), &id, running.now()).await;
     let refused = keep(&running).await.unwrap_err();
     assert!(
         matches!(refused, OwnSvidError::Issue(OwnIssueError::Refused(_))),
         "{refused}"
     );
-    running.store.kept().denied = false;
+    running
+        .store
+        .allow(&denial, "admin", running.now())
+        .await
+        .unwrap();
     let own = keep(&running).await.unwrap();
     let first = leaf(&own.server);
     running.store.issue_failures.store(1000, Ordering::SeqCst);

@@ -1,15 +1,17 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use signet_certs::authority::AuthorityKind;
 use signet_certs::crl::{Crl, CrlNumber, RevocationReason};
+use signet_certs::serial::SerialNumber;
 use signet_runtime::clock::SystemClock;
 
 use super::*;
-use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, serial, start, trust_domain};
+use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, revoke_serial, serial, start, trust_domain};
 use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{RevokeRequest, RevokeTarget};
+use crate::store::{Revocations as _, RevokeRequest, RevokeTarget};
 
 const X509: AuthorityKind = AuthorityKind::X509;
 const LIMIT: Duration = Duration::from_secs(5);
@@ -18,9 +20,18 @@ fn list(running: &Running, kind: AuthorityKind) -> Crl {
     running.snapshot().kind(kind)[0].crl.clone()
 }
 
-fn revoke(running: &Running, number: u8) -> u64 {
+async fn revoke(running: &Running, number: u8) -> u64 {
     let id = running.active(X509);
-    running.store.revoke_serial(id, serial(number), running.now())
+    revoke_serial(running.store.as_ref(), id, serial(number), running.now()).await
+}
+
+/// So many serials.
+fn many(count: u32, now: SystemTime) -> impl Iterator<Item = SerialNumber> {
+    (0..count).map(move |number| {
+        let mut random = [7; 13];
+        random[..4].copy_from_slice(&number.to_be_bytes());
+        SerialNumber::generate(now, &random)
+    })
 }
 
 /// Covers INV-2, CRL-08, CRL-16.
@@ -46,7 +57,7 @@ async fn a_revocation_is_served_at_once_and_only_its_list_changes() {
     let (before, other) = (list(&running, X509), list(&running, AuthorityKind::Control));
     running.pass(MINUTE).await;
     let started = tokio::time::Instant::now();
-    let revision = revoke(&running, 1);
+    let revision = revoke(&running, 1).await;
     let snapshot = running.publisher.wait_published(revision, LIMIT).await.unwrap();
     assert!(started.elapsed() < COALESCE);
     let after = &snapshot.kind(X509)[0].crl;
@@ -69,16 +80,16 @@ async fn a_revocation_is_served_at_once_and_only_its_list_changes() {
 async fn a_burst_of_revocations_goes_into_few_lists() {
     let running = Running::new().await;
     running.pass(MINUTE).await;
-    let before = running.store.lists(running.active(X509)).len();
+    let before = running.lists(running.active(X509)).len();
     let mut last = 0;
     for number in 0..100 {
-        last = revoke(&running, number);
+        last = revoke(&running, number).await;
         running.publisher.revocation_changed(last);
         running.pass(Duration::from_millis(3)).await;
     }
     let snapshot = running.publisher.wait_published(last, LIMIT).await.unwrap();
     assert_eq!(snapshot.kind(X509)[0].crl.entry_count(), 100);
-    let signed = running.store.lists(running.active(X509)).len() - before;
+    let signed = running.lists(running.active(X509)).len() - before;
     assert!(signed <= 3, "{signed} lists for 300 ms");
 }
 
@@ -101,7 +112,7 @@ async fn a_list_that_cannot_be_stored_is_not_shown_and_follows_later() {
     running.pass(MINUTE).await;
     let before = list(&running, X509);
     running.store.crl_failures.store(5, Ordering::SeqCst);
-    let revision = revoke(&running, 1);
+    let revision = revoke(&running, 1).await;
     let refused = running
         .publisher
         .wait_published(revision, Duration::from_secs(1))
@@ -118,13 +129,13 @@ async fn a_list_that_cannot_be_stored_is_not_shown_and_follows_later() {
 async fn numbers_grow_over_restarts_and_over_a_clock_that_goes_back() {
     let running = Running::new().await;
     running.pass(MINUTE).await;
-    let revision = revoke(&running, 1);
+    let revision = revoke(&running, 1).await;
     running.publisher.wait_published(revision, LIMIT).await.unwrap();
     let before = list(&running, X509);
     running.clock.set_offset(-300);
     let running = running.restart().await;
     assert_eq!(list(&running, X509), before, "the stored bytes are served");
-    let revision = revoke(&running, 2);
+    let revision = revoke(&running, 2).await;
     running.publisher.wait_published(revision, LIMIT).await.unwrap();
     let after = list(&running, X509);
     assert_eq!(after.number(), CrlNumber(before.number().0 + 1));
@@ -150,7 +161,7 @@ async fn a_revocation_the_ledger_made_while_the_server_was_down_is_published_at_
     let running = Running::new().await;
     let id = running.active(X509);
     assert!(running.drain.finish(MINUTE).await);
-    running.store.revoke_serial(id, serial(9), running.now());
+    revoke_serial(running.store.as_ref(), id, serial(9), running.now()).await;
     let running = running.restart().await;
     running.pass(MINUTE).await;
     assert!(list(&running, X509).is_revoked(&serial(9)));
@@ -166,9 +177,10 @@ async fn growth_beyond_the_bound_is_foreseen() {
 #[tokio::test(start_paused = true)]
 async fn a_long_list_is_signed_beside_the_async_threads() {
     let running = Running::new().await;
+    let serials = many(2500, running.now());
     let revision = running
         .store
-        .revoke_many(running.active(X509), 2500, running.now());
+        .revoke_all(running.active(X509), serials, running.now());
     let snapshot = running.publisher.wait_published(revision, LIMIT).await.unwrap();
     assert_eq!(snapshot.kind(X509)[0].crl.entry_count(), 2500);
 }
@@ -177,9 +189,10 @@ async fn a_long_list_is_signed_beside_the_async_threads() {
 async fn a_list_beyond_the_bound_is_refused_and_the_one_before_stays() {
     let running = Running::new().await;
     let before = list(&running, X509);
+    let serials = many(60_000, running.now());
     let revision = running
         .store
-        .revoke_many(running.active(X509), 60_000, running.now());
+        .revoke_all(running.active(X509), serials, running.now());
     assert_eq!(
         running.publisher.wait_published(revision, LIMIT).await.err(),
         Some(NotYetPublished)

@@ -1,48 +1,55 @@
-//! A store in memory, for tests, that can be told to fail.
+//! The store in memory: everything the suite asks of a store except to outlive its process. For tests, and no
+//! configuration leads to it.
+//!
+//! One lock stands for the transactions. What it holds are plain lists, searched from end to end: whoever wants to know
+//! what a store has to do reads it here first.
 
-use std::collections::BTreeMap;
+mod issuing;
+mod kept;
+mod pruning;
+mod revoking;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use signet_certs::authority::{AuthorityId, AuthorityKind};
-use signet_certs::crl::{RevocationReason, RevokedEntry};
 use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
+use signet_runtime::sync::{Mutex, MutexGuard};
+use tokio::sync::watch;
 
+pub use self::kept::Kept;
 use super::{
-    AgentRow, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal, KeyChanges, NewIssuance, Recorded,
-    RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
-    StoredCrl, SvidFilter, SvidPage,
+    AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal,
+    Journals, KeyChanges, Ledger, Lists, NewIssuance, Recorded, Revocations, RevokeError, RevokeRequest,
+    Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter,
+    SvidPage,
 };
-use crate::audit::AuditEvent;
+use crate::audit::event::{AuditCursor, AuditEvent, StoredLine};
 
-/// What the store keeps.
-#[derive(Default)]
-pub(crate) struct Kept {
-    pub(crate) journals: BTreeMap<String, Journal>,
-    pub(crate) keys: Vec<SealedKey>,
-    pub(crate) audit: Vec<AuditEvent>,
-    pub(crate) rows: Vec<NewIssuance>,
-    pub(crate) revoked: Vec<(AuthorityId, RevokedEntry)>,
-    pub(crate) revision: u64,
-    pub(crate) crls: BTreeMap<AuthorityId, Vec<StoredCrl>>,
-    pub(crate) sequence: Option<([u8; 32], u64)>,
-    pub(crate) denied: bool,
-    pub(crate) agents: Vec<AgentRow>,
-}
-
-/// A store in memory. Each counter makes that many calls of its method fail.
-pub(crate) struct MemoryStore {
+/// A store that forgets everything when it is dropped. Each counter makes that many calls of its methods fail, as if the
+/// disk were full.
+pub struct MemoryStore {
     info: StoreInfo,
     kept: Mutex<Kept>,
-    pub(crate) journal_failures: AtomicU32,
-    pub(crate) crl_failures: AtomicU32,
-    pub(crate) issue_failures: AtomicU32,
+    stored_lines: watch::Sender<u64>,
+    /// Fails [`Journals::save_journal`].
+    pub journal_failures: AtomicU32,
+    /// Fails [`Lists::save_crl`].
+    pub crl_failures: AtomicU32,
+    /// Fails [`Ledger::issue`].
+    pub issue_failures: AtomicU32,
+    /// Fails [`AuditOutbox::append`].
+    pub audit_failures: AtomicU32,
 }
 
 impl MemoryStore {
-    pub(crate) fn new(trust_domain: TrustDomain) -> Arc<Self> {
+    /// An empty store.
+    #[must_use]
+    pub fn new(trust_domain: TrustDomain) -> Arc<Self> {
         Arc::new(Self {
             info: StoreInfo {
                 trust_domain,
@@ -52,49 +59,59 @@ impl MemoryStore {
                 was_empty: true,
             },
             kept: Mutex::default(),
+            stored_lines: watch::Sender::new(0),
             journal_failures: AtomicU32::new(0),
             crl_failures: AtomicU32::new(0),
             issue_failures: AtomicU32::new(0),
+            audit_failures: AtomicU32::new(0),
         })
     }
 
-    pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap()
+    /// What it keeps; nobody else gets at it meanwhile.
+    pub fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock()
     }
 
-    /// Revokes a serial under an authority; returns the revision that contains it.
-    pub(crate) fn revoke_serial(&self, authority: AuthorityId, serial: SerialNumber, now: SystemTime) -> u64 {
-        let mut kept = self.kept();
-        let entry = RevokedEntry {
-            serial,
-            revoked_at: now,
-            reason: RevocationReason::KeyCompromise,
-        };
-        kept.revoked.push((authority, entry));
-        kept.revision += 1;
-        kept.revision
+    /// What was issued and not yet pruned, in the order of issuing.
+    #[must_use]
+    pub fn issued(&self) -> Vec<NewIssuance> {
+        self.kept().rows.clone()
     }
 
-    /// Revokes so many serials at once.
-    pub(crate) fn revoke_many(&self, authority: AuthorityId, count: u32, now: SystemTime) -> u64 {
-        let mut kept = self.kept();
-        for number in 0..count {
-            let mut random = [7; 13];
-            random[..4].copy_from_slice(&number.to_be_bytes());
-            let entry = RevokedEntry {
-                serial: SerialNumber::generate(now, &random),
-                revoked_at: now,
-                reason: RevocationReason::Superseded,
-            };
-            kept.revoked.push((authority, entry));
-        }
-        kept.revision += 1;
-        kept.revision
+    /// The events that were stored and not yet emitted, in order; certificates have none.
+    #[must_use]
+    pub fn audit_events(&self) -> Vec<AuditEvent> {
+        self.kept().audit_events().cloned().collect()
     }
 
-    /// The stored lists of an authority, oldest first.
-    pub(crate) fn lists(&self, authority: AuthorityId) -> Vec<StoredCrl> {
-        self.kept().crls.get(&authority).cloned().unwrap_or_default()
+    /// Revokes serials of an authority in one go, however many: beyond what a request may. Returns the revision that
+    /// contains them.
+    pub fn revoke_all(
+        &self,
+        authority: AuthorityId,
+        serials: impl IntoIterator<Item = SerialNumber>,
+        now: SystemTime,
+    ) -> u64 {
+        self.kept().revoke_all(authority, serials, now)
+    }
+
+    /// One transaction.
+    fn transaction<'a, T, E>(
+        &'a self,
+        work: impl FnOnce(&mut Kept) -> Result<T, E> + Send + 'a,
+    ) -> StoreFuture<'a, T, E> {
+        Box::pin(async move {
+            let mut kept = self.kept();
+            let result = work(&mut kept);
+            let newest = kept.newest_line();
+            self.stored_lines
+                .send_if_modified(|stored| std::mem::replace(stored, newest) != newest);
+            result
+        })
+    }
+
+    fn look<'a, T>(&'a self, look: impl FnOnce(&Kept) -> T + Send + 'a) -> StoreFuture<'a, T> {
+        Box::pin(async move { Ok(look(&self.kept())) })
     }
 }
 
@@ -108,23 +125,81 @@ fn fails(counter: &AtomicU32) -> Result<(), StoreError> {
     }
 }
 
-fn answer<'a, T: Send + 'a, E: Send + 'a>(result: Result<T, E>) -> StoreFuture<'a, T, E> {
-    Box::pin(std::future::ready(result))
-}
-
-fn unused<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unavailable {
-        message: "not in this store".to_owned(),
-    })
-}
-
 impl Store for MemoryStore {
     fn info(&self) -> &StoreInfo {
         &self.info
     }
 
+    fn housekeeping(&self, now: SystemTime) -> StoreFuture<'_, Housekeeping> {
+        self.transaction(move |kept| Ok(kept.housekeeping(now)))
+    }
+}
+
+impl Ledger for MemoryStore {
+    fn issue(
+        &self,
+        batch: Vec<NewIssuance>,
+        now: SystemTime,
+    ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>> {
+        self.transaction(move |kept| {
+            fails(&self.issue_failures)?;
+            kept.issue(batch, now)
+        })
+    }
+
+    fn list(&self, filter: SvidFilter) -> StoreFuture<'_, SvidPage> {
+        self.look(move |kept| kept.list(&filter))
+    }
+
+    fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>> {
+        self.look(move |kept| kept.live_counts(now))
+    }
+}
+
+impl Revocations for MemoryStore {
+    fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        self.transaction(move |kept| kept.revoke(&request, self.info.epoch))
+    }
+
+    fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {
+        let (denial_id, by) = (denial_id.to_owned(), by.to_owned());
+        self.transaction(move |kept| kept.allow(&denial_id, &by, now))
+    }
+
+    fn denials(&self, include_lifted: bool, now: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
+        self.look(move |kept| kept.denials(include_lifted, now))
+    }
+}
+
+impl Lists for MemoryStore {
+    fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet> {
+        self.look(move |kept| kept.to_list(authority))
+    }
+
+    fn save_crl(&self, crl: StoredCrl) -> StoreFuture<'_, ()> {
+        self.transaction(move |kept| {
+            fails(&self.crl_failures)?;
+            kept.save_crl(crl)
+        })
+    }
+
+    fn load_crls(&self) -> StoreFuture<'_, Vec<StoredCrl>> {
+        self.look(move |kept| {
+            kept.crls
+                .values()
+                .filter_map(|lists| lists.last().cloned())
+                .collect()
+        })
+    }
+
+    fn next_sequence(&self, content_digest: [u8; 32]) -> StoreFuture<'_, u64> {
+        self.transaction(move |kept| Ok(kept.next_sequence(content_digest)))
+    }
+}
+
+impl Journals for MemoryStore {
     fn load_journal(&self, kind: AuthorityKind) -> StoreFuture<'_, Option<Journal>> {
-        answer(Ok(self.kept().journals.get(&kind.to_string()).cloned()))
+        self.look(move |kept| kept.journals.get(&kind).cloned())
     }
 
     fn save_journal(
@@ -135,159 +210,63 @@ impl Store for MemoryStore {
         keys: KeyChanges,
         audit: Vec<AuditEvent>,
     ) -> StoreFuture<'_, u64> {
-        if let Err(error) = fails(&self.journal_failures) {
-            return answer(Err(error));
-        }
-        let mut kept = self.kept();
-        let stored = kept
-            .journals
-            .get(&kind.to_string())
-            .map_or(0, |journal| journal.revision);
-        if stored != expected_revision {
-            return answer(Err(StoreError::Conflict {
-                expected: expected_revision,
-                stored,
-            }));
-        }
-        kept.journals.insert(
-            kind.to_string(),
-            Journal {
-                revision: stored + 1,
-                body,
-            },
-        );
-        kept.keys.retain(|key| !keys.remove.contains(&key.authority_id));
-        kept.keys.extend(keys.add);
-        kept.audit.extend(audit);
-        answer(Ok(stored + 1))
+        self.transaction(move |kept| {
+            fails(&self.journal_failures)?;
+            kept.save_journal(kind, expected_revision, body, keys, audit)
+        })
     }
 
     fn load_keys(&self) -> StoreFuture<'_, Vec<SealedKey>> {
-        answer(Ok(self.kept().keys.clone()))
+        self.look(move |kept| kept.keys.values().cloned().collect())
     }
 
-    fn issue(
-        &self,
-        batch: Vec<NewIssuance>,
-        _now: SystemTime,
-    ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>> {
-        if let Err(error) = fails(&self.issue_failures) {
-            return answer(Err(error));
-        }
-        let mut kept = self.kept();
-        let denied = kept.denied;
-        let refusal = || IssueRefusal::Denied {
-            denial_id: "d-1".to_owned(),
-            comment: String::new(),
-        };
-        if !denied {
-            kept.rows.extend(batch.iter().cloned());
-        }
-        let verdict = |row| {
-            if denied {
-                Err(refusal())
-            } else {
-                Ok(Recorded::new(row))
-            }
-        };
-        answer(Ok(batch.into_iter().map(verdict).collect()))
+    fn save_key(&self, key: SealedKey) -> StoreFuture<'_, ()> {
+        self.transaction(move |kept| {
+            kept.keys.insert(key.authority_id, key);
+            Ok(())
+        })
     }
+}
 
-    fn revoke(&self, _request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
-        answer(unused().map_err(RevokeError::from))
-    }
-
-    fn allow(&self, _denial_id: &str, _by: &str, _now: SystemTime) -> StoreFuture<'_, Denial> {
-        answer(unused())
-    }
-
-    fn denials(&self, _include_lifted: bool, _now: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
-        answer(unused())
-    }
-
-    fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet> {
-        let kept = self.kept();
-        let own = kept.revoked.iter().filter(|(whose, _)| *whose == authority);
-        let mut entries: Vec<_> = own.map(|(_, entry)| *entry).collect();
-        entries.sort_by_key(|entry| entry.serial);
-        answer(Ok(RevokedSet {
-            entries,
-            revision: kept.revision,
-        }))
-    }
-
-    fn save_crl(&self, crl: StoredCrl) -> StoreFuture<'_, ()> {
-        if let Err(error) = fails(&self.crl_failures) {
-            return answer(Err(error));
-        }
-        let mut kept = self.kept();
-        let lists = kept.crls.entry(crl.authority).or_default();
-        if let Some(last) = lists.last().filter(|last| last.number >= crl.number) {
-            let (stored, offered) = (last.number.0, crl.number.0);
-            return answer(Err(StoreError::NotNewer {
-                authority: crl.authority,
-                what: "number",
-                stored,
-                offered,
-            }));
-        }
-        lists.push(crl);
-        answer(Ok(()))
-    }
-
-    fn load_crls(&self) -> StoreFuture<'_, Vec<StoredCrl>> {
-        answer(Ok(self
-            .kept()
-            .crls
-            .values()
-            .filter_map(|lists| lists.last().cloned())
-            .collect()))
-    }
-
-    fn list(&self, _filter: SvidFilter) -> StoreFuture<'_, SvidPage> {
-        answer(unused())
-    }
-
-    fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>> {
-        let mut uses: BTreeMap<AuthorityId, AuthorityUse> = BTreeMap::new();
-        for row in &self.kept().rows {
-            let usage = uses.entry(row.authority).or_insert(AuthorityUse {
-                authority: row.authority,
-                live: 0,
-                latest_not_after: row.not_after,
-            });
-            usage.live += u64::from(row.not_after >= now);
-            usage.latest_not_after = usage.latest_not_after.max(row.not_after);
-        }
-        answer(Ok(uses.into_values().collect()))
-    }
-
+impl AttestedAgents for MemoryStore {
     fn record_agent(&self, agent: AgentRow) -> StoreFuture<'_, ()> {
-        let mut kept = self.kept();
-        kept.agents.retain(|row| row.spiffe_id != agent.spiffe_id);
-        kept.agents.push(agent);
-        answer(Ok(()))
+        self.transaction(move |kept| {
+            kept.authorities.insert(agent.authority);
+            kept.agents.insert(agent.spiffe_id.clone(), agent);
+            Ok(())
+        })
     }
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
-        answer(Ok(self.kept().agents.clone()))
+        self.look(move |kept| kept.agents.values().cloned().collect())
+    }
+}
+
+impl AuditOutbox for MemoryStore {
+    fn append(&self, events: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
+        self.transaction(move |kept| {
+            fails(&self.audit_failures)?;
+            kept.audit(events);
+            Ok(())
+        })
     }
 
-    fn next_sequence(&self, content_digest: [u8; 32]) -> StoreFuture<'_, u64> {
-        let mut kept = self.kept();
-        let next = match kept.sequence {
-            Some((digest, sequence)) if digest == content_digest => sequence,
-            other => other.map_or(1, |(_, sequence)| sequence + 1),
-        };
-        kept.sequence = Some((content_digest, next));
-        answer(Ok(next))
+    fn stored(&self) -> watch::Receiver<u64> {
+        self.stored_lines.subscribe()
     }
 
-    fn audit(&self, event: AuditEvent) {
-        self.kept().audit.push(event);
+    fn cursor(&self) -> StoreFuture<'_, AuditCursor> {
+        self.look(move |kept| kept.cursor)
     }
 
-    fn housekeeping(&self, _now: SystemTime) -> StoreFuture<'_, Housekeeping> {
-        answer(Ok(Housekeeping::default()))
+    fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
+        self.look(move |kept| kept.lines_after(sequence, limit, &self.info))
+    }
+
+    fn advance(&self, cursor: AuditCursor, _head: Option<String>) -> StoreFuture<'_, ()> {
+        self.transaction(move |kept| {
+            kept.advance(cursor);
+            Ok(())
+        })
     }
 }

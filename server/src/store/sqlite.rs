@@ -7,8 +7,8 @@ mod convert;
 mod files;
 mod fingerprint;
 mod issue;
-mod issued_line;
 mod journal;
+mod lines;
 mod live;
 mod prune;
 mod read;
@@ -38,11 +38,12 @@ use self::schema::MigrateError;
 use self::state::State;
 use self::writer::Writer;
 use super::{
-    AgentRow, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal, KeyChanges, MAX_BATCH,
-    MAX_COMMENT_BYTES, NewIssuance, OpenError, Recorded, RevokeError, RevokeRequest, Revoked, RevokedSet,
-    SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+    AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal,
+    Journals, KeyChanges, Ledger, Lists, MAX_BATCH, NewIssuance, OpenError, Recorded, Revocations,
+    RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
+    StoredCrl, SvidFilter, SvidPage,
 };
-use crate::audit::{AuditCursor, AuditEvent, AuditOutbox, Sampled, Sampler, StoredLine};
+use crate::audit::event::{AuditCursor, AuditEvent, StoredLine};
 
 /// The [`Store`] of a single server. Its methods need a tokio runtime around them.
 pub struct SqliteStore {
@@ -54,7 +55,6 @@ pub struct SqliteStore {
     /// For lists and the audit log, which may take long.
     scanner: Reader,
     stored_lines: watch::Receiver<u64>,
-    refusals: Sampler,
     /// Held as long as the store is open; after the writer, so that it is let go last.
     _files: StoreFiles,
 }
@@ -107,7 +107,6 @@ impl SqliteStore {
             reader,
             scanner,
             stored_lines,
-            refusals: Sampler::default(),
             _files: files,
         })
     }
@@ -160,25 +159,24 @@ impl Store for SqliteStore {
         &self.info
     }
 
-    fn load_journal(&self, kind: AuthorityKind) -> StoreFuture<'_, Option<Journal>> {
-        Box::pin(self.reader.run(move |tx| read::journal(tx, kind)))
+    fn housekeeping(&self, now: SystemTime) -> StoreFuture<'_, Housekeeping> {
+        Box::pin(async move {
+            let first = self.writer.run(1, move |tx| prune::begin(tx, now)).await?;
+            let (mut found, mut more) = (first.found, first.more);
+            while more {
+                let (pruned, again) = self
+                    .writer
+                    .run(1, move |tx| prune::ledger(tx, millis(now)))
+                    .await?;
+                found.pruned += pruned;
+                more = again;
+            }
+            Ok(found)
+        })
     }
+}
 
-    fn save_journal(
-        &self,
-        kind: AuthorityKind,
-        expected_revision: u64,
-        body: Vec<u8>,
-        keys: KeyChanges,
-        audit: Vec<AuditEvent>,
-    ) -> StoreFuture<'_, u64> {
-        Box::pin(self.write(move |tx| journal::save(tx, kind, expected_revision, &body, &keys, &audit)))
-    }
-
-    fn load_keys(&self) -> StoreFuture<'_, Vec<SealedKey>> {
-        Box::pin(self.reader.run(|tx| read::keys(tx)))
-    }
-
+impl Ledger for SqliteStore {
     fn issue(
         &self,
         batch: Vec<NewIssuance>,
@@ -206,37 +204,6 @@ impl Store for SqliteStore {
         })
     }
 
-    fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
-        Box::pin(async move {
-            if request.comment.len().max(request.author.len()) > MAX_COMMENT_BYTES {
-                let message = format!("comment or author of more than {MAX_COMMENT_BYTES} bytes");
-                return Err(StoreError::Invalid { message }.into());
-            }
-            self.write(move |tx| revoke::revoke(tx, &request)).await
-        })
-    }
-
-    fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {
-        let (denial_id, by) = (denial_id.to_owned(), by.to_owned());
-        Box::pin(self.write(move |tx| revoke::allow(tx, &denial_id, &by, now)))
-    }
-
-    fn denials(&self, include_lifted: bool, now: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
-        Box::pin(self.reader.run(move |tx| read::denials(tx, include_lifted, now)))
-    }
-
-    fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet> {
-        Box::pin(self.reader.run(move |tx| read::revoked(tx, authority)))
-    }
-
-    fn save_crl(&self, crl: StoredCrl) -> StoreFuture<'_, ()> {
-        Box::pin(self.write(move |tx| journal::save_crl(tx, &crl)))
-    }
-
-    fn load_crls(&self) -> StoreFuture<'_, Vec<StoredCrl>> {
-        Box::pin(self.reader.run(|tx| read::crls(tx)))
-    }
-
     fn list(&self, filter: SvidFilter) -> StoreFuture<'_, SvidPage> {
         Box::pin(self.scanner.run(move |tx| read::list(tx, &filter)))
     }
@@ -257,13 +224,37 @@ impl Store for SqliteStore {
             Ok(uses)
         }))
     }
+}
 
-    fn record_agent(&self, agent: AgentRow) -> StoreFuture<'_, ()> {
-        Box::pin(self.writer.run(1, move |tx| journal::record_agent(tx, &agent)))
+impl Revocations for SqliteStore {
+    fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        Box::pin(async move {
+            request.check()?;
+            self.write(move |tx| revoke::revoke(tx, &request)).await
+        })
     }
 
-    fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
-        Box::pin(self.reader.run(|tx| read::agents(tx)))
+    fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {
+        let (denial_id, by) = (denial_id.to_owned(), by.to_owned());
+        Box::pin(self.write(move |tx| revoke::allow(tx, &denial_id, &by, now)))
+    }
+
+    fn denials(&self, include_lifted: bool, now: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
+        Box::pin(self.reader.run(move |tx| read::denials(tx, include_lifted, now)))
+    }
+}
+
+impl Lists for SqliteStore {
+    fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet> {
+        Box::pin(self.reader.run(move |tx| read::revoked(tx, authority)))
+    }
+
+    fn save_crl(&self, crl: StoredCrl) -> StoreFuture<'_, ()> {
+        Box::pin(self.write(move |tx| journal::save_crl(tx, &crl)))
+    }
+
+    fn load_crls(&self) -> StoreFuture<'_, Vec<StoredCrl>> {
+        Box::pin(self.reader.run(|tx| read::crls(tx)))
     }
 
     fn next_sequence(&self, content_digest: [u8; 32]) -> StoreFuture<'_, u64> {
@@ -273,36 +264,51 @@ impl Store for SqliteStore {
                 .run(1, move |tx| journal::next_sequence(tx.conn, &digest)),
         )
     }
+}
 
-    fn audit(&self, event: AuditEvent) {
-        match self.refusals.admit(event) {
-            Sampled::Write(events) => events.into_iter().for_each(|event| self.writer.leave(event)),
-            Sampled::Counted => {}
-        }
+impl Journals for SqliteStore {
+    fn load_journal(&self, kind: AuthorityKind) -> StoreFuture<'_, Option<Journal>> {
+        Box::pin(self.reader.run(move |tx| read::journal(tx, kind)))
     }
 
-    fn housekeeping(&self, now: SystemTime) -> StoreFuture<'_, Housekeeping> {
-        Box::pin(async move {
-            self.refusals
-                .drain_idle(now)
-                .into_iter()
-                .for_each(|event| self.writer.leave(event));
-            let first = self.writer.run(1, move |tx| prune::begin(tx, now)).await?;
-            let (mut found, mut more) = (first.found, first.more);
-            while more {
-                let (pruned, again) = self
-                    .writer
-                    .run(1, move |tx| prune::ledger(tx, millis(now)))
-                    .await?;
-                found.pruned += pruned;
-                more = again;
-            }
-            Ok(found)
-        })
+    fn save_journal(
+        &self,
+        kind: AuthorityKind,
+        expected_revision: u64,
+        body: Vec<u8>,
+        keys: KeyChanges,
+        audit: Vec<AuditEvent>,
+    ) -> StoreFuture<'_, u64> {
+        Box::pin(self.write(move |tx| journal::save(tx, kind, expected_revision, &body, &keys, &audit)))
+    }
+
+    fn load_keys(&self) -> StoreFuture<'_, Vec<SealedKey>> {
+        Box::pin(self.reader.run(|tx| read::keys(tx)))
+    }
+
+    fn save_key(&self, key: SealedKey) -> StoreFuture<'_, ()> {
+        Box::pin(self.writer.run(1, move |tx| journal::save_key(tx.conn, &key)))
+    }
+}
+
+impl AttestedAgents for SqliteStore {
+    fn record_agent(&self, agent: AgentRow) -> StoreFuture<'_, ()> {
+        Box::pin(self.writer.run(1, move |tx| journal::record_agent(tx, &agent)))
+    }
+
+    fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
+        Box::pin(self.reader.run(|tx| read::agents(tx)))
     }
 }
 
 impl AuditOutbox for SqliteStore {
+    fn append(&self, events: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
+        Box::pin(self.writer.run(events.len(), move |tx| {
+            tx.audit.events(&events);
+            Ok(())
+        }))
+    }
+
     fn stored(&self) -> watch::Receiver<u64> {
         self.stored_lines.clone()
     }
@@ -314,7 +320,7 @@ impl AuditOutbox for SqliteStore {
     fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
         Box::pin(
             self.scanner
-                .run(move |tx| issued_line::lines_after(tx, sequence, limit)),
+                .run(move |tx| lines::lines_after(tx, sequence, limit)),
         )
     }
 
@@ -322,9 +328,5 @@ impl AuditOutbox for SqliteStore {
         Box::pin(self.writer.run(1, move |tx| {
             audit_rows::advance(tx.conn, &cursor, head.as_deref())
         }))
-    }
-
-    fn save_key(&self, key: SealedKey) -> StoreFuture<'_, ()> {
-        Box::pin(self.writer.run(1, move |tx| journal::save_key(tx.conn, &key)))
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod fixture;
 pub(crate) mod issuing;
 pub(crate) mod journal;
 pub(crate) mod lists;
+pub(crate) mod outbox;
 pub(crate) mod pruning;
 pub(crate) mod racing;
 pub(crate) mod revoking;
@@ -15,7 +16,7 @@ macro_rules! run_store_suite {
         $($(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                let (store, _guard) = $make();
+                let (store, _guard) = $make;
                 $crate::store::suite::$module::$test(store).await;
             }
         )+)+
@@ -61,6 +62,11 @@ macro_rules! store_suite {
                 crl_numbers_only_grow
                 a_crl_of_an_older_set_is_refused
                 an_entry_stays_until_listed_once_after_expiry;
+            outbox:
+                every_change_leaves_its_lines_in_order
+                an_issued_line_says_what_the_row_says
+                a_journal_that_lost_leaves_no_line
+                lines_leave_once_they_are_emitted;
             pruning:
                 rows_stay_a_day_and_until_a_later_list
                 a_clock_that_goes_back_is_reported_and_prunes_nothing

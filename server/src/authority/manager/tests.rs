@@ -97,7 +97,7 @@ async fn a_rotation_tells_its_steps_and_waits_for_the_agents() {
         })
     );
     assert_eq!(running.states(X509), ["old", "active"]);
-    let audit = running.store.kept().audit.clone();
+    let audit = running.store.audit_events();
     let activated = audit.iter().map(AuditEvent::action).any(|action| {
         matches!(action, AuditAction::AuthorityActivated { forced: false, author, .. } if author == "admin")
     });
@@ -130,7 +130,7 @@ async fn force_skips_the_gate_and_is_audited() {
     let mut steps = running.manager.rotate(wish(true)).await.unwrap();
     while steps.recv().await.is_some() {}
     assert_eq!(running.states(X509), ["old", "active"]);
-    let audit = running.store.kept().audit.clone();
+    let audit = running.store.audit_events();
     let forced = audit.iter().any(|event| {
         matches!(
             event.action(),
@@ -208,18 +208,8 @@ async fn authorities_follow_each_other_by_themselves() {
         running.snapshot().get(first).is_none(),
         "its leaves are gone, and so is it"
     );
-    assert!(
-        running
-            .store
-            .kept()
-            .keys
-            .iter()
-            .all(|key| key.authority_id != first)
-    );
-    assert!(
-        running.store.lists(first).len() > 10,
-        "it signed its list to the end"
-    );
+    assert!(!running.store.kept().keys.contains_key(&first));
+    assert!(running.lists(first).len() > 10, "it signed its list to the end");
     assert!(running.snapshot().sequence >= 3);
 }
 
@@ -241,11 +231,7 @@ async fn a_restart_adds_no_roots_and_keeps_the_sequence() {
 async fn a_journal_without_its_key_is_fatal() {
     let running = Running::new().await;
     running.drain.start();
-    running
-        .store
-        .kept()
-        .keys
-        .retain(|key| key.authority_id != running.active(X509));
+    running.store.kept().keys.remove(&running.active(X509));
     let directory = tempfile::tempdir().unwrap();
     let other = crate::store::memory::MemoryStore::new(crate::authority::testing::trust_domain());
     let keys = KeyManager::open(&directory.path().join("kek"), other.as_ref())

@@ -11,7 +11,7 @@ use signet_certs::serial::SerialNumber;
 use super::convert::unreadable;
 use super::schema::{meta_text, set_meta};
 use super::state::{AUDIT_CURSOR, State};
-use crate::audit::{AuditCursor, AuditEvent};
+use crate::audit::event::{AuditCursor, AuditEvent};
 
 /// One entry of a blob.
 pub(super) enum Entry<'a> {
@@ -32,6 +32,11 @@ pub(super) struct AuditBuffer {
 }
 
 impl AuditBuffer {
+    /// Adds events, in order.
+    pub(super) fn events<'e>(&mut self, events: impl IntoIterator<Item = &'e AuditEvent>) {
+        events.into_iter().for_each(|event| self.event(event));
+    }
+
     /// Adds an event.
     pub(super) fn event(&mut self, event: &AuditEvent) {
         self.close_run();

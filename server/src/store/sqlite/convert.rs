@@ -1,7 +1,7 @@
 //! Between columns and types. A column that does not read is damage, never a default.
 
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::types::Type;
 use rusqlite::{ErrorCode, Row};
@@ -24,6 +24,11 @@ pub(super) fn unreadable(index: usize, what: &'static str) -> rusqlite::Error {
 
 pub(super) fn millis(time: SystemTime) -> i64 {
     unix_millis(time)
+}
+
+/// A span of time in milliseconds.
+pub(super) fn span_ms(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn time_at(row: &Row<'_>, index: usize) -> rusqlite::Result<SystemTime> {
@@ -51,12 +56,13 @@ pub(super) fn crl_number_at(row: &Row<'_>, index: usize) -> rusqlite::Result<Crl
     number_at(row, index).map(CrlNumber)
 }
 
+pub(super) fn text_at<'r>(row: &'r Row<'_>, index: usize) -> rusqlite::Result<&'r str> {
+    Ok(row.get_ref(index)?.as_str()?)
+}
+
 /// A column whose type reads itself from text.
 pub(super) fn parsed_at<T: FromStr>(row: &Row<'_>, index: usize, what: &'static str) -> rusqlite::Result<T> {
-    row.get_ref(index)?
-        .as_str()?
-        .parse()
-        .map_err(|_| unreadable(index, what))
+    text_at(row, index)?.parse().map_err(|_| unreadable(index, what))
 }
 
 /// What a database error means to a caller.

@@ -7,7 +7,7 @@ use super::convert::{crl_number_at, millis, number_at};
 use super::read;
 use super::schema::{meta_number, meta_text, set_meta};
 use super::writer::Tx;
-use crate::audit::AuditEvent;
+use crate::audit::event::AuditEvent;
 use crate::store::{AgentRow, KeyChanges, SealedKey, StoreError, StoredCrl};
 
 /// Compare-and-swap of a journal, with its keys and audit lines.
@@ -39,9 +39,7 @@ pub(super) fn save(
             .prepare_cached("DELETE FROM sealed_key WHERE authority_id = ?1")?
             .execute([id.as_bytes()])?;
     }
-    for event in audit {
-        tx.audit.event(event);
-    }
+    tx.audit.events(audit);
     Ok(Ok(revision))
 }
 
@@ -72,22 +70,10 @@ pub(super) fn save_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<Res
             .optional()?,
         None => None,
     };
-    if let Some((number, revision)) = stored {
-        let not_newer = |what, stored: u64, offered: u64| {
-            Ok(Err(StoreError::NotNewer {
-                authority: crl.authority,
-                what,
-                stored,
-                offered,
-            }))
-        };
-        if crl.number <= number {
-            return not_newer("number", number.0, crl.number.0);
-        }
-        // A higher number on an older set would take revocations back.
-        if crl.revision < revision {
-            return not_newer("revision", revision, crl.revision);
-        }
+    if let Some((number, revision)) = stored
+        && let Err(not_newer) = crl.check_follows(number, revision)
+    {
+        return Ok(Err(not_newer));
     }
     write_crl(tx, crl)?;
     Ok(Ok(()))

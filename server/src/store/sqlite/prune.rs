@@ -5,17 +5,19 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, params};
 
 use super::audit_rows::read_cursor;
-use super::convert::millis;
+use super::convert::{millis, span_ms};
 use super::schema::set_meta;
-use super::state::{CLOCK_TOLERANCE_MS, HIGH_WATER, State};
+use super::state::{HIGH_WATER, State, tolerance_ms};
 use super::writer::Tx;
-use crate::store::Housekeeping;
+use crate::store::{DENIALS_KEPT, Housekeeping, KEPT_AFTER_END};
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// How long an ended denial can still be looked up.
-const DENIALS_KEPT_MS: i64 = 30 * DAY_MS;
 /// Rows in one transaction, so that nobody waits long behind it.
 const CHUNK: usize = 4_000;
+
+/// [`KEPT_AFTER_END`] in milliseconds.
+fn kept_ms() -> i64 {
+    span_ms(KEPT_AFTER_END)
+}
 
 /// What one step found; `more` when another one would prune further.
 pub(super) struct Step {
@@ -44,7 +46,7 @@ pub(super) fn begin(tx: &mut Tx<'_>, now: SystemTime) -> rusqlite::Result<Step> 
     }
     tx.state.saw_time(now);
     set_meta(tx.conn, HIGH_WATER, &tx.state.high_water.to_string())?;
-    tx.state.live.sweep(now_ms - CLOCK_TOLERANCE_MS);
+    tx.state.live.sweep(now_ms - tolerance_ms());
     small_tables(tx, now_ms)?;
     let (pruned, more) = ledger(tx, now_ms)?;
     Ok(Step {
@@ -56,11 +58,11 @@ pub(super) fn begin(tx: &mut Tx<'_>, now: SystemTime) -> rusqlite::Result<Step> 
 /// Another chunk of the ledger: rows pruned, and whether there are more.
 pub(super) fn ledger(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<(u64, bool)> {
     // Lines that were not emitted yet are written from their rows. Whatever may be pruned was recorded a day ago.
-    if oldest_unemitted(tx.conn)?.is_some_and(|written| written < now - DAY_MS / 2) {
+    if oldest_unemitted(tx.conn)?.is_some_and(|written| written < now - kept_ms() / 2) {
         return Ok((0, false));
     }
     // Serials begin with the time: nothing right of this one can have expired a day ago.
-    let edge = left_edge(now - DAY_MS);
+    let edge = left_edge(now - kept_ms());
     let mut statement = tx.conn.prepare_cached(
         "DELETE FROM ledger WHERE serial IN (
              SELECT l.serial FROM ledger l
@@ -73,7 +75,7 @@ pub(super) fn ledger(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<(u64, bool)>
     )?;
     let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
     let removed = statement
-        .query_map(params![edge.as_slice(), now - DAY_MS, limit], |row| {
+        .query_map(params![edge.as_slice(), now - kept_ms(), limit], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?
         .collect::<rusqlite::Result<Vec<(i64, Option<String>)>>>()?;
@@ -92,7 +94,7 @@ fn forget_token(tx: &mut Tx<'_>, jti: &str, now: i64) {
         .state
         .node_tokens
         .get(jti)
-        .is_some_and(|used| used.not_after < now - DAY_MS)
+        .is_some_and(|used| used.not_after < now - kept_ms())
     {
         tx.state.node_tokens.remove(jti);
     }
@@ -111,16 +113,16 @@ fn small_tables(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
                AND (listed = 1 OR NOT EXISTS (SELECT 1 FROM sealed_key k JOIN authority a
                                               ON a.authority_id = k.authority_id WHERE a.id = revocation.authority))",
         )?
-        .execute([now - DAY_MS])?;
+        .execute([now - kept_ms()])?;
     tx.conn
         .prepare_cached("DELETE FROM agent WHERE expires_at < ?1")?
-        .execute([now - DAY_MS])?;
+        .execute([now - kept_ms()])?;
     tx.conn
         .prepare_cached(
             "DELETE FROM denial WHERE min(coalesce(lifted_at, ?2), coalesce(expires_at, ?2)) < ?1
                AND number < (SELECT max(number) FROM denial)",
         )?
-        .execute(params![now - DENIALS_KEPT_MS, i64::MAX])?;
+        .execute(params![now - span_ms(DENIALS_KEPT), i64::MAX])?;
     for denials in tx.state.denials.values_mut() {
         denials.retain(|denial| denial.expires.is_none_or(|end| millis(end) > now));
     }

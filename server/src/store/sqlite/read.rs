@@ -214,10 +214,7 @@ const LEDGER: &str = "
     LEFT JOIN revocation r ON r.authority = l.authority AND r.serial = l.serial";
 
 pub(super) fn list(tx: &Connection, filter: &SvidFilter) -> rusqlite::Result<SvidPage> {
-    let limit = match filter.limit {
-        0 => 1_000,
-        limit => limit.min(10_000),
-    };
+    let most = filter.most();
     let mut statement = tx.prepare_cached(&format!(
         "{LEDGER} WHERE l.workload IN ({MATCHING_WORKLOADS})
            AND (:live_at IS NULL OR (l.not_after > :live_at AND r.serial IS NULL))
@@ -230,13 +227,13 @@ pub(super) fn list(tx: &Connection, filter: &SvidFilter) -> rusqlite::Result<Svi
             ":node": filter.node,
             ":live_at": filter.live_at.map(millis),
             // One more than wanted tells whether there are more.
-            ":limit": i64::from(limit) + 1,
+            ":limit": i64::try_from(most + 1).unwrap_or(i64::MAX),
         },
         ledger_from,
     )?;
     let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let truncated = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
+    let truncated = rows.len() > most;
+    rows.truncate(most);
     Ok(SvidPage { rows, truncated })
 }
 

@@ -14,16 +14,8 @@ use super::read::{denial_from, spiffe_id_at};
 use super::schema::set_meta;
 use super::state::REVISION;
 use super::writer::Tx;
-use crate::audit::{AuditAction, AuditEvent, RevokedSerial};
-use crate::store::{
-    Denial, DenialKind, Lifted, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid, StoreError,
-};
-
-/// Most entries of one authority's list, whatever the request allows. An entry takes up to 53 bytes, so a list stays under 3 MiB, which every
-/// client can still receive; beyond, rotating the authority is the way.
-const MAX_ENTRIES: usize = 55_000;
-/// Serials in one audit line; more go on in further lines.
-const SERIALS_PER_LINE: usize = 100;
+use crate::audit::event::RevokedSerial;
+use crate::store::{Denial, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid, StoreError};
 
 /// What shall be on a list.
 struct Entry {
@@ -44,7 +36,7 @@ pub(super) fn revoke(
         Err(error) => return Ok(Err(error)),
     };
     let (fresh, known): (Vec<Entry>, Vec<Entry>) = split_known(tx, entries)?;
-    if let Err(error) = check_room(tx, &fresh, request.list_limit.min(MAX_ENTRIES))? {
+    if let Err(error) = check_room(tx, request, &fresh)? {
         return Ok(Err(error));
     }
     record(tx, request, &fresh)?;
@@ -180,7 +172,11 @@ fn split_known(tx: &Tx<'_>, entries: Vec<Entry>) -> rusqlite::Result<(Vec<Entry>
     Ok((fresh, old))
 }
 
-fn check_room(tx: &Tx<'_>, fresh: &[Entry], limit: usize) -> rusqlite::Result<Result<(), RevokeError>> {
+fn check_room(
+    tx: &Tx<'_>,
+    request: &RevokeRequest,
+    fresh: &[Entry],
+) -> rusqlite::Result<Result<(), RevokeError>> {
     let mut authorities: Vec<i64> = fresh.iter().map(|entry| entry.authority).collect();
     authorities.sort_unstable();
     authorities.dedup();
@@ -192,13 +188,8 @@ fn check_room(tx: &Tx<'_>, fresh: &[Entry], limit: usize) -> rusqlite::Result<Re
             .try_into()
             .unwrap_or(usize::MAX);
         let entries = listed.saturating_add(fresh.iter().filter(|entry| entry.authority == row).count());
-        if entries > limit {
-            let authority = tx.state.authorities.id(row)?;
-            return Ok(Err(RevokeError::ListFull {
-                authority,
-                entries,
-                limit,
-            }));
+        if let Err(full) = request.check_room(tx.state.authorities.id(row)?, entries) {
+            return Ok(Err(full));
         }
     }
     Ok(Ok(()))
@@ -252,22 +243,11 @@ fn forget_live(tx: &mut Tx<'_>, target: &RevokeTarget) -> rusqlite::Result<()> {
 
 /// The denial that follows from the request, and whether it is new. One in force that lasts as long is enough.
 fn deny(tx: &mut Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<(Option<Denial>, bool)> {
-    let RevokeTarget::SpiffeId(id) = &request.target else {
+    let Some(id) = request.denies() else {
         return Ok((None, false));
     };
-    if request.keep_issuing {
-        return Ok((None, false));
-    }
-    let lasts = |denial: &Denial| match (denial.expires, request.denial_expires) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(has), Some(wants)) => has >= wants,
-    };
-    let present = tx.state.denials.get(id).into_iter().flatten();
-    if let Some(denial) = present
-        .filter(|denial| denial.is_active(request.now))
-        .find(|denial| lasts(denial))
-    {
+    let mut present = tx.state.denials.get(id).into_iter().flatten();
+    if let Some(denial) = present.find(|denial| denial.satisfies(request)) {
         return Ok((Some(denial.clone()), false));
     }
     let denial = create_denial(tx, request, id)?;
@@ -280,22 +260,13 @@ fn deny(tx: &mut Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<(Option<De
 }
 
 fn create_denial(tx: &Tx<'_>, request: &RevokeRequest, id: &SpiffeId) -> rusqlite::Result<Denial> {
-    // Numbers are never used again: housekeeping keeps the highest one. The epoch keeps ids apart across a restore.
+    // Numbers are never used again: housekeeping keeps the highest one.
     let number: i64 = tx
         .conn
         .query_row("SELECT coalesce(max(number), 0) + 1 FROM denial", [], |row| {
             row.get(0)
         })?;
-    let denial = Denial {
-        id: format!("d{}-{number}", tx.state.epoch),
-        kind: DenialKind::SpiffeId,
-        target: id.to_string(),
-        author: request.author.clone(),
-        comment: request.comment.clone(),
-        created: request.now,
-        expires: request.denial_expires,
-        lifted: None,
-    };
+    let denial = Denial::ordered(request, id, tx.state.epoch, number);
     tx.conn
         .prepare_cached(
             "INSERT INTO denial (number, id, kind, target, author, comment, created_at, expires_at)
@@ -320,32 +291,15 @@ fn audit(
     fresh: &[Entry],
     denial: Option<&Denial>,
 ) -> rusqlite::Result<()> {
-    let mut serials = fresh
-        .iter()
-        .map(|entry| {
-            Ok(RevokedSerial {
-                authority: tx.state.authorities.id(entry.authority)?,
-                serial: entry.serial,
-            })
+    let serial = |entry: &Entry| {
+        Ok(RevokedSerial {
+            authority: tx.state.authorities.id(entry.authority)?,
+            serial: entry.serial,
         })
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    loop {
-        let rest = serials.split_off(serials.len().min(SERIALS_PER_LINE));
-        let action = AuditAction::Revoked {
-            target: request.target.to_string(),
-            author: request.author.clone(),
-            reason: request.reason,
-            comment: request.comment.clone(),
-            denial: denial.map(|denial| denial.id.clone()),
-            denial_expires: denial.and_then(|denial| denial.expires),
-            serials,
-        };
-        tx.audit.event(&AuditEvent::new(request.now, action));
-        if rest.is_empty() {
-            return Ok(());
-        }
-        serials = rest;
-    }
+    };
+    let serials = fresh.iter().map(serial).collect::<rusqlite::Result<Vec<_>>>()?;
+    tx.audit.events(&request.audit_events(&serials, denial));
+    Ok(())
 }
 
 /// Lifts a denial.
@@ -377,15 +331,7 @@ pub(super) fn allow(
         denials.retain(|denial| denial.id != id);
     }
     tx.state.denials.retain(|_, denials| !denials.is_empty());
-    denial.lifted = Some(Lifted {
-        at: now,
-        by: by.to_owned(),
-    });
-    let action = AuditAction::Allowed {
-        denial: denial.id.clone(),
-        target: denial.target.clone(),
-        author: by.to_owned(),
-    };
-    tx.audit.event(&AuditEvent::new(now, action));
+    let event = denial.lift(by, now);
+    tx.audit.event(&event);
     Ok(Ok(denial))
 }

@@ -8,16 +8,13 @@ use rusqlite::Connection;
 use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 
-use super::convert::{authority_at, millis, number_at, serial_at, unreadable};
+use super::convert::{authority_at, millis, number_at, serial_at, span_ms, unreadable};
 use super::fingerprint::Fingerprints;
 use super::live::{Live, LiveRow};
 use super::read::denial_from;
 use super::schema::meta_number;
 use super::workloads::Workloads;
-use crate::store::{Denial, EvidenceKind};
-
-/// How far the wall clock may go back before the store calls it a jump.
-pub(super) const CLOCK_TOLERANCE_MS: i64 = 5 * 60 * 1000;
+use crate::store::{CLOCK_TOLERANCE, Denial, EvidenceKind};
 
 /// Key in `meta` of the latest time seen.
 pub(super) const HIGH_WATER: &str = "high_water_ms";
@@ -25,6 +22,11 @@ pub(super) const HIGH_WATER: &str = "high_water_ms";
 pub(super) const REVISION: &str = "revocation_revision";
 /// Key in `meta` of the last audit line emitted.
 pub(super) const AUDIT_CURSOR: &str = "audit_cursor";
+
+/// [`CLOCK_TOLERANCE`] in milliseconds.
+pub(super) fn tolerance_ms() -> i64 {
+    span_ms(CLOCK_TOLERANCE)
+}
 
 /// The writer's memory.
 pub(super) struct State {
@@ -88,7 +90,7 @@ impl State {
                 .count_row(workload)
                 .ok_or_else(|| unreadable(2, "workload of a row"))?;
             let revoked: bool = row.get(7)?;
-            if not_after > self.high_water - CLOCK_TOLERANCE_MS && !revoked {
+            if not_after > self.high_water - tolerance_ms() && !revoked {
                 self.live.add(
                     slot,
                     LiveRow {
@@ -136,7 +138,7 @@ impl State {
 
     /// Whether this is earlier than a time the store has seen, by more than clocks may differ.
     pub(super) fn is_behind(&self, now: SystemTime) -> bool {
-        self.high_water - millis(now) > CLOCK_TOLERANCE_MS
+        self.high_water - millis(now) > tolerance_ms()
     }
 
     /// Notes the time of a transaction.

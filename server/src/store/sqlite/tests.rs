@@ -9,13 +9,12 @@ use signet_certs::id::TrustDomain;
 use tempfile::TempDir;
 
 use super::SqliteStore;
-use crate::audit::AuditOutbox as _;
 use crate::store::suite::fixture::{
     add_key, at, authority, below, by_id, by_serial, crl, issuance, issue, issued, revocation, to_list,
     trust_domain,
 };
 use crate::store::suite::store_suite;
-use crate::store::{IssueRefusal, NewIssuance, OpenError, Store, StoreError, SvidFilter};
+use crate::store::{AuditOutbox as _, IssueRefusal, NewIssuance, OpenError, Store, StoreError, SvidFilter};
 
 fn fresh_sqlite() -> (Arc<SqliteStore>, TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -44,7 +43,7 @@ fn crash_image(dir: &Path) -> TempDir {
     image
 }
 
-store_suite!(fresh_sqlite);
+store_suite!(fresh());
 
 #[tokio::test]
 async fn files_are_private() {

@@ -1,10 +1,7 @@
 //! The one thread that writes. It takes every job that waits, runs them in one transaction, commits once, and then
 //! answers all of them: the more callers wait, the less a commit costs each.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -14,15 +11,12 @@ use super::audit_rows::AuditBuffer;
 use super::convert::store_error;
 use super::fingerprint::Fingerprints;
 use super::state::State;
-use crate::audit::{AuditAction, AuditEvent};
 use crate::store::StoreError;
 
 /// Jobs that may wait; further callers wait for a place.
 const QUEUE: usize = 4096;
 /// A transaction takes no further job once it has so many rows.
 const GROUP_ROWS: usize = 1024;
-/// Audit events of no transaction that may wait; further ones are lost and counted.
-const LOOSE_EVENTS: usize = 8192;
 
 /// What a job works with, inside the transaction.
 pub(super) struct Tx<'a> {
@@ -81,15 +75,7 @@ fn panicked() -> rusqlite::Error {
 /// Handle on the writer thread. Dropping it lets the thread finish what waits, then end.
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
-    loose: Arc<LooseEvents>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// Audit events that belong to no transaction of their own; the next one takes them along.
-#[derive(Default)]
-struct LooseEvents {
-    waiting: Mutex<VecDeque<AuditEvent>>,
-    lost: AtomicU64,
 }
 
 impl Writer {
@@ -101,13 +87,11 @@ impl Writer {
         stored: watch::Sender<u64>,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let loose = Arc::new(LooseEvents::default());
         let worker = Worker {
             conn,
             state: Some(state),
             fingerprints,
             jobs,
-            loose: loose.clone(),
             stored,
         };
         let thread = std::thread::Builder::new()
@@ -115,7 +99,6 @@ impl Writer {
             .spawn(move || worker.run())?;
         Ok(Self {
             queue: Some(queue),
-            loose,
             thread: Some(thread),
         })
     }
@@ -137,29 +120,6 @@ impl Writer {
         queue.send(Box::new(task)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
-
-    /// Leaves an event for the next transaction.
-    pub(super) fn leave(&self, event: AuditEvent) {
-        {
-            let mut waiting = self.loose.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.len() >= LOOSE_EVENTS {
-                self.loose.lost.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            waiting.push_back(event);
-        }
-        // Wakes the thread when it is idle. When the queue is full it is not idle.
-        let (reply, _) = oneshot::channel();
-        let nudge = Task {
-            rows: 0,
-            work: Some(|_: &mut Tx<'_>| Ok(())),
-            outcome: None,
-            reply,
-        };
-        if let Some(queue) = &self.queue {
-            drop(queue.try_send(Box::new(nudge)));
-        }
-    }
 }
 
 impl Drop for Writer {
@@ -178,7 +138,6 @@ struct Worker {
     state: Option<State>,
     fingerprints: Fingerprints,
     jobs: mpsc::Receiver<Box<dyn Job>>,
-    loose: Arc<LooseEvents>,
     stored: watch::Sender<u64>,
 }
 
@@ -219,7 +178,6 @@ impl Worker {
             None => State::load(&self.conn, self.fingerprints)?,
         };
         let mut audit = AuditBuffer::default();
-        let taken = self.loose.take(&mut audit);
         // A fault in one job must not end the thread, and with it all issuing and revoking for good. What it left half
         // done is rolled back, and the memory is thrown away.
         let applied = catch_unwind(AssertUnwindSafe(|| {
@@ -239,7 +197,6 @@ impl Worker {
                     // SQLite has rolled back by itself after a full disk or an I/O error.
                     tracing::debug!(%rollback, "rollback after a failed transaction");
                 }
-                self.loose.give_back(taken);
                 Err(error)
             }
         }
@@ -259,35 +216,4 @@ fn apply(
     audit.write(conn, state)?;
     conn.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
-}
-
-/// Events taken into a transaction, to be given back if it fails.
-struct Taken {
-    events: VecDeque<AuditEvent>,
-    lost: u64,
-}
-
-impl LooseEvents {
-    fn take(&self, audit: &mut AuditBuffer) -> Taken {
-        let events = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        let lost = self.lost.swap(0, Ordering::Relaxed);
-        for event in &events {
-            audit.event(event);
-        }
-        if let (true, Some(last)) = (lost > 0, events.back()) {
-            audit.event(&AuditEvent::new(
-                last.time(),
-                AuditAction::EventsLost { count: lost },
-            ));
-        }
-        Taken { events, lost }
-    }
-
-    fn give_back(&self, taken: Taken) {
-        self.lost.fetch_add(taken.lost, Ordering::Relaxed);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in taken.events.into_iter().rev() {
-            waiting.push_front(event);
-        }
-    }
 }

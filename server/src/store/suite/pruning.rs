@@ -4,17 +4,14 @@ use std::time::Duration;
 use super::fixture::{
     DAY, HOUR, add_key, at, authority, below, by_id, by_serial, crl, id, issued, revocation, serial,
 };
-use crate::audit::{AuditCursor, AuditOutbox};
+use crate::audit::event::AuditCursor;
 use crate::store::{AgentRow, Housekeeping, RevokeRequest, Store, SvidFilter};
 
 async fn rows(store: &Arc<dyn Store>) -> usize {
     store.list(SvidFilter::default()).await.unwrap().rows.len()
 }
 
-pub(crate) async fn rows_stay_a_day_and_until_a_later_list<S: Store + AuditOutbox + 'static>(
-    concrete: Arc<S>,
-) {
-    let store: Arc<dyn Store> = concrete.clone();
+pub(crate) async fn rows_stay_a_day_and_until_a_later_list(store: Arc<dyn Store>) {
     add_key(&store, 1).await;
     let one = issued(&store, "/a", "one", at(0)).await;
     issued(&store, "/b", "two", at(3600)).await;
@@ -42,8 +39,8 @@ pub(crate) async fn rows_stay_a_day_and_until_a_later_list<S: Store + AuditOutbo
         0,
         "its audit line is not out yet"
     );
-    let stored = *concrete.stored().borrow();
-    concrete
+    let stored = *store.stored().borrow();
+    store
         .advance(
             AuditCursor {
                 sequence: stored,

@@ -8,8 +8,28 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-/// Most items of one call of [`Store::issue`](super::Store::issue).
+use super::StoreFuture;
+
+/// Most items of one call of [`Ledger::issue`].
 pub const MAX_BATCH: usize = 1024;
+
+/// What a store keeps of certificates.
+pub trait Ledger: Send + Sync {
+    /// Records certificates that are about to be signed: nothing can be signed without the [`Recorded`] row that this
+    /// returns. Denials and budgets are judged inside the same transaction, item by item, in the order of `batch`.
+    /// At most [`MAX_BATCH`] items; as many answers, in the same order.
+    fn issue(
+        &self,
+        batch: Vec<NewIssuance>,
+        now: SystemTime,
+    ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>>;
+
+    /// What was issued, newest first.
+    fn list(&self, filter: SvidFilter) -> StoreFuture<'_, SvidPage>;
+
+    /// For every authority that signed something still recorded: how much of it is live, and until when it matters.
+    fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>>;
+}
 
 /// One certificate that is about to be signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +234,16 @@ pub struct SvidFilter {
     pub limit: u32,
 }
 
+impl SvidFilter {
+    /// How many rows the answer may have.
+    pub(super) fn most(&self) -> usize {
+        match self.limit {
+            0 => 1_000,
+            limit => limit.min(10_000) as usize,
+        }
+    }
+}
+
 /// Rows of the ledger, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SvidPage {
@@ -221,4 +251,15 @@ pub struct SvidPage {
     pub rows: Vec<LedgerRow>,
     /// Whether there are more.
     pub truncated: bool,
+}
+
+/// How much of what an authority signed is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityUse {
+    /// Which authority.
+    pub authority: AuthorityId,
+    /// Certificates neither expired nor revoked.
+    pub live: u64,
+    /// When the last certificate it signed expires, revoked ones included: until then it must sign its CRL.
+    pub latest_not_after: SystemTime,
 }

@@ -1,10 +1,36 @@
-//! What is kept of authorities: their history, their sealed keys, and how much of theirs is in use.
+//! What is kept of authorities: their history and their sealed keys.
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::SystemTime;
 
 use signet_certs::authority::{AuthorityId, AuthorityKind};
+
+use super::StoreFuture;
+use crate::audit::event::AuditEvent;
+
+/// What a store keeps of authorities, and the keys with which the server signs.
+pub trait Journals: Send + Sync {
+    /// The authorities of one kind as last saved; `None` before the first save.
+    fn load_journal(&self, kind: AuthorityKind) -> StoreFuture<'_, Option<Journal>>;
+
+    /// Replaces the journal of one kind, stores and removes sealed keys and writes audit rows, in one transaction.
+    /// Returns the new revision. `expected_revision` is the revision that was loaded, 0 when there was none;
+    /// [`StoreError::Conflict`](super::StoreError::Conflict) when somebody else has written since.
+    fn save_journal(
+        &self,
+        kind: AuthorityKind,
+        expected_revision: u64,
+        body: Vec<u8>,
+        keys: KeyChanges,
+        audit: Vec<AuditEvent>,
+    ) -> StoreFuture<'_, u64>;
+
+    /// Every sealed key, by id.
+    fn load_keys(&self) -> StoreFuture<'_, Vec<SealedKey>>;
+
+    /// Keeps a sealed key that belongs to no journal: that of the audit log.
+    fn save_key(&self, key: SealedKey) -> StoreFuture<'_, ()>;
+}
 
 /// The saved history of the authorities of one kind. The store does not look into the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,15 +108,4 @@ impl fmt::Debug for SealedKey {
             .field("purpose", &self.purpose)
             .finish_non_exhaustive()
     }
-}
-
-/// How much of what an authority signed is in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityUse {
-    /// Which authority.
-    pub authority: AuthorityId,
-    /// Certificates neither expired nor revoked.
-    pub live: u64,
-    /// When the last certificate it signed expires, revoked ones included: until then it must sign its CRL.
-    pub latest_not_after: SystemTime,
 }

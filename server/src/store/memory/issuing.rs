@@ -1,0 +1,181 @@
+//! The ledger: judging, recording, listing.
+
+use std::time::SystemTime;
+
+use signet_certs::id::SpiffeId;
+
+use super::kept::Kept;
+use crate::store::{
+    AuthorityUse, Denial, EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, Recorded,
+    StoreError, SvidFilter, SvidPage, WorkloadRef,
+};
+
+impl Kept {
+    pub(super) fn issue(
+        &mut self,
+        batch: Vec<NewIssuance>,
+        now: SystemTime,
+    ) -> Result<Vec<Result<Recorded, IssueRefusal>>, StoreError> {
+        let size = batch.len();
+        if size > MAX_BATCH {
+            let message = format!("{size} certificates in one batch, at most {MAX_BATCH}");
+            return Err(StoreError::Invalid { message });
+        }
+        self.saw_time(now);
+        Ok(batch.into_iter().map(|item| self.issue_one(item, now)).collect())
+    }
+
+    fn issue_one(&mut self, item: NewIssuance, now: SystemTime) -> Result<Recorded, IssueRefusal> {
+        self.judge(&item, now)?;
+        if !self.serials.insert(item.serial) {
+            return Err(IssueRefusal::SerialTaken);
+        }
+        self.authorities.insert(item.authority);
+        let latest = self.latest.entry(item.authority).or_insert(item.not_after);
+        *latest = item.not_after.max(*latest);
+        if let Some(jti) = node_token(&item) {
+            self.node_tokens
+                .entry(jti.to_owned())
+                .or_insert((item.spki_sha256, item.not_after));
+        }
+        self.audit_issued(now, &item);
+        self.rows.push(item.clone());
+        Ok(Recorded::new(item))
+    }
+
+    /// Denial first: a denied target learns nothing of its budget.
+    fn judge(&self, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
+        let mut denials = self.denials_of(&item.workload.spiffe_id);
+        if let Some(denial) = denials.find(|denial| denial.is_active(now)) {
+            return Err(IssueRefusal::Denied {
+                denial_id: denial.id.clone(),
+                comment: denial.comment.clone(),
+            });
+        }
+        let first_use = node_token(item).and_then(|jti| self.node_tokens.get(jti));
+        if first_use.is_some_and(|(spki_sha256, _)| *spki_sha256 != item.spki_sha256) {
+            return Err(IssueRefusal::TokenReused);
+        }
+        match item.budget {
+            Some(limit) => self.check_budget(&item.workload, limit, now),
+            None => Ok(()),
+        }
+    }
+
+    fn check_budget(&self, workload: &WorkloadRef, limit: u32, now: SystemTime) -> Result<(), IssueRefusal> {
+        let ends = self
+            .live(now)
+            .filter(|row| row.workload.spiffe_id == workload.spiffe_id)
+            .filter(|row| owner(&row.workload) == owner(workload))
+            .map(|row| row.not_after);
+        let (mut used, mut first) = (0, None::<SystemTime>);
+        for end in ends {
+            used += 1;
+            first = Some(first.map_or(end, |first| first.min(end)));
+        }
+        if used < limit {
+            return Ok(());
+        }
+        let wait = first.and_then(|first| first.duration_since(now).ok());
+        Err(IssueRefusal::Budget {
+            limit,
+            retry_after: wait.unwrap_or_default(),
+        })
+    }
+
+    /// Denials of one identity, oldest first.
+    pub(super) fn denials_of(&self, id: &SpiffeId) -> impl Iterator<Item = &Denial> {
+        self.denials
+            .values()
+            .filter(|denial| denial.target == id.as_str())
+    }
+
+    /// What is neither expired nor revoked.
+    fn live(&self, now: SystemTime) -> impl Iterator<Item = &NewIssuance> {
+        self.rows
+            .iter()
+            .filter(move |row| row.not_after > now && !self.is_revoked(row))
+    }
+
+    fn is_revoked(&self, row: &NewIssuance) -> bool {
+        self.revocations.contains_key(&(row.authority, row.serial))
+    }
+
+    pub(super) fn live_counts(&self, now: SystemTime) -> Vec<AuthorityUse> {
+        let uses = self.latest.iter().map(|(authority, latest)| AuthorityUse {
+            authority: *authority,
+            live: self.live(now).filter(|row| row.authority == *authority).count() as u64,
+            latest_not_after: *latest,
+        });
+        uses.collect()
+    }
+
+    pub(super) fn list(&self, filter: &SvidFilter) -> SvidPage {
+        let mut found: Vec<&NewIssuance> = self
+            .rows
+            .iter()
+            .filter(|row| matches(filter, &row.workload))
+            .filter(|row| {
+                let live = |at| row.not_after > at && !self.is_revoked(row);
+                filter.live_at.is_none_or(live)
+            })
+            .collect();
+        found.sort_by_key(|row| std::cmp::Reverse(row.serial));
+        let most = filter.most();
+        SvidPage {
+            truncated: found.len() > most,
+            rows: found
+                .into_iter()
+                .take(most)
+                .map(|row| self.ledger_row(row))
+                .collect(),
+        }
+    }
+
+    fn ledger_row(&self, row: &NewIssuance) -> LedgerRow {
+        let revoked = self.revocations.get(&(row.authority, row.serial));
+        LedgerRow {
+            serial: row.serial,
+            authority: row.authority,
+            workload: row.workload.clone(),
+            evidence: row.evidence,
+            rule: row.rule.clone(),
+            not_before: row.not_before,
+            not_after: row.not_after,
+            revoked: revoked.map(|entry| (entry.revoked_at, entry.reason)),
+        }
+    }
+}
+
+/// The token that must be used with one key only.
+pub(super) fn node_token(item: &NewIssuance) -> Option<&str> {
+    match item.evidence {
+        EvidenceKind::NodeToken => item.token_jti.as_deref(),
+        EvidenceKind::PodToken | EvidenceKind::Unix | EvidenceKind::Own => None,
+    }
+}
+
+/// Whose budget a certificate uses: a pod's, or a node's where there is no pod.
+fn owner(workload: &WorkloadRef) -> &str {
+    if workload.pod_uid.is_empty() {
+        &workload.node_uid
+    } else {
+        &workload.pod_uid
+    }
+}
+
+fn matches(filter: &SvidFilter, workload: &WorkloadRef) -> bool {
+    let below = |prefix: &SpiffeId| {
+        let rest = workload.spiffe_id.as_str().strip_prefix(prefix.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let pod = |pod: &String| {
+        let named = !workload.pod_name.is_empty()
+            && pod.split_once('/') == Some((&workload.pod_namespace, &workload.pod_name));
+        *pod == workload.pod_uid || named
+    };
+    let node = |node: &String| *node == workload.node_uid || *node == workload.node_name;
+    filter.spiffe_id_prefix.as_ref().is_none_or(below)
+        && filter.pod.as_ref().is_none_or(pod)
+        && filter.node.as_ref().is_none_or(node)
+}

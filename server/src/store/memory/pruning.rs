@@ -1,0 +1,68 @@
+//! Housekeeping: what may be forgotten, and when the clock is not to be believed.
+
+use std::time::SystemTime;
+
+use super::issuing::node_token;
+use super::kept::Kept;
+use crate::store::{CLOCK_TOLERANCE, DENIALS_KEPT, Housekeeping, KEPT_AFTER_END, NewIssuance};
+
+impl Kept {
+    pub(super) fn housekeeping(&mut self, now: SystemTime) -> Housekeeping {
+        let found = Housekeeping {
+            audit_backlog: self.newest_line().saturating_sub(self.cursor.sequence),
+            ..Housekeeping::default()
+        };
+        let behind = self.high_water.and_then(|seen| seen.duration_since(now).ok());
+        if let Some(behind) = behind.filter(|behind| *behind > CLOCK_TOLERANCE) {
+            return Housekeeping {
+                clock_behind: Some(behind),
+                ..found
+            };
+        }
+        self.saw_time(now);
+        let (long_ago, ages_ago) = (now - KEPT_AFTER_END, now - DENIALS_KEPT);
+        let keys = &self.keys;
+        self.revocations.retain(|(authority, _), entry| {
+            let ended = entry.not_after.is_some_and(|end| end < long_ago);
+            !ended || !entry.listed && keys.contains_key(authority)
+        });
+        self.agents.retain(|_, agent| agent.expires_at >= long_ago);
+        // The highest number stays, so that none is used again.
+        let highest = self.denials.keys().next_back().copied();
+        self.denials.retain(|number, denial| {
+            let lifted = denial.lifted.as_ref().map(|lifted| lifted.at);
+            let ended = lifted.into_iter().chain(denial.expires).min();
+            Some(*number) == highest || ended.is_none_or(|end| end >= ages_ago)
+        });
+        Housekeeping {
+            pruned: self.prune_ledger(now, long_ago),
+            ..found
+        }
+    }
+
+    fn prune_ledger(&mut self, now: SystemTime, long_ago: SystemTime) -> u64 {
+        let oldest = self.lines.front().map(|line| line.written_at);
+        if oldest.is_some_and(|written| written < now - KEPT_AFTER_END / 2) {
+            return 0;
+        }
+        let rows = std::mem::take(&mut self.rows);
+        let (gone, kept): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| self.may_go(row, long_ago));
+        self.rows = kept;
+        for row in &gone {
+            self.serials.remove(&row.serial);
+            if let Some(jti) = node_token(row)
+                && self.node_tokens.get(jti).is_some_and(|(_, end)| *end < long_ago)
+            {
+                self.node_tokens.remove(jti);
+            }
+        }
+        gone.len() as u64
+    }
+
+    /// A day after its end, and not before a list says so, as long as its authority signs any.
+    fn may_go(&self, row: &NewIssuance, long_ago: SystemTime) -> bool {
+        let newest = self.crls.get(&row.authority).and_then(|lists| lists.last());
+        let shown = newest.is_some_and(|list| list.this_update > row.not_after);
+        row.not_after < long_ago && (shown || !self.keys.contains_key(&row.authority))
+    }
+}

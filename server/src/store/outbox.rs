@@ -1,0 +1,25 @@
+//! The audit log's way out: what was decided is stored first, and leaves from here.
+
+use tokio::sync::watch;
+
+use super::StoreFuture;
+use crate::audit::event::{AuditCursor, AuditEvent, StoredLine};
+
+/// Where stored events wait until they are emitted.
+pub trait AuditOutbox: Send + Sync {
+    /// Stores events that belong to no other transaction, in order: all of them or none.
+    fn append(&self, events: Vec<AuditEvent>) -> StoreFuture<'_, ()>;
+
+    /// The sequence of the newest stored line; changes when one is added.
+    fn stored(&self) -> watch::Receiver<u64>;
+
+    /// How far emission has come, as last saved.
+    fn cursor(&self) -> StoreFuture<'_, AuditCursor>;
+
+    /// About `limit` lines after `sequence`, in order; none only when there is none.
+    fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>>;
+
+    /// Saves how far emission has come, with the newest signed head, and drops the lines up to there. A cursor that
+    /// lies behind the saved one changes nothing.
+    fn advance(&self, cursor: AuditCursor, head: Option<String>) -> StoreFuture<'_, ()>;
+}

@@ -1,0 +1,255 @@
+//! Revocations and denials.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use signet_certs::authority::AuthorityId;
+use signet_certs::crl::RevocationReason;
+use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
+
+use super::{RevokeError, StoreError, StoreFuture};
+use crate::audit::event::{AuditAction, AuditEvent, RevokedSerial};
+
+/// Longest comment and author of a revocation, in bytes.
+pub const MAX_COMMENT_BYTES: usize = 1024;
+/// Most entries of one authority's list, whatever a request allows. An entry takes up to 53 bytes, so a list stays
+/// under 3 MiB, which every client can still receive; beyond, rotating the authority is the way.
+const MAX_LIST_ENTRIES: usize = 55_000;
+/// Serials in one audit line; more go on in further lines.
+const SERIALS_PER_LINE: usize = 100;
+
+/// What a store keeps of what must no longer be believed or issued. Each change is one transaction, and excludes
+/// [`Ledger::issue`](super::Ledger::issue) for the same identity.
+pub trait Revocations: Send + Sync {
+    /// Marks what the target names as revoked and denies it further certificates (design §8). When this has returned,
+    /// [`Ledger::issue`](super::Ledger::issue) records nothing for a denied target. Asking again for what is already
+    /// revoked succeeds and returns it again, with its first date and reason kept.
+    fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError>;
+
+    /// Lifts a denial. Never un-revokes a serial. [`StoreError::NotFound`] for an id that does not exist; a denial
+    /// that was already lifted is returned as it is.
+    fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial>;
+
+    /// Denials, oldest first: those in force at `now`, or with `include_lifted` all that are still stored.
+    fn denials(&self, include_lifted: bool, now: SystemTime) -> StoreFuture<'_, Vec<Denial>>;
+}
+
+/// What an admin wants revoked.
+#[derive(Clone, Debug)]
+pub struct RevokeRequest {
+    /// What.
+    pub target: RevokeTarget,
+    /// Why, for the CRL.
+    pub reason: RevocationReason,
+    /// Why, for people. At most [`MAX_COMMENT_BYTES`].
+    pub comment: String,
+    /// Who says so. At most [`MAX_COMMENT_BYTES`].
+    pub author: String,
+    /// Revoke what exists, deny nothing.
+    pub keep_issuing: bool,
+    /// When the denial ends by itself.
+    pub denial_expires: Option<SystemTime>,
+    /// Most entries that a list may have: what the publisher can sign. A revocation over it is refused before anything
+    /// is recorded; else the list could never be renewed, and whoever fails closed would refuse everybody.
+    pub list_limit: usize,
+    /// Time of the revocation.
+    pub now: SystemTime,
+}
+
+impl RevokeRequest {
+    /// Whether its texts keep their bounds.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        if self.comment.len().max(self.author.len()) <= MAX_COMMENT_BYTES {
+            return Ok(());
+        }
+        let message = format!("comment or author of more than {MAX_COMMENT_BYTES} bytes");
+        Err(StoreError::Invalid { message })
+    }
+
+    /// Whether the list of `authority` may have so many entries.
+    pub(super) fn check_room(&self, authority: AuthorityId, entries: usize) -> Result<(), RevokeError> {
+        let limit = self.list_limit.min(MAX_LIST_ENTRIES);
+        if entries <= limit {
+            return Ok(());
+        }
+        Err(RevokeError::ListFull {
+            authority,
+            entries,
+            limit,
+        })
+    }
+
+    /// The identity that is denied from now on, if there is one.
+    pub(super) fn denies(&self) -> Option<&SpiffeId> {
+        match &self.target {
+            RevokeTarget::SpiffeId(id) if !self.keep_issuing => Some(id),
+            RevokeTarget::SpiffeId(_) | RevokeTarget::Serial { .. } => None,
+        }
+    }
+
+    /// What the audit log says of it, once `serials` are newly revoked and `denial` is made.
+    pub(super) fn audit_events(&self, serials: &[RevokedSerial], denial: Option<&Denial>) -> Vec<AuditEvent> {
+        let event = |serials: &[RevokedSerial]| {
+            let action = AuditAction::Revoked {
+                target: self.target.to_string(),
+                author: self.author.clone(),
+                reason: self.reason,
+                comment: self.comment.clone(),
+                denial: denial.map(|denial| denial.id.clone()),
+                denial_expires: denial.and_then(|denial| denial.expires),
+                serials: serials.to_vec(),
+            };
+            AuditEvent::new(self.now, action)
+        };
+        if serials.is_empty() {
+            return vec![event(&[])];
+        }
+        serials.chunks(SERIALS_PER_LINE).map(event).collect()
+    }
+}
+
+/// What a revocation is aimed at. Room for prefix, pod, node and authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevokeTarget {
+    /// One certificate: its key leaked. Denies nothing, its holder gets another at once.
+    Serial {
+        /// The certificate's serial.
+        serial: SerialNumber,
+        /// Its authority. Needed for a serial that the ledger lacks; where the ledger has the serial under another
+        /// authority, the named one counts.
+        authority: Option<AuthorityId>,
+        /// Until when the list must name a certificate that the ledger lacks: the end of its authority. Without it,
+        /// as long as the authority signs lists.
+        expires_by: Option<SystemTime>,
+    },
+    /// All unexpired certificates of an identity, and it is denied from now on.
+    SpiffeId(SpiffeId),
+}
+
+impl fmt::Display for RevokeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serial { serial, .. } => write!(f, "serial {serial}"),
+            Self::SpiffeId(id) => id.fmt(f),
+        }
+    }
+}
+
+/// What a revocation did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// What is revoked now, by serial: newly, or already before.
+    pub svids: Vec<RevokedSvid>,
+    /// The denial, where one is in force.
+    pub denial: Option<Denial>,
+    /// A [`RevokedSet`] and a CRL of this revision or later contain all of it.
+    pub revision: u64,
+}
+
+/// One revoked certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokedSvid {
+    /// Its serial.
+    pub serial: SerialNumber,
+    /// Whose list names it.
+    pub authority: AuthorityId,
+    /// Its identity; `None` when the ledger lacks the certificate.
+    pub spiffe_id: Option<SpiffeId>,
+}
+
+/// A standing order not to issue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Short, unique for ever.
+    pub id: String,
+    /// How to read the target.
+    pub kind: DenialKind,
+    /// What is denied.
+    pub target: String,
+    /// Who ordered it.
+    pub author: String,
+    /// Why, for people.
+    pub comment: String,
+    /// Since when.
+    pub created: SystemTime,
+    /// When it ends by itself.
+    pub expires: Option<SystemTime>,
+    /// Whether somebody has lifted it.
+    pub lifted: Option<Lifted>,
+}
+
+impl Denial {
+    /// The denial of `id` that follows from a request. `number` is never used again in this store; the epoch keeps ids
+    /// apart across a restore.
+    pub(super) fn ordered(request: &RevokeRequest, id: &SpiffeId, epoch: u64, number: i64) -> Self {
+        Self {
+            id: format!("d{epoch}-{number}"),
+            kind: DenialKind::SpiffeId,
+            target: id.to_string(),
+            author: request.author.clone(),
+            comment: request.comment.clone(),
+            created: request.now,
+            expires: request.denial_expires,
+            lifted: None,
+        }
+    }
+
+    /// Whether it is in force.
+    pub fn is_active(&self, now: SystemTime) -> bool {
+        self.lifted.is_none() && self.expires.is_none_or(|end| now < end)
+    }
+
+    /// Whether it is in force and lasts as long as the request wants: then no other is needed.
+    pub(super) fn satisfies(&self, request: &RevokeRequest) -> bool {
+        let lasts = match (self.expires, request.denial_expires) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(has), Some(wants)) => has >= wants,
+        };
+        self.is_active(request.now) && lasts
+    }
+
+    /// Ends it by hand; what the audit log says of that.
+    pub(super) fn lift(&mut self, by: &str, now: SystemTime) -> AuditEvent {
+        self.lifted = Some(Lifted {
+            at: now,
+            by: by.to_owned(),
+        });
+        let action = AuditAction::Allowed {
+            denial: self.id.clone(),
+            target: self.target.clone(),
+            author: by.to_owned(),
+        };
+        AuditEvent::new(now, action)
+    }
+}
+
+/// The end of a denial by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifted {
+    /// When.
+    pub at: SystemTime,
+    /// By whom.
+    pub by: String,
+}
+
+/// How the target of a denial is read. The names are stored. Room for `prefix`, `pod`, `node`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DenialKind {
+    /// Exactly one SPIFFE ID.
+    SpiffeId,
+}
+
+impl DenialKind {
+    /// The name in lists and audit lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SpiffeId => "spiffe-id",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        (text == Self::SpiffeId.as_str()).then_some(Self::SpiffeId)
+    }
+}
