@@ -21,6 +21,7 @@ pub mod csi;
 pub mod manager;
 pub mod node;
 pub mod server_client;
+mod shared;
 pub mod sockets;
 pub mod token;
 pub mod unix;

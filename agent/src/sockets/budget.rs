@@ -1,18 +1,14 @@
 //! What one caller may use of the agent.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use signet_runtime::sync::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Settings;
+use crate::shared::Shared;
 
 /// Untaken messages are counted in these units, so that their number fits the semaphore.
 const UNIT: usize = 1024;
-
-/// How many callers are remembered before forgotten ones are looked for.
-const CALLERS_BEFORE_SWEEP: usize = 256;
 
 /// The share of one caller.
 #[derive(Debug)]
@@ -77,28 +73,19 @@ pub(super) enum Sharer {
 #[derive(Debug)]
 pub(super) struct Budgets {
     settings: Settings,
-    known: Mutex<HashMap<Sharer, Weak<Budget>>>,
+    known: Shared<Sharer, Budget>,
 }
 
 impl Budgets {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
-            known: Mutex::default(),
+            known: Shared::default(),
         }
     }
 
     /// The budget of a caller; the same one as long as any of its connections or sockets lives.
     pub(super) fn of(&self, sharer: Sharer) -> Arc<Budget> {
-        let mut known = self.known.lock();
-        if let Some(budget) = known.get(&sharer).and_then(Weak::upgrade) {
-            return budget;
-        }
-        if known.len() >= CALLERS_BEFORE_SWEEP {
-            known.retain(|_, budget| budget.strong_count() > 0);
-        }
-        let budget = Arc::new(Budget::new(&self.settings));
-        known.insert(sharer, Arc::downgrade(&budget));
-        budget
+        self.known.of(sharer, || Budget::new(&self.settings))
     }
 }
