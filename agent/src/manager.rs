@@ -9,9 +9,12 @@
 //! A volume belongs to the pod UID it was first reported with. All volumes of one pod share the pod's leaves, the
 //! longest-lived of their tokens counts, and the pod is forgotten with its last volume.
 
+mod admission;
 mod issue;
+mod parked;
 mod receive;
 mod render;
+mod requests;
 mod shelf;
 mod status;
 mod worker;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_certs::serial::SerialNumber;
 use signet_testkit::at;
 
-use super::model::{FakeTrust, authority, id, leaf, new_cache, pod, trusting};
+use super::testing::{FakeTrust, authority, id, leaf, new_cache, pod, trusting};
 use super::*;
 
 struct Bench {

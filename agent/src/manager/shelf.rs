@@ -89,6 +89,25 @@ impl Shelf {
         }
     }
 
+    /// Of a pod; empty for a process.
+    pub(super) fn volumes(&self) -> &[Volume] {
+        match &self.holders {
+            Holders::Volumes(volumes) => volumes,
+            Holders::Processes { .. } => &[],
+        }
+    }
+
+    pub(super) fn volumes_mut(&mut self) -> &mut [Volume] {
+        match &mut self.holders {
+            Holders::Volumes(volumes) => volumes,
+            Holders::Processes { .. } => &mut [],
+        }
+    }
+
+    pub(super) fn is_process(&self) -> bool {
+        matches!(self.holders, Holders::Processes { .. })
+    }
+
     /// Streams that wait for news.
     pub(super) fn streams(&self) -> usize {
         self.sender.receiver_count()

@@ -1,19 +1,15 @@
 //! The workloads as a person sees them. No secrets.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::WorkloadStatus;
-use super::shelf::{Holders, Shelf};
+use super::admission::Admitted;
+use super::shelf::Shelf;
 use crate::cache::{Cache, CacheState, WorkloadId};
 
 /// Every workload.
-pub(super) fn status(
-    cache: &Cache,
-    shelves: &BTreeMap<WorkloadId, Shelf>,
-    now: SystemTime,
-) -> Vec<WorkloadStatus> {
-    shelves
+pub(super) fn status(cache: &Cache, admitted: &Admitted, now: SystemTime) -> Vec<WorkloadStatus> {
+    admitted
         .iter()
         .map(|(id, shelf)| workload(cache, id, shelf, now))
         .collect()
@@ -26,10 +22,7 @@ fn workload(cache: &Cache, id: &WorkloadId, shelf: &Shelf, now: SystemTime) -> W
         Some(CacheState::Refused { message }) => Some(message),
         Some(CacheState::Ready(_)) | None => slots.iter().find_map(|slot| slot.problem.clone()),
     };
-    let volume = match &shelf.holders {
-        Holders::Volumes(volumes) => volumes.first(),
-        Holders::Processes { .. } => None,
-    };
+    let volume = shelf.volumes().first();
     let (kind, pod_uid) = match id {
         WorkloadId::Pod(uid) => ("pod", uid.clone()),
         WorkloadId::Unix(_) => ("unix", String::new()),

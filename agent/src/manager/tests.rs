@@ -567,7 +567,7 @@ async fn a_user_with_countless_programs_leaves_room_for_others() {
         answer.await.unwrap()
     };
     let mut held = Vec::new();
-    for program in 0..worker::MAX_PROGRAMS_PER_USER {
+    for program in 0..admission::MAX_PROGRAMS_PER_USER {
         held.push(attach(1000, program).await.unwrap());
     }
     assert!(matches!(

@@ -1,50 +1,35 @@
 //! The task that owns the cache.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ring::rand::SystemRandom;
-use signet_certs::signer::LeafKey;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace::{nap_until, random_unit};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinError, JoinSet};
 
+use super::admission::{Admitted, Room};
 use super::issue::{Answer, Requester};
+use super::parked::{Parked, Received};
 use super::receive::{accept, authority_of};
 use super::render::{Published, render};
-use super::shelf::{Holders, Shelf, Volume};
+use super::requests::Requests;
+use super::shelf::{Proof, Shelf};
 use super::status::{name, status};
-use super::{Command, ManagerParts, PodVolume};
+use super::{Command, ManagerParts};
 use crate::cache::{Cache, CacheState, Evidence, Failure, TrustView, UnixFacts, Wanted, WorkloadId};
 use crate::context::{AttachError, PeerProcess, WorkloadState};
 use crate::server_client::sync::Notice;
 use crate::server_client::trust::TrustState;
-use crate::server_client::{IssuedChain, MAX_BATCH, TrustReport};
-
-/// Requests to the server at the same time.
-const MAX_REQUESTS: usize = 4;
-
-/// Workloads from which on no further process is taken on without letting an idle one go. Pods are bounded by kubelet.
-const MAX_WORKLOADS: usize = 1024;
-
-/// The part of them that one user may take, who can make as many programs as he likes.
-pub(super) const MAX_PROGRAMS_PER_USER: usize = 128;
-
-/// How long a certificate waits for the bundle that verifies it.
-const PARKED_FOR: Duration = Duration::from_secs(60);
+use crate::server_client::{MAX_BATCH, TrustReport};
 
 pub(super) struct Worker {
     cache: Cache,
-    shelves: BTreeMap<WorkloadId, Shelf>,
-    /// Certificates whose authority has not arrived in the bundle yet; their identities count as in flight.
-    parked: Vec<Parked>,
-    requests: JoinSet<Vec<(Wanted, Answer)>>,
-    /// What each request is about, for the case that its task dies.
-    asked: HashMap<Id, Vec<Wanted>>,
-    requester: Requester,
+    admitted: Admitted,
+    /// Certificates whose authority has not arrived in the bundle yet.
+    parked: Parked,
+    requests: Requests,
     clock: Arc<dyn Clock>,
     commands: mpsc::UnboundedReceiver<Command>,
     notices: mpsc::Receiver<Notice>,
@@ -55,29 +40,20 @@ pub(super) struct Worker {
     reports: watch::Sender<TrustReport>,
 }
 
-struct Parked {
-    wanted: Wanted,
-    chain: IssuedChain,
-    key: LeafKey,
-    until: SystemTime,
-}
-
 impl Worker {
     pub(super) fn new(parts: ManagerParts, commands: mpsc::UnboundedReceiver<Command>) -> Self {
         let mut trust_changes = parts.trust;
         trust_changes.mark_changed();
         Self {
             cache: Cache::new(parts.backoff),
-            shelves: BTreeMap::new(),
-            parked: Vec::new(),
-            requests: JoinSet::new(),
-            asked: HashMap::new(),
-            requester: Requester {
+            admitted: Admitted::default(),
+            parked: Parked::default(),
+            requests: Requests::new(Requester {
                 api: parts.api,
                 attest_again: parts.attest_again,
                 rng: SystemRandom::new(),
                 unix: parts.unix,
-            },
+            }),
             clock: parts.clock,
             commands,
             notices: parts.notices,
@@ -102,91 +78,42 @@ impl Worker {
                 },
                 Some(notice) = self.notices.recv() => self.notice(&notice),
                 Ok(()) = self.trust_changes.changed() => self.take_trust(),
-                Some(done) = self.requests.join_next_with_id() => self.take_answers(done),
+                Some(answers) = self.requests.next() => {
+                    answers.into_iter().for_each(|(wanted, answer)| self.take_answer(wanted, answer));
+                }
                 () = nap_until(clock.as_ref(), wake) => {}
             }
         }
-        for shelf in self.shelves.values() {
+        for (_, shelf) in self.admitted.iter() {
             shelf.sender.send_replace(WorkloadState::Gone);
         }
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::VolumeReady(volume) => self.volume_ready(volume),
-            Command::TokenRefreshed { volume_id, token } => {
-                if let Some((_, volume)) = find_volume(&mut self.shelves, &volume_id) {
-                    volume.refresh(token);
+            Command::VolumeReady(volume) => self.admitted.volume_ready(volume),
+            Command::TokenRefreshed { volume_id, token } => self.admitted.token_refreshed(&volume_id, token),
+            Command::VolumeRemoved { volume_id } => {
+                if let Some(pod) = self.admitted.volume_removed(&volume_id) {
+                    self.forget(&pod);
                 }
             }
-            Command::VolumeRemoved { volume_id } => self.volume_removed(&volume_id),
             // A receiver that is dropped because nobody waits for the reply any more is unsubscribed by that.
             Command::AttachVolume {
                 volume_id,
                 pod_uid,
                 reply,
             } => {
-                let _ = reply.send(self.attach_volume(&volume_id, &pod_uid));
+                let _ = reply.send(self.admitted.attach_volume(&volume_id, &pod_uid));
             }
             Command::AttachProcess { facts, peer, reply } => {
                 let _ = reply.send(self.attach_process(facts, peer));
             }
             Command::Status { reply } => {
                 let now = self.clock.now();
-                let _ = reply.send(status(&self.cache, &self.shelves, now));
+                let _ = reply.send(status(&self.cache, &self.admitted, now));
             }
         }
-    }
-
-    fn volume_ready(&mut self, volume: PodVolume) {
-        let id = WorkloadId::Pod(volume.pod_uid.clone());
-        if let Some((owner, _)) = find_volume(&mut self.shelves, &volume.volume_id)
-            && *owner != id
-        {
-            tracing::warn!(volume_id = %volume.volume_id, "volume is pinned to another pod, report ignored");
-            return;
-        }
-        let shelf = self
-            .shelves
-            .entry(id)
-            .or_insert_with(|| Shelf::new(Holders::Volumes(Vec::new())));
-        let Holders::Volumes(volumes) = &mut shelf.holders else {
-            return;
-        };
-        if volumes.iter().all(|known| known.volume_id != volume.volume_id) {
-            volumes.push(Volume::new(volume));
-        }
-    }
-
-    fn volume_removed(&mut self, volume_id: &str) {
-        let Some((id, _)) = find_volume(&mut self.shelves, volume_id) else {
-            return;
-        };
-        let id = id.clone();
-        let Some(Shelf {
-            holders: Holders::Volumes(volumes),
-            ..
-        }) = self.shelves.get_mut(&id)
-        else {
-            return;
-        };
-        volumes.retain(|volume| volume.volume_id != volume_id);
-        if volumes.is_empty() {
-            self.forget(&id);
-        }
-    }
-
-    fn attach_volume(
-        &mut self,
-        volume_id: &str,
-        pod_uid: &str,
-    ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
-        let known = find_volume(&mut self.shelves, volume_id).map(|(id, _)| id.clone());
-        let id = known.filter(|id| *id == WorkloadId::Pod(pod_uid.to_owned()));
-        let shelf = id.and_then(|id| self.shelves.get(&id));
-        let unknown =
-            || AttachError::Unavailable("the volume of this socket is not known (any more)".to_owned());
-        shelf.map(|shelf| shelf.sender.subscribe()).ok_or_else(unknown)
     }
 
     fn attach_process(
@@ -194,40 +121,15 @@ impl Worker {
         facts: UnixFacts,
         peer: PeerProcess,
     ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
-        let id = WorkloadId::Unix(facts.clone());
-        if !self.shelves.contains_key(&id) && !self.make_room(facts.uid) {
-            let message = "the agent serves as many different programs as it can";
-            return Err(AttachError::Unavailable(message.to_owned()));
+        match self.admitted.room_for(&facts) {
+            Room::Free => {}
+            Room::Instead(id) => self.forget(&id),
+            Room::Full => {
+                let message = "the agent serves as many different programs as it can";
+                return Err(AttachError::Unavailable(message.to_owned()));
+            }
         }
-        let new = || {
-            Shelf::new(Holders::Processes {
-                facts,
-                peers: Vec::new(),
-            })
-        };
-        let shelf = self.shelves.entry(id).or_insert_with(new);
-        shelf.add_process(peer);
-        Ok(shelf.sender.subscribe())
-    }
-
-    /// Whether one more program of this user has room; another that nobody waits for is forgotten if need be, and for a
-    /// user beyond his share only one of his own.
-    fn make_room(&mut self, user: u32) -> bool {
-        let of_user = |id: &WorkloadId| matches!(id, WorkloadId::Unix(facts) if facts.uid == user);
-        let own = self.shelves.keys().filter(|id| of_user(id)).count();
-        let greedy = own >= MAX_PROGRAMS_PER_USER;
-        if !greedy && self.shelves.len() < MAX_WORKLOADS {
-            return true;
-        }
-        let idle = |(id, shelf): &(&WorkloadId, &Shelf)| {
-            let process = matches!(shelf.holders, Holders::Processes { .. });
-            process && shelf.streams() == 0 && (!greedy || of_user(id))
-        };
-        let Some(id) = self.shelves.iter().find(idle).map(|(id, _)| id.clone()) else {
-            return false;
-        };
-        self.forget(&id);
-        true
+        Ok(self.admitted.attach_process(facts, peer))
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -251,43 +153,15 @@ impl Worker {
             self.trust_number += 1;
         }
         self.trust = Some(trust);
-        for parked in std::mem::take(&mut self.parked) {
-            self.receive(parked, now);
+        for received in self.parked.take_all() {
+            self.receive(received, now);
         }
     }
 
-    fn take_answers(&mut self, done: Result<(Id, Vec<(Wanted, Answer)>), JoinError>) {
+    fn take_answer(&mut self, wanted: Wanted, answer: Answer) {
         let now = self.clock.now();
-        match done {
-            Ok((id, answers)) => {
-                self.asked.remove(&id);
-                answers
-                    .into_iter()
-                    .for_each(|(wanted, answer)| self.take_answer(wanted, answer, now));
-            }
-            Err(error) => {
-                tracing::error!(%error, "a request for certificates died");
-                let failure = Failure::new("the agent failed to ask the server");
-                for wanted in self.asked.remove(&error.id()).unwrap_or_default() {
-                    self.cache.failed(&wanted, &failure, now, random_unit());
-                }
-            }
-        }
-    }
-
-    fn take_answer(&mut self, wanted: Wanted, answer: Answer, now: SystemTime) {
         match answer {
-            Answer::Issued { chain, key } => {
-                self.receive(
-                    Parked {
-                        wanted,
-                        chain,
-                        key,
-                        until: now + PARKED_FOR,
-                    },
-                    now,
-                );
-            }
+            Answer::Issued { chain, key } => self.receive(Received::new(wanted, chain, key, now), now),
             Answer::Refused(verdict) => {
                 tracing::info!(workload = %name(&wanted.workload), reason = %verdict.message, "no identity issued");
                 self.cache.refused(&wanted, verdict, now);
@@ -297,29 +171,19 @@ impl Worker {
     }
 
     /// Publishes a certificate, parks it until the bundle can verify it, or drops it.
-    fn receive(&mut self, parked: Parked, now: SystemTime) {
-        let Parked {
-            wanted,
-            chain,
-            key,
-            until,
-        } = parked;
-        let held = |trust: &&Arc<TrustState>| authority_of(&chain).map_or(true, |id| trust.contains(&id));
-        let Some(trust) = self.trust.as_ref().filter(held) else {
-            if now < until && self.cache.contains(&wanted.workload) {
-                return self.parked.push(Parked {
-                    wanted,
-                    chain,
-                    key,
-                    until,
-                });
+    fn receive(&mut self, received: Received, now: SystemTime) {
+        let of_bundle =
+            |trust: &&Arc<TrustState>| authority_of(&received.chain).map_or(true, |id| trust.contains(&id));
+        let Some(trust) = self.trust.as_ref().filter(of_bundle) else {
+            if now < received.until && self.cache.contains(&received.wanted.workload) {
+                return self.parked.push(received);
             }
-            return self.failed(
-                &wanted,
-                &Failure::new("the bundle that verifies the certificate has not arrived"),
-                now,
-            );
+            let failure = Failure::new("the bundle that verifies the certificate has not arrived");
+            return self.failed(&received.wanted, &failure, now);
         };
+        let Received {
+            wanted, chain, key, ..
+        } = received;
         match accept(&wanted, chain, key, trust, now) {
             Ok(issued) => {
                 let serial = issued.leaf.serial;
@@ -340,9 +204,8 @@ impl Worker {
     fn start_requests(&mut self) {
         let now = self.clock.now();
         self.refresh_evidence(now);
-        let overdue = self.parked.extract_if(.., |parked| parked.until <= now);
-        for parked in overdue.collect::<Vec<_>>() {
-            self.receive(parked, now);
+        for received in self.parked.take_overdue(now) {
+            self.receive(received, now);
         }
         while self.can_ask() {
             let wanted = self.cache.due(now, MAX_BATCH);
@@ -353,39 +216,33 @@ impl Worker {
             let is_pod = |wanted: &Wanted| matches!(wanted.workload, WorkloadId::Pod(_));
             let (pods, processes): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_pod);
             for part in [pods, processes] {
-                self.start_request(part);
+                self.requests.start(self.with_proof(part));
             }
         }
     }
 
     /// Before the first trust state nothing could be published, and the server is not reached yet anyway.
     fn can_ask(&self) -> bool {
-        self.trust.is_some() && self.requests.len() < MAX_REQUESTS
+        self.trust.is_some() && self.requests.has_room()
     }
 
-    fn start_request(&mut self, wanted: Vec<Wanted>) {
-        if wanted.is_empty() {
-            return;
-        }
-        let proof = |wanted: &Wanted| self.shelves.get(&wanted.workload).and_then(Shelf::proof);
-        let batch = wanted
-            .iter()
-            .map(|wanted| (wanted.clone(), proof(wanted)))
-            .collect();
-        let task = self.requests.spawn(self.requester.clone().ask(batch));
-        self.asked.insert(task.id(), wanted);
+    fn with_proof(&self, wanted: Vec<Wanted>) -> Vec<(Wanted, Option<Proof>)> {
+        let proof = |wanted: &Wanted| self.admitted.get(&wanted.workload).and_then(Shelf::proof);
+        wanted
+            .into_iter()
+            .map(|wanted| (wanted.clone(), proof(&wanted)))
+            .collect()
     }
 
     /// Tells the cache who can be proved, and forgets programs that nobody runs or asks for any more.
     fn refresh_evidence(&mut self, now: SystemTime) {
         let mut idle = Vec::new();
-        for (id, shelf) in &mut self.shelves {
+        for (id, shelf) in self.admitted.iter_mut() {
             let evidence = shelf.evidence();
             self.cache.set_evidence(id, evidence);
             // A leaf or a verdict is kept for the next process of the same kind, so that calling often costs nothing.
             let worth_keeping = !matches!(self.cache.state(id, now), Some(CacheState::Pending { .. }));
-            let process = matches!(shelf.holders, Holders::Processes { .. });
-            if process && evidence == Evidence::Absent && shelf.streams() == 0 && !worth_keeping {
+            if shelf.is_process() && evidence == Evidence::Absent && shelf.streams() == 0 && !worth_keeping {
                 idle.push(id.clone());
             }
         }
@@ -394,15 +251,13 @@ impl Worker {
 
     fn forget(&mut self, id: &WorkloadId) {
         self.cache.remove(id);
-        self.parked.retain(|parked| parked.wanted.workload != *id);
-        if let Some(shelf) = self.shelves.remove(id) {
-            shelf.sender.send_replace(WorkloadState::Gone);
-        }
+        self.parked.forget(id);
+        self.admitted.remove(id);
     }
 
     fn publish(&mut self) {
         let now = self.clock.now();
-        for (id, shelf) in &mut self.shelves {
+        for (id, shelf) in self.admitted.iter_mut() {
             let Some(state) = self.cache.state(id, now) else {
                 continue;
             };
@@ -422,13 +277,9 @@ impl Worker {
 
     /// After publishing: what is reported has reached the workloads' channels.
     fn report(&self, now: SystemTime) {
-        let pods = self.shelves.keys().filter_map(|id| match id {
-            WorkloadId::Pod(uid) => Some(uid.clone()),
-            WorkloadId::Unix(_) => None,
-        });
         let report = TrustReport {
             authorities_in_use: self.cache.authorities_in_use(now).into_iter().collect(),
-            pod_uids: pods.collect(),
+            pod_uids: self.admitted.pods().cloned().collect(),
             ..self
                 .trust
                 .as_ref()
@@ -447,23 +298,6 @@ impl Worker {
         let now = self.clock.now();
         let due = self.cache.next_deadline(now);
         let due = due.filter(|due| *due > now || self.can_ask());
-        due.into_iter()
-            .chain(self.parked.iter().map(|parked| parked.until))
-            .min()
+        due.into_iter().chain(self.parked.next_overdue()).min()
     }
-}
-
-fn find_volume<'a>(
-    shelves: &'a mut BTreeMap<WorkloadId, Shelf>,
-    volume_id: &str,
-) -> Option<(&'a WorkloadId, &'a mut Volume)> {
-    shelves
-        .iter_mut()
-        .find_map(|(id, shelf)| match &mut shelf.holders {
-            Holders::Volumes(volumes) => {
-                let volume = volumes.iter_mut().find(|volume| volume.volume_id == volume_id)?;
-                Some((id, volume))
-            }
-            Holders::Processes { .. } => None,
-        })
 }

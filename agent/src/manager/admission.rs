@@ -1,0 +1,156 @@
+//! Who is let in: pods by their volumes, processes as far as there is room.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::PodVolume;
+use super::shelf::{Holders, Shelf, Volume};
+use crate::cache::{UnixFacts, WorkloadId};
+use crate::context::{AttachError, PeerProcess, WorkloadState};
+use crate::token::PodToken;
+
+/// Workloads from which on no further process is taken on without letting an idle one go. Pods are bounded by kubelet.
+const MAX_WORKLOADS: usize = 1024;
+
+/// The part of them that one user may take, who can make as many programs as he likes.
+pub(super) const MAX_PROGRAMS_PER_USER: usize = 128;
+
+/// The workloads that were let in, each with its shelf.
+#[derive(Default)]
+pub(super) struct Admitted {
+    shelves: BTreeMap<WorkloadId, Shelf>,
+}
+
+/// Whether one more program can be taken on.
+pub(super) enum Room {
+    Free,
+    /// When this one, which nobody waits for, is forgotten.
+    Instead(WorkloadId),
+    Full,
+}
+
+impl Admitted {
+    pub(super) fn volume_ready(&mut self, volume: PodVolume) {
+        let id = WorkloadId::Pod(volume.pod_uid.clone());
+        if self.owner_of(&volume.volume_id).is_some_and(|owner| *owner != id) {
+            tracing::warn!(volume_id = %volume.volume_id, "volume is pinned to another pod, report ignored");
+            return;
+        }
+        let shelf = self
+            .shelves
+            .entry(id)
+            .or_insert_with(|| Shelf::new(Holders::Volumes(Vec::new())));
+        let Holders::Volumes(volumes) = &mut shelf.holders else {
+            return;
+        };
+        if volumes.iter().all(|known| known.volume_id != volume.volume_id) {
+            volumes.push(Volume::new(volume));
+        }
+    }
+
+    pub(super) fn token_refreshed(&mut self, volume_id: &str, token: Arc<PodToken>) {
+        let volumes = self.shelves.values_mut().flat_map(Shelf::volumes_mut);
+        for volume in volumes.filter(|volume| volume.volume_id == volume_id) {
+            volume.refresh(token.clone());
+        }
+    }
+
+    /// Gives the pod back when it has lost its last volume and is to be forgotten.
+    pub(super) fn volume_removed(&mut self, volume_id: &str) -> Option<WorkloadId> {
+        let id = self.owner_of(volume_id)?.clone();
+        let Holders::Volumes(volumes) = &mut self.shelves.get_mut(&id)?.holders else {
+            return None;
+        };
+        volumes.retain(|volume| volume.volume_id != volume_id);
+        volumes.is_empty().then_some(id)
+    }
+
+    /// Subscribes whoever calls over a volume's socket.
+    pub(super) fn attach_volume(
+        &self,
+        volume_id: &str,
+        pod_uid: &str,
+    ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
+        let pod = WorkloadId::Pod(pod_uid.to_owned());
+        let owner = self.owner_of(volume_id).filter(|owner| **owner == pod);
+        let shelf = owner.and_then(|owner| self.shelves.get(owner));
+        let unknown =
+            || AttachError::Unavailable("the volume of this socket is not known (any more)".to_owned());
+        shelf.map(|shelf| shelf.sender.subscribe()).ok_or_else(unknown)
+    }
+
+    /// For a program that is there already, or for a new one; of a user beyond his share only one of his own makes room.
+    pub(super) fn room_for(&self, facts: &UnixFacts) -> Room {
+        if self.shelves.contains_key(&WorkloadId::Unix(facts.clone())) {
+            return Room::Free;
+        }
+        let of_user = |id: &WorkloadId| matches!(id, WorkloadId::Unix(known) if known.uid == facts.uid);
+        let own = self.shelves.keys().filter(|id| of_user(id)).count();
+        let greedy = own >= MAX_PROGRAMS_PER_USER;
+        if !greedy && self.shelves.len() < MAX_WORKLOADS {
+            return Room::Free;
+        }
+        let idle = |(id, shelf): &(&WorkloadId, &Shelf)| {
+            shelf.is_process() && shelf.streams() == 0 && (!greedy || of_user(id))
+        };
+        match self.shelves.iter().find(idle) {
+            Some((id, _)) => Room::Instead(id.clone()),
+            None => Room::Full,
+        }
+    }
+
+    /// Subscribes a process; there must be [room](Self::room_for).
+    pub(super) fn attach_process(
+        &mut self,
+        facts: UnixFacts,
+        peer: PeerProcess,
+    ) -> watch::Receiver<WorkloadState> {
+        let id = WorkloadId::Unix(facts.clone());
+        let new = || {
+            Shelf::new(Holders::Processes {
+                facts,
+                peers: Vec::new(),
+            })
+        };
+        let shelf = self.shelves.entry(id).or_insert_with(new);
+        shelf.add_process(peer);
+        shelf.sender.subscribe()
+    }
+
+    /// Its subscribers are told that it is gone.
+    pub(super) fn remove(&mut self, id: &WorkloadId) {
+        if let Some(shelf) = self.shelves.remove(id) {
+            shelf.sender.send_replace(WorkloadState::Gone);
+        }
+    }
+
+    pub(super) fn get(&self, id: &WorkloadId) -> Option<&Shelf> {
+        self.shelves.get(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&WorkloadId, &Shelf)> {
+        self.shelves.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&WorkloadId, &mut Shelf)> {
+        self.shelves.iter_mut()
+    }
+
+    /// UIDs of the pods.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &String> {
+        self.shelves.keys().filter_map(|id| match id {
+            WorkloadId::Pod(uid) => Some(uid),
+            WorkloadId::Unix(_) => None,
+        })
+    }
+
+    /// The pod that a volume is pinned to.
+    fn owner_of(&self, volume_id: &str) -> Option<&WorkloadId> {
+        let holds = |shelf: &Shelf| shelf.volumes().iter().any(|volume| volume.volume_id == volume_id);
+        self.shelves
+            .iter()
+            .find_map(|(id, shelf)| holds(shelf).then_some(id))
+    }
+}
