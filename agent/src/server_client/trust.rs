@@ -1,19 +1,20 @@
-//! What the agent believes: authorities with their CRLs, judged before they are held. Pure.
+//! What the agent believes: authorities with their CRLs, judged before they are held ([`accept`]). Pure.
 
-use std::collections::BTreeSet;
+mod judge;
+
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
-use signet_certs::authority::{AuthorityCertificate, AuthorityError, AuthorityId};
+use signet_certs::authority::{AuthorityCertificate, AuthorityId};
 use signet_certs::bundle::TrustBundle;
-use signet_certs::crl::{Crl, CrlError};
+use signet_certs::crl::Crl;
 use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 use signet_certs::verify::{TrustRoots, TrustedAuthority};
-use thiserror::Error;
 
-use super::{CrlReport, OfferedAuthority, TrustReport, TrustUpdate};
+pub(super) use self::judge::usable;
+pub use self::judge::{Accepted, TrustError, accept};
+use super::{CrlReport, TrustReport};
 use crate::cache::TrustView;
 
 /// Everything that was pushed and believed, at one moment.
@@ -46,99 +47,6 @@ pub struct HeldAuthority {
     pub tainted: bool,
 }
 
-/// Why an update is not believed. What was held before stays in force.
-#[derive(Debug, Error)]
-pub enum TrustError {
-    /// No authority of one kind.
-    #[error("the update holds no {0} authority")]
-    Empty(&'static str),
-    /// The sequence number fell.
-    #[error(
-        "the bundle's sequence number fell from {held} to {offered}; was the server restored from a backup?"
-    )]
-    Rollback {
-        /// In force.
-        held: u64,
-        /// In the update.
-        offered: u64,
-    },
-    /// One number, two contents.
-    #[error("two different bundles carry sequence number {0}; was the server restored from a backup?")]
-    Conflict(u64),
-    /// Not an authority, or one of another trust domain.
-    #[error("an authority is not usable: {0}")]
-    Authority(String),
-    /// One authority in two roles, or named twice.
-    #[error("authority {0} appears twice")]
-    Twice(AuthorityId),
-    /// An authority comes without a believable CRL and none is held.
-    #[error("authority {authority} comes without a usable CRL: {problem}")]
-    Crl {
-        /// Whose.
-        authority: AuthorityId,
-        /// Why not.
-        problem: CrlError,
-    },
-}
-
-/// An update that was believed.
-#[derive(Debug)]
-pub struct Accepted {
-    /// To be held from now on.
-    pub state: TrustState,
-    /// CRLs that were not taken over, for the log: the older one stays in force.
-    pub kept: Vec<(AuthorityId, CrlError)>,
-}
-
-/// Judges an update against what is held. CRLs are verified and may only grow, the sequence may not fall, equal
-/// sequences mean equal bundles, and no authority serves workloads and the control plane both (invariants 3 and 14).
-///
-/// # Errors
-/// [`TrustError`] when the update as a whole is refused.
-pub fn accept(
-    held: Option<&TrustState>,
-    update: &TrustUpdate,
-    trust_domain: &TrustDomain,
-    now: SystemTime,
-) -> Result<Accepted, TrustError> {
-    let mut judge = Judge {
-        held,
-        trust_domain,
-        now,
-        seen: BTreeSet::new(),
-        kept: Vec::new(),
-    };
-    let mut x509 = judge.authorities("X.509", &update.x509)?;
-    let control = judge.authorities("control", &update.control)?;
-    let certificates = x509
-        .iter()
-        .map(|authority| authority.certificate.clone())
-        .collect();
-    let bundle = TrustBundle::new(
-        trust_domain.clone(),
-        certificates,
-        update.sequence_number,
-        update.refresh_hint,
-    );
-    if let Some(held) = held {
-        check_sequence(&held.bundle, &bundle)?;
-    }
-    // CRLs in the order of the bundle: the same on every node, whatever the update's order was.
-    x509.sort_by_key(|authority| authority.certificate.id());
-    let state = TrustState {
-        bundle_der: bundle.to_der_concat(),
-        bundle,
-        roots: Arc::new(roots(trust_domain, &x509)),
-        x509,
-        control,
-        policy_revision: update.policy_revision,
-    };
-    Ok(Accepted {
-        state,
-        kept: judge.kept,
-    })
-}
-
 /// Authorities with their CRLs as roots for verifying chains.
 pub fn roots(trust_domain: &TrustDomain, authorities: &[HeldAuthority]) -> TrustRoots {
     let trusted = |held: &HeldAuthority| TrustedAuthority {
@@ -149,90 +57,6 @@ pub fn roots(trust_domain: &TrustDomain, authorities: &[HeldAuthority]) -> Trust
         trust_domain.clone(),
         authorities.iter().map(trusted).collect(),
     )])
-}
-
-fn check_sequence(held: &TrustBundle, offered: &TrustBundle) -> Result<(), TrustError> {
-    if offered.sequence_number < held.sequence_number {
-        return Err(TrustError::Rollback {
-            held: held.sequence_number,
-            offered: offered.sequence_number,
-        });
-    }
-    if offered.sequence_number == held.sequence_number && offered.authorities != held.authorities {
-        return Err(TrustError::Conflict(held.sequence_number));
-    }
-    Ok(())
-}
-
-struct Judge<'a> {
-    held: Option<&'a TrustState>,
-    trust_domain: &'a TrustDomain,
-    now: SystemTime,
-    seen: BTreeSet<AuthorityId>,
-    kept: Vec<(AuthorityId, CrlError)>,
-}
-
-impl Judge<'_> {
-    fn authorities(
-        &mut self,
-        kind: &'static str,
-        offered: &[OfferedAuthority],
-    ) -> Result<Vec<HeldAuthority>, TrustError> {
-        if offered.is_empty() {
-            return Err(TrustError::Empty(kind));
-        }
-        offered
-            .iter()
-            .map(|authority| self.authority(authority))
-            .collect()
-    }
-
-    fn authority(&mut self, offered: &OfferedAuthority) -> Result<HeldAuthority, TrustError> {
-        let certificate = usable(&offered.certificate, self.trust_domain)?;
-        let id = certificate.id();
-        if !self.seen.insert(id) {
-            return Err(TrustError::Twice(id));
-        }
-        let crl = self.crl(&certificate, &offered.crl)?;
-        Ok(HeldAuthority {
-            crl_der: crl.der().clone(),
-            certificate,
-            crl,
-            tainted: offered.tainted,
-        })
-    }
-
-    /// The offered CRL, or the held one when the offered one may not replace it.
-    fn crl(&mut self, issuer: &AuthorityCertificate, offered: &[u8]) -> Result<Crl, TrustError> {
-        let held = self.held.and_then(|held| held.find(&issuer.id()));
-        let judged = Crl::verify(offered, issuer).and_then(|crl| match held {
-            Some(held) => crl.may_replace(&held.crl, self.now).map(|()| crl),
-            None => crl.check_not_ahead(self.now).map(|()| crl),
-        });
-        match (judged, held) {
-            (Ok(crl), _) => Ok(crl),
-            (Err(error), Some(held)) => {
-                self.kept.push((issuer.id(), error));
-                Ok(held.crl.clone())
-            }
-            (Err(problem), None) => Err(TrustError::Crl {
-                authority: issuer.id(),
-                problem,
-            }),
-        }
-    }
-}
-
-/// An authority certificate of this trust domain.
-pub(super) fn usable(der: &[u8], trust_domain: &TrustDomain) -> Result<AuthorityCertificate, TrustError> {
-    let certificate = AuthorityCertificate::from_der(der)
-        .map_err(|error: AuthorityError| TrustError::Authority(error.to_string()))?;
-    match certificate.trust_domain() {
-        Some(other) if other != trust_domain => Err(TrustError::Authority(format!(
-            "it belongs to trust domain {other}, not {trust_domain}"
-        ))),
-        _ => Ok(certificate),
-    }
 }
 
 impl TrustState {
@@ -306,136 +130,4 @@ impl TrustView for TrustState {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use signet_certs::authority::X509Authority;
-    use signet_testkit::{DOMAIN, at, authority, control_authority, serial, trust_domain};
-
-    use super::*;
-    use crate::server_client::fake::offered;
-
-    struct Sender {
-        x509: X509Authority,
-        control: X509Authority,
-    }
-
-    impl Sender {
-        fn new() -> Self {
-            Self {
-                x509: authority(DOMAIN),
-                control: control_authority(DOMAIN),
-            }
-        }
-
-        fn update(&self, sequence_number: u64, crl_at: SystemTime) -> TrustUpdate {
-            TrustUpdate {
-                sequence_number,
-                refresh_hint: Duration::from_secs(300),
-                x509: vec![offered(&self.x509, &[], crl_at)],
-                control: vec![offered(&self.control, &[], crl_at)],
-                policy_revision: 1,
-                affected: None,
-            }
-        }
-    }
-
-    fn judge(held: Option<&TrustState>, update: &TrustUpdate) -> Result<Accepted, TrustError> {
-        accept(held, update, &trust_domain(), at(100))
-    }
-
-    /// Covers INV-3.
-    #[test]
-    fn the_sequence_never_falls_and_names_one_content() {
-        let sender = Sender::new();
-        let first = judge(None, &sender.update(5, at(0))).unwrap().state;
-        let error = judge(Some(&first), &sender.update(4, at(1))).unwrap_err();
-        assert!(
-            matches!(error, TrustError::Rollback { held: 5, offered: 4 }),
-            "{error}"
-        );
-        let mut other = sender.update(5, at(1));
-        other.x509.push(offered(&authority(DOMAIN), &[], at(1)));
-        let error = judge(Some(&first), &other).unwrap_err();
-        assert!(matches!(error, TrustError::Conflict(5)), "{error}");
-        assert!(
-            judge(Some(&first), &sender.update(5, at(1))).is_ok(),
-            "a new CRL alone keeps the number"
-        );
-    }
-
-    /// Covers INV-3.
-    #[test]
-    fn an_older_crl_does_not_replace_a_newer_one() {
-        let sender = Sender::new();
-        let revoked = [serial(1)];
-        let mut update = sender.update(1, at(50));
-        update.x509 = vec![offered(&sender.x509, &revoked, at(50))];
-        let held = judge(None, &update).unwrap().state;
-        let Accepted { state, kept } = judge(Some(&held), &sender.update(2, at(10))).unwrap();
-        assert_eq!(kept.len(), 2, "{kept:?}");
-        assert!(
-            state.is_revoked(&sender.x509.certificate.id(), &revoked[0]),
-            "the newer list stays in force"
-        );
-        assert_eq!(state.bundle.sequence_number, 2);
-    }
-
-    #[test]
-    fn a_crl_from_the_future_or_of_another_authority_is_not_believed() {
-        let sender = Sender::new();
-        let far = judge(None, &sender.update(1, at(100_000))).unwrap_err();
-        assert!(matches!(far, TrustError::Crl { .. }), "{far}");
-        let mut swapped = sender.update(1, at(0));
-        swapped.x509[0].crl = swapped.control[0].crl.clone();
-        let error = judge(None, &swapped).unwrap_err();
-        assert!(matches!(error, TrustError::Crl { .. }), "{error}");
-    }
-
-    /// Covers INV-2, INV-14.
-    #[test]
-    fn every_authority_has_one_role_and_a_crl() {
-        let sender = Sender::new();
-        let mut both = sender.update(1, at(0));
-        both.control.push(both.x509[0].clone());
-        assert!(matches!(judge(None, &both), Err(TrustError::Twice(_))));
-        let mut without = sender.update(1, at(0));
-        without.x509[0].crl = Bytes::new();
-        assert!(matches!(judge(None, &without), Err(TrustError::Crl { .. })));
-        let mut none = sender.update(1, at(0));
-        none.x509.clear();
-        assert!(matches!(judge(None, &none), Err(TrustError::Empty("X.509"))));
-    }
-
-    #[test]
-    fn an_authority_of_another_trust_domain_is_refused() {
-        let sender = Sender::new();
-        let elsewhere = TrustDomain::parse("elsewhere.test").unwrap();
-        let error = accept(None, &sender.update(1, at(0)), &elsewhere, at(0)).unwrap_err();
-        assert!(matches!(error, TrustError::Authority(_)), "{error}");
-    }
-
-    #[test]
-    fn the_report_names_what_is_held() {
-        let sender = Sender::new();
-        let state = judge(None, &sender.update(7, at(0))).unwrap().state;
-        let report = state.report();
-        assert_eq!(report.sequence_number, 7);
-        assert_eq!(report.bundle_digest, Some(state.bundle.digest()));
-        assert_eq!(report.crls.len(), 2);
-    }
-
-    #[test]
-    fn the_agents_own_certificate_is_good_until_revoked_or_tainted() {
-        let sender = Sender::new();
-        let (mine, other) = (serial(1), serial(2));
-        let mut update = sender.update(1, at(0));
-        update.control = vec![offered(&sender.control, &[other], at(0))];
-        let state = judge(None, &update).unwrap().state;
-        assert!(!state.speaks_against(&sender.control.certificate.id(), &mine));
-        assert!(state.speaks_against(&sender.control.certificate.id(), &other));
-        update.control[0].tainted = true;
-        let state = judge(Some(&state), &update).unwrap().state;
-        assert!(state.speaks_against(&sender.control.certificate.id(), &mine));
-    }
-}
+mod tests;

@@ -1,3 +1,4 @@
+use std::fs;
 use std::time::Duration;
 
 use signet_certs::authority::X509Authority;

@@ -1,0 +1,80 @@
+//! Records on disk.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+
+fn record() -> VolumeRecord {
+    VolumeRecord {
+        volume_id: "csi-4c42402ee0596c0b077d8aec2bbf79e475066435b06d33f95f679492ef29f94d".into(),
+        pod_uid: "dd4cbb08".into(),
+        namespace: "shop".into(),
+        name: "csi-0".into(),
+        service_account: "frontend".into(),
+        target: "/var/lib/kubelet/pods/dd4cbb08/volumes/kubernetes.io~csi/spiffe/mount".into(),
+    }
+}
+
+fn token(text: &str) -> Arc<PodToken> {
+    PodToken::new(text, signet_testkit::now())
+}
+
+#[test]
+fn volumes_and_their_newest_tokens_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("volumes");
+    let mut volumes = Volumes::open(&path).unwrap();
+    volumes.keep(&record(), &token("first")).unwrap();
+    let inode = fs::metadata(volumes.socket_dir(&record().volume_id))
+        .unwrap()
+        .ino();
+    volumes.keep(&record(), &token("second")).unwrap();
+
+    let again = Volumes::open(&path).unwrap();
+    let all = again.all();
+    assert_eq!(all[0].0, record());
+    let kept = all[0].1.as_ref().unwrap();
+    assert_eq!(kept.secret(), "second");
+    assert_eq!(kept.expires(), token("second").expires());
+    assert_eq!(
+        fs::metadata(again.socket_dir(&record().volume_id)).unwrap().ino(),
+        inode,
+        "mounted directory kept"
+    );
+}
+
+#[test]
+fn only_root_reads_tokens_and_every_uid_reaches_the_socket_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut volumes = Volumes::open(&dir.path().join("volumes")).unwrap();
+    volumes.keep(&record(), &token("secret")).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = volumes.folder(&record().volume_id);
+    assert_eq!(mode(&dir.path().join("volumes")), 0o700);
+    assert_eq!(mode(&folder.join("token.json")), 0o600);
+    assert_eq!(mode(&folder.join("record.json")), 0o600);
+    assert_eq!(mode(&volumes.socket_dir(&record().volume_id)), 0o755);
+}
+
+#[test]
+fn removing_twice_is_fine_and_damage_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut volumes = Volumes::open(dir.path()).unwrap();
+    volumes.keep(&record(), &token("x")).unwrap();
+    let record_file = volumes.folder(&record().volume_id).join("record.json");
+    fs::write(&record_file, b"{").unwrap();
+    assert!(Volumes::open(dir.path()).unwrap().all().is_empty());
+    assert!(record_file.exists());
+    volumes.remove(&record().volume_id).unwrap();
+    volumes.remove(&record().volume_id).unwrap();
+    assert!(!record_file.exists());
+}
+
+#[test]
+fn the_socket_path_is_short_enough_where_agents_run() {
+    let volumes = Volumes {
+        dir: "/run/signet-agent/volumes".into(),
+        records: BTreeMap::new(),
+    };
+    assert!(volumes.socket_path(&record().volume_id).as_os_str().len() <= 107);
+}
