@@ -5,18 +5,16 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use signet_certs::authority::{AuthorityKind, AuthorityProfile, create_authority};
-use signet_certs::id::TrustDomain;
-use signet_certs::serial::SerialNumber;
-use signet_certs::signer::LocalSigner;
+use signet_certs::authority::{AuthorityKind, AuthorityProfile};
 use signet_runtime::clock::{Clock, SystemClock};
-
-const DAY: Duration = Duration::from_secs(86_400);
+use signet_testkit::{DAY, DOMAIN, authority_profile, new_authority};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr};
 
 /// A folder with everything that an agent needs but a server.
 struct Place {
@@ -55,16 +53,15 @@ impl Place {
 }
 
 fn anchors() -> String {
-    let (signer, _) = LocalSigner::generate(&ring::rand::SystemRandom::new()).unwrap();
+    // The process has the real time.
     let now = SystemClock.now();
-    let profile = AuthorityProfile {
-        trust_domain: TrustDomain::parse("example.org").unwrap(),
+    let authority = new_authority(AuthorityProfile {
         kind: AuthorityKind::Control,
         not_before: now - DAY,
         not_after: now + DAY,
-        serial: SerialNumber::generate(now, &[1; 13]),
-    };
-    create_authority(&profile, &signer).unwrap().pem()
+        ..authority_profile(DOMAIN)
+    });
+    authority.certificate.pem()
 }
 
 fn agent(args: &[&str]) -> Command {
@@ -95,49 +92,44 @@ fn says(output: &Output, code: i32, parts: &[&str]) {
 }
 
 /// A running agent; killed when the test ends early.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+struct Running {
+    child: Child,
+    /// Kept, so that whatever else it says finds a reader's end.
+    _log: Lines<BufReader<ChildStderr>>,
 }
 
 impl Running {
-    fn start(config: &Path, admin: &Path) -> Self {
-        let child = agent(&["run", "--config", config.to_str().unwrap()])
-            .stderr(Stdio::null())
+    /// Returns once it says that it is up.
+    async fn start(config: &Path) -> Self {
+        let mut child = tokio::process::Command::from(agent(&["run", "--config", config.to_str().unwrap()]))
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let running = Self(child);
-        within("the admin socket", || {
-            std::os::unix::net::UnixStream::connect(admin).is_ok()
-        });
-        running
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        soon(async {
+            while let Some(line) = log.next_line().await.unwrap() {
+                if line.contains("the agent is up") {
+                    return;
+                }
+            }
+            panic!("the agent ended instead of coming up");
+        })
+        .await;
+        Self { child, _log: log }
     }
 
-    fn ends_on(&mut self, signal: Signal) -> Option<i32> {
-        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
-        let mut status = None;
-        within("the end of the process", || {
-            status = self.0.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap().code()
+    async fn ends_on(&mut self, signal: Signal) -> Option<i32> {
+        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
+        soon(self.child.wait()).await.unwrap().code()
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a process of its own is awaited, whose time no test owns"
-)]
-fn within(what: &str, mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{what} did not come");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future)
+        .await
+        .expect("did not happen in time")
 }
 
 #[test]
@@ -185,15 +177,15 @@ fn validate_prints_the_verdict_for_people_and_programs() {
     assert_eq!(value["ok"], false);
 }
 
-#[test]
-fn an_agent_without_its_server_runs_says_so_and_ends_on_a_signal() {
+#[tokio::test]
+async fn an_agent_without_its_server_runs_says_so_and_ends_on_a_signal() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let place = Place::new();
         let shared = place.path("api.sock");
         let more = format!("shared_socket: {{path: {}, mode: '0660'}}\n", shared.display());
         let config = place.config("127.0.0.1:0", &more);
         let admin = place.path("admin.sock");
-        let mut running = Running::start(&config, &admin);
+        let mut running = Running::start(&config).await;
         says(
             &output(&["healthcheck", "--admin-socket", admin.to_str().unwrap()]),
             1,
@@ -212,7 +204,7 @@ fn an_agent_without_its_server_runs_says_so_and_ends_on_a_signal() {
             (&value["ready"], &value["server_connected"]),
             (&false.into(), &false.into())
         );
-        assert_eq!(running.ends_on(signal), Some(0), "{signal}");
+        assert_eq!(running.ends_on(signal).await, Some(0), "{signal}");
         says(
             &output(&["healthcheck", "--admin-socket", admin]),
             1,
@@ -222,15 +214,15 @@ fn an_agent_without_its_server_runs_says_so_and_ends_on_a_signal() {
 }
 
 /// Covers EP-24.
-#[test]
-fn a_killed_agent_leaves_nothing_that_keeps_the_next_one_from_starting() {
+#[tokio::test]
+async fn a_killed_agent_leaves_nothing_that_keeps_the_next_one_from_starting() {
     let place = Place::new();
     let config = place.config("127.0.0.1:0", "");
     let admin = place.path("admin.sock");
-    let mut first = Running::start(&config, &admin);
-    assert_eq!(first.ends_on(Signal::SIGKILL), None);
+    let mut first = Running::start(&config).await;
+    assert_eq!(first.ends_on(Signal::SIGKILL).await, None);
     assert!(admin.exists(), "a stale socket");
-    let second = Running::start(&config, &admin);
+    let second = Running::start(&config).await;
     says(
         &run(&config),
         1,

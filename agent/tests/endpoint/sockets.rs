@@ -1,13 +1,12 @@
 //! Who connects to a shared socket, and what a socket is used for.
 
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use signet_agent::context::Caller;
 use signet_agent::sockets::{Origin, Settings};
 use signet_proto::workload::X509svidRequest;
+use tokio::sync::watch;
 
 use crate::support::raw::{RawClient, call_headers};
 use crate::support::{Socket, example, ready, settings, soon, with_header};
@@ -71,13 +70,18 @@ async fn a_storm_of_short_calls_is_served() {
     socket.subscribed(0).await;
 }
 
-/// Runs itself again with few file descriptors, so that the other tests keep theirs.
+/// Runs itself again with few file descriptors, so that the other tests keep theirs; and with few seconds of the
+/// processor, because whoever tries without a pause never lets the paused time pass.
+///
 /// Covers BG-17.
 #[test]
 fn without_file_descriptors_accepting_pauses_and_then_goes_on() {
     let inner = "sockets::accepting_survives_a_lack_of_file_descriptors";
     let output = std::process::Command::new("sh")
-        .args(["-c", "ulimit -n 64 && exec \"$0\" --ignored --exact \"$1\""])
+        .args([
+            "-c",
+            "ulimit -n 64 && ulimit -t 20 && exec \"$0\" --ignored --exact \"$1\"",
+        ])
         .arg(std::env::current_exe().unwrap())
         .arg(inner)
         .output()
@@ -86,8 +90,8 @@ fn without_file_descriptors_accepting_pauses_and_then_goes_on() {
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-/// Counts the warnings of this process.
-struct Warnings(Arc<AtomicUsize>);
+/// Counts the warnings of this process, and lets somebody wait for one.
+struct Warnings(watch::Sender<usize>);
 
 impl tracing::Subscriber for Warnings {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -95,7 +99,7 @@ impl tracing::Subscriber for Warnings {
     }
 
     fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.send_modify(|count| *count += 1);
     }
 
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
@@ -111,8 +115,8 @@ impl tracing::Subscriber for Warnings {
 #[tokio::test]
 #[ignore = "takes all file descriptors of its process; started by the test above"]
 async fn accepting_survives_a_lack_of_file_descriptors() {
-    let failures = Arc::new(AtomicUsize::new(0));
-    let counting = tracing::subscriber::set_default(Warnings(failures.clone()));
+    let (sender, mut warnings) = watch::channel(0);
+    let counting = tracing::subscriber::set_default(Warnings(sender));
     let socket = Socket::ready();
     let mut hoard = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
@@ -123,11 +127,13 @@ async fn accepting_survives_a_lack_of_file_descriptors() {
     client
         .call(1, &call_headers("/SpiffeWorkloadAPI/FetchX509SVID", None), b"")
         .await;
-    // Long enough for thousands of attempts without a pause.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let attempts = failures.load(Ordering::SeqCst);
+    soon(warnings.wait_for(|count| *count > 0)).await.unwrap();
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::resume();
     drop(hoard);
     assert!(!client.first_data(1).await.data.is_empty());
-    assert!((1..=5).contains(&attempts), "{attempts} attempts to accept");
+    // Pauses grow to a second; failures 1, 2, 4 … 64 are told.
+    assert_eq!(*warnings.borrow(), 7, "64 to 127 attempts in a minute");
     drop(counting);
 }
