@@ -378,9 +378,21 @@ async fn unknown_key_ids_read_the_keys_again_but_not_each_time() {
 #[tokio::test]
 async fn a_rotated_signing_key_is_found() {
     let world = World::new().await;
-    world.pod(&world.token("web-0")).await.unwrap();
+    let old = world.token("web-0");
+    world.pod(&old).await.unwrap();
+    let (looks, reviews) = (world.kube.calls(Endpoint::Jwks), world.reviews());
     world.kube.rotate_signing_key(true).unwrap();
-    world.pod(&world.token("web-0")).await.unwrap();
+    for _ in 0..2 {
+        let pod = world.pod(&world.token("web-0")).await.unwrap();
+        assert_eq!(pod.pod_name, "web-0");
+    }
+    assert_eq!(
+        world.kube.calls(Endpoint::Jwks),
+        looks + 1,
+        "read once more for the new key"
+    );
+    assert_eq!(world.reviews(), reviews + 2, "each new token was judged");
+    assert!(world.pod(&old).await.is_ok(), "tokens of the old key stay good");
 }
 
 /// Covers BT-09.
