@@ -119,7 +119,11 @@ impl Crate<'_> {
         for (module, files) in &self.files {
             let mut names = Vec::new();
             for SourceFile { path, text } in files.iter().copied() {
-                names.extend(named(text).into_iter().map(|name| (path.as_str(), name)));
+                names.extend(
+                    named(&shipped(text))
+                        .into_iter()
+                        .map(|name| (path.as_str(), name)),
+                );
             }
             self.names.insert(module.clone(), names);
         }

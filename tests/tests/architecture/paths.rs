@@ -1,13 +1,13 @@
 //! The paths that a source file names.
 
-use crate::tokens::{Token, shipped};
+use crate::tokens::Token;
 
 /// A path as it is written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Named {
     /// Its parts; a glob ends before the `*`.
     pub(crate) parts: Vec<String>,
-    /// What a `use` calls it; none outside of one, and of a glob.
+    /// What a `use` calls it, `*` for a glob; none outside of one.
     pub(crate) alias: Option<String>,
     /// The modules around it in this file.
     pub(crate) inside: Vec<String>,
@@ -15,11 +15,10 @@ pub(crate) struct Named {
     pub(crate) line: usize,
 }
 
-/// Every path of a `use`, and every other that begins with `crate`, `self` or `super`. Tests are left out.
-pub(crate) fn named(text: &str) -> Vec<Named> {
-    let tokens = shipped(text);
+/// Every path of a `use`, and every other of two or more parts.
+pub(crate) fn named(tokens: &[Token<'_>]) -> Vec<Named> {
     let mut reader = Reader {
-        tokens: &tokens,
+        tokens,
         at: 0,
         inside: Vec::new(),
         depth: 0,
@@ -61,9 +60,7 @@ impl Reader<'_, '_> {
                 self.at += 2;
             }
             // `pub(in crate::x)` says who may see, not what is used.
-            "crate" | "self" | "super" if self.word(1) == "::" && before != "in" && before != "::" => {
-                self.path();
-            }
+            word if is_name(word) && self.word(1) == "::" && before != "in" && before != "::" => self.path(),
             brace => {
                 match brace {
                     "{" => self.depth += 1,
@@ -87,7 +84,9 @@ impl Reader<'_, '_> {
             parts.push(self.word(1).to_owned());
             self.at += 2;
         }
-        self.find(parts, None, line);
+        if parts.len() > 1 {
+            self.find(parts, None, line);
+        }
     }
 
     /// What follows `use`, or stands between the braces of one; `stem` is what stands before them.
@@ -102,7 +101,7 @@ impl Reader<'_, '_> {
                 }
                 "*" => {
                     self.at += 1;
-                    self.find(parts, None, line);
+                    self.find(parts, Some("*".to_owned()), line);
                     return;
                 }
                 "{" => {
@@ -152,14 +151,15 @@ fn is_name(word: &str) -> bool {
 
 #[test]
 fn paths_are_read_in_every_form() {
+    use crate::tokens::tokens;
     let text = "
         use crate::a::{self, b::C, d::{E as F, *}};
         pub(in crate::g) use super::super::h;
         use std::io;
         mod i { use super::j; }
-        fn k(l: &crate::m::N) -> self::o::P { super::q::<crate::r>(); crate(s) }
+        fn k(l: &crate::m::N) -> self::o::P { super::q::<crate::r>(); t::u(v, Vec::<W>::new()) }
     ";
-    let found: Vec<String> = named(text)
+    let found: Vec<String> = named(&tokens(text))
         .iter()
         .map(|named| {
             let alias = named.alias.as_deref().unwrap_or("-");
@@ -178,7 +178,7 @@ fn paths_are_read_in_every_form() {
             "2 crate/a a",
             "2 crate/a/b/C C",
             "2 crate/a/d/E F",
-            "2 crate/a/d -",
+            "2 crate/a/d *",
             "3 super/super/h h",
             "4 std/io io",
             "5i super/j j",
@@ -186,6 +186,7 @@ fn paths_are_read_in_every_form() {
             "6 self/o/P -",
             "6 super/q -",
             "6 crate/r -",
+            "6 t/u -",
         ]
     );
 }

@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 
 use signet_tests::repository::{SourceFile, rust_files, text_files};
 
+use crate::{
+    paths::named,
+    tokens::{shipped, tokens},
+};
+
 /// Who speaks which protocol: a path, and the modules of `signet_proto` it may name. Tests may name any.
 const SPEAKERS: [(&str, &[&str]); 10] = [
     ("server/src/api/", &["agent", "admin"]),
@@ -18,21 +23,13 @@ const SPEAKERS: [(&str, &[&str]); 10] = [
     ("workload/src/", &["workload"]),
 ];
 
-/// The modules of `signet_proto` that a text names.
-fn wire_modules(text: &str) -> BTreeSet<&str> {
-    let code = |line: &&str| !line.trim_start().starts_with("//");
-    text.lines()
-        .filter(code)
-        .flat_map(|line| line.split("signet_proto::").skip(1))
-        .flat_map(|path| match path.strip_prefix('{') {
-            Some(group) => group.trim_end_matches([';', '}']).split(", ").collect(),
-            None => vec![path],
-        })
-        .filter_map(|path| {
-            path.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                .next()
-        })
-        .filter(|module| module.starts_with(|c: char| c.is_ascii_lowercase()) && *module != "self")
+/// The modules of `signet_proto` that a text names; `*` for all of them at once.
+fn wire_modules(text: &str) -> BTreeSet<String> {
+    named(&tokens(text))
+        .into_iter()
+        .filter(|path| path.parts[0] == "signet_proto")
+        .map(|path| path.parts.get(1).cloned().unwrap_or_else(|| "*".to_owned()))
+        .filter(|module| !module.starts_with(|c: char| c.is_ascii_uppercase()))
         .collect()
 }
 
@@ -55,7 +52,10 @@ fn wire_types_appear_only_where_a_protocol_is_spoken() {
             .filter(|(prefix, _)| path.starts_with(prefix))
             .flat_map(|(_, modules)| modules.iter().copied())
             .collect();
-        let leaked: Vec<_> = modules.difference(&speaks).collect();
+        let leaked: Vec<_> = modules
+            .iter()
+            .filter(|module| !speaks.contains(module.as_str()))
+            .collect();
         assert!(
             leaked.is_empty(),
             "{path} names wire types of {leaked:?}; convert them where they are spoken"
@@ -64,7 +64,7 @@ fn wire_types_appear_only_where_a_protocol_is_spoken() {
             !text.contains("pub use signet_proto"),
             "{path} hands wire types on"
         );
-        found.extend(modules.iter().map(ToString::to_string));
+        found.extend(modules);
     }
     assert_eq!(
         Vec::from_iter(found),
@@ -73,9 +73,17 @@ fn wire_types_appear_only_where_a_protocol_is_spoken() {
 }
 
 #[test]
-fn the_search_for_wire_types_reads_both_forms() {
-    let text = "use signet_proto::agent as wire;\n// signet_proto::no\nuse signet_proto::{admin::x, local};\nsignet_proto::DESCRIPTORS";
-    assert_eq!(Vec::from_iter(wire_modules(text)), ["admin", "agent", "local"]);
+fn the_search_for_wire_types_reads_every_form() {
+    let text =
+        "use signet_proto::agent as wire;\n// signet_proto::no\nuse signet_proto::{admin::x, \n local};
+        fn f(x: signet_proto::csi::Y) { signet_proto::DESCRIPTORS }";
+    assert_eq!(
+        Vec::from_iter(wire_modules(text)),
+        ["admin", "agent", "csi", "local"]
+    );
+    for text in ["use signet_proto as p;", "use signet_proto::*;"] {
+        assert_eq!(Vec::from_iter(wire_modules(text)), ["*"], "{text}");
+    }
 }
 
 /// The only file of the server and the agent that may sign a leaf: it uses up a durable row of the ledger.
@@ -83,29 +91,11 @@ const SIGNER_OF_LEAVES: &str = "server/src/issuer/recorded.rs";
 
 /// Whether shipped code of a text names `svid::sign`, or makes it nameable by another name.
 fn names_svid_sign(text: &str) -> bool {
-    let shipped = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let code = |line: &&str| !line.trim_start().starts_with("//");
-    let words: String = shipped.lines().filter(code).collect::<Vec<_>>().join(" ");
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    words.match_indices("svid").any(|(at, word)| {
-        let before = words[..at].chars().next_back();
-        let after = words[at + word.len()..].trim_start();
-        if before.is_some_and(is_part) {
-            return false;
-        }
-        if after.starts_with("as ") {
-            return true;
-        }
-        let Some(path) = after.strip_prefix("::") else {
-            return false;
-        };
-        let named = match path.trim_start().strip_prefix('{') {
-            Some(group) => group.split('}').next().unwrap(),
-            None => path.split(|c| !is_part(c) && c != '*').next().unwrap(),
-        };
-        named.split(',').any(|name| {
-            matches!(name.split_whitespace().next(), Some("sign" | "*")) || name.contains("self as")
-        })
+    named(&shipped(text)).iter().any(|path| {
+        let named = path.parts.windows(2).any(|pair| pair == ["svid", "sign"]);
+        let used_as = path.alias.as_deref().filter(|alias| *alias != "svid");
+        let renamed = used_as.is_some() && path.parts.last().is_some_and(|part| part == "svid");
+        named || renamed
     })
 }
 
