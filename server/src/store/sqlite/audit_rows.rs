@@ -9,8 +9,7 @@ use rusqlite::{Connection, params};
 use signet_certs::serial::SerialNumber;
 
 use super::convert::unreadable;
-use super::schema::{meta_text, set_meta};
-use super::state::{AUDIT_CURSOR, State};
+use super::schema::{AUDIT_CURSOR, meta_text, set_meta};
 use crate::audit::event::{AuditCursor, AuditEvent};
 
 /// One entry of a blob.
@@ -72,24 +71,29 @@ impl AuditBuffer {
         }
     }
 
-    /// Writes the row, if there is anything to say.
-    pub(super) fn write(&mut self, conn: &Connection, state: &mut State) -> rusqlite::Result<()> {
+    /// Writes the row, if there is anything to say: its first line is number `first`. Returns how many lines it has.
+    pub(super) fn write(
+        &mut self,
+        conn: &Connection,
+        first: u64,
+        boot: u64,
+        at: i64,
+    ) -> rusqlite::Result<u64> {
         self.close_run();
         if self.lines == 0 {
-            return Ok(());
+            return Ok(0);
         }
         conn.prepare_cached(
             "INSERT INTO audit (first, count, boot, written_at, body) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![
-            state.next_line.cast_signed(),
+            first.cast_signed(),
             self.lines.cast_signed(),
-            state.boot.cast_signed(),
-            state.high_water,
+            boot.cast_signed(),
+            at,
             self.body,
         ])?;
-        state.next_line += self.lines;
-        Ok(())
+        Ok(self.lines)
     }
 }
 

@@ -6,8 +6,8 @@ use rusqlite::{Connection, params};
 
 use super::audit_rows::read_cursor;
 use super::convert::{millis, span_ms};
-use super::schema::set_meta;
-use super::state::{HIGH_WATER, State, tolerance_ms};
+use super::schema::{HIGH_WATER, set_meta};
+use super::state::{State, tolerance_ms};
 use super::writer::Tx;
 use crate::store::{DENIALS_KEPT, Housekeeping, KEPT_AFTER_END};
 

@@ -15,8 +15,7 @@ use super::convert::{
     authority_at, crl_number_at, millis, number_at, optional_time_at, parsed_at, serial_at, store_error,
     time_at, unreadable,
 };
-use super::schema::{configure, meta_number};
-use super::state::REVISION;
+use super::schema::{REVISION, configure, meta_number};
 use crate::store::{
     AgentRow, Denial, DenialKind, EvidenceKind, Journal, LedgerRow, Lifted, RevokedSet, SealedKey,
     StoreError, StoredCrl, SvidFilter, SvidPage, WorkloadRef,

@@ -171,6 +171,13 @@ pub(super) fn configure(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Key in `meta` of the latest time seen.
+pub(super) const HIGH_WATER: &str = "high_water_ms";
+/// Key in `meta` of the number of the last revocation.
+pub(super) const REVISION: &str = "revocation_revision";
+/// Key in `meta` of the last audit line emitted.
+pub(super) const AUDIT_CURSOR: &str = "audit_cursor";
+
 /// A number kept in `meta`; 0 when it was never set.
 pub(super) fn meta_number(conn: &Connection, key: &str) -> rusqlite::Result<u64> {
     Ok(meta_text(conn, key)?

@@ -12,16 +12,9 @@ use super::convert::{authority_at, millis, number_at, serial_at, span_ms, unread
 use super::fingerprint::Fingerprints;
 use super::live::{Live, LiveRow};
 use super::read::denial_from;
-use super::schema::meta_number;
+use super::schema::{HIGH_WATER, REVISION, meta_number};
 use super::workloads::Workloads;
 use crate::store::{CLOCK_TOLERANCE, Denial, EvidenceKind};
-
-/// Key in `meta` of the latest time seen.
-pub(super) const HIGH_WATER: &str = "high_water_ms";
-/// Key in `meta` of the number of the last revocation.
-pub(super) const REVISION: &str = "revocation_revision";
-/// Key in `meta` of the last audit line emitted.
-pub(super) const AUDIT_CURSOR: &str = "audit_cursor";
 
 /// [`CLOCK_TOLERANCE`] in milliseconds.
 pub(super) fn tolerance_ms() -> i64 {

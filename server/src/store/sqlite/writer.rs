@@ -213,7 +213,7 @@ fn apply(
     for job in group {
         job.run(&mut Tx { conn, state, audit })?;
     }
-    audit.write(conn, state)?;
+    state.next_line += audit.write(conn, state.next_line, state.boot, state.high_water)?;
     conn.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
 }
