@@ -1,53 +1,22 @@
-//! What the server counts. Names are in one table, which the documentation and a test share.
+//! What the server counts. Each metric stands in one table with its field, its name and its meaning, and a test holds
+//! docs/operating.md against it. SPIFFE IDs are never labels.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64},
+    },
+    time::{Duration, SystemTime},
 };
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
 };
 use signet_certs::time::unix_seconds;
 
-use crate::trust::TrustSnapshot;
-
-/// Every metric: name without the prefix `signet_server_`, and its meaning. SPIFFE IDs are never labels.
-pub const METRICS: &[(&str, &str)] = &[
-    (
-        "certificates_issued",
-        "Certificates signed for workloads and agents",
-    ),
-    ("certificates_refused", "Certificates refused, by reason"),
-    (
-        "certificates_unavailable",
-        "Requests that could not be decided or carried out",
-    ),
-    ("certificates_revoked", "Certificates revoked"),
-    ("agents_connected", "Agents with an open trust stream"),
-    ("bundle_sequence", "Sequence number of the published bundle"),
-    (
-        "crl_entries",
-        "Entries of the published CRLs, by kind of authority",
-    ),
-    (
-        "crl_next_update_timestamp_seconds",
-        "When the first of the published CRLs ends, by kind of authority",
-    ),
-    (
-        "authority_not_after_timestamp_seconds",
-        "When the last of the published authorities ends, by kind",
-    ),
-    (
-        "clock_behind_seconds",
-        "How far the clock is behind the latest time seen",
-    ),
-    (
-        "audit_backlog_lines",
-        "Audit lines that are stored and not yet emitted",
-    ),
-];
+use crate::trust::{PublishedAuthority, TrustSnapshot};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -61,89 +30,62 @@ struct Kind {
 
 type GaugeI64 = Gauge<i64, AtomicI64>;
 
-/// The server's counters and gauges.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    issued: Counter<u64, AtomicU64>,
-    issued_total: AtomicU64,
-    refused: Family<Reason, Counter>,
-    unavailable: Counter,
-    revoked: Counter,
-    agents: GaugeI64,
-    sequence: GaugeI64,
-    crl_entries: Family<Kind, GaugeI64>,
-    crl_next_update: Family<Kind, GaugeI64>,
-    authority_not_after: Family<Kind, GaugeI64>,
-    clock_behind: GaugeI64,
-    audit_backlog: GaugeI64,
+/// Fields, and for each its name without the prefix `signet_server_` and its meaning.
+macro_rules! metrics {
+    ($($field:ident: $kind:ty = $name:literal, $help:literal;)+) => {
+        /// The server's counters and gauges.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $($field: $kind,)+
+        }
+
+        impl Metrics {
+            fn registered(registry: &mut Registry) -> Self {
+                let metrics = Self::default();
+                $(registry.register($name, $help, metrics.$field.clone());)+
+                metrics
+            }
+        }
+
+        /// Name and meaning of every metric.
+        #[cfg(test)]
+        const METRICS: &[(&str, &str)] = &[$(($name, $help)),+];
+    };
+}
+
+metrics! {
+    issued: Counter<u64, AtomicU64> = "certificates_issued", "Certificates signed for workloads and agents";
+    refused: Family<Reason, Counter> = "certificates_refused", "Certificates refused, by reason";
+    unavailable: Counter = "certificates_unavailable", "Requests that could not be decided or carried out";
+    revoked: Counter = "certificates_revoked", "Certificates revoked";
+    agents: GaugeI64 = "agents_connected", "Agents with an open trust stream";
+    sequence: GaugeI64 = "bundle_sequence", "Sequence number of the published bundle";
+    crl_entries: Family<Kind, GaugeI64> =
+        "crl_entries", "Entries of the published CRLs, by kind of authority";
+    crl_next_update: Family<Kind, GaugeI64> =
+        "crl_next_update_timestamp_seconds", "When the first of the published CRLs ends, by kind of authority";
+    authority_not_after: Family<Kind, GaugeI64> =
+        "authority_not_after_timestamp_seconds", "When the last of the published authorities ends, by kind";
+    clock_behind: GaugeI64 = "clock_behind_seconds", "How far the clock is behind the latest time seen";
+    audit_backlog: GaugeI64 = "audit_backlog_lines", "Audit lines that are stored and not yet emitted";
+}
+
+/// As a gauge holds it.
+fn whole(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+fn of(kind: &'static str) -> Kind {
+    Kind { kind }
 }
 
 impl Metrics {
-    /// Registers every metric of [`METRICS`].
+    /// Registers every metric.
     #[must_use]
     pub fn register(telemetry: &signet_runtime::telemetry::Metrics) -> Arc<Self> {
-        let metrics = Self::default();
-        telemetry.register(|registry| {
-            let help = |name: &str| {
-                METRICS
-                    .iter()
-                    .find(|(known, _)| *known == name)
-                    .map_or("", |(_, help)| *help)
-            };
-            registry.register(
-                "certificates_issued",
-                help("certificates_issued"),
-                metrics.issued.clone(),
-            );
-            registry.register(
-                "certificates_refused",
-                help("certificates_refused"),
-                metrics.refused.clone(),
-            );
-            registry.register(
-                "certificates_unavailable",
-                help("certificates_unavailable"),
-                metrics.unavailable.clone(),
-            );
-            registry.register(
-                "certificates_revoked",
-                help("certificates_revoked"),
-                metrics.revoked.clone(),
-            );
-            registry.register(
-                "agents_connected",
-                help("agents_connected"),
-                metrics.agents.clone(),
-            );
-            registry.register(
-                "bundle_sequence",
-                help("bundle_sequence"),
-                metrics.sequence.clone(),
-            );
-            registry.register("crl_entries", help("crl_entries"), metrics.crl_entries.clone());
-            registry.register(
-                "crl_next_update_timestamp_seconds",
-                help("crl_next_update_timestamp_seconds"),
-                metrics.crl_next_update.clone(),
-            );
-            registry.register(
-                "authority_not_after_timestamp_seconds",
-                help("authority_not_after_timestamp_seconds"),
-                metrics.authority_not_after.clone(),
-            );
-            registry.register(
-                "clock_behind_seconds",
-                help("clock_behind_seconds"),
-                metrics.clock_behind.clone(),
-            );
-            registry.register(
-                "audit_backlog_lines",
-                help("audit_backlog_lines"),
-                metrics.audit_backlog.clone(),
-            );
-        });
+        let metrics = telemetry.register(Self::registered);
         // Series that exist from the start: an alert on their absence then means what it says.
-        for kind in ["x509", "control"].map(|kind| Kind { kind }) {
+        for kind in ["x509", "control"].map(of) {
             for family in [
                 &metrics.crl_entries,
                 &metrics.crl_next_update,
@@ -158,13 +100,12 @@ impl Metrics {
     /// A certificate left the server.
     pub fn issued(&self) {
         self.issued.inc();
-        self.issued_total.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Certificates since the start of the process.
     #[must_use]
     pub fn issued_total(&self) -> u64 {
-        self.issued_total.load(Ordering::Relaxed)
+        self.issued.get()
     }
 
     /// Somebody got a no.
@@ -184,54 +125,43 @@ impl Metrics {
 
     /// Open trust streams.
     pub fn set_agents(&self, connected: usize) {
-        self.agents.set(i64::try_from(connected).unwrap_or(i64::MAX));
+        self.agents.set(whole(connected));
     }
 
     /// What the store's housekeeping found.
-    pub fn set_housekeeping(&self, clock_behind: std::time::Duration, audit_backlog: u64) {
-        self.clock_behind
-            .set(i64::try_from(clock_behind.as_secs()).unwrap_or(i64::MAX));
-        self.audit_backlog
-            .set(i64::try_from(audit_backlog).unwrap_or(i64::MAX));
+    pub fn set_housekeeping(&self, clock_behind: Duration, audit_backlog: u64) {
+        self.clock_behind.set(whole(clock_behind.as_secs()));
+        self.audit_backlog.set(whole(audit_backlog));
     }
 
     /// What is published.
     pub fn set_published(&self, snapshot: &TrustSnapshot) {
-        self.sequence
-            .set(i64::try_from(snapshot.sequence).unwrap_or(i64::MAX));
-        for (kind, authorities) in [("x509", &snapshot.x509), ("control", &snapshot.control)] {
-            let label = Kind { kind };
-            let entries: usize = authorities
-                .iter()
-                .map(|published| published.crl.entry_count())
-                .sum();
-            self.crl_entries
-                .get_or_create(&label)
-                .set(i64::try_from(entries).unwrap_or(i64::MAX));
-            if let Some(first) = authorities
-                .iter()
-                .map(|published| published.crl.next_update())
-                .min()
-            {
-                self.crl_next_update
-                    .get_or_create(&label)
-                    .set(unix_seconds(first));
-            }
-            if let Some(last) = authorities
-                .iter()
-                .map(|published| published.certificate.not_after())
-                .max()
-            {
-                self.authority_not_after
-                    .get_or_create(&label)
-                    .set(unix_seconds(last));
-            }
-        }
+        self.sequence.set(whole(snapshot.sequence));
+        self.set_kind("x509", &snapshot.x509);
+        self.set_kind("control", &snapshot.control);
+    }
+
+    fn set_kind(&self, kind: &'static str, published: &[PublishedAuthority]) {
+        let entries: usize = published.iter().map(|one| one.crl.entry_count()).sum();
+        self.crl_entries.get_or_create(&of(kind)).set(whole(entries));
+        let ends = published.iter().map(|one| one.crl.next_update());
+        set_time(&self.crl_next_update, kind, ends.min());
+        let ends = published.iter().map(|one| one.certificate.not_after());
+        set_time(&self.authority_not_after, kind, ends.max());
+    }
+}
+
+/// With nothing published the last value stays.
+fn set_time(family: &Family<Kind, GaugeI64>, kind: &'static str, time: Option<SystemTime>) {
+    if let Some(time) = time {
+        family.get_or_create(&of(kind)).set(unix_seconds(time));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -251,5 +181,29 @@ mod tests {
             text.contains(r#"signet_server_certificates_refused_total{reason="denied"} 1"#),
             "{text}"
         );
+    }
+
+    /// Names as Prometheus shows them, less the prefix.
+    fn shown(text: &str) -> BTreeSet<&str> {
+        let series = text.lines().filter(|line| !line.starts_with('#'));
+        let names = series.filter_map(|line| line.split(['{', ' ']).next());
+        names
+            .filter_map(|name| name.strip_prefix("signet_server_"))
+            .collect()
+    }
+
+    #[test]
+    fn the_documentation_names_every_metric_and_no_other() {
+        let telemetry = signet_runtime::telemetry::Metrics::new("signet_server");
+        // Without a reason the counter has no series.
+        Metrics::register(&telemetry).refused("denied");
+        let page = include_str!("../../docs/operating.md");
+        let section = page.split("\n## ").find(|part| part.starts_with("What to watch"));
+        let rows = section
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `"));
+        let documented: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+        assert_eq!(documented, shown(&telemetry.encode()));
     }
 }

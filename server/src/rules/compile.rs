@@ -175,36 +175,8 @@ fn ttl(ttl: HumanDuration) -> Result<Duration, RuleProblem> {
 }
 
 fn matcher(scope: &RuleScope, config: &MatchConfig, deny: bool) -> Result<Matcher, RuleProblem> {
-    for cluster in &config.clusters {
-        if !scope.clusters.contains(cluster) {
-            return Err(RuleProblem::UnknownCluster {
-                cluster: shortened(cluster),
-                known: if scope.clusters.is_empty() {
-                    "none".into()
-                } else {
-                    scope.clusters.join(", ")
-                },
-            });
-        }
-    }
-    each(
-        &config.namespaces,
-        is_dns_label,
-        "namespace",
-        "write its exact name; patterns are not supported",
-    )?;
-    each(
-        &config.service_accounts,
-        is_dns_subdomain,
-        "service account",
-        "write its exact name without the namespace",
-    )?;
-    each(
-        config.pod_labels.keys(),
-        |key| !key.is_empty() && key.len() <= 317,
-        "label key",
-        "write the whole key",
-    )?;
+    known(scope, &config.clusters)?;
+    well_formed(config)?;
     let evidence = match (config.evidence.is_empty(), deny) {
         (false, _) => config.evidence.clone(),
         (true, false) => vec![Evidence::PodToken],
@@ -224,20 +196,60 @@ fn matcher(scope: &RuleScope, config: &MatchConfig, deny: bool) -> Result<Matche
         pod_labels: config.pod_labels.clone(),
         unix,
     };
-    if !matcher.unix.is_empty() && !matcher.evidence.contains(&Evidence::Unix) {
-        return Err(RuleProblem::UnixNotAccepted);
-    }
-    if matcher.asks_for_pods()
-        && (!matcher.unix.is_empty() || !matcher.evidence.contains(&Evidence::PodToken))
-    {
-        return Err(RuleProblem::NeverMatches(
-            "namespaces, service accounts or pod labels",
-        ));
-    }
+    matcher.can_match()?;
     Ok(matcher)
 }
 
+fn known(scope: &RuleScope, clusters: &[String]) -> Result<(), RuleProblem> {
+    match clusters.iter().find(|cluster| !scope.clusters.contains(cluster)) {
+        None => Ok(()),
+        Some(unknown) => Err(RuleProblem::UnknownCluster {
+            cluster: shortened(unknown),
+            known: if scope.clusters.is_empty() {
+                "none".into()
+            } else {
+                scope.clusters.join(", ")
+            },
+        }),
+    }
+}
+
+/// Whether the names of Kubernetes could be names of anything there.
+fn well_formed(config: &MatchConfig) -> Result<(), RuleProblem> {
+    each(
+        &config.namespaces,
+        is_dns_label,
+        "namespace",
+        "write its exact name; patterns are not supported",
+    )?;
+    each(
+        &config.service_accounts,
+        is_dns_subdomain,
+        "service account",
+        "write its exact name without the namespace",
+    )?;
+    each(
+        config.pod_labels.keys(),
+        |key| !key.is_empty() && key.len() <= 317,
+        "label key",
+        "write the whole key",
+    )
+}
+
 impl Matcher {
+    /// Whether any evidence that it accepts could have all that it asks for.
+    fn can_match(&self) -> Result<(), RuleProblem> {
+        if !self.unix.is_empty() && !self.evidence.contains(&Evidence::Unix) {
+            return Err(RuleProblem::UnixNotAccepted);
+        }
+        if self.asks_for_pods() && (!self.unix.is_empty() || !self.evidence.contains(&Evidence::PodToken)) {
+            return Err(RuleProblem::NeverMatches(
+                "namespaces, service accounts or pod labels",
+            ));
+        }
+        Ok(())
+    }
+
     fn is_unrestricted(&self) -> bool {
         self.clusters.is_empty() && !self.asks_for_pods() && self.unix.is_empty()
     }
