@@ -88,12 +88,6 @@ impl TrustBundle {
         read::parse(trust_domain, document)
     }
 
-    /// The certificates as PEM.
-    #[must_use]
-    pub fn to_pem(&self) -> String {
-        self.authorities.iter().map(AuthorityCertificate::pem).collect()
-    }
-
     /// The certificates as one run of DER, as the Workload API carries them.
     #[must_use]
     pub fn to_der_concat(&self) -> Bytes {

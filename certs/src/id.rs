@@ -1,8 +1,8 @@
 //! SPIFFE IDs and trust domains.
 //!
 //! One rule about case (conformance ID-17): whatever is signed or stored is lower case in scheme and trust
-//! domain, and upper case there is refused, never folded. Only `parse_lenient` folds, for what an operator
-//! types.
+//! domain, and upper case there is refused, never folded. Only [`TrustDomain::parse_lenient`] folds, for what an
+//! operator types.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -117,20 +117,6 @@ impl SpiffeId {
             uri: Arc::from(text),
             path_at,
         })
-    }
-
-    /// As [`parse`](Self::parse) for operator input: ASCII upper case in scheme and trust domain is folded,
-    /// the path is left alone because `/A` and `/a` are two identities.
-    pub fn parse_lenient(text: &str) -> Result<Self, IdError> {
-        let head = text.get(..SCHEME.len()).ok_or(IdError::Scheme)?;
-        let path_at = text[SCHEME.len()..]
-            .find('/')
-            .map_or(text.len(), |at| at + SCHEME.len());
-        if !head.eq_ignore_ascii_case(SCHEME) {
-            return Err(IdError::Scheme);
-        }
-        let (authority, path) = text.split_at(path_at);
-        Self::parse(&format!("{}{path}", authority.to_ascii_lowercase()))
     }
 
     /// Builds an ID from a domain and path segments, each checked by itself, so that a segment cannot smuggle

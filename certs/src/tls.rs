@@ -72,7 +72,7 @@ pub enum PeerRule {
     TrustDomain(TrustDomain),
     /// Any that verifies.
     Any,
-    /// Whom the function accepts.
+    /// Whom the function accepts; [`SpiffeId::is_within`] compares whole segments of a path.
     Predicate(Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync>),
 }
 

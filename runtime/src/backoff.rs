@@ -87,12 +87,6 @@ impl Backoff {
         jitter(wait, self.jitter, unit)
     }
 
-    /// How many waits were handed out since the start or the last [`reset`](Self::reset).
-    #[must_use]
-    pub fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
     /// Starts over, after a success.
     pub fn reset(&mut self) {
         self.attempts = 0;
@@ -146,7 +140,6 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10), 0.0).unwrap();
         let waits: Vec<u64> = (0..6).map(|_| backoff.next(0.7).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
-        assert_eq!(backoff.attempts(), 6);
         backoff.reset();
         assert_eq!(backoff.next(0.0), Duration::from_secs(1));
     }

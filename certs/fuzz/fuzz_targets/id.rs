@@ -10,10 +10,7 @@ fuzz_target!(|data: &[u8]| {
     };
     if let Ok(domain) = TrustDomain::parse_lenient(text) {
         assert_eq!(TrustDomain::parse(domain.as_str()).as_ref(), Ok(&domain));
-    }
-    if let Ok(folded) = SpiffeId::parse_lenient(text) {
-        assert_eq!(SpiffeId::parse(folded.as_str()).as_ref(), Ok(&folded));
-        assert!(folded.as_str().eq_ignore_ascii_case(text));
+        assert!(domain.as_str().len() <= text.len() && text.to_ascii_lowercase().ends_with(domain.as_str()));
     }
     let Ok(id) = SpiffeId::parse(text) else { return };
     assert_eq!(id.as_str(), text);

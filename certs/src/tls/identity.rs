@@ -36,11 +36,6 @@ impl RotatingIdentity {
         self.0.store(Some(Arc::new(CertifiedKey::new(chain, key))));
         Ok(())
     }
-
-    /// Presents nothing from the next handshake on.
-    pub fn clear(&self) {
-        self.0.store(None);
-    }
 }
 
 impl ResolvesServerCert for RotatingIdentity {

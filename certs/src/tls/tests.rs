@@ -348,7 +348,7 @@ fn sessions_are_never_resumed() {
 #[test]
 fn without_an_identity_a_server_answers_nobody() {
     let (mut server, client) = pair(&authority("td"));
-    server.identity.as_ref().unwrap().clear();
+    server.identity = Some(Arc::new(RotatingIdentity::new()));
     assert!(
         handshake(client.client(), server.server(true))
             .unwrap_err()
