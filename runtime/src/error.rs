@@ -1,4 +1,4 @@
-//! Errors with what caused them, as one line of text.
+//! Errors as one line of text: with what caused them, and with what others wrote.
 
 use std::error::Error;
 
@@ -25,6 +25,13 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 #[must_use]
 pub fn root<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
     causes(error).last().unwrap_or(error)
+}
+
+/// The beginning of a text that someone else wrote, escaped, so that it fits within a line of a message: at most
+/// `longest` characters of it.
+#[must_use]
+pub fn excerpt(text: &str, longest: usize) -> String {
+    text.chars().take(longest).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
@@ -59,6 +66,13 @@ mod tests {
     fn what_a_message_quotes_is_not_said_again() {
         let error = link("/x: cannot sync: EIO", link("EIO", io::Error::other("disk gone")));
         assert_eq!(chain(&error), "/x: cannot sync: EIO: disk gone");
+    }
+
+    #[test]
+    fn what_others_wrote_takes_one_line_of_bounded_length() {
+        assert_eq!(excerpt("a\nb\u{1b}[31m é", 100), "a\\nb\\u{1b}[31m é");
+        assert_eq!(excerpt("abcdef", 3), "abc");
+        assert!(excerpt(&"\0".repeat(10_000), 50).len() <= 50 * 4);
     }
 
     #[test]

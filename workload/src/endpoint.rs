@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
+use signet_runtime::error::excerpt;
 use signet_runtime::uds;
 use thiserror::Error;
 use tonic::transport::{Channel, Endpoint as Transport, Uri};
@@ -181,8 +182,10 @@ fn is_hexadecimal(digits: Option<&[u8]>) -> bool {
 }
 
 fn invalid(address: &str, problem: &'static str) -> EndpointError {
-    let address = address.chars().take(160).flat_map(char::escape_debug).collect();
-    EndpointError::Invalid { address, problem }
+    EndpointError::Invalid {
+        address: excerpt(address, 160),
+        problem,
+    }
 }
 
 #[cfg(test)]

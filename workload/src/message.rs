@@ -14,6 +14,7 @@ use signet_certs::split_certificates;
 use signet_certs::svid::X509Svid;
 use signet_certs::verify::{Role, TrustRoots, TrustedAuthority, VerifyError, verify_chain};
 use signet_proto::workload::{X509svid, X509svidResponse};
+use signet_runtime::error::excerpt;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -233,7 +234,7 @@ fn check_sizes(message: &X509svidResponse) -> Result<(), MessageError> {
 
 fn parse_id(text: &str) -> Result<SpiffeId, MessageError> {
     SpiffeId::parse(text).map_err(|source| MessageError::Id {
-        text: text.chars().take(160).flat_map(char::escape_debug).collect(),
+        text: excerpt(text, 160),
         source,
     })
 }

@@ -10,6 +10,8 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::error::excerpt;
+
 /// Longest duration a configuration may name: a hundred years, so that adding it to any date stays in range.
 const MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -57,7 +59,7 @@ impl FromStr for HumanDuration {
     fn from_str(text: &str) -> Result<Self, ParseDurationError> {
         parse(text).map(Self).map_err(|problem| ParseDurationError {
             // What was typed may be anything; a line of it is enough.
-            text: text.chars().take(40).flat_map(char::escape_debug).collect(),
+            text: excerpt(text, 40),
             problem,
         })
     }

@@ -7,6 +7,7 @@ use ring::rand::SystemRandom;
 use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use signet_proto::workload::{X509svidRequest, X509svidResponse};
 use signet_runtime::backoff::Backoff;
+use signet_runtime::error::excerpt;
 use signet_runtime::pace::random_unit;
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
@@ -141,12 +142,7 @@ async fn open(endpoint: &Endpoint) -> Result<Streaming<X509svidResponse>, Source
 fn ended(status: &Status) -> SourceError {
     let message = match status.code() {
         Code::Ok => "it gave no reason".to_owned(),
-        _ => status
-            .message()
-            .chars()
-            .take(300)
-            .flat_map(char::escape_debug)
-            .collect(),
+        _ => excerpt(status.message(), 300),
     };
     SourceError::Stream {
         code: status.code(),
