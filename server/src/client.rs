@@ -7,6 +7,7 @@ use std::{path::Path, time::Duration};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use signet_proto::admin::{self as wire, admin_client};
+use signet_runtime::error;
 use tokio::net::UnixStream;
 use tonic::{
     Status,
@@ -71,7 +72,7 @@ impl AdminClient {
                 anyhow::anyhow!(
                     "cannot reach the server at {} ({}): is it running, and may you open its socket? Set --admin-socket or SIGNET_ADMIN_SOCKET",
                     socket.display(),
-                    deepest(&error)
+                    error::root(&error)
                 )
             })?;
         Ok(Self {
@@ -259,12 +260,4 @@ impl AdminClient {
 /// What the server said, without gRPC's wrapping.
 fn said(status: Status) -> anyhow::Error {
     anyhow::anyhow!("{}", status.message())
-}
-
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }

@@ -16,6 +16,7 @@ use signet_certs::tls::RotatingIdentity;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
+use signet_runtime::pace;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -24,8 +25,7 @@ use crate::issuer::own::{OwnIssueError, issue_own};
 use crate::store::Store;
 use crate::trust::TrustSnapshot;
 
-const SHORTEST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const RETRIES: Backoff = Backoff::between(Duration::from_secs(1), Duration::from_secs(30));
 /// The wall clock may be set; so the task looks at it at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -156,7 +156,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self, drain: Drain) {
-        let mut backoff = Backoff::new(SHORTEST_RETRY, LONGEST_RETRY, 0.0).ok();
+        let mut retry = RETRIES;
         let mut wake_at = Instant::now();
         loop {
             tokio::select! {
@@ -165,34 +165,27 @@ impl Keeper {
                 () = sleep_until(wake_at) => {}
                 () = drain.signalled() => return,
             }
-            let outcome = self.refresh().await;
-            wake_at = Instant::now()
-                + match (outcome, backoff.as_mut()) {
-                    (Ok(()), backoff) => {
-                        backoff.into_iter().for_each(Backoff::reset);
-                        self.wait()
-                    }
-                    (Err(error), backoff) => {
-                        tracing::error!(
-                            error = &error as &dyn Error,
-                            "own certificate not renewed, will try again"
-                        );
-                        backoff.map_or(LONGEST_RETRY, |backoff| backoff.next(0.0))
-                    }
-                };
+            let wait = match self.refresh().await {
+                Ok(()) => {
+                    retry.reset();
+                    self.wait()
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn Error,
+                        "own certificate not renewed, will try again"
+                    );
+                    retry.next(0.0)
+                }
+            };
+            wake_at = Instant::now() + wait;
         }
     }
 
     fn wait(&self) -> Duration {
-        let now = self.clock.now();
-        let due = self
-            .owned
-            .iter()
-            .filter_map(|own| own.current.as_ref())
-            .map(|current| current.renew_at)
-            .min();
-        let wait = due.map_or(LONGEST_SLEEP, |due| due.duration_since(now).unwrap_or_default());
-        wait.min(LONGEST_SLEEP)
+        let current = self.owned.iter().filter_map(|own| own.current.as_ref());
+        let due = current.map(|current| current.renew_at).min();
+        pace::slice(self.clock.now(), due, LONGEST_SLEEP)
     }
 
     /// Renews what is due; tries all, and returns the first failure.

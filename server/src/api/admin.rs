@@ -16,7 +16,7 @@ use signet_certs::{
     time::unix_millis,
 };
 use signet_proto::admin::{self as wire, admin_server, revoke_request::Target};
-use signet_runtime::{clock::Clock, ready::Readiness};
+use signet_runtime::{clock::Clock, error, ready::Readiness};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
@@ -132,7 +132,7 @@ impl admin_server::Admin for AdminService {
             .authorities
             .rotate(rotation)
             .await
-            .map_err(|error| Status::unavailable(chain(&error)))?;
+            .map_err(|error| Status::unavailable(error::chain(&error)))?;
         let (sender, receiver) = mpsc::channel(4);
         tokio::spawn(async move {
             while let Some(step) = progress.recv().await {
@@ -376,16 +376,4 @@ fn store_status(error: StoreError) -> Status {
             Status::unavailable(error.to_string())
         }
     }
-}
-
-/// An error with everything that led to it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

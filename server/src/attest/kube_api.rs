@@ -275,15 +275,14 @@ fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Ca
     if status == StatusCode::NOT_FOUND && said.kind == "Status" && said.reason == "NotFound" {
         return CallError::NotFound;
     }
-    let message = said
-        .message
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(300)
-        .collect();
     CallError::Status {
         code: status.as_u16(),
-        message,
+        message: spoken(&said.message),
         retry_after,
     }
+}
+
+/// What a server says, fit for a line of ours.
+pub(super) fn spoken(message: &str) -> String {
+    message.chars().filter(|c| !c.is_control()).take(300).collect()
 }

@@ -19,7 +19,7 @@ use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::kube_api::{CallError, KubeApi};
+use super::kube_api::{CallError, KubeApi, spoken};
 
 /// A watch that has shown nothing for this long counts as unsynced.
 pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -281,15 +281,9 @@ fn read_event<T: DeserializeOwned>(line: &[u8]) -> Result<Step<T>, CallError> {
     let version = match &event {
         Event::Error(status) if status.code == 410 || status.reason == "Expired" => return Ok(Step::Expired),
         Event::Error(status) => {
-            let message = status
-                .message
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(300)
-                .collect();
             return Err(CallError::Status {
                 code: status.code,
-                message,
+                message: spoken(&status.message),
                 retry_after: None,
             });
         }

@@ -1,7 +1,7 @@
 //! Reads, on connections of their own: they see what is committed and never wait for the writer.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, named_params, params};
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::RevokedEntry;
 use signet_certs::id::SpiffeId;
+use signet_runtime::sync::Mutex;
 
 use super::convert::{
     authority_at, crl_number_at, millis, number_at, optional_time_at, parsed_at, serial_at, store_error,
@@ -41,7 +42,7 @@ impl Reader {
     {
         let conn = self.0.clone();
         let read = move || {
-            let mut conn = conn.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut conn = conn.lock();
             let tx = conn.transaction()?;
             work(&tx)
         };
