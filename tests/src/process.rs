@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -178,6 +178,22 @@ impl Process {
     /// Kills it with SIGKILL and waits until it is gone.
     pub async fn kill(&mut self) {
         let _ = self.child.kill().await;
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When it takes longer than [`wait::PATIENCE`] or ends badly; what it logged is part of the message.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.terminate();
+        let status = self.wait(wait::PATIENCE).await?;
+        ensure!(
+            status.success(),
+            "{} ended with {status}:\n{}",
+            self.name,
+            self.stderr()
+        );
+        Ok(())
     }
 
     /// Waits for its end, and for the last of its output.

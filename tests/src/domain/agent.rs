@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{CLUSTER, POD_AUDIENCE, Server, TRUST_DOMAIN};
@@ -146,14 +146,7 @@ impl Agent {
     /// When it takes too long or ends badly.
     pub async fn stop(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the agent is not running")?;
-        process.terminate();
-        let status = process.wait(wait::PATIENCE).await?;
-        ensure!(
-            status.success(),
-            "the agent ended with {status}:\n{}",
-            process.stderr()
-        );
-        Ok(())
+        process.stop().await
     }
 
     /// kubelet, once the driver is registered.

@@ -13,7 +13,6 @@ use super::{CLUSTER, TRUST_DOMAIN};
 use crate::{
     http,
     process::{Finished, Process, binary, free_port, run},
-    wait,
 };
 
 /// A server that may be stopped and started again on the same store and ports.
@@ -132,14 +131,7 @@ impl Server {
     /// When it takes too long or ends badly.
     pub async fn stop(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the server is not running")?;
-        process.terminate();
-        let status = process.wait(wait::PATIENCE).await?;
-        ensure!(
-            status.success(),
-            "the server ended with {status}:\n{}",
-            process.stderr()
-        );
-        Ok(())
+        process.stop().await
     }
 
     fn listens(&self, door: &str) -> SocketAddr {
