@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 use signet_certs::tls::RotatingIdentity;
 use signet_runtime::backoff::Backoff;
@@ -62,7 +61,6 @@ pub struct Agent {
     /// Where it can be reached.
     pub addresses: Addresses,
     config: Config,
-    trust_domain: TrustDomain,
     anchors: Arc<ControlAnchors>,
     clock: Arc<dyn Clock>,
     telemetry: TcpListener,
@@ -77,45 +75,43 @@ pub struct Agent {
 /// # Errors
 /// What is in the way, with the configuration key that names it.
 pub async fn build(config: Config) -> anyhow::Result<Agent> {
-    let trust_domain = config.trust_domain().context("trust_domain")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    private_dir(&config.data_dir.0).with_context(|| format!("data_dir {}", config.data_dir.0.display()))?;
+    private_dir(&config.data_dir).with_context(|| format!("data_dir {}", config.data_dir.display()))?;
     let anchors = ControlAnchors::load(
-        &trust_domain,
-        &config.trust.anchors_file,
-        &config.data_dir.0,
+        &config.trust_domain,
+        &config.anchors_file,
+        &config.data_dir,
         clock.now(),
     )
     .context("trust.anchors_file")?;
-    let listen = config.telemetry.listen;
+    let listen = config.telemetry;
     let telemetry = TcpListener::bind(listen).await.with_context(|| {
         format!(
             "telemetry.listen: cannot listen on {listen}; choose an address that is this machine's and free"
         )
     })?;
-    make_parent(&config.admin_socket.0).context("admin_socket")?;
-    let admin = uds::bind(&config.admin_socket.0, 0o600, None, None).context("admin_socket")?;
+    make_parent(&config.admin_socket).context("admin_socket")?;
+    let admin = uds::bind(&config.admin_socket, 0o600, None, None).context("admin_socket")?;
     let shared = config
         .shared_socket
         .as_ref()
         .map(|shared| -> anyhow::Result<UnixListener> {
             make_parent(&shared.path)?;
-            Ok(uds::bind(&shared.path, shared.mode.0, None, None)?)
+            Ok(uds::bind(&shared.path, shared.mode, None, None)?)
         });
     let shared = shared.transpose().context("shared_socket")?;
     let volumes = config
         .csi
-        .enabled
-        .then(|| Volumes::open(&config.csi.volumes_dir))
+        .as_ref()
+        .map(|csi| Volumes::open(&csi.volumes_dir))
         .transpose();
     Ok(Agent {
         addresses: Addresses {
             telemetry: telemetry.local_addr().context("telemetry.listen")?,
-            admin_socket: config.admin_socket.0.clone(),
+            admin_socket: config.admin_socket.clone(),
             shared_socket: config.shared_socket.as_ref().map(|shared| shared.path.clone()),
         },
         volumes: volumes.context("csi.volumes_dir")?,
-        trust_domain,
         anchors,
         clock,
         telemetry,
@@ -164,8 +160,9 @@ impl Agent {
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
         let endpoint = Endpoint::new(routes, workload_api::PROTECTED, Settings::default());
+        let trust_domain = self.config.trust_domain.clone();
         let admin = Admin {
-            trust_domain: self.trust_domain.clone(),
+            trust_domain: trust_domain.clone(),
             clock: self.clock.clone(),
             readiness: readiness.clone(),
             node: wires.node.subscribe(),
@@ -182,11 +179,12 @@ impl Agent {
         let _shared = self
             .shared
             .map(|listener| endpoint.serve(listener, Origin::Shared));
-        if let Some(volumes) = self.volumes {
-            csi::start(&self.config, volumes, &endpoint, manager, &drain).context("csi")?;
+        if let (Some(config), Some(volumes)) = (self.config.csi, self.volumes) {
+            let node = self.config.node_name;
+            csi::start(config, node, volumes, &endpoint, manager, &drain).context("csi")?;
         }
         tracing::info!(
-            trust_domain = %self.trust_domain,
+            %trust_domain,
             telemetry = %self.addresses.telemetry,
             admin_socket = %self.addresses.admin_socket.display(),
             "the agent is up"
@@ -205,8 +203,8 @@ impl Agent {
     fn server(&self) -> anyhow::Result<(Arc<dyn ServerApi>, Arc<RotatingIdentity>)> {
         let identity = Arc::new(RotatingIdentity::new());
         let server = GrpcServer::new(
-            &self.config.server.address,
-            &self.trust_domain,
+            &self.config.server_address,
+            &self.config.trust_domain,
             self.anchors.clone(),
             identity.clone(),
             self.clock.clone(),
@@ -229,10 +227,10 @@ impl Agent {
             api: api.clone(),
             anchors: self.anchors.clone(),
             identity,
-            token_file: self.config.node.token_file.clone(),
-            data_dir: self.config.data_dir.0.clone(),
-            cluster: self.config.cluster.0.clone(),
-            trust_domain: self.trust_domain.clone(),
+            token_file: self.config.node_token_file.clone(),
+            data_dir: self.config.data_dir.clone(),
+            cluster: self.config.cluster.clone(),
+            trust_domain: self.config.trust_domain.clone(),
             clock: self.clock.clone(),
             trust: wires.trust.subscribe(),
             attest_again: wires.attest_again.clone(),
@@ -244,7 +242,7 @@ impl Agent {
         let sync = TrustSync {
             api: api.clone(),
             anchors: self.anchors.clone(),
-            trust_domain: self.trust_domain.clone(),
+            trust_domain: self.config.trust_domain.clone(),
             clock: self.clock.clone(),
             certificate: wires.certificate.subscribe(),
             attest_again: wires.attest_again.clone(),

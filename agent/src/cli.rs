@@ -5,19 +5,17 @@ mod files;
 mod local;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use signet_runtime::config::{HumanDuration, load_valid, validate};
-use signet_runtime::drain::Drain;
-use signet_runtime::signal::shutdown_signal;
-use signet_runtime::{exit, limits};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use signet_runtime::cli::{OutputArgs, Program};
+use signet_runtime::config::HumanDuration;
 
-use crate::app;
+use crate::app::{self, Agent};
 use crate::config::{Config, DEFAULT_ADMIN_SOCKET};
+
+const PROGRAM: Program = Program("signet-agent");
 
 /// SPIFFE identities for the workloads of one node.
 #[derive(Debug, Parser)]
@@ -53,9 +51,8 @@ struct ConfigArgs {
 struct ValidateArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Lines for people or one JSON object for programs.
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    #[command(flatten)]
+    answer: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -63,16 +60,8 @@ struct AdminArgs {
     /// Admin socket of the running agent.
     #[arg(long, env = "SIGNET_AGENT_ADMIN_SOCKET", default_value = DEFAULT_ADMIN_SOCKET)]
     admin_socket: PathBuf,
-    /// Tables for people or one JSON object for programs.
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
+    #[command(flatten)]
+    answer: OutputArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,19 +81,8 @@ struct FetchX509Args {
     /// How long to wait for an identity.
     #[arg(long, default_value = "30s")]
     timeout: HumanDuration,
-    /// Tables for people or one JSON object for programs.
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
-}
-
-/// What a command prints.
-struct Answer {
-    /// For programs.
-    json: serde_json::Value,
-    /// For people, with a line end.
-    text: String,
-    /// The command fails after printing.
-    problem: Option<String>,
+    #[command(flatten)]
+    answer: OutputArgs,
 }
 
 /// Runs the command line of this process.
@@ -113,106 +91,26 @@ pub fn main() -> ExitCode {
     run_with(std::env::args_os())
 }
 
+/// The command line itself, for who wants to look at it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs a command line; `args` begins with the program's name. Other binaries that embed the agent call this.
 pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli: Cli = match PROGRAM.parse(args) {
         Ok(cli) => cli,
-        Err(error) => {
-            // A failed write to a closed terminal leaves nothing better to do.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
-        }
+        Err(code) => return code,
     };
     match cli.command {
-        Command::Run(args) => run(&args.config),
-        Command::Validate(args) => check(&args),
-        Command::Healthcheck(args) => print(args.output, block_on(local::healthcheck(&args.admin_socket))),
-        Command::Status(args) => print(args.output, block_on(local::status(&args.admin_socket))),
+        Command::Run(args) => PROGRAM.serve(&args.config, app::build, Agent::run),
+        Command::Validate(args) => PROGRAM.validate::<Config>(&args.config.config, args.answer.output),
+        Command::Healthcheck(args) => PROGRAM.ask(args.answer.output, local::healthcheck(&args.admin_socket)),
+        Command::Status(args) => PROGRAM.ask(args.answer.output, local::status(&args.admin_socket)),
         Command::Fetch(FetchCommand::X509(args)) => {
             let fetched = fetch::x509(&args.socket, args.write.as_deref(), args.timeout.get());
-            print(args.output, block_on(fetched))
-        }
-    }
-}
-
-fn run(path: &Path) -> ExitCode {
-    let (config, warnings) = match load_valid::<Config>(path) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            eprintln!("signet-agent: {error}");
-            return ExitCode::from(exit::CONFIG);
-        }
-    };
-    let logging = signet_runtime::telemetry::init_logging(config.log.format);
-    for warning in warnings {
-        tracing::warn!(%warning, "configuration");
-    }
-    let (raised, forbidden) = (limits::raise_open_files(), limits::forbid_core_files());
-    if let Err(error) = raised.and(forbidden) {
-        tracing::warn!(%error, "the limits of this process stay as they are");
-    }
-    let result = logging.map_err(Into::into).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let result = runtime.block_on(run_until_signal(path, config));
-        // A blocked thread must not hold up the exit that was asked for.
-        runtime.shutdown_timeout(Duration::from_secs(2));
-        result
-    });
-    finish(result)
-}
-
-async fn run_until_signal(path: &Path, config: Config) -> anyhow::Result<()> {
-    let signal = shutdown_signal();
-    let agent = app::build(config)
-        .await
-        .with_context(|| path.display().to_string())?;
-    let drain = Drain::new();
-    let stop = drain.clone();
-    let watching = tokio::spawn(async move {
-        let signal = signal.await;
-        tracing::info!(signal, "ending");
-        stop.start();
-    });
-    let result = agent.run(drain).await;
-    watching.abort();
-    result
-}
-
-fn check(args: &ValidateArgs) -> ExitCode {
-    let report = validate::<Config>(&args.config.config);
-    match args.output {
-        Output::Json => println!("{}", report.to_json()),
-        Output::Table if report.is_ok() => print!("{report}"),
-        Output::Table => eprint!("{report}"),
-    }
-    ExitCode::from(report.exit_code())
-}
-
-fn block_on(work: impl Future<Output = anyhow::Result<Answer>>) -> anyhow::Result<Answer> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(work)
-}
-
-fn print(output: Output, answer: anyhow::Result<Answer>) -> ExitCode {
-    finish(answer.and_then(|answer| {
-        match output {
-            Output::Table => print!("{}", answer.text),
-            Output::Json => println!("{:#}", answer.json),
-        }
-        answer
-            .problem
-            .map_or(Ok(()), |problem| Err(anyhow::anyhow!(problem)))
-    }))
-}
-
-fn finish(result: anyhow::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("signet-agent: {error:#}");
-            ExitCode::from(exit::FAILURE)
+            PROGRAM.ask(args.answer.output, fetched)
         }
     }
 }

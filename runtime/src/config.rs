@@ -1,7 +1,13 @@
-//! One YAML file per binary: unknown keys refused, every error one line with its place and the remedy.
+//! One YAML file per binary: unknown keys refused, everything that is wrong with it said at once, each with its place and
+//! the remedy.
+//!
+//! A file is read into a raw type, which says what may be written, and checked into a [`Configuration`], whose values are
+//! known to make sense. The raw type never leaves the module that checks it.
 
 mod duration;
 mod error;
+mod form;
+mod places;
 mod report;
 
 use std::fs::File;
@@ -11,30 +17,59 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_saphyr::{MergeKeyPolicy, Options};
 
+use self::places::Places;
+use crate::telemetry::LogFormat;
+
 pub use self::duration::{HumanDuration, ParseDurationError};
 pub use self::error::{ConfigError, Place};
-pub use self::report::{Findings, Report, Validate, load_valid, validate};
+pub use self::report::{Findings, Refused, Report};
 
 /// Largest configuration file that is read, in bytes.
 pub const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Reads a configuration file. `T` should carry `#[serde(deny_unknown_fields)]` and, since every key has a working
-/// default, `#[serde(default)]`; an empty file then is a complete configuration.
-///
-/// # Errors
-/// When the file is missing, larger than [`MAX_BYTES`], no YAML, or does not fit `T`.
-pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    parse(path, &read(path)?)
+/// A configuration that is known to make sense.
+pub trait Configuration: Sized {
+    /// The file as written. It carries `#[serde(deny_unknown_fields, default)]`: every key has a default, so that a faulty
+    /// one can be left out while the others are read and checked.
+    type Raw: DeserializeOwned;
+
+    /// Judges all of it and adds to `findings` whatever is wrong or unwise. Reads no files and opens no sockets.
+    ///
+    /// # Errors
+    /// When some part cannot be made; other errors may be among the findings though it can.
+    fn check(raw: Self::Raw, findings: &mut Findings) -> Result<Self, Refused>;
+
+    /// How diagnostic logs are written.
+    fn log_format(&self) -> LogFormat;
 }
 
-/// Like [`load`], for text that came from elsewhere; `name` stands for the file in errors.
+/// Reads and checks a configuration. The report of a good one holds its warnings.
 ///
 /// # Errors
-/// When the text is no YAML or does not fit `T`.
-pub fn parse<T: DeserializeOwned>(name: &Path, text: &str) -> Result<T, ConfigError> {
+/// Everything that is wrong: the file is missing, larger than [`MAX_BYTES`], no YAML, does not fit [`Configuration::Raw`],
+/// or makes no sense.
+pub fn load<C: Configuration>(path: &Path) -> Result<(C, Report), Report> {
+    let mut findings = Findings::new(path);
+    let checked = match read(path) {
+        Ok(text) => parse::<C::Raw>(&text, &mut findings).and_then(|raw| C::check(raw, &mut findings).ok()),
+        Err(error) => {
+            findings.cannot_be_read(error);
+            None
+        }
+    };
+    findings.conclude(checked)
+}
+
+/// Reads `text` as far as it can be read.
+fn parse<T: DeserializeOwned>(text: &str, findings: &mut Findings) -> Option<T> {
     // An empty document would be null, which no struct accepts.
     let text = if is_blank(text) { "{}" } else { text };
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| ConfigError::from_yaml(name, &error))
+    let (value, faults) = form::read(text, options);
+    findings.locate(Places::of(text, options()));
+    for fault in &faults {
+        findings.unread(fault);
+    }
+    value
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -74,8 +109,6 @@ fn options() -> Options {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use serde::Deserialize;
 
     use super::*;
@@ -88,7 +121,7 @@ mod tests {
         listen: Listen,
         limit: u16,
         enabled: bool,
-        format: Option<crate::telemetry::LogFormat>,
+        format: Option<LogFormat>,
     }
 
     #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -98,23 +131,32 @@ mod tests {
         admins: String,
     }
 
+    /// What is said about the one fault of a text.
     fn error(text: &str) -> String {
-        let error = parse::<Sample>(Path::new("server.yaml"), text)
-            .unwrap_err()
-            .to_string();
+        let mut findings = Findings::new(Path::new("server.yaml"));
+        let value = parse::<Sample>(text, &mut findings);
+        let report = findings.conclude(value).unwrap_err();
+        assert_eq!(report.errors().len(), 1, "{report}");
+        let error = report.errors()[0].to_string();
         assert!(!error.contains('\n'), "one line: {error}");
         error
+    }
+
+    fn good(text: &str) -> Sample {
+        let mut findings = Findings::new(Path::new("server.yaml"));
+        let value = parse(text, &mut findings);
+        findings.conclude(value).unwrap().0
     }
 
     #[test]
     fn a_full_file_and_an_empty_one_are_read() {
         let text = "trust_domain: example.org\nsvid_ttl: 90m\nlisten:\n  agents: 0.0.0.0:8443\nlimit: 7\nenabled: true\nformat: json\n";
-        let sample: Sample = parse(Path::new("x"), text).unwrap();
+        let sample = good(text);
         assert_eq!(sample.svid_ttl.get().as_secs(), 5_400);
         assert_eq!(sample.listen.agents, "0.0.0.0:8443");
         assert_eq!((sample.limit, sample.enabled), (7, true));
         for empty in ["", "\n# nothing set\n", "---\n"] {
-            assert_eq!(parse::<Sample>(Path::new("x"), empty).unwrap(), Sample::default());
+            assert_eq!(good(empty), Sample::default());
         }
     }
 
@@ -122,11 +164,11 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
         assert_eq!(
             error("trust_domain: a\nlisten:\n  agnets: x\n"),
-            "server.yaml:3:3: unknown key `agnets`; did you mean `agents`?"
+            "server.yaml:3:3: listen.agnets: unknown key `agnets`; did you mean `agents`?"
         );
         assert_eq!(
             error("zzz: 1\n"),
-            "server.yaml:1:1: unknown key `zzz`; the keys here are trust_domain, svid_ttl, listen, limit, enabled, format"
+            "server.yaml:1:1: zzz: unknown key `zzz`; the keys here are trust_domain, svid_ttl, listen, limit, enabled, format"
         );
     }
 
@@ -134,7 +176,7 @@ mod tests {
     fn a_bad_duration_says_how_to_write_one() {
         assert_eq!(
             error("limit: 1\nsvid_ttl: 90\n"),
-            "server.yaml:2:11: `90` is not a duration: it has no unit; write for example 90s, 2m, 1h30m or 7d"
+            "server.yaml:2:11: svid_ttl: `90` is not a duration: it has no unit; write for example 90s, 2m, 1h30m or 7d"
         );
         assert!(error("svid_ttl: -5m\n").contains("`-5m` is not a duration"));
         assert!(error("svid_ttl: [1]\n").starts_with("server.yaml:1:11: "));
@@ -144,18 +186,18 @@ mod tests {
     fn a_wrong_type_says_what_was_expected() {
         assert_eq!(
             error("limit: lots\n"),
-            "server.yaml:1:8: expected a whole number from 0 to 65535; correct the value"
+            "server.yaml:1:8: limit: expected a whole number from 0 to 65535; correct the value"
         );
         assert!(error("limit: 70000\n").starts_with("server.yaml:1:8: "));
         assert_eq!(
             error("enabled: 3\n"),
-            "server.yaml:1:10: expected true or false; correct the value"
+            "server.yaml:1:10: enabled: expected true or false; correct the value"
         );
         assert!(error("enabled: yes\n").contains("true or false"));
         assert!(error("listen: here\n").starts_with("server.yaml:1:9: "));
         assert_eq!(
             error("format: jsno\n"),
-            "server.yaml:1:9: unknown value `jsno`; did you mean `json`?"
+            "server.yaml:1:9: format: unknown value `jsno`; did you mean `json`?"
         );
     }
 
@@ -171,7 +213,7 @@ mod tests {
     fn broken_yaml_merge_keys_and_second_documents_are_refused() {
         for text in [
             "listen: {agents: x\n",
-            "a: &a {limit: 1}\n<<: *a\n",
+            "listen: &a {agents: x}\n<<: *a\n",
             "limit: 1\n---\nlimit: 2\n",
             "limit: !x 1\n",
         ] {
@@ -183,20 +225,18 @@ mod tests {
     fn a_missing_file_and_a_huge_one_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("server.yaml");
-        let missing = load::<Sample>(&path).unwrap_err().to_string();
+        let missing = read(&path).unwrap_err().to_string();
         assert!(
             missing.ends_with("server.yaml: no such file; create it or name another with --config"),
             "{missing}"
         );
         std::fs::write(&path, "#".repeat(1_048_577)).unwrap();
-        let huge = load::<Sample>(&path).unwrap_err().to_string();
+        let huge = read(&path).unwrap_err().to_string();
         assert!(huge.contains("larger than 1048576 bytes"), "{huge}");
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        let binary = load::<Sample>(&path).unwrap_err().to_string();
+        let binary = read(&path).unwrap_err().to_string();
         assert!(binary.contains("not UTF-8"), "{binary}");
-        let folder = load::<Sample>(&PathBuf::from(directory.path()))
-            .unwrap_err()
-            .to_string();
+        let folder = read(directory.path()).unwrap_err().to_string();
         assert!(folder.contains("directory"), "{folder}");
     }
 }

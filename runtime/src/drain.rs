@@ -13,7 +13,16 @@ use tokio_util::task::TaskTracker;
 pub struct Drain {
     token: CancellationToken,
     tracker: TaskTracker,
-    failure: Arc<OnceLock<&'static str>>,
+    cause: Arc<OnceLock<Cause>>,
+}
+
+/// Why a drain started; the first cause stands.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    /// A signal, by name.
+    Asked(&'static str),
+    /// A vital task, by name.
+    Failed(&'static str),
 }
 
 impl Drain {
@@ -32,6 +41,12 @@ impl Drain {
     pub fn start(&self) {
         self.token.cancel();
         self.tracker.close();
+    }
+
+    /// Starts the drain because this signal asks for it.
+    pub fn start_on(&self, signal: &'static str) {
+        let _ = self.cause.set(Cause::Asked(signal));
+        self.start();
     }
 
     /// Whether the drain was started.
@@ -71,7 +86,19 @@ impl Drain {
     /// started it.
     #[must_use]
     pub fn failure(&self) -> Option<&'static str> {
-        self.failure.get().copied()
+        match self.cause.get() {
+            Some(Cause::Failed(task)) => Some(task),
+            _ => None,
+        }
+    }
+
+    /// The signal that started the drain, by name; `None` when something else did.
+    #[must_use]
+    pub fn signal(&self) -> Option<&'static str> {
+        match self.cause.get() {
+            Some(Cause::Asked(signal)) => Some(signal),
+            _ => None,
+        }
     }
 
     /// Starts the drain and waits until every spawned task has ended, at most `limit`. False: some are still running,
@@ -96,7 +123,7 @@ impl Drop for Vital {
                 "a task that this process cannot do without has ended"
             );
             // Only the first is named: others may end because of it.
-            let _ = self.drain.failure.set(self.name);
+            let _ = self.drain.cause.set(Cause::Failed(self.name));
             self.drain.start();
         }
     }
@@ -139,6 +166,16 @@ mod tests {
         drain.signalled().await;
         assert!(vital.await.unwrap_err().is_panic());
         assert_eq!(drain.failure(), Some("a worker"));
+    }
+
+    #[tokio::test]
+    async fn the_signal_that_asked_for_the_end_is_known() {
+        let drain = Drain::new();
+        assert_eq!(drain.signal(), None);
+        drain.start_on("SIGTERM");
+        drain.start_on("SIGINT");
+        drain.signalled().await;
+        assert_eq!((drain.signal(), drain.failure()), (Some("SIGTERM"), None));
     }
 
     #[tokio::test]

@@ -10,16 +10,17 @@
 //! | [`files`] | files replaced whole |
 //! | [`error`] | an error and its causes as one line |
 //! | [`sync`] | locks that no panic poisons |
-//! | [`config`] | one YAML file, refused with line and remedy |
+//! | [`config`] | one YAML file, checked; all faults with line and remedy |
 //! | [`telemetry`], [`http`] | logs, metrics, health |
 //! | [`uds`] | Unix sockets with an exact mode |
 //! | [`limits`] | what the system lets the process use |
 //! | [`table`] | output for people |
-//! | [`exit`] | exit codes |
+//! | [`cli`] | the skeleton of a command line: set-up, answers, exit codes |
 
 pub mod accept;
 pub mod backoff;
 pub mod bucket;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
@@ -34,15 +35,3 @@ pub mod sync;
 pub mod table;
 pub mod telemetry;
 pub mod uds;
-
-/// Exit codes of every Signet binary.
-pub mod exit {
-    /// All went well.
-    pub const OK: u8 = 0;
-    /// The work failed; trying again may help.
-    pub const FAILURE: u8 = 1;
-    /// The command line makes no sense (clap's own code).
-    pub const USAGE: u8 = 2;
-    /// The configuration file is missing or wrong (`EX_CONFIG` of sysexits).
-    pub const CONFIG: u8 = 78;
-}

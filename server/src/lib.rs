@@ -8,7 +8,6 @@ pub mod attest;
 pub mod audit;
 pub mod authority;
 pub mod cli;
-pub mod client;
 pub mod config;
 pub mod issuer;
 pub mod key_manager;

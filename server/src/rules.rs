@@ -20,7 +20,7 @@ use std::time::Duration;
 use signet_certs::id::{SpiffeId, TrustDomain};
 
 pub use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig};
-pub use self::error::{RuleError, RuleProblem};
+pub use self::error::{RuleError, RuleErrors, RuleProblem};
 use self::matcher::Matcher;
 use self::template::{IdTemplate, Rendered, Template};
 use crate::attest::AttestedPod;
@@ -149,8 +149,8 @@ pub enum Outcome {
 impl RuleSet {
     /// Checks rules and makes a set of them, the built-in one last if the scope has it.
     ///
-    /// The error names the first faulty rule, what is wrong with it and what to write instead.
-    pub fn compile(scope: &RuleScope, rules: Vec<IdentityRuleConfig>) -> Result<Self, RuleError> {
+    /// The error names every faulty rule, what is wrong with it and what to write instead.
+    pub fn compile(scope: &RuleScope, rules: Vec<IdentityRuleConfig>) -> Result<Self, RuleErrors> {
         compile::compile(scope, rules)
     }
 

@@ -26,10 +26,11 @@ fn refused(command: &str, dir: &Path, yaml: &str) -> String {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success(), "{errors}");
     assert!(output.stdout.is_empty());
-    let lines: Vec<&str> = errors
-        .lines()
-        .filter(|line| line.starts_with("signet-server: "))
-        .collect();
+    let prefix = match command {
+        "validate" => "error: ",
+        _ => "signet-server: ",
+    };
+    let lines: Vec<&str> = errors.lines().filter(|line| line.starts_with(prefix)).collect();
     assert_eq!(lines.len(), 1, "{errors}");
     lines[0].to_owned()
 }

@@ -12,7 +12,8 @@ use signet_certs::jws::{ClaimsError, JwsError};
 use signet_runtime::clock::SystemClock;
 use signet_runtime::drain::Drain;
 use signet_server::attest::cluster::KubernetesAttestor;
-use signet_server::attest::config::{AttestationConfig, ClusterConfig};
+use signet_server::attest::config::{Access, AttestationConfig, ClusterConfig};
+use signet_server::attest::policy::ServiceAccountName;
 use signet_server::attest::{
     AgentIdentity, AttestError, AttestedPod, Attestor, PodEvent, PodEventKind, RefusedReason,
 };
@@ -46,13 +47,20 @@ fn config(kube: &FakeKube, dir: &Path) -> AttestationConfig {
         clusters: vec![ClusterConfig {
             name: "prod".into(),
             uid: Some(kube.cluster_uid().to_owned()),
-            kubeconfig: Some(kubeconfig),
-            context: None,
-            api_server: None,
-            agent_service_accounts: vec!["signet-system:signet-agent".into()],
+            access: Access::Kubeconfig {
+                path: kubeconfig,
+                context: None,
+            },
+            agents: vec![ServiceAccountName {
+                namespace: "signet-system".into(),
+                name: "signet-agent".into(),
+            }],
             more_issuers: Vec::new(),
         }],
-        ..AttestationConfig::default()
+        node_audience: NODE_AUDIENCE.to_owned(),
+        pod_audience: POD_AUDIENCE.to_owned(),
+        max_token_lifetime: 24 * HOUR,
+        calls: (200, 400),
     }
 }
 
@@ -61,10 +69,8 @@ async fn attestor(
     drain: &Drain,
 ) -> (Result<KubernetesAttestor, String>, mpsc::Receiver<PodEvent>) {
     let (sender, events) = mpsc::channel(100);
-    let domain = TrustDomain::parse("example.org").unwrap();
     let skew = Duration::from_secs(120);
-    let started =
-        KubernetesAttestor::start(config, &domain, skew, Arc::new(SystemClock), drain, sender).await;
+    let started = KubernetesAttestor::start(config, skew, Arc::new(SystemClock), drain, sender).await;
     (started.map_err(|error| error.to_string()), events)
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context;
 use signet_runtime::drain::Drain;
 
 use super::make_parent;
-use crate::config::{Config, MounterKind};
+use crate::config::{Csi, MounterKind};
 use crate::csi::mount::{BindMounter, LinkMounter, Mounter};
 use crate::csi::sockets::VolumeSockets;
 use crate::csi::volumes::Volumes;
@@ -16,23 +16,23 @@ use crate::sockets::Endpoint;
 
 /// Rebuilds the sockets of every known volume, then listens for kubelet.
 pub(super) fn start(
-    config: &Config,
+    config: Csi,
+    node: Option<String>,
     volumes: Volumes,
     endpoint: &Endpoint,
     manager: Manager,
     drain: &Drain,
 ) -> anyhow::Result<()> {
-    let csi = &config.csi;
     let driver = DriverConfig {
-        driver_name: csi.driver_name.clone(),
-        socket_path: csi.socket_path(),
-        registration_dir: csi.registration_dir(),
-        kubelet_dir: csi.kubelet_dir.clone(),
-        node_name: node_name(config)?,
-        token_audience: config.pod_audience(),
+        driver_name: config.driver_name,
+        socket_path: config.socket_path,
+        registration_dir: config.registration_dir,
+        kubelet_dir: config.kubelet_dir,
+        node_name: node.map_or_else(node_name, Ok)?,
+        token_audience: config.audience,
     };
     make_parent(&driver.socket_path)?;
-    let mounter: Arc<dyn Mounter> = match csi.mounter {
+    let mounter: Arc<dyn Mounter> = match config.mounter {
         MounterKind::Bind => Arc::new(BindMounter),
         MounterKind::Link => Arc::new(LinkMounter),
     };
@@ -40,10 +40,8 @@ pub(super) fn start(
     Driver::restore(driver, volumes, mounter, sink).serve(drain)
 }
 
-fn node_name(config: &Config) -> anyhow::Result<String> {
-    if !config.node.name.is_empty() {
-        return Ok(config.node.name.clone());
-    }
+/// The node's name where the configuration does not give it.
+fn node_name() -> anyhow::Result<String> {
     if let Ok(name) = std::env::var("SIGNET_NODE_NAME")
         && !name.is_empty()
     {

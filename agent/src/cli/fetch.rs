@@ -16,6 +16,7 @@ use signet_certs::time::rfc3339;
 use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use signet_proto::workload::{X509svid, X509svidRequest, X509svidResponse};
 use signet_runtime::backoff::Backoff;
+use signet_runtime::cli::Answer;
 use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::pace::random_unit;
 use signet_runtime::table::{Table, age};
@@ -24,8 +25,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use zeroize::Zeroizing;
 
+use super::files;
 use super::local::reason;
-use super::{Answer, files};
 
 /// Largest number of certificates or CRLs that is read from one field.
 const MAX_PARTS: usize = 4096;
@@ -52,11 +53,10 @@ pub(super) async fn x509(socket: &str, write: Option<&Path>, limit: Duration) ->
         files::write(directory, &fetched)
             .with_context(|| format!("cannot write into {}", directory.display()))?;
     }
-    Ok(Answer {
-        json: to_json(&fetched, write),
-        text: to_text(&fetched, write, now),
-        problem: None,
-    })
+    Ok(Answer::new(
+        to_json(&fetched, write),
+        to_text(&fetched, write, now),
+    ))
 }
 
 /// `unix:///absolute/path` and nothing more (SPIFFE Workload Endpoint §4).

@@ -5,14 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use signet_certs::time::{from_unix_millis, rfc3339};
+use signet_certs::time::from_unix_millis;
 use signet_proto::local as wire;
 use signet_proto::local::local_client::LocalClient;
+use signet_runtime::cli::{Answer, or_dash, when};
 use signet_runtime::table::{Table, age};
 use signet_runtime::uds;
 use tonic::transport::Endpoint;
-
-use super::Answer;
 
 /// Connecting and answering together.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -46,11 +45,7 @@ pub(super) async fn healthcheck(socket: &Path) -> anyhow::Result<Answer> {
 /// Everything.
 pub(super) async fn status(socket: &Path) -> anyhow::Result<Answer> {
     let status = ask(socket).await?;
-    Ok(Answer {
-        json: status_json(&status),
-        text: status_text(&status),
-        problem: None,
-    })
+    Ok(Answer::new(status_json(&status), status_text(&status)))
 }
 
 async fn ask(socket: &Path) -> anyhow::Result<wire::StatusResponse> {
@@ -87,14 +82,6 @@ pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
             (None, Some(source)) => cause = source,
             _ => return cause.to_string(),
         }
-    }
-}
-
-fn when(ms: i64) -> Value {
-    if ms == 0 {
-        Value::Null
-    } else {
-        Value::String(rfc3339(from_unix_millis(ms)))
     }
 }
 
@@ -211,10 +198,6 @@ fn expiry(now: SystemTime, ms: i64) -> String {
     } else {
         age(now, from_unix_millis(ms))
     }
-}
-
-fn or_dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }
 
 #[cfg(test)]

@@ -1,23 +1,35 @@
+use std::path::Path;
+
+use signet_runtime::config::load;
+
 use super::*;
 
 fn read(text: &str) -> Result<Config, String> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("agent.yaml");
     std::fs::write(&path, text).unwrap();
-    let read = signet_runtime::config::load_valid(&path);
-    read.map(|(config, _)| config).map_err(|error| error.to_string())
+    let (config, _) = load::<Config>(&path).map_err(|report| {
+        let errors = report.errors();
+        assert_eq!(errors.len(), 1, "{report}");
+        errors[0].to_string()
+    })?;
+    Ok(config)
 }
+
+const CSI: &str = "trust_domain: example.org\ncsi: {enabled: true}\nshared_socket: {}\n";
 
 #[test]
 fn a_trust_domain_is_enough() {
     let config = read("trust_domain: example.org\n").unwrap();
-    assert_eq!(config.cluster.0, "default");
-    assert_eq!(config.pod_audience(), "signet:example.org:pod");
+    assert_eq!(config.cluster, "default");
+    assert_eq!(config.trust_domain.as_str(), "example.org");
     assert!(config.shared_socket.is_none());
-    assert!(!config.csi.enabled);
-    assert_eq!(config.admin_socket.0, Path::new(DEFAULT_ADMIN_SOCKET));
+    assert!(config.csi.is_none());
+    assert_eq!(config.admin_socket, Path::new(DEFAULT_ADMIN_SOCKET));
+    let csi = read(CSI).unwrap().csi.unwrap();
+    assert_eq!(csi.audience, "signet:example.org:pod");
     assert_eq!(
-        config.csi.socket_path(),
+        csi.socket_path,
         Path::new("/var/lib/kubelet/plugins/csi.signet.dev/csi.sock")
     );
 }
@@ -37,21 +49,38 @@ fn the_documented_file_is_the_default_one() {
             )
         })
         .collect();
-    let documented = read(&yaml).unwrap();
-    let default = read("trust_domain: example.org").unwrap();
-    assert_eq!(documented.server.address, default.server.address);
-    assert_eq!(documented.trust.anchors_file, default.trust.anchors_file);
-    assert_eq!(documented.node.token_file, default.node.token_file);
-    assert_eq!(documented.data_dir, default.data_dir);
-    assert_eq!(documented.csi.socket_path(), default.csi.socket_path());
-    assert_eq!(documented.csi.registration_dir(), default.csi.registration_dir());
-    assert_eq!(documented.csi.volumes_dir, default.csi.volumes_dir);
-    assert_eq!(documented.pod_audience(), default.pod_audience());
-    assert_eq!(documented.telemetry.listen, default.telemetry.listen);
-    let shared = documented.shared_socket.unwrap();
+    assert!(read(&yaml).unwrap().csi.is_none());
+    // What is off by default has its defaults all the same.
+    let documented = read(&yaml.replace("enabled: false", "enabled: true")).unwrap();
+    assert_eq!(format!("{documented:?}"), format!("{:?}", read(CSI).unwrap()));
+}
+
+#[test]
+fn every_mistake_is_named_at_once() {
+    let text = "clustre: b\nserver: {address: localhost}\ndata_dir: here\ncsi: {enabled: true, driver_name: 'a b', kubelet_dir: x}\n\
+                shared_socket: {path: /run/signet-agent/admin.sock, mode: '9'}\n";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.yaml");
+    std::fs::write(&path, text).unwrap();
+    let report = load::<Config>(&path).unwrap_err().to_json();
+    let found: Vec<_> = report["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| (error["key"].as_str().unwrap(), error["line"].as_u64()))
+        .collect();
     assert_eq!(
-        (shared.path, shared.mode),
-        (SharedSocket::default().path, SharedSocket::default().mode)
+        found,
+        [
+            ("clustre", Some(1)),
+            ("shared_socket.mode", Some(5)),
+            ("trust_domain", None),
+            ("server.address", Some(2)),
+            ("data_dir", Some(3)),
+            ("csi.driver_name", Some(4)),
+            ("csi.kubelet_dir", Some(4)),
+            ("shared_socket.path", Some(5)),
+        ]
     );
 }
 

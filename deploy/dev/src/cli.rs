@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use signet_runtime::{exit, signal::shutdown_signal};
+use signet_runtime::{cli::exit, signal::shutdown_signal};
 
 use crate::{
     child::{self, Role},

@@ -13,7 +13,7 @@ use signet_certs::{
     crl::Crl,
     serial::SerialNumber,
 };
-use signet_server::client::{AdminClient, Revoke};
+use signet_server::cli::admin::{AdminClient, Revoke};
 use signet_tests::http;
 use signet_workload::X509Source;
 

@@ -7,7 +7,7 @@ use signet_runtime::{
     files::{self, Durability},
     uds,
 };
-use signet_server::client::AdminClient;
+use signet_server::cli::admin::AdminClient;
 use signet_tests::wait;
 use tokio::sync::Mutex;
 
@@ -53,7 +53,13 @@ impl Domain {
         let mut server = start(Role::Server, &layout.server("server.yaml"), &layout.server(""))?;
         let admin = layout.admin_socket();
         up(&mut server, async || {
-            AdminClient::connect(&admin).await.ok()?.healthcheck().await.ok()
+            let answer = AdminClient::connect(&admin)
+                .await
+                .ok()?
+                .healthcheck()
+                .await
+                .ok()?;
+            answer.problem.is_none().then_some(())
         })
         .await?;
 

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_saphyr::{Error as YamlError, MessageFormatter, UserMessageFormatter};
 
+use super::form::Fault;
+use super::places::Places;
+
 /// Where in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -25,19 +28,15 @@ impl Place {
         }
     }
 
-    /// A key of the file, written with dots: `listen.agents`.
+    /// A key of the file, written with dots and indices: `listen.agents`, `rules[2].name`. Line and column are counted
+    /// from 1; there are none for a key that the file does not have and that stands in nothing it has.
     #[must_use]
-    pub fn key(path: &Path, key: impl Into<String>) -> Self {
+    pub fn key(path: &Path, key: impl Into<String>, line_and_column: Option<(u64, u64)>) -> Self {
         Self {
-            key: Some(key.into()),
+            line_and_column,
+            key: Some(key.into()).filter(|key| !key.is_empty()),
             ..Self::file(path)
         }
-    }
-
-    /// Line and column, both counted from 1, when known.
-    #[must_use]
-    pub fn line_and_column(&self) -> Option<(u64, u64)> {
-        self.line_and_column
     }
 }
 
@@ -73,10 +72,17 @@ impl ConfigError {
         }
     }
 
-    /// Where.
+    /// For programs: `{"key": …, "line": …, "column": …, "message": …, "remedy": …}`, `null` where there is nothing.
     #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn to_json(&self) -> serde_json::Value {
+        let position = self.place.line_and_column;
+        serde_json::json!({
+            "key": self.place.key,
+            "line": position.map(|(line, _)| line),
+            "column": position.map(|(_, column)| column),
+            "message": self.problem,
+            "remedy": Some(&self.remedy).filter(|remedy| !remedy.is_empty()),
+        })
     }
 
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
@@ -90,14 +96,20 @@ impl ConfigError {
         Self::new(Place::file(path), problem, remedy)
     }
 
-    pub(super) fn from_yaml(path: &Path, error: &YamlError) -> Self {
-        let error = innermost(error);
-        let place = Place {
-            line_and_column: error.location().map(|at| (at.line(), at.column())),
-            ..Place::file(path)
+    /// A part of the file that cannot be read.
+    pub(super) fn of_fault(path: &Path, fault: &Fault, places: &Places) -> Self {
+        let error = innermost(&fault.error);
+        let of_value = || error.location().map(|at| (at.line(), at.column()));
+        let of_key = || places.nearest(&fault.path);
+        let position = match error {
+            // serde says these of the key, after the parser has gone on.
+            YamlError::SerdeUnknownField { .. } | YamlError::SerdeMissingField { .. } => {
+                of_key().or_else(of_value)
+            }
+            _ => of_value().or_else(of_key),
         };
         let (problem, remedy) = explain(error);
-        Self::new(place, problem, remedy)
+        Self::new(Place::key(path, fault.path.as_str(), position), problem, remedy)
     }
 }
 
@@ -148,8 +160,11 @@ fn explain(error: &YamlError) -> (String, String) {
             "a second document begins here".into(),
             "keep one `---` at most".into(),
         ),
-        // Messages of our own types (HumanDuration and the like) carry their remedy.
-        YamlError::Message { msg, .. } => (msg.clone(), String::new()),
+        // Messages of our own types (HumanDuration and the like) end with their remedy.
+        YamlError::Message { msg, .. } => match msg.rsplit_once("; ") {
+            Some((problem, remedy)) => (problem.to_owned(), remedy.to_owned()),
+            None => (msg.clone(), correct()),
+        },
         other => (
             UserMessageFormatter.format_message(other).into_owned(),
             "correct the YAML".into(),
@@ -215,11 +230,23 @@ mod tests {
 
     #[test]
     fn errors_are_one_line_with_place_and_remedy() {
-        let place = Place::key(Path::new("server.yaml"), "ca.ttl");
-        let error = ConfigError::new(place, "shorter than\nsix leaves", "raise it above 6h");
+        let place = |position| Place::key(Path::new("server.yaml"), "ca.ttl", position);
+        let error =
+            |position| ConfigError::new(place(position), "shorter than\nsix leaves", "raise it above 6h");
         assert_eq!(
-            error.to_string(),
+            error(None).to_string(),
             "server.yaml: ca.ttl: shorter than six leaves; raise it above 6h"
+        );
+        assert_eq!(
+            error(Some((3, 5))).to_string(),
+            "server.yaml:3:5: ca.ttl: shorter than six leaves; raise it above 6h"
+        );
+        let json = error(Some((3, 5))).to_json();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "key": "ca.ttl", "line": 3, "column": 5, "message": "shorter than six leaves", "remedy": "raise it above 6h",
+            })
         );
     }
 }

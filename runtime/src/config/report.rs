@@ -1,25 +1,25 @@
-//! Checks that go beyond syntax, and what `validate` prints.
+//! What is wrong with a configuration, all of it, and how `run` and `validate` say so.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use super::places::{Places, element_of};
+use super::{ConfigError, Place};
 
-use super::{ConfigError, Place, load};
-
-/// A configuration that can judge itself.
-pub trait Validate {
-    /// Adds what is wrong or unwise to `findings`. Reads no files and opens no sockets unless the key names one.
-    fn validate(&self, findings: &mut Findings);
-}
-
-/// Collects what a validation finds, so that a person sees all of it at once.
+/// Collects what a check finds, so that a person sees all of it at once.
 #[derive(Clone, Debug)]
 pub struct Findings {
     file: PathBuf,
+    places: Places,
+    /// Paths of the parts that could not be read.
+    unread: Vec<String>,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
 }
+
+/// Says that an error is among the findings. Only [`Findings::error`] makes one, so nothing is refused without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused(());
 
 impl Findings {
     /// No findings yet about `file`.
@@ -27,50 +27,86 @@ impl Findings {
     pub fn new(file: &Path) -> Self {
         Self {
             file: file.into(),
+            places: Places::default(),
+            unread: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
         }
     }
 
-    /// The configuration cannot be used. `key` is written with dots: `listen.agents`.
-    pub fn error(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.errors
-            .push(ConfigError::new(Place::key(&self.file, key), problem, remedy));
+    /// The configuration cannot be used. `key` is written with dots and indices: `listen.agents`, `rules[2].name`.
+    pub fn error(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) -> Refused {
+        let error = ConfigError::new(self.place(key), problem, remedy);
+        self.errors.push(error);
+        Refused(())
     }
 
     /// The configuration can be used, but someone should look at it.
     pub fn warn(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.warnings
-            .push(ConfigError::new(Place::key(&self.file, key), problem, remedy));
+        let warning = ConfigError::new(self.place(key), problem, remedy);
+        self.warnings.push(warning);
+    }
+
+    /// Refuses unless everything at and below `key` could be read. What could not has its default, so a check that holds
+    /// several keys against each other asks first, or it would blame what nobody wrote.
+    ///
+    /// # Errors
+    /// When something could not be read; it is among the findings.
+    pub fn was_read(&self, key: &str) -> Result<(), Refused> {
+        let is_at_or_below = |path: &String| {
+            path.strip_prefix(key)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if self.unread.iter().any(is_at_or_below) {
+            return Err(Refused(()));
+        }
+        Ok(())
+    }
+
+    /// The key of an element of `list`, by its index among those that could be read.
+    #[must_use]
+    pub fn element(&self, list: &str, index: usize) -> String {
+        let mut left = index;
+        let mut at = 0;
+        loop {
+            let path = element_of(list, at);
+            match (self.unread.contains(&path), left) {
+                (true, _) => {}
+                (false, 0) => return path,
+                (false, _) => left -= 1,
+            }
+            at += 1;
+        }
+    }
+
+    fn place(&self, key: &str) -> Place {
+        Place::key(&self.file, key, self.places.nearest(key))
+    }
+
+    pub(super) fn locate(&mut self, places: Places) {
+        self.places = places;
+    }
+
+    pub(super) fn unread(&mut self, fault: &super::form::Fault) {
+        self.errors
+            .push(ConfigError::of_fault(&self.file, fault, &self.places));
+        self.unread.push(fault.path.clone());
+    }
+
+    pub(super) fn cannot_be_read(&mut self, error: ConfigError) {
+        self.errors.push(error);
+    }
+
+    /// The value, if nothing is wrong with it.
+    pub(super) fn conclude<T>(self, checked: Option<T>) -> Result<(T, Report), Report> {
+        match checked {
+            Some(value) if self.errors.is_empty() => Ok((value, Report(self))),
+            _ => Err(Report(self)),
+        }
     }
 }
 
-/// Reads and validates a configuration.
-///
-/// # Errors
-/// The first thing that makes it unusable. Warnings are returned beside the value, to be logged.
-pub fn load_valid<T: DeserializeOwned + Validate>(path: &Path) -> Result<(T, Vec<ConfigError>), ConfigError> {
-    let value: T = load(path)?;
-    let mut findings = Findings::new(path);
-    value.validate(&mut findings);
-    match findings.errors.into_iter().next() {
-        Some(error) => Err(error),
-        None => Ok((value, findings.warnings)),
-    }
-}
-
-/// Reads and validates a configuration and says everything there is to say about it.
-#[must_use]
-pub fn validate<T: DeserializeOwned + Validate>(path: &Path) -> Report {
-    let mut findings = Findings::new(path);
-    match load::<T>(path) {
-        Ok(value) => value.validate(&mut findings),
-        Err(error) => findings.errors.push(error),
-    }
-    Report(findings)
-}
-
-/// The outcome of a validation. Its text has one line per finding, or says that all is well.
+/// The outcome of reading and checking a configuration. Its text has one line per finding, or says that all is well.
 #[derive(Clone, Debug)]
 pub struct Report(Findings);
 
@@ -81,24 +117,27 @@ impl Report {
         self.0.errors.is_empty()
     }
 
-    /// The exit code that goes with it: [`exit::OK`](crate::exit::OK) or [`exit::CONFIG`](crate::exit::CONFIG).
+    /// What makes it unusable, in the order of the file where the parts of it cannot be read, then as it was checked.
     #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        if self.is_ok() {
-            crate::exit::OK
-        } else {
-            crate::exit::CONFIG
-        }
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.0.errors
     }
 
-    /// The same for programs: `{"ok": …, "errors": […], "warnings": […]}`.
+    /// What someone should look at.
+    #[must_use]
+    pub fn warnings(&self) -> &[ConfigError] {
+        &self.0.warnings
+    }
+
+    /// The same for programs: `{"ok": …, "file": …, "errors": […], "warnings": […]}`; see [`ConfigError::to_json`].
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let lines = |found: &[ConfigError]| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let all = |found: &[ConfigError]| found.iter().map(ConfigError::to_json).collect::<Vec<_>>();
         serde_json::json!({
             "ok": self.is_ok(),
-            "errors": lines(&self.0.errors),
-            "warnings": lines(&self.0.warnings),
+            "file": self.0.file.display().to_string(),
+            "errors": all(&self.0.errors),
+            "warnings": all(&self.0.warnings),
         })
     }
 }
@@ -122,68 +161,122 @@ impl fmt::Display for Report {
 mod tests {
     use serde::Deserialize;
 
+    use super::super::{Configuration, load};
     use super::*;
+    use crate::telemetry::LogFormat;
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(deny_unknown_fields, default)]
-    struct Sample {
+    struct Raw {
         low: u32,
+        high: u32,
+        name: String,
+        words: Vec<Word>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Word(String);
+
+    #[derive(Debug)]
+    struct Range {
         high: u32,
     }
 
-    impl Validate for Sample {
-        fn validate(&self, findings: &mut Findings) {
-            if self.low > self.high {
-                findings.error("low", "greater than high", "swap them");
+    impl Configuration for Range {
+        type Raw = Raw;
+
+        fn check(raw: Raw, findings: &mut Findings) -> Result<Self, Refused> {
+            let mut checked = Ok(Self { high: raw.high });
+            if raw.low > raw.high && findings.was_read("high").is_ok() {
+                checked = Err(findings.error("low", "greater than high", "swap them"));
             }
-            if self.high > 100 {
+            for (index, word) in raw.words.iter().enumerate() {
+                if word.0.len() > 3 {
+                    let key = findings.element("words", index);
+                    findings.error(&key, "too long", "use three letters");
+                }
+            }
+            if raw.name.len() > 3 {
+                findings.error("name", "too long", "use three letters");
+            }
+            if raw.high > 100 {
                 findings.warn("high", "unusually high", "50 is common");
             }
+            checked
+        }
+
+        fn log_format(&self) -> LogFormat {
+            LogFormat::Text
         }
     }
 
-    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    fn loaded(text: &str) -> (Result<(Range, Report), Report>, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("c.yaml");
         std::fs::write(&path, text).unwrap();
-        (directory, path)
+        (load(&path), path)
     }
 
     #[test]
-    fn every_finding_is_shown() {
-        let (_directory, path) = file("low: 200\nhigh: 101\n");
-        let report = validate::<Sample>(&path);
-        let shown = path.display();
+    fn every_finding_is_shown_with_its_line() {
+        let (loaded, path) = loaded("low: 200\nhigh: 101\nname: long\n");
+        let (report, shown) = (loaded.unwrap_err(), path.display());
         assert_eq!(
             report.to_string(),
             format!(
-                "error: {shown}: low: greater than high; swap them\nwarning: {shown}: high: unusually high; 50 is common\n"
+                "error: {shown}:1:1: low: greater than high; swap them\n\
+                 error: {shown}:3:1: name: too long; use three letters\n\
+                 warning: {shown}:2:1: high: unusually high; 50 is common\n"
             )
         );
-        assert_eq!(report.exit_code(), 78);
-        assert_eq!(report.to_json()["ok"], false);
-        assert!(load_valid::<Sample>(&path).is_err());
+        let json = report.to_json();
+        assert_eq!(json["ok"], false);
+        assert_eq!(
+            (&json["errors"][1]["key"], &json["errors"][1]["line"]),
+            (&"name".into(), &3.into())
+        );
     }
 
     #[test]
     fn warnings_leave_it_usable() {
-        let (_directory, path) = file("high: 101\n");
-        let report = validate::<Sample>(&path);
+        let (value, report) = loaded("high: 101\n").0.unwrap();
         assert!(
             report.is_ok() && report.to_string().ends_with(": ok\n"),
             "{report}"
         );
-        let (value, warnings) = load_valid::<Sample>(&path).unwrap();
-        assert_eq!((value.high, warnings.len()), (101, 1));
+        assert_eq!((value.high, report.warnings().len()), (101, 1));
     }
 
     #[test]
-    fn what_cannot_be_read_is_the_only_finding() {
-        let (_directory, path) = file("hihg: 1\n");
-        assert!(
-            validate::<Sample>(&path)
-                .to_string()
-                .contains("did you mean `high`?")
-        );
+    fn what_cannot_be_read_is_shown_beside_what_makes_no_sense() {
+        let report = loaded("hihg: 1\nlow: x\nname: long\n").0.unwrap_err();
+        let keys: Vec<_> = report.to_json()["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| error["key"].clone())
+            .collect();
+        assert_eq!(keys, ["hihg", "low", "name"], "{report}");
+        assert!(report.to_string().contains("did you mean `high`?"));
+        // `low` is above the default of what could not be read; that is nobody's fault.
+        let report = loaded("high: x\nlow: 7\n").0.unwrap_err();
+        assert_eq!(report.errors().len(), 1, "{report}");
+    }
+
+    #[test]
+    fn elements_keep_their_place_when_others_cannot_be_read() {
+        let report = loaded("words: [[a], b, long, [c], longer]\n").0.unwrap_err();
+        let text = report.to_string();
+        for place in ["words[0]", "words[2]", "words[3]", "words[4]"] {
+            assert!(text.contains(place), "{text}");
+        }
+        assert_eq!(report.errors().len(), 4, "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_the_only_finding() {
+        let report = load::<Range>(Path::new("/nowhere/c.yaml")).unwrap_err();
+        assert_eq!(report.errors().len(), 1);
+        assert_eq!(report.to_json()["errors"][0]["key"], serde_json::Value::Null);
     }
 }

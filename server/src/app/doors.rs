@@ -6,7 +6,7 @@ use anyhow::Context;
 use signet_runtime::uds;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::Config;
+use crate::config::Listen;
 
 /// Every address, taken before anything is started, so that a port in use costs nothing but the message.
 pub(super) struct Doors {
@@ -31,8 +31,7 @@ pub struct Addresses {
 }
 
 impl Doors {
-    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
-        let listen = &config.raw.listen;
+    pub(super) async fn open(listen: &Listen) -> anyhow::Result<Self> {
         Ok(Self {
             agents: bind("listen.agents", listen.agents).await?,
             admin: uds::bind(&listen.admin_socket, 0o660, None, None).context("listen.admin_socket")?,

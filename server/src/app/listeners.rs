@@ -6,20 +6,22 @@ use signet_certs::{
     id::SpiffeId,
     tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config},
 };
-use signet_runtime::{drain::Drain, http::Limits};
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::watch,
-};
+use signet_runtime::{drain::Drain, http::Limits, ready::Readiness};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 
+use super::{
+    Base,
+    deciders::Deciders,
+    trust::{Snapshots, Trust},
+};
 use crate::{
     api::{access::AccessLayer, admin::AdminService, agent::AgentService, listener},
-    config::Publish,
+    config::BundlePage,
+    metrics::Metrics,
     own_svid::OwnSvids,
     publish_http::serve_signed_objects,
     publish_https::{WebCertificate, bundle_tls, serve_bundle},
-    trust::TrustSnapshot,
 };
 
 /// Connections of the two HTTP doors.
@@ -33,8 +35,6 @@ const STREAMS_PER_CONNECTION: u32 = 32;
 /// Longest a call may take until its answer begins, the arrival of the request included; trust streams go on after.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
-pub(super) type Snapshots = watch::Receiver<Arc<TrustSnapshot>>;
-
 pub(super) fn serve_publish(listener: TcpListener, snapshots: Snapshots, drain: &Drain) {
     let ended = drain.clone();
     drain.spawn(serve_signed_objects(listener, snapshots, HTTP_LIMITS, ended));
@@ -42,25 +42,21 @@ pub(super) fn serve_publish(listener: TcpListener, snapshots: Snapshots, drain: 
 
 pub(super) fn serve_bundle_door(
     listener: TcpListener,
-    publish: &Publish,
+    page: &BundlePage,
     own: &OwnSvids,
     snapshots: Snapshots,
     drain: &Drain,
 ) -> anyhow::Result<()> {
-    let tls = match (
-        &publish.bundle_certificate_file,
-        &publish.bundle_key_file,
-        &own.bundle,
-    ) {
-        (Some(certificate), Some(key), _) => {
-            let certificate = WebCertificate::load(certificate, key)?;
+    let tls = match (&page.certificate, &own.bundle) {
+        (Some(files), _) => {
+            let certificate = WebCertificate::load(&files.certificate, &files.key)?;
             certificate.keep(drain);
             bundle_tls(certificate)?
         }
-        (_, _, Some(identity)) => bundle_tls(identity.clone())?,
-        _ => anyhow::bail!("publish: the bundle endpoint has no certificate"),
+        (None, Some(identity)) => bundle_tls(identity.clone())?,
+        (None, None) => anyhow::bail!("publish: the bundle endpoint has no certificate"),
     };
-    let path = publish.bundle_path.clone().unwrap_or_else(|| "/".to_owned());
+    let path = page.path.clone();
     let ended = drain.clone();
     drain.spawn(async move { serve_bundle(listener, tls, &path, snapshots, HTTP_LIMITS, ended).await });
     Ok(())
@@ -115,4 +111,52 @@ pub(super) fn serve_admin(listener: UnixListener, service: AdminService, access:
             tracing::error!(%error, "the admin socket failed");
         }
     });
+}
+
+impl Base {
+    pub(super) fn agent_service(&self, trust: &Trust, deciders: &Deciders) -> AgentService {
+        AgentService {
+            trust_domain: self.config.trust_domain.clone(),
+            issuer: deciders.issuer.clone(),
+            agents: trust.agents.clone(),
+            trust: trust.snapshots.clone(),
+            control: trust.control.clone(),
+            store: self.store.clone(),
+            policy_revision: deciders.policy_revision,
+            clock: self.clock.clone(),
+            drain: self.drain.clone(),
+        }
+    }
+
+    pub(super) fn admin_service(
+        &self,
+        trust: &Trust,
+        deciders: &Deciders,
+        readiness: &Readiness,
+        metrics: &Arc<Metrics>,
+    ) -> AdminService {
+        AdminService {
+            trust_domain: self.config.trust_domain.clone(),
+            store: self.store.clone(),
+            authorities: trust.authorities.clone(),
+            publisher: trust.publisher.clone(),
+            trust: trust.snapshots.clone(),
+            agents: trust.agents.clone(),
+            attestor: deciders.attestor.clone(),
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
+            policy_revision: deciders.policy_revision,
+            clock: self.clock.clone(),
+            started: self.clock.now(),
+        }
+    }
+
+    /// `control` is the trust that callers' certificates are judged by; none on the admin socket.
+    pub(super) fn access(&self, trust: &Trust, control: Option<Arc<SharedRoots>>) -> AccessLayer {
+        AccessLayer {
+            control,
+            agents: trust.agents.clone(),
+            clock: self.clock.clone(),
+        }
+    }
 }

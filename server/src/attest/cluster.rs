@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
-use signet_certs::id::TrustDomain;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use tokio::sync::mpsc;
@@ -40,7 +39,6 @@ impl KubernetesAttestor {
     /// a slow receiver slows the watches down, which makes attestation costlier but never wrong.
     pub async fn start(
         config: &AttestationConfig,
-        trust_domain: &TrustDomain,
         clock_skew: Duration,
         clock: Arc<dyn Clock>,
         drain: &Drain,
@@ -52,8 +50,8 @@ impl KubernetesAttestor {
                 cluster: cluster.name.clone(),
                 problem,
             };
-            let client = cluster.client().await.map_err(problem)?;
-            let settings = Settings::new(config, cluster, trust_domain, clock_skew).map_err(problem)?;
+            let client = cluster.access.client().await.map_err(problem)?;
+            let settings = Settings::new(config, cluster, clock_skew);
             clusters.push(Arc::new(Cluster::new(
                 settings,
                 client,

@@ -10,7 +10,7 @@ use super::matcher::{Matcher, UnixMatcher};
 use super::template::{IdTemplate, Placeholder, Template, shortened};
 use super::{
     BUILTIN_RULE, Evidence, Grant, IdentityRuleConfig, MAX_HINT_BYTES, MAX_RULES, MatchConfig, Rule,
-    RuleError, RuleProblem, RuleScope, RuleSet, UnixMatchConfig,
+    RuleError, RuleErrors, RuleProblem, RuleScope, RuleSet, UnixMatchConfig,
 };
 
 const BUILTIN_PATH: &str = "/ns/{namespace}/sa/{service_account}";
@@ -18,44 +18,69 @@ const MAX_DNS_NAMES: usize = 32;
 const MIN_TTL: Duration = Duration::from_secs(60);
 const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
 
-pub(super) fn compile(scope: &RuleScope, configs: Vec<IdentityRuleConfig>) -> Result<RuleSet, RuleError> {
+pub(super) fn compile(scope: &RuleScope, configs: Vec<IdentityRuleConfig>) -> Result<RuleSet, RuleErrors> {
     if configs.len() > MAX_RULES {
-        return Err(RuleError {
-            rule: format!("#{MAX_RULES}"),
-            problem: RuleProblem::TooMany(MAX_RULES),
+        return Err(RuleErrors {
+            first: RuleError {
+                index: None,
+                rule: format!("#{MAX_RULES}"),
+                problem: RuleProblem::TooMany(MAX_RULES),
+            },
+            more: Vec::new(),
         });
     }
     let revision = revision(scope, &configs);
     let mut names = HashSet::new();
     let mut rules = Vec::with_capacity(configs.len() + 1);
+    let mut errors = Vec::new();
     for (index, config) in configs.into_iter().enumerate() {
         let label = if config.name.is_empty() {
             format!("#{}", index + 1)
         } else {
             shortened(&config.name)
         };
-        let rule = check_name(&config.name, &mut names).and_then(|()| rule(scope, config));
-        rules.push(rule.map_err(|problem| RuleError { rule: label, problem })?);
+        match check_name(&config.name, &mut names).and_then(|()| rule(scope, config)) {
+            Ok(rule) => rules.push(rule),
+            Err(problem) => errors.push(RuleError {
+                index: Some(index),
+                rule: label,
+                problem,
+            }),
+        }
     }
     if scope.builtin_rule {
-        let builtin = IdentityRuleConfig {
-            name: BUILTIN_RULE.into(),
-            spiffe_id: Some(BUILTIN_PATH.into()),
-            ..IdentityRuleConfig::default()
-        };
-        let rule = rule(scope, builtin).map_err(|problem| RuleError {
-            rule: BUILTIN_RULE.into(),
-            problem: match problem {
-                RuleProblem::NeedsCluster => RuleProblem::BuiltinNeedsCluster,
-                other => other,
-            },
-        });
-        rules.push(rule?);
+        match builtin(scope) {
+            Ok(rule) => rules.push(rule),
+            Err(error) => errors.push(error),
+        }
     }
-    Ok(RuleSet {
-        trust_domain: scope.trust_domain.clone(),
-        rules,
-        revision,
+    let mut errors = errors.into_iter();
+    match errors.next() {
+        Some(first) => Err(RuleErrors {
+            first,
+            more: errors.collect(),
+        }),
+        None => Ok(RuleSet {
+            trust_domain: scope.trust_domain.clone(),
+            rules,
+            revision,
+        }),
+    }
+}
+
+fn builtin(scope: &RuleScope) -> Result<Rule, RuleError> {
+    let config = IdentityRuleConfig {
+        name: BUILTIN_RULE.into(),
+        spiffe_id: Some(BUILTIN_PATH.into()),
+        ..IdentityRuleConfig::default()
+    };
+    rule(scope, config).map_err(|problem| RuleError {
+        index: None,
+        rule: BUILTIN_RULE.into(),
+        problem: match problem {
+            RuleProblem::NeedsCluster => RuleProblem::BuiltinNeedsCluster,
+            other => other,
+        },
     })
 }
 

@@ -1,9 +1,31 @@
 //! What can be wrong with a rule.
 
+use std::fmt;
+
+/// Every faulty rule of a set, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleErrors {
+    /// The first.
+    pub first: RuleError,
+    /// The others.
+    pub more: Vec<RuleError>,
+}
+
+impl fmt::Display for RuleErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first)?;
+        self.more.iter().try_for_each(|error| write!(f, "; {error}"))
+    }
+}
+
+impl std::error::Error for RuleErrors {}
+
 /// A faulty rule: which, what is wrong, what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rule `{rule}`: {problem}")]
 pub struct RuleError {
+    /// Its place in the list, from 0; nothing for the built-in rule and for the list as a whole.
+    pub index: Option<usize>,
     /// Name of the rule, or its place in the list (`#3`) where it has none.
     pub rule: String,
     /// What is wrong with it.

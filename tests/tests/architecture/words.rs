@@ -10,10 +10,9 @@ use crate::{
 };
 
 /// Who speaks which protocol: a path, and the modules of `signet_proto` it may name. Tests may name any.
-const SPEAKERS: [(&str, &[&str]); 10] = [
+const SPEAKERS: [(&str, &[&str]); 9] = [
     ("server/src/api/", &["agent", "admin"]),
-    ("server/src/client.rs", &["admin"]),
-    ("server/src/client/", &["admin"]),
+    ("server/src/cli/admin", &["admin"]),
     ("agent/src/admin.rs", &["local"]),
     ("agent/src/cli/", &["local", "workload"]),
     ("agent/src/csi.rs", &["csi"]),

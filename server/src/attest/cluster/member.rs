@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use signet_certs::id::TrustDomain;
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
 use signet_runtime::clock::Clock;
 use signet_runtime::sync::{Mutex, MutexGuard};
@@ -54,25 +53,18 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(
-        config: &AttestationConfig,
-        cluster: &ClusterConfig,
-        trust_domain: &TrustDomain,
-        clock_skew: Duration,
-    ) -> Result<Self, String> {
-        Ok(Self {
+    pub(super) fn new(config: &AttestationConfig, cluster: &ClusterConfig, clock_skew: Duration) -> Self {
+        Self {
             name: cluster.name.as_str().into(),
             expected_uid: cluster.uid.clone(),
-            node_audience: config.node_audience(trust_domain),
-            pod_audience: config.pod_audience(trust_domain),
-            agents: cluster
-                .agents()
-                .map_err(|entry| format!("`{entry}` is no service account; write namespace:name"))?,
+            node_audience: config.node_audience.clone(),
+            pod_audience: config.pod_audience.clone(),
+            agents: cluster.agents.clone(),
             more_issuers: cluster.more_issuers.clone(),
             clock_skew,
-            max_token_lifetime: config.max_token_lifetime.get(),
-            calls: (config.calls_per_second, config.calls_burst),
-        })
+            max_token_lifetime: config.max_token_lifetime,
+            calls: config.calls,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
-use signet_server::client::AdminClient;
+use signet_server::cli::admin::AdminClient;
 use signet_tests::{
     agent_client::{RawAgent, new_csr, pod_item},
     fake_kube::{FakeKube, FakeKubeConfig, PodSpec},
@@ -60,7 +60,13 @@ impl Domain {
             .spawn()?;
         let socket = dir.path().join("admin.sock");
         wait::within(Duration::from_secs(20), async || {
-            AdminClient::connect(&socket).await.ok()?.healthcheck().await.ok()
+            let answer = AdminClient::connect(&socket)
+                .await
+                .ok()?
+                .healthcheck()
+                .await
+                .ok()?;
+            answer.problem.is_none().then_some(())
         })
         .await
         .context("the server did not come up within 20 s")?;

@@ -1,44 +1,9 @@
 //! Answers as JSON and as tables.
 
 use serde_json::{Value, json};
-use signet_certs::time::{from_unix_millis, rfc3339};
 use signet_proto::admin as wire;
+use signet_runtime::cli::{Answer, or_dash, when, when_text};
 use signet_runtime::table::Table;
-
-use super::Answer;
-
-fn answer(json: Value, text: String) -> Answer {
-    Answer {
-        json,
-        text,
-        problem: None,
-    }
-}
-
-/// RFC 3339, or `null` for the zero that stands for "never".
-fn when(ms: i64) -> Value {
-    if ms == 0 {
-        Value::Null
-    } else {
-        Value::String(rfc3339(from_unix_millis(ms)))
-    }
-}
-
-fn when_text(ms: i64) -> String {
-    if ms == 0 {
-        "-".to_owned()
-    } else {
-        rfc3339(from_unix_millis(ms))
-    }
-}
-
-fn or_dash(text: &str) -> String {
-    if text.is_empty() {
-        "-".to_owned()
-    } else {
-        text.to_owned()
-    }
-}
 
 /// `table`, or `empty` in words.
 fn table_or(table: Table, rows: usize, empty: &str) -> String {
@@ -47,6 +12,17 @@ fn table_or(table: Table, rows: usize, empty: &str) -> String {
     } else {
         table.render()
     }
+}
+
+pub(super) fn health(status: &wire::StatusResponse) -> Answer {
+    let (text, problem) = if status.ready {
+        ("ready\n".to_owned(), None)
+    } else {
+        let waiting = format!("not ready, waiting for: {}", status.waiting_for.join(", "));
+        (String::new(), Some(waiting))
+    };
+    let json = json!({ "ready": status.ready, "waiting_for": status.waiting_for });
+    Answer { json, text, problem }
 }
 
 pub(super) fn status(status: &wire::StatusResponse) -> Answer {
@@ -90,7 +66,7 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
     }
     text.push('\n');
     text.push_str(&authorities(&status.authorities).text);
-    answer(json, text)
+    Answer::new(json, text)
 }
 
 fn cluster_json(cluster: &wire::ClusterStatus) -> Value {
@@ -145,7 +121,7 @@ pub(super) fn authorities(authorities: &[wire::Authority]) -> Answer {
         ]);
     }
     let json = json!({ "authorities": authorities.iter().map(authority_json).collect::<Vec<_>>() });
-    answer(json, table_or(table, authorities.len(), "no authority yet"))
+    Answer::new(json, table_or(table, authorities.len(), "no authority yet"))
 }
 
 pub(super) fn step(step: &wire::RotateProgress) -> String {
@@ -184,7 +160,7 @@ pub(super) fn rotated(step: &wire::RotateProgress) -> Answer {
         "agents": step.agents,
         "agents_reported": step.agents_reported,
     });
-    answer(json, String::new())
+    Answer::new(json, String::new())
 }
 
 pub(super) fn svids(list: &wire::ListSvidsResponse) -> Answer {
@@ -204,7 +180,7 @@ pub(super) fn svids(list: &wire::ListSvidsResponse) -> Answer {
             svid.serial.clone(),
             svid.spiffe_id.clone(),
             pod,
-            or_dash(&svid.node_name),
+            or_dash(&svid.node_name).to_owned(),
             when_text(svid.not_after_unix_ms),
             revoked,
         ]);
@@ -215,7 +191,7 @@ pub(super) fn svids(list: &wire::ListSvidsResponse) -> Answer {
     }
     let json =
         json!({ "svids": list.svids.iter().map(svid_json).collect::<Vec<_>>(), "truncated": list.truncated });
-    answer(json, text)
+    Answer::new(json, text)
 }
 
 fn svid_json(svid: &wire::SvidRecord) -> Value {
@@ -285,15 +261,15 @@ pub(super) fn denials(denials: &[wire::Denial]) -> Answer {
             when_text(denial.created_unix_ms),
             when_text(denial.expires_unix_ms),
             when_text(denial.lifted_unix_ms),
-            or_dash(&denial.author),
-            or_dash(&denial.comment),
+            or_dash(&denial.author).to_owned(),
+            or_dash(&denial.comment).to_owned(),
         ]);
     }
     let json = json!({ "denials": denials.iter().map(|denial| json!({
         "id": denial.id, "kind": denial.kind, "target": denial.target, "author": denial.author, "comment": denial.comment,
         "created": when(denial.created_unix_ms), "expires": when(denial.expires_unix_ms), "lifted": when(denial.lifted_unix_ms),
     })).collect::<Vec<_>>() });
-    answer(json, table_or(table, denials.len(), "nothing is denied"))
+    Answer::new(json, table_or(table, denials.len(), "nothing is denied"))
 }
 
 pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
@@ -324,7 +300,7 @@ pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
             "serial": entry.serial, "revoked": when(entry.revoked_unix_ms), "reason": entry.reason,
         })).collect::<Vec<_>>(),
     })).collect::<Vec<_>>() });
-    answer(
+    Answer::new(
         json,
         if crls.is_empty() {
             "no list yet\n".to_owned()
@@ -362,5 +338,5 @@ pub(super) fn agents(agents: &[wire::AgentRecord]) -> Answer {
         "serial": agent.serial, "attested": when(agent.attested_unix_ms), "expires": when(agent.expires_unix_ms),
         "connected": agent.connected, "sequence_number": agent.sequence_number, "clock_skew_ms": agent.clock_skew_ms, "pods": agent.pods,
     })).collect::<Vec<_>>() });
-    answer(json, table_or(table, agents.len(), "no agent has attested yet"))
+    Answer::new(json, table_or(table, agents.len(), "no agent has attested yet"))
 }

@@ -5,25 +5,13 @@ mod render;
 use std::{path::Path, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use signet_proto::admin::{self as wire, admin_client};
-use signet_runtime::error;
+use signet_runtime::{cli::Answer, error};
 use tokio::net::UnixStream;
 use tonic::{
     Status,
     transport::{Channel, Endpoint, Uri},
 };
-
-/// What a command prints.
-#[derive(Debug)]
-pub struct Answer {
-    /// For programs.
-    pub json: Value,
-    /// For people, with a line end.
-    pub text: String,
-    /// Something was done, yet not to its end; the command then fails after printing.
-    pub problem: Option<String>,
-}
 
 /// A revocation as asked for on the command line.
 #[derive(Debug)]
@@ -80,23 +68,13 @@ impl AdminClient {
         })
     }
 
-    /// Fails unless the server is ready.
+    /// Whether the server is ready; if not, the answer's problem says what it waits for.
     ///
     /// # Errors
-    /// Says what the server waits for.
-    pub async fn healthcheck(&mut self) -> anyhow::Result<()> {
-        let status = self
-            .inner
-            .status(wire::StatusRequest {})
-            .await
-            .map_err(said)?
-            .into_inner();
-        anyhow::ensure!(
-            status.ready,
-            "not ready, waiting for: {}",
-            status.waiting_for.join(", ")
-        );
-        Ok(())
+    /// What the server answered.
+    pub async fn healthcheck(&mut self) -> anyhow::Result<Answer> {
+        let response = self.inner.status(wire::StatusRequest {}).await.map_err(said)?;
+        Ok(render::health(&response.into_inner()))
     }
 
     /// Status of the server.
@@ -104,14 +82,8 @@ impl AdminClient {
     /// # Errors
     /// What the server answered.
     pub async fn status(&mut self) -> anyhow::Result<Answer> {
-        Ok(render::status(
-            &self
-                .inner
-                .status(wire::StatusRequest {})
-                .await
-                .map_err(said)?
-                .into_inner(),
-        ))
+        let response = self.inner.status(wire::StatusRequest {}).await.map_err(said)?;
+        Ok(render::status(&response.into_inner()))
     }
 
     /// All authorities.

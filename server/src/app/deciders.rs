@@ -1,0 +1,70 @@
+//! Who decides about identities: attestation, rules, the issuer.
+
+use std::sync::Arc;
+
+use ring::rand::SystemRandom;
+use tokio::sync::{mpsc, watch};
+
+use super::{Base, trust::Trust};
+use crate::{
+    attest::{Attestor, PodEvent, cluster::KubernetesAttestor},
+    issuer::{Issuer, IssuerParts},
+    metrics::Metrics,
+};
+
+/// Pod events that may wait to be told to agents.
+const POD_EVENTS: usize = 1024;
+
+/// Who decides about identities.
+pub(super) struct Deciders {
+    pub(super) attestor: Arc<dyn Attestor>,
+    pub(super) pod_events: mpsc::Receiver<PodEvent>,
+    pub(super) issuer: Arc<Issuer>,
+    pub(super) clock_trusted: watch::Sender<bool>,
+    pub(super) policy_revision: u64,
+}
+
+impl Base {
+    /// Begins to watch the clusters, and makes the issuer that believes them.
+    pub(super) async fn start_deciders(
+        &self,
+        trust: &Trust,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Deciders> {
+        let (event_sender, pod_events) = mpsc::channel(POD_EVENTS);
+        let attestor = KubernetesAttestor::start(
+            &self.config.attestation,
+            self.config.clock_skew,
+            self.clock.clone(),
+            &self.drain,
+            event_sender,
+        )
+        .await?;
+        let attestor: Arc<dyn Attestor> = Arc::new(attestor);
+        let (clock_trusted, clock_is_trusted) = watch::channel(true);
+        let issuer = Issuer::new(IssuerParts {
+            trust_domain: self.config.trust_domain.clone(),
+            store: self.store.clone(),
+            audit: self.audit.clone(),
+            attestor: attestor.clone(),
+            rules: self.config.rules.clone(),
+            authorities: trust.authorities.current(),
+            clock: self.clock.clone(),
+            rng: SystemRandom::new(),
+            profile: self.config.workload_profile.clone(),
+            control_profile: self.config.control_profile.clone(),
+            max_live: self.config.max_live,
+            agents: trust.agents.clone(),
+            clock_trusted: clock_is_trusted,
+            metrics: metrics.clone(),
+        });
+        let policy_revision = self.config.rules.revision();
+        Ok(Deciders {
+            attestor,
+            pod_events,
+            issuer: Arc::new(issuer),
+            clock_trusted,
+            policy_revision,
+        })
+    }
+}

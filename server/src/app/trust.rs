@@ -1,0 +1,100 @@
+//! The authorities, what is published of them, and the server's own certificates.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use signet_certs::tls::SharedRoots;
+use tokio::sync::watch;
+
+use super::Base;
+use crate::{
+    agents::Agents,
+    authority::{AuthorityManager, AuthorityManagerParts},
+    key_manager::KeyManager,
+    own_svid::{OwnSvidParts, OwnSvids, keep_own_svids},
+    publisher::{Publisher, PublisherParts, PublisherSettings},
+    trust::{self, TrustSnapshot},
+};
+
+/// What is published, as it changes.
+pub(super) type Snapshots = watch::Receiver<Arc<TrustSnapshot>>;
+
+/// The authorities and what is published of them.
+pub(super) struct Trust {
+    pub(super) agents: Arc<Agents>,
+    pub(super) authorities: AuthorityManager,
+    pub(super) publisher: Publisher,
+    pub(super) snapshots: Snapshots,
+    pub(super) control: Arc<SharedRoots>,
+}
+
+impl Base {
+    /// Authorities with their keys, their CRLs, and what agents and our own verifiers are told of them.
+    pub(super) async fn start_trust(&self, keys: Arc<KeyManager>) -> anyhow::Result<Trust> {
+        let trust_domain = &self.config.trust_domain;
+        let refresh_hint = self.config.refresh_hint;
+        let (snapshot_sender, snapshots) = trust::channel(trust_domain.clone(), refresh_hint);
+        let agents = Arc::new(Agents::default());
+        let authorities = AuthorityManager::start(AuthorityManagerParts {
+            trust_domain: trust_domain.clone(),
+            x509: self.config.lives.x509,
+            control: self.config.lives.control,
+            store: self.store.clone(),
+            keys,
+            clock: self.clock.clone(),
+            snapshots: snapshots.clone(),
+            reports: agents.spread(),
+            drain: self.drain.clone(),
+        })
+        .await?;
+        let publisher = Publisher::start(PublisherParts {
+            settings: PublisherSettings {
+                trust_domain: trust_domain.clone(),
+                refresh_hint,
+                clock_skew: self.config.clock_skew,
+                crl_max_bytes: self.config.crl_max_bytes,
+            },
+            store: self.store.clone(),
+            view: authorities.current(),
+            snapshots: snapshot_sender,
+            clock: self.clock.clone(),
+            drain: self.drain.clone(),
+        })
+        .await?;
+        anyhow::ensure!(
+            publisher.ready().await && authorities.ready().await,
+            "the authorities did not start"
+        );
+        trust::keep_anchors(
+            self.config.control_anchors_file.clone(),
+            snapshots.clone(),
+            &self.drain,
+        )
+        .await
+        .context("trust.control_anchors_file")?;
+        let control = trust::keep_control_roots(snapshots.clone(), &self.drain);
+        Ok(Trust {
+            agents,
+            authorities,
+            publisher,
+            snapshots,
+            control,
+        })
+    }
+
+    /// The server's own certificates.
+    pub(super) async fn start_own(&self, trust: &Trust, bundle_door: bool) -> anyhow::Result<OwnSvids> {
+        let web_certificate = self.config.bundle.certificate.is_some();
+        let parts = OwnSvidParts {
+            trust_domain: self.config.trust_domain.clone(),
+            server: self.config.control_profile.clone(),
+            bundle: (bundle_door && !web_certificate).then(|| self.config.workload_profile.clone()),
+            store: self.store.clone(),
+            view: trust.authorities.current(),
+            snapshots: trust.snapshots.clone(),
+            clock: self.clock.clone(),
+            drain: self.drain.clone(),
+        };
+        Ok(keep_own_svids(parts).await?)
+    }
+}

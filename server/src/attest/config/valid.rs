@@ -1,0 +1,157 @@
+//! How clusters are attested and reached, checked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use crate::attest::policy::ServiceAccountName;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How nodes and pods are attested.
+#[derive(Debug, Clone)]
+pub struct AttestationConfig {
+    /// The Kubernetes clusters whose tokens are accepted; no two have one name.
+    pub clusters: Vec<ClusterConfig>,
+    /// Audience of node tokens.
+    pub node_audience: String,
+    /// Audience of pod tokens; another than of nodes'.
+    pub pod_audience: String,
+    /// Longest lifetime of a token that is accepted.
+    pub max_token_lifetime: Duration,
+    /// TokenReviews and live reads per second and cluster, and how many of them may come at once.
+    pub calls: (u32, u32),
+}
+
+/// One Kubernetes cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// Its name in agents' IDs, rules and commands.
+    pub name: String,
+    /// UID of its kube-system namespace; the server does not start against another cluster.
+    pub uid: Option<String>,
+    /// How it is reached.
+    pub access: Access,
+    /// Service accounts whose pods may act as node agents.
+    pub agents: Vec<ServiceAccountName>,
+    /// Issuers of tokens accepted besides the one the cluster names; for a change of issuer.
+    pub more_issuers: Vec<String>,
+}
+
+/// How a cluster's API server is reached.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// By a kubeconfig.
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The context; its current one without it.
+        context: Option<String>,
+    },
+    /// By address and credentials.
+    ApiServer {
+        /// `https://host:port`; `http://` only for a loopback address.
+        url: http::Uri,
+        /// PEM file with the certificates of its authority.
+        ca_file: Option<PathBuf>,
+        /// File with the bearer token of this server; read again when it changes.
+        token_file: Option<PathBuf>,
+    },
+    /// From a pod of it, by that pod's own service account.
+    InCluster,
+}
+
+impl Access {
+    /// Makes the client this describes; reads the files it names and opens no connection.
+    ///
+    /// # Errors
+    /// One line that names the file or address and what is wrong with it.
+    pub async fn client(&self) -> Result<kube::Client, String> {
+        let mut config = match self {
+            Self::Kubeconfig { path, context } => from_kubeconfig(path, context.clone()).await?,
+            Self::ApiServer {
+                url,
+                ca_file,
+                token_file,
+            } => from_address(url, ca_file.as_deref(), token_file.as_deref())?,
+            Self::InCluster => kube::Config::incluster().map_err(|error| {
+                format!("not inside a cluster ({error}); give `kubeconfig` or `api_server`, or run as a pod")
+            })?,
+        };
+        if config.accept_invalid_certs {
+            return Err(
+                "the kubeconfig switches certificate checks off; tokens are not sent to just anyone, \
+                        so remove insecure-skip-tls-verify"
+                    .into(),
+            );
+        }
+        check_scheme(&config.cluster_url)?;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Attestation has its own pace of retries, and a retry here would hide a slow API server.
+        config.default_retry = false;
+        kube::Client::try_from(config).map_err(|error| format!("no client can be made: {error}"))
+    }
+}
+
+fn from_address(
+    url: &http::Uri,
+    ca_file: Option<&Path>,
+    token_file: Option<&Path>,
+) -> Result<kube::Config, String> {
+    let mut config = kube::Config::new(url.clone());
+    if let Some(path) = ca_file {
+        let certificates: Vec<Vec<u8>> = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| format!("the CA file {} cannot be read: {error}", path.display()))?
+            .into_iter()
+            .map(|certificate| certificate.to_vec())
+            .collect();
+        if certificates.is_empty() {
+            return Err(format!("the CA file {} has no certificate", path.display()));
+        }
+        config.root_cert = Some(certificates);
+        config.root_cert_file = Some(path.to_owned());
+    }
+    if let Some(path) = token_file {
+        std::fs::metadata(path)
+            .map_err(|error| format!("the token file {} cannot be read: {error}", path.display()))?;
+        config.auth_info.token_file = Some(path.to_string_lossy().into_owned());
+    }
+    Ok(config)
+}
+
+async fn from_kubeconfig(path: &Path, context: Option<String>) -> Result<kube::Config, String> {
+    let unusable = |error: kube::config::KubeconfigError| {
+        format!("the kubeconfig {} cannot be used: {error}", path.display())
+    };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
+    let options = KubeConfigOptions {
+        context,
+        ..KubeConfigOptions::default()
+    };
+    kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(unusable)
+}
+
+/// Tokens travel over TLS, or not beyond this machine.
+pub(super) fn check_scheme(uri: &http::Uri) -> Result<(), String> {
+    let host = uri
+        .host()
+        .unwrap_or_default()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let is_loopback = host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => Ok(()),
+        Some("http") if is_loopback => Ok(()),
+        Some("http") => Err(format!("`{uri}` is not encrypted; use https")),
+        _ => Err(format!("`{uri}` is neither https nor http to this machine")),
+    }
+}

@@ -1,0 +1,188 @@
+//! Commands and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use signet_runtime::{cli::OutputArgs, config::HumanDuration};
+
+/// SPIFFE identity issuer: the certificate authority of one trust domain.
+#[derive(Debug, Parser)]
+#[command(name = "signet-server", version, propagate_version = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the server until SIGTERM or SIGINT.
+    Run(ConfigArgs),
+    /// Check a configuration file and exit.
+    Validate(ValidateArgs),
+    /// Exit 0 if the running server is ready (for exec probes).
+    Healthcheck(AdminArgs),
+    /// What the server is doing.
+    Status(AdminArgs),
+    /// Certificate authorities.
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Issued certificates.
+    #[command(subcommand)]
+    Svid(SvidCommand),
+    /// Revoke a certificate or an identity; returns once the published list contains it.
+    Revoke(RevokeArgs),
+    /// Lift a denial.
+    Allow(AllowArgs),
+    /// Identities that are denied.
+    Denials(DenialsArgs),
+    /// Certificate revocation lists.
+    #[command(subcommand)]
+    Crl(CrlCommand),
+    /// Node agents.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigArgs {
+    /// Configuration file (YAML).
+    #[arg(long, env = "SIGNET_SERVER_CONFIG", default_value = "/etc/signet/server.yaml")]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ValidateArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+    #[command(flatten)]
+    pub(super) answer: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AdminArgs {
+    /// Admin socket of the running server.
+    #[arg(
+        long,
+        env = "SIGNET_ADMIN_SOCKET",
+        default_value = "/run/signet-server/admin.sock"
+    )]
+    pub(super) admin_socket: PathBuf,
+    #[command(flatten)]
+    pub(super) answer: OutputArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CaCommand {
+    /// List the authorities with their states.
+    Show(AdminArgs),
+    /// Prepare a new authority, let it spread, activate it. Nothing breaks: the old one stays trusted until its last certificate has expired.
+    Rotate(RotateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RotateArgs {
+    /// Which authority.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) kind: Kind,
+    /// Activate at once, though agents have not reported the new bundle. Connections may fail until they have.
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum Kind {
+    /// Signs workload certificates.
+    #[default]
+    X509,
+    /// Signs agent and server certificates.
+    Control,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SvidCommand {
+    /// List issued certificates, newest first.
+    List(SvidListArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SvidListArgs {
+    /// SPIFFE ID or prefix of whole segments: /ns/shop does not match /ns/shop-admin.
+    #[arg(long)]
+    pub(super) id: Option<String>,
+    /// namespace/name or UID.
+    #[arg(long)]
+    pub(super) pod: Option<String>,
+    /// Node name or UID.
+    #[arg(long)]
+    pub(super) node: Option<String>,
+    /// Only certificates that are neither expired nor revoked.
+    #[arg(long)]
+    pub(super) live: bool,
+    /// At most this many (up to 10000).
+    #[arg(long, default_value_t = 1000)]
+    pub(super) limit: u32,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "target", required = true, multiple = false, args = ["serial", "spiffe_id"])]
+pub(super) struct RevokeArgs {
+    /// Serial number, hex: that certificate's key leaked; its holder re-keys at once.
+    #[arg(long)]
+    pub(super) serial: Option<String>,
+    /// SPIFFE ID: all its certificates, and none from now on.
+    #[arg(long)]
+    pub(super) spiffe_id: Option<String>,
+    /// With --serial: the authority, for a certificate the ledger does not know.
+    #[arg(long, requires = "serial")]
+    pub(super) authority: Option<String>,
+    /// unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn.
+    #[arg(long, default_value = "unspecified")]
+    pub(super) reason: String,
+    /// Kept with the denial and in the audit log.
+    #[arg(long, default_value = "")]
+    pub(super) comment: String,
+    /// The denial ends by itself after this time, for instance 24h.
+    #[arg(long, conflicts_with = "serial")]
+    pub(super) expires: Option<HumanDuration>,
+    /// Revoke what exists and go on issuing.
+    #[arg(long, conflicts_with = "serial")]
+    pub(super) keep_issuing: bool,
+    /// Allow a target below /signet/ (agents and the server itself).
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AllowArgs {
+    /// Id of the denial, from `denials`.
+    pub(super) denial: String,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DenialsArgs {
+    /// Lifted and ended ones too.
+    #[arg(long)]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CrlCommand {
+    /// The lists as they are published now.
+    Show(AdminArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AgentCommand {
+    /// Agents that have attested.
+    List(AdminArgs),
+}

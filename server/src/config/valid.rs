@@ -1,0 +1,89 @@
+//! The configuration that the rest of the server sees: complete, checked, parsed once.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use signet_certs::{id::TrustDomain, svid::SvidProfile};
+use signet_runtime::telemetry::LogFormat;
+
+use crate::{attest::config::AttestationConfig, audit::AuditSink, authority::LifePolicy, rules::RuleSet};
+
+/// What the server does, where, and for whom.
+#[derive(Debug)]
+pub struct Config {
+    /// The one trust domain this server serves.
+    pub trust_domain: TrustDomain,
+    /// Everything the server must not lose. Created with mode 0700.
+    pub data_dir: PathBuf,
+    /// Addresses and sockets.
+    pub listen: Listen,
+    /// The bundle over HTTPS, where `listen.bundle` is.
+    pub bundle: BundlePage,
+    /// How often readers of the bundle should come back.
+    pub refresh_hint: Duration,
+    /// Key-encryption key: 32 random bytes; made (0600) for an empty store only.
+    pub kek_file: PathBuf,
+    /// Where the anchors of the control authority are written for agents (PEM, by rename).
+    pub control_anchors_file: PathBuf,
+    /// Lives of authorities and of what they sign.
+    pub lives: Lives,
+    /// What workloads' certificates have in common, unless a rule says otherwise.
+    pub workload_profile: SvidProfile,
+    /// What certificates of agents and of the server itself have in common.
+    pub control_profile: SvidProfile,
+    /// How far notBefore and thisUpdate lie back, for peers with slow clocks.
+    pub clock_skew: Duration,
+    /// Unexpired certificates one workload may have for one SPIFFE ID.
+    pub max_live: u32,
+    /// A revocation that would make a list longer is refused.
+    pub crl_max_bytes: usize,
+    /// Kubernetes clusters whose pods and nodes are attested.
+    pub attestation: AttestationConfig,
+    /// From attested facts to SPIFFE IDs.
+    pub rules: Arc<RuleSet>,
+    /// Where audit lines go.
+    pub audit: AuditSink,
+    /// How the diagnostic log looks, on standard error.
+    pub log: LogFormat,
+}
+
+/// Addresses and sockets.
+#[derive(Debug)]
+pub struct Listen {
+    /// gRPC for agents, TLS 1.3.
+    pub agents: SocketAddr,
+    /// gRPC for admins, mode 0660.
+    pub admin_socket: PathBuf,
+    /// CRLs and CA certificates, plain HTTP: signed objects only.
+    pub publish: SocketAddr,
+    /// The trust bundle over HTTPS; absent, it is not served there.
+    pub bundle: Option<SocketAddr>,
+    /// `/live`, `/ready`, `/metrics`.
+    pub telemetry: SocketAddr,
+}
+
+/// How the bundle is served over HTTPS.
+#[derive(Debug)]
+pub struct BundlePage {
+    /// Path of the document, with its slash.
+    pub path: String,
+    /// Files of profile https_web; absent, the server's own X.509-SVID is used (https_spiffe).
+    pub certificate: Option<WebFiles>,
+}
+
+/// A certificate that somebody else renews.
+#[derive(Debug)]
+pub struct WebFiles {
+    /// PEM certificate chain.
+    pub certificate: PathBuf,
+    /// PEM private key to it.
+    pub key: PathBuf,
+}
+
+/// Checked lives of the two kinds of authority.
+#[derive(Clone, Copy, Debug)]
+pub struct Lives {
+    /// Authorities of workloads.
+    pub x509: LifePolicy,
+    /// Control authorities.
+    pub control: LifePolicy,
+}
