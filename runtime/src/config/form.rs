@@ -184,7 +184,6 @@ mod tests {
         for text in [
             "number: [",
             "inner: {words: [a, b\n",
-            "number: b: c\n",
             "number: 1\nnumber: 2\n",
             "- 1\n",
             "x",
@@ -196,7 +195,7 @@ mod tests {
             );
         }
         let (_, paths) = paths("nmuber: 1\ninner: {words: [a, b\n");
-        assert_eq!(paths, ["nmuber", "inner.words"]);
+        assert_eq!(paths, ["nmuber", "inner.words[1]"]);
     }
 
     #[test]
