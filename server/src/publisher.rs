@@ -4,6 +4,7 @@
 //! stored one plus one and the time, so it grows over restarts and restores (INV-3). A failure leaves the list before it
 //! in force and is tried again: lists live three times as long as they wait for their renewal.
 
+mod list;
 mod plan;
 mod worker;
 

@@ -5,8 +5,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use signet_certs::authority::{AuthorityId, AuthorityKind, X509Authority};
-use signet_certs::crl::{Crl, CrlError, CrlNumber, RevokedEntry, sign_crl};
+use signet_certs::authority::{AuthorityId, AuthorityKind};
+use signet_certs::crl::{Crl, RevokedEntry};
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
@@ -14,6 +14,7 @@ use signet_runtime::pace;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::list::{Draft, List, PublishError};
 use super::plan::{self, Demand};
 use super::{COALESCE, PublisherParts, PublisherSettings};
 use crate::authority::{AuthorityView, ViewedAuthority};
@@ -23,41 +24,6 @@ use crate::trust::{PublishedAuthority, TrustSnapshot, content_digest};
 const RETRIES: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(30));
 /// The wall clock may be set, and a word of a revocation lost; so the task looks at both at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// A list of more entries is signed off the async threads.
-const LARGE: usize = 2000;
-
-/// Why something is not published. What was published before stays.
-#[derive(Debug, thiserror::Error)]
-enum PublishError {
-    #[error("the store failed")]
-    Store(#[from] StoreError),
-    #[error("a list could not be signed, or did not pass its check")]
-    Crl(#[from] CrlError),
-    #[error("the list would have {entries} entries and more than {limit} bytes: rotate the authority")]
-    TooLarge { entries: usize, limit: usize },
-    #[error("the signing thread stopped")]
-    Stopped(#[from] tokio::task::JoinError),
-}
-
-/// What is known of one authority's list.
-#[derive(Default)]
-struct List {
-    crl: Option<Crl>,
-    number: Option<CrlNumber>,
-    revision: u64,
-    /// When the revoked set was last read; not yet in this process means that revocations may be waiting.
-    checked: Option<Instant>,
-}
-
-impl List {
-    fn is_checked(&self, wanted: u64) -> bool {
-        let recent = self
-            .checked
-            .is_some_and(|checked| checked.elapsed() < LONGEST_SLEEP);
-        recent && self.revision >= wanted
-    }
-}
-
 /// Owner of the lists.
 pub(super) struct Worker {
     settings: PublisherSettings,
@@ -193,7 +159,7 @@ impl Worker {
         let demand = self.demand(viewed);
         let list = self.lists.entry(id).or_default();
         let due = list.crl.as_ref().is_none_or(|crl| demand.due(crl) <= now);
-        if !due && list.is_checked(wanted) {
+        if !due && list.is_checked(wanted, LONGEST_SLEEP) {
             return Ok(());
         }
         let (set, checked) = (self.store.revoked(id).await?, Some(Instant::now()));
@@ -340,55 +306,6 @@ impl Worker {
             Some(self.demand(viewed).due(crl))
         });
         Instant::now() + pace::slice(now, due.min(), LONGEST_SLEEP)
-    }
-}
-
-/// A list about to be signed.
-struct Draft {
-    entries: Vec<RevokedEntry>,
-    number: CrlNumber,
-    this_update: SystemTime,
-    next_update: SystemTime,
-}
-
-impl Draft {
-    /// Neither `thisUpdate` (CRL-28) nor `nextUpdate` (CRL-07) ever goes back.
-    fn new(
-        viewed: &ViewedAuthority,
-        list: &List,
-        entries: Vec<RevokedEntry>,
-        clock_skew: Duration,
-        now: SystemTime,
-    ) -> Self {
-        let backdated = now.checked_sub(clock_skew).unwrap_or(SystemTime::UNIX_EPOCH);
-        let older = list.crl.as_ref();
-        let this_update = older.map_or(backdated, |older| older.this_update().max(backdated));
-        let end = now + plan::crl_life(viewed.longest_leaf_ttl);
-        Self {
-            entries: plan::dated(entries, clock_skew, this_update),
-            number: CrlNumber::next(list.number, now),
-            this_update,
-            next_update: older.map_or(end, |older| older.next_update().max(end)),
-        }
-    }
-
-    async fn sign(self, authority: X509Authority) -> Result<Crl, PublishError> {
-        let large = self.entries.len() > LARGE;
-        let sign = move || {
-            sign_crl(
-                &authority,
-                &self.entries,
-                self.number,
-                self.this_update,
-                self.next_update,
-            )
-        };
-        let signed = if large {
-            tokio::task::spawn_blocking(sign).await?
-        } else {
-            sign()
-        };
-        Ok(signed?)
     }
 }
 

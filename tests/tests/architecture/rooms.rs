@@ -10,8 +10,6 @@ use signet_tests::repository::rust_files;
 use crate::modules::{Arrow, arrows};
 
 const TABLE: &str = "tests/tests/architecture/rooms.txt";
-const PRINT: &str =
-    "SIGNET_PRINT_ARROWS=1 cargo test -p signet-tests --test architecture rooms -- --nocapture";
 
 /// Arrows that close a circle, each to be broken.
 const CIRCULAR: [(&str, &str, &str); 7] = [
