@@ -3,6 +3,7 @@
 
 mod crates;
 mod files;
+mod homes;
 mod modules;
 mod paths;
 mod rooms;
