@@ -43,7 +43,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 const NOTICES: usize = 64;
 
 /// Waiting times between attempts of one kind: first, longest, and the share that is random.
-const BACKOFF: (Duration, Duration, f64) = (Duration::from_millis(500), Duration::from_secs(30), 0.5);
+const BACKOFF: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(30)).jittered(0.5);
 
 /// Where the agent can be reached.
 #[derive(Clone, Debug)]
@@ -221,7 +221,6 @@ impl Agent {
         readiness: &Readiness,
         drain: &Drain,
     ) -> anyhow::Result<Manager> {
-        let backoff = Backoff::new(BACKOFF.0, BACKOFF.1, BACKOFF.2)?;
         let (notices, heard) = mpsc::channel(NOTICES);
         let node = NodeAttestor {
             api: api.clone(),
@@ -236,7 +235,7 @@ impl Agent {
             attest_again: wires.attest_again.clone(),
             state: wires.node.clone(),
             certificate: wires.certificate.clone(),
-            backoff: backoff.clone(),
+            backoff: BACKOFF,
             ready: Some(readiness.guard("node attestation")),
         };
         let sync = TrustSync {
@@ -250,7 +249,7 @@ impl Agent {
             state: wires.trust.clone(),
             notices,
             connection: wires.connection.clone(),
-            backoff: backoff.clone(),
+            backoff: BACKOFF,
             ready: Some(readiness.guard("first trust state")),
         };
         let parts = ManagerParts {
@@ -261,7 +260,7 @@ impl Agent {
             reports: wires.reports.clone(),
             attest_again: wires.attest_again.clone(),
             unix: self.shared.is_some().then(UnixAttestor::default),
-            backoff,
+            backoff: BACKOFF,
         };
         drain.spawn_vital("node attestation", node.run(drain.clone()));
         drain.spawn_vital("trust stream", sync.run(drain.clone()));

@@ -62,7 +62,7 @@ impl TrustView for FakeTrust {
 }
 
 pub(super) fn new_cache() -> Cache {
-    Cache::new(Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 0.5).unwrap())
+    Cache::new(Backoff::between(Duration::from_secs(1), Duration::from_secs(30)).jittered(0.5))
 }
 
 pub(super) fn trusting(signers: &[u8]) -> FakeTrust {

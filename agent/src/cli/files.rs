@@ -1,11 +1,11 @@
 //! `fetch x509 --write`: four PEM files, each put in place by rename, so that a reader never sees half of one.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use signet_certs::pem;
+use signet_runtime::files::{Durability, Staged};
 use zeroize::Zeroizing;
 
 use super::fetch::Fetched;
@@ -30,34 +30,14 @@ pub(super) fn write(directory: &Path, fetched: &Fetched) -> io::Result<()> {
     let bundle: String = fetched.bundle.iter().map(|authority| authority.pem()).collect();
     let crls: String = fetched.crls.iter().map(|crl| crl.pem()).collect();
     let contents: [(&str, u32); 4] = [(&bundle, 0o644), (&crls, 0o644), (&key, 0o600), (&chain, 0o644)];
-    for (name, (text, mode)) in NAMES.iter().zip(contents) {
-        prepare(&temporary(directory, name), text.as_bytes(), mode)?;
+    // All are complete before the first is seen.
+    let staged = NAMES.iter().zip(contents).map(|(name, (text, mode))| {
+        Staged::write(&directory.join(name), text.as_bytes(), mode, Durability::Durable)
+    });
+    for staged in staged.collect::<Result<Vec<_>, _>>()? {
+        staged.put_in_place()?;
     }
-    for name in NAMES {
-        fs::rename(temporary(directory, name), directory.join(name))?;
-    }
-    File::open(directory)?.sync_all()
-}
-
-fn temporary(directory: &Path, name: &str) -> std::path::PathBuf {
-    directory.join(format!(".{name}.new"))
-}
-
-/// A new file with this mode from its first moment on.
-fn prepare(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?;
-    file.write_all(content)?;
-    // The umask may have taken bits away.
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-    file.sync_all()
+    Ok(())
 }
 
 #[cfg(test)]
@@ -105,10 +85,19 @@ mod tests {
     fn files_of_an_earlier_run_are_replaced() {
         let directory = tempfile::tempdir().unwrap();
         write(directory.path(), &fetched()).unwrap();
-        fs::write(directory.path().join(".svid_key.pem.new"), "left by a crash").unwrap();
+        fs::write(
+            directory.path().join(".svid_key.pem.0123456789abcdef.new"),
+            "left by a crash",
+        )
+        .unwrap();
         let newer = fetched();
         write(directory.path(), &newer).unwrap();
         let text = fs::read_to_string(directory.path().join("svid.pem")).unwrap();
         assert_eq!(parse_pem_certificates(&text).unwrap(), newer.svids[0].0.chain);
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            4,
+            "what the crash left is gone"
+        );
     }
 }

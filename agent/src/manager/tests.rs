@@ -51,7 +51,7 @@ impl Bench {
             reports: reports.clone(),
             attest_again: attest_again.clone(),
             unix: Some(UnixAttestor::default()),
-            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 0.0).unwrap(),
+            backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
         };
         let manager = Manager::spawn(parts, &drain);
         let reports = reports.subscribe();

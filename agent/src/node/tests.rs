@@ -59,7 +59,7 @@ impl Bench {
             attest_again: attest_again.clone(),
             state: sender,
             certificate: certificates.clone(),
-            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 0.0).unwrap(),
+            backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
             ready: None,
         };
         tokio::spawn(attestor.run(Drain::new()));

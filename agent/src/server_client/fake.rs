@@ -1,8 +1,8 @@
 //! A server for tests: real certificates, scripted behaviour, every request remembered.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use signet_certs::csr::verify_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_runtime::clock::Clock;
+use signet_runtime::sync::{Mutex, MutexGuard};
 use signet_testkit::{DAY, DOMAIN, HOUR, authority, control_authority, crl_at, id, leaf, trust_domain};
 use tokio::sync::{mpsc, watch};
 
@@ -103,7 +104,7 @@ impl FakeServer {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock()
     }
 
     pub(crate) fn set(&self, mode: Mode) {

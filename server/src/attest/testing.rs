@@ -1,7 +1,7 @@
 //! A scripted API server behind kube's client, for tests of the loops on paused time: no sockets, no waiting.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -10,6 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use kube::client::Body;
+use signet_runtime::sync::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -55,7 +56,7 @@ impl Script {
         let (log, answer) = (Arc::clone(&asked), Arc::new(answer));
         let service = tower::service_fn(move |request: Request<Body>| {
             let line = format!("{} {}", request.method(), request.uri());
-            log.lock().unwrap().push(line.clone());
+            log.lock().push(line.clone());
             let answer = if accepts_its_type(&request) {
                 answer(&line)
             } else {
@@ -74,7 +75,6 @@ impl Script {
     pub(super) fn asked(&self, part: &str) -> Vec<String> {
         self.asked
             .lock()
-            .unwrap()
             .iter()
             .filter(|line| line.contains(part))
             .cloned()

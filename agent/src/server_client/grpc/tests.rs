@@ -8,7 +8,7 @@ use signet_certs::authority::X509Authority;
 use signet_certs::csr::create_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::signer::LeafKey;
-use signet_certs::tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config};
+use signet_certs::tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config, time_provider};
 use signet_certs::verify::CrlPolicy;
 use signet_proto::agent as wire;
 use signet_proto::agent::agent_server::{Agent, AgentServer};
@@ -268,7 +268,7 @@ async fn serve(
         PeerRule::TrustDomain(trust_domain()),
     );
     let mut config = server_config(identity, verifier, false, &[b"h2"]).unwrap();
-    config.time_provider = Arc::new(FixedTime);
+    config.time_provider = time_provider(|| at(0));
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -284,16 +284,6 @@ async fn serve(
         .add_service(AgentServer::new(service))
         .serve_with_incoming(incoming);
     (address, tokio::spawn(serving).abort_handle())
-}
-
-#[derive(Debug)]
-struct FixedTime;
-
-impl rustls::time_provider::TimeProvider for FixedTime {
-    fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
-        let since = at(0).duration_since(std::time::UNIX_EPOCH).unwrap();
-        Some(rustls::pki_types::UnixTime::since_unix_epoch(since))
-    }
 }
 
 mod io {

@@ -49,7 +49,7 @@ impl Bench {
             state: state.clone(),
             notices,
             connection: connection.clone(),
-            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 0.0).unwrap(),
+            backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
             ready: None,
         };
         tokio::spawn(sync.run(Drain::new()));
