@@ -122,6 +122,7 @@ pub async fn build(config: Config) -> anyhow::Result<Agent> {
 }
 
 /// The channels between the parts.
+#[derive(Default)]
 struct Wires {
     node: watch::Sender<NodeState>,
     certificate: watch::Sender<Option<SerialNumber>>,
@@ -137,14 +138,7 @@ impl Agent {
     /// # Errors
     /// What kept a part from starting.
     pub async fn run(self, drain: Drain) -> anyhow::Result<()> {
-        let wires = Wires {
-            node: watch::Sender::new(NodeState::default()),
-            certificate: watch::Sender::new(None),
-            trust: watch::Sender::new(None),
-            connection: watch::Sender::new(Connection::default()),
-            reports: watch::Sender::new(TrustReport::default()),
-            attest_again: Arc::new(Notify::new()),
-        };
+        let wires = Wires::default();
         let metrics = Metrics::new("signet_agent");
         let readiness = Readiness::new();
         drain.spawn(metrics::keep(

@@ -5,6 +5,7 @@
     missing_docs,
     unused_qualifications,
     clippy::all,
+    clippy::too_many_lines,
     clippy::use_self,
     clippy::or_fun_call
 )]

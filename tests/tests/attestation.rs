@@ -269,6 +269,7 @@ async fn a_node_made_anew_is_refused() {
 ///
 /// Covers BT-04, BT-05, BT-06, BT-07, BT-08, BT-10.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of cases")]
 async fn bad_tokens_cost_no_review() {
     let world = World::new().await;
     let other = FakeKube::start(FakeKubeConfig::default()).await.unwrap();

@@ -139,6 +139,7 @@ impl World {
             .issued(wanted, Issued { leaf, identities }, self.now, u);
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each step")]
     fn apply(&mut self, step: Step) {
         let now = self.now;
         match step {

@@ -174,6 +174,9 @@ fn every_crate_takes_the_lints_of_the_workspace_and_no_dependency_is_patched() {
     }
     let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     assert!(workspace.contains("unsafe_code = \"forbid\""));
+    assert!(workspace.contains("\ntoo_many_lines = \"warn\"\n"));
+    let bounds = fs::read_to_string(root().join("clippy.toml")).unwrap();
+    assert!(bounds.contains("too-many-lines-threshold = 60\n"));
     assert!(
         !workspace.contains("[patch"),
         "a patched dependency must be carried for ever"

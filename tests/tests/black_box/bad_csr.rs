@@ -249,6 +249,7 @@ async fn requests_that_prove_no_possession_are_refused() {
 
 /// Covers BC-04, BC-05, BC-06.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of cases")]
 async fn keys_that_are_weak_or_strange_are_refused() {
     let mut setup = setup().await;
     let modulus = |bytes: usize| {
@@ -316,6 +317,7 @@ async fn keys_that_are_weak_or_strange_are_refused() {
 
 /// Covers BC-08, BC-09, BC-10, BC-11, BC-12, BC-13, INV-6.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of cases")]
 async fn a_request_contributes_its_key_and_nothing_else() {
     let mut setup = setup().await;
     let plain = setup.strips("no SAN at all", Request::new().signed()).await;

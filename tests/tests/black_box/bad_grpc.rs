@@ -83,6 +83,7 @@ async fn calls_without_the_header_are_invalid() {
 
 /// Covers BG-03, BG-05, BG-08, BG-09, BG-10.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of cases")]
 async fn odd_requests_are_served_or_refused_on_their_own() {
     let setup = setup().await;
     let socket = setup.socket();

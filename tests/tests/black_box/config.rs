@@ -315,6 +315,7 @@ async fn command_lines_are_explained() {
 
 /// Covers BI-05, BI-17, BI-18, BI-19.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one list of cases")]
 async fn admin_commands_refuse_what_cannot_be_meant() {
     let domain = Domain::start().await.unwrap();
     let server = &domain.server;

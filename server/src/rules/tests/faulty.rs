@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one list of cases")]
 fn faulty_rules_are_named_with_the_remedy() {
     let one = scope();
     let cases = [
