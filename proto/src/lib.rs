@@ -1,4 +1,5 @@
-//! Wire types and gRPC stubs, generated from `proto/` into `src/gen` and committed, so that building needs no `protoc`.
+//! Wire types and gRPC stubs, generated from `proto/` into `src/gen` and committed, so that building needs no `protoc`; and
+//! what the two sides of a protocol must both know to open a connection.
 //!
 //! Only the modules that speak a protocol import this crate; they convert at the door (ARCHITECTURE.md, invariant 7).
 #![allow(
@@ -27,6 +28,8 @@ pub mod registration {
 
 /// `signet.agent.v1`: agent to server.
 pub mod agent {
+    pub mod opening;
+
     include!("gen/signet.agent.v1.rs");
 }
 
