@@ -7,6 +7,7 @@ pub mod anchors;
 mod connect;
 mod convert;
 mod grpc;
+mod line;
 pub(crate) mod received;
 pub mod sync;
 pub mod trust;
@@ -15,7 +16,7 @@ pub mod trust;
 pub(crate) mod fake;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -33,14 +34,9 @@ pub use grpc::GrpcServer;
 /// Largest number of items in one issue request that this agent sends.
 pub const MAX_BATCH: usize = 64;
 
-/// What the agent asks the server. Calls may run at the same time; each has a time limit of its own.
+/// What the agent asks the server. Calls may run at the same time; each has a time limit of its own. Any may fail with
+/// `Refused` because the two cannot agree on a protocol version.
 pub trait ServerApi: Send + Sync {
-    /// Agrees on a protocol version and compares clocks.
-    ///
-    /// # Errors
-    /// [`ServerError`]; `Refused` when the versions do not fit.
-    fn hello(&self) -> BoxFuture<'_, Result<ServerHello, ServerError>>;
-
     /// Proves which node this is; without a client certificate.
     ///
     /// # Errors
@@ -93,17 +89,6 @@ impl ServerError {
             retry_after: None,
         }
     }
-}
-
-/// The server's introduction.
-#[derive(Clone, Debug)]
-pub struct ServerHello {
-    /// The server's software and version, for a person.
-    pub software: String,
-    /// What it serves.
-    pub trust_domain: String,
-    /// The server's clock when it answered.
-    pub clock: SystemTime,
 }
 
 /// Evidence of the node with the public key to certify.

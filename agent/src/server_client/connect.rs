@@ -1,11 +1,16 @@
-//! Connections to the server: TCP, then TLS 1.3 in which the server proves its one SPIFFE ID before anything is sent.
+//! Connections to the server: TCP, then TLS 1.3 in which the server proves its one SPIFFE ID before anything is sent, then
+//! HTTP/2.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use signet_certs::id::TrustDomain;
@@ -14,18 +19,18 @@ use signet_runtime::clock::Clock;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::body::Body;
 
 use super::anchors::ControlAnchors;
 use super::server_id;
 
-/// Name resolution, TCP and handshake together.
+/// Name resolution, TCP and handshakes together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A silent connection is asked for a sign of life this often, and given up after the second.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
-/// Makes channels to the server.
+/// Makes connections to the server.
 #[derive(Clone)]
 pub(super) struct Connector {
     address: Arc<str>,
@@ -64,22 +69,8 @@ impl Connector {
         })
     }
 
-    /// A channel that connects when it is first used and again whenever its connection was lost.
-    pub(super) fn channel(&self) -> Channel {
-        let connector = self.clone();
-        // The name is never sent nor checked: the SPIFFE ID counts.
-        Endpoint::from_static("http://signet-server")
-            .connect_timeout(CONNECT_LIMIT)
-            .http2_keep_alive_interval(KEEP_ALIVE.0)
-            .keep_alive_timeout(KEEP_ALIVE.1)
-            .keep_alive_while_idle(true)
-            .connect_with_connector_lazy(tower::service_fn(move |_| {
-                let connector = connector.clone();
-                async move { connector.connect().await.map(TokioIo::new) }
-            }))
-    }
-
-    async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
+    /// A new connection, over which nothing has been said yet.
+    pub(super) async fn connect(&self) -> io::Result<Http2> {
         let limited = tokio::time::timeout(CONNECT_LIMIT, self.connect_unlimited()).await;
         limited.unwrap_or_else(|_| {
             Err(io::Error::new(
@@ -89,7 +80,25 @@ impl Connector {
         })
     }
 
-    async fn connect_unlimited(&self) -> io::Result<TlsStream<TcpStream>> {
+    async fn connect_unlimited(&self) -> io::Result<Http2> {
+        let (requests, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE.0)
+            .keep_alive_timeout(KEEP_ALIVE.1)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(self.connect_tls().await?))
+            .await
+            .map_err(|error| io::Error::other(self.says(&error.to_string())))?;
+        // Ends with the last of its requests once nobody can send another, or when it breaks.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the server broke");
+            }
+        });
+        Ok(Http2(requests))
+    }
+
+    async fn connect_tls(&self) -> io::Result<TlsStream<TcpStream>> {
         let failed = |error: io::Error| io::Error::new(error.kind(), self.says(&error.to_string()));
         let stream = TcpStream::connect(self.address.as_ref()).await.map_err(failed)?;
         stream.set_nodelay(true)?;
@@ -118,5 +127,31 @@ impl Connector {
 
     fn says(&self, problem: &str) -> String {
         format!("server {}: {problem}", self.address)
+    }
+}
+
+/// One HTTP/2 connection, as a gRPC client wants it. It does not connect again by itself, so that nothing is said over a
+/// connection that has not been opened. Clones are the same connection.
+#[derive(Clone, Debug)]
+pub(super) struct Http2(SendRequest<Body>);
+
+impl Http2 {
+    /// Takes no more requests: the server is gone, or is about to go.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Http2 {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
     }
 }

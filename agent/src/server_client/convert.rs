@@ -1,4 +1,4 @@
-//! Wire types to the agent's own and back. Nothing else names `signet_proto::agent`, but [`super::grpc`].
+//! Wire types to the agent's own and back. Nothing else names `signet_proto::agent`, but [`super::grpc`] and [`super::line`].
 
 use std::time::{Duration, SystemTime};
 
@@ -6,17 +6,15 @@ use bytes::Bytes;
 use signet_certs::id::SpiffeId;
 use signet_certs::time::{from_unix_millis, unix_millis};
 use signet_proto::agent as wire;
+use signet_proto::agent::opening::{self, Agreement, Feature, VERSION};
 use signet_runtime::error::causes;
 use tonic::{Code, Status};
 
 use super::{
     AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, OfferedAuthority,
-    RefusalReason, ServerError, ServerHello, TrustReport, TrustUpdate,
+    RefusalReason, ServerError, TrustReport, TrustUpdate,
 };
 use crate::cache::{Affected, UnixFacts};
-
-/// The protocol that this agent speaks.
-pub(super) const VERSION: wire::ProtocolVersion = wire::ProtocolVersion { major: 1, minor: 0 };
 
 /// Longest list of identities, authorities or pods that is read from an answer.
 const MAX_LIST: usize = 4096;
@@ -27,22 +25,35 @@ const MAX_TEXT: usize = 1024;
 pub(super) fn hello_request(now: SystemTime) -> wire::HelloRequest {
     wire::HelloRequest {
         version: Some(VERSION),
-        features: Vec::new(),
+        features: opening::names(),
         software: concat!("signet-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
         clock_unix_ms: unix_millis(now),
     }
 }
 
+/// The server's introduction.
+#[derive(Debug)]
+pub(super) struct ServerHello {
+    /// The server's software and version, for a person.
+    pub(super) software: String,
+    /// What it serves.
+    pub(super) trust_domain: String,
+    /// The server's clock when it answered.
+    pub(super) clock: SystemTime,
+    /// What holds on the connection.
+    pub(super) agreed: Agreement,
+}
+
 pub(super) fn hello(response: wire::HelloResponse) -> Result<ServerHello, ServerError> {
-    let version = response.version.unwrap_or_default();
-    if version.major != VERSION.major {
-        return Err(ServerError::Refused(format!(
+    let agreed = Agreement::with(response.version, &response.features).map_err(|version| {
+        ServerError::Refused(format!(
             "the server speaks protocol {}.{}, this agent {}.{}; upgrade the server first, then the agents, one minor \
              version at a time",
             version.major, version.minor, VERSION.major, VERSION.minor
-        )));
-    }
+        ))
+    })?;
     Ok(ServerHello {
+        agreed,
         software: short(response.software),
         trust_domain: short(response.trust_domain),
         clock: from_unix_millis(response.clock_unix_ms),
@@ -69,6 +80,39 @@ pub(super) fn attested_node(response: wire::AttestNodeResponse) -> Result<Attest
         node_uid: short(response.node_uid),
         control_authorities: bounded(response.control_authorities)?,
     })
+}
+
+/// The items whose kind of evidence the server knows, and for each item whether it is one of them. For an item of another
+/// kind the server would refuse the whole request.
+pub(super) fn known_to_server(items: Vec<IssueItem>, agreed: &Agreement) -> (Vec<IssueItem>, Vec<bool>) {
+    let known: Vec<bool> = items
+        .iter()
+        .map(|item| agreed.has(feature_of(&item.evidence)))
+        .collect();
+    let sent = items.into_iter().zip(&known).filter(|(_, known)| **known);
+    (sent.map(|(item, _)| item).collect(), known)
+}
+
+fn feature_of(evidence: &IssueEvidence) -> Feature {
+    match evidence {
+        IssueEvidence::PodToken(_) => Feature::PodToken,
+        IssueEvidence::Unix(_) => Feature::Unix,
+    }
+}
+
+/// Puts the server's answers back among those to items that it was not asked.
+pub(super) fn in_order(answers: Vec<IssueOutcome>, known: &[bool]) -> Vec<IssueOutcome> {
+    let mut answers = answers.into_iter();
+    let answer = |known: &bool| if *known { answers.next() } else { None };
+    let not_asked = || IssueOutcome::Unavailable {
+        message: "the server does not know this kind of evidence: upgrade it".to_owned(),
+        retry_after: None,
+    };
+    known
+        .iter()
+        .map(answer)
+        .map(|answer| answer.unwrap_or_else(not_asked))
+        .collect()
 }
 
 /// For one call; what [`attest_request`] says holds for the pods' tokens in it.
@@ -298,90 +342,4 @@ fn short(mut text: String) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn another_major_version_is_refused_with_the_remedy() {
-        let response = wire::HelloResponse {
-            version: Some(wire::ProtocolVersion { major: 2, minor: 0 }),
-            ..wire::HelloResponse::default()
-        };
-        let error = hello(response).unwrap_err();
-        assert!(
-            matches!(&error, ServerError::Refused(text) if text.contains("upgrade")),
-            "{error:?}"
-        );
-    }
-
-    #[test]
-    fn another_minor_version_is_fine() {
-        let response = wire::HelloResponse {
-            version: Some(wire::ProtocolVersion { major: 1, minor: 1 }),
-            ..wire::HelloResponse::default()
-        };
-        assert!(hello(response).is_ok());
-    }
-
-    #[test]
-    fn an_answer_with_too_few_results_is_no_answer() {
-        let response = wire::IssueX509SvidsResponse { results: Vec::new() };
-        assert!(matches!(
-            outcomes(response, 2),
-            Err(ServerError::Unavailable { .. })
-        ));
-    }
-
-    #[test]
-    fn an_unknown_outcome_is_temporary() {
-        let result = outcome(wire::IssueResult { outcome: None });
-        assert!(matches!(result, IssueOutcome::Unavailable { .. }));
-    }
-
-    #[test]
-    fn a_faulty_id_in_an_answer_is_temporary() {
-        let issued = wire::IssuedSvid {
-            spiffe_id: "spiffe://A/b".to_owned(),
-            ..wire::IssuedSvid::default()
-        };
-        let result = outcome(wire::IssueResult {
-            outcome: Some(wire::issue_result::Outcome::Issued(issued)),
-        });
-        assert!(matches!(result, IssueOutcome::Unavailable { .. }), "{result:?}");
-    }
-
-    #[test]
-    fn codes_say_who_must_act() {
-        assert!(matches!(
-            error(&Status::unauthenticated("x")),
-            ServerError::Unauthenticated(_)
-        ));
-        assert!(matches!(
-            error(&Status::permission_denied("x")),
-            ServerError::Refused(_)
-        ));
-        assert!(matches!(
-            error(&Status::resource_exhausted("x")),
-            ServerError::Unavailable { .. }
-        ));
-        let mut status = Status::resource_exhausted("x");
-        status
-            .metadata_mut()
-            .insert("retry-after-ms", "1500".parse().unwrap());
-        let wanted = ServerError::Unavailable {
-            message: "x".to_owned(),
-            retry_after: Some(Duration::from_millis(1500)),
-        };
-        assert_eq!(error(&status), wanted);
-    }
-
-    #[test]
-    fn all_affected_wins_over_names() {
-        let state = wire::TrustState {
-            all_affected: true,
-            affected_pod_uids: vec!["a".to_owned()],
-            ..wire::TrustState::default()
-        };
-        assert_eq!(trust_update(state).unwrap().affected, Some(Affected::All));
-    }
-}
+mod tests;

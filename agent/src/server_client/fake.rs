@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use super::trust::{TrustState, accept};
 use super::{
     AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, OfferedAuthority,
-    RefusalReason, ServerApi, ServerError, ServerHello, TrustReport, TrustUpdate,
+    RefusalReason, ServerApi, ServerError, TrustReport, TrustUpdate,
 };
 
 /// How the next requests are answered.
@@ -295,17 +295,6 @@ pub(crate) fn signer_of(leaf: &[u8]) -> AuthorityId {
 }
 
 impl ServerApi for FakeServer {
-    fn hello(&self) -> BoxFuture<'_, Result<ServerHello, ServerError>> {
-        let clock = self.clock.now();
-        Box::pin(async move {
-            Ok(ServerHello {
-                software: "fake".to_owned(),
-                trust_domain: "example.org".to_owned(),
-                clock,
-            })
-        })
-    }
-
     fn attest_node(&self, request: NodeAttestation) -> BoxFuture<'_, Result<AttestedNode, ServerError>> {
         Box::pin(async move { self.attest(&request) })
     }

@@ -1,8 +1,6 @@
 //! [`ServerApi`] over `signet.agent.v1`.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -10,22 +8,18 @@ use futures_util::{StreamExt, stream};
 use signet_certs::id::TrustDomain;
 use signet_certs::tls::RotatingIdentity;
 use signet_proto::agent::agent_client::AgentClient;
+use signet_proto::agent::opening::Agreement;
 use signet_runtime::clock::Clock;
 use signet_runtime::sync::Mutex;
 use tokio::sync::watch;
-use tonic::transport::Channel;
-use tonic::{Response, Status};
 
 use super::anchors::ControlAnchors;
-use super::connect::Connector;
-use super::sync::warn_of_skew;
+use super::connect::{Connector, Http2};
+use super::line::{Line, limited};
 use super::{
-    AttestedNode, IssueItem, IssueOutcome, NodeAttestation, ServerApi, ServerError, ServerHello, TrustReport,
-    TrustUpdate, convert,
+    AttestedNode, IssueItem, IssueOutcome, NodeAttestation, ServerApi, ServerError, TrustReport, TrustUpdate,
+    convert,
 };
-
-/// One call that is not a stream.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// A trust state carries every CRL; the server bounds each at 3 MiB.
 const MAX_TRUST_STATE: usize = 64 * 1024 * 1024;
@@ -34,10 +28,10 @@ const MAX_TRUST_STATE: usize = 64 * 1024 * 1024;
 pub struct GrpcServer {
     /// For calls before the node has attested, and for attesting when the certificate is not accepted: a revoked one
     /// must not keep the node from proving itself anew.
-    anonymous: Channel,
+    anonymous: Line,
     /// For all other calls, once there is a certificate. Replaced with it, since a connection keeps the one it was made
     /// with and the first use of a newer certificate revokes the older.
-    identified: Mutex<Option<Channel>>,
+    identified: Mutex<Option<Arc<Line>>>,
     connector: Connector,
     trust_domain: TrustDomain,
     clock: Arc<dyn Clock>,
@@ -58,7 +52,7 @@ impl GrpcServer {
         let anonymous = Connector::new(address, trust_domain, anchors.clone(), None, clock.clone())?;
         let connector = Connector::new(address, trust_domain, anchors, Some(identity), clock.clone())?;
         Ok(Self {
-            anonymous: anonymous.channel(),
+            anonymous: Line::new(anonymous, trust_domain.clone(), clock.clone()),
             identified: Mutex::new(None),
             connector,
             trust_domain: trust_domain.clone(),
@@ -66,35 +60,51 @@ impl GrpcServer {
         })
     }
 
-    fn anonymous(&self) -> AgentClient<Channel> {
-        AgentClient::new(self.anonymous.clone())
+    async fn anonymous(&self) -> Result<AgentClient<Http2>, ServerError> {
+        Ok(self.anonymous.open().await?.client())
     }
 
-    fn identified(&self) -> Result<AgentClient<Channel>, ServerError> {
-        let channel = self.identified.lock().clone();
+    async fn identified(&self) -> Result<(AgentClient<Http2>, Arc<Agreement>), ServerError> {
+        let line = self.identified.lock().clone();
         let missing = || ServerError::unavailable("this node has not been attested by the server yet");
-        Ok(AgentClient::new(channel.ok_or_else(missing)?).max_decoding_message_size(MAX_TRUST_STATE))
+        let open = line.ok_or_else(missing)?.open().await?;
+        Ok((
+            open.client().max_decoding_message_size(MAX_TRUST_STATE),
+            open.agreed,
+        ))
     }
 
-    async fn greet(&self, mut client: AgentClient<Channel>) -> Result<ServerHello, ServerError> {
-        let request = convert::hello_request(self.clock.now());
-        let hello = convert::hello(limited(client.hello(request)).await?)?;
-        if hello.trust_domain != self.trust_domain.as_str() {
-            return Err(ServerError::Refused(format!(
-                "the server serves trust domain {:?}, this agent belongs to {}",
-                hello.trust_domain, self.trust_domain
-            )));
+    async fn attest(&self, request: NodeAttestation) -> Result<AttestedNode, ServerError> {
+        // The present certificate stands in for the API server while that is away. It may as well be what is wrong:
+        // then the node proves itself without.
+        let identified = async {
+            let (mut client, _) = self.identified().await?;
+            limited(client.attest_node(convert::attest_request(&request))).await
+        };
+        match identified.await {
+            Err(ServerError::Unavailable { .. } | ServerError::Unauthenticated(_)) => {}
+            outcome => return convert::attested_node(outcome?),
         }
-        warn_of_skew(hello.clock, self.clock.now());
-        Ok(hello)
+        let mut client = self.anonymous().await?;
+        convert::attested_node(limited(client.attest_node(convert::attest_request(&request))).await?)
     }
 
-    async fn open(
+    async fn ask(&self, items: Vec<IssueItem>) -> Result<Vec<IssueOutcome>, ServerError> {
+        let (mut client, agreed) = self.identified().await?;
+        let (items, known) = convert::known_to_server(items, &agreed);
+        let asked = items.len();
+        if asked == 0 && !known.is_empty() {
+            return Ok(convert::in_order(Vec::new(), &known));
+        }
+        let response = limited(client.issue_x509_svids(convert::issue_request(items))).await?;
+        Ok(convert::in_order(convert::outcomes(response, asked)?, &known))
+    }
+
+    async fn sync(
         &self,
         reports: watch::Receiver<TrustReport>,
     ) -> Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError> {
-        let mut client = self.identified()?;
-        self.greet(client.clone()).await?;
+        let (mut client, _) = self.identified().await?;
         let outgoing = report_stream(reports, self.clock.clone());
         let updates = limited(client.sync_trust(outgoing)).await?;
         let converted = updates.map(|update| match update {
@@ -106,44 +116,29 @@ impl GrpcServer {
 }
 
 impl ServerApi for GrpcServer {
-    fn hello(&self) -> BoxFuture<'_, Result<ServerHello, ServerError>> {
-        Box::pin(self.greet(self.anonymous()))
-    }
-
     fn attest_node(&self, request: NodeAttestation) -> BoxFuture<'_, Result<AttestedNode, ServerError>> {
-        Box::pin(async move {
-            // The present certificate stands in for the API server while that is away. It may as well be what is wrong:
-            // then the node proves itself without.
-            if let Ok(mut client) = self.identified() {
-                match limited(client.attest_node(convert::attest_request(&request))).await {
-                    Err(ServerError::Unavailable { .. } | ServerError::Unauthenticated(_)) => {}
-                    outcome => return convert::attested_node(outcome?),
-                }
-            }
-            let request = convert::attest_request(&request);
-            convert::attested_node(limited(self.anonymous().attest_node(request)).await?)
-        })
+        Box::pin(self.attest(request))
     }
 
     fn issue(&self, items: Vec<IssueItem>) -> BoxFuture<'_, Result<Vec<IssueOutcome>, ServerError>> {
-        Box::pin(async move {
-            let asked = items.len();
-            let mut client = self.identified()?;
-            let response = limited(client.issue_x509_svids(convert::issue_request(items))).await?;
-            convert::outcomes(response, asked)
-        })
+        Box::pin(self.ask(items))
     }
 
     fn sync_trust(
         &self,
         reports: watch::Receiver<TrustReport>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>> {
-        Box::pin(self.open(reports))
+        Box::pin(self.sync(reports))
     }
 
     fn identity_changed(&self) {
-        // Calls under way keep the old channel until they end.
-        *self.identified.lock() = Some(self.connector.channel());
+        let line = Line::new(
+            self.connector.clone(),
+            self.trust_domain.clone(),
+            self.clock.clone(),
+        );
+        // Calls under way keep the old line's connection until they end.
+        *self.identified.lock() = Some(Arc::new(line));
     }
 }
 
@@ -159,14 +154,6 @@ fn report_stream(
         let report = convert::report(reports.borrow_and_update().clone(), clock.now());
         Some((report, (reports, clock, false)))
     })
-}
-
-async fn limited<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, ServerError> {
-    match tokio::time::timeout(CALL_LIMIT, call).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(convert::error(&status)),
-        Err(_) => Err(ServerError::unavailable("the server did not answer in time")),
-    }
 }
 
 #[cfg(test)]

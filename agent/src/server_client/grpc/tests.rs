@@ -12,6 +12,7 @@ use signet_certs::tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config, ti
 use signet_certs::verify::CrlPolicy;
 use signet_proto::agent as wire;
 use signet_proto::agent::agent_server::{Agent, AgentServer};
+use signet_proto::agent::opening;
 use signet_runtime::clock::FakeClock;
 use signet_testkit::{DOMAIN, at, authority, control_authority, id, leaf, roots, svid, trust_domain};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +21,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::server::Connected;
-use tonic::{Request, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use super::*;
@@ -31,34 +32,44 @@ use crate::server_client::{IssueEvidence, RefusalReason};
 #[derive(Default)]
 struct Seen {
     calls: AtomicUsize,
-    /// The client's SPIFFE ID at each call, empty without a certificate.
-    callers: Mutex<Vec<String>>,
+    /// The connections over which something was said, oldest first.
+    conversations: Mutex<Vec<Conversation>>,
     reports: Mutex<Vec<wire::TrustReport>>,
+}
+
+/// What was said over one connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Conversation {
+    connection: usize,
+    /// The client's SPIFFE ID, empty without a certificate.
+    caller: String,
+    calls: Vec<&'static str>,
 }
 
 #[derive(Clone)]
 struct Service {
     seen: Arc<Seen>,
-    trust_domain: String,
+    hello: wire::HelloResponse,
     /// Answers anonymous attestations only.
     refuse_identified: bool,
     control: X509Authority,
     node: SpiffeId,
 }
 
-/// Who is at the other end.
+/// Who is at the other end of which connection.
 #[derive(Clone, Default)]
-struct Caller(String);
+struct Caller(usize, String);
 
-struct Stream(tokio_rustls::server::TlsStream<TcpStream>);
+struct Stream(usize, tokio_rustls::server::TlsStream<TcpStream>);
 
 impl Connected for Stream {
     type ConnectInfo = Caller;
 
     fn connect_info(&self) -> Caller {
-        let chain = self.0.get_ref().1.peer_certificates().unwrap_or_default();
+        let chain = self.1.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = signet_certs::tls::peer_svid(chain);
         Caller(
+            self.0,
             peer.map(|peer| peer.spiffe_id.as_str().to_owned())
                 .unwrap_or_default(),
         )
@@ -66,15 +77,21 @@ impl Connected for Stream {
 }
 
 impl Service {
-    fn saw<T>(&self, request: &Request<T>) -> String {
-        let caller = request
-            .extensions()
-            .get::<Caller>()
-            .cloned()
-            .unwrap_or_default()
-            .0;
+    fn saw<T>(&self, request: &Request<T>, call: &'static str) -> String {
+        let Caller(connection, caller) = request.extensions().get::<Caller>().cloned().unwrap_or_default();
         self.seen.calls.fetch_add(1, Ordering::SeqCst);
-        self.seen.callers.lock().push(caller.clone());
+        let mut conversations = self.seen.conversations.lock();
+        let known = conversations
+            .iter_mut()
+            .find(|conversation| conversation.connection == connection);
+        match known {
+            Some(conversation) => conversation.calls.push(call),
+            None => conversations.push(Conversation {
+                connection,
+                caller: caller.clone(),
+                calls: vec![call],
+            }),
+        }
         caller
     }
 }
@@ -85,19 +102,15 @@ impl Agent for Service {
         &self,
         request: Request<wire::HelloRequest>,
     ) -> Result<Response<wire::HelloResponse>, Status> {
-        self.saw(&request);
-        Ok(Response::new(wire::HelloResponse {
-            version: Some(convert::VERSION),
-            trust_domain: self.trust_domain.clone(),
-            ..wire::HelloResponse::default()
-        }))
+        self.saw(&request, "Hello");
+        Ok(Response::new(self.hello.clone()))
     }
 
     async fn attest_node(
         &self,
         request: Request<wire::AttestNodeRequest>,
     ) -> Result<Response<wire::AttestNodeResponse>, Status> {
-        let caller = self.saw(&request);
+        let caller = self.saw(&request, "AttestNode");
         if !caller.is_empty() && self.refuse_identified {
             return Err(Status::unauthenticated("that certificate does not count"));
         }
@@ -116,7 +129,7 @@ impl Agent for Service {
         &self,
         request: Request<wire::IssueX509SvidsRequest>,
     ) -> Result<Response<wire::IssueX509SvidsResponse>, Status> {
-        self.saw(&request);
+        self.saw(&request, "IssueX509Svids");
         let refusal = |item: wire::IssueItem| wire::IssueResult {
             outcome: Some(wire::issue_result::Outcome::Refusal(wire::Refusal {
                 reason: wire::refusal::Reason::NoMatch.into(),
@@ -135,7 +148,7 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<wire::TrustReport>>,
     ) -> Result<Response<Self::SyncTrustStream>, Status> {
-        self.saw(&request);
+        self.saw(&request, "SyncTrust");
         let (sender, receiver) = mpsc::unbounded_channel();
         let seen = self.seen.clone();
         let mut reports = request.into_inner();
@@ -159,6 +172,8 @@ struct Bench {
     identity: Arc<RotatingIdentity>,
     control: X509Authority,
     seen: Arc<Seen>,
+    /// Connections of the client.
+    wires: Wires,
     anchors_file: std::path::PathBuf,
     server: AbortHandle,
     _directory: tempfile::TempDir,
@@ -169,8 +184,19 @@ struct Odd {
     spiffe_id: SpiffeId,
     /// Signs the server's certificate instead of the control authority that the agent trusts.
     impostor: Option<X509Authority>,
-    trust_domain: &'static str,
+    hello: wire::HelloResponse,
     refuse_identified: bool,
+}
+
+/// The introduction of a server of this build.
+fn hello_of(trust_domain: &str) -> wire::HelloResponse {
+    wire::HelloResponse {
+        version: Some(opening::VERSION),
+        features: opening::names(),
+        trust_domain: trust_domain.to_owned(),
+        clock_unix_ms: signet_certs::time::unix_millis(at(0)),
+        ..wire::HelloResponse::default()
+    }
 }
 
 impl Default for Odd {
@@ -178,7 +204,7 @@ impl Default for Odd {
         Self {
             spiffe_id: id("/signet/server"),
             impostor: None,
-            trust_domain: "example.org",
+            hello: hello_of("example.org"),
             refuse_identified: false,
         }
     }
@@ -192,12 +218,14 @@ impl Bench {
         let seen = Arc::new(Seen::default());
         let service = Service {
             seen: seen.clone(),
-            trust_domain: odd.trust_domain.to_owned(),
+            hello: odd.hello.clone(),
             refuse_identified: odd.refuse_identified,
             control: control.clone(),
             node: id("/signet/agent/kind/node-1"),
         };
         let (address, server) = serve(service, &signer, &odd.spiffe_id, &control).await;
+        let wires = Wires::default();
+        let address = wires.lay(address).await;
         let directory = tempfile::tempdir().unwrap();
         let anchors_file = directory.path().join("anchors.pem");
         std::fs::write(&anchors_file, control.certificate.pem()).unwrap();
@@ -216,6 +244,7 @@ impl Bench {
             identity,
             control,
             seen,
+            wires,
             anchors_file,
             server,
             _directory: directory,
@@ -242,14 +271,48 @@ impl Bench {
         self.seen.calls.load(Ordering::SeqCst)
     }
 
-    fn callers(&self) -> Vec<String> {
-        self.seen.callers.lock().clone()
+    /// Who said what over each connection, oldest first.
+    fn conversations(&self) -> Vec<(String, Vec<&'static str>)> {
+        let conversations = self.seen.conversations.lock();
+        conversations
+            .iter()
+            .map(|one| (one.caller.clone(), one.calls.clone()))
+            .collect()
     }
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
         self.server.abort();
+    }
+}
+
+/// What lies between client and server, and can be cut.
+#[derive(Clone, Default)]
+struct Wires(Arc<Mutex<Vec<AbortHandle>>>);
+
+impl Wires {
+    /// Where the client finds the server from now on.
+    async fn lay(&self, server: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let wires = self.0.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let wire = tokio::spawn(async move {
+                    let mut server = TcpStream::connect(server).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+                wires.lock().push(wire.abort_handle());
+            }
+        });
+        address
+    }
+
+    fn cut(&self) {
+        for wire in self.0.lock().drain(..) {
+            wire.abort();
+        }
     }
 }
 
@@ -272,11 +335,15 @@ async fn serve(
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let incoming = stream::unfold((listener, acceptor), |(listener, acceptor)| async move {
-        loop {
-            let (tcp, _) = listener.accept().await.unwrap();
-            if let Ok(tls) = acceptor.accept(tcp).await {
-                return Some((Ok::<_, std::io::Error>(Stream(tls)), (listener, acceptor)));
+    let incoming = stream::unfold((listener, 1), move |(listener, number)| {
+        let acceptor = acceptor.clone();
+        async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                if let Ok(tls) = acceptor.accept(tcp).await {
+                    let stream = Stream(number, tls);
+                    return Some((Ok::<_, std::io::Error>(stream), (listener, number + 1)));
+                }
             }
         }
     });
@@ -302,27 +369,29 @@ mod io {
             cx: &mut Context<'_>,
             buf: &mut ReadBuf<'_>,
         ) -> Poll<Result<()>> {
-            Pin::new(&mut self.0).poll_read(cx, buf)
+            Pin::new(&mut self.1).poll_read(cx, buf)
         }
     }
 
     impl AsyncWrite for Stream {
         fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
-            Pin::new(&mut self.0).poll_write(cx, buf)
+            Pin::new(&mut self.1).poll_write(cx, buf)
         }
         fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-            Pin::new(&mut self.0).poll_flush(cx)
+            Pin::new(&mut self.1).poll_flush(cx)
         }
         fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-            Pin::new(&mut self.0).poll_shutdown(cx)
+            Pin::new(&mut self.1).poll_shutdown(cx)
         }
     }
 }
 
+const NODE_1: &str = "spiffe://example.org/signet/agent/kind/node-1";
+const NODE_2: &str = "spiffe://example.org/signet/agent/kind/node-2";
+
 #[tokio::test]
 async fn the_node_attests_without_a_certificate_and_then_uses_its_own() {
     let bench = Bench::new(Odd::default()).await;
-    bench.client.hello().await.unwrap();
     let attested = bench.attest().await.unwrap();
     assert_eq!(attested.spiffe_id, id("/signet/agent/kind/node-1"));
     assert!(signet_certs::verify::inspect_leaf(&CertificateDer::from(attested.chain[0].to_vec())).is_ok());
@@ -364,8 +433,11 @@ async fn the_node_attests_without_a_certificate_and_then_uses_its_own() {
         "{messages:?}"
     );
     assert_eq!(
-        bench.callers(),
-        ["", "", "spiffe://example.org/signet/agent/kind/node-1"]
+        bench.conversations(),
+        [
+            (String::new(), vec!["Hello", "AttestNode"]),
+            (NODE_1.to_owned(), vec!["Hello", "IssueX509Svids"]),
+        ]
     );
 }
 
@@ -406,13 +478,10 @@ async fn changed_anchors_are_found_when_the_known_ones_do_not_verify_the_server(
         ..Odd::default()
     })
     .await;
-    assert!(bench.client.hello().await.is_err());
+    assert!(bench.attest().await.is_err());
     std::fs::write(&bench.anchors_file, recovered.certificate.pem()).unwrap();
-    assert!(
-        bench.client.hello().await.is_err(),
-        "this attempt finds the new file"
-    );
-    bench.client.hello().await.unwrap();
+    assert!(bench.attest().await.is_err(), "this attempt finds the new file");
+    bench.attest().await.unwrap();
 }
 
 #[tokio::test]
@@ -425,8 +494,11 @@ async fn a_certificate_that_does_not_count_does_not_keep_the_node_from_attesting
     bench.identify("/signet/agent/kind/node-1");
     bench.attest().await.unwrap();
     assert_eq!(
-        bench.callers(),
-        ["spiffe://example.org/signet/agent/kind/node-1", ""]
+        bench.conversations(),
+        [
+            (NODE_1.to_owned(), vec!["Hello", "AttestNode"]),
+            (String::new(), vec!["Hello", "AttestNode"]),
+        ]
     );
 }
 
@@ -437,10 +509,10 @@ async fn a_newer_certificate_is_used_from_the_next_call_on() {
     bench.client.issue(Vec::new()).await.unwrap();
     bench.identify("/signet/agent/kind/node-2");
     bench.client.issue(Vec::new()).await.unwrap();
-    let callers = bench.callers();
-    assert!(
-        callers[0].ends_with("node-1") && callers[1].ends_with("node-2"),
-        "{callers:?}"
+    let opened = vec!["Hello", "IssueX509Svids"];
+    assert_eq!(
+        bench.conversations(),
+        [(NODE_1.to_owned(), opened.clone()), (NODE_2.to_owned(), opened)]
     );
 }
 
@@ -457,14 +529,83 @@ async fn before_attestation_there_is_nothing_to_ask_with() {
 #[tokio::test]
 async fn a_server_of_another_trust_domain_is_refused() {
     let bench = Bench::new(Odd {
-        trust_domain: "elsewhere.test",
+        hello: hello_of("elsewhere.test"),
         ..Odd::default()
     })
     .await;
-    let error = bench.client.hello().await.unwrap_err();
+    let error = bench.attest().await.unwrap_err();
     assert!(
         matches!(&error, ServerError::Refused(text) if text.contains("elsewhere.test")),
         "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_follows_the_hello_of_a_server_of_another_major_version() {
+    let bench = Bench::new(Odd {
+        hello: wire::HelloResponse {
+            version: Some(wire::ProtocolVersion { major: 2, minor: 0 }),
+            ..hello_of("example.org")
+        },
+        ..Odd::default()
+    })
+    .await;
+    let error = bench.attest().await.unwrap_err();
+    assert!(
+        matches!(&error, ServerError::Refused(text) if text.contains("upgrade")),
+        "{error:?}"
+    );
+    assert_eq!(bench.conversations(), [(String::new(), vec!["Hello"])]);
+}
+
+#[tokio::test]
+async fn calls_that_come_together_share_one_connection_and_its_one_hello() {
+    let bench = Bench::new(Odd::default()).await;
+    bench.identify("/signet/agent/kind/node-1");
+    let calls = (0..16).map(|_| bench.client.issue(Vec::new()));
+    for outcome in futures_util::future::join_all(calls).await {
+        outcome.unwrap();
+    }
+    let mut said = vec!["Hello"];
+    said.extend(["IssueX509Svids"; 16]);
+    assert_eq!(bench.conversations(), [(NODE_1.to_owned(), said)]);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_lost_is_replaced_by_one_that_begins_with_hello() {
+    let bench = Bench::new(Odd::default()).await;
+    bench.identify("/signet/agent/kind/node-1");
+    let reports = watch::Sender::new(TrustReport::default());
+    let mut updates = bench.client.sync_trust(reports.subscribe()).await.unwrap();
+    updates.next().await.unwrap().unwrap();
+    bench.wires.cut();
+    assert!(updates.next().await.unwrap().is_err(), "the stream was cut");
+    bench.client.issue(Vec::new()).await.unwrap();
+    let _updates = bench.client.sync_trust(reports.subscribe()).await.unwrap();
+    assert_eq!(
+        bench.conversations(),
+        [
+            (NODE_1.to_owned(), vec!["Hello", "SyncTrust"]),
+            (NODE_1.to_owned(), vec!["Hello", "IssueX509Svids", "SyncTrust"]),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn with_a_server_of_version_1_0_there_are_the_features_of_1_0() {
+    let recorded = include_bytes!("../../../../tests/fixtures/protocol/minor0/hello_response.bin");
+    let bench = Bench::new(Odd {
+        hello: prost::Message::decode(recorded.as_slice()).unwrap(),
+        ..Odd::default()
+    })
+    .await;
+    bench.attest().await.unwrap();
+    bench.identify("/signet/agent/kind/node-1");
+    bench.client.issue(Vec::new()).await.unwrap();
+    let (_, agreed) = bench.client.identified().await.unwrap();
+    assert_eq!(
+        (agreed.version().minor, agreed.names()),
+        (0, vec!["pod-token".to_owned(), "unix".to_owned()])
     );
 }
 
