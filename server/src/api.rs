@@ -4,3 +4,4 @@ pub mod access;
 pub mod admin;
 pub mod agent;
 pub mod listener;
+pub mod opening;

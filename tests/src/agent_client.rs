@@ -3,6 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use ring::rand::SystemRandom;
 use rustls::{
@@ -14,21 +16,26 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Server
 use signet_certs::{csr::create_csr, signer::LeafKey};
 use signet_proto::agent::{
     AttestNodeRequest, AttestNodeResponse, HelloRequest, HelloResponse, IssueItem, IssueResult,
-    IssueX509SvidsRequest, IssuedSvid, KubernetesNodeToken, PodToken, ProtocolVersion,
-    agent_client::AgentClient, attest_node_request, issue_item, issue_result::Outcome,
+    IssueX509SvidsRequest, IssuedSvid, KubernetesNodeToken, PodToken, agent_client::AgentClient,
+    attest_node_request, issue_item, issue_result::Outcome, opening,
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::mpsc};
 use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Status,
+    Request, Status, Streaming,
+    client::Grpc,
     transport::{Channel, Endpoint, Uri},
 };
 use tower::service_fn;
+
+use crate::raw_grpc::RawCodec;
 
 /// A connection of an agent, or of somebody who claims to be one.
 #[derive(Clone)]
 pub struct RawAgent {
     client: AgentClient<Channel>,
+    channel: Channel,
     address: SocketAddr,
 }
 
@@ -52,8 +59,12 @@ impl RawAgent {
         let endpoint = Endpoint::from_static("http://signet-server");
         let channel = endpoint.connect_with_connector(connector).await;
         let channel = channel.with_context(|| format!("connect to {address}"))?;
-        let client = AgentClient::new(channel).max_decoding_message_size(64 << 20);
-        Ok(Self { client, address })
+        let client = AgentClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+        Ok(Self {
+            client,
+            channel,
+            address,
+        })
     }
 
     /// Connects without a certificate, attests with this token, and connects again as the agent it became.
@@ -92,13 +103,41 @@ impl RawAgent {
         self.address
     }
 
-    /// Says hello in protocol 1.0.
+    /// Sends these bytes as the one message of a call, and returns those of the one answer.
+    ///
+    /// # Errors
+    /// What the server answers.
+    pub async fn exchange(&self, method: &'static str, message: Bytes) -> Result<Bytes, Status> {
+        let mut grpc = Grpc::new(self.channel.clone());
+        ready(&mut grpc).await?;
+        let answer = grpc.unary(Request::new(message), path(method)?, RawCodec);
+        Ok(answer.await?.into_inner())
+    }
+
+    /// Sends these bytes as the messages of a call that is a stream both ways.
+    ///
+    /// # Errors
+    /// What the server answers.
+    pub async fn converse(
+        &self,
+        method: &'static str,
+        messages: mpsc::Receiver<Bytes>,
+    ) -> Result<Streaming<Bytes>, Status> {
+        let mut grpc = Grpc::new(self.channel.clone());
+        ready(&mut grpc).await?;
+        let messages = Request::new(ReceiverStream::new(messages));
+        let answers = grpc.streaming(messages, path(method)?, RawCodec);
+        Ok(answers.await?.into_inner())
+    }
+
+    /// Says hello as this build does: the first call on a connection.
     ///
     /// # Errors
     /// What the server answers.
     pub async fn hello(&mut self) -> Result<HelloResponse, Status> {
         let hello = HelloRequest {
-            version: Some(ProtocolVersion { major: 1, minor: 0 }),
+            version: Some(opening::VERSION),
+            features: opening::names(),
             software: "signet-tests".to_owned(),
             ..HelloRequest::default()
         };
@@ -160,6 +199,17 @@ impl RawAgent {
             other => anyhow::bail!("not issued: {other:?}"),
         }
     }
+}
+
+async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), Status> {
+    grpc.ready()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))
+}
+
+fn path(method: &'static str) -> Result<PathAndQuery, Status> {
+    PathAndQuery::from_maybe_shared(format!("/signet.agent.v1.Agent/{method}"))
+        .map_err(|error| Status::internal(error.to_string()))
 }
 
 /// An item that rests on a pod's token.

@@ -7,6 +7,7 @@ pub mod fake_kube;
 pub mod http;
 pub mod kubelet;
 pub mod process;
+pub mod raw_grpc;
 pub mod repository;
 pub mod uds;
 pub mod wait;

@@ -9,10 +9,13 @@ use futures_util::future::BoxFuture;
 use http_body_util::Limited;
 use signet_certs::tls::SharedRoots;
 use signet_runtime::clock::Clock;
-use tonic::{Code, Status, body::Body};
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::listener::Peer;
+use super::{
+    listener::Peer,
+    opening::{HELLO, Opening},
+};
 use crate::agents::Agents;
 
 /// What a caller must be.
@@ -32,22 +35,36 @@ pub enum Access {
 /// of agents; a stranger could make the server hold that much for each of many streams.
 const STRANGERS_REQUEST: usize = 64 << 10;
 
-/// Every RPC of every listener. A path that is not here is refused.
-pub const ACCESS: &[(&str, Access)] = &[
-    ("/signet.agent.v1.Agent/Hello", Access::Anyone),
-    ("/signet.agent.v1.Agent/AttestNode", Access::Anyone),
-    ("/signet.agent.v1.Agent/IssueX509Svids", Access::Agent),
-    ("/signet.agent.v1.Agent/SyncTrust", Access::AgentEvenExpired),
-    ("/signet.admin.v1.Admin/Status", Access::AdminSocket),
-    ("/signet.admin.v1.Admin/ShowAuthorities", Access::AdminSocket),
-    ("/signet.admin.v1.Admin/RotateAuthority", Access::AdminSocket),
-    ("/signet.admin.v1.Admin/ListSvids", Access::AdminSocket),
-    ("/signet.admin.v1.Admin/Revoke", Access::AdminSocket),
-    ("/signet.admin.v1.Admin/Allow", Access::AdminSocket),
-    ("/signet.admin.v1.Admin/ListDenials", Access::AdminSocket),
-    ("/signet.admin.v1.Admin/ShowCrls", Access::AdminSocket),
-    ("/signet.admin.v1.Admin/ListAgents", Access::AdminSocket),
-];
+/// What must have happened on the connection before a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing: the call opens the connection, or does without what that agrees on.
+    Nothing,
+    /// Hello.
+    Hello,
+}
+
+/// Every RPC of every listener: who may call it, and after what. A path that is not here is refused. Agents of protocol 1.0
+/// attest without Hello (ADR 0007); the client of the admin socket comes with this very binary.
+pub const ACCESS: &[(&str, Access, Before)] = {
+    use Access::{AdminSocket, Agent, AgentEvenExpired, Anyone};
+    use Before::{Hello, Nothing};
+    &[
+        (HELLO, Anyone, Nothing),
+        ("/signet.agent.v1.Agent/AttestNode", Anyone, Nothing),
+        ("/signet.agent.v1.Agent/IssueX509Svids", Agent, Hello),
+        ("/signet.agent.v1.Agent/SyncTrust", AgentEvenExpired, Hello),
+        ("/signet.admin.v1.Admin/Status", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ShowAuthorities", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/RotateAuthority", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ListSvids", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/Revoke", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/Allow", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ListDenials", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ShowCrls", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ListAgents", AdminSocket, Nothing),
+    ]
+};
 
 /// What the caller turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,45 +84,46 @@ pub enum CallerKind<'a> {
     AdminSocket,
 }
 
-/// The decision for one call.
+/// The decision for one call, on a connection with this opening.
 ///
 /// # Errors
-/// `UNIMPLEMENTED` for an unknown path, `UNAUTHENTICATED` without a usable certificate, `PERMISSION_DENIED` otherwise.
-pub fn decide(path: &str, caller: CallerKind<'_>) -> Result<(), Status> {
-    let Some((_, access)) = ACCESS.iter().find(|(known, _)| *known == path) else {
+/// `UNIMPLEMENTED` for an unknown path, `FAILED_PRECONDITION` before Hello, `UNAUTHENTICATED` without a usable certificate,
+/// `PERMISSION_DENIED` otherwise.
+pub fn decide(path: &str, caller: CallerKind<'_>, opening: &Opening) -> Result<(), Status> {
+    let Some((_, access, before)) = ACCESS.iter().find(|(known, ..)| *known == path) else {
         return Err(Status::unimplemented("no such method on this server"));
     };
     match (access, caller) {
-        (Access::AdminSocket, CallerKind::AdminSocket)
-        | (Access::Anyone, CallerKind::Anonymous | CallerKind::Certificate { .. }) => Ok(()),
-        (Access::Agent | Access::AgentEvenExpired, CallerKind::Anonymous) => Err(Status::unauthenticated(
+        (Access::AdminSocket, CallerKind::AdminSocket) => {}
+        (Access::AdminSocket, _) => {
+            return Err(Status::permission_denied("served on the admin socket only"));
+        }
+        (_, CallerKind::AdminSocket) => {
+            return Err(Status::permission_denied("not served on the admin socket"));
+        }
+        _ => {}
+    }
+    if *before == Before::Hello {
+        opening.agreed()?;
+    }
+    match caller {
+        CallerKind::AdminSocket => Ok(()),
+        _ if *access == Access::Anyone => Ok(()),
+        CallerKind::Anonymous => Err(Status::unauthenticated(
             "an agent certificate is required: attest the node first",
         )),
-        (
-            Access::Agent | Access::AgentEvenExpired,
-            CallerKind::Certificate {
-                agent,
-                expired,
-                rejected,
-            },
-        ) => {
-            if !agent {
-                Err(Status::permission_denied("the certificate is not an agent's"))
-            } else if let Some(why) = rejected {
-                Err(Status::new(
-                    Code::Unauthenticated,
-                    format!("the agent certificate is refused: {why}"),
-                ))
-            } else if expired && *access == Access::Agent {
-                Err(Status::unauthenticated(
-                    "the agent certificate has expired: attest the node again",
-                ))
-            } else {
-                Ok(())
-            }
+        CallerKind::Certificate { agent: false, .. } => {
+            Err(Status::permission_denied("the certificate is not an agent's"))
         }
-        (Access::AdminSocket, _) => Err(Status::permission_denied("served on the admin socket only")),
-        (_, CallerKind::AdminSocket) => Err(Status::permission_denied("not served on the admin socket")),
+        CallerKind::Certificate {
+            rejected: Some(why), ..
+        } => Err(Status::unauthenticated(format!(
+            "the agent certificate is refused: {why}"
+        ))),
+        CallerKind::Certificate { expired: true, .. } if *access == Access::Agent => Err(
+            Status::unauthenticated("the agent certificate has expired: attest the node again"),
+        ),
+        CallerKind::Certificate { .. } => Ok(()),
     }
 }
 
@@ -124,14 +142,13 @@ impl AccessLayer {
     fn check<B>(&self, request: &http::Request<B>) -> Result<(), Status> {
         let path = request.uri().path();
         let Some(control) = &self.control else {
-            return decide(path, CallerKind::AdminSocket);
+            return decide(path, CallerKind::AdminSocket, &Opening::default());
         };
-        let Some(svid) = request
-            .extensions()
-            .get::<Peer>()
-            .and_then(|peer| peer.svid.as_ref())
-        else {
-            return decide(path, CallerKind::Anonymous);
+        let Some(peer) = request.extensions().get::<Peer>() else {
+            return decide(path, CallerKind::Anonymous, &Opening::default());
+        };
+        let Some(svid) = &peer.svid else {
+            return decide(path, CallerKind::Anonymous, &peer.opening);
         };
         let now = self.clock.now();
         let expired = svid.not_after < now;
@@ -150,6 +167,7 @@ impl AccessLayer {
                 expired,
                 rejected: rejected.as_deref(),
             },
+            &peer.opening,
         )
     }
 }
@@ -199,7 +217,7 @@ fn bounded(request: http::Request<Body>) -> http::Request<Body> {
     let path = request.uri().path();
     if ACCESS
         .iter()
-        .any(|(known, access)| *known == path && *access == Access::Anyone)
+        .any(|(known, access, _)| *known == path && *access == Access::Anyone)
     {
         request.map(|body| Body::new(Limited::new(body, STRANGERS_REQUEST)))
     } else {
@@ -208,137 +226,4 @@ fn bounded(request: http::Request<Body>) -> http::Request<Body> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const AGENT: CallerKind<'static> = CallerKind::Certificate {
-        agent: true,
-        expired: false,
-        rejected: None,
-    };
-    const EXPIRED: CallerKind<'static> = CallerKind::Certificate {
-        agent: true,
-        expired: true,
-        rejected: None,
-    };
-    const REVOKED: CallerKind<'static> = CallerKind::Certificate {
-        agent: true,
-        expired: false,
-        rejected: Some("the certificate is revoked"),
-    };
-    const EXPIRED_AND_REVOKED: CallerKind<'static> = CallerKind::Certificate {
-        agent: true,
-        expired: true,
-        rejected: Some("the certificate is revoked"),
-    };
-    const SERVER: CallerKind<'static> = CallerKind::Certificate {
-        agent: false,
-        expired: false,
-        rejected: None,
-    };
-
-    /// Every RPC that the two protocols define, from their descriptors.
-    fn defined() -> Vec<String> {
-        let set =
-            <prost_types::FileDescriptorSet as prost::Message>::decode(signet_proto::DESCRIPTORS).unwrap();
-        let mut paths = Vec::new();
-        for file in set
-            .file
-            .iter()
-            .filter(|f| matches!(f.package(), "signet.agent.v1" | "signet.admin.v1"))
-        {
-            for service in &file.service {
-                for method in &service.method {
-                    paths.push(format!(
-                        "/{}.{}/{}",
-                        file.package(),
-                        service.name(),
-                        method.name()
-                    ));
-                }
-            }
-        }
-        paths
-    }
-
-    #[test]
-    fn the_table_names_every_rpc_once_and_nothing_else() {
-        let mut named: Vec<&str> = ACCESS.iter().map(|(path, _)| *path).collect();
-        let mut defined = defined();
-        named.sort_unstable();
-        defined.sort_unstable();
-        assert_eq!(named, defined);
-    }
-
-    #[test]
-    fn every_rpc_lets_in_exactly_whom_its_line_says() {
-        for (path, access) in ACCESS {
-            let allowed: &[CallerKind<'_>] = match access {
-                Access::Anyone => &[
-                    CallerKind::Anonymous,
-                    AGENT,
-                    EXPIRED,
-                    REVOKED,
-                    EXPIRED_AND_REVOKED,
-                    SERVER,
-                ],
-                Access::Agent => &[AGENT],
-                Access::AgentEvenExpired => &[AGENT, EXPIRED],
-                Access::AdminSocket => &[CallerKind::AdminSocket],
-            };
-            let all = [
-                CallerKind::Anonymous,
-                AGENT,
-                EXPIRED,
-                REVOKED,
-                EXPIRED_AND_REVOKED,
-                SERVER,
-                CallerKind::AdminSocket,
-            ];
-            for caller in all {
-                assert_eq!(
-                    decide(path, caller).is_ok(),
-                    allowed.contains(&caller),
-                    "{path} for {caller:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn an_unknown_path_is_refused_for_everyone() {
-        for caller in [CallerKind::Anonymous, AGENT, CallerKind::AdminSocket] {
-            assert_eq!(
-                decide("/signet.admin.v1.Admin/Shutdown", caller)
-                    .unwrap_err()
-                    .code(),
-                Code::Unimplemented
-            );
-        }
-    }
-
-    /// Bytes that reach the service of a request of this many bytes; none when it is cut off.
-    async fn accepted(path: &str, bytes: usize) -> Option<usize> {
-        use http_body_util::{BodyExt as _, Full};
-        let body = Body::new(Full::new(bytes::Bytes::from(vec![0; bytes])));
-        let request = http::Request::builder().uri(path).body(body).unwrap();
-        let body = bounded(request).into_body().collect().await.ok()?;
-        Some(body.to_bytes().len())
-    }
-
-    #[tokio::test]
-    async fn strangers_cannot_make_the_server_hold_a_large_request() {
-        for path in [
-            "/signet.agent.v1.Agent/Hello",
-            "/signet.agent.v1.Agent/AttestNode",
-        ] {
-            assert_eq!(accepted(path, STRANGERS_REQUEST).await, Some(STRANGERS_REQUEST));
-            assert_eq!(accepted(path, STRANGERS_REQUEST + 1).await, None);
-        }
-        let batch = 1 << 20;
-        assert_eq!(
-            accepted("/signet.agent.v1.Agent/IssueX509Svids", batch).await,
-            Some(batch)
-        );
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ use self::{
     convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy},
     sync::SyncStream,
 };
-use super::listener::Peer;
+use super::{listener::Peer, opening::Opening};
 use crate::{
     agents::Agents,
     attest::AgentIdentity,
@@ -27,10 +27,6 @@ use crate::{
     store::{AgentRow, Store},
     trust::TrustSnapshot,
 };
-
-/// This server's protocol. Another major version is refused; minor versions one apart work both ways.
-const VERSION: wire::ProtocolVersion = wire::ProtocolVersion { major: 1, minor: 0 };
-const FEATURES: [&str; 2] = ["pod-token", "unix"];
 
 /// The service.
 pub struct AgentService {
@@ -77,16 +73,11 @@ impl agent_server::Agent for AgentService {
         &self,
         request: Request<wire::HelloRequest>,
     ) -> Result<Response<wire::HelloResponse>, Status> {
-        let version = request.into_inner().version.unwrap_or_default();
-        if version.major != VERSION.major {
-            return Err(Status::failed_precondition(format!(
-                "the agent speaks protocol {}.{}, this server {}.{}: upgrade the older of the two, the server first",
-                version.major, version.minor, VERSION.major, VERSION.minor
-            )));
-        }
+        let opening = opening(&request);
+        let agreed = opening.open(request.get_ref())?;
         Ok(Response::new(wire::HelloResponse {
-            version: Some(VERSION),
-            features: FEATURES.map(str::to_owned).to_vec(),
+            version: Some(agreed.version()),
+            features: agreed.names(),
             software: concat!("signet-server ", env!("CARGO_PKG_VERSION")).to_owned(),
             clock_unix_ms: unix_millis(self.clock.now()),
             trust_domain: self.trust_domain.as_str().to_owned(),
@@ -141,6 +132,8 @@ impl agent_server::Agent for AgentService {
         request: Request<wire::IssueX509SvidsRequest>,
     ) -> Result<Response<wire::IssueX509SvidsResponse>, Status> {
         let agent = self.caller(&request).await?;
+        let opening = opening(&request);
+        let agreed = opening.agreed()?;
         let items = request.into_inner().items;
         if items.is_empty() || items.len() > MAX_ITEMS {
             return Err(Status::invalid_argument(format!(
@@ -148,7 +141,10 @@ impl agent_server::Agent for AgentService {
                 items.len()
             )));
         }
-        let items = items.into_iter().map(item).collect::<Result<_, _>>()?;
+        let items = items
+            .into_iter()
+            .map(|asked| item(asked, agreed))
+            .collect::<Result<_, _>>()?;
         let outcomes = self.issuer.issue(&agent, items).await.ok_or_else(too_busy)?;
         Ok(Response::new(wire::IssueX509SvidsResponse {
             results: outcomes.into_iter().map(result).collect(),
@@ -223,6 +219,11 @@ impl AgentService {
 
 fn peer<T>(request: &Request<T>) -> Option<&Peer> {
     request.extensions().get::<Peer>()
+}
+
+/// What Hello has agreed on, on the connection of this request.
+fn opening<T>(request: &Request<T>) -> Opening {
+    peer(request).map_or_else(Opening::default, |peer| peer.opening.clone())
 }
 
 fn no_certificate() -> Status {

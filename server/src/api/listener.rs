@@ -22,6 +22,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
+use super::opening::Opening;
 use crate::admission::{Admission, Admitted};
 
 /// Handshakes under way at once, over all addresses.
@@ -39,13 +40,15 @@ const STRANGERS_PER_ADDRESS: usize = 64;
 const STRANGERS_LIFE: Duration = Duration::from_secs(60);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who is at the other end of a connection, established once in the handshake.
+/// Who is at the other end of a connection: established once in the handshake, but for what Hello adds.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Source address.
     pub address: SocketAddr,
     /// The verified client certificate, if one was presented. Each call checks it again.
     pub svid: Option<Arc<VerifiedSvid>>,
+    /// What was agreed on with it.
+    pub opening: Opening,
 }
 
 /// A TLS connection with its verified [`Peer`].
@@ -206,7 +209,11 @@ impl Door {
         Ok(PeerConnection {
             stream,
             end: svid.is_none().then(|| Box::pin(sleep(STRANGERS_LIFE))),
-            peer: Peer { address, svid },
+            peer: Peer {
+                address,
+                svid,
+                opening: Opening::default(),
+            },
             _place: place,
         })
     }

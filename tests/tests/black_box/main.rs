@@ -7,6 +7,7 @@ mod bad_csr;
 mod bad_grpc;
 mod bad_tokens;
 mod config;
+mod hello;
 mod outage;
 mod renewal;
 mod restart;

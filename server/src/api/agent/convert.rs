@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use signet_proto::agent::{self as wire, issue_item, issue_result, refusal};
+use signet_proto::agent::{
+    self as wire, issue_item, issue_result,
+    opening::{Agreement, Feature},
+    refusal,
+};
 use tonic::{Code, Status, metadata::MetadataValue};
 use zeroize::Zeroizing;
 
@@ -25,8 +29,13 @@ pub(super) fn check_token(token: &str) -> Result<(), Status> {
     Ok(())
 }
 
-pub(super) fn item(item: wire::IssueItem) -> Result<IssueItem, Status> {
+pub(super) fn item(item: wire::IssueItem, agreed: &Agreement) -> Result<IssueItem, Status> {
     let evidence = match item.evidence {
+        Some(evidence) if !agreed.has(feature_of(&evidence)) => {
+            return Err(Status::invalid_argument(
+                "evidence of a kind that the Hello of this connection did not name",
+            ));
+        }
         Some(issue_item::Evidence::PodToken(pod)) => {
             check_token(&pod.token)?;
             Evidence::PodToken(Zeroizing::new(pod.token))
@@ -47,6 +56,14 @@ pub(super) fn item(item: wire::IssueItem) -> Result<IssueItem, Status> {
         spiffe_id,
         evidence,
     })
+}
+
+/// The feature that stands for a kind of evidence.
+fn feature_of(evidence: &issue_item::Evidence) -> Feature {
+    match evidence {
+        issue_item::Evidence::PodToken(_) => Feature::PodToken,
+        issue_item::Evidence::Unix(_) => Feature::Unix,
+    }
 }
 
 fn unix_evidence(unix: wire::UnixWorkload) -> Result<Evidence, Status> {
