@@ -1,25 +1,25 @@
-//! No arrows between modules close a circle.
+//! The arrows between modules stand in `rooms.txt`, and none of them closes a circle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    fs,
 };
 
-use signet_tests::repository::rust_files;
+use signet_tests::repository::{root, rust_files};
 
 use crate::modules::{Arrow, arrows};
 
 const TABLE: &str = "tests/tests/architecture/rooms.txt";
+const PRINT: &str =
+    "SIGNET_PRINT_ARROWS=1 cargo test -p signet-tests --test architecture rooms -- --nocapture";
 
 /// Arrows that close a circle, each to be broken.
-const CIRCULAR: [(&str, &str, &str); 7] = [
-    ("agent", "node", "server_client"),
-    ("agent/authority_filter", "headers", "rewriter"),
-    ("agent/authority_filter", "strings", "rewriter"),
+const CIRCULAR: [(&str, &str, &str); 4] = [
     ("agent/cli", "files", "fetch"),
     ("server", "audit", "store"),
     ("server", "trust", "authority"),
-    ("server/authority", "manager", "worker"),
+    ("server/authority", "worker", "manager"),
 ];
 
 /// Room, from, to.
@@ -67,6 +67,22 @@ fn written(lines: &BTreeSet<Line>) -> String {
         (last_room, last_from) = (room, from);
     }
     text.trim_start().to_owned() + "\n"
+}
+
+#[test]
+fn modules_use_each_other_only_along_the_table() {
+    let found = arrows(&rust_files().unwrap());
+    if std::env::var_os("SIGNET_PRINT_ARROWS").is_some() {
+        println!("{}", written(&lines(&found)));
+    }
+    let table = read(&fs::read_to_string(root().join(TABLE)).unwrap());
+    let faults = faults(&found, &table);
+    assert!(
+        faults.is_empty(),
+        "{}\n\nAn arrow that is meant goes into {TABLE}, where a reviewer sees it; it may not close a circle. Else let the \
+         caller hand in what is used, or move that to a module which both may use. `{PRINT}` prints the table as it would be.",
+        faults.join("\n")
+    );
 }
 
 fn faults(found: &[Arrow], table: &BTreeSet<Line>) -> Vec<String> {
