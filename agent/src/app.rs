@@ -3,10 +3,8 @@
 mod csi;
 mod metrics;
 
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +14,7 @@ use signet_certs::tls::RotatingIdentity;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::drain::Drain;
+use signet_runtime::files::{make_parent, private_dir};
 use signet_runtime::http::serve_telemetry;
 use signet_runtime::ready::Readiness;
 use signet_runtime::telemetry::Metrics;
@@ -42,12 +41,12 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// News for the manager that may wait; more make the trust stream wait.
 const NOTICES: usize = 64;
 
-/// Waiting times between attempts of one kind: first, longest, and the share that is random.
+/// Waiting times between attempts of one kind.
 const BACKOFF: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(30)).jittered(0.5);
 
 /// Where the agent can be reached.
 #[derive(Clone, Debug)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     /// Health and metrics.
     pub telemetry: SocketAddr,
     /// For `status` and `healthcheck`.
@@ -149,7 +148,7 @@ impl Agent {
             drain.clone(),
         ));
         let api = self.server()?;
-        let manager = self.start_control(&wires, &api.0, api.1, &readiness, &drain)?;
+        let manager = self.start_control(&wires, &api.0, api.1, &readiness, &drain);
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
@@ -177,10 +176,13 @@ impl Agent {
             let node = self.config.node_name;
             csi::start(config, node, volumes, &endpoint, manager, &drain).context("csi")?;
         }
+        let shared_socket = self.addresses.shared_socket.as_ref();
+        let shared_socket = shared_socket.map(|path| path.display().to_string());
         tracing::info!(
             %trust_domain,
             telemetry = %self.addresses.telemetry,
             admin_socket = %self.addresses.admin_socket.display(),
+            shared_socket,
             "the agent is up"
         );
         drain.signalled().await;
@@ -214,7 +216,7 @@ impl Agent {
         identity: Arc<RotatingIdentity>,
         readiness: &Readiness,
         drain: &Drain,
-    ) -> anyhow::Result<Manager> {
+    ) -> Manager {
         let (notices, heard) = mpsc::channel(NOTICES);
         let node = NodeAttestor {
             api: api.clone(),
@@ -258,19 +260,6 @@ impl Agent {
         };
         drain.spawn_vital("node attestation", node.run(drain.clone()));
         drain.spawn_vital("trust stream", sync.run(drain.clone()));
-        Ok(Manager::spawn(parts, drain))
+        Manager::spawn(parts, drain)
     }
-}
-
-/// Root-only, also when it was there before.
-fn private_dir(path: &Path) -> std::io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-}
-
-fn make_parent(path: &Path) -> anyhow::Result<()> {
-    let Some(parent) = path.parent() else {
-        return Ok(());
-    };
-    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))
 }

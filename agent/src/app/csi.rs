@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use signet_runtime::drain::Drain;
+use signet_runtime::files::make_parent;
 
-use super::make_parent;
 use crate::config::{Csi, MounterKind};
 use crate::csi::mount::{BindMounter, LinkMounter, Mounter};
 use crate::csi::sockets::VolumeSockets;
