@@ -27,7 +27,7 @@ const MAX_REQUEST: usize = 4096;
 
 /// What the admin socket shows.
 #[derive(Clone)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// Whose agent.
     pub trust_domain: TrustDomain,
     /// Wall time.
@@ -46,7 +46,7 @@ pub struct Admin {
 
 impl Admin {
     /// Serves until draining starts.
-    pub async fn serve(self, listener: UnixListener, drain: Drain) {
+    pub(crate) async fn serve(self, listener: UnixListener, drain: Drain) {
         let service = LocalServer::new(self).max_decoding_message_size(MAX_REQUEST);
         let served = tonic::transport::Server::builder()
             .add_service(service)

@@ -56,7 +56,7 @@ pub(crate) struct Addresses {
 }
 
 /// An agent with every address taken and nothing started.
-pub struct Agent {
+pub(crate) struct Agent {
     /// Where it can be reached.
     pub addresses: Addresses,
     config: Config,
@@ -73,9 +73,9 @@ pub struct Agent {
 ///
 /// # Errors
 /// What is in the way, with the configuration key that names it.
-pub async fn build(config: Config) -> anyhow::Result<Agent> {
+pub(crate) async fn build(config: Config) -> anyhow::Result<Agent> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    private_dir(&config.data_dir).with_context(|| format!("data_dir {}", config.data_dir.display()))?;
+    private_dir(&config.data_dir).context("data_dir")?;
     let anchors = ControlAnchors::load(
         &config.trust_domain,
         &config.anchors_file,
@@ -136,7 +136,7 @@ impl Agent {
     ///
     /// # Errors
     /// What kept a part from starting.
-    pub async fn run(self, drain: Drain) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, drain: Drain) -> anyhow::Result<()> {
         let wires = Wires::default();
         let metrics = Metrics::new("signet_agent");
         let readiness = Readiness::new();

@@ -30,20 +30,20 @@ use signet_certs::id::SpiffeId;
 use signet_runtime::backoff::Backoff;
 
 use self::slot::Slot;
-pub use self::types::{
+pub(crate) use self::types::{
     Affected, CacheState, Evidence, Failure, Granted, Issued, Leaf, SlotStatus, TrustView, UnixFacts,
     Verdict, Wanted, WorkloadId,
 };
 use self::workload::Workload;
 
 /// Re-issues for a tainted authority, and re-checks of all workloads, are spread over this time by each leaf's jitter.
-pub const TAINT_SPREAD: Duration = Duration::from_secs(10);
+pub(crate) const TAINT_SPREAD: Duration = Duration::from_secs(10);
 
 /// Identities of one workload that are served; what the server lists beyond them is cut off (clients take at most 100).
-pub const MAX_IDENTITIES: usize = 64;
+pub(crate) const MAX_IDENTITIES: usize = 64;
 
 /// The whole cache. See the module's documentation.
-pub struct Cache {
+pub(crate) struct Cache {
     workloads: BTreeMap<WorkloadId, Workload>,
     trust: Option<Arc<dyn TrustView>>,
     policy_revision: Option<u64>,
@@ -53,7 +53,7 @@ pub struct Cache {
 
 impl Cache {
     /// An empty cache; `backoff` is the pattern for each identity's own.
-    pub fn new(backoff: Backoff) -> Self {
+    pub(crate) fn new(backoff: Backoff) -> Self {
         Self {
             workloads: BTreeMap::new(),
             trust: None,
@@ -64,7 +64,7 @@ impl Cache {
     }
 
     /// Adds a workload, or replaces the evidence of a known one. Better evidence ends the waiting for a retry.
-    pub fn set_evidence(&mut self, id: &WorkloadId, evidence: Evidence) {
+    pub(crate) fn set_evidence(&mut self, id: &WorkloadId, evidence: Evidence) {
         if let Some(known) = self.workloads.get_mut(id) {
             known.set_evidence(evidence);
             return;
@@ -74,22 +74,17 @@ impl Cache {
     }
 
     /// Forgets a workload; answers that are still under way are ignored.
-    pub fn remove(&mut self, id: &WorkloadId) {
+    pub(crate) fn remove(&mut self, id: &WorkloadId) {
         self.workloads.remove(id);
     }
 
     /// The workload is known.
-    pub fn contains(&self, id: &WorkloadId) -> bool {
+    pub(crate) fn contains(&self, id: &WorkloadId) -> bool {
         self.workloads.contains_key(id)
     }
 
-    /// Names of all workloads, in a stable order.
-    pub fn ids(&self) -> impl Iterator<Item = &WorkloadId> {
-        self.workloads.keys()
-    }
-
     /// Takes over a new bundle and CRLs: leaves that they no longer support are asked for again.
-    pub fn set_trust(&mut self, trust: Arc<dyn TrustView>, now: SystemTime) {
+    pub(crate) fn set_trust(&mut self, trust: Arc<dyn TrustView>, now: SystemTime) {
         for slot in self
             .workloads
             .values_mut()
@@ -101,7 +96,7 @@ impl Cache {
     }
 
     /// Takes over the server's policy revision: verdicts that rest on another are asked for again.
-    pub fn set_policy_revision(&mut self, revision: u64, now: SystemTime) {
+    pub(crate) fn set_policy_revision(&mut self, revision: u64, now: SystemTime) {
         if self.policy_revision.replace(revision) == Some(revision) {
             return;
         }
@@ -115,7 +110,7 @@ impl Cache {
     }
 
     /// Asks again for the named workloads at once, for all of them within [`TAINT_SPREAD`].
-    pub fn affected(&mut self, affected: &Affected, now: SystemTime) {
+    pub(crate) fn affected(&mut self, affected: &Affected, now: SystemTime) {
         match affected {
             Affected::All => self
                 .workloads
@@ -133,7 +128,7 @@ impl Cache {
 
     /// The server can be reached again: nobody waits out a backoff, and verdicts given before are asked for again,
     /// for what the server named in between did not arrive.
-    pub fn server_back(&mut self, now: SystemTime) {
+    pub(crate) fn server_back(&mut self, now: SystemTime) {
         for slot in self
             .workloads
             .values_mut()
@@ -144,7 +139,7 @@ impl Cache {
     }
 
     /// At most `limit` identities to ask for now. Each counts as in flight until it is answered.
-    pub fn due(&mut self, now: SystemTime, limit: usize) -> Vec<Wanted> {
+    pub(crate) fn due(&mut self, now: SystemTime, limit: usize) -> Vec<Wanted> {
         let mut wanted = Vec::new();
         for (id, workload) in &mut self.workloads {
             workload
@@ -176,7 +171,7 @@ impl Cache {
     /// A leaf arrived. `u` in [0, 1) is this leaf's jitter, drawn once.
     ///
     /// A leaf that the present trust does not support counts as a failure: it is never published.
-    pub fn issued(&mut self, wanted: &Wanted, issued: Issued, now: SystemTime, u: f64) {
+    pub(crate) fn issued(&mut self, wanted: &Wanted, issued: Issued, now: SystemTime, u: f64) {
         let Some(trust) = self.trust.clone() else {
             return self.failed(wanted, &Failure::new("no trust bundle yet"), now, u);
         };
@@ -210,7 +205,7 @@ impl Cache {
     }
 
     /// The server refused for good. The leaf is withdrawn.
-    pub fn refused(&mut self, wanted: &Wanted, verdict: Verdict, now: SystemTime) {
+    pub(crate) fn refused(&mut self, wanted: &Wanted, verdict: Verdict, now: SystemTime) {
         let current = self.policy_revision;
         let Some(slot) = self.slot_mut(wanted) else { return };
         let outdated = current.is_some_and(|revision| revision != verdict.policy_revision);
@@ -218,20 +213,20 @@ impl Cache {
     }
 
     /// No answer, or none that counts. `u` in [0, 1) spreads the retries.
-    pub fn failed(&mut self, wanted: &Wanted, failure: &Failure, now: SystemTime, u: f64) {
+    pub(crate) fn failed(&mut self, wanted: &Wanted, failure: &Failure, now: SystemTime, u: f64) {
         if let Some(slot) = self.slot_mut(wanted) {
             slot.failed(failure, now, u);
         }
     }
 
     /// What to publish for a workload; `None` when it is not known.
-    pub fn state(&self, id: &WorkloadId, now: SystemTime) -> Option<CacheState<'_>> {
+    pub(crate) fn state(&self, id: &WorkloadId, now: SystemTime) -> Option<CacheState<'_>> {
         let workload = self.workloads.get(id)?;
         Some(workload.state(self.trust.as_deref(), now))
     }
 
     /// Marks that the workload has been served, so that a further identity does not hold back the others.
-    pub fn published(&mut self, id: &WorkloadId) {
+    pub(crate) fn published(&mut self, id: &WorkloadId) {
         if let Some(workload) = self.workloads.get_mut(id) {
             workload.served = true;
         }
@@ -239,7 +234,7 @@ impl Cache {
 
     /// Earliest moment at which [`Cache::due`] or [`Cache::state`] answers differently by the passing of time alone. In
     /// the past when something is due already.
-    pub fn next_deadline(&self, now: SystemTime) -> Option<SystemTime> {
+    pub(crate) fn next_deadline(&self, now: SystemTime) -> Option<SystemTime> {
         self.workloads
             .values()
             .filter_map(|workload| workload.next_deadline(now))
@@ -247,7 +242,7 @@ impl Cache {
     }
 
     /// Every identity of a workload, for a person.
-    pub fn status(&self, id: &WorkloadId) -> Vec<SlotStatus> {
+    pub(crate) fn status(&self, id: &WorkloadId) -> Vec<SlotStatus> {
         self.workloads
             .get(id)
             .map(|workload| workload.slots.iter().map(Slot::status).collect())
@@ -255,7 +250,7 @@ impl Cache {
     }
 
     /// Unexpired leaves by the authority that signed them: what the server must not retire yet.
-    pub fn authorities_in_use(&self, now: SystemTime) -> BTreeMap<AuthorityId, u32> {
+    pub(crate) fn authorities_in_use(&self, now: SystemTime) -> BTreeMap<AuthorityId, u32> {
         let mut counts = BTreeMap::new();
         for slot in self.workloads.values().flat_map(|workload| &workload.slots) {
             if let Some(leaf) = slot.leaf().filter(|leaf| leaf.svid.not_after > now) {

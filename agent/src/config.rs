@@ -35,10 +35,10 @@ mod check;
 mod raw;
 mod valid;
 
-pub use self::valid::{Config, Csi, MounterKind, SharedSocket};
+pub(crate) use self::valid::{Config, Csi, MounterKind};
 
 /// Where the commands ask unless told otherwise.
-pub const DEFAULT_ADMIN_SOCKET: &str = "/run/signet-agent/admin.sock";
+pub(crate) const DEFAULT_ADMIN_SOCKET: &str = "/run/signet-agent/admin.sock";
 
 #[cfg(test)]
 mod tests;

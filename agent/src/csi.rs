@@ -5,11 +5,11 @@
 //! given, keeps the token on tmpfs, and never waits for the server: a pod starts whether or not the server is up.
 
 mod incoming;
-pub mod mount;
+pub(crate) mod mount;
 mod publish;
-pub mod registration;
-pub mod sockets;
-pub mod volumes;
+pub(crate) mod registration;
+pub(crate) mod sockets;
+pub(crate) mod volumes;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 

@@ -2,27 +2,48 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`cli`], [`config`], [`app`] | command line, `agent.yaml`, composition |
-//! | [`node`], [`server_client`] | the agent's own certificate, the server, what is pushed |
-//! | [`cache`], [`manager`] | who holds what and what to ask for when (pure); the task that does it |
-//! | [`csi`], [`unix`] | who is a workload: pods by their volumes, processes by their credentials |
-//! | [`token`] | a pod's token on its way from kubelet to the server |
-//! | [`context`], [`workload_api`] | what workloads see |
-//! | [`sockets`] | over which sockets: who calls, what each may use, what is let in |
-//! | [`admin`] | what a person at the node sees |
+//! | [`cli`], `config`, `app` | command line, `agent.yaml`, composition |
+//! | `node`, `server_client` | the agent's own certificate, the server, what is pushed |
+//! | `cache`, `manager` | who holds what and what to ask for when (pure); the task that does it |
+//! | `csi`, `unix` | who is a workload: pods by their volumes, processes by their credentials |
+//! | `token` | a pod's token on its way from kubelet to the server |
+//! | `context`, `workload_api` | what workloads see |
+//! | `sockets` | over which sockets: who calls, what each may use, what is let in |
+//! | `admin` | what a person at the node sees |
+//!
+//! What is not public here is nobody's but the agent's, so that the compiler tells what is not used.
 
-pub mod admin;
-pub mod app;
-pub mod cache;
 pub mod cli;
-pub mod config;
-pub mod context;
-pub mod csi;
-pub mod manager;
-pub mod node;
-pub mod server_client;
+
+mod admin;
+mod app;
+mod cache;
+mod config;
+mod context;
+mod csi;
+mod manager;
+mod node;
+mod server_client;
 mod shared;
-pub mod sockets;
-pub mod token;
-pub mod unix;
-pub mod workload_api;
+mod sockets;
+mod token;
+mod unix;
+mod workload_api;
+
+pub use csi::volumes::SOCKET_NAME;
+
+/// The sockets of the agent as workloads, kubelet and fuzzers meet them: for the tests of this crate that stand outside of
+/// it. Not an interface; it follows what those tests need.
+pub mod testing {
+    pub use crate::context::{
+        AttachError, Caller, GrantedSvid, PrivateKey, WorkloadSource, WorkloadState, X509Context,
+    };
+    pub use crate::csi::mount::LinkMounter;
+    pub use crate::csi::volumes::{VolumeRecord, Volumes};
+    pub use crate::csi::{Driver, DriverConfig, VolumeSink};
+    pub use crate::sockets::filter::limits::{MAX_FRAME_PAYLOAD, MAX_HEADER_LIST};
+    pub use crate::sockets::filter::{Rewriter, Violation};
+    pub use crate::sockets::{Endpoint, Origin, ServedSocket, Settings};
+    pub use crate::token::PodToken;
+    pub use crate::workload_api::{PROTECTED, routes};
+}

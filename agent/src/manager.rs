@@ -40,7 +40,7 @@ use crate::token::PodToken;
 use crate::unix::UnixAttestor;
 
 /// A CSI volume with what kubelet said about its pod.
-pub struct PodVolume {
+pub(crate) struct PodVolume {
     /// kubelet's id of the volume.
     pub volume_id: String,
     /// UID of the pod that the volume is pinned to.
@@ -52,7 +52,7 @@ pub struct PodVolume {
 }
 
 /// What the manager works with.
-pub struct ManagerParts {
+pub(crate) struct ManagerParts {
     /// Where certificates come from.
     pub api: Arc<dyn ServerApi>,
     /// Wall time.
@@ -73,7 +73,7 @@ pub struct ManagerParts {
 
 /// One workload as shown to a person.
 #[derive(Clone, Debug)]
-pub struct WorkloadStatus {
+pub(crate) struct WorkloadStatus {
     /// `pod` or `unix`.
     pub kind: &'static str,
     /// `namespace/name` or `uid:NNN`.
@@ -92,7 +92,7 @@ pub struct WorkloadStatus {
 
 /// The handle. Clones speak to the same worker.
 #[derive(Clone)]
-pub struct Manager {
+pub(crate) struct Manager {
     /// Unbounded, and yet bounded by its senders: kubelet's calls come one at a time, and a stream attaches once.
     commands: mpsc::UnboundedSender<Command>,
     unix: Option<UnixAttestor>,
@@ -127,7 +127,7 @@ type Reply = oneshot::Sender<Result<watch::Receiver<WorkloadState>, AttachError>
 
 impl Manager {
     /// Starts the worker as a task of `drain`; it ends, and says [`WorkloadState::Gone`] to all, when draining starts.
-    pub fn spawn(parts: ManagerParts, drain: &Drain) -> Self {
+    pub(crate) fn spawn(parts: ManagerParts, drain: &Drain) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
         let unix = parts.unix.clone();
         let worker = worker::Worker::new(parts, receiver);
@@ -136,7 +136,7 @@ impl Manager {
     }
 
     /// Every workload; empty once the agent ends.
-    pub async fn status(&self) -> Vec<WorkloadStatus> {
+    pub(crate) async fn status(&self) -> Vec<WorkloadStatus> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Status { reply });
         answer.await.unwrap_or_default()
@@ -144,12 +144,12 @@ impl Manager {
 
     /// A volume is published or, after a restart, known again; its token comes with [`Manager::token_refreshed`].
     /// Reported twice it is one volume; with another pod UID it is ignored.
-    pub fn volume_ready(&self, volume: PodVolume) {
+    pub(crate) fn volume_ready(&self, volume: PodVolume) {
         self.send(Command::VolumeReady(volume));
     }
 
     /// kubelet passed a newer token. An unknown volume is ignored, and so is a token that dies before the one held.
-    pub fn token_refreshed(&self, volume_id: &str, token: Arc<PodToken>) {
+    pub(crate) fn token_refreshed(&self, volume_id: &str, token: Arc<PodToken>) {
         self.send(Command::TokenRefreshed {
             volume_id: volume_id.to_owned(),
             token,
@@ -157,7 +157,7 @@ impl Manager {
     }
 
     /// The volume is gone. Its streams end; the token is wiped.
-    pub fn volume_removed(&self, volume_id: &str) {
+    pub(crate) fn volume_removed(&self, volume_id: &str) {
         self.send(Command::VolumeRemoved {
             volume_id: volume_id.to_owned(),
         });

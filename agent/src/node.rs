@@ -44,7 +44,7 @@ const RENEWAL: (f64, f64) = (0.45, 0.10);
 
 /// The agent's certificate, without its key.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct NodeIdentity {
+pub(crate) struct NodeIdentity {
     /// `spiffe://<td>/signet/agent/<cluster>/<node uid>`.
     pub spiffe_id: SpiffeId,
     /// Of the certificate.
@@ -61,7 +61,7 @@ pub struct NodeIdentity {
 
 /// How the node stands.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct NodeState {
+pub(crate) struct NodeState {
     /// The newest certificate, also when it has expired since.
     pub identity: Option<NodeIdentity>,
     /// Why the last attestation failed; empty when it did not.
@@ -70,7 +70,7 @@ pub struct NodeState {
 
 /// Why an attestation failed. All of it is tried again: tokens, clocks and servers change.
 #[derive(Debug, Error)]
-pub enum NodeError {
+pub(crate) enum NodeError {
     /// The projected token cannot be read.
     #[error("{}: {problem}; the agent's pod needs a projected service account token there", path.display())]
     Token {
@@ -88,7 +88,7 @@ pub enum NodeError {
 }
 
 /// What the node attestor works with.
-pub struct NodeAttestor {
+pub(crate) struct NodeAttestor {
     /// The server.
     pub api: Arc<dyn ServerApi>,
     /// Verify what the server sends, and grow by what it names.
@@ -131,7 +131,7 @@ enum Renewal {
 
 impl NodeAttestor {
     /// Runs until draining starts.
-    pub async fn run(mut self, drain: Drain) {
+    pub(crate) async fn run(mut self, drain: Drain) {
         tokio::select! {
             () = drain.signalled() => {}
             () = self.keep_attested() => {}

@@ -3,14 +3,14 @@
 //! Wire types stop in `convert`; everybody else sees the types of this module. No token leaves before the
 //! server has proved exactly `spiffe://<td>/signet/server` against the control anchors ([`anchors`]).
 
-pub mod anchors;
+pub(crate) mod anchors;
 mod connect;
 mod convert;
 mod grpc;
 mod line;
 pub(crate) mod received;
-pub mod sync;
-pub mod trust;
+pub(crate) mod sync;
+pub(crate) mod trust;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -29,14 +29,14 @@ use zeroize::Zeroizing;
 
 use crate::cache::{Affected, UnixFacts};
 use crate::token::PodToken;
-pub use grpc::GrpcServer;
+pub(crate) use grpc::GrpcServer;
 
 /// Largest number of items in one issue request that this agent sends.
-pub const MAX_BATCH: usize = 64;
+pub(crate) const MAX_BATCH: usize = 64;
 
 /// What the agent asks the server. Calls may run at the same time; each has a time limit of its own. Any may fail with
 /// `Refused` because the two cannot agree on a protocol version.
-pub trait ServerApi: Send + Sync {
+pub(crate) trait ServerApi: Send + Sync {
     /// Proves which node this is; without a client certificate.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ pub trait ServerApi: Send + Sync {
 
 /// Why a call failed.
 #[derive(Clone, Debug, Error, Eq, PartialEq)]
-pub enum ServerError {
+pub(crate) enum ServerError {
     /// The server looked and said no; asking the same again is of no use until something changes.
     #[error("{0}")]
     Refused(String),
@@ -83,7 +83,7 @@ pub enum ServerError {
 
 impl ServerError {
     /// A failure without a wish of the server.
-    pub fn unavailable(message: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::Unavailable {
             message: message.into(),
             retry_after: None,
@@ -92,7 +92,7 @@ impl ServerError {
 }
 
 /// Evidence of the node with the public key to certify.
-pub struct NodeAttestation {
+pub(crate) struct NodeAttestation {
     /// PKCS#10, DER.
     pub csr: Vec<u8>,
     /// Name of the cluster in the server's configuration.
@@ -103,7 +103,7 @@ pub struct NodeAttestation {
 
 /// The answer to a [`NodeAttestation`]. Not verified yet.
 #[derive(Clone, Debug)]
-pub struct AttestedNode {
+pub(crate) struct AttestedNode {
     /// Leaf first, DER.
     pub chain: Vec<Bytes>,
     /// The agent's own ID.
@@ -117,7 +117,7 @@ pub struct AttestedNode {
 }
 
 /// One certificate to ask for.
-pub struct IssueItem {
+pub(crate) struct IssueItem {
     /// PKCS#10, DER.
     pub csr: Vec<u8>,
     /// Which identity; `None` is the default one.
@@ -127,7 +127,7 @@ pub struct IssueItem {
 }
 
 /// Evidence of one workload.
-pub enum IssueEvidence {
+pub(crate) enum IssueEvidence {
     /// The pod's own bound token.
     PodToken(Arc<PodToken>),
     /// A process on the shared socket.
@@ -136,7 +136,7 @@ pub enum IssueEvidence {
 
 /// The server's answer to one [`IssueItem`].
 #[derive(Clone, Debug)]
-pub enum IssueOutcome {
+pub(crate) enum IssueOutcome {
     /// A certificate; not verified yet.
     Issued(IssuedChain),
     /// A refusal.
@@ -161,7 +161,7 @@ pub enum IssueOutcome {
 
 /// A certificate as it came.
 #[derive(Clone, Debug)]
-pub struct IssuedChain {
+pub(crate) struct IssuedChain {
     /// As the server names it; the leaf is checked against it.
     pub spiffe_id: SpiffeId,
     /// Leaf first, without the root, DER.
@@ -172,7 +172,7 @@ pub struct IssuedChain {
 
 /// See the protocol's `Refusal.Reason`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RefusalReason {
+pub(crate) enum RefusalReason {
     /// Too many unexpired certificates.
     Budget,
     /// A denial or a deny rule: a verdict.
@@ -189,7 +189,7 @@ pub enum RefusalReason {
 
 /// One push of the trust stream, complete but for `affected`. Not verified yet.
 #[derive(Clone, Debug)]
-pub struct TrustUpdate {
+pub(crate) struct TrustUpdate {
     /// Of the bundle; never goes back.
     pub sequence_number: u64,
     /// How often readers should look.
@@ -206,7 +206,7 @@ pub struct TrustUpdate {
 
 /// One authority as it came.
 #[derive(Clone, Debug)]
-pub struct OfferedAuthority {
+pub(crate) struct OfferedAuthority {
     /// DER.
     pub certificate: Bytes,
     /// Its newest CRL, DER.
@@ -217,7 +217,7 @@ pub struct OfferedAuthority {
 
 /// What the agent holds, for the server to know how far its news has spread.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct TrustReport {
+pub(crate) struct TrustReport {
     /// 0 before the first update.
     pub sequence_number: u64,
     /// SHA-256 over the bundle.
@@ -232,7 +232,7 @@ pub struct TrustReport {
 
 /// One CRL as held.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CrlReport {
+pub(crate) struct CrlReport {
     /// Its issuer.
     pub authority: AuthorityId,
     /// Its number.
@@ -242,6 +242,6 @@ pub struct CrlReport {
 }
 
 /// The one identity that the server must prove.
-pub fn server_id(trust_domain: &TrustDomain) -> SpiffeId {
+pub(crate) fn server_id(trust_domain: &TrustDomain) -> SpiffeId {
     SpiffeId::server(trust_domain)
 }

@@ -20,14 +20,14 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use self::budget::{Budget, Budgets, Sharer};
-pub use self::connection::Connection;
-pub use self::gate::Deadline;
+pub(crate) use self::connection::Connection;
+pub(crate) use self::gate::Deadline;
 use self::gate::Gate;
 use crate::context::Caller;
 
 mod budget;
 mod connection;
-pub mod filter;
+pub(crate) mod filter;
 mod gate;
 mod peer;
 mod serve;

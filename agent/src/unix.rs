@@ -30,7 +30,7 @@ const NAMESPACES: [&str; 2] = ["pid", "mnt"];
 
 /// Why a peer is not attested.
 #[derive(Debug, Error)]
-pub enum UnixError {
+pub(crate) enum UnixError {
     /// It ended, or its pid belongs to another process by now.
     #[error("the calling process has ended")]
     Gone,
@@ -51,7 +51,7 @@ pub enum UnixError {
 
 /// See the module's documentation. Clones share the digests.
 #[derive(Clone)]
-pub struct UnixAttestor {
+pub(crate) struct UnixAttestor {
     proc: Arc<Path>,
     digests: Arc<Digests>,
     turns: Arc<Turns>,
@@ -76,7 +76,7 @@ impl UnixAttestor {
     ///
     /// # Errors
     /// [`UnixError`]; nothing is known about the peer then.
-    pub async fn attest(&self, peer: &PeerProcess) -> Result<UnixFacts, UnixError> {
+    pub(crate) async fn attest(&self, peer: &PeerProcess) -> Result<UnixFacts, UnixError> {
         let turn = self.turns.take(peer.uid).await?;
         let (attestor, peer) = (self.clone(), peer.clone());
         let look = move || {
@@ -134,7 +134,7 @@ impl UnixAttestor {
 }
 
 /// The process that connected has not ended; an ended one makes its pidfd readable.
-pub fn is_alive(peer: &PeerProcess) -> Result<bool, UnixError> {
+pub(crate) fn is_alive(peer: &PeerProcess) -> Result<bool, UnixError> {
     let mut fds = [PollFd::new(peer.pidfd.as_fd(), PollFlags::POLLIN)];
     let ready = poll(&mut fds, PollTimeout::ZERO).map_err(io::Error::from)?;
     Ok(ready == 0)

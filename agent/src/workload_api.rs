@@ -40,7 +40,7 @@ const MAX_REQUEST: usize = 64 * 1024;
 const SERVICE_NAME: &str = "SpiffeWorkloadAPI";
 
 /// How long a stream may have nothing to serve before it ends with Unavailable.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The calls that need the security header. Health and reflection are exempt, since probes and tools do not send it
 /// (EP-05).

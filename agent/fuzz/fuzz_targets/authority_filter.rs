@@ -12,8 +12,7 @@
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use loona_hpack::Decoder;
-use signet_agent::sockets::filter::Rewriter;
-use signet_agent::sockets::filter::limits::{MAX_FRAME_PAYLOAD, MAX_HEADER_LIST};
+use signet_agent::testing::{MAX_FRAME_PAYLOAD, MAX_HEADER_LIST, Rewriter};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];

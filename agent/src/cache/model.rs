@@ -209,7 +209,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        let ids: Vec<_> = self.cache.ids().cloned().collect();
+        let ids: Vec<_> = self.cache.workloads.keys().cloned().collect();
         for workload in &ids {
             let Some(CacheState::Ready(leaves)) = self.cache.state(workload, self.now) else {
                 continue;
@@ -240,7 +240,7 @@ impl World {
         self.trust.present = (0..3).map(authority).collect();
         self.trust.tainted.clear();
         self.push_trust();
-        let ids: Vec<_> = self.cache.ids().cloned().collect();
+        let ids: Vec<_> = self.cache.workloads.keys().cloned().collect();
         for workload in &ids {
             self.cache
                 .set_evidence(workload, Evidence::Until(self.now + Duration::from_secs(100_000)));

@@ -10,7 +10,7 @@ use crate::context::GrantedSvid;
 
 /// Names a workload in this agent.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum WorkloadId {
+pub(crate) enum WorkloadId {
     /// A pod, by UID. All its volumes and containers share the leaves, so that budgets hold per pod.
     Pod(String),
     /// A process outside Kubernetes, by everything that was attested about it.
@@ -19,7 +19,7 @@ pub enum WorkloadId {
 
 /// What was seen of a process on the shared socket.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct UnixFacts {
+pub(crate) struct UnixFacts {
     /// Effective user id at connect time.
     pub uid: u32,
     /// Effective group id at connect time.
@@ -32,7 +32,7 @@ pub struct UnixFacts {
 
 /// Whether the server can be asked for a workload now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Evidence {
+pub(crate) enum Evidence {
     /// A token that proves the pod until then.
     Until(SystemTime),
     /// A live process that was attested.
@@ -43,7 +43,7 @@ pub enum Evidence {
 
 /// One leaf with what the cache decides by.
 #[derive(Clone, Debug)]
-pub struct Leaf {
+pub(crate) struct Leaf {
     /// What the workload gets. Its `not_after` bounds everything.
     pub svid: GrantedSvid,
     /// Serial of the leaf, looked up in CRLs.
@@ -53,7 +53,7 @@ pub struct Leaf {
 }
 
 /// The trust that is published together with leaves.
-pub trait TrustView: Send + Sync {
+pub(crate) trait TrustView: Send + Sync {
     /// The authority is in the bundle.
     fn contains(&self, authority: &AuthorityId) -> bool;
     /// The authority is in the bundle, but its leaves are to be replaced.
@@ -65,7 +65,7 @@ pub trait TrustView: Send + Sync {
 /// One identity to ask the server for. Handed out once; answered by [`Cache::issued`](super::Cache::issued),
 /// [`Cache::refused`](super::Cache::refused) or [`Cache::failed`](super::Cache::failed).
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// For whom.
     pub workload: WorkloadId,
     /// Which identity; `None` asks for the default one and for the list of all.
@@ -76,7 +76,7 @@ pub struct Wanted {
 
 /// A verified answer to a [`Wanted`].
 #[derive(Clone, Debug)]
-pub struct Issued {
+pub(crate) struct Issued {
     /// The leaf under the identity that the server chose or was asked for.
     pub leaf: Leaf,
     /// Every identity of the workload, default first, with hints. Heeded only in answers for the default identity.
@@ -85,7 +85,7 @@ pub struct Issued {
 
 /// A verdict: the server looked and grants nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Why, for the workload's owner.
     pub message: String,
     /// The rules it rests on; another revision asks again.
@@ -94,7 +94,7 @@ pub struct Verdict {
 
 /// Not a verdict: what is held stays, the question is asked again later.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Why, for the workload's owner. No secrets.
     pub message: String,
     /// The server's wish; the longer of it and the backoff counts.
@@ -103,7 +103,7 @@ pub struct Failure {
 
 impl Failure {
     /// A failure without a wish of the server.
-    pub fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             retry_after: None,
@@ -113,7 +113,7 @@ impl Failure {
 
 /// Whose verdicts may have changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Affected {
+pub(crate) enum Affected {
     /// Every workload of the node.
     All,
     /// The pods with these UIDs.
@@ -122,7 +122,7 @@ pub enum Affected {
 
 /// What to publish for a workload now.
 #[derive(Clone, Debug)]
-pub enum CacheState<'a> {
+pub(crate) enum CacheState<'a> {
     /// No usable leaf for the default identity, and no verdict.
     Pending {
         /// Why it takes long.
@@ -139,7 +139,7 @@ pub enum CacheState<'a> {
 
 /// One published identity.
 #[derive(Clone, Copy, Debug)]
-pub struct Granted<'a> {
+pub(crate) struct Granted<'a> {
     /// Its leaf.
     pub leaf: &'a Leaf,
     /// Its hint as the server last gave it, which may be newer than the leaf.
@@ -148,7 +148,7 @@ pub struct Granted<'a> {
 
 /// One identity as shown to a person.
 #[derive(Clone, Debug)]
-pub struct SlotStatus {
+pub(crate) struct SlotStatus {
     /// The leaf that is held, if any.
     pub leaf: Option<Leaf>,
     /// When the server will be asked next; `None` while nothing is planned.

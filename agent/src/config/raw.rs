@@ -11,7 +11,7 @@ use super::{DEFAULT_ADMIN_SOCKET, MounterKind};
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Raw {
+pub(crate) struct Raw {
     /// The server's trust domain, by name or as `spiffe://name`.
     pub(super) trust_domain: String,
     /// Name of this cluster in the server's configuration.

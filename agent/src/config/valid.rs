@@ -9,7 +9,7 @@ use signet_runtime::telemetry::LogFormat;
 
 /// What the agent does, where, and for whom. Paths are absolute; those of sockets fit into an address.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// The server's trust domain.
     pub trust_domain: TrustDomain,
     /// Name of this cluster in the server's configuration; a segment of the agent's own ID.
@@ -39,7 +39,7 @@ pub struct Config {
 
 /// The CSI driver. Needs root and kubelet's directories.
 #[derive(Clone, Debug)]
-pub struct Csi {
+pub(crate) struct Csi {
     /// As the CSIDriver object names it: at most 63 letters, digits, dots and dashes.
     pub driver_name: String,
     /// Audience of the token that kubelet passes with a volume.
@@ -59,7 +59,7 @@ pub struct Csi {
 /// How a socket directory appears at kubelet's target.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
-pub enum MounterKind {
+pub(crate) enum MounterKind {
     /// A read-only bind mount. Needs CAP_SYS_ADMIN.
     #[default]
     Bind,
@@ -69,7 +69,7 @@ pub enum MounterKind {
 
 /// The shared socket.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SharedSocket {
+pub(crate) struct SharedSocket {
     /// Where it is.
     pub path: PathBuf,
     /// Permission bits; who may connect is everybody by default, since the caller is attested.

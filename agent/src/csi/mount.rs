@@ -26,7 +26,7 @@ pub trait Mounter: Send + Sync {
 
 /// Bind mounts. Needs CAP_SYS_ADMIN and, in a container, bidirectional mount propagation below kubelet's folder.
 #[derive(Debug, Default)]
-pub struct BindMounter;
+pub(crate) struct BindMounter;
 
 impl Mounter for BindMounter {
     fn bind(&self, source: &Path, target: &Path) -> io::Result<()> {

@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub fn register(config: &DriverConfig, drain: &Drain) -> anyhow::Result<()> {
+pub(crate) fn register(config: &DriverConfig, drain: &Drain) -> anyhow::Result<()> {
     let path = config
         .registration_dir
         .join(format!("{}-reg.sock", config.driver_name));

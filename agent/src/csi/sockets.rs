@@ -17,7 +17,7 @@ use crate::token::PodToken;
 const SOCKET_MODE: u32 = 0o777;
 
 /// The sockets of this node's volumes, each known to the manager before anybody can reach it.
-pub struct VolumeSockets {
+pub(crate) struct VolumeSockets {
     endpoint: Endpoint,
     manager: Manager,
     open: Mutex<HashMap<String, ServedSocket>>,
@@ -26,7 +26,7 @@ pub struct VolumeSockets {
 impl VolumeSockets {
     /// Without sockets. They are served by this endpoint, and their volumes reported to this manager.
     #[must_use]
-    pub fn new(endpoint: Endpoint, manager: Manager) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, manager: Manager) -> Self {
         Self {
             endpoint,
             manager,

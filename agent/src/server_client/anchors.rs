@@ -30,7 +30,7 @@ use super::trust::HeldAuthority;
 
 /// Why there are no anchors.
 #[derive(Debug, Error)]
-pub enum AnchorsError {
+pub(crate) enum AnchorsError {
     /// The configured file cannot be read.
     #[error("{}: {problem}; it must hold the control authorities that the server writes", path.display())]
     Unreadable {
@@ -51,7 +51,7 @@ pub enum AnchorsError {
 
 /// The anchors in force. Shared by the connector, the node attestor and the trust stream.
 #[derive(Debug)]
-pub struct ControlAnchors {
+pub(crate) struct ControlAnchors {
     trust_domain: TrustDomain,
     configured: PathBuf,
     kept: PathBuf,
@@ -64,7 +64,7 @@ impl ControlAnchors {
     ///
     /// # Errors
     /// [`AnchorsError`] when neither can be used.
-    pub fn load(
+    pub(crate) fn load(
         trust_domain: &TrustDomain,
         configured: &Path,
         data_dir: &Path,
@@ -87,12 +87,12 @@ impl ControlAnchors {
     }
 
     /// The anchors as roots for a verifier; replaced in place.
-    pub fn roots(&self) -> Arc<SharedRoots> {
+    pub(crate) fn roots(&self) -> Arc<SharedRoots> {
         self.roots.clone()
     }
 
     /// Takes over what the server pushed, and keeps it on disk.
-    pub fn update(&self, control: &[HeldAuthority]) {
+    pub(crate) fn update(&self, control: &[HeldAuthority]) {
         let trusted = |held: &HeldAuthority| TrustedAuthority {
             certificate: held.certificate.clone(),
             crl: Some(held.crl.clone()),
@@ -112,7 +112,7 @@ impl ControlAnchors {
     }
 
     /// Adds authorities that the verified server named when this node attested, before the first push.
-    pub fn add(&self, certificates: &[AuthorityCertificate]) {
+    pub(crate) fn add(&self, certificates: &[AuthorityCertificate]) {
         let mut state = self.state.lock();
         for certificate in certificates {
             if !state
@@ -135,7 +135,7 @@ impl ControlAnchors {
     ///
     /// # Errors
     /// [`AnchorsError`] when the file cannot be used.
-    pub fn server_not_verified(&self, now: SystemTime) -> Result<bool, AnchorsError> {
+    pub(crate) fn server_not_verified(&self, now: SystemTime) -> Result<bool, AnchorsError> {
         let fresh = read_configured(&self.configured, &self.trust_domain)?;
         let mut state = self.state.lock();
         if state.one_lives(now) && fresh.source == state.source {

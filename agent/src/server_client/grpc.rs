@@ -25,7 +25,7 @@ use super::{
 const MAX_TRUST_STATE: usize = 64 * 1024 * 1024;
 
 /// The server over the network.
-pub struct GrpcServer {
+pub(crate) struct GrpcServer {
     /// For calls before the node has attested, and for attesting when the certificate is not accepted: a revoked one
     /// must not keep the node from proving itself anew.
     anonymous: Line,
@@ -42,7 +42,7 @@ impl GrpcServer {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(
+    pub(crate) fn new(
         address: &str,
         trust_domain: &TrustDomain,
         anchors: Arc<ControlAnchors>,

@@ -24,7 +24,7 @@ const WORRYING_SKEW: Duration = Duration::from_secs(60);
 
 /// News that is not state.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// Verdicts may have changed.
     Affected(Affected),
     /// The stream is open (again) and its first update is believed.
@@ -33,7 +33,7 @@ pub enum Notice {
 
 /// How the agent stands with its server.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The trust stream is open.
     pub connected: bool,
     /// Last trouble, empty when none.
@@ -41,7 +41,7 @@ pub struct Connection {
 }
 
 /// What the sync task works with.
-pub struct TrustSync {
+pub(crate) struct TrustSync {
     /// The server.
     pub api: Arc<dyn ServerApi>,
     /// Told about new control authorities.
@@ -72,7 +72,7 @@ type Updates = BoxStream<'static, Result<TrustUpdate, ServerError>>;
 
 impl TrustSync {
     /// Runs until draining starts.
-    pub async fn run(mut self, drain: Drain) {
+    pub(crate) async fn run(mut self, drain: Drain) {
         tokio::select! {
             () = drain.signalled() => {}
             () = self.keep_in_sync() => {}

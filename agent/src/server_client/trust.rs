@@ -13,13 +13,13 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::verify::{TrustRoots, TrustedAuthority};
 
 pub(super) use self::judge::usable;
-pub use self::judge::{Accepted, TrustError, accept};
+pub(crate) use self::judge::{Accepted, TrustError, accept};
 use super::{CrlReport, TrustReport};
 use crate::cache::TrustView;
 
 /// Everything that was pushed and believed, at one moment.
 #[derive(Clone, Debug)]
-pub struct TrustState {
+pub(crate) struct TrustState {
     /// The workloads' authorities, as a bundle.
     pub bundle: TrustBundle,
     /// The bundle as the Workload API carries it; shared by all workloads.
@@ -36,7 +36,7 @@ pub struct TrustState {
 
 /// An authority with the newest CRL that was believed.
 #[derive(Clone, Debug)]
-pub struct HeldAuthority {
+pub(crate) struct HeldAuthority {
     /// Its certificate.
     pub certificate: AuthorityCertificate,
     /// Its CRL.
@@ -48,7 +48,7 @@ pub struct HeldAuthority {
 }
 
 /// Authorities with their CRLs as roots for verifying chains.
-pub fn roots(trust_domain: &TrustDomain, authorities: &[HeldAuthority]) -> TrustRoots {
+pub(crate) fn roots(trust_domain: &TrustDomain, authorities: &[HeldAuthority]) -> TrustRoots {
     let trusted = |held: &HeldAuthority| TrustedAuthority {
         certificate: held.certificate.clone(),
         crl: Some(held.crl.clone()),
@@ -61,7 +61,7 @@ pub fn roots(trust_domain: &TrustDomain, authorities: &[HeldAuthority]) -> Trust
 
 impl TrustState {
     /// What the server is told about it; the rest of the report is the manager's.
-    pub fn report(&self) -> TrustReport {
+    pub(crate) fn report(&self) -> TrustReport {
         let crl = |authority: &HeldAuthority| CrlReport {
             authority: authority.certificate.id(),
             number: authority.crl.number().0,
@@ -76,7 +76,7 @@ impl TrustState {
     }
 
     /// Workloads would see no difference between the two.
-    pub fn looks_like(&self, other: &Self) -> bool {
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
         let crls = |state: &Self| state.x509.iter().map(|held| held.crl.clone()).collect::<Vec<_>>();
         self.bundle_der == other.bundle_der && crls(self) == crls(other)
     }
@@ -96,13 +96,13 @@ impl TrustState {
 
     /// The agent's own certificate has to be replaced: revoked, or its authority tainted. An authority that is not
     /// held says nothing: the certificate may be newer than this state.
-    pub fn speaks_against(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
+    pub(crate) fn speaks_against(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
         let held = self.find_control(authority);
         held.is_some_and(|held| held.tainted || held.crl.is_revoked(serial))
     }
 
     /// The agent's own certificate is on its authority's CRL.
-    pub fn revoked(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
+    pub(crate) fn revoked(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
         self.find_control(authority)
             .is_some_and(|held| held.crl.is_revoked(serial))
     }

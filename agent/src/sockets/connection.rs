@@ -10,7 +10,7 @@ use crate::context::Caller;
 
 /// An accepted connection. In the extensions of each request as `Arc<Connection>`.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     caller: Caller,
     budget: Arc<Budget>,
     stop: CancellationToken,
@@ -22,12 +22,12 @@ impl Connection {
     }
 
     /// Who connected.
-    pub fn caller(&self) -> &Caller {
+    pub(crate) fn caller(&self) -> &Caller {
         &self.caller
     }
 
     /// Resolves when the socket is being closed: watch streams then end with Unavailable.
-    pub async fn ending(&self) {
+    pub(crate) async fn ending(&self) {
         self.stop.cancelled().await;
     }
 

@@ -37,7 +37,7 @@ const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
 
 /// The client's own deadline, from `grpc-timeout`; in the extensions of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(pub Instant);
+pub(crate) struct Deadline(pub Instant);
 
 /// The services behind the gate, and which of their calls need the security header.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use signet_agent::sockets::{Origin, Settings};
+use signet_agent::testing::{Origin, Settings};
 use signet_proto::workload::X509svidRequest;
 use tonic::Code;
 

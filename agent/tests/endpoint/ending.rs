@@ -44,7 +44,7 @@ async fn closing_a_socket_ends_its_streams_first_each_with_unavailable() {
 /// Covers RS-04.
 #[tokio::test]
 async fn a_waiting_stream_does_not_hold_up_the_end() {
-    let pending = signet_agent::context::WorkloadState::Pending { problem: None };
+    let pending = signet_agent::testing::WorkloadState::Pending { problem: None };
     let socket = Socket::patient(SOON * 100, pending);
     let mut client = socket.client().await;
     let mut stream = client

@@ -4,8 +4,7 @@ use bytes::BytesMut;
 use loona_hpack::{Decoder, Encoder};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use signet_agent::sockets::filter::limits::{MAX_FRAME_PAYLOAD, MAX_HEADER_LIST};
-use signet_agent::sockets::filter::{Rewriter, Violation};
+use signet_agent::testing::{MAX_FRAME_PAYLOAD, MAX_HEADER_LIST, Rewriter, Violation};
 
 use crate::support::raw::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PREFACE, PRIORITY, SETTINGS, frame,

@@ -4,10 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use signet_agent::csi::mount::LinkMounter;
-use signet_agent::csi::volumes::{VolumeRecord, Volumes};
-use signet_agent::csi::{Driver, DriverConfig, VolumeSink};
-use signet_agent::token::PodToken;
+use signet_agent::testing::{Driver, DriverConfig, LinkMounter, PodToken, VolumeRecord, VolumeSink, Volumes};
 use signet_runtime::drain::Drain;
 
 use crate::support::raw::{RawClient, call_headers};

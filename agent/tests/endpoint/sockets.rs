@@ -3,8 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use signet_agent::context::Caller;
-use signet_agent::sockets::{Origin, Settings};
+use signet_agent::testing::{Caller, Origin, Settings};
 use signet_proto::workload::X509svidRequest;
 use tokio::sync::watch;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use signet_agent::context::{AttachError, Caller, WorkloadState};
+use signet_agent::testing::{AttachError, Caller, WorkloadState};
 use signet_proto::workload::{
     JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, WitBundlesRequest, WitsvidRequest,
     X509BundlesRequest, X509svidRequest, X509svidResponse,

@@ -147,7 +147,7 @@ The trust domain {td} is up. In another shell:
 Logs: {server} and {agent}. Ctrl-C ends it all.",
             td = TRUST_DOMAIN,
             env = env.display(),
-            socket = signet_agent::csi::volumes::SOCKET_NAME,
+            socket = signet_agent::SOCKET_NAME,
             server = self.layout.server("log").display(),
             agent = self.layout.agent("log").display(),
         )

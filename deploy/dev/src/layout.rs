@@ -112,8 +112,7 @@ impl Layout {
     }
 
     pub(crate) fn pod_socket(&self, namespace: &str, name: &str) -> PathBuf {
-        self.pod(namespace, name)
-            .join(signet_agent::csi::volumes::SOCKET_NAME)
+        self.pod(namespace, name).join(signet_agent::SOCKET_NAME)
     }
 
     pub(crate) fn admin_socket(&self) -> PathBuf {

@@ -15,7 +15,7 @@ use crate::server_client::{OfferedAuthority, TrustUpdate};
 
 /// Why an update is not believed. What was held before stays in force.
 #[derive(Debug, Error)]
-pub enum TrustError {
+pub(crate) enum TrustError {
     /// No authority of one kind.
     #[error("the update holds no {0} authority")]
     Empty(&'static str),
@@ -50,7 +50,7 @@ pub enum TrustError {
 
 /// An update that was believed.
 #[derive(Debug)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// To be held from now on.
     pub state: TrustState,
     /// CRLs that were not taken over, for the log: the older one stays in force.
@@ -62,7 +62,7 @@ pub struct Accepted {
 ///
 /// # Errors
 /// [`TrustError`] when the update as a whole is refused.
-pub fn accept(
+pub(crate) fn accept(
     held: Option<&TrustState>,
     update: &TrustUpdate,
     trust_domain: &TrustDomain,

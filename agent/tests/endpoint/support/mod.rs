@@ -11,11 +11,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
-use signet_agent::context::{
-    AttachError, Caller, GrantedSvid, PrivateKey, WorkloadSource, WorkloadState, X509Context,
+use signet_agent::testing::{
+    AttachError, Caller, Endpoint, GrantedSvid, Origin, PROTECTED, PrivateKey, ServedSocket, Settings,
+    WorkloadSource, WorkloadState, X509Context, routes,
 };
-use signet_agent::sockets::{Endpoint, Origin, ServedSocket, Settings};
-use signet_agent::workload_api;
 use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use signet_runtime::clock::{Clock, FakeClock};
 use signet_testkit::{HOUR, MINUTE, now};
@@ -213,8 +212,8 @@ pub(crate) fn endpoint(
     patience: Duration,
     settings: Settings,
 ) -> Endpoint {
-    let routes = workload_api::routes(script.clone(), clock.clone(), patience).unwrap();
-    Endpoint::new(routes, workload_api::PROTECTED, settings)
+    let routes = routes(script.clone(), clock.clone(), patience).unwrap();
+    Endpoint::new(routes, PROTECTED, settings)
 }
 
 /// A request with the security header.
