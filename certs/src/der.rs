@@ -178,6 +178,22 @@ mod tests {
         assert_eq!(split_certificates(&[]), Ok(vec![]));
         assert_eq!(split_certificates(&two[..4]), Err(DerError::Truncated));
         assert_eq!(split_certificates(&[0x02, 0x01, 7]), Err(DerError::Shape));
+        let mut long = vec![0x30, 0x82, 300_u16.to_be_bytes()[0], 300_u16.to_be_bytes()[1]];
+        long.resize(4 + 300, 7);
+        let run = [&long[..], &two, &long].concat();
+        assert_eq!(
+            split_certificates(&run),
+            Ok(vec![&long[..], &two[..3], &two[3..], &long])
+        );
+        for broken in [
+            &[0x30][..],
+            &[0x30, 0x80],
+            &[0x31, 0x00],
+            &[0x30, 0x85, 0, 0, 0, 0, 0],
+            &[0x30, 5, 1],
+        ] {
+            assert!(split_certificates(broken).is_err(), "{broken:?}");
+        }
     }
 
     #[test]

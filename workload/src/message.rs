@@ -32,6 +32,9 @@ pub enum MessageError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A CRL that cannot be used; only [`whole`] minds.
+    #[error("a revocation list is unusable: {0}")]
+    Crl(#[source] CrlError),
     /// A name that is no SPIFFE ID.
     #[error("`{text}` in the message is no SPIFFE ID: {source}")]
     Id {
@@ -101,6 +104,17 @@ impl Reader {
     /// # Errors
     /// See [`MessageError`].
     pub fn trust(&mut self, message: &X509svidResponse, now: SystemTime) -> Result<TrustRoots, MessageError> {
+        let unused = |error| tracing::warn!(%error, "a CRL is not used");
+        self.read(message, now, unused)
+    }
+
+    /// As [`trust`](Self::trust); `unused` hears why a CRL is left out.
+    fn read(
+        &mut self,
+        message: &X509svidResponse,
+        now: SystemTime,
+        unused: impl FnMut(CrlError),
+    ) -> Result<TrustRoots, MessageError> {
         check_sizes(message)?;
         let mut domains: Vec<(TrustDomain, Vec<AuthorityCertificate>)> = Vec::new();
         for (domain, bundle) in own_bundles(message)? {
@@ -112,9 +126,11 @@ impl Reader {
         }
         domains.extend(foreign_bundles(message, &domains));
         let known: Vec<&AuthorityCertificate> = domains.iter().flat_map(|(_, known)| known).collect();
-        for der in &message.crl {
-            self.take_crl(der, &known, now);
-        }
+        message
+            .crl
+            .iter()
+            .filter_map(|der| self.take_crl(der, &known, now).err())
+            .for_each(unused);
         self.forget(&known, now);
         let with_crl = |certificate: AuthorityCertificate| TrustedAuthority {
             crl: self.crls.get(&certificate.id()).cloned(),
@@ -126,17 +142,19 @@ impl Reader {
         Ok(TrustRoots::new(with_crls.collect()))
     }
 
-    fn take_crl(&mut self, der: &[u8], known: &[&AuthorityCertificate], now: SystemTime) {
+    fn take_crl(
+        &mut self,
+        der: &[u8],
+        known: &[&AuthorityCertificate],
+        now: SystemTime,
+    ) -> Result<(), CrlError> {
         if self.crls.values().any(|crl| crl.der() == der) {
-            return;
+            return Ok(());
         }
-        match verified_crl(der, known).and_then(|crl| self.newer(crl, now)) {
-            Ok(crl) => {
-                tracing::debug!(authority_id = %crl.authority_id(), number = %crl.number(), "a CRL is in force");
-                self.crls.insert(crl.authority_id(), crl);
-            }
-            Err(error) => tracing::warn!(%error, "a CRL is not used"),
-        }
+        let crl = verified_crl(der, known).and_then(|crl| self.newer(crl, now))?;
+        tracing::debug!(authority_id = %crl.authority_id(), number = %crl.number(), "a CRL is in force");
+        self.crls.insert(crl.authority_id(), crl);
+        Ok(())
     }
 
     fn newer(&self, crl: Crl, now: SystemTime) -> Result<Crl, CrlError> {
@@ -152,6 +170,23 @@ impl Reader {
     fn forget(&mut self, known: &[&AuthorityCertificate], now: SystemTime) {
         self.crls
             .retain(|id, crl| crl.is_current(now) || known.iter().any(|certificate| certificate.id() == *id));
+    }
+}
+
+/// All of a message, for whoever reads this one only: no older CRL is in force, so one that cannot be used refuses it.
+///
+/// # Errors
+/// See [`MessageError`].
+pub fn whole(
+    message: &X509svidResponse,
+    rng: &SystemRandom,
+    now: SystemTime,
+) -> Result<(Vec<GrantedSvid>, TrustRoots), MessageError> {
+    let mut unused = None;
+    let roots = Reader::new().read(message, now, |error| unused = unused.take().or(Some(error)))?;
+    match unused {
+        Some(error) => Err(MessageError::Crl(error)),
+        None => Ok((svids(message, &roots, rng, now)?, roots)),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The newest verified state of the Workload API, followed by a task of its own.
 
+mod call;
 mod follow;
+mod once;
 
 use std::fmt;
 use std::sync::Arc;
@@ -50,6 +52,22 @@ impl SourceError {
             Self::Endpoint(error) => matches!(error, EndpointError::Tcp(_)),
             Self::Message(_) => false,
             Self::Ended => true,
+        }
+    }
+
+    /// Whether the agent has only not answered yet: it is away, it starts, or it has nothing for us so far. Anything else
+    /// is a verdict, for whoever asks once.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Stream { code, .. } => matches!(code, Code::Unavailable | Code::Ok),
+            Self::Endpoint(error) => {
+                matches!(
+                    error,
+                    EndpointError::Unreachable(_) | EndpointError::Transport { .. }
+                )
+            }
+            Self::Message(_) | Self::Ended => false,
         }
     }
 }

@@ -12,7 +12,7 @@ use signet_certs::verify::{Role, TrustRoots, verify_chain};
 use signet_proto::workload::X509svidResponse;
 use signet_testkit::{DOMAIN, authority, chain, crl, crl_at, now, svid, td, trust_domain};
 use signet_workload::VerifyError;
-use signet_workload::message::{GrantedSvid, MessageError, Reader, svids};
+use signet_workload::message::{GrantedSvid, MessageError, Reader, svids, whole};
 
 use common::message::{bundle, entry, message};
 
@@ -53,6 +53,33 @@ fn a_message_without_svids_is_refused() {
         trust(&X509svidResponse::default()),
         Err(MessageError::NoSvids)
     ));
+}
+
+#[test]
+fn an_answer_that_does_not_fit_together_is_refused() {
+    let ca = authority(DOMAIN);
+    let me = svid(&ca, "/me");
+    let good = || message(&me, &[&ca], &[&crl(&ca, 1, &[])]);
+    let read = |message: &X509svidResponse, now| whole(message, &SystemRandom::new(), now);
+    let (svids, roots) = read(&good(), now()).unwrap();
+    assert_eq!(svids[0].svid.spiffe_id, me.spiffe_id);
+    assert_eq!(number_in_force(&roots), Some(1));
+    assert!(read(&X509svidResponse::default(), now()).is_err());
+    let late = me.not_after + Duration::from_secs(1);
+    assert!(read(&good(), late).is_err(), "expired");
+    let other = authority(DOMAIN);
+    let mut other_key = good();
+    other_key.svids[0].x509_svid_key = svid(&other, "/me").key.pkcs8_der().to_vec().into();
+    assert!(read(&other_key, now()).is_err());
+    let mut foreign_crl = good();
+    foreign_crl.crl = vec![crl(&other, 1, &[]).der().clone()];
+    assert!(matches!(read(&foreign_crl, now()), Err(MessageError::Crl(_))));
+    let mut foreign_bundle = good();
+    foreign_bundle.svids[0].bundle = bundle(&other).into();
+    assert!(read(&foreign_bundle, now()).is_err());
+    let mut cut = good();
+    cut.svids[0].bundle = cut.svids[0].bundle.slice(..100);
+    assert!(read(&cut, now()).is_err());
 }
 
 #[test]

@@ -4,24 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
-use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
-use signet_proto::workload::{X509svidRequest, X509svidResponse};
+use signet_proto::workload::X509svidResponse;
 use signet_runtime::backoff::Backoff;
-use signet_runtime::error::excerpt;
 use signet_runtime::pace::random_unit;
 use tokio::time::Instant;
-use tonic::metadata::MetadataValue;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::Status;
 
+use super::call::{ended, open};
 use super::{Options, Shared, SourceError, X509Context};
 use crate::endpoint::Endpoint;
 use crate::message::{GrantedSvid, MessageError, Reader, svids};
-
-/// Every call carries it, so that nobody can be tricked into calling on behalf of others (SPIFFE Workload Endpoint §3).
-const SECURITY_HEADER: &str = "workload.spiffe.io";
-
-/// Largest message taken: agents keep to 4 MiB, some room is left for others.
-const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// A stream that gave good messages for at least this long is followed by the next one at once.
 const GOOD_STREAM: Duration = Duration::from_secs(1);
@@ -123,29 +115,5 @@ impl Follower {
                 .find(|granted| granted.hint == *hint)
                 .ok_or_else(|| MessageError::NoHint(hint.clone())),
         }
-    }
-}
-
-async fn open(endpoint: &Endpoint) -> Result<Streaming<X509svidResponse>, SourceError> {
-    let channel = endpoint.connect().await?;
-    let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let mut request = Request::new(X509svidRequest {});
-    request
-        .metadata_mut()
-        .insert(SECURITY_HEADER, MetadataValue::from_static("true"));
-    match client.fetch_x509svid(request).await {
-        Ok(response) => Ok(response.into_inner()),
-        Err(status) => Err(ended(&status)),
-    }
-}
-
-fn ended(status: &Status) -> SourceError {
-    let message = match status.code() {
-        Code::Ok => "it gave no reason".to_owned(),
-        _ => excerpt(status.message(), 300),
-    };
-    SourceError::Stream {
-        code: status.code(),
-        message,
     }
 }
