@@ -34,7 +34,9 @@ pub(super) async fn x509(socket: &str, write: Option<&Path>, limit: Duration) ->
     let context = tokio::time::timeout(limit, first_context(&socket.parse()?))
         .await
         .map_err(|_| anyhow::anyhow!("no identity within {} s from {socket}", limit.as_secs_f64()))??;
-    let default = context.default_svid().context("the agent's answer holds no SVID")?;
+    let default = context
+        .default_svid()
+        .context("the agent's answer holds no SVID")?;
     let fetched = Fetched {
         svids: &context.svids,
         bundle: context.roots.authorities(&default.spiffe_id.trust_domain()),
@@ -70,7 +72,7 @@ async fn first_context(endpoint: &Endpoint) -> anyhow::Result<X509Context> {
     }
 }
 
-fn to_json(fetched: &Fetched, write: Option<&Path>) -> Value {
+fn to_json(fetched: &Fetched<'_>, write: Option<&Path>) -> Value {
     let svid = |GrantedSvid { svid, hint }: &GrantedSvid| {
         json!({
             "spiffe_id": svid.spiffe_id.as_str(),
@@ -97,7 +99,7 @@ fn to_json(fetched: &Fetched, write: Option<&Path>) -> Value {
     })
 }
 
-fn to_text(fetched: &Fetched, write: Option<&Path>, now: SystemTime) -> String {
+fn to_text(fetched: &Fetched<'_>, write: Option<&Path>, now: SystemTime) -> String {
     let mut svids = Table::new(&["SPIFFE ID", "HINT", "SERIAL", "AUTHORITY", "EXPIRES"]);
     for GrantedSvid { svid, hint } in fetched.svids {
         svids.row([

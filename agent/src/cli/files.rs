@@ -23,7 +23,10 @@ pub(super) fn write(directory: &Path, svid: &X509Svid, bundle: &[TrustedAuthorit
         .map(|der| pem::encode("CERTIFICATE", der))
         .collect();
     let key = Zeroizing::new(pem::encode("PRIVATE KEY", svid.key.pkcs8_der()));
-    let authorities: String = bundle.iter().map(|authority| authority.certificate.pem()).collect();
+    let authorities: String = bundle
+        .iter()
+        .map(|authority| authority.certificate.pem())
+        .collect();
     let crls: String = bundle
         .iter()
         .filter_map(|authority| authority.crl.as_ref())
@@ -75,10 +78,7 @@ mod tests {
         let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(NAMES.map(mode), [0o644, 0o644, 0o600, 0o644]);
         let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
-        assert_eq!(
-            parse_pem_certificates(&read("svid.pem")).unwrap(),
-            svid.chain
-        );
+        assert_eq!(parse_pem_certificates(&read("svid.pem")).unwrap(), svid.chain);
         assert_eq!(parse_pem_certificates(&read("bundle.pem")).unwrap().len(), 1);
         assert!(read("svid_key.pem").starts_with("-----BEGIN PRIVATE KEY-----\n"));
         assert!(read("crl.pem").starts_with("-----BEGIN X509 CRL-----\n"));

@@ -1,10 +1,9 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
-use signet_runtime::{cli::exit, signal::shutdown_signal};
+use signet_runtime::{cli::Program, signal::shutdown_signal};
 
 use crate::{
     child::{self, Role},
@@ -12,6 +11,8 @@ use crate::{
     domain::Domain,
     layout::Layout,
 };
+
+const PROGRAM: Program = Program("signet-dev");
 
 /// A whole trust domain on this machine: server, agent, a fake Kubernetes API and a few demo pods. Ctrl-C ends it.
 #[derive(Debug, Parser)]
@@ -37,29 +38,9 @@ pub(crate) fn main() -> ExitCode {
         args.drain(..2);
         return child::run(role, args);
     }
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Nothing better can be done when the terminal is gone.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
-        }
-    };
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")
-        .and_then(|runtime| {
-            let result = runtime.block_on(run(cli));
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            result
-        });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("signet-dev: {error:#}");
-            ExitCode::FAILURE
-        }
+    match PROGRAM.parse(args) {
+        Ok(cli) => PROGRAM.run(run(cli)),
+        Err(code) => code,
     }
 }
 

@@ -2,25 +2,14 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
+use signet_runtime::cli::Program;
 use signet_runtime::files::{self, Durability};
 use signet_tests::fake_kube::{FakeKube, FakeKubeConfig};
 
 /// `fake-kube <file for its URL> <kubeconfig to write>`.
 pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let files: Vec<PathBuf> = args.skip(1).map(PathBuf::from).collect();
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")
-        .and_then(|runtime| runtime.block_on(serve(&files)));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("fake-kube: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    Program("fake-kube").run(serve(&files))
 }
 
 async fn serve(files: &[PathBuf]) -> anyhow::Result<()> {

@@ -28,7 +28,12 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ),
     (
         "signet-agent",
-        &["signet-certs", "signet-proto", "signet-runtime"],
+        &[
+            "signet-certs",
+            "signet-proto",
+            "signet-runtime",
+            "signet-workload",
+        ],
     ),
     (
         "signet-tests",

@@ -14,7 +14,7 @@ const SPEAKERS: [(&str, &[&str]); 9] = [
     ("server/src/api/", &["agent", "admin"]),
     ("server/src/cli/admin", &["admin"]),
     ("agent/src/admin.rs", &["local"]),
-    ("agent/src/cli/", &["local", "workload"]),
+    ("agent/src/cli/", &["local"]),
     ("agent/src/csi.rs", &["csi"]),
     ("agent/src/csi/", &["csi", "registration"]),
     ("agent/src/server_client/", &["agent"]),

@@ -50,6 +50,35 @@ async fn the_server_ends_in_time_though_the_api_server_hangs() {
     let _ = asking.await.unwrap();
 }
 
+/// A start that waits for others must not make the process deaf, nor leave half of it behind.
+#[tokio::test]
+async fn a_signal_during_the_start_ends_it() {
+    let mut domain = Domain::start().await.unwrap();
+    domain.server.stop().await.unwrap();
+    let started = |domain: &Domain| {
+        let lines = domain.server.audit().unwrap();
+        let starts = lines
+            .iter()
+            .filter(|line| line.to_string().contains("server_started"));
+        starts.count()
+    };
+    assert_eq!(started(&domain), 1);
+    domain.kube.fault_at(Endpoint::Namespaces, Fault::Hang);
+    let before = domain.kube.calls(Endpoint::Namespaces);
+    domain.server.spawn().unwrap();
+    signet_tests::wait::eventually("a start that waits for the cluster", async || {
+        (domain.kube.calls(Endpoint::Namespaces) > before).then_some(())
+    })
+    .await;
+    let process = domain.server.process().unwrap();
+    process.terminate();
+    let status = process.wait(Duration::from_secs(5)).await.unwrap();
+    assert!(status.success(), "{status}: {}", process.stderr());
+    assert_eq!(started(&domain), 1);
+    domain.kube.clear_faults();
+    domain.server.start().await.unwrap();
+}
+
 /// Covers BG-21.
 #[tokio::test]
 async fn the_agent_ends_its_streams_with_unavailable() {

@@ -9,8 +9,10 @@ mod report;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use signet_runtime::cli::{Answer, OutputArgs, Program};
+
+const PROGRAM: Program = Program("signet-bench");
 
 /// First argument by which this program starts itself as the server.
 pub(crate) const AS_SERVER: &str = "--as-signet-server";
@@ -31,9 +33,8 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct IssueArgs {
-    /// A table for people or one JSON object for programs.
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    #[command(flatten)]
+    answer: OutputArgs,
     /// Chooses which pod each request is for.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -48,39 +49,21 @@ struct IssueArgs {
     singles: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
-}
-
 fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|arg| arg == AS_SERVER) {
         args.remove(1);
         return signet_server::cli::run_with(args);
     }
-    let Command::Issue(args) = Cli::parse_from(args).command;
-    match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")
-        .and_then(|runtime| runtime.block_on(issue(&args)))
-    {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("signet-bench: {error:#}");
-            ExitCode::FAILURE
-        }
+    match PROGRAM.parse(args) {
+        Ok(Cli {
+            command: Command::Issue(args),
+        }) => PROGRAM.ask(args.answer.output, issue(&args)),
+        Err(code) => code,
     }
 }
 
-async fn issue(args: &IssueArgs) -> anyhow::Result<()> {
+async fn issue(args: &IssueArgs) -> anyhow::Result<Answer> {
     let report = issue::measure(args).await?;
-    match args.output {
-        Output::Json => println!("{}", report.json()),
-        Output::Table => print!("{}", report.table()),
-    }
-    Ok(())
+    Ok(Answer::new(report.json(), report.table()))
 }
