@@ -74,8 +74,8 @@ pub(super) fn element_of(path: &str, index: usize) -> String {
 /// Any YAML, of which only the shape is kept.
 enum Node {
     Leaf,
-    Map(Vec<(Spanned<String>, Node)>),
-    List(Vec<Spanned<Node>>),
+    Map(Vec<(Spanned<String>, Self)>),
+    List(Vec<Spanned<Self>>),
 }
 
 impl<'de> Deserialize<'de> for Node {
