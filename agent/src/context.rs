@@ -38,7 +38,7 @@ struct SvidKey(Arc<X509Svid>);
 
 impl AsRef<[u8]> for SvidKey {
     fn as_ref(&self) -> &[u8] {
-        self.0.key.pkcs8_der()
+        self.0.key().pkcs8_der()
     }
 }
 
@@ -86,10 +86,10 @@ impl GrantedSvid {
     /// Takes an SVID over, sharing the memory of its key. An empty hint means none.
     pub fn new(svid: Arc<X509Svid>, hint: String) -> Self {
         Self {
-            spiffe_id: svid.spiffe_id.as_str().to_owned(),
+            spiffe_id: svid.spiffe_id().as_str().to_owned(),
             chain: svid.chain_der().into(),
-            not_before: svid.not_before,
-            not_after: svid.not_after,
+            not_before: svid.not_before(),
+            not_after: svid.not_after(),
             key: PrivateKey::of(svid),
             hint,
         }

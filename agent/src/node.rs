@@ -210,17 +210,17 @@ impl NodeAttestor {
         )
         .map_err(|error| unusable(&error))?;
         let expected = SpiffeId::agent(&self.trust_domain, &self.cluster, &attested.node_uid);
-        if expected.as_ref() != Ok(&svid.spiffe_id) {
+        if expected.as_ref() != Ok(svid.spiffe_id()) {
             return Err(NodeError::Unusable(format!(
                 "it names {}, which is not this node",
-                svid.spiffe_id
+                svid.spiffe_id()
             )));
         }
         let identity = NodeIdentity {
-            spiffe_id: svid.spiffe_id.clone(),
-            serial: svid.serial,
-            authority: svid.authority_id,
-            not_after: svid.not_after,
+            spiffe_id: svid.spiffe_id().clone(),
+            serial: svid.serial(),
+            authority: svid.authority_id(),
+            not_after: svid.not_after(),
             node_name: attested.node_name.clone(),
             node_uid: attested.node_uid.clone(),
         };

@@ -61,7 +61,7 @@ fn anchors() -> String {
         not_after: now + DAY,
         ..authority_profile(DOMAIN)
     });
-    authority.certificate.pem()
+    authority.certificate().pem()
 }
 
 fn agent(args: &[&str]) -> Command {

@@ -208,13 +208,11 @@ impl fmt::Debug for AuthorityCertificate {
     }
 }
 
-/// An authority with its key: what can sign.
+/// An authority with its key, which belong together: what can sign.
 #[derive(Clone)]
 pub struct X509Authority {
-    /// Its certificate.
-    pub certificate: AuthorityCertificate,
-    /// Its key.
-    pub signer: Arc<dyn AuthoritySigner>,
+    certificate: AuthorityCertificate,
+    signer: Arc<dyn AuthoritySigner>,
 }
 
 impl X509Authority {
@@ -223,19 +221,23 @@ impl X509Authority {
         certificate: AuthorityCertificate,
         signer: Arc<dyn AuthoritySigner>,
     ) -> Result<Self, AuthorityError> {
-        let authority = Self { certificate, signer };
-        authority.check_key()?;
-        Ok(authority)
+        let point = signer.public_point();
+        if certificate.spki().strip_prefix(&P256_SPKI_PREFIX) != Some(point) {
+            return Err(AuthorityError::KeyMismatch);
+        }
+        Ok(Self { certificate, signer })
     }
 
-    /// Refuses a key of another certificate; cheap enough for every signature.
-    pub(crate) fn check_key(&self) -> Result<(), AuthorityError> {
-        let point = self.signer.public_point();
-        if self.certificate.spki().strip_prefix(&P256_SPKI_PREFIX) == Some(point) {
-            Ok(())
-        } else {
-            Err(AuthorityError::KeyMismatch)
-        }
+    /// Its certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &AuthorityCertificate {
+        &self.certificate
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn signer(&self) -> &Arc<dyn AuthoritySigner> {
+        &self.signer
     }
 }
 

@@ -106,22 +106,15 @@ pub struct SvidTemplate {
     pub crl_url: Option<String>,
 }
 
-/// A workload's certificate chain with its private key. `Debug` shows neither.
+/// A workload's certificate chain with its private key, which belong together. `Debug` shows neither.
 pub struct X509Svid {
-    /// DER certificates, leaf first.
-    pub chain: Vec<Vec<u8>>,
-    /// The private key.
-    pub key: LeafKey,
-    /// The leaf's ID.
-    pub spiffe_id: SpiffeId,
-    /// The leaf's serial.
-    pub serial: SerialNumber,
-    /// Who signed the leaf.
-    pub authority_id: AuthorityId,
-    /// First second of the leaf's life.
-    pub not_before: SystemTime,
-    /// Last second of the leaf's life.
-    pub not_after: SystemTime,
+    chain: Vec<Vec<u8>>,
+    key: LeafKey,
+    spiffe_id: SpiffeId,
+    serial: SerialNumber,
+    authority_id: AuthorityId,
+    not_before: SystemTime,
+    not_after: SystemTime,
 }
 
 impl X509Svid {
@@ -152,6 +145,48 @@ impl X509Svid {
             chain,
             key,
         })
+    }
+
+    /// DER certificates, leaf first.
+    #[must_use]
+    pub fn chain(&self) -> &[Vec<u8>] {
+        &self.chain
+    }
+
+    /// The private key.
+    #[must_use]
+    pub fn key(&self) -> &LeafKey {
+        &self.key
+    }
+
+    /// The leaf's ID.
+    #[must_use]
+    pub fn spiffe_id(&self) -> &SpiffeId {
+        &self.spiffe_id
+    }
+
+    /// The leaf's serial.
+    #[must_use]
+    pub fn serial(&self) -> SerialNumber {
+        self.serial
+    }
+
+    /// Who signed the leaf.
+    #[must_use]
+    pub fn authority_id(&self) -> AuthorityId {
+        self.authority_id
+    }
+
+    /// First second of the leaf's life.
+    #[must_use]
+    pub fn not_before(&self) -> SystemTime {
+        self.not_before
+    }
+
+    /// Last second of the leaf's life.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
     }
 
     /// The chain as one run of DER, leaf first, as the Workload API carries it.

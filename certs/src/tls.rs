@@ -9,14 +9,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::client::Resumption;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 
 use crate::id::{SpiffeId, TrustDomain};
-use crate::verify::{LeafInfo, TrustRoots, inspect_leaf};
+use crate::verify::{TrustRoots, VerifiedSvid, inspect_leaf};
 
 mod identity;
 #[cfg(test)]
@@ -163,8 +163,15 @@ impl<F: Fn() -> SystemTime + Send + Sync> TimeProvider for Judged<F> {
     }
 }
 
-/// Who the peer of a finished handshake is, from the chain that rustls verified.
+/// Who the peer of a finished handshake is; `None` before its end, and for a client without a certificate.
+///
+/// Nothing is verified again: this relies on a connection by [`server_config`] or [`client_config`], whose verifier has
+/// judged the chain before rustls finishes the handshake. Of a connection with another verifier it says nothing.
 #[must_use]
-pub fn peer_svid(chain: &[CertificateDer<'_>]) -> Option<LeafInfo> {
-    chain.first().and_then(|leaf| inspect_leaf(leaf).ok())
+pub fn peer_svid(connection: &CommonState) -> Option<VerifiedSvid> {
+    if connection.is_handshaking() {
+        return None;
+    }
+    let leaf = connection.peer_certificates()?.first()?;
+    inspect_leaf(leaf).ok().map(VerifiedSvid::of_verified_leaf)
 }

@@ -181,18 +181,14 @@ pub enum Role {
     Server,
 }
 
-/// A peer whose chain was verified. Ask again with [`recheck`](Self::recheck) for as long as the connection
-/// lives.
+/// A peer whose chain was verified: only a verification makes one. Ask again with [`recheck`](Self::recheck) for as long
+/// as the connection lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedSvid {
-    /// Who it is.
-    pub spiffe_id: SpiffeId,
-    /// Its certificate's serial.
-    pub serial: SerialNumber,
-    /// The authority that issued it.
-    pub authority_id: AuthorityId,
-    /// Last second of its certificate.
-    pub not_after: SystemTime,
+    spiffe_id: SpiffeId,
+    serial: SerialNumber,
+    authority_id: AuthorityId,
+    not_after: SystemTime,
 }
 
 /// Verifies a chain, leaf first, against the authorities of the leaf's own trust domain, at `now`.
@@ -286,6 +282,40 @@ fn build_path<'d>(
 }
 
 impl VerifiedSvid {
+    /// For a leaf that a [`SpiffeVerifier`](crate::tls::SpiffeVerifier) has judged in the handshake that brought it.
+    pub(crate) fn of_verified_leaf(leaf: LeafInfo) -> Self {
+        Self {
+            spiffe_id: leaf.spiffe_id,
+            serial: leaf.serial,
+            authority_id: leaf.authority_id,
+            not_after: leaf.not_after,
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn spiffe_id(&self) -> &SpiffeId {
+        &self.spiffe_id
+    }
+
+    /// Its certificate's serial.
+    #[must_use]
+    pub fn serial(&self) -> SerialNumber {
+        self.serial
+    }
+
+    /// The authority that issued it.
+    #[must_use]
+    pub fn authority_id(&self) -> AuthorityId {
+        self.authority_id
+    }
+
+    /// Last second of its certificate.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
     /// Whether the peer would still be accepted: its authority still trusted, its CRL current and silent
     /// about it, and the certificate not expired. No signature is verified again.
     pub fn recheck(&self, roots: &TrustRoots, now: SystemTime) -> Result<(), VerifyError> {

@@ -219,13 +219,13 @@ async fn renew(
     let id = own.spiffe_id.clone();
     let svid = issue_own(id, &own.profile, authority, store, random, now).await?;
     own.identity.set(&svid)?;
-    let life = svid.not_after.duration_since(now).unwrap_or_default();
+    let life = svid.not_after().duration_since(now).unwrap_or_default();
     own.current = Some(Current {
-        serial: svid.serial,
-        authority: svid.authority_id,
+        serial: svid.serial(),
+        authority: svid.authority_id(),
         renew_at: now + life / 2,
     });
-    tracing::info!(spiffe_id = %own.spiffe_id, serial = %svid.serial, "own certificate issued");
+    tracing::info!(spiffe_id = %own.spiffe_id, serial = %svid.serial(), "own certificate issued");
     Ok(())
 }
 

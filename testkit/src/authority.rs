@@ -82,7 +82,7 @@ pub fn crl_at(
 /// Each authority trusted for its own trust domain, with its list where there is one.
 pub fn roots(authorities: &[(&X509Authority, Option<&Crl>)]) -> TrustRoots {
     let trusted = |(authority, crl): &(&X509Authority, Option<&Crl>)| {
-        let certificate = authority.certificate.clone();
+        let certificate = authority.certificate().clone();
         let domain = certificate.trust_domain().unwrap().clone();
         let crl = crl.cloned();
         (domain, vec![TrustedAuthority { certificate, crl }])

@@ -20,7 +20,7 @@ pub fn svid(authority: &X509Authority, id: &str) -> X509Svid {
 
 /// As [`svid`], to be changed before it is signed.
 pub fn leaf<'a>(authority: &'a X509Authority, id: &str) -> Leaf<'a> {
-    let domain = authority.certificate.trust_domain().unwrap();
+    let domain = authority.certificate().trust_domain().unwrap();
     Leaf {
         authority,
         spiffe_id: id_in(domain.as_str(), id),
@@ -74,7 +74,7 @@ impl Leaf<'_> {
             Purpose::Workload
         };
         let serial = self.serial.unwrap_or_else(|| next_serial(self.now));
-        let authority = &self.authority.certificate;
+        let authority = self.authority.certificate();
         template(
             &profile,
             purpose,
@@ -102,7 +102,7 @@ impl Leaf<'_> {
 
 /// What a peer presents in a handshake.
 pub fn chain(svid: &X509Svid) -> Vec<CertificateDer<'static>> {
-    svid.chain.iter().cloned().map(CertificateDer::from).collect()
+    svid.chain().iter().cloned().map(CertificateDer::from).collect()
 }
 
 /// A workload's key.

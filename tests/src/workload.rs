@@ -123,7 +123,7 @@ impl Identity {
         let key = LeafKey::from_pkcs8(pkcs8, &ring::rand::SystemRandom::new())?;
         let svid = X509Svid::new(split_der(&first.x509_svid)?, key)?;
         ensure!(
-            svid.spiffe_id.as_str() == first.spiffe_id,
+            svid.spiffe_id().as_str() == first.spiffe_id,
             "the leaf names another ID than the answer"
         );
         let ids = message.svids.iter().map(|svid| SpiffeId::parse(&svid.spiffe_id));
@@ -154,7 +154,7 @@ impl Identity {
 
     /// Roots as this workload would use them to judge a peer.
     pub fn roots(&self) -> TrustRoots {
-        let domain: TrustDomain = self.svid.spiffe_id.trust_domain();
+        let domain: TrustDomain = self.svid.spiffe_id().trust_domain();
         TrustRoots::new(vec![(domain, self.authorities.clone())])
     }
 
@@ -163,7 +163,7 @@ impl Identity {
     /// # Errors
     /// Why the peer is refused.
     pub fn judge(&self, peer: &X509Svid) -> Result<VerifiedSvid> {
-        let chain: Vec<_> = peer.chain.iter().map(|der| der.as_slice().into()).collect();
+        let chain: Vec<_> = peer.chain().iter().map(|der| der.as_slice().into()).collect();
         Ok(verify_chain(
             &chain,
             Role::Client,
@@ -179,8 +179,8 @@ impl Identity {
             .iter()
             .filter_map(|authority| authority.crl.as_ref());
         lists
-            .filter(|crl| crl.authority_id() == peer.authority_id)
-            .any(|crl| crl.is_revoked(&peer.serial))
+            .filter(|crl| crl.authority_id() == peer.authority_id())
+            .any(|crl| crl.is_revoked(&peer.serial()))
     }
 }
 

@@ -236,7 +236,7 @@ fn svid(
     let chain =
         split_certificates(&entry.x509_svid).map_err(|error| bad(VerifyError::Chain(error.to_string())))?;
     let svid = X509Svid::new(chain.iter().map(|der| der.to_vec()).collect(), key).map_err(bad)?;
-    if svid.spiffe_id != id {
+    if *svid.spiffe_id() != id {
         return Err(bad(VerifyError::NotAnSvid(
             "its URI name differs from the ID in the message",
         )));
@@ -246,7 +246,7 @@ fn svid(
         Ok(_) => {}
         Err(
             status @ (VerifyError::Revoked { .. } | VerifyError::CrlMissing(_) | VerifyError::CrlStale(_)),
-        ) => tracing::warn!(spiffe_id = %id, serial = %svid.serial, %status, "peers will refuse this SVID"),
+        ) => tracing::warn!(spiffe_id = %id, serial = %svid.serial(), %status, "peers will refuse this SVID"),
         Err(error) => return Err(bad(error)),
     }
     Ok(svid)

@@ -26,7 +26,7 @@ impl Peer {
     /// Its SPIFFE ID.
     #[must_use]
     pub fn id(&self) -> &SpiffeId {
-        &self.svid.spiffe_id
+        self.svid.spiffe_id()
     }
 
     /// What was verified: ID, serial, authority, end of life.
@@ -55,7 +55,7 @@ impl Peer {
             // Certificates hold through the whole last second.
             let left = self
                 .svid
-                .not_after
+                .not_after()
                 .duration_since(self.source.now())
                 .unwrap_or_default();
             let wait = (left + Duration::from_millis(1)).min(LOOK_AGAIN);
@@ -72,7 +72,7 @@ impl Peer {
         tokio::select! {
             biased;
             reason = self.revoked() => {
-                tracing::warn!(peer = %self.svid.spiffe_id, serial = %self.svid.serial, %reason, "a connection is cut");
+                tracing::warn!(peer = %self.svid.spiffe_id(), serial = %self.svid.serial(), %reason, "a connection is cut");
                 Err(reason)
             }
             output = work => Ok(output),
@@ -156,7 +156,7 @@ mod tests {
     async fn news_are_acted_on_at_once_and_work_is_dropped() {
         let (ca, clock) = (authority(DOMAIN), clock());
         let leaf = svid(&ca, "/web");
-        let (first, second) = (crl(&ca, 1, &[]), crl(&ca, 2, &[leaf.serial]));
+        let (first, second) = (crl(&ca, 1, &[]), crl(&ca, 2, &[leaf.serial()]));
         let source = X509Source::unfed(clock.clone(), roots(&[(&ca, Some(&first))]));
         let peer = source.verify(&chain(&leaf), Role::Client).unwrap();
         assert_eq!(peer.while_trusted(async { 7 }).await, Ok(7));

@@ -38,9 +38,9 @@ fn accepted(leaf: &X509Svid, roots: &TrustRoots) -> Result<(), VerifyError> {
 fn a_whole_message_gives_identity_trust_and_revocations() {
     let ca = authority(DOMAIN);
     let (me, bad) = (svid(&ca, "/me"), svid(&ca, "/bad"));
-    let message = message(&me, &[&ca], &[&crl(&ca, 5, &[bad.serial])]);
+    let message = message(&me, &[&ca], &[&crl(&ca, 5, &[bad.serial()])]);
     let granted = granted(&message).unwrap();
-    assert_eq!(granted[0].svid.spiffe_id, me.spiffe_id);
+    assert_eq!(granted[0].svid.spiffe_id(), me.spiffe_id());
     let roots = trust(&message).unwrap();
     assert_eq!(accepted(&me, &roots), Ok(()));
     assert!(matches!(accepted(&bad, &roots), Err(VerifyError::Revoked { .. })));
@@ -86,7 +86,7 @@ fn an_answer_that_does_not_fit_together_is_refused() {
 fn crls_never_go_back_and_stay_when_left_out() {
     let ca = authority(DOMAIN);
     let (me, bad) = (svid(&ca, "/me"), svid(&ca, "/bad"));
-    let (old, new) = (crl(&ca, 5, &[]), crl(&ca, 6, &[bad.serial]));
+    let (old, new) = (crl(&ca, 5, &[]), crl(&ca, 6, &[bad.serial()]));
     let mut reader = Reader::new();
     let mut number = |crls: &[&Crl]| {
         let roots = reader.trust(&message(&me, &[&ca], crls), now()).unwrap();
@@ -130,7 +130,7 @@ fn crls_that_prove_nothing_are_left_out() {
     assert_eq!(number_in_force(&roots), None);
     assert_eq!(
         accepted(&me, &roots),
-        Err(VerifyError::CrlMissing(ca.certificate.id()))
+        Err(VerifyError::CrlMissing(ca.certificate().id()))
     );
     assert_eq!(
         granted(&forged).unwrap().len(),
@@ -143,7 +143,7 @@ fn crls_that_prove_nothing_are_left_out() {
 fn our_own_revocation_does_not_hold_the_list_back() {
     let ca = authority(DOMAIN);
     let me = svid(&ca, "/me");
-    let message = message(&me, &[&ca], &[&crl(&ca, 5, &[me.serial])]);
+    let message = message(&me, &[&ca], &[&crl(&ca, 5, &[me.serial()])]);
     assert_eq!(granted(&message).unwrap().len(), 1);
     assert!(matches!(
         accepted(&me, &trust(&message).unwrap()),
@@ -163,7 +163,7 @@ fn an_svid_must_fit_its_key_its_name_and_the_bundle() {
         granted(&message).unwrap_err()
     };
     let wrong_key =
-        refused(&|message| message.svids[0].x509_svid_key = other.key.pkcs8_der().to_vec().into());
+        refused(&|message| message.svids[0].x509_svid_key = other.key().pkcs8_der().to_vec().into());
     assert!(
         matches!(
             wrong_key,
@@ -176,7 +176,7 @@ fn an_svid_must_fit_its_key_its_name_and_the_bundle() {
     );
     let no_key = refused(&|message| message.svids[0].x509_svid_key = b"x".as_slice().into());
     assert!(matches!(no_key, MessageError::Key { .. }), "{no_key}");
-    let wrong_name = refused(&|message| message.svids[0].spiffe_id = other.spiffe_id.to_string());
+    let wrong_name = refused(&|message| message.svids[0].spiffe_id = other.spiffe_id().to_string());
     assert!(wrong_name.to_string().contains("differs"), "{wrong_name}");
     let no_name = refused(&|message| message.svids[0].spiffe_id = "me\n".into());
     assert!(matches!(no_name, MessageError::Id { .. }), "{no_name}");
@@ -193,8 +193,9 @@ fn an_svid_must_fit_its_key_its_name_and_the_bundle() {
     );
     let no_chain = refused(&|message| message.svids[0].x509_svid = vec![].into());
     assert!(matches!(no_chain, MessageError::Svid { .. }), "{no_chain}");
-    let cut =
-        refused(&|message| message.svids[0].x509_svid = me.chain[0][..me.chain[0].len() - 1].to_vec().into());
+    let cut = refused(&|message| {
+        message.svids[0].x509_svid = me.chain()[0][..me.chain()[0].len() - 1].to_vec().into()
+    });
     assert!(matches!(cut, MessageError::Svid { .. }), "{cut}");
 }
 
@@ -222,7 +223,7 @@ fn an_expired_svid_is_refused() {
 fn a_bundle_of_ours_must_be_whole() {
     let (ca, foreign) = (authority(DOMAIN), authority("example.com"));
     let me = svid(&ca, "/me");
-    for faulty in [vec![], b"junk".to_vec(), me.chain[0].clone(), bundle(&foreign)] {
+    for faulty in [vec![], b"junk".to_vec(), me.chain()[0].clone(), bundle(&foreign)] {
         let mut message = message(&me, &[&ca], &[]);
         message.svids[0].bundle = faulty.into();
         assert!(matches!(trust(&message), Err(MessageError::Bundle { .. })));
@@ -282,7 +283,7 @@ fn order_is_kept_and_a_hint_counts_once() {
     let granted = granted(&message).unwrap();
     let paths: Vec<&str> = granted
         .iter()
-        .map(|granted| granted.svid.spiffe_id.path())
+        .map(|granted| granted.svid.spiffe_id().path())
         .collect();
     assert_eq!(paths, ["/first", "/a", "/c", "/d"]);
 }

@@ -33,7 +33,7 @@ fn shows(state: &SourceState, leaf: &X509Svid) -> bool {
     context.is_some_and(|context| {
         context
             .default_svid()
-            .is_some_and(|svid| svid.serial == leaf.serial)
+            .is_some_and(|svid| svid.serial() == leaf.serial())
     })
 }
 
@@ -166,8 +166,8 @@ async fn revocations_take_effect_even_with_an_unusable_svid() {
     let agent = FakeAgent::new(Say::State(message(&me, &[&ca], &[&crl(&ca, 1, &[])])));
     let source = agent.source();
     source.ready().await.unwrap();
-    let mut broken = message(&svid(&ca, "/me"), &[&ca], &[&crl(&ca, 2, &[bad.serial])]);
-    broken.svids[0].x509_svid_key = bad.key.pkcs8_der().to_vec().into();
+    let mut broken = message(&svid(&ca, "/me"), &[&ca], &[&crl(&ca, 2, &[bad.serial()])]);
+    broken.svids[0].x509_svid_key = bad.key().pkcs8_der().to_vec().into();
     agent.say(Say::State(broken));
     let state = until(&source, |state| state.problem.is_some()).await;
     assert!(shows(&state, &me));
@@ -175,7 +175,7 @@ async fn revocations_take_effect_even_with_an_unusable_svid() {
         .crl
         .clone()
         .unwrap();
-    assert!(in_force.is_revoked(&bad.serial));
+    assert!(in_force.is_revoked(&bad.serial()));
     assert_eq!(
         state.context.unwrap().roots.authorities(&trust_domain())[0].crl,
         Some(in_force)

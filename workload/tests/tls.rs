@@ -44,13 +44,13 @@ impl Workload {
             let Some(context) = &state.context else {
                 return false;
             };
-            let known = context.roots.authorities(&leaf.spiffe_id.trust_domain());
+            let known = context.roots.authorities(&leaf.spiffe_id().trust_domain());
             let in_force: Vec<_> = known
                 .iter()
                 .filter_map(|known| known.crl.as_ref())
                 .map(|crl| crl.sha256())
                 .collect();
-            context.svids[0].svid.serial == leaf.serial
+            context.svids[0].svid.serial() == leaf.serial()
                 && known.len() == authorities.len()
                 && newest.iter().all(|crl| in_force.contains(crl))
         });
@@ -106,8 +106,11 @@ async fn a_live_connection_survives_rotation_and_new_ones_see_the_new_certificat
     let web = Workload::new(Say::State(message(&caller, &[&old], &[&old_crl]))).await;
     let api = Workload::new(Say::State(message(&callee, &[&old], &[&old_crl]))).await;
     let (mut near, mut far) = connected(&web, &api).await;
-    assert_eq!((near.1.id(), far.1.id()), (&callee.spiffe_id, &caller.spiffe_id));
-    assert_eq!(near.1.svid().serial, callee.serial);
+    assert_eq!(
+        (near.1.id(), far.1.id()),
+        (callee.spiffe_id(), caller.spiffe_id())
+    );
+    assert_eq!(near.1.svid().serial(), callee.serial());
     say_and_hear(&mut near, &mut far).await;
 
     // The server's certificate comes from the next authority; both trust both.
@@ -117,8 +120,8 @@ async fn a_live_connection_survives_rotation_and_new_ones_see_the_new_certificat
     say_and_hear(&mut near, &mut far).await;
     assert_eq!((near.1.recheck(), far.1.recheck()), (Ok(()), Ok(())));
     let ((_, seen), _) = connected(&web, &api).await;
-    assert_eq!(seen.svid().serial, next.serial);
-    assert_eq!(seen.svid().authority_id, new.certificate.id());
+    assert_eq!(seen.svid().serial(), next.serial());
+    assert_eq!(seen.svid().authority_id(), new.certificate().id());
 }
 
 #[tokio::test]
@@ -138,7 +141,7 @@ async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
         peer.while_trusted(held).await
     });
 
-    let revoking = crl(&ca, 2, &[caller.serial]);
+    let revoking = crl(&ca, 2, &[caller.serial()]);
     api.learns(&callee, &[&ca], &[&revoking]).await;
     let reason_to_cut = timeout(Duration::from_secs(10), serving)
         .await
@@ -148,8 +151,8 @@ async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
     assert_eq!(
         reason_to_cut,
         VerifyError::Revoked {
-            id: caller.spiffe_id.clone(),
-            serial: caller.serial
+            id: caller.spiffe_id().clone(),
+            serial: caller.serial()
         }
     );
     let mut rest = Vec::new();
@@ -168,7 +171,7 @@ async fn a_revoked_peer_is_refused_and_its_live_connection_cut() {
     let again = svid(&ca, "/web");
     web.learns(&again, &[&ca], &[&revoking]).await;
     let (_, (_, peer)) = connected(&web, &api).await;
-    assert_eq!(peer.svid().serial, again.serial);
+    assert_eq!(peer.svid().serial(), again.serial());
 }
 
 #[tokio::test]
@@ -178,7 +181,7 @@ async fn a_revoked_server_is_refused_by_its_clients() {
     let web = Workload::new(Say::State(message(
         &caller,
         &[&ca],
-        &[&crl(&ca, 2, &[callee.serial])],
+        &[&crl(&ca, 2, &[callee.serial()])],
     )))
     .await;
     let api = Workload::new(Say::State(message(&callee, &[&ca], &[&crl(&ca, 1, &[])]))).await;
@@ -195,7 +198,7 @@ async fn a_connection_is_cut_when_its_authority_leaves_the_bundle() {
     let (_near, (_stream, peer)) = connected(&web, &api).await;
     api.learns(&svid(&new, "/api"), &[&new], &[&next_crl]).await;
     let why = timeout(Duration::from_secs(10), peer.revoked()).await.unwrap();
-    assert_eq!(why, VerifyError::AuthorityGone(old.certificate.id()));
+    assert_eq!(why, VerifyError::AuthorityGone(old.certificate().id()));
 }
 
 #[tokio::test]
@@ -219,12 +222,12 @@ async fn rules_choose_among_valid_peers() {
     let crl = crl(&ca, 1, &[]);
     let web = Workload::new(Say::State(message(&caller, &[&ca], &[&crl]))).await;
     let api = Workload::new(Say::State(message(&callee, &[&ca], &[&crl]))).await;
-    let api_only = PeerRule::Exactly(callee.spiffe_id.clone());
+    let api_only = PeerRule::Exactly(callee.spiffe_id().clone());
     let (near, far) = handshake(
         &web,
         api_only.clone(),
         &api,
-        PeerRule::Exactly(caller.spiffe_id.clone()),
+        PeerRule::Exactly(caller.spiffe_id().clone()),
     )
     .await;
     assert!(near.is_ok() && far.is_ok());
@@ -280,7 +283,7 @@ async fn the_verifier_of_a_source_serves_other_stacks_too() {
     .await;
     assert_eq!(
         web.source.verify(&chain(&api), Role::Server).unwrap().id(),
-        &api.spiffe_id
+        api.spiffe_id()
     );
     assert_eq!(
         web.source.verify(&[], Role::Server).unwrap_err(),

@@ -75,12 +75,12 @@ async fn first_context(endpoint: &Endpoint) -> anyhow::Result<X509Context> {
 fn to_json(fetched: &Fetched<'_>, write: Option<&Path>) -> Value {
     let svid = |GrantedSvid { svid, hint }: &GrantedSvid| {
         json!({
-            "spiffe_id": svid.spiffe_id.as_str(),
+            "spiffe_id": svid.spiffe_id().as_str(),
             "hint": hint,
-            "serial": svid.serial.to_string(),
-            "authority": svid.authority_id.to_string(),
-            "not_before": rfc3339(svid.not_before),
-            "not_after": rfc3339(svid.not_after),
+            "serial": svid.serial().to_string(),
+            "authority": svid.authority_id().to_string(),
+            "not_before": rfc3339(svid.not_before()),
+            "not_after": rfc3339(svid.not_after()),
         })
     };
     let crl = |crl: &Crl| {
@@ -93,7 +93,7 @@ fn to_json(fetched: &Fetched<'_>, write: Option<&Path>) -> Value {
     };
     json!({
         "svids": fetched.svids.iter().map(svid).collect::<Vec<_>>(),
-        "bundle": fetched.bundle.iter().map(|authority| authority.certificate.id().to_string()).collect::<Vec<_>>(),
+        "bundle": fetched.bundle.iter().map(|authority| authority.certificate().clone().id().to_string()).collect::<Vec<_>>(),
         "crls": fetched.bundle.iter().filter_map(|authority| authority.crl.as_ref()).map(crl).collect::<Vec<_>>(),
         "written": write.map(|directory| directory.display().to_string()),
     })
@@ -103,11 +103,11 @@ fn to_text(fetched: &Fetched<'_>, write: Option<&Path>, now: SystemTime) -> Stri
     let mut svids = Table::new(&["SPIFFE ID", "HINT", "SERIAL", "AUTHORITY", "EXPIRES"]);
     for GrantedSvid { svid, hint } in fetched.svids {
         svids.row([
-            svid.spiffe_id.as_str(),
+            svid.spiffe_id().as_str(),
             or_dash(hint),
-            &svid.serial.to_string(),
-            &svid.authority_id.to_string(),
-            &age(now, svid.not_after),
+            &svid.serial().to_string(),
+            &svid.authority_id().to_string(),
+            &age(now, svid.not_after()),
         ]);
     }
     let mut trust = Table::new(&["TRUSTED AUTHORITY", "CRL NUMBER", "REVOKED", "CRL ENDS"]);
@@ -143,10 +143,10 @@ mod tests {
     fn what_is_shown_holds_no_key() {
         let authority = authority(DOMAIN);
         let svid = svid(&authority, "/ns/a/sa/b");
-        let key = hex::encode(svid.key.pkcs8_der());
+        let key = hex::encode(svid.key().pkcs8_der());
         let hint = String::new();
         let crl = Some(crl(&authority, 1, &[]));
-        let certificate = authority.certificate;
+        let certificate = authority.certificate().clone();
         let fetched = Fetched {
             svids: &[GrantedSvid {
                 svid: svid.into(),

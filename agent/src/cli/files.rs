@@ -18,14 +18,14 @@ pub(super) const NAMES: [&str; 4] = ["bundle.pem", "crl.pem", "svid_key.pem", "s
 pub(super) fn write(directory: &Path, svid: &X509Svid, bundle: &[TrustedAuthority]) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let chain: String = svid
-        .chain
+        .chain()
         .iter()
         .map(|der| pem::encode("CERTIFICATE", der))
         .collect();
-    let key = Zeroizing::new(pem::encode("PRIVATE KEY", svid.key.pkcs8_der()));
+    let key = Zeroizing::new(pem::encode("PRIVATE KEY", svid.key().pkcs8_der()));
     let authorities: String = bundle
         .iter()
-        .map(|authority| authority.certificate.pem())
+        .map(|authority| authority.certificate().clone().pem())
         .collect();
     let crls: String = bundle
         .iter()
@@ -65,7 +65,7 @@ mod tests {
         let authority = authority(DOMAIN);
         let svid = svid(&authority, "/ns/a/sa/b");
         let crl = Some(crl(&authority, 1, &[]));
-        let certificate = authority.certificate;
+        let certificate = authority.certificate().clone();
         (svid, [TrustedAuthority { certificate, crl }])
     }
 
@@ -78,7 +78,7 @@ mod tests {
         let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(NAMES.map(mode), [0o644, 0o644, 0o600, 0o644]);
         let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
-        assert_eq!(parse_pem_certificates(&read("svid.pem")).unwrap(), svid.chain);
+        assert_eq!(parse_pem_certificates(&read("svid.pem")).unwrap(), svid.chain());
         assert_eq!(parse_pem_certificates(&read("bundle.pem")).unwrap().len(), 1);
         assert!(read("svid_key.pem").starts_with("-----BEGIN PRIVATE KEY-----\n"));
         assert!(read("crl.pem").starts_with("-----BEGIN X509 CRL-----\n"));
@@ -102,7 +102,7 @@ mod tests {
         let (newer, bundle) = fetched();
         write(directory.path(), &newer, &bundle).unwrap();
         let text = fs::read_to_string(directory.path().join("svid.pem")).unwrap();
-        assert_eq!(parse_pem_certificates(&text).unwrap(), newer.chain);
+        assert_eq!(parse_pem_certificates(&text).unwrap(), newer.chain());
         assert_eq!(
             fs::read_dir(directory.path()).unwrap().count(),
             4,

@@ -78,7 +78,7 @@ fn check_identities(
 }
 
 fn leaf_of(svid: X509Svid) -> Leaf {
-    let (serial, authority) = (svid.serial, svid.authority_id);
+    let (serial, authority) = (svid.serial(), svid.authority_id());
     Leaf {
         svid: GrantedSvid::new(Arc::new(svid), String::new()),
         serial,

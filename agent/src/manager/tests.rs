@@ -180,11 +180,11 @@ async fn a_pod_gets_its_identity_with_key_bundle_and_crl() {
     let mut states = bench.pod().await;
     let context = ready(&mut states).await;
     let svid = svid_of(&context);
-    assert_eq!(svid.spiffe_id, id("/ns/demo/sa/app"));
-    assert_eq!(context.svids[0].spiffe_id, svid.spiffe_id.as_str());
+    assert_eq!(*svid.spiffe_id(), id("/ns/demo/sa/app"));
+    assert_eq!(context.svids[0].spiffe_id, svid.spiffe_id().as_str());
     assert_eq!(context.svids[0].hint, "hint");
     let signer = bench.server.state().signer.clone();
-    assert_eq!(context.bundle.as_ref(), signer.certificate.der());
+    assert_eq!(context.bundle.as_ref(), signer.certificate().der());
     assert_eq!(context.crls.len(), 1);
     let asked = bench.server.asked();
     assert_eq!(asked.len(), 1);
@@ -246,7 +246,10 @@ async fn renewal_comes_near_half_life_with_a_fresh_key() {
     assert!((1600..2000).contains(&passed), "renewed after {passed} s of 3600");
     let asked = bench.server.asked();
     assert_ne!(asked[0].key, asked[1].key);
-    assert_ne!(svid_of(&first).key.pkcs8_der(), svid_of(&second).key.pkcs8_der());
+    assert_ne!(
+        svid_of(&first).key().pkcs8_der(),
+        svid_of(&second).key().pkcs8_der()
+    );
 }
 
 /// Covers INV-9.
@@ -331,10 +334,10 @@ async fn a_leaf_waits_for_the_bundle_that_verifies_it() {
         .trust
         .send_replace(Some(bench.server.trust(2, &[old, new.clone()], &[])));
     let context = ready(&mut states).await;
-    assert_eq!(signer_of(&context.svids[0].chain), new.certificate.id());
-    let held = context.bundle.windows(new.certificate.der().len());
+    assert_eq!(signer_of(&context.svids[0].chain), new.certificate().id());
+    let held = context.bundle.windows(new.certificate().der().len());
     assert!(
-        held.into_iter().any(|part| part == new.certificate.der()),
+        held.into_iter().any(|part| part == new.certificate().der()),
         "the bundle came with it"
     );
 }
@@ -379,7 +382,7 @@ async fn a_revoked_serial_is_replaced_at_once() {
     let bench = Bench::new();
     let mut states = bench.pod().await;
     let first = ready(&mut states).await;
-    bench.push(2, &[svid_of(&first).serial]);
+    bench.push(2, &[svid_of(&first).serial()]);
     let second = renewed(&mut states, &first).await;
     assert!(bench.clock.now().duration_since(at(0)).unwrap() < Duration::from_secs(1));
     assert_ne!(first.crls, second.crls);
@@ -595,7 +598,7 @@ async fn the_report_says_what_was_published() {
     let mut bench = Bench::new();
     let mut states = bench.pod().await;
     ready(&mut states).await;
-    let signer = bench.server.state().signer.certificate.id();
+    let signer = bench.server.state().signer.certificate().id();
     let report = bench
         .reports
         .wait_for(|report| !report.authorities_in_use.is_empty())

@@ -32,7 +32,7 @@ impl Bench {
         script(&server);
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
-        fs::write(file("anchors.pem"), server.state().control.certificate.pem()).unwrap();
+        fs::write(file("anchors.pem"), server.state().control.certificate().pem()).unwrap();
         fs::write(file("token"), "token-1\n").unwrap();
         let anchors = ControlAnchors::load(
             &trust_domain(),
@@ -239,7 +239,7 @@ async fn a_certificate_of_a_newer_control_authority_is_verified_by_what_the_serv
     bench.server.state().control = newer.clone();
     bench.attest_again.notify_one();
     let second = bench.renewed(&first).await;
-    assert_eq!(second.authority, newer.certificate.id());
+    assert_eq!(second.authority, newer.certificate().id());
     let roots = bench.anchors.roots().load();
     assert_eq!(
         roots.authorities(&trust_domain()).len(),

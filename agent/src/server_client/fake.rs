@@ -180,7 +180,7 @@ impl FakeServer {
                 let svid = leaf(&state.signer, ids.as_str()).at(now).ttl(self.ttl).svid();
                 IssueOutcome::Issued(IssuedChain {
                     spiffe_id: ids.clone(),
-                    chain: svid.chain.iter().map(|der| der.clone().into()).collect(),
+                    chain: svid.chain().iter().map(|der| der.clone().into()).collect(),
                     identities: vec![(ids, String::new())],
                 })
             }
@@ -256,7 +256,7 @@ impl FakeServer {
             spiffe_id,
             node_name: "node-a".to_owned(),
             node_uid: "node-1".to_owned(),
-            control_authorities: vec![state.control.certificate.der().to_vec().into()],
+            control_authorities: vec![state.control.certificate().der().to_vec().into()],
         })
     }
 }
@@ -269,7 +269,7 @@ pub(crate) fn offered(
 ) -> OfferedAuthority {
     let number = CrlNumber::next(None, now);
     OfferedAuthority {
-        certificate: Bytes::copy_from_slice(authority.certificate.der()),
+        certificate: Bytes::copy_from_slice(authority.certificate().der()),
         crl: crl_at(authority, number.0, revoked, now, now + 7 * DAY)
             .der()
             .clone(),

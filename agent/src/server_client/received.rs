@@ -44,9 +44,9 @@ pub(crate) fn verified(
         .collect();
     verify_chain(&certificates, Role::Client, roots, now)?;
     let svid = X509Svid::new(chain.iter().map(|der| der.to_vec()).collect(), key)?;
-    if svid.spiffe_id != *named {
+    if svid.spiffe_id() != named {
         return Err(Unusable::Mislabelled {
-            leaf: svid.spiffe_id,
+            leaf: svid.spiffe_id().clone(),
             answer: named.clone(),
         });
     }

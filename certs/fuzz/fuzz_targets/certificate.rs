@@ -17,7 +17,7 @@ use signet_testkit::{crl, leaf, leaf_key, now, public_key, roots, td};
 static LEAF: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let template = SvidTemplate {
         dns_names: vec!["a.example".to_owned()],
-        crl_url: Some(crl_url("http://crl", AUTHORITY.certificate.id()).expect("an address")),
+        crl_url: Some(crl_url("http://crl", AUTHORITY.certificate().id()).expect("an address")),
         ..leaf(&AUTHORITY, "/ns/a/sa/b").template()
     };
     sign(&template, &public_key(&leaf_key()), &AUTHORITY).expect("a leaf")
@@ -26,7 +26,7 @@ static LEAF: LazyLock<Vec<u8>> = LazyLock::new(|| {
 static ROOTS: LazyLock<TrustRoots> = LazyLock::new(|| roots(&[(&AUTHORITY, Some(&crl(&AUTHORITY, 1, &[])))]));
 
 fuzz_target!(|data: &[u8]| {
-    for good in [LEAF.as_slice(), AUTHORITY.certificate.der()] {
+    for good in [LEAF.as_slice(), AUTHORITY.certificate().der()] {
         let Some(certificate) = object(data, good) else {
             return;
         };
@@ -38,8 +38,8 @@ fuzz_target!(|data: &[u8]| {
 fn as_leaf(der: &[u8]) {
     let believed = verify_chain(&[CertificateDer::from(der.to_vec())], Role::Client, &ROOTS, now());
     if let Ok(peer) = &believed {
-        assert_eq!(peer.spiffe_id.trust_domain_name(), DOMAIN);
-        assert_eq!(peer.authority_id, AUTHORITY.certificate.id());
+        assert_eq!(peer.spiffe_id().trust_domain_name(), DOMAIN);
+        assert_eq!(peer.authority_id(), AUTHORITY.certificate().id());
         assert!(peer.recheck(&ROOTS, now()).is_ok());
     }
     let Ok(leaf) = inspect_leaf(der) else { return };
@@ -50,7 +50,7 @@ fn as_leaf(der: &[u8]) {
     );
     assert_eq!(leaf.serial.to_string().parse().as_ref(), Ok(&leaf.serial));
     if let Ok(peer) = believed {
-        assert_eq!((peer.spiffe_id, peer.serial), (leaf.spiffe_id, leaf.serial));
+        assert_eq!((peer.spiffe_id(), peer.serial()), (&leaf.spiffe_id, leaf.serial));
     }
 }
 

@@ -88,7 +88,7 @@ fn edit(good: &[u8], script: &[u8]) -> Vec<u8> {
 
 /// Wraps signed bytes with the fixed key's signature.
 fn sign(tbs: &[u8]) -> Vec<u8> {
-    let signature = AUTHORITY.signer.sign(tbs).expect("a signature");
+    let signature = AUTHORITY.signer().sign(tbs).expect("a signature");
     let bits = element(0x03, &[&[0], signature.as_slice()].concat());
     element(0x30, &[tbs, &ECDSA_SHA256, &bits].concat())
 }

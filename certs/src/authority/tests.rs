@@ -123,7 +123,7 @@ fn certificates_that_are_no_spiffe_authority_are_refused() {
         assert!(matches!(error, AuthorityError::Name(_)), "{text}");
     }
     let leaf = svid(&authority("td"), "spiffe://td/w", 1);
-    assert!(AuthorityCertificate::from_der(&leaf.chain[0]).is_err());
+    assert!(AuthorityCertificate::from_der(&leaf.chain()[0]).is_err());
 }
 
 #[test]

@@ -9,7 +9,9 @@ use super::*;
 use crate::testing::*;
 
 fn bundle(authorities: usize) -> TrustBundle {
-    let authorities = (0..authorities).map(|_| authority("td").certificate).collect();
+    let authorities = (0..authorities)
+        .map(|_| authority("td").certificate().clone())
+        .collect();
     TrustBundle::new(td("td"), authorities, 7, Duration::from_secs(60))
 }
 
@@ -143,7 +145,7 @@ fn unusable_entries_are_skipped_and_the_good_ones_kept() {
         json!([url_safe]),
         json!([good.authorities[1].pem()]),
         json!([STANDARD.encode(&der[..der.len() - 1])]),
-        json!([STANDARD.encode(&leaf.chain[0])]),
+        json!([STANDARD.encode(&leaf.chain()[0])]),
         json!([5]),
         one["x5c"].clone(),
     ] {

@@ -19,8 +19,7 @@ pub fn sign_crl(
     this_update: SystemTime,
     next_update: SystemTime,
 ) -> Result<Crl, CrlError> {
-    authority.check_key()?;
-    let certificate = &authority.certificate;
+    let certificate = authority.certificate();
     if !certificate.signs_crls() {
         return Err(AuthorityError::NotAnAuthority("cRLSign is not set").into());
     }
@@ -36,7 +35,7 @@ pub fn sign_crl(
     };
     let issuer = Issuer::from_params(
         certificate.issuer_params()?,
-        RcgenSigner(authority.signer.as_ref()),
+        RcgenSigner(authority.signer().as_ref()),
     );
     let signed = params
         .signed_by(&issuer)

@@ -51,8 +51,8 @@ fn an_empty_list_has_exactly_these_fields_in_der() {
     assert_eq!(tags, [0x02, 0x30, 0x30, 0x17, 0x17, 0xa0]);
     assert_eq!(fields[0], [0x02, 0x01, 0x01]);
     assert_eq!(fields[1], ecdsa_sha256());
-    assert_eq!(fields[2], authority.certificate.subject_der());
-    let key_id = nest(0x30, &[&tlv(0x80, authority.certificate.id().as_bytes())]);
+    assert_eq!(fields[2], authority.certificate().subject_der());
+    let key_id = nest(0x30, &[&tlv(0x80, authority.certificate().id().as_bytes())]);
     let number = integer(&list.number().0.to_be_bytes()[2..]);
     let extensions = nest(
         0x30,
@@ -63,7 +63,7 @@ fn an_empty_list_has_exactly_these_fields_in_der() {
     );
     assert_eq!(fields[5], nest(0xa0, &[&extensions]));
     assert_eq!(list.entry_count(), 0);
-    let ca = x509_parser::parse_x509_certificate(authority.certificate.der())
+    let ca = x509_parser::parse_x509_certificate(authority.certificate().der())
         .unwrap()
         .1;
     parsed(&list).verify_signature(ca.public_key()).unwrap();
@@ -193,11 +193,11 @@ struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     fn good(authority: &'a X509Authority) -> Self {
-        let key_id = nest(0x30, &[&tlv(0x80, authority.certificate.id().as_bytes())]);
+        let key_id = nest(0x30, &[&tlv(0x80, authority.certificate().id().as_bytes())]);
         Self {
             authority,
             version: integer(&[1]),
-            issuer: authority.certificate.subject_der().to_vec(),
+            issuer: authority.certificate().subject_der().to_vec(),
             dates: [tlv(0x17, b"261121080000Z"), tlv(0x17, b"261121200000Z")].concat(),
             revoked: Vec::new(),
             extensions: vec![
@@ -221,11 +221,11 @@ impl<'a> Raw<'a> {
                 &extensions,
             ],
         );
-        signed(&tbs, |message| self.authority.signer.sign(message).unwrap())
+        signed(&tbs, |message| self.authority.signer().sign(message).unwrap())
     }
 
     fn verify(&self) -> Result<Crl, CrlError> {
-        Crl::verify(&self.der(), &self.authority.certificate)
+        Crl::verify(&self.der(), self.authority.certificate())
     }
 }
 
@@ -344,24 +344,24 @@ fn lists_of_others_and_changed_bytes_are_refused() {
     let (one, two) = (authority("td"), authority("td"));
     let list = crl(&one, &[entry(1, RevocationReason::KeyCompromise)]);
     assert_eq!(
-        Crl::verify(list.der(), &two.certificate),
-        Err(CrlError::Issuer(two.certificate.id()))
+        Crl::verify(list.der(), two.certificate()),
+        Err(CrlError::Issuer(two.certificate().id()))
     );
     let mut forged = Raw::good(&one);
     forged.authority = &two;
-    let refusal = Crl::verify(&forged.der(), &one.certificate);
-    assert_eq!(refusal, Err(CrlError::Signature(one.certificate.id())));
+    let refusal = Crl::verify(&forged.der(), one.certificate());
+    assert_eq!(refusal, Err(CrlError::Signature(one.certificate().id())));
     let mut trailing = list.der().to_vec();
     trailing.push(0);
     assert_eq!(
-        Crl::verify(&trailing, &one.certificate),
+        Crl::verify(&trailing, one.certificate()),
         Err(CrlError::Der(DerError::Trailing(1)))
     );
     for end in 0..list.der().len() {
-        assert!(Crl::verify(&list.der()[..end], &one.certificate).is_err());
+        assert!(Crl::verify(&list.der()[..end], one.certificate()).is_err());
     }
-    assert!(Crl::verify(list.pem().as_bytes(), &one.certificate).is_err());
-    assert!(Crl::verify(one.certificate.der(), &one.certificate).is_err());
+    assert!(Crl::verify(list.pem().as_bytes(), one.certificate()).is_err());
+    assert!(Crl::verify(one.certificate().der(), one.certificate()).is_err());
 }
 
 /// Covers CRL-17, CRL-27.
@@ -375,7 +375,7 @@ fn every_single_bit_counts() {
         let mut changed = der.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
         assert!(
-            Crl::verify(&changed, &authority.certificate).is_err(),
+            Crl::verify(&changed, authority.certificate()).is_err(),
             "bit {bit}"
         );
     }
@@ -519,7 +519,7 @@ proptest! {
     fn what_is_signed_is_read_back_and_a_second_parser_agrees(entries in entries()) {
         let authority = authority("td");
         let list = crl(&authority, &entries);
-        let again = Crl::verify(list.der(), &authority.certificate).unwrap();
+        let again = Crl::verify(list.der(), authority.certificate()).unwrap();
         prop_assert_eq!(&again, &list);
         prop_assert_eq!(again.sha256(), list.sha256());
         prop_assert!(list.entries().is_sorted_by_key(|entry| entry.serial));

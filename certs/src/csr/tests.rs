@@ -97,7 +97,7 @@ fn rsa_requests_are_accepted_with_the_three_hashes() {
 #[test]
 fn what_is_no_der_request_is_refused() {
     let good = create_csr(&leaf_key()).unwrap();
-    let certificate = authority("td").certificate;
+    let authority = authority("td");
     let pem = crate::pem::encode("CERTIFICATE REQUEST", &good);
     let mut wrong_tag = good.clone();
     wrong_tag[0] = 0x31;
@@ -113,7 +113,7 @@ fn what_is_no_der_request_is_refused() {
         &[][..],
         &[0x30],
         &noise,
-        certificate.der(),
+        authority.certificate().der(),
         pem.as_bytes(),
         &wrong_tag,
         &trailing,
@@ -305,7 +305,7 @@ fn whatever_a_request_asks_for_is_ignored() {
     let authority = authority("td");
     let template = template_for(&authority, "spiffe://td/ns/a/sa/b", 1);
     let leaf = crate::svid::sign(&template, &public, &authority).unwrap();
-    crate::svid::check(&leaf, &template, &public, &authority.certificate).unwrap();
+    crate::svid::check(&leaf, &template, &public, authority.certificate()).unwrap();
 }
 
 /// Covers BC-12.
@@ -371,7 +371,7 @@ fn odd_versions_are_refused_and_odd_attributes_end_in_an_answer() {
 #[test]
 fn an_authority_s_own_key_gets_no_certificate() {
     let authority = authority("td");
-    let (signer, id) = (authority.signer.as_ref(), authority.certificate.id());
+    let (signer, id) = (authority.signer().as_ref(), authority.certificate().id());
     let info = info(
         &crate::signer::p256_spki(signer.public_point()),
         &EMPTY_ATTRIBUTES,

@@ -21,12 +21,11 @@ pub fn sign(
     key: &WorkloadPublicKey,
     authority: &X509Authority,
 ) -> Result<Vec<u8>, SvidError> {
-    authority.check_key()?;
-    key.refuse_authority_keys(&[authority.certificate.id()])?;
+    key.refuse_authority_keys(&[authority.certificate().id()])?;
     let params = leaf_params(template, key)?;
     let issuer = Issuer::from_params(
-        authority.certificate.issuer_params()?,
-        RcgenSigner(authority.signer.as_ref()),
+        authority.certificate().issuer_params()?,
+        RcgenSigner(authority.signer().as_ref()),
     );
     let leaf = params
         .signed_by(key, &issuer)

@@ -26,10 +26,10 @@ impl RotatingIdentity {
 
     /// Presents `svid` from the next handshake on.
     pub fn set(&self, svid: &X509Svid) -> Result<(), Error> {
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(svid.key.pkcs8_der()));
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(svid.key().pkcs8_der()));
         let key = provider::sign::any_ecdsa_type(&key)?;
         let chain = svid
-            .chain
+            .chain()
             .iter()
             .map(|der| CertificateDer::from(der.clone()))
             .collect();

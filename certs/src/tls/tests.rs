@@ -24,7 +24,7 @@ fn trusted(authority: &X509Authority, revoked: &[u8]) -> TrustedAuthority {
     };
     let entries: Vec<_> = revoked.iter().map(entry).collect();
     TrustedAuthority {
-        certificate: authority.certificate.clone(),
+        certificate: authority.certificate().clone(),
         crl: Some(crl(authority, &entries)),
     }
 }
@@ -141,22 +141,16 @@ fn both_sides_know_each_other_by_spiffe_id() {
     let authority = authority("td");
     let (server, client) = pair(&authority);
     let (at_client, at_server) = handshake(client.client(), server.server(true)).unwrap();
-    let peer = peer_svid(at_server.peer_certificates().unwrap()).unwrap();
-    assert_eq!((peer.spiffe_id, peer.serial), (id(CLIENT), serial(2)));
-    assert_eq!(peer.authority_id, authority.certificate.id());
-    assert_eq!(
-        peer_svid(at_client.peer_certificates().unwrap())
-            .unwrap()
-            .spiffe_id,
-        id(SERVER)
-    );
+    let peer = peer_svid(&at_server).unwrap();
+    assert_eq!((peer.spiffe_id(), peer.serial()), (&id(CLIENT), serial(2)));
+    assert_eq!(peer.authority_id(), authority.certificate().id());
+    assert_eq!(*peer_svid(&at_client).unwrap().spiffe_id(), id(SERVER));
     assert_eq!(
         at_server.protocol_version(),
         Some(rustls::ProtocolVersion::TLSv1_3)
     );
     assert_eq!(at_server.alpn_protocol(), Some(&b"h2"[..]));
     assert_eq!(at_server.server_name(), None);
-    assert!(peer_svid(&[]).is_none());
 }
 
 #[test]
@@ -165,9 +159,17 @@ fn a_client_without_certificate_is_let_in_only_where_none_is_required() {
     client.identity = None;
     let (_, at_server) = handshake(client.client(), server.server(false)).unwrap();
     assert!(at_server.peer_certificates().is_none());
+    assert_eq!(peer_svid(&at_server), None);
     let failed = handshake(client.client(), server.server(true)).unwrap_err();
     assert!(failed.by_server);
     assert_eq!(failed.error, Error::NoCertificatesPresented);
+}
+
+#[test]
+fn nobody_is_known_before_the_handshake_is_over() {
+    let (server, _) = pair(&authority("td"));
+    let begun = ServerConnection::new(Arc::new(server.server(true))).unwrap();
+    assert_eq!(peer_svid(&begun), None);
 }
 
 #[test]
@@ -202,7 +204,7 @@ fn a_revoked_peer_is_refused_on_either_side() {
 fn a_stale_or_missing_crl_refuses_everyone() {
     let authority = authority("td");
     let (server, client) = pair(&authority);
-    let certificate = authority.certificate.clone();
+    let certificate = authority.certificate().clone();
     let past = now() - Duration::from_secs(1);
     let stale = sign_crl(&authority, &[], CrlNumber(1), now() - HOUR, past).unwrap();
     server.roots.store(roots(
@@ -265,8 +267,8 @@ fn other_trust_domains_are_refused_and_domains_are_not_confused() {
     params.subject_alt_names = vec![rcgen::SanType::URI(CLIENT.try_into().unwrap())];
     params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
-    let issuer = theirs.certificate.issuer_params().unwrap();
-    let issuer = rcgen::Issuer::from_params(issuer, crate::signer::RcgenSigner(theirs.signer.as_ref()));
+    let issuer = theirs.certificate().issuer_params().unwrap();
+    let issuer = rcgen::Issuer::from_params(issuer, crate::signer::RcgenSigner(theirs.signer().as_ref()));
     let key = leaf_key();
     let forged = params.signed_by(&public_key(&key), &issuer).unwrap();
     client.identity = Some(identity(

@@ -60,10 +60,10 @@ impl SpiffeVerifier {
             _ => now,
         };
         let verified = verify_chain_at(chain, role, &self.source.roots(), path_time, now)?;
-        if self.allow.accepts(&verified.spiffe_id) {
+        if self.allow.accepts(verified.spiffe_id()) {
             Ok(verified)
         } else {
-            Err(VerifyError::NotAllowed(verified.spiffe_id))
+            Err(VerifyError::NotAllowed(verified.spiffe_id().clone()))
         }
     }
 

@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn trusted(authority: &X509Authority, revoked: &[RevokedEntry]) -> TrustedAuthority {
     TrustedAuthority {
-        certificate: authority.certificate.clone(),
+        certificate: authority.certificate().clone(),
         crl: Some(crl(authority, revoked)),
     }
 }
@@ -57,8 +57,8 @@ fn odd_leaf(authority: &X509Authority, adjust: impl FnOnce(&mut CertificateParam
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     adjust(&mut params);
-    let issuer = authority.certificate.issuer_params().unwrap();
-    let issuer = Issuer::from_params(issuer, RcgenSigner(authority.signer.as_ref()));
+    let issuer = authority.certificate().issuer_params().unwrap();
+    let issuer = Issuer::from_params(issuer, RcgenSigner(authority.signer().as_ref()));
     params
         .signed_by(&KeyPair::generate().unwrap(), &issuer)
         .unwrap()
@@ -71,13 +71,13 @@ fn odd_leaf(authority: &X509Authority, adjust: impl FnOnce(&mut CertificateParam
 fn a_leaf_of_a_trusted_authority_is_believed_in_both_roles() {
     let authority = authority("td");
     let svid = svid(&authority, WORKLOAD, 1);
-    let verified = verify(&svid.chain[0], &roots(&authority)).unwrap();
-    assert_eq!(verified.spiffe_id, svid.spiffe_id);
+    let verified = verify(&svid.chain()[0], &roots(&authority)).unwrap();
+    assert_eq!(verified.spiffe_id(), svid.spiffe_id());
     assert_eq!(
         (verified.serial, verified.authority_id),
-        (serial(1), authority.certificate.id())
+        (serial(1), authority.certificate().id())
     );
-    assert_eq!(verified.not_after, svid.not_after);
+    assert_eq!(verified.not_after, svid.not_after());
 }
 
 /// Covers VAL-02, VAL-03, VAL-04, VAL-05, VAL-06, VAL-07, VAL-12, X509-12, RS-09.
@@ -177,7 +177,7 @@ fn only_the_authorities_of_the_leaf_s_own_domain_count() {
         (td("other"), vec![trusted(&theirs, &[])]),
         (td("empty"), Vec::new()),
     ]);
-    assert!(verify(&svid(&theirs, "spiffe://other/w", 1).chain[0], &both).is_ok());
+    assert!(verify(&svid(&theirs, "spiffe://other/w", 1).chain()[0], &both).is_ok());
     // Signed by the other domain, naming ours.
     let confused = odd_leaf(&theirs, |_| {});
     assert!(matches!(
@@ -206,15 +206,15 @@ fn leaves_and_authorities_outside_their_life_are_refused() {
     let signer = authority("td");
     let svid = svid(&signer, WORKLOAD, 1);
     let roots = roots(&signer);
-    let at = |time| verify_chain(&chain(&svid.chain[0]), Role::Client, &roots, time);
-    assert!(at(svid.not_after).is_ok() && at(svid.not_before).is_ok());
+    let at = |time| verify_chain(&chain(&svid.chain()[0]), Role::Client, &roots, time);
+    assert!(at(svid.not_after()).is_ok() && at(svid.not_before()).is_ok());
     assert_eq!(
-        at(svid.not_after + SECOND),
-        Err(VerifyError::Expired(svid.not_after))
+        at(svid.not_after() + SECOND),
+        Err(VerifyError::Expired(svid.not_after()))
     );
     assert_eq!(
-        at(svid.not_before - SECOND),
-        Err(VerifyError::NotYetValid(svid.not_before))
+        at(svid.not_before() - SECOND),
+        Err(VerifyError::NotYetValid(svid.not_before()))
     );
 
     let old = authority_between("td", now() - DAY, now() - SECOND);
@@ -222,7 +222,7 @@ fn leaves_and_authorities_outside_their_life_are_refused() {
     let roots = TrustRoots::new(vec![(td("td"), vec![trusted(&old, &[])])]);
     assert_eq!(
         verify(&outliving, &roots),
-        Err(VerifyError::AuthorityNotValid(old.certificate.id()))
+        Err(VerifyError::AuthorityNotValid(old.certificate().id()))
     );
 }
 
@@ -231,10 +231,10 @@ fn leaves_and_authorities_outside_their_life_are_refused() {
 fn revocation_fails_closed() {
     let authority = authority("td");
     let svid = svid(&authority, WORKLOAD, 1);
-    let leaf = &svid.chain[0];
-    let id = authority.certificate.id();
+    let leaf = &svid.chain()[0];
+    let id = authority.certificate().id();
     let with = |crl: Option<Crl>| {
-        let certificate = authority.certificate.clone();
+        let certificate = authority.certificate().clone();
         verify(
             leaf,
             &TrustRoots::new(vec![(td("td"), vec![TrustedAuthority { certificate, crl }])]),
@@ -243,7 +243,7 @@ fn revocation_fails_closed() {
     assert_eq!(with(None), Err(VerifyError::CrlMissing(id)));
     assert!(with(Some(crl(&authority, &[revocation(2)]))).is_ok());
     let revoked = VerifyError::Revoked {
-        id: svid.spiffe_id.clone(),
+        id: svid.spiffe_id().clone(),
         serial: serial(1),
     };
     assert_eq!(
@@ -265,10 +265,10 @@ fn a_tolerant_policy_forgives_missing_lists_but_no_revocation() {
     let authority = authority("td");
     let svid = svid(&authority, WORKLOAD, 1);
     let with = |crl: Option<Crl>| {
-        let certificate = authority.certificate.clone();
+        let certificate = authority.certificate().clone();
         let roots = TrustRoots::new(vec![(td("td"), vec![TrustedAuthority { certificate, crl }])]);
         let roots = roots.with_crl_policy(CrlPolicy::Tolerate);
-        let peer = verify(&svid.chain[0], &roots)?;
+        let peer = verify(&svid.chain()[0], &roots)?;
         assert_eq!(peer.recheck(&roots, now()), Ok(()));
         Ok(())
     };
@@ -276,7 +276,7 @@ fn a_tolerant_policy_forgives_missing_lists_but_no_revocation() {
         sign_crl(&authority, entries, CrlNumber(1), now() - HOUR, now() - SECOND).unwrap()
     };
     let revoked = VerifyError::Revoked {
-        id: svid.spiffe_id.clone(),
+        id: svid.spiffe_id().clone(),
         serial: serial(1),
     };
     assert_eq!(with(None), Ok(()));
@@ -297,7 +297,7 @@ fn two_keys_of_one_domain_have_their_own_lists() {
         td("td"),
         vec![trusted(&old, &[revocation(1)]), trusted(&new, &[revocation(2)])],
     )]);
-    let leaf = |authority: &X509Authority, number| svid(authority, WORKLOAD, number).chain[0].clone();
+    let leaf = |authority: &X509Authority, number| svid(authority, WORKLOAD, number).chain()[0].clone();
     assert!(matches!(
         verify(&leaf(&old, 1), &roots),
         Err(VerifyError::Revoked { .. })
@@ -315,21 +315,21 @@ fn two_keys_of_one_domain_have_their_own_lists() {
 fn forged_chains_are_refused() {
     let (ours, stranger) = (authority("td"), authority("td"));
     let roots = roots(&ours);
-    let forged = svid(&stranger, WORKLOAD, 1).chain[0].clone();
+    let forged = svid(&stranger, WORKLOAD, 1).chain()[0].clone();
     assert!(matches!(
         verify(&forged, &roots),
         Err(VerifyError::Untrusted { .. })
     ));
     // Bringing the stranger's root along changes nothing.
-    let root = CertificateDer::from(stranger.certificate.der().to_vec());
+    let root = CertificateDer::from(stranger.certificate().der().to_vec());
     let with_root = [CertificateDer::from(forged), root.clone()];
     assert!(matches!(
         verify_chain(&with_root, Role::Client, &roots, now()),
         Err(VerifyError::Untrusted { .. })
     ));
     // Our own root behind a good leaf is harmless, the wrong order is not.
-    let good = CertificateDer::from(svid(&ours, WORKLOAD, 1).chain[0].clone());
-    let own_root = CertificateDer::from(ours.certificate.der().to_vec());
+    let good = CertificateDer::from(svid(&ours, WORKLOAD, 1).chain()[0].clone());
+    let own_root = CertificateDer::from(ours.certificate().der().to_vec());
     assert!(verify_chain(&[good.clone(), own_root.clone()], Role::Client, &roots, now()).is_ok());
     assert!(verify_chain(&[own_root.clone(), good.clone()], Role::Client, &roots, now()).is_err());
     assert_eq!(
@@ -351,7 +351,7 @@ fn forged_chains_are_refused() {
 fn every_single_bit_counts() {
     let authority = authority("td");
     let roots = roots(&authority);
-    let leaf = svid(&authority, WORKLOAD, 1).chain[0].clone();
+    let leaf = svid(&authority, WORKLOAD, 1).chain()[0].clone();
     for bit in 0..leaf.len() * 8 {
         let mut changed = leaf.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
@@ -446,7 +446,7 @@ fn an_anchor_that_is_not_self_signed_works() {
 fn a_verified_peer_is_checked_again_against_later_roots() {
     let authority = authority("td");
     let before = roots(&authority);
-    let peer = verify(&svid(&authority, WORKLOAD, 1).chain[0], &before).unwrap();
+    let peer = verify(&svid(&authority, WORKLOAD, 1).chain()[0], &before).unwrap();
     assert_eq!(peer.recheck(&before, now()), Ok(()));
     let after = |authorities| TrustRoots::new(vec![(td("td"), authorities)]);
     let revoked = after(vec![trusted(&authority, &[revocation(1)])]);
@@ -457,7 +457,7 @@ fn a_verified_peer_is_checked_again_against_later_roots() {
     let gone = after(vec![trusted(&crate::testing::authority("td"), &[])]);
     assert_eq!(
         peer.recheck(&gone, now()),
-        Err(VerifyError::AuthorityGone(authority.certificate.id()))
+        Err(VerifyError::AuthorityGone(authority.certificate().id()))
     );
     assert!(matches!(
         peer.recheck(&TrustRoots::default(), now()),
@@ -493,7 +493,7 @@ fn errors_say_who_and_why() {
     let authority = authority("td");
     let svid = svid(&authority, WORKLOAD, 1);
     let roots = TrustRoots::new(vec![(td("td"), vec![trusted(&authority, &[revocation(1)])])]);
-    let error = verify(&svid.chain[0], &roots).unwrap_err().to_string();
+    let error = verify(&svid.chain()[0], &roots).unwrap_err().to_string();
     assert_eq!(
         error,
         format!("certificate {} of {WORKLOAD} is revoked", serial(1))

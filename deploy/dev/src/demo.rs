@@ -122,11 +122,11 @@ fn revocation(spiffe_id: &str) -> Revoke {
 type State = signet_workload::X509Context;
 
 fn serial_of(context: &State) -> Option<SerialNumber> {
-    context.default_svid().map(|svid| svid.serial)
+    context.default_svid().map(|svid| svid.serial())
 }
 
 fn authority_of(context: &State) -> Option<AuthorityId> {
-    context.default_svid().map(|svid| svid.authority_id)
+    context.default_svid().map(|svid| svid.authority_id())
 }
 
 fn context(source: &X509Source) -> anyhow::Result<State> {
@@ -145,7 +145,7 @@ fn id(source: &X509Source) -> anyhow::Result<String> {
     Ok(context(source)?
         .default_svid()
         .context("no SVID")?
-        .spiffe_id
+        .spiffe_id()
         .to_string())
 }
 

@@ -151,13 +151,13 @@ impl AccessLayer {
             return decide(path, CallerKind::Anonymous, &peer.opening);
         };
         let now = self.clock.now();
-        let expired = svid.not_after < now;
-        let agent = svid.spiffe_id.is_agent();
+        let expired = svid.not_after() < now;
+        let agent = svid.spiffe_id().is_agent();
         let mut rejected = svid
             .recheck_revocation(&control.load(), now)
             .err()
             .map(|error| error.to_string());
-        if agent && rejected.is_none() && !self.agents.is_newest(&svid.spiffe_id, svid.serial) {
+        if agent && rejected.is_none() && !self.agents.is_newest(svid.spiffe_id(), svid.serial()) {
             rejected = Some("a newer certificate of this agent is in use".to_owned());
         }
         decide(

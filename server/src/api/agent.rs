@@ -187,7 +187,7 @@ impl AgentService {
     fn presented<T>(&self, request: &Request<T>) -> Option<Arc<VerifiedSvid>> {
         let svid = peer(request)?.svid.clone()?;
         let counts = svid.recheck(&self.control.load(), self.clock.now()).is_ok()
-            && self.agents.is_newest(&svid.spiffe_id, svid.serial);
+            && self.agents.is_newest(svid.spiffe_id(), svid.serial());
         counts.then_some(svid)
     }
 
@@ -207,7 +207,7 @@ impl AgentService {
     /// What is recorded of the calling agent: its node is never taken from what it says.
     async fn agent_row(&self, svid: &VerifiedSvid) -> Result<AgentRow, Status> {
         self.agents
-            .row(&svid.spiffe_id, self.store.as_ref())
+            .row(svid.spiffe_id(), self.store.as_ref())
             .await
             .map_err(|error| {
                 tracing::error!(%error, "agents could not be read from the store");

@@ -193,18 +193,10 @@ impl Door {
     async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> io::Result<PeerConnection> {
         stream.set_nodelay(true)?;
         let stream = self.tls.accept(stream).await?;
-        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let svid = peer_svid(certificates).map(|leaf| {
-            Arc::new(VerifiedSvid {
-                spiffe_id: leaf.spiffe_id,
-                serial: leaf.serial,
-                authority_id: leaf.authority_id,
-                not_after: leaf.not_after,
-            })
-        });
+        let svid = peer_svid(stream.get_ref().1).map(Arc::new);
         let place = self
             .places
-            .take(svid.as_deref().map(|svid| &svid.spiffe_id), address.ip())
+            .take(svid.as_deref().map(VerifiedSvid::spiffe_id), address.ip())
             .ok_or_else(|| io::Error::other("too many open connections"))?;
         Ok(PeerConnection {
             stream,

@@ -186,7 +186,7 @@ impl Lifecycle {
                 match effect {
                     Effect::SaveJournal => self.save(&transition, &mut fresh, !open, now, tools).await?,
                     Effect::Publish => self.visible = true,
-                    Effect::DeleteKey(id) => self.authorities.retain(|held| held.certificate.id() != id),
+                    Effect::DeleteKey(id) => self.authorities.retain(|held| held.certificate().id() != id),
                     Effect::CheckLastLeaf(id) => events.push_back(last_leaf(id, now, tools).await?),
                     Effect::GenerateKey { activation, author } => {
                         let (event, made) = self.generate(activation, author, now, tools)?;
@@ -210,7 +210,7 @@ impl Lifecycle {
         tools: &Tools,
     ) -> Result<(), LifecycleError> {
         let next = &transition.next;
-        let added = fresh.take_if(|fresh| next.get(fresh.authority.certificate.id()).is_some());
+        let added = fresh.take_if(|fresh| next.get(fresh.authority.certificate().id()).is_some());
         let (authority, sealed) = added.map(|added| (added.authority, added.sealed)).unzip();
         let removed = transition.effects.iter().filter_map(|effect| match effect {
             Effect::DeleteKey(id) => Some(*id),
@@ -319,7 +319,7 @@ impl Lifecycle {
             let authority = self
                 .authorities
                 .iter()
-                .find(|held| held.certificate.id() == record.id())?;
+                .find(|held| held.certificate().id() == record.id())?;
             Some(ViewedAuthority {
                 authority: authority.clone(),
                 state: record.state,

@@ -23,12 +23,12 @@ pub struct ViewedAuthority {
 impl ViewedAuthority {
     /// Names the key.
     pub fn id(&self) -> AuthorityId {
-        self.authority.certificate.id()
+        self.authority.certificate().id()
     }
 
     /// The certificate.
     pub fn certificate(&self) -> &AuthorityCertificate {
-        &self.authority.certificate
+        self.authority.certificate()
     }
 
     /// The authority's last CRL must have a `thisUpdate` at or after this; `None` while its leaves may live.

@@ -61,12 +61,12 @@ impl Draft {
             order.workload.spiffe_id.clone(),
             order.dns_names,
             new_serial(random, now)?,
-            &authority.certificate,
+            authority.certificate(),
             now,
         )?;
         let row = NewIssuance {
             serial: template.serial,
-            authority: authority.certificate.id(),
+            authority: authority.certificate().id(),
             workload: order.workload,
             evidence: order.evidence,
             token_jti: order.token_jti,

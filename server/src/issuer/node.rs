@@ -111,7 +111,7 @@ impl Issuer {
             .map_err(|refusal| self.record_refusal(&refusal))?
             .sign(&authority)
             .map_err(|error| not_signed(&error))?;
-        let row = agent_row(&proven, &leaf, authority.certificate.id());
+        let row = agent_row(&proven, &leaf, authority.certificate().id());
         self.remember(&proven, row, now).await?;
         Ok(NodeCertificate {
             spiffe_id: leaf.says.spiffe_id,
@@ -203,9 +203,9 @@ impl Issuer {
         let agents = self.parts.store.agents().await.ok()?;
         let row = agents
             .into_iter()
-            .find(|row| row.spiffe_id == presented.spiffe_id && row.cluster == cluster)?;
+            .find(|row| row.spiffe_id == *presented.spiffe_id() && row.cluster == cluster)?;
         let reviewed_for = now.duration_since(row.attested_at).ok()?;
-        (reviewed_for < RENEW_WITHOUT_REVIEW && presented.not_after > now).then(|| Proven {
+        (reviewed_for < RENEW_WITHOUT_REVIEW && presented.not_after() > now).then(|| Proven {
             cluster: row.cluster,
             cluster_uid: String::new(),
             node_name: row.node_name,

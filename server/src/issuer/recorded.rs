@@ -66,7 +66,7 @@ impl RecordedLeaf {
             dns_names,
             crl_url,
         } = self.details;
-        let given = authority.certificate.id();
+        let given = authority.certificate().id();
         if row.authority != given {
             let recorded = row.authority;
             return Err(SignError::OtherAuthority { recorded, given });
@@ -83,7 +83,7 @@ impl RecordedLeaf {
             crl_url,
         };
         let der = svid::sign(&says, &key, authority)?;
-        svid::check(&der, &says, &key, &authority.certificate)?;
+        svid::check(&der, &says, &key, authority.certificate())?;
         Ok(SignedLeaf { says, der })
     }
 }
@@ -150,7 +150,7 @@ mod tests {
     async fn recorded(authority: &X509Authority, key: &WorkloadPublicKey) -> Recorded {
         let row = NewIssuance {
             serial: serial(1),
-            authority: authority.certificate.id(),
+            authority: authority.certificate().id(),
             workload: WorkloadRef::of(SpiffeId::parse("spiffe://example.org/ns/shop/sa/web").unwrap()),
             evidence: EvidenceKind::PodToken,
             token_jti: None,
@@ -190,12 +190,12 @@ mod tests {
     #[tokio::test]
     async fn another_key_or_authority_than_the_recorded_one_is_never_used() {
         let (first, key) = (authority(AuthorityKind::X509, now()), key());
-        let mut other = authority(AuthorityKind::X509, now());
+        let other = authority(AuthorityKind::X509, now());
         let signer = Arc::new(Counting {
-            signer: other.signer.clone(),
+            signer: other.signer().clone(),
             used: AtomicU32::new(0),
         });
-        other.signer = signer.clone();
+        let other = X509Authority::new(other.certificate().clone(), signer.clone()).unwrap();
         let leaf = RecordedLeaf::new(recorded(&first, &key).await, details(key.clone()));
         let error = leaf.sign(&other).unwrap_err();
         assert!(matches!(error, SignError::OtherAuthority { .. }), "{error}");

@@ -6,13 +6,14 @@ use std::{
 
 use bytes::Bytes;
 use ring::rand::SystemRandom;
+use rustls_pki_types::CertificateDer;
 use signet_certs::{
-    authority::AuthorityKind,
+    authority::{AuthorityKind, X509Authority},
     csr::create_csr,
     id::SpiffeId,
     signer::{AuthoritySigner, LeafKey, SignError},
     svid::SvidProfile,
-    verify::{VerifiedSvid, inspect_leaf},
+    verify::{Role, VerifiedSvid, inspect_leaf, verify_chain},
 };
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -225,11 +226,12 @@ async fn the_key_is_used_only_once_every_row_of_the_batch_is_recorded() {
     let rows = Arc::new(Mutex::new(Vec::new()));
     let mut view = (**world.running.manager.current().borrow()).clone();
     let active = &mut view.x509.authorities[0].authority;
-    active.signer = Arc::new(Witness {
-        signer: active.signer.clone(),
+    let witness = Witness {
+        signer: active.signer().clone(),
         store: world.running.store.clone(),
         rows: rows.clone(),
-    });
+    };
+    *active = X509Authority::new(active.certificate().clone(), Arc::new(witness)).unwrap();
     let (_keep, authorities) = watch::channel(Arc::new(view));
     world.issuer.parts.authorities = authorities;
     let items = || vec![item(csr(), "pod-token"), item(csr(), "pod-token")];
@@ -438,6 +440,23 @@ async fn without_the_api_server_a_stranger_stays_one() {
     assert!(is_unavailable(&outcome), "{outcome:?}");
 }
 
+fn verified(world: &World, chain: &[CertificateDer<'_>]) -> VerifiedSvid {
+    let roots = world.running.snapshot().control_roots();
+    verify_chain(chain, Role::Client, &roots, world.running.now()).unwrap()
+}
+
+/// A certificate of the active control authority, as a connection shows it.
+fn presented(world: &World, id: &SpiffeId, ttl: Duration) -> VerifiedSvid {
+    let view = world.running.manager.current().borrow().clone();
+    let authority = &view.control.active().unwrap().authority;
+    let now = world.running.now();
+    let svid = signet_testkit::leaf(authority, id.as_str())
+        .at(now)
+        .ttl(ttl)
+        .svid();
+    verified(world, &signet_testkit::chain(&svid))
+}
+
 /// While the API server is away an agent renews by its own valid certificate, for a day after its last review.
 #[tokio::test(start_paused = true)]
 async fn without_the_api_server_a_known_agent_renews_by_its_certificate_for_a_day() {
@@ -448,44 +467,24 @@ async fn without_the_api_server_a_known_agent_renews_by_its_certificate_for_a_da
         .issue_to_node(node_request("node-token"), None)
         .await
         .unwrap();
-    let leaf = inspect_leaf(&first.leaf).unwrap();
-    let presented = |not_after| VerifiedSvid {
-        spiffe_id: leaf.spiffe_id.clone(),
-        serial: leaf.serial,
-        authority_id: leaf.authority_id,
-        not_after,
-    };
+    let other = presented(&world, &agent("node-b").spiffe_id, HOUR);
+    let short = presented(&world, &first.spiffe_id, Duration::from_secs(1));
+    let valid = verified(&world, &[first.leaf.into()]);
     world.attestor.set_outage(Some("away"));
-    let valid = presented(world.running.now() + HOUR);
     let renewed = world
         .issuer
         .issue_to_node(node_request("stale"), Some(&valid))
         .await
         .unwrap();
     assert_eq!(renewed.spiffe_id, first.spiffe_id);
-    let expired = presented(world.running.now() - Duration::from_secs(1));
-    assert!(is_unavailable(
-        &world
-            .issuer
-            .issue_to_node(node_request("stale"), Some(&expired))
-            .await
-    ));
-    let other = VerifiedSvid {
-        spiffe_id: agent("node-b").spiffe_id,
-        ..valid
+    let refuses = async |presented: VerifiedSvid| {
+        let request = node_request("stale");
+        is_unavailable(&world.issuer.issue_to_node(request, Some(&presented)).await)
     };
-    assert!(is_unavailable(
-        &world
-            .issuer
-            .issue_to_node(node_request("stale"), Some(&other))
-            .await
-    ));
+    assert!(refuses(other).await, "an agent that was never attested");
+    world.running.pass(Duration::from_secs(2)).await;
+    assert!(refuses(short).await, "a certificate that has expired");
     world.running.pass(25 * HOUR).await;
-    let valid = presented(world.running.now() + HOUR);
-    assert!(is_unavailable(
-        &world
-            .issuer
-            .issue_to_node(node_request("stale"), Some(&valid))
-            .await
-    ));
+    let late = presented(&world, &first.spiffe_id, HOUR);
+    assert!(refuses(late).await, "a review that is a day old");
 }

@@ -82,7 +82,7 @@ impl Served {
     }
 
     fn crl_path(&self) -> String {
-        format!("/crl/{}.crl", self.x509.certificate.id())
+        format!("/crl/{}.crl", self.x509.certificate().id())
     }
 }
 
@@ -109,7 +109,7 @@ fn parse(raw: &[u8]) -> Answer {
 async fn every_object_is_served_as_stored_with_its_type() {
     let served = Served::start(Limits::default()).await;
     for authority in [&served.x509, &served.control] {
-        let (id, certificate) = (authority.certificate.id(), &authority.certificate);
+        let (id, certificate) = (authority.certificate().id(), authority.certificate());
         let der = served.get(&format!("/crl/{id}.crl")).await;
         assert_eq!(
             (der.status, der.headers["content-type"].as_str()),
@@ -124,7 +124,7 @@ async fn every_object_is_served_as_stored_with_its_type() {
         assert!(all.contains(crl.pem().trim()), "every list is in /crl.pem");
         let cer = served.get(&format!("/ca/{id}.cer")).await;
         assert_eq!(cer.headers["content-type"], CERTIFICATE_TYPE);
-        assert_eq!(&AuthorityCertificate::from_der(&cer.body).unwrap(), certificate);
+        assert_eq!(AuthorityCertificate::from_der(&cer.body).unwrap(), *certificate);
     }
 }
 
@@ -156,7 +156,7 @@ async fn a_reader_that_has_the_object_gets_304_and_a_new_list_changes_the_tag() 
         same_second.status, 200,
         "a list of the same second is not mistaken for the old one"
     );
-    let crl = Crl::verify(&changed.body, &served.x509.certificate).unwrap();
+    let crl = Crl::verify(&changed.body, served.x509.certificate()).unwrap();
     assert!(crl.is_revoked(&serial(1)));
 }
 
@@ -177,7 +177,7 @@ async fn head_answers_like_get_without_a_body() {
 #[tokio::test]
 async fn other_paths_are_404_and_other_methods_405() {
     let served = Served::start(Limits::default()).await;
-    let id = served.x509.certificate.id();
+    let id = served.x509.certificate().id();
     let elsewhere = [
         "/".to_owned(),
         "/bundle.json".to_owned(),

@@ -80,7 +80,7 @@ fn svid_with(authority: &X509Authority, purpose: Purpose, id: SpiffeId, dns_name
         id,
         dns_names,
         serial(1),
-        &authority.certificate,
+        authority.certificate(),
         SystemClock.now(),
     )
     .unwrap();
@@ -203,13 +203,13 @@ fn write_web_files(directory: &Path) -> CertificateDer<'static> {
     let (web_ca, _) = one_authority();
     let id = SpiffeId::parse("spiffe://example.org/web").unwrap();
     let svid = svid_with(&web_ca, Purpose::Workload, id, vec!["localhost".to_owned()]);
-    let key = STANDARD.encode(svid.key.pkcs8_der());
+    let key = STANDARD.encode(svid.key().pkcs8_der());
     let key = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
-    let chain = STANDARD.encode(&svid.chain[0]);
+    let chain = STANDARD.encode(&svid.chain()[0]);
     let chain = format!("-----BEGIN CERTIFICATE-----\n{chain}\n-----END CERTIFICATE-----\n");
     std::fs::write(directory.join("web.pem"), chain).unwrap();
     std::fs::write(directory.join("web_key.pem"), key).unwrap();
-    CertificateDer::from(web_ca.certificate.der().to_vec())
+    CertificateDer::from(web_ca.certificate().der().to_vec())
 }
 
 fn load_web(directory: &Path) -> Result<Arc<WebCertificate>, WebCertificateError> {

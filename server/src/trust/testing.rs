@@ -34,7 +34,7 @@ pub(crate) fn published(
     now: SystemTime,
 ) -> PublishedAuthority {
     PublishedAuthority {
-        certificate: authority.certificate.clone(),
+        certificate: authority.certificate().clone(),
         crl: sign_crl(authority, entries, CrlNumber(number), now - SKEW, now + HOUR).unwrap(),
         state: AuthorityState::Active,
         crl_revision: number,

@@ -22,7 +22,7 @@ async fn without_the_server_an_agent_serves_what_it_has() {
     let before = front.identity().await;
     domain.server.kill().await;
     let during = front.fetch().await.unwrap();
-    assert_eq!(during.svid.serial, before.svid.serial);
+    assert_eq!(during.svid.serial(), before.svid.serial());
     assert!(
         during.authorities.iter().all(|authority| authority.crl.is_some()),
         "lists as well"
@@ -35,7 +35,7 @@ async fn without_the_server_an_agent_serves_what_it_has() {
         .await
         .unwrap()
         .expect("the waiting stream gets its identity without asking again");
-    assert_eq!(late.svid.spiffe_id.as_str(), id_of("late"));
+    assert_eq!(late.svid.spiffe_id().as_str(), id_of("late"));
     during.judge(&late.svid).unwrap();
 }
 
@@ -61,7 +61,7 @@ async fn a_frozen_server_ends_no_stream_and_starts_no_hot_loop() {
         Code::Unavailable,
         "pending is no verdict: {pending:?}"
     );
-    assert_eq!(front.fetch().await.unwrap().svid.serial, before.svid.serial);
+    assert_eq!(front.fetch().await.unwrap().svid.serial(), before.svid.serial());
     domain.server.process().unwrap().freeze(false);
     late.identity().await;
     let quiet = tokio::time::timeout(Duration::from_millis(50), updates.next()).await;
@@ -91,7 +91,7 @@ async fn an_agent_may_start_before_its_server() {
         .await
         .unwrap()
         .expect("the first stream gets its identity without asking again");
-    assert_eq!(waited.svid.spiffe_id.as_str(), id_of("front"));
+    assert_eq!(waited.svid.spiffe_id().as_str(), id_of("front"));
     eventually("the agent to be ready", async || {
         agent
             .command(&["healthcheck"])
@@ -192,7 +192,7 @@ async fn a_refused_pod_disturbs_no_neighbour() {
         .await
         .ok();
     domain.kube.delete_pod("shop", "bad").unwrap();
-    assert_eq!(good.fetch().await.unwrap().svid.serial, before.svid.serial);
+    assert_eq!(good.fetch().await.unwrap().svid.serial(), before.svid.serial());
     let ids = workload_svids(&domain).await;
     assert!(ids.iter().any(|svid| svid["spiffe_id"] == id_of("good")));
 }

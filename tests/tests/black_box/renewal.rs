@@ -25,23 +25,23 @@ async fn a_watched_identity_is_renewed_before_it_expires() {
     let mut current = workload.identity().await;
     let mut updates = workload.watch().await.unwrap();
     for _ in 0..2 {
-        let serial = current.svid.serial;
+        let serial = current.svid.serial();
         let next = updates
-            .until("a renewed identity", |identity| identity.svid.serial != serial)
+            .until("a renewed identity", |identity| identity.svid.serial() != serial)
             .await;
         let now = SystemClock.now();
         assert!(
-            now < current.svid.not_after,
+            now < current.svid.not_after(),
             "the old one had expired when the new one came"
         );
-        assert!(now < next.svid.not_after);
-        assert_eq!(next.svid.spiffe_id, current.svid.spiffe_id);
+        assert!(now < next.svid.not_after());
+        assert_eq!(next.svid.spiffe_id(), current.svid.spiffe_id());
         assert_ne!(
-            next.svid.key.public_key_spki(),
-            current.svid.key.public_key_spki(),
+            next.svid.key().public_key_spki(),
+            current.svid.key().public_key_spki(),
             "a key of its own"
         );
-        assert!(next.svid.not_after <= next.authorities[0].certificate.not_after());
+        assert!(next.svid.not_after() <= next.authorities[0].certificate.not_after());
         next.judge(&current.svid).unwrap();
         current = next;
     }
@@ -54,11 +54,11 @@ async fn renewals_cost_no_further_reviews() {
     let agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
     let workload = agent.workload(&volume);
-    let serial = workload.identity().await.svid.serial;
+    let serial = workload.identity().await.svid.serial();
     let before = domain.kube.calls(Endpoint::TokenReviews);
     let mut updates = workload.watch().await.unwrap();
     updates
-        .until("a renewed identity", |identity| identity.svid.serial != serial)
+        .until("a renewed identity", |identity| identity.svid.serial() != serial)
         .await;
     assert_eq!(domain.kube.calls(Endpoint::TokenReviews), before);
 }
@@ -70,7 +70,7 @@ async fn a_terminating_pod_keeps_its_identity_until_it_is_gone() {
     let agent = domain.agent("node-a").await.unwrap();
     let volume = pod_with_volume(&domain, &agent, "front").await;
     let workload = agent.workload(&volume);
-    let serial = workload.identity().await.svid.serial;
+    let serial = workload.identity().await.svid.serial();
     let mut updates = workload.watch().await.unwrap();
     domain
         .kube
@@ -78,7 +78,7 @@ async fn a_terminating_pod_keeps_its_identity_until_it_is_gone() {
         .unwrap();
     updates
         .until("a renewal of a terminating pod", |identity| {
-            identity.svid.serial != serial
+            identity.svid.serial() != serial
         })
         .await;
     domain.kube.delete_pod("shop", "front").unwrap();

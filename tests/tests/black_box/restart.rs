@@ -97,8 +97,8 @@ async fn a_killed_server_comes_back_as_the_same_authority() {
     back.judge(&before.svid).unwrap();
     before.judge(&back.svid).unwrap();
     assert_eq!(
-        front.fetch().await.unwrap().svid.serial,
-        before.svid.serial,
+        front.fetch().await.unwrap().svid.serial(),
+        before.svid.serial(),
         "nothing was issued anew"
     );
 }
@@ -123,8 +123,12 @@ async fn a_killed_agent_rebuilds_every_socket() {
     agent.start().await.unwrap();
     // The same client on the same socket, without kubelet's help: the token was kept.
     let after = workload.identity().await;
-    assert_eq!(after.svid.spiffe_id.as_str(), id_of("front"));
-    assert_ne!(after.svid.serial, before.svid.serial, "keys live in memory only");
+    assert_eq!(after.svid.spiffe_id().as_str(), id_of("front"));
+    assert_ne!(
+        after.svid.serial(),
+        before.svid.serial(),
+        "keys live in memory only"
+    );
     after.judge(&before.svid).unwrap();
     agent.register().await.unwrap();
     agent.kubelet().unwrap().republish(&volume).await.unwrap();

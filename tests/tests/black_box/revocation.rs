@@ -11,7 +11,7 @@ use super::support::{assert_refused, audited, id_of, pod_with_volume};
 
 /// The list that HTTP serves for the authority of this identity, checked against that authority.
 async fn published_crl(domain: &Domain, identity: &Identity) -> Crl {
-    let id = identity.svid.authority_id;
+    let id = identity.svid.authority_id();
     let der = domain.server.crl(&id.to_string()).await.unwrap();
     let url = format!("{}/ca/{id}.cer", domain.server.publish_url());
     let certificate = http::get(&url).await.unwrap().body;
@@ -37,11 +37,11 @@ async fn a_revoked_identity_is_published_cut_off_and_not_issued_again() {
     // The command has returned, so HTTP serves the list by now.
     let crl = published_crl(&domain, &victim).await;
     assert!(
-        crl.is_revoked(&victim.svid.serial),
+        crl.is_revoked(&victim.svid.serial()),
         "the list lacks the serial though the command has returned"
     );
     assert_eq!(revoked["crls"][0]["number"], crl.number().0);
-    assert_eq!(revoked["revoked"][0]["serial"], victim.svid.serial.to_string());
+    assert_eq!(revoked["revoked"][0]["serial"], victim.svid.serial().to_string());
     let denial = revoked["denial_id"].as_str().unwrap().to_owned();
 
     let peer = peers_stream
@@ -57,7 +57,8 @@ async fn a_revoked_identity_is_published_cut_off_and_not_issued_again() {
         match victims_stream.next().await {
             // The list may reach it before the verdict does.
             Ok(identity) => assert_eq!(
-                identity.svid.serial, victim.svid.serial,
+                identity.svid.serial(),
+                victim.svid.serial(),
                 "a denied identity was issued"
             ),
             Err(status) => break status,
@@ -72,7 +73,7 @@ async fn a_revoked_identity_is_published_cut_off_and_not_issued_again() {
     assert_eq!(denials["denials"][0]["target"], id_of("front"));
     domain.server.admin(&["allow", &denial]).await.unwrap();
     let again = front.identity().await;
-    assert_ne!(again.svid.serial, victim.svid.serial);
+    assert_ne!(again.svid.serial(), victim.svid.serial());
     let peer = back.identity().await;
     peer.judge(&again.svid).unwrap();
     assert!(
@@ -88,7 +89,7 @@ async fn the_holder_of_a_revoked_certificate_re_keys_at_once() {
     let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     let leaked = front.identity().await;
     let mut updates = front.watch().await.unwrap();
-    let serial = leaked.svid.serial.to_string();
+    let serial = leaked.svid.serial().to_string();
     let revoked = domain
         .server
         .admin(&["revoke", "--serial", &serial])
@@ -100,9 +101,14 @@ async fn the_holder_of_a_revoked_certificate_re_keys_at_once() {
         "a leaked key is no reason to deny its workload"
     );
     let next = updates
-        .until("another certificate", |now| now.svid.serial != leaked.svid.serial)
+        .until("another certificate", |now| {
+            now.svid.serial() != leaked.svid.serial()
+        })
         .await;
-    assert_ne!(next.svid.key.public_key_spki(), leaked.svid.key.public_key_spki());
+    assert_ne!(
+        next.svid.key().public_key_spki(),
+        leaked.svid.key().public_key_spki()
+    );
     assert!(next.judge(&leaked.svid).is_err());
     assert!(next.judge(&next.svid).is_ok());
 }

@@ -25,7 +25,7 @@ async fn peers_believe_each_other_all_through_a_rotation() {
 
     let rotated = domain.server.admin(&["ca", "rotate"]).await.unwrap();
     let new_authority = rotated["authority_id"].as_str().unwrap().to_owned();
-    assert_eq!(rotated["old_authority_id"], old.svid.authority_id.to_string());
+    assert_eq!(rotated["old_authority_id"], old.svid.authority_id().to_string());
 
     // Whoever watches has both authorities, each with a list of its own.
     let both = updates
@@ -39,7 +39,7 @@ async fn peers_believe_each_other_all_through_a_rotation() {
         .workload(&pod_with_volume(&domain, &agent, "back").await)
         .identity()
         .await;
-    assert_eq!(back.svid.authority_id.to_string(), new_authority);
+    assert_eq!(back.svid.authority_id().to_string(), new_authority);
     both.judge(&back.svid).unwrap();
     back.judge(&old.svid).unwrap();
 
@@ -50,7 +50,7 @@ async fn peers_believe_each_other_all_through_a_rotation() {
     assert_eq!(authorities(&shown, "x509", "active"), [new_authority]);
     assert_eq!(
         authorities(&shown, "x509", "old"),
-        [old.svid.authority_id.to_string()]
+        [old.svid.authority_id().to_string()]
     );
     for authority in authorities(&shown, "x509", "active")
         .iter()

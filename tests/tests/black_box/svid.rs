@@ -30,16 +30,22 @@ async fn pods_get_their_identities_over_their_own_sockets_and_believe_each_other
     let back = pod_with_volume(&domain, &agent, "back").await;
     let front = agent.workload(&front).identity().await;
     let back = agent.workload(&back).identity().await;
-    assert_eq!(front.svid.spiffe_id.as_str(), id_of("front"));
-    assert_eq!(back.svid.spiffe_id.as_str(), id_of("back"));
+    assert_eq!(front.svid.spiffe_id().as_str(), id_of("front"));
+    assert_eq!(back.svid.spiffe_id().as_str(), id_of("back"));
     for authority in front.authorities.iter().chain(&back.authorities) {
         assert!(
             authority.crl.is_some(),
             "every authority of the bundle has its list"
         );
     }
-    assert_eq!(front.judge(&back.svid).unwrap().spiffe_id, back.svid.spiffe_id);
-    assert_eq!(back.judge(&front.svid).unwrap().spiffe_id, front.svid.spiffe_id);
+    assert_eq!(
+        front.judge(&back.svid).unwrap().spiffe_id(),
+        back.svid.spiffe_id()
+    );
+    assert_eq!(
+        back.judge(&front.svid).unwrap().spiffe_id(),
+        front.svid.spiffe_id()
+    );
 
     let serials: Vec<_> = workload_svids(&domain)
         .await
@@ -47,12 +53,12 @@ async fn pods_get_their_identities_over_their_own_sockets_and_believe_each_other
         .map(|svid| svid["serial"].clone())
         .collect();
     for svid in [&front.svid, &back.svid] {
-        let serial = json!(svid.serial.to_string());
+        let serial = json!(svid.serial().to_string());
         assert!(
             serials.contains(&serial),
             "{serial} is not in the ledger: {serials:?}"
         );
-        audited(&domain, &[&svid.serial.to_string(), svid.spiffe_id.as_str()]).await;
+        audited(&domain, &[&svid.serial().to_string(), svid.spiffe_id().as_str()]).await;
     }
 }
 
@@ -67,7 +73,7 @@ async fn a_process_is_attested_by_its_uid_if_a_rule_says_so() {
     let agent = domain.agent("node-a").await.unwrap();
     let shell = agent.shell().identity().await;
     let expected = format!("spiffe://example.org/shell/{}", nix::unistd::getuid());
-    assert_eq!(shell.svid.spiffe_id.as_str(), expected);
+    assert_eq!(shell.svid.spiffe_id().as_str(), expected);
 
     let out = domain.path().join("made/by/fetch");
     let fetched = agent
@@ -154,7 +160,7 @@ async fn no_key_and_no_token_leaves_its_place() {
     for path in files_below(&folder) {
         haystacks.push((path.display().to_string(), std::fs::read(&path).unwrap()));
     }
-    let key = identity.svid.key.pkcs8_der();
+    let key = identity.svid.key().pkcs8_der();
     // The scalar, without the structure around it that every key has.
     let scalar = &key[36..68];
     let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, key);
@@ -201,7 +207,7 @@ async fn an_identity_is_good_for_both_ends_of_a_connection() {
     let identity = agent.workload(&volume).identity().await;
     let chain: Vec<_> = identity
         .svid
-        .chain
+        .chain()
         .iter()
         .map(|der| der.as_slice().into())
         .collect();

@@ -81,9 +81,9 @@ async fn fetches(node: &mut OneNode) -> Result<()> {
     let identity = volume.client().identity().await;
     ensure!(identity.ids.len() == 1, "{} identities", identity.ids.len());
     ensure!(
-        identity.svid.spiffe_id.as_str() == expected,
+        identity.svid.spiffe_id().as_str() == expected,
         "{}",
-        identity.svid.spiffe_id
+        identity.svid.spiffe_id()
     );
     ensure!(
         identity
@@ -94,9 +94,9 @@ async fn fetches(node: &mut OneNode) -> Result<()> {
     );
     let verified = identity.judge(&identity.svid)?;
     ensure!(
-        verified.spiffe_id.as_str() == expected,
+        verified.spiffe_id().as_str() == expected,
         "a peer sees {}",
-        verified.spiffe_id
+        verified.spiffe_id()
     );
     Ok(())
 }
@@ -105,7 +105,7 @@ async fn renews(node: &mut OneNode) -> Result<()> {
     let mut updates = node.first()?.client().watch().await?;
     let first = updates.next().await?;
     let fresher = |identity: &Identity| {
-        identity.svid.serial != first.svid.serial && identity.svid.not_after > first.svid.not_after
+        identity.svid.serial() != first.svid.serial() && identity.svid.not_after() > first.svid.not_after()
     };
     let renewed = tokio::time::timeout(PATIENCE, async {
         loop {
@@ -118,7 +118,7 @@ async fn renews(node: &mut OneNode) -> Result<()> {
     let renewed = renewed.await.context("no renewal")??;
     renewed.judge(&renewed.svid)?;
     ensure!(
-        renewed.svid.key.pkcs8_der() != first.svid.key.pkcs8_der(),
+        renewed.svid.key().pkcs8_der() != first.svid.key().pkcs8_der(),
         "the same key again"
     );
     Ok(())
@@ -135,7 +135,7 @@ async fn agent_restarts(node: &mut OneNode) -> Result<()> {
     let volume = node.first()?;
     let identity = volume.client().identity().await;
     ensure!(
-        identity.svid.spiffe_id.as_str() == node.expected_id(),
+        identity.svid.spiffe_id().as_str() == node.expected_id(),
         "another identity"
     );
     ensure!(
@@ -169,7 +169,7 @@ async fn without_server(node: &mut OneNode) -> Result<()> {
             status.code() == tonic::Code::Unavailable,
             "told {status:?} while the server is away"
         ),
-        Ok(Ok(identity)) => bail!("an identity from nowhere: {}", identity.svid.spiffe_id),
+        Ok(Ok(identity)) => bail!("an identity from nowhere: {}", identity.svid.spiffe_id()),
     }
     node.server.start_again().await?;
     let identity = within(PATIENCE, async || volume.client().fetch().await.ok());
@@ -177,7 +177,7 @@ async fn without_server(node: &mut OneNode) -> Result<()> {
         .await
         .context("no identity from the server that came back")?;
     ensure!(
-        identity.svid.spiffe_id.as_str() == node.expected_id(),
+        identity.svid.spiffe_id().as_str() == node.expected_id(),
         "another identity"
     );
     node.end_pod(&pod).await?;
@@ -226,7 +226,7 @@ async fn revoked(node: &mut OneNode) -> Result<()> {
     let again = within(PATIENCE, async || volume.client().fetch().await.ok()).await;
     let again = again.context("no identity after the denial was lifted")?;
     ensure!(
-        again.svid.serial != held.svid.serial,
+        again.svid.serial() != held.svid.serial(),
         "the revoked certificate again"
     );
     ensure!(

@@ -96,10 +96,10 @@ impl Follower {
             .presented
             .set(presented)
             .map_err(|error| MessageError::Svid {
-                id: presented.spiffe_id.clone(),
+                id: presented.spiffe_id().clone(),
                 source: signet_certs::verify::VerifyError::Chain(error.to_string()),
             })?;
-        tracing::info!(spiffe_id = %presented.spiffe_id, serial = %presented.serial, "an identity is in use");
+        tracing::info!(spiffe_id = %presented.spiffe_id(), serial = %presented.serial(), "an identity is in use");
         self.shared.publish(X509Context {
             svids: svids.into(),
             roots,

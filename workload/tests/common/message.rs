@@ -26,9 +26,9 @@ pub fn message(leaf: &X509Svid, authorities: &[&X509Authority], crls: &[&Crl]) -
 /// What a message says of one leaf.
 pub fn entry(leaf: &X509Svid, bundle: &[u8]) -> X509svid {
     X509svid {
-        spiffe_id: leaf.spiffe_id.to_string(),
+        spiffe_id: leaf.spiffe_id().to_string(),
         x509_svid: leaf.chain_der().into(),
-        x509_svid_key: leaf.key.pkcs8_der().to_vec().into(),
+        x509_svid_key: leaf.key().pkcs8_der().to_vec().into(),
         bundle: bundle.to_vec().into(),
         hint: String::new(),
     }
@@ -36,5 +36,5 @@ pub fn entry(leaf: &X509Svid, bundle: &[u8]) -> X509svid {
 
 /// A bundle of this authority alone.
 pub fn bundle(authority: &X509Authority) -> Vec<u8> {
-    authority.certificate.der().to_vec()
+    authority.certificate().der().to_vec()
 }

@@ -25,7 +25,7 @@ impl Files {
     fn configure(&self, anchors: &[&X509Authority]) {
         let text: String = anchors
             .iter()
-            .map(|authority| authority.certificate.pem())
+            .map(|authority| authority.certificate().pem())
             .collect();
         fs::write(self.configured(), text).unwrap();
     }
@@ -77,7 +77,7 @@ fn pushed_anchors_survive_a_restart() {
         .unwrap()
         .update(&held(vec![offered(&new, &[serial(9)], at(0))]));
     let restarted = files.load(1).unwrap();
-    assert_eq!(ids(&restarted), [new.certificate.id().to_string()]);
+    assert_eq!(ids(&restarted), [new.certificate().id().to_string()]);
     let roots = restarted.roots().load();
     let crl = roots.authorities(&trust_domain())[0].crl.clone().unwrap();
     assert!(crl.is_revoked(&serial(9)), "what was revoked stays so");
@@ -90,7 +90,7 @@ fn a_removed_anchor_does_not_come_back_while_the_configured_file_is_unchanged() 
     let anchors = files.load(0).unwrap();
     anchors.update(&held(vec![offered(&new, &[], at(0))]));
     assert!(!anchors.server_not_verified(at(1)).unwrap());
-    assert_eq!(ids(&anchors), [new.certificate.id().to_string()]);
+    assert_eq!(ids(&anchors), [new.certificate().id().to_string()]);
 }
 
 #[test]
@@ -100,9 +100,9 @@ fn a_changed_configured_file_is_the_way_back_from_a_lost_authority() {
     let anchors = files.load(0).unwrap();
     files.configure(&[&recovered]);
     assert!(anchors.server_not_verified(at(1)).unwrap());
-    assert!(ids(&anchors).contains(&recovered.certificate.id().to_string()));
+    assert!(ids(&anchors).contains(&recovered.certificate().id().to_string()));
     anchors.update(&held(vec![offered(&recovered, &[], at(1))]));
-    assert_eq!(ids(&anchors), [recovered.certificate.id().to_string()]);
+    assert_eq!(ids(&anchors), [recovered.certificate().id().to_string()]);
     assert!(
         !anchors.server_not_verified(at(2)).unwrap(),
         "the same file twice is no news"
@@ -127,18 +127,18 @@ fn a_failed_handshake_brings_no_removed_authority_back_and_loses_neither_anchors
         assert!(anchors.server_not_verified(at(1)).unwrap());
         let now = ids(&anchors);
         assert!(
-            now.contains(&new.certificate.id().to_string()),
+            now.contains(&new.certificate().id().to_string()),
             "the real server is still known"
         );
-        assert!(now.contains(&other.certificate.id().to_string()));
+        assert!(now.contains(&other.certificate().id().to_string()));
         assert!(
-            !now.contains(&old.certificate.id().to_string()),
+            !now.contains(&old.certificate().id().to_string()),
             "a removed authority came back"
         );
         let roots = anchors.roots().load();
         let mut known = roots.authorities(&trust_domain()).iter();
         let known = known
-            .find(|known| known.certificate.id() == new.certificate.id())
+            .find(|known| known.certificate.id() == new.certificate().id())
             .unwrap();
         let crl = known.crl.as_ref().expect("its CRL is kept");
         assert!(crl.is_revoked(&serial(9)), "what was revoked stays so");
@@ -154,7 +154,7 @@ fn kept_anchors_that_all_expired_give_way_to_the_configured_ones() {
         .unwrap()
         .update(&held(vec![offered(&new, &[], at(0))]));
     let much_later = files.load(40 * 86_400).unwrap();
-    assert_eq!(ids(&much_later), [old.certificate.id().to_string()]);
+    assert_eq!(ids(&much_later), [old.certificate().id().to_string()]);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn damaged_kept_anchors_are_passed_over() {
     let old = control_authority(DOMAIN);
     let files = Files::new(&[&old]);
     fs::write(files.directory.path().join("anchors.json"), "{").unwrap();
-    assert_eq!(ids(&files.load(0).unwrap()), [old.certificate.id().to_string()]);
+    assert_eq!(ids(&files.load(0).unwrap()), [old.certificate().id().to_string()]);
 }
 
 #[test]

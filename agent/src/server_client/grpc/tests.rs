@@ -66,11 +66,10 @@ impl Connected for Stream {
     type ConnectInfo = Caller;
 
     fn connect_info(&self) -> Caller {
-        let chain = self.1.get_ref().1.peer_certificates().unwrap_or_default();
-        let peer = signet_certs::tls::peer_svid(chain);
+        let peer = signet_certs::tls::peer_svid(self.1.get_ref().1);
         Caller(
             self.0,
-            peer.map(|peer| peer.spiffe_id.as_str().to_owned())
+            peer.map(|peer| peer.spiffe_id().as_str().to_owned())
                 .unwrap_or_default(),
         )
     }
@@ -228,7 +227,7 @@ impl Bench {
         let address = wires.lay(address).await;
         let directory = tempfile::tempdir().unwrap();
         let anchors_file = directory.path().join("anchors.pem");
-        std::fs::write(&anchors_file, control.certificate.pem()).unwrap();
+        std::fs::write(&anchors_file, control.certificate().pem()).unwrap();
         let anchors = ControlAnchors::load(&trust_domain(), &anchors_file, directory.path(), at(0)).unwrap();
         let identity = Arc::new(RotatingIdentity::new());
         let client = GrpcServer::new(
@@ -479,7 +478,7 @@ async fn changed_anchors_are_found_when_the_known_ones_do_not_verify_the_server(
     })
     .await;
     assert!(bench.attest().await.is_err());
-    std::fs::write(&bench.anchors_file, recovered.certificate.pem()).unwrap();
+    std::fs::write(&bench.anchors_file, recovered.certificate().pem()).unwrap();
     assert!(bench.attest().await.is_err(), "this attempt finds the new file");
     bench.attest().await.unwrap();
 }

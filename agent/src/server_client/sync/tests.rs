@@ -29,7 +29,7 @@ impl Bench {
         let updates = server.next_stream();
         let directory = tempfile::tempdir().unwrap();
         let pem = directory.path().join("anchors.pem");
-        fs::write(&pem, server.state().control.certificate.pem()).unwrap();
+        fs::write(&pem, server.state().control.certificate().pem()).unwrap();
         let anchors = ControlAnchors::load(&trust_domain(), &pem, directory.path(), clock.now()).unwrap();
         let certificate = watch::Sender::new(serial(1));
         let (state, connection) = (
@@ -222,6 +222,6 @@ async fn pushed_control_authorities_are_kept_for_a_restart() {
     let roots = restarted.roots().load();
     assert_eq!(
         roots.authorities(&trust_domain())[0].certificate.id(),
-        newer.certificate.id()
+        newer.certificate().id()
     );
 }

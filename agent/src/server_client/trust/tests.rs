@@ -69,7 +69,7 @@ fn an_older_crl_does_not_replace_a_newer_one() {
     let Accepted { state, kept } = judge(Some(&held), &sender.update(2, at(10))).unwrap();
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert!(
-        state.is_revoked(&sender.x509.certificate.id(), &revoked[0]),
+        state.is_revoked(&sender.x509.certificate().id(), &revoked[0]),
         "the newer list stays in force"
     );
     assert_eq!(state.bundle.sequence_number, 2);
@@ -126,9 +126,9 @@ fn the_agents_own_certificate_is_good_until_revoked_or_tainted() {
     let mut update = sender.update(1, at(0));
     update.control = vec![offered(&sender.control, &[other], at(0))];
     let state = judge(None, &update).unwrap().state;
-    assert!(!state.speaks_against(&sender.control.certificate.id(), &mine));
-    assert!(state.speaks_against(&sender.control.certificate.id(), &other));
+    assert!(!state.speaks_against(&sender.control.certificate().id(), &mine));
+    assert!(state.speaks_against(&sender.control.certificate().id(), &other));
     update.control[0].tainted = true;
     let state = judge(Some(&state), &update).unwrap().state;
-    assert!(state.speaks_against(&sender.control.certificate.id(), &mine));
+    assert!(state.speaks_against(&sender.control.certificate().id(), &mine));
 }

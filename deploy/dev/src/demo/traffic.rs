@@ -122,7 +122,7 @@ fn own_id(source: &X509Source) -> anyhow::Result<signet_workload::SpiffeId> {
     Ok(context
         .default_svid()
         .context("the source has no SVID")?
-        .spiffe_id
+        .spiffe_id()
         .clone())
 }
 

@@ -113,9 +113,9 @@ impl SyncStream {
     /// Expiry does not end the stream, revocation does. Judged by the very lists that are about to be sent.
     fn rejected(&self, snapshot: &TrustSnapshot) -> Option<String> {
         let mut control = snapshot.control.iter();
-        let why = match control.find(|published| published.certificate.id() == self.svid.authority_id) {
+        let why = match control.find(|published| published.certificate.id() == self.svid.authority_id()) {
             None => "its authority is no longer trusted",
-            Some(published) if published.crl.is_revoked(&self.svid.serial) => "it is revoked",
+            Some(published) if published.crl.is_revoked(&self.svid.serial()) => "it is revoked",
             Some(_) => return None,
         };
         Some(format!("the agent certificate is refused: {why}"))
