@@ -126,6 +126,7 @@ impl Running {
     }
 }
 
+#[expect(clippy::expect_used, reason = "a test that waits in vain has failed")]
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), future)
         .await

@@ -62,14 +62,14 @@ fn an_answer_that_does_not_fit_together_is_refused() {
     let good = || message(&me, &[&ca], &[&crl(&ca, 1, &[])]);
     let read = |message: &X509svidResponse, now| whole(message, &SystemRandom::new(), now);
     let (svids, roots) = read(&good(), now()).unwrap();
-    assert_eq!(svids[0].svid.spiffe_id, me.spiffe_id);
+    assert_eq!(svids[0].svid.spiffe_id(), me.spiffe_id());
     assert_eq!(number_in_force(&roots), Some(1));
     assert!(read(&X509svidResponse::default(), now()).is_err());
-    let late = me.not_after + Duration::from_secs(1);
+    let late = me.not_after() + Duration::from_secs(1);
     assert!(read(&good(), late).is_err(), "expired");
     let other = authority(DOMAIN);
     let mut other_key = good();
-    other_key.svids[0].x509_svid_key = svid(&other, "/me").key.pkcs8_der().to_vec().into();
+    other_key.svids[0].x509_svid_key = svid(&other, "/me").key().pkcs8_der().to_vec().into();
     assert!(read(&other_key, now()).is_err());
     let mut foreign_crl = good();
     foreign_crl.crl = vec![crl(&other, 1, &[]).der().clone()];
@@ -194,7 +194,7 @@ fn an_svid_must_fit_its_key_its_name_and_the_bundle() {
     let no_chain = refused(&|message| message.svids[0].x509_svid = vec![].into());
     assert!(matches!(no_chain, MessageError::Svid { .. }), "{no_chain}");
     let cut = refused(&|message| {
-        message.svids[0].x509_svid = me.chain()[0][..me.chain()[0].len() - 1].to_vec().into()
+        message.svids[0].x509_svid = me.chain()[0][..me.chain()[0].len() - 1].to_vec().into();
     });
     assert!(matches!(cut, MessageError::Svid { .. }), "{cut}");
 }

@@ -39,7 +39,7 @@ pub(super) async fn x509(socket: &str, write: Option<&Path>, limit: Duration) ->
         .context("the agent's answer holds no SVID")?;
     let fetched = Fetched {
         svids: &context.svids,
-        bundle: context.roots.authorities(&default.spiffe_id.trust_domain()),
+        bundle: context.roots.authorities(&default.spiffe_id().trust_domain()),
     };
     if let Some(directory) = write {
         files::write(directory, default, fetched.bundle)
@@ -93,7 +93,7 @@ fn to_json(fetched: &Fetched<'_>, write: Option<&Path>) -> Value {
     };
     json!({
         "svids": fetched.svids.iter().map(svid).collect::<Vec<_>>(),
-        "bundle": fetched.bundle.iter().map(|authority| authority.certificate().clone().id().to_string()).collect::<Vec<_>>(),
+        "bundle": fetched.bundle.iter().map(|authority| authority.certificate.id().to_string()).collect::<Vec<_>>(),
         "crls": fetched.bundle.iter().filter_map(|authority| authority.crl.as_ref()).map(crl).collect::<Vec<_>>(),
         "written": write.map(|directory| directory.display().to_string()),
     })

@@ -25,7 +25,7 @@ pub(super) fn write(directory: &Path, svid: &X509Svid, bundle: &[TrustedAuthorit
     let key = Zeroizing::new(pem::encode("PRIVATE KEY", svid.key().pkcs8_der()));
     let authorities: String = bundle
         .iter()
-        .map(|authority| authority.certificate().clone().pem())
+        .map(|authority| authority.certificate.pem())
         .collect();
     let crls: String = bundle
         .iter()
