@@ -22,7 +22,7 @@ dev=$!
 finish() {
   kill "$dev" 2>/dev/null || true
   wait "$dev" || true
-  for part in server agent; do cp "$domain/$part/log" "$logs/signet-$part.log" 2>/dev/null || true; done
+  for part in server laptop; do cp "$domain/$part/log" "$logs/signet-$part.log" 2>/dev/null || true; done
   rm -rf "$domain"
 }
 trap finish EXIT

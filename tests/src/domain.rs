@@ -1,17 +1,22 @@
-//! A trust domain in a box: a folder, a fake cluster, a real server, real agents, and pods with real sockets.
+//! A trust domain in a box: a folder, a fake cluster, a real server, real agents, and pods with real sockets. Server and
+//! agents also stand alone, for a cluster that is not in the box.
 
 mod agent;
 mod server;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     agent_client::{ClientCertificate, RawAgent},
     fake_kube::{FakeKube, FakeKubeConfig, PodSpec},
+    part::Launch,
 };
 
 pub use agent::Agent;
@@ -35,12 +40,28 @@ const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 /// What to change before the box is built.
 #[derive(Default)]
 pub struct Plan {
+    folder: Option<PathBuf>,
+    launch: Launch,
     kube: FakeKubeConfig,
-    server: Vec<(String, Value)>,
-    agent: Vec<(String, Value)>,
+    server: Vec<Change>,
+    agent: Vec<Change>,
 }
 
 impl Plan {
+    /// A folder that stays, instead of one that goes with the box.
+    #[must_use]
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Other programs than the workspace's binaries.
+    #[must_use]
+    pub fn launch(mut self, launch: Launch) -> Self {
+        self.launch = launch;
+        self
+    }
+
     /// Another fake cluster.
     #[must_use]
     pub fn kube(mut self, config: FakeKubeConfig) -> Self {
@@ -67,35 +88,50 @@ impl Plan {
     /// # Errors
     /// What is in the way; the server's log is part of it.
     pub async fn start(self) -> Result<Domain> {
-        let folder = TempDir::with_prefix("signet-").context("make a folder")?;
+        let (root, temporary) = match self.folder {
+            Some(folder) => (folder, None),
+            None => {
+                let folder = TempDir::with_prefix("signet-").context("make a folder")?;
+                (folder.path().to_owned(), Some(folder))
+            }
+        };
         let kube = FakeKube::start(self.kube).await?;
-        let kubeconfig = folder.path().join("kubeconfig");
+        let kubeconfig = root.join("kubeconfig");
         kube.kubeconfig(&kubeconfig)?;
-        let mut config = Server::config(folder.path(), &kubeconfig)?;
-        apply(&mut config, &self.server)?;
-        let mut server = Server::prepare(folder.path(), config)?;
+        let mut server = Server::prepare(&root.join("server"), &kubeconfig, &self.launch)?;
+        server.change(&self.server)?;
         server.start().await?;
         Ok(Domain {
-            folder,
+            root,
+            launch: self.launch,
             kube,
             server,
             agent_changes: self.agent,
+            _temporary: temporary,
         })
     }
 }
 
+/// A key's place in a configuration, as a JSON pointer, and its value.
+pub type Change = (String, Value);
+
 /// Sets each key, making the objects on the way to it.
-fn apply(config: &mut Value, changes: &[(String, Value)]) -> Result<()> {
+fn apply(config: &mut Value, changes: &[Change]) -> Result<()> {
     for (pointer, value) in changes {
         let mut place = &mut *config;
         for key in pointer.trim_start_matches('/').split('/') {
             if place.is_null() {
                 *place = json!({});
             }
-            let members = place
-                .as_object_mut()
-                .with_context(|| format!("{pointer} is not below an object"))?;
-            place = members.entry(key).or_insert(Value::Null);
+            place = match place {
+                Value::Object(members) => members.entry(key).or_insert(Value::Null),
+                Value::Array(items) => key
+                    .parse()
+                    .ok()
+                    .and_then(|index: usize| items.get_mut(index))
+                    .with_context(|| format!("{pointer}: there is no item {key}"))?,
+                _ => bail!("{pointer}: what is above {key} has no members"),
+            };
         }
         place.clone_from(value);
     }
@@ -104,13 +140,15 @@ fn apply(config: &mut Value, changes: &[(String, Value)]) -> Result<()> {
 
 /// The running box. Dropping it ends everything in it.
 pub struct Domain {
-    /// Everything on disk.
-    pub folder: TempDir,
+    root: PathBuf,
+    launch: Launch,
     /// The cluster.
     pub kube: FakeKube,
     /// The server.
     pub server: Server,
-    agent_changes: Vec<(String, Value)>,
+    agent_changes: Vec<Change>,
+    /// Last: what runs in it ends before it goes.
+    _temporary: Option<TempDir>,
 }
 
 impl Domain {
@@ -122,9 +160,9 @@ impl Domain {
         Plan::default().start().await
     }
 
-    /// The folder.
+    /// The folder: `server` below it is the server's, and each node has one of its name.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.root
     }
 
     /// A token of the agent's pod on `node`; that pod is created when it does not exist.
@@ -185,8 +223,16 @@ impl Domain {
     pub async fn agent(&self, node: &str) -> Result<Agent> {
         let mut agent = self.prepare_agent(node)?;
         agent.start().await?;
-        agent.register().await?;
+        self.register(&mut agent).await?;
         Ok(agent)
+    }
+
+    /// Plays kubelet's handshake with the agent's CSI driver.
+    ///
+    /// # Errors
+    /// What a kubelet would not accept.
+    pub async fn register(&self, agent: &mut Agent) -> Result<()> {
+        agent.register(&self.kube.url()).await
     }
 
     /// A real agent that is not started yet.
@@ -195,8 +241,9 @@ impl Domain {
     /// When its folder cannot be made.
     pub fn prepare_agent(&self, node: &str) -> Result<Agent> {
         let token = self.node_token(node)?;
-        let mut agent = Agent::prepare(self.path(), node, &self.server, &self.kube, &token)?;
-        apply(agent.config_mut(), &self.agent_changes)?;
+        let mut agent = Agent::prepare(&self.root.join(node), node, &self.server, &self.launch)?;
+        agent.set_token(&token)?;
+        agent.change(&self.agent_changes)?;
         Ok(agent)
     }
 }

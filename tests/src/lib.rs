@@ -6,6 +6,7 @@ pub mod domain;
 pub mod fake_kube;
 pub mod http;
 pub mod kubelet;
+pub mod part;
 pub mod process;
 pub mod raw_grpc;
 pub mod repository;

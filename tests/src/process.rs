@@ -18,7 +18,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use signet_runtime::sync::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     task::JoinHandle,
 };
 
@@ -26,6 +26,9 @@ use crate::{http, wait};
 
 /// More output than this of one stream is dropped from the front: a runaway log must not fill the memory.
 const KEPT_OUTPUT: usize = 4 << 20;
+
+/// Of a log, for somebody who has all of it.
+const LAST_LINES: usize = 8;
 
 /// The path of one of the workspace's binaries, beside the running test's own folder.
 ///
@@ -102,6 +105,10 @@ pub struct Process {
     stdout: Arc<Mutex<Vec<u8>>>,
     stderr: Arc<Mutex<Vec<u8>>>,
     readers: Vec<JoinHandle<()>>,
+    /// Where it writes instead of to us.
+    log: Option<PathBuf>,
+    /// Its standard input: it closes when this process ends, however that happens. `wait` would close it at once.
+    _leash: Option<ChildStdin>,
 }
 
 impl Process {
@@ -115,7 +122,8 @@ impl Process {
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
         env: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(args)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -127,10 +135,19 @@ impl Process {
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self::spawn(name, command, None)
+    }
+
+    /// Starts a command as it stands. What it says to pipes is kept; `log` is where it says it otherwise.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn spawn(name: &str, mut command: Command, log: Option<PathBuf>) -> Result<Self> {
+        let mut child = command
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
+            .with_context(|| format!("start {name}"))?;
         let (stdout, stderr) = (Arc::default(), Arc::default());
         let mut readers = Vec::new();
         if let Some(pipe) = child.stdout.take() {
@@ -141,10 +158,12 @@ impl Process {
         }
         Ok(Self {
             name: name.to_owned(),
+            _leash: child.stdin.take(),
             child,
             stdout,
             stderr,
             readers,
+            log,
         })
     }
 
@@ -191,9 +210,17 @@ impl Process {
             status.success(),
             "{} ended with {status}:\n{}",
             self.name,
-            self.stderr()
+            self.said()
         );
         Ok(())
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait().await?)
     }
 
     /// Waits for its end, and for the last of its output.
@@ -230,12 +257,17 @@ impl Process {
             Some(false) => drop(self.wait(wait::PATIENCE).await),
             None => {}
         }
-        bail!(
-            "{} did not become ready:\n{}{}",
-            self.name,
-            self.stdout(),
-            self.stderr()
-        )
+        bail!("{} did not become ready:\n{}", self.name, self.said())
+    }
+
+    /// All that it said so far, or the end of its log.
+    pub fn said(&self) -> String {
+        let Some(log) = &self.log else {
+            return self.stdout() + &self.stderr();
+        };
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
     /// What it wrote to standard output so far.

@@ -1,14 +1,14 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use signet_runtime::{cli::Program, signal::shutdown_signal};
+use signet_tests::part;
 
 use crate::{
-    child::{self, Role},
     demo,
-    domain::Domain,
+    domain::{Domain, Times},
     layout::Layout,
 };
 
@@ -32,13 +32,10 @@ enum Command {
 }
 
 pub(crate) fn main() -> ExitCode {
-    let mut args: Vec<OsString> = std::env::args_os().collect();
-    if let Some(role) = args.get(1).and_then(|arg| Role::of_argument(arg)) {
-        // The role's own command line begins with its program name.
-        args.drain(..2);
-        return child::run(role, args);
+    if let Some(code) = part::play() {
+        return code;
     }
-    match PROGRAM.parse(args) {
+    match PROGRAM.parse(std::env::args_os()) {
         Ok(cli) => PROGRAM.run(run(cli)),
         Err(code) => code,
     }
@@ -62,9 +59,9 @@ async fn serve(dir: Option<PathBuf>) -> anyhow::Result<()> {
     let dir =
         dir.unwrap_or_else(|| std::env::temp_dir().join(format!("signet-dev-{}", nix::unistd::getuid())));
     let layout = Layout::prepare(&dir)?;
-    let times = crate::configs::Times::everyday();
+    let times = Times::everyday();
     tokio::pin!(stop);
-    let domain = tokio::select! {
+    let mut domain = tokio::select! {
         domain = Domain::start(layout, &times) => domain?,
         _ = &mut stop => return Ok(()),
     };

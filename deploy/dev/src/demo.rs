@@ -18,7 +18,10 @@ use signet_tests::http;
 use signet_workload::X509Source;
 
 use self::traffic::Traffic;
-use crate::{configs::Times, domain::Domain, layout::Layout};
+use crate::{
+    domain::{Domain, Times},
+    layout::Layout,
+};
 
 /// Each awaited event; the whole story takes under a minute.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -39,7 +42,7 @@ pub(crate) async fn run(dir: Option<PathBuf>) -> anyhow::Result<()> {
         .context("no folder")?;
     let mut narrator = Narrator::new();
     narrator.say("starting a server, an agent and a fake Kubernetes API");
-    let domain = Domain::start(Layout::prepare(&folder)?, &Times::story()).await?;
+    let mut domain = Domain::start(Layout::prepare(&folder)?, &Times::story()).await?;
     let told = tell(&domain, &mut narrator).await;
     domain.stop().await;
     told?;
@@ -48,9 +51,8 @@ pub(crate) async fn run(dir: Option<PathBuf>) -> anyhow::Result<()> {
 }
 
 async fn tell(domain: &Domain, narrator: &mut Narrator) -> anyhow::Result<()> {
-    let layout = domain.layout();
-    let frontend = traffic::source(&layout.pod_socket("shop", "frontend")).await?;
-    let backend = traffic::source(&layout.pod_socket("shop", "backend")).await?;
+    let frontend = traffic::source(&domain.pod_socket("shop", "frontend")).await?;
+    let backend = traffic::source(&domain.pod_socket("shop", "backend")).await?;
     let traffic = Traffic::start(&frontend, &backend).await?;
     traffic.more(10, PATIENCE).await?;
     narrator.say(&format!(
@@ -67,7 +69,7 @@ async fn tell(domain: &Domain, narrator: &mut Narrator) -> anyhow::Result<()> {
         "its SVID renewed under traffic: serial {first} became {renewed}"
     ));
 
-    let mut admin = AdminClient::connect(&layout.admin_socket()).await?;
+    let mut admin = AdminClient::connect(&domain.admin_socket()).await?;
     let old_authority = authority(&frontend)?;
     admin.rotate("x509", false, |_| {}).await.context("ca rotate")?;
     changed(&frontend, |context| authority_of(context) != Some(old_authority))

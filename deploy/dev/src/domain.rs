@@ -1,223 +1,227 @@
-//! The running trust domain.
+//! The running trust domain, with a few demo pods on its one node.
 
-use std::{ffi::OsStr, path::Path, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
+use serde_json::json;
+use signet_agent::SOCKET_NAME;
 use signet_runtime::{
     files::{self, Durability},
     uds,
 };
-use signet_server::cli::admin::AdminClient;
-use signet_tests::wait;
-use tokio::sync::Mutex;
-
-use crate::{
-    child::{Child, Role},
-    configs::{self, Ports, Times},
-    layout::Layout,
-    names::{PODS, TRUST_DOMAIN},
-    pods::{self, Pods},
+use signet_tests::{
+    domain::{self, Agent, Plan, TRUST_DOMAIN},
+    fake_kube::PodSpec,
+    kubelet::Volume,
+    part::{Launch, Part},
+    wait,
 };
+use tokio::time::{Instant, interval_at, sleep};
 
-/// How long one part may take to come up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Before a child that ended is started again.
+use crate::layout::{Layout, NODE};
+
+/// The demo pods: namespace, name, which is also the service account's.
+const PODS: [(&str, &str); 3] = [("shop", "frontend"), ("shop", "backend"), ("bank", "ledger")];
+/// Before a part that ended is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// How often kubelet brings fresh tokens.
+const REFRESH: Duration = Duration::from_secs(20 * 60);
+
+/// How long things live.
+pub(crate) struct Times {
+    svid_ttl: Duration,
+    authority_ttl: Duration,
+}
+
+impl Times {
+    /// As in production.
+    pub(crate) const fn everyday() -> Self {
+        Self {
+            svid_ttl: Duration::from_secs(3600),
+            authority_ttl: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+
+    /// So short that a renewal can be watched.
+    pub(crate) const fn story() -> Self {
+        Self {
+            svid_ttl: Duration::from_secs(20),
+            authority_ttl: Duration::from_secs(3600),
+        }
+    }
+}
 
 /// Server, agent, fake API and demo pods.
 pub(crate) struct Domain {
     layout: Layout,
-    kube: String,
-    ports: Ports,
-    pods: Pods,
-    children: Mutex<Vec<Child>>,
+    domain: domain::Domain,
+    agent: Agent,
+    volumes: Vec<Volume>,
 }
 
 impl Domain {
     /// Starts everything and waits until every demo pod's socket is there.
     pub(crate) async fn start(layout: Layout, times: &Times) -> anyhow::Result<Self> {
-        let ports = Ports::free()?;
-        configs::write_server(&layout, ports, times)?;
-        configs::write_agent(&layout, ports)?;
-
-        let (url_file, kubeconfig) = (layout.kube("url"), layout.kube("kubeconfig"));
-        let mut kube_child = Child::start(
-            Role::Kube,
-            &[url_file.as_os_str(), kubeconfig.as_os_str()],
-            &layout.kube(""),
-        )?;
-        let kube = up(&mut kube_child, async || std::fs::read_to_string(&url_file).ok()).await?;
-        pods::create(&kube).await?;
-        pods::write_agent_token(&kube, &layout).await?;
-
-        let mut server = start(Role::Server, &layout.server("server.yaml"), &layout.server(""))?;
-        let admin = layout.admin_socket();
-        up(&mut server, async || {
-            let answer = AdminClient::connect(&admin)
-                .await
-                .ok()?
-                .healthcheck()
-                .await
-                .ok()?;
-            answer.problem.is_none().then_some(())
-        })
-        .await?;
-
-        let mut agent = start(Role::Agent, &layout.agent("agent.yaml"), &layout.agent(""))?;
-        let pods = tokio::select! {
-            pods = Pods::publish(&kube, &layout) => pods?,
-            status = agent.ended() => bail!("{}", ended(&agent, &status)),
+        let launch = Launch::Itself {
+            level: std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()),
+            to_file: true,
         };
-        for (namespace, name, _) in PODS {
-            let socket = layout.pod_socket(namespace, name);
-            up(&mut agent, async || uds::connect(&socket).await.ok()).await?;
+        let seconds = |time: Duration| json!(format!("{}s", time.as_secs()));
+        let domain = Plan::default()
+            .folder(layout.root())
+            .launch(launch)
+            .server("/svid/ttl", seconds(times.svid_ttl))
+            .server("/authority/ttl", seconds(times.authority_ttl))
+            // The user's own shell: whoever runs as this uid on this machine.
+            .server(
+                "/rules",
+                json!([{
+                    "name": "shell",
+                    "match": { "evidence": ["unix"], "unix": { "uids": [nix::unistd::getuid().as_raw()] } },
+                    "spiffe_id": "/dev/uid/{uid}",
+                    "dns_names": ["localhost"],
+                }]),
+            )
+            .start()
+            .await?;
+        let agent = domain.agent(NODE).await?;
+        let mut volumes = Vec::new();
+        for (namespace, name) in PODS {
+            let spec = PodSpec::new(namespace, name).service_account(name).node(NODE);
+            domain.kube.add_pod(&spec)?;
+            let volume = agent.publish(namespace, name).await?;
+            answers(agent.socket(&volume)).await?;
+            volumes.push(volume);
         }
-        let shell = layout.shell_socket();
-        up(&mut agent, async || uds::connect(&shell).await.ok()).await?;
+        answers(agent.shell_socket()).await?;
         Ok(Self {
             layout,
-            kube,
-            ports,
-            pods,
-            children: Mutex::new(vec![agent, server, kube_child]),
+            domain,
+            agent,
+            volumes,
         })
     }
 
-    pub(crate) const fn layout(&self) -> &Layout {
-        &self.layout
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.domain.server.admin_socket()
     }
 
     pub(crate) fn publish_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.publish)
+        self.domain.server.publish_url()
+    }
+
+    /// The socket of a demo pod, as its containers would see it.
+    pub(crate) fn pod_socket(&self, namespace: &str, name: &str) -> PathBuf {
+        let pod = self.agent.pods().join(format!("{namespace}.{name}"));
+        pod.join(SOCKET_NAME)
     }
 
     /// What users source, written last and by rename: when it is there, all is ready.
     pub(crate) fn write_env(&self) -> anyhow::Result<()> {
+        let (server, agent) = (&self.domain.server, &self.agent);
         let variables = [
-            (
-                "SIGNET_ADMIN_SOCKET",
-                self.layout.admin_socket().display().to_string(),
-            ),
+            ("SIGNET_ADMIN_SOCKET", server.admin_socket().display().to_string()),
             (
                 "SIGNET_AGENT_ADMIN_SOCKET",
-                self.layout.agent_admin_socket().display().to_string(),
+                agent.admin_socket().display().to_string(),
             ),
             (
                 "SPIFFE_ENDPOINT_SOCKET",
-                format!("unix://{}", self.layout.shell_socket().display()),
+                format!("unix://{}", agent.shell_socket().display()),
             ),
-            ("SIGNET_PUBLISH_URL", self.publish_url()),
-            (
-                "SIGNET_BUNDLE_URL",
-                format!("https://127.0.0.1:{}/", self.ports.bundle),
-            ),
-            ("SIGNET_KUBE_URL", self.kube.clone()),
-            ("SIGNET_POD_SOCKETS", self.layout.pods().display().to_string()),
+            ("SIGNET_PUBLISH_URL", server.publish_url()),
+            ("SIGNET_BUNDLE_URL", format!("https://{}/", server.bundle())),
+            ("SIGNET_KUBE_URL", self.domain.kube.url()),
+            ("SIGNET_POD_SOCKETS", agent.pods().display().to_string()),
         ];
         let text: String = variables
             .iter()
             .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
             .collect();
-        files::replace(
-            &self.layout.env_file(),
-            text.as_bytes(),
-            0o644,
-            Durability::Volatile,
-        )?;
-        Ok(())
+        let env = self.layout.env_file();
+        files::replace(&env, text.as_bytes(), 0o644, Durability::Volatile).context("write the env file")
     }
 
     /// A few lines on what to try.
     pub(crate) fn what_next(&self) -> String {
         let env = self.layout.env_file();
-        let (namespace, name, _) = PODS[0];
+        let (namespace, name) = PODS[0];
         format!(
             "\
-The trust domain {td} is up. In another shell:
+The trust domain {TRUST_DOMAIN} is up. In another shell:
 
   . {env}
   signet-server status                       # cargo run --bin signet-server -- status
   signet-server svid list --live
   signet-agent fetch x509                    # your shell's own identity
-  signet-agent fetch x509 --socket unix://$SIGNET_POD_SOCKETS/{namespace}.{name}/{socket}
+  signet-agent fetch x509 --socket unix://$SIGNET_POD_SOCKETS/{namespace}.{name}/{SOCKET_NAME}
   signet-server ca rotate
   signet-server revoke --spiffe-id /ns/{namespace}/sa/{name}
   curl -s $SIGNET_PUBLISH_URL/crl.pem | openssl crl -noout -text
 
 Logs: {server} and {agent}. Ctrl-C ends it all.",
-            td = TRUST_DOMAIN,
             env = env.display(),
-            socket = signet_agent::SOCKET_NAME,
-            server = self.layout.server("log").display(),
-            agent = self.layout.agent("log").display(),
+            server = self.domain.server.folder().join("log").display(),
+            agent = self.agent.folder().join("log").display(),
         )
     }
 
-    /// Brings fresh tokens and starts children again that ended; returns only with a problem.
-    pub(crate) async fn watch(&self) -> anyhow::Error {
-        let restart = async {
-            let mut children = self.children.lock().await;
-            loop {
-                let (index, status) = first_to_end(&mut children).await;
-                let Some(child) = children.get_mut(index) else {
+    /// Brings fresh tokens and starts parts again that ended, as kubelet would; returns only with a problem.
+    pub(crate) async fn watch(&mut self) -> anyhow::Error {
+        let mut refresh = interval_at(Instant::now() + REFRESH, REFRESH);
+        loop {
+            let (part, status) = tokio::select! {
+                status = async { self.domain.server.process()?.ended().await } => (Part::Server, status),
+                status = async { self.agent.process()?.ended().await } => (Part::Agent, status),
+                _ = refresh.tick() => {
+                    if let Err(error) = self.refresh().await {
+                        eprintln!("fresh tokens could not be brought, the old ones serve on: {error:#}");
+                    }
                     continue;
-                };
-                eprintln!("{} ended ({status}) and is started again", child.role().name());
-                tokio::time::sleep(RESTART_AFTER).await;
-                if let Err(error) = child.restart() {
-                    return error;
                 }
+            };
+            let name = part.name();
+            match status {
+                Ok(status) => eprintln!("{name} ended ({status}) and is started again"),
+                Err(error) => return error.context(anyhow!("{name} cannot be watched")),
             }
-        };
-        tokio::select! {
-            problem = restart => problem,
-            () = self.pods.keep_fresh() => anyhow::anyhow!("the demo pods' tokens are no longer kept fresh"),
+            sleep(RESTART_AFTER).await;
+            let restarted = match part {
+                Part::Server => self.domain.server.spawn(),
+                Part::Agent => self.agent.spawn(),
+            };
+            if let Err(error) = restarted {
+                return error;
+            }
         }
     }
 
-    /// Ends the children, the agent first.
-    pub(crate) async fn stop(&self) {
-        for child in self.children.lock().await.iter_mut() {
-            child.stop().await;
+    async fn refresh(&self) -> anyhow::Result<()> {
+        self.agent.set_token(&self.domain.node_token(NODE)?)?;
+        let kubelet = self.agent.kubelet()?;
+        for volume in &self.volumes {
+            kubelet.republish(volume).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the parts, the agent first.
+    pub(crate) async fn stop(&mut self) {
+        for stopped in [self.agent.stop().await, self.domain.server.stop().await] {
+            if let Err(error) = stopped {
+                eprintln!("{error:#}");
+            }
         }
         // Gone: whoever still has it sourced sees that nothing runs.
         let _ = std::fs::remove_file(self.layout.env_file());
     }
 }
 
-fn start(role: Role, config: &Path, folder: &Path) -> anyhow::Result<Child> {
-    Child::start(
-        role,
-        &[OsStr::new("run"), OsStr::new("--config"), config.as_os_str()],
-        folder,
-    )
-}
-
-/// Waits for a sign of life, or says why there will be none.
-async fn up<T>(child: &mut Child, probe: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
-    let come_up = wait::within(PATIENCE, probe);
-    let name = child.role().name();
-    let status = tokio::select! {
-        alive = come_up => {
-            return alive.with_context(|| format!("{name} did not come up within {} s", PATIENCE.as_secs()));
-        }
-        status = child.ended() => status,
-    };
-    bail!("{}", ended(child, &status))
-}
-
-fn ended(child: &Child, status: &str) -> String {
-    format!(
-        "{} ended at start ({status}); the end of its log:\n{}",
-        child.role().name(),
-        child.last_words()
-    )
-}
-
-async fn first_to_end(children: &mut [Child]) -> (usize, String) {
-    let ends = children.iter_mut().map(|child| Box::pin(child.ended()));
-    let (status, index, _) = futures_util::future::select_all(ends).await;
-    (index, status)
+async fn answers(socket: PathBuf) -> anyhow::Result<()> {
+    wait::within(wait::PATIENCE, async || uds::connect(&socket).await.ok())
+        .await
+        .map(drop)
+        .with_context(|| format!("nobody answers at {}", socket.display()))
 }
 
 /// For a shell.

@@ -1,4 +1,4 @@
-//! Where everything lies below the folder.
+//! The folder: whether it may be used, and what an earlier run left there.
 
 use std::{
     fs,
@@ -8,12 +8,14 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use signet_runtime::uds::MAX_PATH_BYTES;
 
+/// Name of the one node, and of its folder.
+pub(crate) const NODE: &str = "laptop";
 /// Says that the folders beside it are ours to remove.
 const MARKER: &str = ".signet-dev";
 /// What a run makes and the next one removes.
-const OURS: [&str; 6] = ["server", "agent", "kubelet", "pods", "kube", "env"];
+const OURS: [&str; 4] = ["server", NODE, "kubeconfig", "env"];
 
-/// Paths of one run.
+/// The folder of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
@@ -48,20 +50,15 @@ impl Layout {
         }
         fs::write(&marker, "folders beside this file belong to signet-dev\n")
             .with_context(|| format!("cannot write to the folder {}", layout.root.display()))?;
-        for path in [
-            layout.server(""),
-            layout.agent(""),
-            layout.kubelet().join("plugins_registry"),
-            layout.pods(),
-        ] {
-            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        }
         Ok(layout)
     }
 
     /// A Unix socket's path has at most 107 bytes; the longest of ours decides.
     fn check_length(&self) -> anyhow::Result<()> {
-        let longest = self.agent("volumes/0123456789abcdef/socket/spiffe.sock");
+        let longest = self
+            .root
+            .join(NODE)
+            .join("volumes/0123456789abcdef/socket/spiffe.sock");
         let room = longest.as_os_str().len().saturating_sub(MAX_PATH_BYTES);
         if room > 0 {
             bail!(
@@ -73,7 +70,7 @@ impl Layout {
     }
 
     fn check_not_running(&self) -> anyhow::Result<()> {
-        if std::os::unix::net::UnixStream::connect(self.admin_socket()).is_ok() {
+        if std::os::unix::net::UnixStream::connect(self.root.join("server/admin.sock")).is_ok() {
             bail!(
                 "another signet-dev runs in {}: end it, or choose another folder with --dir",
                 self.root.display()
@@ -86,45 +83,8 @@ impl Layout {
         self.root.join("env")
     }
 
-    pub(crate) fn server(&self, name: &str) -> PathBuf {
-        self.root.join("server").join(name)
-    }
-
-    pub(crate) fn agent(&self, name: &str) -> PathBuf {
-        self.root.join("agent").join(name)
-    }
-
-    pub(crate) fn kube(&self, name: &str) -> PathBuf {
-        self.root.join("kube").join(name)
-    }
-
-    pub(crate) fn kubelet(&self) -> PathBuf {
-        self.root.join("kubelet")
-    }
-
-    /// One folder per demo pod, as its containers would see it.
-    pub(crate) fn pods(&self) -> PathBuf {
-        self.root.join("pods")
-    }
-
-    pub(crate) fn pod(&self, namespace: &str, name: &str) -> PathBuf {
-        self.pods().join(format!("{namespace}.{name}"))
-    }
-
-    pub(crate) fn pod_socket(&self, namespace: &str, name: &str) -> PathBuf {
-        self.pod(namespace, name).join(signet_agent::SOCKET_NAME)
-    }
-
-    pub(crate) fn admin_socket(&self) -> PathBuf {
-        self.server("admin.sock")
-    }
-
-    pub(crate) fn agent_admin_socket(&self) -> PathBuf {
-        self.agent("admin.sock")
-    }
-
-    pub(crate) fn shell_socket(&self) -> PathBuf {
-        self.agent("shell.sock")
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 }
 
@@ -137,9 +97,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("notes.txt"), "mine").unwrap();
         let layout = Layout::prepare(dir.path()).unwrap();
-        fs::write(layout.server("old"), "").unwrap();
+        fs::create_dir(layout.root.join("server")).unwrap();
         Layout::prepare(dir.path()).unwrap();
-        assert!(!layout.server("old").exists(), "an earlier run's files go");
+        assert!(!layout.root.join("server").exists(), "an earlier run's files go");
         assert!(dir.path().join("notes.txt").exists());
 
         let foreign = tempfile::tempdir().unwrap();

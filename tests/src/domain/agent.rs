@@ -8,11 +8,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use signet_agent::SOCKET_NAME;
+use signet_runtime::files::{self, Durability};
 
-use super::{CLUSTER, POD_AUDIENCE, Server, TRUST_DOMAIN};
+use super::{CLUSTER, Change, POD_AUDIENCE, Server, TRUST_DOMAIN, apply};
 use crate::{
-    fake_kube::FakeKube,
     kubelet::{Kubelet, KubeletConfig, Volume},
+    part::{Launch, Part},
     process::{Finished, Process, binary, free_port, run},
     wait,
     workload::WorkloadClient,
@@ -22,36 +24,29 @@ use crate::{
 pub struct Agent {
     folder: PathBuf,
     config: Value,
-    kubelet_config: KubeletConfig,
+    launch: Launch,
     telemetry: String,
     process: Option<Process>,
     kubelet: Option<Kubelet>,
 }
 
 impl Agent {
-    /// Makes the folder of `node` below `root`, with `token` as the node's token; starts nothing.
+    /// An agent of this node with every file in `folder`; starts nothing.
     ///
     /// # Errors
-    /// When a file cannot be written.
-    pub(super) fn prepare(
-        root: &Path,
-        node: &str,
-        server: &Server,
-        kube: &FakeKube,
-        token: &str,
-    ) -> Result<Self> {
-        let folder = root.join(node);
+    /// When there are no free ports, or a folder cannot be made.
+    pub fn prepare(folder: &Path, node: &str, server: &Server, launch: &Launch) -> Result<Self> {
         let kubelet = folder.join("kubelet");
-        fs::create_dir_all(kubelet.join("plugins_registry")).context("make the agent's folder")?;
-        let token_file = folder.join("token");
-        fs::write(&token_file, token)?;
+        for path in [kubelet.join("plugins_registry"), folder.join("pods")] {
+            fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        }
         let telemetry = format!("127.0.0.1:{}", free_port()?);
         let config = json!({
             "trust_domain": TRUST_DOMAIN,
             "cluster": CLUSTER,
             "server": { "address": server.agents() },
             "trust": { "anchors_file": server.anchors() },
-            "node": { "token_file": token_file, "name": node },
+            "node": { "token_file": folder.join("token"), "name": node },
             "data_dir": folder.join("data"),
             "csi": {
                 "enabled": true,
@@ -65,28 +60,31 @@ impl Agent {
             "admin_socket": folder.join("admin.sock"),
             "telemetry": { "listen": telemetry },
         });
-        let kubelet_config = KubeletConfig::new(&kube.url(), &kubelet, POD_AUDIENCE);
         Ok(Self {
-            folder,
+            folder: folder.to_owned(),
             config,
-            kubelet_config,
+            launch: launch.clone(),
             telemetry,
             process: None,
             kubelet: None,
         })
     }
 
-    /// Its configuration, for changes before the next start.
-    pub fn config_mut(&mut self) -> &mut Value {
-        &mut self.config
+    /// Changes the configuration for the next start.
+    ///
+    /// # Errors
+    /// When a key has no place in it.
+    pub fn change(&mut self, changes: &[Change]) -> Result<()> {
+        apply(&mut self.config, changes)
     }
 
-    /// Replaces the node's token.
+    /// Replaces the node's token, as kubelet does: by rename.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn set_token(&self, token: &str) -> Result<()> {
-        fs::write(self.folder.join("token"), token).context("write the node's token")
+        let path = self.folder.join("token");
+        files::replace(&path, token.as_bytes(), 0o600, Durability::Volatile).context("write the node's token")
     }
 
     /// Starts the process and waits until it is ready.
@@ -106,22 +104,14 @@ impl Agent {
     pub fn spawn(&mut self) -> Result<()> {
         let path = self.folder.join("agent.yaml");
         fs::write(&path, serde_json::to_string_pretty(&self.config)?)?;
-        let args = [Path::new("run"), Path::new("--config"), &path];
-        self.process = Some(Process::start(
-            "signet-agent",
-            &binary("signet-agent"),
-            args,
-            &[],
-        )?);
+        let args = ["run".as_ref(), "--config".as_ref(), path.as_os_str()];
+        self.process = Some(self.launch.start(Part::Agent, &args, &self.folder)?);
         Ok(())
     }
 
-    /// Plays kubelet's handshake with the driver.
-    ///
-    /// # Errors
-    /// What a kubelet would not accept.
-    pub async fn register(&mut self) -> Result<()> {
-        self.kubelet = Some(Kubelet::register(self.kubelet_config.clone(), wait::PATIENCE).await?);
+    pub(super) async fn register(&mut self, kube: &str) -> Result<()> {
+        let config = KubeletConfig::new(kube, &self.folder.join("kubelet"), POD_AUDIENCE);
+        self.kubelet = Some(Kubelet::register(config, wait::PATIENCE).await?);
         Ok(())
     }
 
@@ -172,8 +162,13 @@ impl Agent {
 
     /// In a container the volume is at a short path; kubelet's own is too long for a socket address.
     fn mounted(&self, volume: &Volume) -> PathBuf {
-        self.folder
+        self.pods()
             .join(format!("{}.{}", volume.pod.namespace, volume.pod.name))
+    }
+
+    /// One folder for each pod with a volume, as its containers would see it.
+    pub fn pods(&self) -> PathBuf {
+        self.folder.join("pods")
     }
 
     /// A client on the socket in a pod's volume.
@@ -196,6 +191,16 @@ impl Agent {
         self.folder.join("shell.sock")
     }
 
+    /// Where the agent's own commands are taken.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.folder.join("admin.sock")
+    }
+
+    /// What it said so far; nothing while it does not run.
+    pub fn said(&self) -> String {
+        self.process.as_ref().map(Process::said).unwrap_or_default()
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -206,7 +211,7 @@ impl Agent {
     /// # Errors
     /// When it cannot be run.
     pub async fn command(&self, args: &[&str]) -> Result<Finished> {
-        let admin = self.folder.join("admin.sock");
+        let admin = self.admin_socket();
         let shell = format!("unix://{}", self.shell_socket().display());
         let admin = admin.to_str().context("a folder that is no UTF-8")?;
         let env = [
@@ -216,6 +221,3 @@ impl Agent {
         run(&binary("signet-agent"), args, &env).await
     }
 }
-
-/// Name of the socket in a volume.
-const SOCKET_NAME: &str = "spiffe.sock";

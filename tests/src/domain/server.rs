@@ -9,9 +9,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{CLUSTER, TRUST_DOMAIN};
+use super::{CLUSTER, Change, TRUST_DOMAIN, apply};
 use crate::{
     http,
+    part::{Launch, Part},
     process::{Finished, Process, binary, free_port, run},
 };
 
@@ -19,20 +20,22 @@ use crate::{
 pub struct Server {
     folder: PathBuf,
     config: Value,
+    launch: Launch,
     process: Option<Process>,
 }
 
 impl Server {
-    /// A configuration with every file in `folder` and every port free.
+    /// A server with every file in `folder` and every port free, that knows the cluster of the kubeconfig; starts nothing.
     ///
     /// # Errors
-    /// When there are no free ports.
-    pub fn config(folder: &Path, kubeconfig: &Path) -> Result<Value> {
+    /// When there are no free ports, or a file cannot be written.
+    pub fn prepare(folder: &Path, kubeconfig: &Path, launch: &Launch) -> Result<Self> {
+        fs::create_dir_all(folder).context("make the server's folder")?;
         let listen = || free_port().map(|port| format!("127.0.0.1:{port}"));
         let publish = listen()?;
-        Ok(json!({
+        let config = json!({
             "trust_domain": TRUST_DOMAIN,
-            "data_dir": folder.join("server"),
+            "data_dir": folder.join("data"),
             "listen": {
                 "agents": listen()?,
                 "admin_socket": folder.join("admin.sock"),
@@ -41,29 +44,28 @@ impl Server {
                 "telemetry": listen()?,
             },
             "publish": { "url": format!("http://{publish}") },
-            "trust": { "control_anchors_file": folder.join("anchors.pem") },
+            "trust": { "control_anchors_file": folder.join("control-anchors.pem") },
             // Nobody in a box reads a bundle without reporting it.
             "authority": { "spread": "1s", "spread_max": "20s" },
             "attestation": { "clusters": [{ "name": CLUSTER, "kubeconfig": kubeconfig }] },
             "audit": { "file": folder.join("audit.log") },
-        }))
-    }
-
-    /// Writes the configuration; starts nothing.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn prepare(folder: &Path, config: Value) -> Result<Self> {
-        let server = Self {
+        });
+        let mut server = Self {
             folder: folder.to_owned(),
             config,
+            launch: launch.clone(),
             process: None,
         };
-        server.write_config()?;
+        server.change(&[])?;
         Ok(server)
     }
 
-    fn write_config(&self) -> Result<()> {
+    /// Changes the configuration for the next start.
+    ///
+    /// # Errors
+    /// When a key has no place in it, or it cannot be written.
+    pub fn change(&mut self, changes: &[Change]) -> Result<()> {
+        apply(&mut self.config, changes)?;
         let path = self.config_path();
         // JSON is YAML.
         fs::write(&path, serde_json::to_string_pretty(&self.config)?)
@@ -90,13 +92,8 @@ impl Server {
     /// When it cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
         let config = self.config_path();
-        let args = [Path::new("run"), Path::new("--config"), &config];
-        self.process = Some(Process::start(
-            "signet-server",
-            &binary("signet-server"),
-            args,
-            &[],
-        )?);
+        let args = ["run".as_ref(), "--config".as_ref(), config.as_os_str()];
+        self.process = Some(self.launch.start(Part::Server, &args, &self.folder)?);
         Ok(())
     }
 
@@ -162,7 +159,22 @@ impl Server {
 
     /// The anchors that agents start from.
     pub fn anchors(&self) -> PathBuf {
-        self.folder.join("anchors.pem")
+        self.folder.join("control-anchors.pem")
+    }
+
+    /// Where admin commands are taken.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.folder.join("admin.sock")
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it said so far; nothing while it does not run.
+    pub fn said(&self) -> String {
+        self.process.as_ref().map(Process::said).unwrap_or_default()
     }
 
     /// The audit log so far, one object for each complete line.
@@ -183,7 +195,7 @@ impl Server {
     /// # Errors
     /// When it cannot be run.
     pub async fn command(&self, args: &[&str]) -> Result<Finished> {
-        let socket = self.folder.join("admin.sock");
+        let socket = self.admin_socket();
         let socket = socket.to_str().context("a folder that is no UTF-8")?;
         run(&binary("signet-server"), args, &[("SIGNET_ADMIN_SOCKET", socket)]).await
     }

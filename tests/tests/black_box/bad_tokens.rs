@@ -228,7 +228,7 @@ async fn tokens_with_a_forged_header_are_refused() {
     assert_all_refused(&domain, &mut agent, &cases).await;
     audited(&domain, &["not_attested"]).await;
     assert!(
-        !std::fs::read_to_string(domain.path().join("audit.log"))
+        !std::fs::read_to_string(domain.server.folder().join("audit.log"))
             .unwrap()
             .contains(&cut)
     );

@@ -200,7 +200,7 @@ async fn a_missing_or_wrong_key_encryption_key_is_fatal() {
     domain.server.stop().await.unwrap();
     let config = domain.server.config_path();
     let args = ["run", "--config", config.to_str().unwrap()];
-    let kek = domain.path().join("server/kek");
+    let kek = domain.server.folder().join("data/kek");
     let good = std::fs::read(&kek).unwrap();
     let cases: [(&str, Option<Vec<u8>>); 3] = [
         ("missing", None),
@@ -259,25 +259,15 @@ async fn a_store_of_another_trust_domain_is_refused() {
 #[tokio::test]
 async fn a_cluster_with_another_uid_is_refused() {
     let other = json!("11111111-2222-4333-8444-555555555555");
-    let clusters = |uid: serde_json::Value| {
-        Plan::default()
-            .server("/attestation/max_token_lifetime", json!("24h"))
-            .server("/pinned", uid)
-    };
-    // The pin is a member of a list, which a pointer cannot reach: an unknown key must be refused as well.
-    let error = clusters(other.clone())
-        .start()
-        .await
-        .err()
-        .expect("an unknown key was accepted");
+    // A pin that is misspelt must not be passed over.
+    let misspelt = Plan::default().server("/attestation/clusters/0/pinned", other.clone());
+    let error = misspelt.start().await.err().expect("an unknown key was accepted");
     assert!(format!("{error:#}").contains("pinned"), "{error:#}");
 
     let mut domain = Domain::start().await.unwrap();
     domain.server.stop().await.unwrap();
-    let text = std::fs::read_to_string(domain.server.config_path()).unwrap();
-    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-    config["attestation"]["clusters"][0]["uid"] = other;
-    std::fs::write(domain.server.config_path(), config.to_string()).unwrap();
+    let pin = ("/attestation/clusters/0/uid".to_owned(), other);
+    domain.server.change(&[pin]).unwrap();
     let Err(error) = domain.server.start().await else {
         panic!("another cluster was accepted");
     };

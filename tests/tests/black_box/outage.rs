@@ -78,7 +78,7 @@ async fn an_agent_may_start_before_its_server() {
     domain.server.stop().await.unwrap();
     let mut agent = domain.prepare_agent("node-a").unwrap();
     agent.spawn().unwrap();
-    agent.register().await.unwrap();
+    domain.register(&mut agent).await.unwrap();
     let workload = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     let waiting = tokio::spawn(async move { workload.watch().await?.next().await });
     let checked = agent.command(&["healthcheck"]).await.unwrap();

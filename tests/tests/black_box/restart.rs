@@ -130,7 +130,7 @@ async fn a_killed_agent_rebuilds_every_socket() {
         "keys live in memory only"
     );
     after.judge(&before.svid).unwrap();
-    agent.register().await.unwrap();
+    domain.register(&mut agent).await.unwrap();
     agent.kubelet().unwrap().republish(&volume).await.unwrap();
     agent.kubelet().unwrap().unpublish(&volume).await.unwrap();
     assert!(!agent.socket(&volume).exists());

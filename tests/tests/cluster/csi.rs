@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use signet_proto::agent::issue_result::Outcome;
 use signet_tests::{
     agent_client::{RawAgent, new_csr},
+    domain::{CLUSTER, NODE_AUDIENCE},
     wait::within,
     workload::Identity,
 };
@@ -17,7 +18,6 @@ use self::node::{Volume, agent_stands};
 use crate::{
     api::{PATIENCE, wait_for},
     checks::{Check, checks},
-    server::{CLUSTER, NODE_AUDIENCE},
 };
 
 mod node;
@@ -171,7 +171,7 @@ async fn without_server(node: &mut OneNode) -> Result<()> {
         ),
         Ok(Ok(identity)) => bail!("an identity from nowhere: {}", identity.svid.spiffe_id()),
     }
-    node.server.start_again().await?;
+    node.server.start().await?;
     let identity = within(PATIENCE, async || volume.client().fetch().await.ok());
     let identity = identity
         .await
@@ -188,20 +188,8 @@ async fn revoked(node: &mut OneNode) -> Result<()> {
     let volume = node.first()?;
     let held = volume.client().identity().await;
     let id = node.expected_id();
-    let done = node
-        .server
-        .admin(&[
-            "revoke",
-            "--spiffe-id",
-            &id,
-            "--comment",
-            "test",
-            "--output",
-            "json",
-        ])
-        .await?;
-    ensure!(done.status.success(), "revoke: {}", done.stderr);
-    let answer: serde_json::Value = serde_json::from_str(&done.stdout)?;
+    let revoke = ["revoke", "--spiffe-id", &id, "--comment", "test"];
+    let answer = node.server.admin(&revoke).await?;
     wait_for("a refusal on the pod's socket", async || {
         match volume.client().fetch().await {
             Err(status) if status.code() == tonic::Code::PermissionDenied => {
@@ -221,7 +209,7 @@ async fn revoked(node: &mut OneNode) -> Result<()> {
         .or_else(|| answer.pointer("/denial/id"))
         .and_then(|id| id.as_str())
         .with_context(|| format!("no denial in {answer}"))?;
-    let done = node.server.admin(&["allow", denial]).await?;
+    let done = node.server.command(&["allow", denial]).await?;
     ensure!(done.status.success(), "allow: {}", done.stderr);
     let again = within(PATIENCE, async || volume.client().fetch().await.ok()).await;
     let again = again.context("no identity after the denial was lifted")?;
@@ -265,7 +253,7 @@ async fn ends(node: &mut OneNode) -> Result<()> {
     // Even an agent of that very node gets nothing for the dead pod's token, which has not expired.
     node.agent.kill().await;
     let own = node.cluster.pod_token(&node.agent_pod, NODE_AUDIENCE).await?;
-    let (mut agent, _) = RawAgent::attested(node.server.agents, CLUSTER, &own).await?;
+    let (mut agent, _) = RawAgent::attested(node.server.agents(), CLUSTER, &own).await?;
     let after = node.server.audit()?.len();
     match agent.issue_one(new_csr()?, &token).await? {
         Outcome::Refusal(refusal) => node

@@ -3,12 +3,14 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 use signet_certs::{csr::create_csr, verify::inspect_leaf};
-use signet_tests::agent_client::{RawAgent, new_key};
+use signet_tests::{
+    agent_client::{RawAgent, new_key},
+    domain::{CLUSTER, NODE_AUDIENCE, POD_AUDIENCE, TRUST_DOMAIN},
+};
 
 use crate::{
     api::wait_for,
     checks::{Check, checks},
-    server::{CLUSTER, NODE_AUDIENCE, POD_AUDIENCE, TRUST_DOMAIN},
     world::TwoNodes,
 };
 
@@ -32,7 +34,7 @@ async fn good(world: &mut TwoNodes) -> Result<()> {
         .create_pod("agent-two", "signet-agent", &node.name)
         .await?;
     let token = world.cluster.pod_token(&pod, NODE_AUDIENCE).await?;
-    let (_, certificate) = RawAgent::attested(world.server.agents, CLUSTER, &token).await?;
+    let (_, certificate) = RawAgent::attested(world.server.agents(), CLUSTER, &token).await?;
     let own = inspect_leaf(&certificate.chain[0])?;
     let expected = format!("spiffe://{TRUST_DOMAIN}/signet/agent/{CLUSTER}/{}", node.uid);
     ensure!(
@@ -92,7 +94,7 @@ async fn tampered(world: &mut TwoNodes) -> Result<()> {
 
 async fn used_twice(world: &mut TwoNodes) -> Result<()> {
     let token = world.cluster.pod_token(&world.agent_pod, NODE_AUDIENCE).await?;
-    let (agent, _) = RawAgent::attested(world.server.agents, CLUSTER, &token).await?;
+    let (agent, _) = RawAgent::attested(world.server.agents(), CLUSTER, &token).await?;
     world.agent = agent;
     world.node_refused(CLUSTER, &token, "token").await
 }
@@ -139,7 +141,7 @@ async fn of_a_replaced_node(world: &mut TwoNodes) -> Result<()> {
         .node_refused(CLUSTER, &token, "was replaced by another one")
         .await?;
     // A token made now names the node as it is now.
-    let mut stranger = RawAgent::connect(world.server.agents, None).await?;
+    let mut stranger = RawAgent::connect(world.server.agents(), None).await?;
     stranger.hello().await?;
     let token = world.cluster.pod_token(&pod, NODE_AUDIENCE).await?;
     let attested = stranger.attest(create_csr(&new_key()?)?, CLUSTER, &token).await?;

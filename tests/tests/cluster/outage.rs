@@ -5,13 +5,15 @@ use std::sync::Arc;
 use anyhow::{Result, bail, ensure};
 use signet_certs::csr::create_csr;
 use signet_proto::agent::issue_result::Outcome;
-use signet_tests::agent_client::{RawAgent, new_csr, new_key};
+use signet_tests::{
+    agent_client::{RawAgent, new_csr, new_key},
+    domain::{CLUSTER, NODE_AUDIENCE},
+};
 
 use crate::{
     api::{Cluster, wait_for},
     checks::{Check, World, checks},
     relay::{Line, Relay},
-    server::{CLUSTER, NODE_AUDIENCE},
     world::TwoNodes,
 };
 
@@ -72,7 +74,7 @@ async fn away(outage: &mut Outage, line: Line) -> Result<()> {
         }
         other => bail!("not unavailable: {other:?}"),
     }
-    let mut stranger = RawAgent::connect(world.server.agents, None).await?;
+    let mut stranger = RawAgent::connect(world.server.agents(), None).await?;
     stranger.hello().await?;
     match stranger
         .attest(create_csr(&new_key()?)?, CLUSTER, &node_token)
@@ -104,7 +106,7 @@ async fn mended(outage: &mut Outage) -> Result<()> {
     })
     .await?;
     let token = world.cluster.pod_token(&world.agent_pod, NODE_AUDIENCE).await?;
-    let (agent, _) = RawAgent::attested(world.server.agents, CLUSTER, &token).await?;
+    let (agent, _) = RawAgent::attested(world.server.agents(), CLUSTER, &token).await?;
     world.agent = agent;
     Ok(())
 }

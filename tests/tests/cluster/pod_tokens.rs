@@ -6,12 +6,14 @@ use ring::{rand::SystemRandom, signature};
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use signet_proto::agent::issue_result::Outcome;
-use signet_tests::agent_client::new_csr;
+use signet_tests::{
+    agent_client::new_csr,
+    domain::{NODE_AUDIENCE, POD_AUDIENCE},
+};
 
 use crate::{
     api::{Pod, wait_for},
     checks::{Check, Skipped, checks, say},
-    server::{NODE_AUDIENCE, POD_AUDIENCE},
     world::TwoNodes,
 };
 

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use signet_certs::{csr::create_csr, verify::inspect_leaf};
 use signet_proto::agent::{issue_result::Outcome, refusal::Reason};
-use signet_tests::agent_client::{RawAgent, new_csr, new_key};
+use signet_tests::{
+    agent_client::{RawAgent, new_csr, new_key},
+    domain::{CLUSTER, NODE_AUDIENCE, POD_AUDIENCE, TRUST_DOMAIN},
+};
 
 use crate::{
     api::{Cluster, Node, Pod},
     checks::World,
-    server::{CLUSTER, NODE_AUDIENCE, POD_AUDIENCE, Server, TRUST_DOMAIN},
+    server::Server,
 };
 
 /// What the token checks need.
@@ -55,7 +58,7 @@ impl TwoNodes {
         let agent_pod = cluster.create_pod("agent", "signet-agent", &node.name).await?;
         let web = cluster.create_pod("web", "web", &node.name).await?;
         let token = cluster.pod_token(&agent_pod, NODE_AUDIENCE).await?;
-        let attested = RawAgent::attested(server.agents, CLUSTER, &token).await;
+        let attested = RawAgent::attested(server.agents(), CLUSTER, &token).await;
         let (agent, certificate) = attested.with_context(|| server.log())?;
         let own = inspect_leaf(certificate.chain.first().context("an empty chain")?)?;
         let expected = format!("spiffe://{TRUST_DOMAIN}/signet/agent/{CLUSTER}/{}", node.uid);
@@ -130,7 +133,7 @@ impl TwoNodes {
     /// Expects that this token makes nobody an agent, with this reason on the wire and in the audit log.
     pub(crate) async fn node_refused(&self, cluster: &str, token: &str, reason: &str) -> Result<()> {
         let after = self.server.audit()?.len();
-        let mut stranger = RawAgent::connect(self.server.agents, None).await?;
+        let mut stranger = RawAgent::connect(self.server.agents(), None).await?;
         stranger.hello().await?;
         match stranger.attest(create_csr(&new_key()?)?, cluster, token).await {
             Ok(attested) => bail!("attested as {}", attested.spiffe_id),

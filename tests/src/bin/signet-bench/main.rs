@@ -7,15 +7,13 @@ mod issue;
 mod limit;
 mod report;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use signet_runtime::cli::{Answer, OutputArgs, Program};
+use signet_tests::part;
 
 const PROGRAM: Program = Program("signet-bench");
-
-/// First argument by which this program starts itself as the server.
-pub(crate) const AS_SERVER: &str = "--as-signet-server";
 
 /// Benchmarks of Signet.
 #[derive(Debug, Parser)]
@@ -50,12 +48,10 @@ struct IssueArgs {
 }
 
 fn main() -> ExitCode {
-    let mut args: Vec<OsString> = std::env::args_os().collect();
-    if args.get(1).is_some_and(|arg| arg == AS_SERVER) {
-        args.remove(1);
-        return signet_server::cli::run_with(args);
+    if let Some(code) = part::play() {
+        return code;
     }
-    match PROGRAM.parse(args) {
+    match PROGRAM.parse(std::env::args_os()) {
         Ok(Cli {
             command: Command::Issue(args),
         }) => PROGRAM.ask(args.answer.output, issue(&args)),

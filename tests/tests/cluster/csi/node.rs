@@ -10,7 +10,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use signet_tests::{
-    process::{Process, binary},
+    domain::{Agent, NODE_AUDIENCE, POD_AUDIENCE, TRUST_DOMAIN},
+    part::Launch,
+    process::binary,
     workload::WorkloadClient,
 };
 use tempfile::TempDir;
@@ -18,7 +20,7 @@ use tempfile::TempDir;
 use crate::{
     api::{Cluster, Node, Pod, apply, text, wait_for},
     checks::World,
-    server::{CLUSTER, NODE_AUDIENCE, POD_AUDIENCE, Server, TRUST_DOMAIN},
+    server::Server,
 };
 
 /// User and group of the workloads.
@@ -34,8 +36,8 @@ pub(crate) struct OneNode {
     pub(crate) cluster: Arc<Cluster>,
     /// The server.
     pub(crate) server: Server,
-    /// The agent's process.
-    pub(crate) agent: Process,
+    /// The agent.
+    pub(crate) agent: Agent,
     /// The pod in whose name it runs.
     pub(crate) agent_pod: Pod,
     /// This machine as Kubernetes knows it.
@@ -46,7 +48,7 @@ pub(crate) struct OneNode {
     pub(crate) first: Option<Volume>,
     kubelet: PathBuf,
     image: String,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 /// A pod's volume as seen from the host.
@@ -92,40 +94,39 @@ impl OneNode {
             "{} is not there: another node's kubelet?",
             token.display()
         );
-        let config = json!({
-            "trust_domain": TRUST_DOMAIN, "cluster": CLUSTER,
-            "server": {"address": server.agents.to_string()},
-            "trust": {"anchors_file": server.anchors()},
-            "node": {"token_file": token, "name": node.name},
-            "data_dir": folder.path().join("data"),
-            "csi": {
-                "enabled": true, "driver_name": driver[0], "kubelet_dir": kubelet,
-                "volumes_dir": folder.path().join("volumes"),
-            },
-            "admin_socket": folder.path().join("admin.sock"),
-            "telemetry": {"listen": "127.0.0.1:0"},
-        });
-        std::fs::write(folder.path().join("agent.yaml"), config.to_string())?;
+        let mut agent = Agent::prepare(folder.path(), &node.name, &server, &Launch::Binaries)?;
+        let driver = driver.into_iter().next().context("no CSIDriver")?;
+        agent.change(&[
+            ("/node/token_file".to_owned(), json!(token)),
+            ("/csi/kubelet_dir".to_owned(), json!(kubelet)),
+            ("/csi/driver_name".to_owned(), json!(driver)),
+            // Below kubelet's folder, where a driver belongs.
+            ("/csi/socket_path".to_owned(), json!("")),
+            ("/csi/mounter".to_owned(), json!("bind")),
+            ("/shared_socket".to_owned(), Value::Null),
+        ])?;
+        agent.spawn()?;
         Ok(Self {
-            agent: start_agent(folder.path())?,
+            agent,
             cluster,
             server,
             agent_pod,
             node,
-            driver: driver.into_iter().next().context("no CSIDriver")?,
+            driver,
             first: None,
             kubelet,
             image,
-            folder,
+            _folder: folder,
         })
     }
 
     /// Starts the agent again after it was killed.
     pub(crate) async fn start_agent(&mut self) -> Result<()> {
-        self.agent = start_agent(self.folder.path())?;
-        let admin = self.folder.path().join("admin.sock");
+        self.agent.spawn()?;
+        let admin = self.agent.admin_socket();
         wait_for("the agent's sockets", async || {
-            ensure!(self.agent.is_running(), "{}", agent_stands(&self.agent));
+            let running = self.agent.process()?.is_running();
+            ensure!(running, "{}", agent_stands(&self.agent));
             Ok(std::os::unix::net::UnixStream::connect(&admin)
                 .is_ok()
                 .then_some(()))
@@ -180,7 +181,7 @@ impl OneNode {
         let pid = wait_for("a process of the pod", async || find_process(&pod.uid)).await?;
         // The agent's folder is the one whose inner directory is what is mounted.
         let inode = std::fs::metadata(&target)?.ino();
-        for entry in std::fs::read_dir(self.folder.path().join("volumes"))? {
+        for entry in std::fs::read_dir(self.agent.folder().join("volumes"))? {
             let folder = entry?.path();
             if std::fs::metadata(folder.join("socket")).is_ok_and(|found| found.ino() == inode) {
                 return Ok(Volume {
@@ -265,17 +266,8 @@ impl Volume {
 }
 
 /// What the agent said, for a failed check.
-pub(crate) fn agent_stands(agent: &Process) -> String {
-    format!("the agent's log:\n{}", agent.stderr())
-}
-
-fn start_agent(folder: &Path) -> Result<Process> {
-    let args = [
-        "run".into(),
-        "--config".into(),
-        folder.join("agent.yaml").into_os_string(),
-    ];
-    Process::start("signet-agent", &binary("signet-agent"), args, &[])
+pub(crate) fn agent_stands(agent: &Agent) -> String {
+    format!("the agent's log:\n{}", agent.said())
 }
 
 /// A pod with the agent's account and its projected token; the agent itself runs on the host.

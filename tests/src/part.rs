@@ -1,0 +1,119 @@
+//! The two programs of Signet as processes: the workspace's binaries, or the running program itself in their part.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    path::Path,
+    process::{ExitCode, Stdio},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use signet_runtime::signal::until_stdin_closes;
+use tokio::process::Command;
+
+use crate::process::{Process, binary};
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `signet-server`.
+    Server,
+    /// `signet-agent`.
+    Agent,
+}
+
+impl Part {
+    /// The program's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "signet-server",
+            Self::Agent => "signet-agent",
+        }
+    }
+
+    fn argument(self) -> String {
+        format!("--as-{}", self.name())
+    }
+
+    fn of_argument(argument: &OsStr) -> Option<Self> {
+        [Self::Server, Self::Agent]
+            .into_iter()
+            .find(|part| argument == part.argument().as_str())
+    }
+}
+
+/// Which programs play the parts of a trust domain.
+#[derive(Clone, Debug, Default)]
+pub enum Launch {
+    /// The workspace's binaries, with nothing of the test's environment. What they say is kept.
+    #[default]
+    Binaries,
+    /// The running program again: building it builds everything it needs. Its `main` begins with [`play`]. The parts end
+    /// with it, however it ends.
+    Itself {
+        /// How much they say, as `RUST_LOG` has it.
+        level: String,
+        /// They say it to `log` in their folder, where `pid` names the process; otherwise to standard error.
+        to_file: bool,
+    },
+}
+
+impl Launch {
+    /// Starts a part with these arguments.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(&self, part: Part, args: &[&OsStr], folder: &Path) -> Result<Process> {
+        match self {
+            Self::Binaries => Process::start(part.name(), &binary(part.name()), args, &[]),
+            Self::Itself { level, to_file } => {
+                let mut command = Command::new(std::env::current_exe().context("find the running program")?);
+                command
+                    .arg(part.argument())
+                    .args(args)
+                    .env("RUST_LOG", level)
+                    .stdin(Stdio::piped())
+                    // Ctrl-C at the terminal goes to the whole group; the parent ends its children in order.
+                    .process_group(0);
+                if !to_file {
+                    command.stdout(Stdio::null());
+                    return Process::spawn(part.name(), command, None);
+                }
+                let log = folder.join("log");
+                let output = File::options().append(true).create(true).open(&log);
+                let output = output.with_context(|| format!("open {}", log.display()))?;
+                command.stdout(output.try_clone()?).stderr(output);
+                let process = Process::spawn(part.name(), command, Some(log))?;
+                let id = process.pid().map(|id| format!("{id}\n"));
+                fs::write(folder.join("pid"), id.unwrap_or_default()).context("write the process id")?;
+                Ok(process)
+            }
+        }
+    }
+}
+
+/// The part that this process was started for by [`Launch::Itself`], played to its end; `None` for a program that plays
+/// none.
+pub fn play() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    let part = Part::of_argument(&args.next()?)?;
+    end_with_parent();
+    let args = std::iter::once(OsString::from(part.name())).chain(args);
+    Some(match part {
+        Part::Server => signet_server::cli::run_with(args),
+        Part::Agent => signet_agent::cli::run_with(args),
+    })
+}
+
+/// The parent holds the other end of standard input; that end closes even when the parent is killed.
+fn end_with_parent() {
+    std::thread::spawn(|| {
+        until_stdin_closes();
+        // If the signal cannot be sent there is no process left to send it to.
+        let _ = kill(Pid::this(), Signal::SIGTERM);
+    });
+}
