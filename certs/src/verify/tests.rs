@@ -9,6 +9,7 @@ use rcgen::{
 
 use super::*;
 use crate::authority::X509Authority;
+use crate::certificate::CertificateError;
 use crate::crl::{CrlNumber, RevocationReason, RevokedEntry, sign_crl};
 use crate::signer::RcgenSigner;
 use crate::testing::*;
