@@ -11,7 +11,6 @@
 //! Tokens and private keys have no place in any event.
 
 mod emitter;
-pub mod event;
 mod key;
 mod line;
 mod log;
@@ -22,8 +21,8 @@ mod tests;
 mod verify;
 
 pub use self::emitter::{AuditEmitter, HEAD_INTERVAL};
-pub use self::event::{AuditAction, AuditCursor, AuditEvent, RevokedSerial, StoredLine};
 pub use self::key::AuditKey;
 pub use self::log::AuditLog;
 pub use self::sink::AuditSink;
 pub use self::verify::{ChainError, ChainSummary, verify_chain};
+pub use crate::audit_event::{AuditAction, AuditCursor, AuditEvent, RevokedSerial, StoredLine};

@@ -6,6 +6,7 @@ pub mod api;
 pub mod app;
 pub mod attest;
 pub mod audit;
+pub mod audit_event;
 pub mod authority;
 pub mod cli;
 pub mod config;

@@ -17,7 +17,6 @@ use signet_runtime::drain::Drain;
 use tokio::sync::watch;
 
 pub use self::anchors::{AnchorsError, keep_anchors, write_anchors};
-use crate::authority::AuthorityState;
 
 /// One authority as published.
 #[derive(Clone, Debug)]
@@ -26,8 +25,6 @@ pub struct PublishedAuthority {
     pub certificate: AuthorityCertificate,
     /// Its newest CRL, empty or not, byte for byte as stored.
     pub crl: Crl,
-    /// Where it stands.
-    pub state: AuthorityState,
     /// Every revocation up to this revision of the store that concerns this authority is in `crl`.
     pub crl_revision: u64,
 }

@@ -2,7 +2,7 @@
 
 use ring::digest::{SHA256, digest};
 
-use super::event::{AuditCursor, StoredLine};
+use crate::audit_event::{AuditCursor, StoredLine};
 
 impl AuditCursor {
     /// Puts a stored line behind this end. Returns the line to emit, without newline, and the new end. The same line

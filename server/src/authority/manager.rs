@@ -9,12 +9,13 @@ use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::command::{Command, RotateRequest};
 use super::lifecycle::{Lifecycle, LifecycleError, Tools};
 use super::policy::LifePolicy;
 use super::rotation::{PROGRESS_CAPACITY, RotationProgress};
 use super::spread::SpreadReports;
 use super::view::AuthorityView;
-use super::worker::{Command, Worker};
+use super::worker::Worker;
 use crate::key_manager::KeyManager;
 use crate::store::Store;
 use crate::trust::TrustSnapshot;
@@ -42,17 +43,6 @@ pub struct AuthorityManagerParts {
     pub reports: watch::Receiver<SpreadReports>,
     /// Ends the worker.
     pub drain: Drain,
-}
-
-/// A wish of an admin.
-#[derive(Clone, Debug)]
-pub struct RotateRequest {
-    /// Which kind.
-    pub kind: AuthorityKind,
-    /// Take over as soon as the successor and its CRL are published, without waiting for them to spread. Audited.
-    pub force: bool,
-    /// Who wants it.
-    pub author: String,
 }
 
 /// Why a rotation did not begin. The authorities stand as before.

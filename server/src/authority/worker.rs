@@ -8,11 +8,11 @@ use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::command::{Command, RotateRequest};
 use super::lifecycle::{Lifecycle, LifecycleError, Tools};
-use super::manager::RotateRequest;
 use super::rotation::{RotationProgress, Watcher};
 use super::spread::SpreadReports;
 use super::state::Event;
@@ -22,17 +22,6 @@ use crate::trust::TrustSnapshot;
 /// The wall clock may be set; so the worker looks at it at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const RETRIES: Backoff = Backoff::between(Duration::from_secs(1), Duration::from_secs(30));
-
-/// What a handle asks for.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Rotate one kind.
-    Rotate {
-        request: RotateRequest,
-        progress: mpsc::Sender<RotationProgress>,
-        reply: oneshot::Sender<Result<(), LifecycleError>>,
-    },
-}
 
 /// Owner of the authorities of both kinds.
 pub(super) struct Worker {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::list::{Draft, List, PublishError};
 use super::plan::{self, Demand};
 use super::{COALESCE, PublisherParts, PublisherSettings};
-use crate::authority::{AuthorityView, ViewedAuthority};
+use crate::authority::{AuthorityState, AuthorityView, ViewedAuthority};
 use crate::store::{Store, StoreError, StoredCrl};
 use crate::trust::{PublishedAuthority, TrustSnapshot, content_digest};
 
@@ -33,6 +33,8 @@ pub(super) struct Worker {
     clock: Arc<dyn Clock>,
     wishes: watch::Receiver<u64>,
     lists: BTreeMap<AuthorityId, List>,
+    /// Where the authorities stood when a snapshot was shown last.
+    states: Vec<AuthorityState>,
     sequence: Option<([u8; 32], u64)>,
     last_signed: Option<Instant>,
 }
@@ -51,6 +53,7 @@ impl Worker {
             clock: parts.clock,
             wishes,
             lists: BTreeMap::new(),
+            states: Vec::new(),
             sequence: None,
             last_signed: None,
         };
@@ -257,8 +260,12 @@ impl Worker {
             x509,
             control,
         };
+        // Readers do not see where an authority stands, but whoever drives it waits for word of each step.
+        let states: Vec<AuthorityState> = view.all().map(|(_, viewed)| viewed.state).collect();
+        let moved = self.states != states;
+        self.states = states;
         self.snapshots.send_if_modified(|current| {
-            let changed = !current.same_content(&next) || bookkeeping(current) != bookkeeping(&next);
+            let changed = moved || !current.same_content(&next) || revisions(current) != revisions(&next);
             if changed {
                 *current = Arc::new(next);
             }
@@ -284,7 +291,6 @@ impl Worker {
             Some(PublishedAuthority {
                 certificate: viewed.certificate().clone(),
                 crl: list.crl.clone()?,
-                state: viewed.state,
                 crl_revision: list.revision,
             })
         });
@@ -309,10 +315,7 @@ impl Worker {
     }
 }
 
-/// What readers do not see but the server goes by.
-fn bookkeeping(snapshot: &TrustSnapshot) -> Vec<(crate::authority::AuthorityState, u64)> {
-    snapshot
-        .all()
-        .map(|published| (published.state, published.crl_revision))
-        .collect()
+/// Up to which revocations the lists are complete; the same list may be complete up to more.
+fn revisions(snapshot: &TrustSnapshot) -> Vec<u64> {
+    snapshot.all().map(|published| published.crl_revision).collect()
 }

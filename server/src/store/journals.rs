@@ -6,7 +6,7 @@ use std::str::FromStr;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 
 use super::StoreFuture;
-use crate::audit::event::AuditEvent;
+use crate::audit_event::AuditEvent;
 
 /// What a store keeps of authorities, and the keys with which the server signs.
 pub trait Journals: Send + Sync {

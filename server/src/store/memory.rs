@@ -28,7 +28,7 @@ use super::{
     Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter,
     SvidPage,
 };
-use crate::audit::event::{AuditCursor, AuditEvent, StoredLine};
+use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
 /// A store that forgets everything when it is dropped. Each counter makes that many calls of its methods fail, as if the
 /// disk were full.

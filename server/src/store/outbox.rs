@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::StoreFuture;
-use crate::audit::event::{AuditCursor, AuditEvent, StoredLine};
+use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
 /// Where stored events wait until they are emitted.
 pub trait AuditOutbox: Send + Sync {

@@ -9,7 +9,7 @@ use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
 use super::{RevokeError, StoreError, StoreFuture};
-use crate::audit::event::{AuditAction, AuditEvent, RevokedSerial};
+use crate::audit_event::{AuditAction, AuditEvent, RevokedSerial};
 
 /// Longest comment and author of a revocation, in bytes.
 pub const MAX_COMMENT_BYTES: usize = 1024;

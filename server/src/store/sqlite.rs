@@ -43,7 +43,7 @@ use super::{
     RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
     StoredCrl, SvidFilter, SvidPage,
 };
-use crate::audit::event::{AuditCursor, AuditEvent, StoredLine};
+use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
 /// The [`Store`] of a single server. Its methods need a tokio runtime around them.
 pub struct SqliteStore {

@@ -9,7 +9,6 @@ use signet_certs::crl::{CrlNumber, RevokedEntry, sign_crl};
 use signet_certs::signer::LocalSigner;
 
 use super::{PublishedAuthority, TrustSnapshot};
-use crate::authority::AuthorityState;
 use crate::authority::testing::{HOUR, MINUTE, SKEW, serial, trust_domain};
 
 /// A fresh authority that began to live at `now`.
@@ -36,7 +35,6 @@ pub(crate) fn published(
     PublishedAuthority {
         certificate: authority.certificate().clone(),
         crl: sign_crl(authority, entries, CrlNumber(number), now - SKEW, now + HOUR).unwrap(),
-        state: AuthorityState::Active,
         crl_revision: number,
     }
 }

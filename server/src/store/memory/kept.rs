@@ -8,7 +8,7 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use crate::audit::event::{AuditCursor, AuditEvent, StoredLine};
+use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 use crate::store::issued_line::{IssuedLine, IssuedTo};
 use crate::store::{
     AgentRow, Denial, Journal, KeyChanges, NewIssuance, SealedKey, StoreError, StoreInfo, StoredCrl,

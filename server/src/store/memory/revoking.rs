@@ -9,7 +9,7 @@ use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
 use super::kept::{Kept, Revocation};
-use crate::audit::event::RevokedSerial;
+use crate::audit_event::RevokedSerial;
 use crate::store::{
     Denial, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet, RevokedSvid, StoreError,
 };

@@ -10,7 +10,7 @@ use signet_certs::serial::SerialNumber;
 
 use super::convert::unreadable;
 use super::schema::{AUDIT_CURSOR, meta_text, set_meta};
-use crate::audit::event::{AuditCursor, AuditEvent};
+use crate::audit_event::{AuditCursor, AuditEvent};
 
 /// One entry of a blob.
 pub(super) enum Entry<'a> {

@@ -7,7 +7,7 @@ use super::convert::{crl_number_at, millis, number_at};
 use super::read;
 use super::schema::{meta_number, meta_text, set_meta};
 use super::writer::Tx;
-use crate::audit::event::AuditEvent;
+use crate::audit_event::AuditEvent;
 use crate::store::{AgentRow, KeyChanges, SealedKey, StoreError, StoredCrl};
 
 /// Compare-and-swap of a journal, with its keys and audit lines.

@@ -7,7 +7,7 @@ use signet_certs::time::from_unix_millis;
 use super::audit_rows::{Entry, for_each_line};
 use super::convert::{authority_at, number_at, text_at, time_at, unreadable};
 use super::read::audit_rows;
-use crate::audit::event::StoredLine;
+use crate::audit_event::StoredLine;
 use crate::store::EvidenceKind;
 use crate::store::issued_line::{IssuedLine, IssuedTo};
 

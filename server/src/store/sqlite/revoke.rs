@@ -13,7 +13,7 @@ use super::live::LiveRow;
 use super::read::{denial_from, spiffe_id_at};
 use super::schema::{REVISION, set_meta};
 use super::writer::Tx;
-use crate::audit::event::RevokedSerial;
+use crate::audit_event::RevokedSerial;
 use crate::store::{Denial, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid, StoreError};
 
 /// What shall be on a list.

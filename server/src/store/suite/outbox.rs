@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use signet_certs::authority::AuthorityKind;
 
 use super::fixture::{at, authority, by_id, issuance, issue, issued, revocation};
-use crate::audit::event::{AuditAction, AuditCursor, AuditEvent};
+use crate::audit_event::{AuditAction, AuditCursor, AuditEvent};
 use crate::store::{KeyChanges, Store};
 
 fn stopped(reason: &str) -> AuditEvent {

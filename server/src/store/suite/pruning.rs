@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::fixture::{
     DAY, HOUR, add_key, at, authority, below, by_id, by_serial, crl, id, issued, revocation, serial,
 };
-use crate::audit::event::AuditCursor;
+use crate::audit_event::AuditCursor;
 use crate::store::{AgentRow, Housekeeping, RevokeRequest, Store, SvidFilter};
 
 async fn rows(store: &Arc<dyn Store>) -> usize {
