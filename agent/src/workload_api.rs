@@ -55,7 +55,7 @@ pub const PROTECTED: [&str; 7] = [
 ];
 
 /// Everything a workload socket offers: the Workload API, gRPC health, and reflection in its two versions. `patience` is
-/// [`PATIENCE`], but for tests.
+/// `PATIENCE`, but for tests.
 ///
 /// # Errors
 /// When the descriptors built into the binary cannot be read.

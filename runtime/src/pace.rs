@@ -1,7 +1,7 @@
 //! Waiting for a moment of the wall clock, and the chance that spreads such moments.
 //!
 //! The wall clock may be set, and a machine may sleep, while a timer counts on: so nobody sleeps long for it. Whoever
-//! waits takes a [`slice`] of the time at most and looks at the clock again.
+//! waits takes a [`slice`](fn@slice) of the time at most and looks at the clock again.
 
 use std::time::{Duration, SystemTime};
 

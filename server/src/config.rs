@@ -1,6 +1,6 @@
 //! The server's configuration: one YAML file, unknown keys refused, every key but the trust domain with a working default.
 //!
-//! What is written is [read](raw) as it stands; what leaves this module is a [`Config`], whose values are known to fit
+//! What is written is read as it stands; what leaves this module is a [`Config`], whose values are known to fit
 //! together.
 
 mod check;

@@ -56,7 +56,7 @@ pub enum StoreError {
     },
 }
 
-/// Why [`Store::revoke`](super::Store::revoke) failed.
+/// Why [`Revocations::revoke`](super::Revocations::revoke) failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RevokeError {
     /// The ledger lacks the serial and the request names no authority.

@@ -143,7 +143,7 @@ pub struct Revoked {
     pub svids: Vec<RevokedSvid>,
     /// The denial, where one is in force.
     pub denial: Option<Denial>,
-    /// A [`RevokedSet`] and a CRL of this revision or later contain all of it.
+    /// A [`RevokedSet`](super::RevokedSet) and a CRL of this revision or later contain all of it.
     pub revision: u64,
 }
 

@@ -12,8 +12,8 @@ pub enum Violation {
     /// A frame exceeds [`MAX_FRAME_PAYLOAD`](super::limits::MAX_FRAME_PAYLOAD).
     #[error("frame too large")]
     FrameTooLarge,
-    /// A header block exceeds [`MAX_HEADER_BLOCK`](super::limits::MAX_HEADER_BLOCK) or
-    /// [`MAX_CONTINUATIONS`](super::limits::MAX_CONTINUATIONS).
+    /// A header block exceeds `MAX_HEADER_BLOCK` or
+    /// `MAX_CONTINUATIONS`.
     #[error("header block too large")]
     HeaderBlockTooLarge,
     /// The decoded headers exceed [`MAX_HEADER_LIST`](super::limits::MAX_HEADER_LIST).
