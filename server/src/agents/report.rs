@@ -1,0 +1,81 @@
+//! What an agent says, what it is told, and what an admin sees of it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use signet_certs::{authority::AuthorityId, crl::CrlNumber};
+
+/// More affected pods than this are told as "all".
+const MAX_AFFECTED: usize = 1024;
+/// A clock that is further off than this is worth a warning.
+const SKEW_WARNING: Duration = Duration::from_secs(60);
+
+/// What an agent says it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Sequence number of its bundle.
+    pub sequence: u64,
+    /// CRLs by authority.
+    pub crls: Vec<(AuthorityId, CrlNumber, [u8; 32])>,
+    /// Current SVIDs by the authority that signed them.
+    pub in_use: Vec<(AuthorityId, u32)>,
+    /// Pods with a volume on its node.
+    pub pod_uids: HashSet<String>,
+    /// Its clock minus ours, in milliseconds.
+    pub clock_skew_ms: i64,
+}
+
+impl Report {
+    /// Whether the agent's clock is worth a warning.
+    pub(super) fn clock_is_off(&self) -> bool {
+        Duration::from_millis(self.clock_skew_ms.unsigned_abs()) > SKEW_WARNING
+    }
+}
+
+/// Which workloads an agent shall ask about again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Affected {
+    /// None.
+    #[default]
+    Nothing,
+    /// These pods.
+    Pods(HashSet<String>),
+    /// Every one.
+    All,
+}
+
+impl Affected {
+    pub(super) fn add(&mut self, pod_uid: &str) {
+        match self {
+            Self::All => {}
+            Self::Nothing => *self = Self::Pods(HashSet::from([pod_uid.to_owned()])),
+            Self::Pods(pods) if pods.len() >= MAX_AFFECTED => *self = Self::All,
+            Self::Pods(pods) => {
+                pods.insert(pod_uid.to_owned());
+            }
+        }
+    }
+}
+
+/// One agent as an admin sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentStatus {
+    /// Whether its trust stream is open.
+    pub connected: bool,
+    /// Its last report.
+    pub report: Report,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_affected_pods_become_all() {
+        let mut affected = Affected::default();
+        for pod in 0..=MAX_AFFECTED {
+            affected.add(&pod.to_string());
+        }
+        assert_eq!(affected, Affected::All);
+    }
+}

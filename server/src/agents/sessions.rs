@@ -1,0 +1,202 @@
+//! Trust streams: one session for each agent, a newer one ends the older.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use signet_certs::id::SpiffeId;
+use signet_runtime::sync::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::{
+    report::{Affected, AgentStatus, Report},
+    spread::Spread,
+};
+use crate::authority::SpreadReports;
+
+/// An agent counts as live, and so holds back a new authority, this long after its stream broke: it is restarting, not
+/// gone.
+const LIVE_AFTER_DISCONNECT: Duration = Duration::from_secs(120);
+
+/// The agents with a stream, or with one that broke a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    state: Mutex<State>,
+    spread: Spread,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_session: u64,
+    agents: HashMap<SpiffeId, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: u64,
+    node_name: String,
+    cluster: String,
+    report: Report,
+    affected: Affected,
+    wake: Arc<Notify>,
+    /// Set when the stream broke.
+    gone_at: Option<SystemTime>,
+}
+
+impl State {
+    /// The entry of an agent, as long as this session is its newest.
+    fn of_session(&mut self, agent: &SpiffeId, session: u64) -> Option<&mut Entry> {
+        self.agents
+            .get_mut(agent)
+            .filter(|entry| entry.session == session)
+    }
+}
+
+impl Sessions {
+    pub(super) fn spread(&self) -> watch::Receiver<SpreadReports> {
+        self.spread.subscribe()
+    }
+
+    pub(super) fn connect(self: &Arc<Self>, agent: &SpiffeId, cluster: &str, node_name: &str) -> Session {
+        let mut state = self.state.lock();
+        state.last_session += 1;
+        let session = state.last_session;
+        let wake = Arc::new(Notify::new());
+        let entry = Entry {
+            session,
+            node_name: node_name.to_owned(),
+            cluster: cluster.to_owned(),
+            report: Report::default(),
+            affected: Affected::Nothing,
+            wake: wake.clone(),
+            gone_at: None,
+        };
+        if let Some(old) = state.agents.insert(agent.clone(), entry) {
+            old.wake.notify_one();
+        }
+        self.publish(&state);
+        Session {
+            sessions: self.clone(),
+            agent: agent.clone(),
+            session,
+            wake,
+        }
+    }
+
+    pub(super) fn pod_affected(&self, cluster: &str, node_name: &str, pod_uid: &str) {
+        let mut state = self.state.lock();
+        for entry in state
+            .agents
+            .values_mut()
+            .filter(|e| e.cluster == cluster && e.node_name == node_name)
+        {
+            entry.affected.add(pod_uid);
+            entry.wake.notify_one();
+        }
+    }
+
+    pub(super) fn all_affected(&self) {
+        for entry in self.state.lock().agents.values_mut() {
+            entry.affected = Affected::All;
+            entry.wake.notify_one();
+        }
+    }
+
+    pub(super) fn connected(&self) -> usize {
+        self.state
+            .lock()
+            .agents
+            .values()
+            .filter(|entry| entry.gone_at.is_none())
+            .count()
+    }
+
+    pub(super) fn status(&self, agent: &SpiffeId) -> Option<AgentStatus> {
+        let state = self.state.lock();
+        let entry = state.agents.get(agent)?;
+        Some(AgentStatus {
+            connected: entry.gone_at.is_none(),
+            report: entry.report.clone(),
+        })
+    }
+
+    pub(super) fn forget_gone(&self, now: SystemTime) {
+        let mut state = self.state.lock();
+        let live_since = now.checked_sub(LIVE_AFTER_DISCONNECT);
+        state.agents.retain(|_, entry| {
+            entry
+                .gone_at
+                .is_none_or(|gone| live_since.is_none_or(|since| gone > since))
+        });
+        self.publish(&state);
+    }
+
+    /// Under the lock, so that reports are published in the order in which they came.
+    fn publish(&self, state: &State) {
+        let live = state.agents.iter();
+        self.spread
+            .publish(live.map(|(id, entry)| (id, entry.report.sequence)));
+    }
+}
+
+/// One open trust stream.
+#[derive(Debug)]
+pub struct Session {
+    sessions: Arc<Sessions>,
+    agent: SpiffeId,
+    session: u64,
+    wake: Arc<Notify>,
+}
+
+impl Session {
+    /// Takes a report in.
+    pub fn report(&self, report: Report) {
+        let mut state = self.sessions.state.lock();
+        if let Some(entry) = state.of_session(&self.agent, self.session) {
+            if report.clock_is_off() && !entry.report.clock_is_off() {
+                tracing::warn!(agent = %self.agent, skew_ms = report.clock_skew_ms, "an agent's clock is off");
+            }
+            entry.report = report;
+            self.sessions.publish(&state);
+        }
+    }
+
+    /// Waits for workloads to ask about again; `None` once a newer stream of the same agent has taken over.
+    pub async fn next_affected(&self) -> Option<Affected> {
+        loop {
+            {
+                let mut state = self.sessions.state.lock();
+                let entry = state.of_session(&self.agent, self.session)?;
+                let affected = std::mem::take(&mut entry.affected);
+                if affected != Affected::Nothing {
+                    return Some(affected);
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Marks the stream as broken at `now`. Without it, dropping forgets the agent at once.
+    pub fn end(self, now: SystemTime) {
+        let mut state = self.sessions.state.lock();
+        if let Some(entry) = state.of_session(&self.agent, self.session) {
+            entry.gone_at = Some(now);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut state = self.sessions.state.lock();
+        let mine = state
+            .agents
+            .get(&self.agent)
+            .is_some_and(|entry| entry.session == self.session && entry.gone_at.is_none());
+        if mine {
+            state.agents.remove(&self.agent);
+            self.sessions.publish(&state);
+        }
+    }
+}
