@@ -5,11 +5,11 @@ use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 use signet_runtime::sync::Mutex;
 
 /// When a refused caller should come back.
-pub const RETRY_AFTER: Duration = Duration::from_millis(500);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Counts items under way, in all and per caller: an agent, or an address.
 #[derive(Debug)]
-pub struct Admission<K: Eq + Hash> {
+pub(crate) struct Admission<K: Eq + Hash> {
     total: usize,
     per_caller: usize,
     state: Mutex<State<K>>,
@@ -23,7 +23,7 @@ struct State<K> {
 
 /// Items that may be worked on until this is dropped.
 #[derive(Debug)]
-pub struct Admitted<K: Eq + Hash> {
+pub(crate) struct Admitted<K: Eq + Hash> {
     admission: Arc<Admission<K>>,
     caller: K,
     items: usize,
@@ -32,7 +32,7 @@ pub struct Admitted<K: Eq + Hash> {
 impl<K: Eq + Hash + Clone> Admission<K> {
     /// At most `total` items under way, `per_caller` of them for one caller.
     #[must_use]
-    pub fn new(total: usize, per_caller: usize) -> Arc<Self> {
+    pub(crate) fn new(total: usize, per_caller: usize) -> Arc<Self> {
         let state = State {
             total: 0,
             by_caller: HashMap::new(),
@@ -46,7 +46,7 @@ impl<K: Eq + Hash + Clone> Admission<K> {
 
     /// Takes `items` places, or none: an RPC then answers `RESOURCE_EXHAUSTED` with [`RETRY_AFTER`].
     #[must_use]
-    pub fn admit(self: &Arc<Self>, caller: &K, items: usize) -> Option<Admitted<K>> {
+    pub(crate) fn admit(self: &Arc<Self>, caller: &K, items: usize) -> Option<Admitted<K>> {
         let mut state = self.state.lock();
         let mine = state.by_caller.get(caller).copied().unwrap_or(0);
         if state.total + items > self.total || mine + items > self.per_caller {

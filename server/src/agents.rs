@@ -13,7 +13,7 @@ use signet_certs::{id::SpiffeId, serial::SerialNumber};
 use tokio::sync::watch;
 
 use self::{newest::Newest, rows::Rows, sessions::Sessions};
-pub use self::{
+pub(crate) use self::{
     report::{Affected, AgentStatus, Report},
     sessions::Session,
 };
@@ -24,7 +24,7 @@ use crate::{
 
 /// The registry of agents.
 #[derive(Debug, Default)]
-pub struct Agents {
+pub(crate) struct Agents {
     sessions: Arc<Sessions>,
     rows: Rows,
     newest: Newest,
@@ -33,23 +33,23 @@ pub struct Agents {
 impl Agents {
     /// Live agents and the sequences they reported, for whoever decides that a bundle has spread.
     #[must_use]
-    pub fn spread(&self) -> watch::Receiver<SpreadReports> {
+    pub(crate) fn spread(&self) -> watch::Receiver<SpreadReports> {
         self.sessions.spread()
     }
 
     /// Opens a session; an older one of the same agent ends (its [`Session::next_affected`] returns `None`).
     #[must_use]
-    pub fn connect(&self, agent: &SpiffeId, cluster: &str, node_name: &str) -> Session {
+    pub(crate) fn connect(&self, agent: &SpiffeId, cluster: &str, node_name: &str) -> Session {
         self.sessions.connect(agent, cluster, node_name)
     }
 
     /// Names a pod to the agent of its node.
-    pub fn pod_affected(&self, cluster: &str, node_name: &str, pod_uid: &str) {
+    pub(crate) fn pod_affected(&self, cluster: &str, node_name: &str, pod_uid: &str) {
         self.sessions.pod_affected(cluster, node_name, pod_uid);
     }
 
     /// Every agent shall ask about every workload again: a denial was lifted, the rules changed.
-    pub fn all_affected(&self) {
+    pub(crate) fn all_affected(&self) {
         self.sessions.all_affected();
     }
 
@@ -57,36 +57,40 @@ impl Agents {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn row(&self, agent: &SpiffeId, store: &dyn Store) -> Result<Option<AgentRow>, StoreError> {
+    pub(crate) async fn row(
+        &self,
+        agent: &SpiffeId,
+        store: &dyn Store,
+    ) -> Result<Option<AgentRow>, StoreError> {
         self.rows.of(agent, store).await
     }
 
     /// Keeps what was just recorded of an agent.
-    pub fn attested(&self, row: AgentRow) {
+    pub(crate) fn attested(&self, row: AgentRow) {
         self.rows.attested(row);
     }
 
     /// Notes that an agent uses a certificate; false once it has used a newer one. Serials begin with the time they
     /// were made, so a stolen older certificate is worthless from the first use of its successor on (design §4).
     #[must_use]
-    pub fn is_newest(&self, agent: &SpiffeId, serial: SerialNumber) -> bool {
+    pub(crate) fn is_newest(&self, agent: &SpiffeId, serial: SerialNumber) -> bool {
         self.newest.uses(agent, serial)
     }
 
     /// How many streams are open.
     #[must_use]
-    pub fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         self.sessions.connected()
     }
 
     /// What is known of one agent.
     #[must_use]
-    pub fn status(&self, agent: &SpiffeId) -> Option<AgentStatus> {
+    pub(crate) fn status(&self, agent: &SpiffeId) -> Option<AgentStatus> {
         self.sessions.status(agent)
     }
 
     /// Forgets agents whose stream has been broken for two minutes. Called about once a minute.
-    pub fn forget_gone(&self, now: SystemTime) {
+    pub(crate) fn forget_gone(&self, now: SystemTime) {
         self.sessions.forget_gone(now);
     }
 }

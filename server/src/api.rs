@@ -1,7 +1,7 @@
 //! The server's gRPC doors.
 
-pub mod access;
-pub mod admin;
-pub mod agent;
-pub mod listener;
-pub mod opening;
+pub(crate) mod access;
+pub(crate) mod admin;
+pub(crate) mod agent;
+pub(crate) mod listener;
+pub(crate) mod opening;

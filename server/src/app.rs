@@ -17,7 +17,7 @@ use signet_runtime::{
     telemetry,
 };
 
-pub use self::doors::Addresses;
+pub(crate) use self::doors::Addresses;
 use self::{
     doors::Doors,
     ending::Ending,
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// A server with every address taken, its store and keys open, and nothing started.
-pub struct Server {
+pub(crate) struct Server {
     /// Where it can be reached.
     pub addresses: Addresses,
     config: Config,
@@ -47,7 +47,7 @@ pub struct Server {
 ///
 /// # Errors
 /// What is in the way, with the configuration key or the file that names it.
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub(crate) async fn build(config: Config) -> anyhow::Result<Server> {
     let doors = Doors::open(&config.listen).await?;
     let addresses = doors.addresses()?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_dir, &config.trust_domain)?);
@@ -77,7 +77,7 @@ impl Server {
     ///
     /// # Errors
     /// What kept it from starting, or that a part ended without which it is of no use.
-    pub async fn run(self, stop: Drain) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, stop: Drain) -> anyhow::Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let server_id = self.store.info().server_id.clone();
         let sink = self.config.audit.clone();
@@ -104,6 +104,7 @@ impl Server {
         tracing::info!(
             agents = %self.addresses.agents,
             publish = %self.addresses.publish,
+            bundle = self.addresses.bundle.map(tracing::field::display),
             telemetry = %self.addresses.telemetry,
             "the server is up"
         );

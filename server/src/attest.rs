@@ -16,14 +16,14 @@
 //! | `GET /api/v1/nodes/{name}` | node attestation: the node still exists under that UID |
 
 mod budget;
-pub mod cluster;
-pub mod config;
+pub(crate) mod cluster;
+pub(crate) mod config;
 #[cfg(test)]
 pub(crate) mod fake;
 mod jwks;
 mod kube_api;
-pub mod pods;
-pub mod policy;
+pub(crate) mod pods;
+pub(crate) mod policy;
 #[cfg(test)]
 mod testing;
 mod token_review;

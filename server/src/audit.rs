@@ -18,11 +18,11 @@ mod sampler;
 mod sink;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
 mod verify;
 
-pub use self::emitter::{AuditEmitter, HEAD_INTERVAL};
-pub use self::key::AuditKey;
-pub use self::log::AuditLog;
-pub use self::sink::AuditSink;
-pub use self::verify::{ChainError, ChainSummary, verify_chain};
-pub use crate::audit_event::{AuditAction, AuditCursor, AuditEvent, RevokedSerial, StoredLine};
+pub(crate) use self::emitter::AuditEmitter;
+pub(crate) use self::key::AuditKey;
+pub(crate) use self::log::AuditLog;
+pub(crate) use self::sink::AuditSink;
+pub(crate) use crate::audit_event::{AuditAction, AuditCursor, AuditEvent};

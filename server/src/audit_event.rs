@@ -1,4 +1,4 @@
-//! What can be said in the audit log, as stores keep it. Knows no store.
+//! What can be said in the audit log, as stores keep it. Stores and the log itself stand on it, and it on neither.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use signet_certs::time::rfc3339;
 
 /// One decision, and when it was taken.
 #[derive(Clone, Debug, Serialize)]
-pub struct AuditEvent {
+pub(crate) struct AuditEvent {
     #[serde(serialize_with = "time")]
     time: SystemTime,
     #[serde(flatten)]
@@ -22,17 +22,17 @@ pub struct AuditEvent {
 
 impl AuditEvent {
     /// An event at `time`.
-    pub fn new(time: SystemTime, action: AuditAction) -> Self {
+    pub(crate) fn new(time: SystemTime, action: AuditAction) -> Self {
         Self { time, action }
     }
 
     /// When it happened.
-    pub fn time(&self) -> SystemTime {
+    pub(crate) fn time(&self) -> SystemTime {
         self.time
     }
 
     /// What happened.
-    pub fn action(&self) -> &AuditAction {
+    pub(crate) fn action(&self) -> &AuditAction {
         &self.action
     }
 
@@ -48,7 +48,7 @@ impl AuditEvent {
 /// What was decided. `issued` lines have no variant: the store renders them from the ledger.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "snake_case")]
-pub enum AuditAction {
+pub(crate) enum AuditAction {
     /// The server is up.
     ServerStarted {
         /// Its release.
@@ -167,20 +167,6 @@ pub enum AuditAction {
         #[serde(serialize_with = "text")]
         authority_id: AuthorityId,
     },
-    /// Somebody called the admin API.
-    AdminCall {
-        /// Who.
-        caller: String,
-        /// Name of the call.
-        method: String,
-        /// `ok`, or the error it got.
-        outcome: String,
-    },
-    /// The clock went back by more than five minutes.
-    ClockBehind {
-        /// By how much.
-        seconds: u64,
-    },
     /// Events that were lost because the queue was full.
     EventsLost {
         /// How many.
@@ -190,7 +176,7 @@ pub enum AuditAction {
 
 /// A serial in an audit line.
 #[derive(Clone, Debug, Serialize)]
-pub struct RevokedSerial {
+pub(crate) struct RevokedSerial {
     /// Whose list names it.
     #[serde(serialize_with = "text")]
     pub authority: AuthorityId,
@@ -201,7 +187,7 @@ pub struct RevokedSerial {
 
 /// An event as stored: everything but its place in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredLine {
+pub(crate) struct StoredLine {
     /// Its position, counted from 1 over the life of the store.
     pub sequence: u64,
     /// The boot in which it was stored.
@@ -212,7 +198,7 @@ pub struct StoredLine {
 
 /// The end of the chain: the position and hash of its last line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AuditCursor {
+pub(crate) struct AuditCursor {
     /// Position of the last line; 0 before the first.
     pub sequence: u64,
     /// SHA-256 of the last line, without its newline; zeros before the first.
@@ -228,7 +214,7 @@ impl Display for AuditCursor {
 /// The text is no cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an audit cursor: expected a number and 64 hexadecimal digits")]
-pub struct CursorError;
+pub(crate) struct CursorError;
 
 impl FromStr for AuditCursor {
     type Err = CursorError;

@@ -4,24 +4,21 @@
 //! [`view`] is what the rest of the server sees of it.
 
 mod command;
-pub mod journal;
+pub(crate) mod journal;
 mod lifecycle;
-pub mod manager;
-pub mod policy;
+pub(crate) mod manager;
+pub(crate) mod policy;
 mod rotation;
-pub mod spread;
-pub mod state;
+pub(crate) mod spread;
+pub(crate) mod state;
 mod step;
-#[cfg(test)]
-pub(crate) mod testing;
-pub mod view;
+pub(crate) mod view;
 mod worker;
 
-pub use self::command::RotateRequest;
-pub use self::lifecycle::LifecycleError;
-pub use self::manager::{AuthorityManager, AuthorityManagerParts, RotateError};
-pub use self::policy::{LifePolicy, LifePolicyError, LifeSettings, activate_at, check_leaf_ttl, prepare_at};
-pub use self::rotation::RotationProgress;
-pub use self::spread::{SpreadReports, SpreadStatus};
-pub use self::state::{Activation, AuthorityState, Introduced};
-pub use self::view::{AuthorityView, KindView, ViewedAuthority};
+pub(crate) use self::command::RotateRequest;
+pub(crate) use self::manager::{AuthorityManager, AuthorityManagerParts};
+pub(crate) use self::policy::{LifePolicy, LifeSettings, activate_at, prepare_at};
+pub(crate) use self::rotation::RotationProgress;
+pub(crate) use self::spread::SpreadReports;
+pub(crate) use self::state::AuthorityState;
+pub(crate) use self::view::{AuthorityView, ViewedAuthority};

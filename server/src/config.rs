@@ -9,4 +9,4 @@ mod raw;
 mod tests;
 mod valid;
 
-pub use self::valid::{BundlePage, Config, Listen, Lives, WebFiles};
+pub(crate) use self::valid::{BundlePage, Config, Listen};

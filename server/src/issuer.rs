@@ -6,7 +6,7 @@
 mod decide;
 mod draft;
 mod node;
-pub mod own;
+pub(crate) mod own;
 mod parallel;
 mod recorded;
 mod types;
@@ -25,8 +25,8 @@ use signet_runtime::clock::Clock;
 use tokio::sync::watch;
 
 use self::{draft::DraftError, recorded::SignError};
-pub use self::{
-    node::{NodeCertificate, NodeRequest},
+pub(crate) use self::{
+    node::NodeRequest,
     types::{Evidence, IssueItem, Issued, NotIssued, Outcome, Refusal, RefusalReason},
 };
 use crate::{
@@ -47,13 +47,13 @@ const NOT_RECORDED: &str = "the server cannot record certificates at the moment"
 /// Said where a signature failed.
 const NOT_SIGNED: &str = "the server could not sign";
 /// Most items of one request.
-pub const MAX_ITEMS: usize = 256;
+pub(crate) const MAX_ITEMS: usize = 256;
 /// Items under way in the whole server, and for one agent.
 const ITEMS_UNDER_WAY: usize = 8192;
 const ITEMS_UNDER_WAY_PER_AGENT: usize = 2048;
 
 /// Everything an issuer needs; see [`Issuer::new`].
-pub struct IssuerParts {
+pub(crate) struct IssuerParts {
     /// The only one this server signs for.
     pub trust_domain: TrustDomain,
     /// The ledger.
@@ -86,7 +86,7 @@ pub struct IssuerParts {
 }
 
 /// Issues certificates to attested workloads and nodes.
-pub struct Issuer {
+pub(crate) struct Issuer {
     parts: IssuerParts,
     admission: Arc<Admission<SpiffeId>>,
 }
@@ -94,7 +94,7 @@ pub struct Issuer {
 impl Issuer {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(parts: IssuerParts) -> Self {
+    pub(crate) fn new(parts: IssuerParts) -> Self {
         Self {
             parts,
             admission: Admission::new(ITEMS_UNDER_WAY, ITEMS_UNDER_WAY_PER_AGENT),

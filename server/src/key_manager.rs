@@ -21,7 +21,7 @@ use crate::store::{KeyPurpose, SealedKey, Store, StoreError};
 
 /// Why keys are not to be had.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyManagerError {
+pub(crate) enum KeyManagerError {
     /// The KEK file is missing although there are keys that need it.
     #[error(
         "the key-encryption key {path} is missing, but the store holds {keys} keys sealed with it; put the file back from its backup"
@@ -87,7 +87,7 @@ pub enum KeyManagerError {
 }
 
 /// Makes, seals and opens keys.
-pub struct KeyManager {
+pub(crate) struct KeyManager {
     kek: Kek,
     trust_domain: TrustDomain,
     epoch: u64,
@@ -95,7 +95,7 @@ pub struct KeyManager {
 }
 
 /// A key that was just made. It exists only in memory until `sealed` is stored.
-pub struct NewKey {
+pub(crate) struct NewKey {
     /// Names the key.
     pub authority_id: AuthorityId,
     /// Signs with it.
@@ -107,7 +107,7 @@ pub struct NewKey {
 impl KeyManager {
     /// Reads the KEK from `kek_file` and checks it against every key in the store. Makes a KEK only when the store
     /// holds no key and the file is missing.
-    pub async fn open(kek_file: &Path, store: &dyn Store) -> Result<Self, KeyManagerError> {
+    pub(crate) async fn open(kek_file: &Path, store: &dyn Store) -> Result<Self, KeyManagerError> {
         let sealed = store.load_keys().await?;
         let rng = SystemRandom::new();
         let kek = Kek::open(kek_file, &sealed, &rng)?;
@@ -125,12 +125,12 @@ impl KeyManager {
     }
 
     /// A new key for an authority.
-    pub fn generate(&self, kind: AuthorityKind) -> Result<NewKey, KeyManagerError> {
+    pub(crate) fn generate(&self, kind: AuthorityKind) -> Result<NewKey, KeyManagerError> {
         self.generate_for(KeyPurpose::Authority(kind))
     }
 
     /// Opens a stored key.
-    pub fn unseal(&self, sealed: &SealedKey) -> Result<Arc<dyn AuthoritySigner>, KeyManagerError> {
+    pub(crate) fn unseal(&self, sealed: &SealedKey) -> Result<Arc<dyn AuthoritySigner>, KeyManagerError> {
         let damaged = || KeyManagerError::Damaged {
             authority_id: sealed.authority_id,
         };
@@ -150,7 +150,7 @@ impl KeyManager {
     }
 
     /// The key that signs the audit log; made and stored when there is none.
-    pub async fn audit_key(&self, store: &dyn Store) -> Result<AuditKey, KeyManagerError> {
+    pub(crate) async fn audit_key(&self, store: &dyn Store) -> Result<AuditKey, KeyManagerError> {
         let stored = store
             .load_keys()
             .await?

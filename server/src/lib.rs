@@ -1,22 +1,52 @@
 //! Signet's server: the certificate authority of a trust domain.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`cli`], `config`, `app` | command line, `server.yaml`, composition |
+//! | `attest`, `rules` | which pod holds a token, and which identities its facts allow |
+//! | `admission`, `issuer` | who may ask how much; what is granted, recorded, signed |
+//! | `authority`, `key_manager` | the life of CA keys; where they are kept |
+//! | `store` | what survives: ledger, revocations, lists, journals, agents, audit events |
+//! | `publisher`, `trust` | revocation lists; what is published at this moment |
+//! | `agents` | the agents that are connected, which authorities they know, which certificate is their newest |
+//! | `api`, `publish_http`, `publish_https` | what agents and admins call; lists and bundles for everybody |
+//! | `own_svid` | the server's certificate of its own |
+//! | `audit_event`, `audit` | what is audited; how it leaves the house |
+//! | `metrics` | what is counted |
+//!
+//! What is not public here is nobody's but the server's, so that the compiler tells what is not used.
 
-pub mod admission;
-pub mod agents;
-pub mod api;
-pub mod app;
-pub mod attest;
-pub mod audit;
-pub mod audit_event;
-pub mod authority;
 pub mod cli;
-pub mod config;
-pub mod issuer;
-pub mod key_manager;
-pub mod metrics;
-pub mod own_svid;
-pub mod publish_http;
-pub mod publish_https;
-pub mod publisher;
-pub mod rules;
-pub mod store;
-pub mod trust;
+
+mod admission;
+mod agents;
+mod api;
+mod app;
+mod attest;
+mod audit;
+mod audit_event;
+mod authority;
+mod config;
+#[cfg(test)]
+mod fixtures;
+mod issuer;
+mod key_manager;
+mod metrics;
+mod own_svid;
+mod publish_http;
+mod publish_https;
+mod publisher;
+mod rules;
+mod store;
+mod trust;
+
+/// The attestor, for the tests of the workspace that stand outside of this crate. Not an interface; it follows what those
+/// need.
+pub mod testing {
+    pub use crate::attest::cluster::KubernetesAttestor;
+    pub use crate::attest::config::{Access, AttestationConfig, ClusterConfig};
+    pub use crate::attest::policy::ServiceAccountName;
+    pub use crate::attest::{
+        AgentIdentity, AttestError, AttestedPod, Attestor, PodEvent, PodEventKind, RefusedReason,
+    };
+}

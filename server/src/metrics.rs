@@ -35,7 +35,7 @@ macro_rules! metrics {
     ($($field:ident: $kind:ty = $name:literal, $help:literal;)+) => {
         /// The server's counters and gauges.
         #[derive(Debug, Default)]
-        pub struct Metrics {
+        pub(crate) struct Metrics {
             $($field: $kind,)+
         }
 
@@ -82,7 +82,7 @@ fn of(kind: &'static str) -> Kind {
 impl Metrics {
     /// Registers every metric.
     #[must_use]
-    pub fn register(telemetry: &signet_runtime::telemetry::Metrics) -> Arc<Self> {
+    pub(crate) fn register(telemetry: &signet_runtime::telemetry::Metrics) -> Arc<Self> {
         let metrics = telemetry.register(Self::registered);
         // Series that exist from the start: an alert on their absence then means what it says.
         for kind in ["x509", "control"].map(of) {
@@ -98,44 +98,44 @@ impl Metrics {
     }
 
     /// A certificate left the server.
-    pub fn issued(&self) {
+    pub(crate) fn issued(&self) {
         self.issued.inc();
     }
 
     /// Certificates since the start of the process.
     #[must_use]
-    pub fn issued_total(&self) -> u64 {
+    pub(crate) fn issued_total(&self) -> u64 {
         self.issued.get()
     }
 
     /// Somebody got a no.
-    pub fn refused(&self, reason: &'static str) {
+    pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
     /// Somebody was told to come back.
-    pub fn unavailable(&self) {
+    pub(crate) fn unavailable(&self) {
         self.unavailable.inc();
     }
 
     /// Certificates were revoked.
-    pub fn revoked(&self, count: usize) {
+    pub(crate) fn revoked(&self, count: usize) {
         self.revoked.inc_by(count as u64);
     }
 
     /// Open trust streams.
-    pub fn set_agents(&self, connected: usize) {
+    pub(crate) fn set_agents(&self, connected: usize) {
         self.agents.set(whole(connected));
     }
 
     /// What the store's housekeeping found.
-    pub fn set_housekeeping(&self, clock_behind: Duration, audit_backlog: u64) {
+    pub(crate) fn set_housekeeping(&self, clock_behind: Duration, audit_backlog: u64) {
         self.clock_behind.set(whole(clock_behind.as_secs()));
         self.audit_backlog.set(whole(audit_backlog));
     }
 
     /// What is published.
-    pub fn set_published(&self, snapshot: &TrustSnapshot) {
+    pub(crate) fn set_published(&self, snapshot: &TrustSnapshot) {
         self.sequence.set(whole(snapshot.sequence));
         self.set_kind("x509", &snapshot.x509);
         self.set_kind("control", &snapshot.control);

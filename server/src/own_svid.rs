@@ -30,7 +30,7 @@ const RETRIES: Backoff = Backoff::between(Duration::from_secs(1), Duration::from
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// What the keeper is built from.
-pub struct OwnSvidParts {
+pub(crate) struct OwnSvidParts {
     /// The trust domain of both identities.
     pub trust_domain: TrustDomain,
     /// How the gRPC listener's certificate is made.
@@ -51,7 +51,7 @@ pub struct OwnSvidParts {
 
 /// The identities, to be given to listeners. They change by themselves.
 #[derive(Clone, Debug)]
-pub struct OwnSvids {
+pub(crate) struct OwnSvids {
     /// `/signet/server`.
     pub server: Arc<RotatingIdentity>,
     /// `/signet/bundle`, where it was asked for.
@@ -60,7 +60,7 @@ pub struct OwnSvids {
 
 /// Why one of the server's own certificates could not be made. The one before it stays in use.
 #[derive(Debug, thiserror::Error)]
-pub enum OwnSvidError {
+pub(crate) enum OwnSvidError {
     /// No authority of that kind signs yet.
     #[error("no {0} authority is active")]
     NoAuthority(AuthorityKind),
@@ -76,7 +76,7 @@ pub enum OwnSvidError {
 ///
 /// # Errors
 /// The first certificates could not be made.
-pub async fn keep_own_svids(parts: OwnSvidParts) -> Result<OwnSvids, OwnSvidError> {
+pub(crate) async fn keep_own_svids(parts: OwnSvidParts) -> Result<OwnSvids, OwnSvidError> {
     let drain = parts.drain.clone();
     let server = Own::new(
         AuthorityKind::Control,

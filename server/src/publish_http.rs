@@ -32,7 +32,7 @@ const CERTIFICATE_TYPE: &str = "application/pkix-cert";
 const PEM_TYPE: &str = "application/x-pem-file";
 
 /// Serves the signed objects on `listener` until the drain starts.
-pub async fn serve_signed_objects(
+pub(crate) async fn serve_signed_objects(
     listener: TcpListener,
     snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     limits: Limits,
@@ -42,7 +42,7 @@ pub async fn serve_signed_objects(
 }
 
 /// The routes. A path that is not there gives 404, whatever the method; another method than GET and HEAD gives 405.
-pub fn router(snapshots: watch::Receiver<Arc<TrustSnapshot>>) -> Router {
+pub(crate) fn router(snapshots: watch::Receiver<Arc<TrustSnapshot>>) -> Router {
     let objects = Objects::new(snapshots.borrow().clone(), None);
     let door = Arc::new(Door {
         snapshots,

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-pub use self::web::{WebCertificate, WebCertificateError};
+pub(crate) use self::web::WebCertificate;
 use crate::publish_http::document::{Document, method_not_allowed, plain};
 use crate::trust::TrustSnapshot;
 
@@ -34,7 +34,7 @@ const JSON_TYPE: &str = "application/json";
 ///
 /// # Errors
 /// None that a correct build can meet: the provider lacks one of the two protocol versions.
-pub fn bundle_tls(identity: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
+pub(crate) fn bundle_tls(identity: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
@@ -47,7 +47,7 @@ pub fn bundle_tls(identity: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig,
 }
 
 /// Serves the bundle of the newest snapshot at `path` until the drain starts. `path` begins with a slash.
-pub async fn serve_bundle(
+pub(crate) async fn serve_bundle(
     listener: TcpListener,
     tls: ServerConfig,
     path: &str,

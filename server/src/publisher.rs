@@ -23,13 +23,13 @@ use crate::store::{Store, StoreError};
 use crate::trust::TrustSnapshot;
 
 /// The largest CRL by default: with the rest of the trust state it fits the 4 MiB of a gRPC message.
-pub const CRL_MAX_BYTES: usize = 3 * 1024 * 1024;
+pub(crate) const CRL_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// Changes that follow a signed list within this time go into one list at its end.
-pub const COALESCE: Duration = Duration::from_millis(200);
+pub(crate) const COALESCE: Duration = Duration::from_millis(200);
 
 /// What the publisher goes by.
 #[derive(Clone, Debug)]
-pub struct PublisherSettings {
+pub(crate) struct PublisherSettings {
     /// Whose trust state.
     pub trust_domain: TrustDomain,
     /// How soon readers that poll should look again; part of the bundle.
@@ -43,18 +43,18 @@ pub struct PublisherSettings {
 /// A revocation is recorded for good, but the list that names it is not out yet; the publisher keeps trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("recorded, not yet published: the list will follow; `crl show` tells when")]
-pub struct NotYetPublished;
+pub(crate) struct NotYetPublished;
 
 /// Handle of the publisher's task.
 #[derive(Clone, Debug)]
-pub struct Publisher {
+pub(crate) struct Publisher {
     wanted: Arc<watch::Sender<u64>>,
     snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     crl_max_bytes: usize,
 }
 
 /// What the publisher is built from.
-pub struct PublisherParts {
+pub(crate) struct PublisherParts {
     /// What it goes by.
     pub settings: PublisherSettings,
     /// Holds revocations, lists and the sequence number.
@@ -74,7 +74,7 @@ impl Publisher {
     ///
     /// # Errors
     /// The stored lists could not be read.
-    pub async fn start(parts: PublisherParts) -> Result<Self, StoreError> {
+    pub(crate) async fn start(parts: PublisherParts) -> Result<Self, StoreError> {
         let (wanted, wishes) = watch::channel(0);
         let handle = Self {
             wanted: Arc::new(wanted),
@@ -91,12 +91,13 @@ impl Publisher {
     }
 
     /// What is published, and every change of it.
-    pub fn snapshots(&self) -> watch::Receiver<Arc<TrustSnapshot>> {
+    #[cfg(test)]
+    pub(crate) fn snapshots(&self) -> watch::Receiver<Arc<TrustSnapshot>> {
         self.snapshots.clone()
     }
 
     /// The store has revocations up to `revision`: sign what lacks them.
-    pub fn revocation_changed(&self, revision: u64) {
+    pub(crate) fn revocation_changed(&self, revision: u64) {
         self.wanted.send_if_modified(|wanted| {
             let grows = revision > *wanted;
             *wanted = revision.max(*wanted);
@@ -108,7 +109,7 @@ impl Publisher {
     ///
     /// # Errors
     /// [`NotYetPublished`] after `limit`; the revocation itself stands.
-    pub async fn wait_published(
+    pub(crate) async fn wait_published(
         &self,
         revision: u64,
         limit: Duration,
@@ -124,12 +125,12 @@ impl Publisher {
 
     /// Most entries that a list may have and still be signed. No revocation beyond it may be recorded: rotating the
     /// authority is the way then.
-    pub fn max_entries(&self) -> usize {
+    pub(crate) fn max_entries(&self) -> usize {
         plan::max_entries(self.crl_max_bytes)
     }
 
     /// Resolves once something is published. False: the server is stopping.
-    pub async fn ready(&self) -> bool {
+    pub(crate) async fn ready(&self) -> bool {
         self.snapshots
             .clone()
             .wait_for(|snapshot| !snapshot.is_empty())

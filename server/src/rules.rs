@@ -19,22 +19,22 @@ use std::time::Duration;
 
 use signet_certs::id::{SpiffeId, TrustDomain};
 
-pub use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig};
-pub use self::error::{RuleError, RuleErrors, RuleProblem};
+pub(crate) use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig};
+pub(crate) use self::error::{RuleError, RuleErrors, RuleProblem};
 use self::matcher::Matcher;
 use self::template::{IdTemplate, Rendered, Template};
 use crate::attest::AttestedPod;
 
 /// Name of the built-in rule, which no other rule may have.
-pub const BUILTIN_RULE: &str = "builtin";
+pub(crate) const BUILTIN_RULE: &str = "builtin";
 /// Longest hint, in bytes (SPIFFE Workload API).
-pub const MAX_HINT_BYTES: usize = 1024;
+pub(crate) const MAX_HINT_BYTES: usize = 1024;
 /// Most rules of a set.
-pub const MAX_RULES: usize = 10_000;
+pub(crate) const MAX_RULES: usize = 10_000;
 
 /// Where a rule set applies.
 #[derive(Debug, Clone)]
-pub struct RuleScope {
+pub(crate) struct RuleScope {
     /// The trust domain that every identity belongs to.
     pub trust_domain: TrustDomain,
     /// Names of the configured clusters.
@@ -47,7 +47,7 @@ pub struct RuleScope {
 
 /// Rules that were checked as a whole and can be asked.
 #[derive(Debug)]
-pub struct RuleSet {
+pub(crate) struct RuleSet {
     trust_domain: TrustDomain,
     rules: Vec<Rule>,
     revision: u64,
@@ -71,7 +71,7 @@ struct Grant {
 
 /// What attestation proved.
 #[derive(Debug, Clone, Copy)]
-pub enum Facts<'a> {
+pub(crate) enum Facts<'a> {
     /// A pod, by its own token.
     Pod(&'a AttestedPod),
     /// A process on a node, outside pods.
@@ -80,7 +80,7 @@ pub enum Facts<'a> {
 
 /// What an agent saw of a process on its node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnixFacts {
+pub(crate) struct UnixFacts {
     /// Cluster of the agent.
     pub cluster: String,
     /// Node of the agent.
@@ -97,7 +97,7 @@ pub struct UnixFacts {
 
 /// What the rules say to some facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// At least one identity, all different; the first is the default.
     Identities(Vec<GrantedIdentity>),
     /// A deny rule matches.
@@ -111,7 +111,7 @@ pub enum Verdict {
 
 /// One identity that a workload may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrantedIdentity {
+pub(crate) struct GrantedIdentity {
     /// The identity.
     pub spiffe_id: SpiffeId,
     /// Lifetime of its certificates, where the rule sets one.
@@ -126,7 +126,7 @@ pub struct GrantedIdentity {
 
 /// What one rule makes of some facts; for people who ask why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleOutcome {
+pub(crate) struct RuleOutcome {
     /// Name of the rule.
     pub rule: String,
     /// What came of it.
@@ -135,7 +135,7 @@ pub struct RuleOutcome {
 
 /// What came of one rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It does not match; the first criterion that says so.
     NoMatch(&'static str),
     /// It matches and denies.
@@ -150,12 +150,12 @@ impl RuleSet {
     /// Checks rules and makes a set of them, the built-in one last if the scope has it.
     ///
     /// The error names every faulty rule, what is wrong with it and what to write instead.
-    pub fn compile(scope: &RuleScope, rules: Vec<IdentityRuleConfig>) -> Result<Self, RuleErrors> {
+    pub(crate) fn compile(scope: &RuleScope, rules: Vec<IdentityRuleConfig>) -> Result<Self, RuleErrors> {
         compile::compile(scope, rules)
     }
 
     /// Every identity the facts give, or why there is none.
-    pub fn evaluate(&self, facts: &Facts<'_>) -> Verdict {
+    pub(crate) fn evaluate(&self, facts: &Facts<'_>) -> Verdict {
         let matching = || {
             self.rules
                 .iter()
@@ -187,7 +187,7 @@ impl RuleSet {
     }
 
     /// What every rule makes of the facts, in order.
-    pub fn explain(&self, facts: &Facts<'_>) -> Vec<RuleOutcome> {
+    pub(crate) fn explain(&self, facts: &Facts<'_>) -> Vec<RuleOutcome> {
         let outcome = |rule: &Rule| match rule.matcher.mismatch(facts) {
             Some(criterion) => Outcome::NoMatch(criterion),
             None => match rule.render(&self.trust_domain, facts) {
@@ -207,12 +207,12 @@ impl RuleSet {
 
     /// Changes when the content of the set does; equal for equal content, also after a restart. Never 0, and fits
     /// into 63 bits.
-    pub fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
     /// The longest lifetime any rule sets; CRLs and authorities must outlive it.
-    pub fn longest_ttl(&self) -> Option<Duration> {
+    pub(crate) fn longest_ttl(&self) -> Option<Duration> {
         self.rules
             .iter()
             .filter_map(|rule| rule.grant.as_ref()?.ttl)
@@ -220,7 +220,8 @@ impl RuleSet {
     }
 
     /// Names of the rules in order, the built-in one included.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|rule| rule.name.as_str())
     }
 }

@@ -12,10 +12,11 @@ mod issued_line;
 mod journals;
 mod ledger;
 mod lists;
-pub mod memory;
+#[cfg(test)]
+pub(crate) mod memory;
 mod outbox;
 mod revocations;
-pub mod sqlite;
+pub(crate) mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
 
@@ -23,25 +24,24 @@ use std::time::{Duration, SystemTime};
 
 use signet_certs::id::TrustDomain;
 
-pub use self::agents::{AgentRow, AttestedAgents};
-pub use self::error::{OpenError, RevokeError, StoreError};
-pub use self::journals::{Journal, Journals, KeyChanges, KeyPurpose, SealedKey};
-pub use self::ledger::{
+pub(crate) use self::agents::{AgentRow, AttestedAgents};
+pub(crate) use self::error::{OpenError, RevokeError, StoreError};
+pub(crate) use self::journals::{Journal, Journals, KeyChanges, KeyPurpose, SealedKey};
+pub(crate) use self::ledger::{
     AuthorityUse, EvidenceKind, IssueRefusal, Ledger, LedgerRow, MAX_BATCH, NewIssuance, Recorded,
     SvidFilter, SvidPage, WorkloadRef,
 };
-pub use self::lists::{Lists, RevokedSet, StoredCrl};
-pub use self::outbox::AuditOutbox;
-pub use self::revocations::{
-    Denial, DenialKind, Lifted, MAX_COMMENT_BYTES, Revocations, RevokeRequest, RevokeTarget, Revoked,
-    RevokedSvid,
+pub(crate) use self::lists::{Lists, RevokedSet, StoredCrl};
+pub(crate) use self::outbox::AuditOutbox;
+pub(crate) use self::revocations::{
+    Denial, DenialKind, Lifted, Revocations, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
 };
 
 /// A future that a trait object can return.
-pub type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
+pub(crate) type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
 
 /// What a method of a [`Store`] returns.
-pub type StoreFuture<'a, T, E = StoreError> = BoxFuture<'a, Result<T, E>>;
+pub(crate) type StoreFuture<'a, T, E = StoreError> = BoxFuture<'a, Result<T, E>>;
 
 /// How far the wall clock may go back before the store calls it a jump.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -52,7 +52,9 @@ const DENIALS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The server's memory. Adapters: [`sqlite::SqliteStore`], and [`memory::MemoryStore`] for tests; all pass the same
 /// conformance suite.
-pub trait Store: Ledger + Revocations + Lists + Journals + AttestedAgents + AuditOutbox {
+pub(crate) trait Store:
+    Ledger + Revocations + Lists + Journals + AttestedAgents + AuditOutbox
+{
     /// Who this store belongs to. Never changes while it is open.
     fn info(&self) -> &StoreInfo;
 
@@ -64,7 +66,7 @@ pub trait Store: Ledger + Revocations + Lists + Journals + AttestedAgents + Audi
 
 /// Who a store belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreInfo {
+pub(crate) struct StoreInfo {
     /// The only trust domain this store serves.
     pub trust_domain: TrustDomain,
     /// Grows by one when the store is restored from a backup.
@@ -79,7 +81,7 @@ pub struct StoreInfo {
 
 /// What [`Store::housekeeping`] found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Housekeeping {
+pub(crate) struct Housekeeping {
     /// How far the clock is behind the latest time the store has seen, when that is more than five minutes: issuing
     /// and timers must stop until it heals.
     pub clock_behind: Option<Duration>,

@@ -16,11 +16,11 @@ use signet_certs::verify::{TrustRoots, TrustedAuthority};
 use signet_runtime::drain::Drain;
 use tokio::sync::watch;
 
-pub use self::anchors::{AnchorsError, keep_anchors, write_anchors};
+pub(crate) use self::anchors::keep_anchors;
 
 /// One authority as published.
 #[derive(Clone, Debug)]
-pub struct PublishedAuthority {
+pub(crate) struct PublishedAuthority {
     /// Its certificate.
     pub certificate: AuthorityCertificate,
     /// Its newest CRL, empty or not, byte for byte as stored.
@@ -31,7 +31,7 @@ pub struct PublishedAuthority {
 
 /// Everything that is published, at one moment.
 #[derive(Clone, Debug)]
-pub struct TrustSnapshot {
+pub(crate) struct TrustSnapshot {
     /// Whose.
     pub trust_domain: TrustDomain,
     /// Grows with every change of the authorities (BND-04); 0 before the first publication. CRLs have numbers of their
@@ -46,7 +46,7 @@ pub struct TrustSnapshot {
 }
 
 /// A channel of snapshots; the first is empty.
-pub fn channel(
+pub(crate) fn channel(
     trust_domain: TrustDomain,
     refresh_hint: Duration,
 ) -> (
@@ -65,12 +65,12 @@ pub fn channel(
 
 impl TrustSnapshot {
     /// Whether nothing was published yet.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.x509.is_empty() && self.control.is_empty()
     }
 
     /// The authorities of one kind.
-    pub fn kind(&self, kind: AuthorityKind) -> &[PublishedAuthority] {
+    pub(crate) fn kind(&self, kind: AuthorityKind) -> &[PublishedAuthority] {
         match kind {
             AuthorityKind::X509 => &self.x509,
             AuthorityKind::Control => &self.control,
@@ -78,17 +78,17 @@ impl TrustSnapshot {
     }
 
     /// All authorities, those of workloads first.
-    pub fn all(&self) -> impl Iterator<Item = &PublishedAuthority> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &PublishedAuthority> {
         self.x509.iter().chain(&self.control)
     }
 
     /// The authority with this id.
-    pub fn get(&self, id: AuthorityId) -> Option<&PublishedAuthority> {
+    pub(crate) fn get(&self, id: AuthorityId) -> Option<&PublishedAuthority> {
         self.all().find(|published| published.certificate.id() == id)
     }
 
     /// Every revocation up to this revision of the store is in the lists of this snapshot. 0 while it is empty.
-    pub fn published_revision(&self) -> u64 {
+    pub(crate) fn published_revision(&self) -> u64 {
         self.all()
             .map(|published| published.crl_revision)
             .min()
@@ -96,7 +96,7 @@ impl TrustSnapshot {
     }
 
     /// The workloads' bundle.
-    pub fn bundle(&self) -> TrustBundle {
+    pub(crate) fn bundle(&self) -> TrustBundle {
         TrustBundle::new(
             self.trust_domain.clone(),
             certificates(&self.x509),
@@ -106,17 +106,18 @@ impl TrustSnapshot {
     }
 
     /// What verifies workloads' SVIDs.
-    pub fn workload_roots(&self) -> TrustRoots {
+    #[cfg(test)]
+    pub(crate) fn workload_roots(&self) -> TrustRoots {
         roots(&self.trust_domain, &self.x509)
     }
 
     /// What verifies servers and agents. Workload authorities have no part in it (INV-14).
-    pub fn control_roots(&self) -> TrustRoots {
+    pub(crate) fn control_roots(&self) -> TrustRoots {
         roots(&self.trust_domain, &self.control)
     }
 
     /// Whether a reader would see no difference: same sequence, same lists.
-    pub fn same_content(&self, other: &Self) -> bool {
+    pub(crate) fn same_content(&self, other: &Self) -> bool {
         let lists = |snapshot: &Self| -> Vec<_> {
             snapshot
                 .all()
@@ -149,7 +150,7 @@ pub(crate) fn content_digest<'a>(
 }
 
 /// Keeps the server's own verifiers at the newest control roots. The first are there when this returns.
-pub fn keep_control_roots(
+pub(crate) fn keep_control_roots(
     mut snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     drain: &Drain,
 ) -> Arc<SharedRoots> {
@@ -181,7 +182,5 @@ fn roots(trust_domain: &TrustDomain, published: &[PublishedAuthority]) -> TrustR
     TrustRoots::new(vec![(trust_domain.clone(), authorities)])
 }
 
-#[cfg(test)]
-pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -11,11 +11,9 @@ use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::jws::{ClaimsError, JwsError};
 use signet_runtime::clock::SystemClock;
 use signet_runtime::drain::Drain;
-use signet_server::attest::cluster::KubernetesAttestor;
-use signet_server::attest::config::{Access, AttestationConfig, ClusterConfig};
-use signet_server::attest::policy::ServiceAccountName;
-use signet_server::attest::{
-    AgentIdentity, AttestError, AttestedPod, Attestor, PodEvent, PodEventKind, RefusedReason,
+use signet_server::testing::{
+    Access, AgentIdentity, AttestError, AttestationConfig, AttestedPod, Attestor, ClusterConfig,
+    KubernetesAttestor, PodEvent, PodEventKind, RefusedReason, ServiceAccountName,
 };
 use signet_tests::fake_kube::{Endpoint, FakeKube, FakeKubeConfig, Fault, PodSpec};
 use signet_tests::wait::eventually;

@@ -12,7 +12,7 @@ const SKEW_WARNING: Duration = Duration::from_secs(60);
 
 /// What an agent says it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Sequence number of its bundle.
     pub sequence: u64,
     /// CRLs by authority.
@@ -34,7 +34,7 @@ impl Report {
 
 /// Which workloads an agent shall ask about again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Affected {
+pub(crate) enum Affected {
     /// None.
     #[default]
     Nothing,
@@ -59,7 +59,7 @@ impl Affected {
 
 /// One agent as an admin sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentStatus {
+pub(crate) struct AgentStatus {
     /// Whether its trust stream is open.
     pub connected: bool,
     /// Its last report.

@@ -143,7 +143,7 @@ impl Sessions {
 
 /// One open trust stream.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     sessions: Arc<Sessions>,
     agent: SpiffeId,
     session: u64,
@@ -152,7 +152,7 @@ pub struct Session {
 
 impl Session {
     /// Takes a report in.
-    pub fn report(&self, report: Report) {
+    pub(crate) fn report(&self, report: Report) {
         let mut state = self.sessions.state.lock();
         if let Some(entry) = state.of_session(&self.agent, self.session) {
             if report.clock_is_off() && !entry.report.clock_is_off() {
@@ -164,7 +164,7 @@ impl Session {
     }
 
     /// Waits for workloads to ask about again; `None` once a newer stream of the same agent has taken over.
-    pub async fn next_affected(&self) -> Option<Affected> {
+    pub(crate) async fn next_affected(&self) -> Option<Affected> {
         loop {
             {
                 let mut state = self.sessions.state.lock();
@@ -179,7 +179,7 @@ impl Session {
     }
 
     /// Marks the stream as broken at `now`. Without it, dropping forgets the agent at once.
-    pub fn end(self, now: SystemTime) {
+    pub(crate) fn end(self, now: SystemTime) {
         let mut state = self.sessions.state.lock();
         if let Some(entry) = state.of_session(&self.agent, self.session) {
             entry.gone_at = Some(now);

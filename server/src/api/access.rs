@@ -20,7 +20,7 @@ use crate::agents::Agents;
 
 /// What a caller must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// Anyone who reached the listener over TLS, with or without a certificate.
     Anyone,
     /// An agent whose certificate is valid at this moment: unexpired, unrevoked, its authority trusted.
@@ -37,7 +37,7 @@ const STRANGERS_REQUEST: usize = 64 << 10;
 
 /// What must have happened on the connection before a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
+pub(crate) enum Before {
     /// Nothing: the call opens the connection, or does without what that agrees on.
     Nothing,
     /// Hello.
@@ -46,7 +46,7 @@ pub enum Before {
 
 /// Every RPC of every listener: who may call it, and after what. A path that is not here is refused. Agents of protocol 1.0
 /// attest without Hello (ADR 0007); the client of the admin socket comes with this very binary.
-pub const ACCESS: &[(&str, Access, Before)] = {
+pub(crate) const ACCESS: &[(&str, Access, Before)] = {
     use Access::{AdminSocket, Agent, AgentEvenExpired, Anyone};
     use Before::{Hello, Nothing};
     &[
@@ -68,7 +68,7 @@ pub const ACCESS: &[(&str, Access, Before)] = {
 
 /// What the caller turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallerKind<'a> {
+pub(crate) enum CallerKind<'a> {
     /// TLS without a client certificate.
     Anonymous,
     /// A verified control-plane certificate.
@@ -89,7 +89,7 @@ pub enum CallerKind<'a> {
 /// # Errors
 /// `UNIMPLEMENTED` for an unknown path, `FAILED_PRECONDITION` before Hello, `UNAUTHENTICATED` without a usable certificate,
 /// `PERMISSION_DENIED` otherwise.
-pub fn decide(path: &str, caller: CallerKind<'_>, opening: &Opening) -> Result<(), Status> {
+pub(crate) fn decide(path: &str, caller: CallerKind<'_>, opening: &Opening) -> Result<(), Status> {
     let Some((_, access, before)) = ACCESS.iter().find(|(known, ..)| *known == path) else {
         return Err(Status::unimplemented("no such method on this server"));
     };
@@ -129,7 +129,7 @@ pub fn decide(path: &str, caller: CallerKind<'_>, opening: &Opening) -> Result<(
 
 /// Puts [`decide`] in front of every service of one listener.
 #[derive(Clone, Debug)]
-pub struct AccessLayer {
+pub(crate) struct AccessLayer {
     /// Trust in the control plane, for the check that each call repeats; `None` on the admin socket.
     pub control: Option<Arc<SharedRoots>>,
     /// Which certificate of an agent is the newest.
@@ -185,7 +185,7 @@ impl<S> Layer<S> for AccessLayer {
 
 /// See [`AccessLayer`].
 #[derive(Clone, Debug)]
-pub struct AccessService<S> {
+pub(crate) struct AccessService<S> {
     inner: S,
     access: AccessLayer,
 }

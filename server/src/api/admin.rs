@@ -35,7 +35,7 @@ use crate::{
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The service.
-pub struct AdminService {
+pub(crate) struct AdminService {
     /// Name of the trust domain.
     pub trust_domain: TrustDomain,
     /// Ledger, denials, agents.
@@ -68,7 +68,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 impl AdminService {
     /// As a gRPC service, with its bounds.
     #[must_use]
-    pub fn into_grpc(self) -> admin_server::AdminServer<Self> {
+    pub(crate) fn into_grpc(self) -> admin_server::AdminServer<Self> {
         admin_server::AdminServer::new(self).max_encoding_message_size(MAX_ANSWER_BYTES)
     }
 }

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The service.
-pub struct AgentService {
+pub(crate) struct AgentService {
     /// Name of the trust domain.
     pub trust_domain: TrustDomain,
     /// Issues.
@@ -58,7 +58,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 impl AgentService {
     /// As a gRPC service, with its bounds.
     #[must_use]
-    pub fn into_grpc(self) -> agent_server::AgentServer<Self> {
+    pub(crate) fn into_grpc(self) -> agent_server::AgentServer<Self> {
         agent_server::AgentServer::new(self)
             .max_decoding_message_size(MAX_REQUEST_BYTES)
             .max_encoding_message_size(MAX_ANSWER_BYTES)

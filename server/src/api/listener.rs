@@ -42,7 +42,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who is at the other end of a connection: established once in the handshake, but for what Hello adds.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Source address.
     pub address: SocketAddr,
     /// The verified client certificate, if one was presented. Each call checks it again.
@@ -53,7 +53,7 @@ pub struct Peer {
 
 /// A TLS connection with its verified [`Peer`].
 #[derive(Debug)]
-pub struct PeerConnection {
+pub(crate) struct PeerConnection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
     /// Ends a stranger's connection.
@@ -131,7 +131,7 @@ impl AsyncWrite for PeerConnection {
 }
 
 /// Accepts until `drain` is signalled; finished handshakes come out of the receiver.
-pub fn accept(
+pub(crate) fn accept(
     tcp: TcpListener,
     tls: Arc<ServerConfig>,
     drain: &Drain,

@@ -9,11 +9,11 @@ use signet_proto::agent::{
 use tonic::Status;
 
 /// The call that opens a connection.
-pub const HELLO: &str = "/signet.agent.v1.Agent/Hello";
+pub(crate) const HELLO: &str = "/signet.agent.v1.Agent/Hello";
 
 /// What the Hello of one connection agreed on; nothing before it. Clones are of the same connection.
 #[derive(Clone, Debug, Default)]
-pub struct Opening(Arc<OnceLock<Agreement>>);
+pub(crate) struct Opening(Arc<OnceLock<Agreement>>);
 
 impl Opening {
     /// Opens the connection. Only the first Hello does: calls that are under way rely on what it agreed on, so that is also
@@ -21,7 +21,7 @@ impl Opening {
     ///
     /// # Errors
     /// `FAILED_PRECONDITION` when the agent speaks another major version.
-    pub fn open(&self, hello: &HelloRequest) -> Result<&Agreement, Status> {
+    pub(crate) fn open(&self, hello: &HelloRequest) -> Result<&Agreement, Status> {
         let agreement = Agreement::with(hello.version, &hello.features).map_err(other_major)?;
         Ok(self.0.get_or_init(|| agreement))
     }
@@ -30,7 +30,7 @@ impl Opening {
     ///
     /// # Errors
     /// `FAILED_PRECONDITION` before Hello.
-    pub fn agreed(&self) -> Result<&Agreement, Status> {
+    pub(crate) fn agreed(&self) -> Result<&Agreement, Status> {
         self.0.get().ok_or_else(|| {
             Status::failed_precondition(format!(
                 "this connection is not open: the first call on each is {HELLO}"

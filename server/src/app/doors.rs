@@ -19,7 +19,7 @@ pub(super) struct Doors {
 
 /// Where the server can be reached.
 #[derive(Clone, Debug)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     /// gRPC for agents.
     pub agents: SocketAddr,
     /// CRLs over HTTP.

@@ -20,7 +20,7 @@ const EXTRA_PREFIX: &str = "authentication.kubernetes.io/";
 
 /// A token that the API server has vouched for, with what it is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReviewedToken {
+pub(crate) struct ReviewedToken {
     /// Namespace of the service account and the pod.
     pub namespace: String,
     /// Name of the service account.
@@ -43,7 +43,7 @@ pub struct ReviewedToken {
 
 /// A cluster as it appears in proofs.
 #[derive(Debug, Clone, Copy)]
-pub struct ClusterRef<'a> {
+pub(crate) struct ClusterRef<'a> {
     /// Its name in the server's configuration.
     pub name: &'a str,
     /// UID of its kube-system namespace.
@@ -66,7 +66,7 @@ impl std::fmt::Display for ServiceAccountName {
 }
 
 /// Reads the verdict of a TokenReview that asked for `audience`, and holds it against the token's verified claims.
-pub fn read_review(
+pub(crate) fn read_review(
     status: &TokenReviewStatus,
     audience: &str,
     claims: &KubernetesClaims,
@@ -106,7 +106,7 @@ pub fn read_review(
 }
 
 /// Proves a pod: the token's pod is alive and everything about it fits, on the calling agent's node.
-pub fn judge_pod(
+pub(crate) fn judge_pod(
     cluster: ClusterRef<'_>,
     token: &ReviewedToken,
     live: &LivePod,
@@ -134,7 +134,11 @@ pub fn judge_pod(
 }
 
 /// Whether this is the calling agent's own node, by name and by UID.
-pub fn on_node_of(agent: &AgentIdentity, node_name: &str, node_uid: &str) -> Result<(), RefusedReason> {
+pub(crate) fn on_node_of(
+    agent: &AgentIdentity,
+    node_name: &str,
+    node_uid: &str,
+) -> Result<(), RefusedReason> {
     if agent.node_uid == node_uid && agent.node_name == node_name {
         return Ok(());
     }
@@ -149,7 +153,7 @@ fn other_node(agent: &AgentIdentity, node_name: &str) -> RefusedReason {
 }
 
 /// Whether a service account may act as a node agent.
-pub fn may_be_agent(
+pub(crate) fn may_be_agent(
     namespace: &str,
     service_account: &str,
     allowed: &[ServiceAccountName],
@@ -166,7 +170,7 @@ pub fn may_be_agent(
 }
 
 /// Proves a node: an allowed agent's pod is alive on it, and `live_node_uid` is the UID the node has now, if it exists.
-pub fn judge_node(
+pub(crate) fn judge_node(
     cluster: ClusterRef<'_>,
     token: &ReviewedToken,
     live: &LivePod,
@@ -205,7 +209,7 @@ pub fn judge_node(
 /// Whether the live pod is the one the token is bound to, and neither over nor elsewhere.
 ///
 /// A pod being deleted is still there and passes.
-pub fn match_live_pod(token: &ReviewedToken, live: &LivePod) -> Result<(), RefusedReason> {
+pub(crate) fn match_live_pod(token: &ReviewedToken, live: &LivePod) -> Result<(), RefusedReason> {
     let pod = || format!("{}/{}", token.namespace, token.pod_name);
     if live.uid != token.pod_uid {
         return Err(RefusedReason::PodReplaced { pod: pod() });

@@ -14,7 +14,7 @@ use super::{AuditCursor, AuditKey, AuditSink};
 use crate::store::{AuditOutbox, StoreError};
 
 /// How often the head is signed while lines are emitted.
-pub const HEAD_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const HEAD_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the cursor is saved while lines are emitted; as much may be emitted again after a crash.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Lines carried at a time.
@@ -23,14 +23,14 @@ const CHUNK: usize = 2_000;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Handle on the emitting task.
-pub struct AuditEmitter {
+pub(crate) struct AuditEmitter {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl AuditEmitter {
     /// Starts emitting what is stored and what will be. One emitter per store.
-    pub fn spawn(
+    pub(crate) fn spawn(
         outbox: Arc<dyn AuditOutbox>,
         server_id: String,
         key: AuditKey,
@@ -58,7 +58,7 @@ impl AuditEmitter {
 
     /// Emits what has been stored until now, signs the head, and ends. Call it last, after
     /// [`AuditLog::flush`](super::AuditLog::flush). Gives up where the sink fails: the lines stay in the store.
-    pub async fn finish(self) {
+    pub(crate) async fn finish(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
             tracing::error!(%error, "audit emitter ended badly");

@@ -4,23 +4,22 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use signet_certs::signer::{AuthoritySigner, SignError};
 
 use super::AuditCursor;
 
 /// Signs heads: statements that the log has a line of this hash at this position.
 #[derive(Clone)]
-pub struct AuditKey(Arc<dyn AuthoritySigner>);
+pub(crate) struct AuditKey(Arc<dyn AuthoritySigner>);
 
 impl AuditKey {
     /// Takes over a P-256 key.
-    pub fn new(signer: Arc<dyn AuthoritySigner>) -> Self {
+    pub(crate) fn new(signer: Arc<dyn AuthoritySigner>) -> Self {
         Self(signer)
     }
 
     /// The uncompressed point in base64, as heads carry it. Keep it elsewhere to verify the log by.
-    pub fn public_key(&self) -> String {
+    pub(crate) fn public_key(&self) -> String {
         BASE64.encode(self.0.public_point())
     }
 
@@ -54,22 +53,11 @@ pub(crate) struct Head {
 
 impl Head {
     /// What is signed. The first line keeps the signature from meaning anything elsewhere.
-    fn statement(&self) -> Vec<u8> {
+    pub(super) fn statement(&self) -> Vec<u8> {
         format!(
             "signet audit head v1\n{}\n{}\n{}\n{}\n",
             self.server, self.sequence, self.hash, self.time
         )
         .into_bytes()
-    }
-
-    /// Whether the key made this head.
-    pub(crate) fn is_signed_by(&self, public_key: &str) -> bool {
-        let (Ok(point), Ok(signature)) = (BASE64.decode(public_key), BASE64.decode(&self.signature)) else {
-            return false;
-        };
-        self.public_key == public_key
-            && UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
-                .verify(&self.statement(), &signature)
-                .is_ok()
     }
 }

@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Takes events that belong to no transaction of the store. Clones share it; its task ends with the last of them.
 #[derive(Clone)]
-pub struct AuditLog {
+pub(crate) struct AuditLog {
     queue: Arc<Queue>,
     _task: Arc<DropGuard>,
 }
@@ -44,7 +44,7 @@ struct Waiting {
 
 impl AuditLog {
     /// Starts the task that stores what is recorded. Needs a tokio runtime around it.
-    pub fn start(outbox: Arc<dyn AuditOutbox>) -> Self {
+    pub(crate) fn start(outbox: Arc<dyn AuditOutbox>) -> Self {
         let queue = Arc::new(Queue {
             outbox,
             refusals: Sampler::default(),
@@ -62,17 +62,17 @@ impl AuditLog {
 
     /// Has an event stored soon. Never blocks: refusals are sampled per caller, and when too many events wait the loss
     /// is counted and the count audited.
-    pub fn record(&self, event: AuditEvent) {
+    pub(crate) fn record(&self, event: AuditEvent) {
         self.queue.add(self.queue.refusals.admit(event));
     }
 
     /// Writes how many refusals were only counted of callers that have been quiet. Call it about once a minute.
-    pub fn tidy(&self, now: SystemTime) {
+    pub(crate) fn tidy(&self, now: SystemTime) {
         self.queue.add(self.queue.refusals.drain_idle(now));
     }
 
     /// Stores what was recorded until now. What the store does not take keeps waiting.
-    pub async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         if let Err(error) = self.queue.store().await {
             tracing::error!(%error, "audit events could not be stored");
         }

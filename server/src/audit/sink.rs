@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFr
 
 /// Where the audit log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditSink {
+pub(crate) enum AuditSink {
     /// The server's standard output.
     Stdout,
     /// A file, appended to; made with mode 0600. It is opened anew for each write, so it can be rotated by renaming.

@@ -8,10 +8,8 @@ use signet_certs::signer::LocalSigner;
 use signet_runtime::clock::FakeClock;
 use tempfile::TempDir;
 
-use super::{
-    AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditSink, ChainError,
-    ChainSummary, verify_chain,
-};
+use super::verify::{ChainError, ChainSummary, verify_chain};
+use super::{AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditSink};
 use crate::store::sqlite::SqliteStore;
 use crate::store::suite::fixture::{at, authority, by_id, issuance, issued, revocation, trust_domain};
 use crate::store::{AuditOutbox as _, Journals as _, KeyChanges, Store};
@@ -246,7 +244,7 @@ async fn the_head_is_signed_while_the_server_runs() {
         if fs::read_to_string(&fixture.log).is_ok_and(|text| text.contains("\"head\"")) {
             break;
         }
-        tokio::time::sleep(super::HEAD_INTERVAL / 10).await;
+        tokio::time::sleep(super::emitter::HEAD_INTERVAL / 10).await;
     }
     emitter.finish().await;
     let text = fixture.text();

@@ -1,5 +1,8 @@
-//! Reading a log back: is it whole, unchanged and in order?
+//! Reading a log back: is it whole, unchanged and in order? What the tests hold the emitter to.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::Deserialize;
 
 use super::AuditCursor;
@@ -8,7 +11,7 @@ use super::line::hash_of;
 
 /// What a whole log says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChainSummary {
+pub(crate) struct ChainSummary {
     /// Its last line.
     pub end: AuditCursor,
     /// Different lines.
@@ -21,7 +24,7 @@ pub struct ChainSummary {
 
 /// Where a log is broken. Lines are counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChainError {
+pub(crate) enum ChainError {
     /// Not the JSON of an audit line, and not followed by the same line in full.
     #[error("line {line} is no audit line")]
     Unreadable {
@@ -69,7 +72,7 @@ struct Position {
 /// Checks a log, or a part of it that begins behind `start` (its first line continues that end; the default is the
 /// beginning of the store). `public_key` is the audit key's, as [`AuditKey::public_key`](super::AuditKey::public_key)
 /// gives it.
-pub fn verify_chain<'a>(
+pub(crate) fn verify_chain<'a>(
     lines: impl IntoIterator<Item = &'a str>,
     start: AuditCursor,
     public_key: &str,
@@ -109,6 +112,19 @@ pub fn verify_chain<'a>(
     }
     summary.end = chain.end();
     Ok(summary)
+}
+
+impl Head {
+    /// Whether the key made this head.
+    fn is_signed_by(&self, public_key: &str) -> bool {
+        let (Ok(point), Ok(signature)) = (BASE64.decode(public_key), BASE64.decode(&self.signature)) else {
+            return false;
+        };
+        self.public_key == public_key
+            && UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
+                .verify(&self.statement(), &signature)
+                .is_ok()
+    }
 }
 
 struct Chain {

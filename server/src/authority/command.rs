@@ -8,7 +8,7 @@ use super::rotation::RotationProgress;
 
 /// A wish of an admin.
 #[derive(Clone, Debug)]
-pub struct RotateRequest {
+pub(crate) struct RotateRequest {
     /// Which kind.
     pub kind: AuthorityKind,
     /// Take over as soon as the successor and its CRL are published, without waiting for them to spread. Audited.

@@ -12,11 +12,11 @@ use signet_certs::time::{from_unix_millis, unix_millis};
 use super::state::{Activation, AuthorityRecord, AuthoritySet, AuthorityState, Introduced, NewAuthority};
 
 /// The version this build writes and reads.
-pub const JOURNAL_VERSION: u32 = 1;
+pub(crate) const JOURNAL_VERSION: u32 = 1;
 
 /// Why a journal cannot be used. None of these is guessed away: the server does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
+pub(crate) enum JournalError {
     /// Not the JSON that was expected.
     #[error("the authority journal is not readable")]
     Syntax(#[from] serde_json::Error),
@@ -76,7 +76,7 @@ struct Row {
 ///
 /// # Errors
 /// Only if JSON cannot be written, which nothing in it can cause.
-pub fn encode(set: &AuthoritySet) -> Result<Vec<u8>, JournalError> {
+pub(crate) fn encode(set: &AuthoritySet) -> Result<Vec<u8>, JournalError> {
     let authorities = set.authorities.iter().map(row).collect();
     Ok(serde_json::to_vec(&Document {
         version: JOURNAL_VERSION,
@@ -88,7 +88,7 @@ pub fn encode(set: &AuthoritySet) -> Result<Vec<u8>, JournalError> {
 ///
 /// # Errors
 /// [`JournalError`]; the version is looked at before anything else.
-pub fn decode(body: &[u8]) -> Result<AuthoritySet, JournalError> {
+pub(crate) fn decode(body: &[u8]) -> Result<AuthoritySet, JournalError> {
     let VersionOnly { version } = serde_json::from_slice(body)?;
     if version != JOURNAL_VERSION {
         return Err(JournalError::Version(version));

@@ -26,7 +26,7 @@ use crate::store::{KeyChanges, KeyPurpose, SealedKey, Store, StoreError};
 
 /// Why a step could not be taken. Whatever it is, the authorities stand as before.
 #[derive(Debug, thiserror::Error)]
-pub enum LifecycleError {
+pub(crate) enum LifecycleError {
     /// The machine said no.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -323,7 +323,6 @@ impl Lifecycle {
             Some(ViewedAuthority {
                 authority: authority.clone(),
                 state: record.state,
-                introduced: record.introduced,
                 longest_leaf_ttl: record.longest_leaf_ttl,
             })
         });

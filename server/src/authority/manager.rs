@@ -24,7 +24,7 @@ use crate::trust::TrustSnapshot;
 const COMMAND_CAPACITY: usize = 16;
 
 /// What the manager is built from.
-pub struct AuthorityManagerParts {
+pub(crate) struct AuthorityManagerParts {
     /// The trust domain of all authorities.
     pub trust_domain: TrustDomain,
     /// Settings of the authorities that sign workloads.
@@ -47,7 +47,7 @@ pub struct AuthorityManagerParts {
 
 /// Why a rotation did not begin. The authorities stand as before.
 #[derive(Debug, thiserror::Error)]
-pub enum RotateError {
+pub(crate) enum RotateError {
     /// The step failed: most often the journal could not be written.
     #[error("no authority was rotated")]
     Failed(#[from] LifecycleError),
@@ -58,7 +58,7 @@ pub enum RotateError {
 
 /// Handle of the worker. Clones share it; the worker ends with its drain, not with its handles.
 #[derive(Clone, Debug)]
-pub struct AuthorityManager {
+pub(crate) struct AuthorityManager {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<AuthorityView>>,
 }
@@ -69,7 +69,7 @@ impl AuthorityManager {
     ///
     /// # Errors
     /// A store that cannot be read or written, a journal of a later version, a missing key. All are fatal.
-    pub async fn start(parts: AuthorityManagerParts) -> Result<Self, LifecycleError> {
+    pub(crate) async fn start(parts: AuthorityManagerParts) -> Result<Self, LifecycleError> {
         let tools = Tools {
             trust_domain: parts.trust_domain,
             store: parts.store,
@@ -99,13 +99,13 @@ impl AuthorityManager {
     }
 
     /// The authorities as they are now, and every change.
-    pub fn current(&self) -> watch::Receiver<Arc<AuthorityView>> {
+    pub(crate) fn current(&self) -> watch::Receiver<Arc<AuthorityView>> {
         self.view.clone()
     }
 
     /// Resolves once every kind has an authority that signs; for a new store that is after the first publication.
     /// False: the server is stopping.
-    pub async fn ready(&self) -> bool {
+    pub(crate) async fn ready(&self) -> bool {
         self.view
             .clone()
             .wait_for(|view| view.is_complete())
@@ -118,7 +118,7 @@ impl AuthorityManager {
     ///
     /// # Errors
     /// [`RotateError`]; then nothing has changed.
-    pub async fn rotate(
+    pub(crate) async fn rotate(
         &self,
         request: RotateRequest,
     ) -> Result<mpsc::Receiver<RotationProgress>, RotateError> {

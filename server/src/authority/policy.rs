@@ -3,16 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 /// The shortest authority life that is accepted. Below it the thirds and sixths of a life leave no room for spreading.
-pub const MIN_AUTHORITY_TTL: Duration = Duration::from_secs(60);
+pub(crate) const MIN_AUTHORITY_TTL: Duration = Duration::from_secs(60);
 /// The longest authority life that is accepted.
-pub const MAX_AUTHORITY_TTL: Duration = Duration::from_secs(3660 * 24 * 3600);
+pub(crate) const MAX_AUTHORITY_TTL: Duration = Duration::from_secs(3660 * 24 * 3600);
 /// A leaf lives at most this fraction (one n-th) of its authority's life, so that an authority which hands over at
 /// five sixths can still give every leaf its full time.
 const LEAF_SHARE: u32 = 6;
 
 /// What an operator may set about the life of one kind of authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LifeSettings {
+pub(crate) struct LifeSettings {
     /// Life of an authority's certificate.
     pub authority_ttl: Duration,
     /// The longest life of any leaf this kind signs.
@@ -27,7 +27,7 @@ pub struct LifeSettings {
 
 /// Why the settings are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LifePolicyError {
+pub(crate) enum LifePolicyError {
     /// Leaves would outlive what an authority can promise when it hands over.
     #[error(
         "SVID TTL {leaf_ttl:?} is more than a sixth of the authority TTL {authority_ttl:?}: \
@@ -70,7 +70,7 @@ pub enum LifePolicyError {
 }
 
 /// Refuses a leaf TTL above one sixth of the authority's life (design: INV-10 must never bite in normal running).
-pub fn check_leaf_ttl(leaf_ttl: Duration, authority_ttl: Duration) -> Result<(), LifePolicyError> {
+pub(crate) fn check_leaf_ttl(leaf_ttl: Duration, authority_ttl: Duration) -> Result<(), LifePolicyError> {
     if leaf_ttl.is_zero() {
         return Err(LifePolicyError::NoLeafTtl);
     }
@@ -87,14 +87,14 @@ pub fn check_leaf_ttl(leaf_ttl: Duration, authority_ttl: Duration) -> Result<(),
 
 /// Checked [`LifeSettings`] and the moments that follow from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LifePolicy(LifeSettings);
+pub(crate) struct LifePolicy(LifeSettings);
 
 impl LifePolicy {
     /// Checks the settings.
     ///
     /// # Errors
     /// [`LifePolicyError`] names the setting, its value and the remedy.
-    pub fn new(settings: LifeSettings) -> Result<Self, LifePolicyError> {
+    pub(crate) fn new(settings: LifeSettings) -> Result<Self, LifePolicyError> {
         let LifeSettings {
             authority_ttl,
             leaf_ttl,
@@ -119,38 +119,38 @@ impl LifePolicy {
     }
 
     /// Life of a new authority's certificate.
-    pub fn authority_ttl(&self) -> Duration {
+    pub(crate) fn authority_ttl(&self) -> Duration {
         self.0.authority_ttl
     }
 
     /// The longest life of a leaf.
-    pub fn leaf_ttl(&self) -> Duration {
+    pub(crate) fn leaf_ttl(&self) -> Duration {
         self.0.leaf_ttl
     }
 
     /// How far dates are set back.
-    pub fn clock_skew(&self) -> Duration {
+    pub(crate) fn clock_skew(&self) -> Duration {
         self.0.clock_skew
     }
 
     /// Least time in the bundle before signing.
-    pub fn spread(&self) -> Duration {
+    pub(crate) fn spread(&self) -> Duration {
         self.0.spread
     }
 
     /// Longest time to wait for agents' reports.
-    pub fn spread_max(&self) -> Duration {
+    pub(crate) fn spread_max(&self) -> Duration {
         self.0.spread_max
     }
 }
 
 /// When the successor is made: at half of the life.
-pub fn prepare_at(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
+pub(crate) fn prepare_at(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
     not_before + life(not_before, not_after) / 2
 }
 
 /// When the successor takes over: at five sixths of the life.
-pub fn activate_at(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
+pub(crate) fn activate_at(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
     not_before + life(not_before, not_after) / 6 * 5
 }
 

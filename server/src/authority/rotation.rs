@@ -15,7 +15,7 @@ pub(super) const PROGRESS_CAPACITY: usize = 32;
 /// One step of a rotation. A stream that ends before `Activated` means that the server is stopping (the rotation goes
 /// on after its restart), or that the new authority was taken away again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RotationProgress {
+pub(crate) enum RotationProgress {
     /// The successor is journalled and on its way into the bundle.
     Prepared {
         /// The successor.

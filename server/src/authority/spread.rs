@@ -6,35 +6,29 @@ use std::time::SystemTime;
 /// The live agents and the highest bundle sequence each has reported. Expired and banned agents are left out by
 /// whoever fills this in; an agent that has not reported yet stands at 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SpreadReports {
+pub(crate) struct SpreadReports {
     /// Sequence by agent (its SPIFFE ID, as text).
     pub agents: BTreeMap<String, u64>,
 }
 
 impl SpreadReports {
     /// How many agents are live.
-    pub fn live(&self) -> usize {
+    pub(crate) fn live(&self) -> usize {
         self.agents.len()
     }
 
     /// How many live agents hold the bundle of `sequence` or a later one.
-    pub fn confirmed(&self, sequence: u64) -> usize {
+    pub(crate) fn confirmed(&self, sequence: u64) -> usize {
         self.agents
             .values()
             .filter(|reported| **reported >= sequence)
             .count()
     }
-
-    /// The live agents that do not, at most `limit` of them.
-    pub fn missing(&self, sequence: u64, limit: usize) -> Vec<String> {
-        let behind = self.agents.iter().filter(|(_, reported)| **reported < sequence);
-        behind.take(limit).map(|(agent, _)| agent.clone()).collect()
-    }
 }
 
 /// How far a prepared authority has spread. The figures are those "reported by agents", for that is what they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpreadStatus {
+pub(crate) struct SpreadStatus {
     /// The bundle sequence that introduced the authority.
     pub sequence: u64,
     /// Live agents that reported this sequence or a later one.
@@ -49,7 +43,7 @@ pub struct SpreadStatus {
 
 impl SpreadStatus {
     /// Whether the gate is open at `now`.
-    pub fn is_open(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_open(&self, now: SystemTime) -> bool {
         now >= self.at_latest || (now >= self.not_before && self.confirmed == self.live)
     }
 }
@@ -68,6 +62,5 @@ mod tests {
             (reports.live(), reports.confirmed(6), reports.confirmed(0)),
             (3, 1, 3)
         );
-        assert_eq!(reports.missing(6, 1), ["b"]);
     }
 }

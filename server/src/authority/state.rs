@@ -18,11 +18,11 @@ use super::spread::{SpreadReports, SpreadStatus};
 use signet_certs::authority::AuthorityId;
 
 /// The author of what happens by itself.
-pub const TIMER: &str = "timer";
+pub(crate) const TIMER: &str = "timer";
 
 /// What makes a prepared authority take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Activation {
+pub(crate) enum Activation {
     /// Five sixths of the active one's life are over, and it has spread.
     OnSchedule,
     /// It has spread: an admin asked for a rotation.
@@ -33,7 +33,7 @@ pub enum Activation {
 
 /// Where an authority stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthorityState {
+pub(crate) enum AuthorityState {
     /// Spreading; waits for its activation.
     Prepared {
         /// What it waits for.
@@ -52,7 +52,7 @@ pub enum AuthorityState {
 
 impl AuthorityState {
     /// The state's name in journals, tables and metrics.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Prepared { .. } => "prepared",
             Self::Active => "active",
@@ -63,7 +63,7 @@ impl AuthorityState {
 
 /// When an authority was first in a published bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Introduced {
+pub(crate) struct Introduced {
     /// The sequence number of that bundle, or of the first one seen after a lost journal write.
     pub sequence: u64,
     /// When it was published.
@@ -72,7 +72,7 @@ pub struct Introduced {
 
 /// A certificate as the machine sees it: bytes and dates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewAuthority {
+pub(crate) struct NewAuthority {
     /// Names the key.
     pub id: AuthorityId,
     /// DER.
@@ -85,7 +85,7 @@ pub struct NewAuthority {
 
 /// One authority of the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityRecord {
+pub(crate) struct AuthorityRecord {
     /// Its certificate.
     pub certificate: NewAuthority,
     /// Where it stands.
@@ -100,7 +100,7 @@ pub struct AuthorityRecord {
 
 impl AuthorityRecord {
     /// Names the key.
-    pub fn id(&self) -> AuthorityId {
+    pub(crate) fn id(&self) -> AuthorityId {
         self.certificate.id
     }
 
@@ -111,13 +111,13 @@ impl AuthorityRecord {
 
 /// All authorities of one kind, oldest first. This is what the journal holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuthoritySet {
+pub(crate) struct AuthoritySet {
     pub(super) authorities: Vec<AuthorityRecord>,
 }
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// The process started with this journal.
     Start,
     /// Time has passed, or reports have come in.
@@ -137,13 +137,6 @@ pub enum Event {
         sequence: u64,
         /// The authorities in it, each with `thisUpdate` of its CRL.
         listed: Vec<(AuthorityId, SystemTime)>,
-    },
-    /// The prepared authority shall take over now.
-    Activate {
-        /// Without waiting for it to spread.
-        force: bool,
-        /// Who wants it.
-        author: Arc<str>,
     },
     /// A successor shall be prepared if there is none, and take over.
     Rotate {
@@ -168,7 +161,7 @@ pub enum Event {
 
 /// What the worker has to do, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Write the new state. If this fails, the transition has not happened.
     SaveJournal,
     /// Show the new state to issuers and to the publisher.
@@ -188,7 +181,7 @@ pub enum Effect {
 
 /// What an event leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
+pub(crate) struct Transition {
     /// The state after it.
     pub next: AuthoritySet,
     /// What has to be done, in order.
@@ -197,27 +190,10 @@ pub struct Transition {
 
 /// Why an event is refused. The state stays as it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// There is already one.
     #[error("an authority is already prepared: {0}")]
     AlreadyPrepared(AuthorityId),
-    /// There is none to activate.
-    #[error("no authority is prepared: run `ca rotate`")]
-    NothingPrepared,
-    /// Its bundle and CRL are not out yet, and a chain without a CRL would be refused by everyone who fails closed.
-    #[error("authority {0} is not published yet: try again once `status` shows its CRL")]
-    NotPublished(AuthorityId),
-    /// The gate is closed.
-    #[error(
-        "authority {authority} has not spread: {} of {} agents reported sequence {}; wait, or use --force",
-        .status.confirmed, .status.live, .status.sequence
-    )]
-    NotSpread {
-        /// Which one waits.
-        authority: AuthorityId,
-        /// How far it is.
-        status: SpreadStatus,
-    },
     /// The event names an authority that is not Old, or none of this set.
     #[error("authority {0} is not an old one of this set")]
     NotOld(AuthorityId),
@@ -225,7 +201,7 @@ pub enum Refused {
 
 /// What every step may look at besides the state.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// Wall time.
     pub now: SystemTime,
     /// The settings.
@@ -236,31 +212,31 @@ pub struct Context<'a> {
 
 impl AuthoritySet {
     /// The authorities, oldest first.
-    pub fn authorities(&self) -> &[AuthorityRecord] {
+    pub(crate) fn authorities(&self) -> &[AuthorityRecord] {
         &self.authorities
     }
 
     /// The authority with this id.
-    pub fn get(&self, id: AuthorityId) -> Option<&AuthorityRecord> {
+    pub(crate) fn get(&self, id: AuthorityId) -> Option<&AuthorityRecord> {
         self.authorities.iter().find(|record| record.id() == id)
     }
 
     /// The authority that signs leaves. It may be past its end; then nothing signs.
-    pub fn active(&self) -> Option<&AuthorityRecord> {
+    pub(crate) fn active(&self) -> Option<&AuthorityRecord> {
         self.authorities
             .iter()
             .find(|record| record.state == AuthorityState::Active)
     }
 
     /// The authority that waits to take over.
-    pub fn prepared(&self) -> Option<&AuthorityRecord> {
+    pub(crate) fn prepared(&self) -> Option<&AuthorityRecord> {
         self.authorities
             .iter()
             .find(|record| matches!(record.state, AuthorityState::Prepared { .. }))
     }
 
     /// How far the prepared authority has spread; none while there is none or it is not published.
-    pub fn spread_status(&self, context: &Context<'_>) -> Option<SpreadStatus> {
+    pub(crate) fn spread_status(&self, context: &Context<'_>) -> Option<SpreadStatus> {
         let Introduced { sequence, at } = self.prepared()?.introduced?;
         Some(SpreadStatus {
             sequence,

@@ -17,7 +17,7 @@ impl AuthoritySet {
     ///
     /// # Errors
     /// [`Refused`], with the state unchanged.
-    pub fn apply(&self, event: Event, context: &Context<'_>) -> Result<Transition, Refused> {
+    pub(crate) fn apply(&self, event: Event, context: &Context<'_>) -> Result<Transition, Refused> {
         match event {
             Event::Start => Ok(self.start(context)),
             Event::Tick => Ok(self.tick(context)),
@@ -27,7 +27,6 @@ impl AuthoritySet {
                 author,
             } => self.add(certificate, activation, author, context),
             Event::Published { sequence, listed } => Ok(self.published(sequence, &listed, context.now)),
-            Event::Activate { force, author } => self.activate_now(force, &author, context),
             Event::Rotate { force, author } => Ok(self.rotate(force, author)),
             Event::LastLeafExpired { authority } => self.drained(authority, context.now),
             Event::LeafOutlives { authority, not_after } => self.outlived(authority, not_after),
@@ -36,7 +35,7 @@ impl AuthoritySet {
 
     /// The next moment at which [`Event::Tick`] may have something to do, if nothing else happens before.
     /// A moment that is not after `now` means: at once.
-    pub fn next_deadline(&self, context: &Context<'_>) -> Option<SystemTime> {
+    pub(crate) fn next_deadline(&self, context: &Context<'_>) -> Option<SystemTime> {
         let mut moments = Vec::new();
         match (self.prepared(), self.active()) {
             (None, None) => moments.push(context.now),
@@ -246,26 +245,6 @@ impl AuthoritySet {
         let mut transition = next.changed();
         transition.effects.extend(gone.into_iter().map(Effect::DeleteKey));
         transition
-    }
-
-    fn activate_now(
-        &self,
-        force: bool,
-        author: &Arc<str>,
-        context: &Context<'_>,
-    ) -> Result<Transition, Refused> {
-        let prepared = self.prepared().ok_or(Refused::NothingPrepared)?;
-        let authority = prepared.id();
-        let status = self
-            .spread_status(context)
-            .ok_or(Refused::NotPublished(authority))?;
-        if !force && !status.is_open(context.now) {
-            return Err(Refused::NotSpread { authority, status });
-        }
-        let mut next = self.clone();
-        next.set_author(author);
-        next.hand_over(context.now);
-        Ok(next.changed())
     }
 
     fn rotate(&self, force: bool, author: Arc<str>) -> Transition {

@@ -5,34 +5,32 @@ use std::time::{Duration, SystemTime};
 
 use signet_certs::authority::{AuthorityCertificate, AuthorityId, AuthorityKind, X509Authority};
 
-use super::state::{AuthorityState, Introduced};
+use super::state::AuthorityState;
 
 /// One authority with its key.
 #[derive(Clone)]
-pub struct ViewedAuthority {
+pub(crate) struct ViewedAuthority {
     /// Certificate and signer. Only an Active one may sign leaves; every one signs its CRL.
     pub authority: X509Authority,
     /// Where it stands.
     pub state: AuthorityState,
-    /// When it was first published.
-    pub introduced: Option<Introduced>,
     /// The longest leaf TTL ever in use under it.
     pub longest_leaf_ttl: Duration,
 }
 
 impl ViewedAuthority {
     /// Names the key.
-    pub fn id(&self) -> AuthorityId {
+    pub(crate) fn id(&self) -> AuthorityId {
         self.authority.certificate().id()
     }
 
     /// The certificate.
-    pub fn certificate(&self) -> &AuthorityCertificate {
+    pub(crate) fn certificate(&self) -> &AuthorityCertificate {
         self.authority.certificate()
     }
 
     /// The authority's last CRL must have a `thisUpdate` at or after this; `None` while its leaves may live.
-    pub fn last_crl_from(&self) -> Option<SystemTime> {
+    pub(crate) fn last_crl_from(&self) -> Option<SystemTime> {
         match self.state {
             AuthorityState::Old { drained_at, .. } => drained_at,
             _ => None,
@@ -51,28 +49,23 @@ impl fmt::Debug for ViewedAuthority {
 
 /// The authorities of one kind, oldest first.
 #[derive(Clone, Debug, Default)]
-pub struct KindView {
+pub(crate) struct KindView {
     /// All that are in the bundle, or about to be.
     pub authorities: Vec<ViewedAuthority>,
 }
 
 impl KindView {
     /// The authority that signs leaves. It may be past its end.
-    pub fn active(&self) -> Option<&ViewedAuthority> {
+    pub(crate) fn active(&self) -> Option<&ViewedAuthority> {
         self.authorities
             .iter()
             .find(|viewed| viewed.state == AuthorityState::Active)
-    }
-
-    /// The authority with this id.
-    pub fn get(&self, id: AuthorityId) -> Option<&ViewedAuthority> {
-        self.authorities.iter().find(|viewed| viewed.id() == id)
     }
 }
 
 /// The authorities of all kinds at one moment, as journalled.
 #[derive(Clone, Debug, Default)]
-pub struct AuthorityView {
+pub(crate) struct AuthorityView {
     /// Those that sign workloads' SVIDs.
     pub x509: KindView,
     /// Those that sign the server's and the agents' own.
@@ -81,7 +74,7 @@ pub struct AuthorityView {
 
 impl AuthorityView {
     /// The authorities of one kind.
-    pub fn kind(&self, kind: AuthorityKind) -> &KindView {
+    pub(crate) fn kind(&self, kind: AuthorityKind) -> &KindView {
         match kind {
             AuthorityKind::X509 => &self.x509,
             AuthorityKind::Control => &self.control,
@@ -89,7 +82,7 @@ impl AuthorityView {
     }
 
     /// All authorities with their kind.
-    pub fn all(&self) -> impl Iterator<Item = (AuthorityKind, &ViewedAuthority)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (AuthorityKind, &ViewedAuthority)> {
         let x509 = self
             .x509
             .authorities
@@ -104,7 +97,7 @@ impl AuthorityView {
     }
 
     /// Whether every kind has an authority that signs.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.x509.active().is_some() && self.control.active().is_some()
     }
 }

@@ -10,7 +10,7 @@ use crate::{attest::config::raw::Attestation, publisher::CRL_MAX_BYTES, rules::I
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Raw {
+pub(crate) struct Raw {
     /// Name of the one trust domain this server serves.
     pub(super) trust_domain: String,
     /// Everything the server must not lose. Created with mode 0700.

@@ -9,7 +9,7 @@ use crate::{attest::config::AttestationConfig, audit::AuditSink, authority::Life
 
 /// What the server does, where, and for whom.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// The one trust domain this server serves.
     pub trust_domain: TrustDomain,
     /// Everything the server must not lose. Created with mode 0700.
@@ -48,7 +48,7 @@ pub struct Config {
 
 /// Addresses and sockets.
 #[derive(Debug)]
-pub struct Listen {
+pub(crate) struct Listen {
     /// gRPC for agents, TLS 1.3.
     pub agents: SocketAddr,
     /// gRPC for admins, mode 0660.
@@ -63,7 +63,7 @@ pub struct Listen {
 
 /// How the bundle is served over HTTPS.
 #[derive(Debug)]
-pub struct BundlePage {
+pub(crate) struct BundlePage {
     /// Path of the document, with its slash.
     pub path: String,
     /// Files of profile https_web; absent, the server's own X.509-SVID is used (https_spiffe).
@@ -72,7 +72,7 @@ pub struct BundlePage {
 
 /// A certificate that somebody else renews.
 #[derive(Debug)]
-pub struct WebFiles {
+pub(crate) struct WebFiles {
     /// PEM certificate chain.
     pub certificate: PathBuf,
     /// PEM private key to it.
@@ -81,7 +81,7 @@ pub struct WebFiles {
 
 /// Checked lives of the two kinds of authority.
 #[derive(Clone, Copy, Debug)]
-pub struct Lives {
+pub(crate) struct Lives {
     /// Authorities of workloads.
     pub x509: LifePolicy,
     /// Control authorities.

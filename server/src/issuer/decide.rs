@@ -5,7 +5,7 @@ use signet_certs::id::SpiffeId;
 use super::{Evidence, IssueItem, Issuer, NotIssued, RefusalReason};
 use crate::{
     attest::{AgentIdentity, AttestedPod},
-    rules::{Facts, GrantedIdentity, UnixFacts, Verdict},
+    rules::{Facts, GrantedIdentity, RuleOutcome, UnixFacts, Verdict},
     store::{EvidenceKind, WorkloadRef},
 };
 
@@ -80,6 +80,9 @@ impl Issuer {
                 return Err(self.refused(RefusalReason::Denied, format!("denied by rule {rule:?}")));
             }
             Verdict::NoMatch => {
+                for RuleOutcome { rule, outcome } in self.parts.rules.explain(facts) {
+                    tracing::debug!(rule, ?outcome, "a rule gives nothing");
+                }
                 return Err(self.refused(
                     RefusalReason::NoMatch,
                     "no rule gives this workload an identity".to_owned(),

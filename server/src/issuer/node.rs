@@ -32,7 +32,7 @@ const RENEW_WITHOUT_REVIEW: Duration = Duration::from_secs(24 * 3600);
 const MAX_LIVE: u32 = 16;
 
 /// A node that wants a certificate.
-pub struct NodeRequest {
+pub(crate) struct NodeRequest {
     /// PKCS#10, DER.
     pub csr: Bytes,
     /// Name of the cluster.
@@ -45,7 +45,7 @@ pub struct NodeRequest {
 
 /// An agent's certificate.
 #[derive(Debug)]
-pub struct NodeCertificate {
+pub(crate) struct NodeCertificate {
     /// `spiffe://<td>/signet/agent/<cluster>/<node-uid>`.
     pub spiffe_id: SpiffeId,
     /// DER.
@@ -72,7 +72,7 @@ impl Issuer {
     ///
     /// # Errors
     /// [`NotIssued`].
-    pub async fn issue_to_node(
+    pub(crate) async fn issue_to_node(
         &self,
         request: NodeRequest,
         presented: Option<&VerifiedSvid>,

@@ -24,7 +24,7 @@ const RULE: &str = "own";
 
 /// Why the server got no certificate for itself.
 #[derive(Debug, thiserror::Error)]
-pub enum OwnIssueError {
+pub(crate) enum OwnIssueError {
     /// The ledger did not take the row.
     #[error("the ledger could not be written")]
     Store(#[from] StoreError),
@@ -61,7 +61,7 @@ impl From<DraftError> for OwnIssueError {
 ///
 /// # Errors
 /// [`OwnIssueError`]; what was recorded by then stays, without a certificate.
-pub async fn issue_own(
+pub(crate) async fn issue_own(
     spiffe_id: SpiffeId,
     profile: &SvidProfile,
     authority: &X509Authority,

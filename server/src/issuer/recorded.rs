@@ -36,7 +36,7 @@ pub(super) struct SignedLeaf {
 
 /// Why a recorded leaf was not signed. Its row stays, without a certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum SignError {
+pub(crate) enum SignError {
     /// The row names another signer.
     #[error("the ledger has authority {recorded} for this certificate, not {given}")]
     OtherAuthority {
@@ -109,9 +109,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        authority::testing::{HOUR, START, serial, trust_domain},
+        fixtures::{HOUR, START, authority, serial, trust_domain},
         store::{EvidenceKind, Ledger as _, NewIssuance, WorkloadRef, memory::MemoryStore},
-        trust::testing::authority,
     };
 
     /// Signs, and counts how often.

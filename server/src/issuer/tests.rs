@@ -25,7 +25,7 @@ use crate::{
     agents::Agents,
     attest::{AgentIdentity, AttestedNode, AttestedPod, fake::FakeAttestor},
     audit::{AuditAction, AuditLog},
-    authority::testing::{HOUR, Running, SKEW, deny, trust_domain},
+    fixtures::{HOUR, Running, SKEW, deny, trust_domain},
     metrics::Metrics,
     rules::{IdentityRuleConfig, RuleScope, RuleSet},
     store::{Revocations as _, memory::MemoryStore},

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::admission::RETRY_AFTER;
 
 /// One certificate wanted for a workload.
-pub struct IssueItem {
+pub(crate) struct IssueItem {
     /// PKCS#10, DER.
     pub csr: Bytes,
     /// Which of the workload's identities; `None` is the default one.
@@ -19,7 +19,7 @@ pub struct IssueItem {
 }
 
 /// What an agent brings to prove a workload.
-pub enum Evidence {
+pub(crate) enum Evidence {
     /// The pod's own bound token.
     PodToken(Zeroizing<String>),
     /// What the agent saw of a process outside Kubernetes.
@@ -36,11 +36,11 @@ pub enum Evidence {
 }
 
 /// What became of one item.
-pub type Outcome = Result<Issued, NotIssued>;
+pub(crate) type Outcome = Result<Issued, NotIssued>;
 
 /// Why there is no certificate.
 #[derive(Debug)]
-pub enum NotIssued {
+pub(crate) enum NotIssued {
     /// A verdict: the same question gets the same answer until the policy revision changes.
     Refused(Refusal),
     /// Not a verdict: try again.
@@ -75,7 +75,7 @@ impl NotIssued {
 
 /// A certificate and what else the workload may have.
 #[derive(Debug)]
-pub struct Issued {
+pub(crate) struct Issued {
     /// Identity in the certificate.
     pub spiffe_id: SpiffeId,
     /// The leaf, DER. Authorities are self-signed: there are no intermediates.
@@ -90,7 +90,7 @@ pub struct Issued {
 
 /// A refusal with its reason.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// Which kind.
     pub reason: RefusalReason,
     /// For the agent's log and its workload; safe to show.
@@ -107,7 +107,7 @@ pub struct Refusal {
 
 /// Kinds of refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalReason {
+pub(crate) enum RefusalReason {
     /// CSR or SPIFFE ID faulty.
     InvalidRequest,
     /// The evidence proves no live workload of this node.
@@ -123,7 +123,7 @@ pub enum RefusalReason {
 impl RefusalReason {
     /// Name in metrics and audit lines.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::NotAttested => "not_attested",

@@ -30,7 +30,7 @@ struct Answer {
 impl Issuer {
     /// Issues to workloads of the calling agent's node. Answers item by item, in order; a bad item spoils no other.
     /// `None` when too much is under way: the caller answers `RESOURCE_EXHAUSTED`.
-    pub async fn issue(&self, agent: &AgentIdentity, items: Vec<IssueItem>) -> Option<Vec<Outcome>> {
+    pub(crate) async fn issue(&self, agent: &AgentIdentity, items: Vec<IssueItem>) -> Option<Vec<Outcome>> {
         let _admitted = self.admission.admit(&agent.spiffe_id, items.len())?;
         let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
         let Some(authority) = self.active(AuthorityKind::X509) else {

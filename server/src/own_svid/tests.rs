@@ -5,7 +5,7 @@ use signet_certs::verify::{LeafInfo, Role, inspect_leaf, verify_chain};
 
 use super::*;
 use crate::authority::RotateRequest;
-use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, deny, revoke_serial, trust_domain};
+use crate::fixtures::{HOUR, MINUTE, Running, SKEW, deny, revoke_serial, trust_domain};
 use crate::store::{EvidenceKind, Revocations as _};
 
 fn profile() -> SvidProfile {

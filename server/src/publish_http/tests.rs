@@ -8,8 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::authority::testing::{MINUTE, START, serial};
-use crate::trust::testing::{authority, published, snapshot};
+use crate::fixtures::{MINUTE, START, authority, published, serial, snapshot};
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + START
@@ -207,7 +206,7 @@ async fn other_paths_are_404_and_other_methods_405() {
 
 #[tokio::test]
 async fn nothing_is_served_before_the_first_publication() {
-    let (_, snapshots) = crate::trust::channel(crate::authority::testing::trust_domain(), MINUTE);
+    let (_, snapshots) = crate::trust::channel(crate::fixtures::trust_domain(), MINUTE);
     let door = Objects::new(snapshots.borrow().clone(), None);
     assert!(door.documents.is_empty());
 }

@@ -16,9 +16,9 @@ use signet_runtime::clock::{Clock, SystemClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
+use super::web::WebCertificateError;
 use super::*;
-use crate::authority::testing::{HOUR, MINUTE, SKEW, serial, trust_domain};
-use crate::trust::testing::{authority, published, snapshot};
+use crate::fixtures::{HOUR, MINUTE, SKEW, authority, published, serial, snapshot, trust_domain};
 
 struct Served {
     address: SocketAddr,

@@ -17,7 +17,7 @@ const RELOAD_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum WebCertificateError {
+pub(crate) enum WebCertificateError {
     /// A file is missing, unreadable, or not PEM of the kind expected.
     #[error("cannot read {what} from {path}: {problem}")]
     File {
@@ -43,7 +43,7 @@ pub enum WebCertificateError {
 /// A certificate chain and its key, read from PEM files and read again every minute: whoever renews the files need not
 /// tell us. Files that are not usable leave what was loaded before in use.
 #[derive(Debug)]
-pub struct WebCertificate {
+pub(crate) struct WebCertificate {
     certificate: PathBuf,
     key: PathBuf,
     loaded: ArcSwap<CertifiedKey>,
@@ -54,7 +54,7 @@ impl WebCertificate {
     ///
     /// # Errors
     /// [`WebCertificateError`] names the file and the reason.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, WebCertificateError> {
+    pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, WebCertificateError> {
         let loaded = read(certificate, key)?;
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
         Ok(Arc::new(Self {
@@ -65,7 +65,7 @@ impl WebCertificate {
     }
 
     /// Reads the files again every minute until the drain starts.
-    pub fn keep(self: &Arc<Self>, drain: &Drain) {
+    pub(crate) fn keep(self: &Arc<Self>, drain: &Drain) {
         let (kept, ending) = (self.clone(), drain.clone());
         drain.spawn(async move {
             loop {
@@ -87,7 +87,7 @@ impl WebCertificate {
     ///
     /// # Errors
     /// [`WebCertificateError`]; what was loaded before stays in use.
-    pub fn reload(&self) -> Result<(), WebCertificateError> {
+    pub(crate) fn reload(&self) -> Result<(), WebCertificateError> {
         self.loaded.store(Arc::new(read(&self.certificate, &self.key)?));
         Ok(())
     }

@@ -86,11 +86,10 @@ mod tests {
     use signet_certs::crl::{CrlNumber, RevocationReason, sign_crl};
 
     use super::*;
-    use crate::authority::testing::{HOUR, MINUTE, SKEW, serial};
-    use crate::trust::testing::authority;
+    use crate::fixtures::{HOUR, MINUTE, SKEW, authority, serial};
 
     fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + crate::authority::testing::START
+        SystemTime::UNIX_EPOCH + crate::fixtures::START
     }
 
     fn entries(count: u8) -> Vec<RevokedEntry> {

@@ -8,8 +8,8 @@ use signet_certs::serial::SerialNumber;
 use signet_runtime::clock::SystemClock;
 
 use super::*;
-use crate::authority::testing::{HOUR, MINUTE, Running, SKEW, revoke_serial, serial, start, trust_domain};
 use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
+use crate::fixtures::{HOUR, MINUTE, Running, SKEW, revoke_serial, serial, start, trust_domain};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Revocations as _, RevokeRequest, RevokeTarget};
 

@@ -8,7 +8,7 @@ use signet_runtime::config::HumanDuration;
 /// One rule: whom it matches, and what they get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct IdentityRuleConfig {
+pub(crate) struct IdentityRuleConfig {
     /// Unique name, for messages, the ledger and `explain`.
     pub name: String,
     /// Whom it matches; without any criterion every attested pod.
@@ -34,7 +34,7 @@ pub struct IdentityRuleConfig {
 /// Criteria of a rule. All that are given must hold; within one list any entry does.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct MatchConfig {
+pub(crate) struct MatchConfig {
     /// Names of clusters in the server's configuration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<String>,
@@ -58,7 +58,7 @@ pub struct MatchConfig {
 /// Criteria for processes outside pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct UnixMatchConfig {
+pub(crate) struct UnixMatchConfig {
     /// User ids.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub uids: Vec<u32>,
@@ -76,7 +76,7 @@ pub struct UnixMatchConfig {
 /// How a workload was proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Evidence {
+pub(crate) enum Evidence {
     /// The pod's own bound token.
     PodToken,
     /// User id and executable, as an agent saw them.

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Every faulty rule of a set, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleErrors {
+pub(crate) struct RuleErrors {
     /// The first.
     pub first: RuleError,
     /// The others.
@@ -23,7 +23,7 @@ impl std::error::Error for RuleErrors {}
 /// A faulty rule: which, what is wrong, what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rule `{rule}`: {problem}")]
-pub struct RuleError {
+pub(crate) struct RuleError {
     /// Its place in the list, from 0; nothing for the built-in rule and for the list as a whole.
     pub index: Option<usize>,
     /// Name of the rule, or its place in the list (`#3`) where it has none.
@@ -35,7 +35,7 @@ pub struct RuleError {
 /// What is wrong with a rule, with the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum RuleProblem {
+pub(crate) enum RuleProblem {
     /// Empty, too long, or with other characters.
     #[error("a name has 1 to 128 of the characters a-z A-Z 0-9 . _ -; give it one")]
     Name,

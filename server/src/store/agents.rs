@@ -9,7 +9,7 @@ use signet_certs::serial::SerialNumber;
 use super::StoreFuture;
 
 /// What a store keeps of node agents.
-pub trait AttestedAgents: Send + Sync {
+pub(crate) trait AttestedAgents: Send + Sync {
     /// Remembers an agent; replaces what was known of the same SPIFFE ID.
     fn record_agent(&self, agent: AgentRow) -> StoreFuture<'_, ()>;
 
@@ -19,7 +19,7 @@ pub trait AttestedAgents: Send + Sync {
 
 /// A node agent as last attested.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentRow {
+pub(crate) struct AgentRow {
     /// `spiffe://<td>/signet/agent/<cluster>/<node-uid>`.
     pub spiffe_id: SpiffeId,
     /// Name of the cluster in the configuration.

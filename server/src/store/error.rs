@@ -7,7 +7,7 @@ use signet_certs::authority::AuthorityId;
 
 /// Why a method of [`Store`](super::Store) failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// Disk full, I/O error, shutting down. Nothing was acknowledged; the same call may be made again.
     #[error("the store is unavailable: {message}; the request can be repeated")]
     Unavailable {
@@ -58,7 +58,7 @@ pub enum StoreError {
 
 /// Why [`Revocations::revoke`](super::Revocations::revoke) failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RevokeError {
+pub(crate) enum RevokeError {
     /// The ledger lacks the serial and the request names no authority.
     #[error("no certificate with that serial is recorded; name its authority to revoke it all the same")]
     UnknownSerial,
@@ -87,7 +87,7 @@ pub enum RevokeError {
 
 /// Why a store could not be opened. All are fatal at start.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// Another process has it open.
     #[error(
         "the store {path} is in use by another process; stop that server, or give this one another data directory"

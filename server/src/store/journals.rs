@@ -9,7 +9,7 @@ use super::StoreFuture;
 use crate::audit_event::AuditEvent;
 
 /// What a store keeps of authorities, and the keys with which the server signs.
-pub trait Journals: Send + Sync {
+pub(crate) trait Journals: Send + Sync {
     /// The authorities of one kind as last saved; `None` before the first save.
     fn load_journal(&self, kind: AuthorityKind) -> StoreFuture<'_, Option<Journal>>;
 
@@ -34,7 +34,7 @@ pub trait Journals: Send + Sync {
 
 /// The saved history of the authorities of one kind. The store does not look into the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Journal {
+pub(crate) struct Journal {
     /// Grows by one with every save.
     pub revision: u64,
     /// As saved.
@@ -43,7 +43,7 @@ pub struct Journal {
 
 /// Keys that come and go with a change of the journal.
 #[derive(Debug, Default)]
-pub struct KeyChanges {
+pub(crate) struct KeyChanges {
     /// Keys to keep. One that is already stored is replaced.
     pub add: Vec<SealedKey>,
     /// Keys to destroy.
@@ -52,7 +52,7 @@ pub struct KeyChanges {
 
 /// What a sealed key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyPurpose {
+pub(crate) enum KeyPurpose {
     /// Certificates and CRLs of an authority of this kind.
     Authority(AuthorityKind),
     /// Heads of the audit log.
@@ -71,7 +71,7 @@ impl fmt::Display for KeyPurpose {
 /// The text is not a purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the purpose of a key: expected x509, control or audit")]
-pub struct UnknownPurpose;
+pub(crate) struct UnknownPurpose;
 
 impl FromStr for KeyPurpose {
     type Err = UnknownPurpose;
@@ -86,7 +86,7 @@ impl FromStr for KeyPurpose {
 
 /// A private key that only the key manager can open.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SealedKey {
+pub(crate) struct SealedKey {
     /// Names the key, not a certificate of it.
     pub authority_id: AuthorityId,
     /// What it signs.

@@ -11,10 +11,10 @@ use signet_certs::serial::SerialNumber;
 use super::StoreFuture;
 
 /// Most items of one call of [`Ledger::issue`].
-pub const MAX_BATCH: usize = 1024;
+pub(crate) const MAX_BATCH: usize = 1024;
 
 /// What a store keeps of certificates.
-pub trait Ledger: Send + Sync {
+pub(crate) trait Ledger: Send + Sync {
     /// Records certificates that are about to be signed: nothing can be signed without the [`Recorded`] row that this
     /// returns. Denials and budgets are judged inside the same transaction, item by item, in the order of `batch`.
     /// At most [`MAX_BATCH`] items; as many answers, in the same order.
@@ -33,7 +33,7 @@ pub trait Ledger: Send + Sync {
 
 /// One certificate that is about to be signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewIssuance {
+pub(crate) struct NewIssuance {
     /// Fresh; unique in the ledger.
     pub serial: SerialNumber,
     /// Who will sign.
@@ -65,7 +65,7 @@ pub struct NewIssuance {
 /// uses it up.
 #[derive(Debug)]
 #[must_use = "a row without a certificate takes up a place in its budget"]
-pub struct Recorded(NewIssuance);
+pub(crate) struct Recorded(NewIssuance);
 
 impl Recorded {
     /// For adapters: `row` is durable.
@@ -74,21 +74,21 @@ impl Recorded {
     }
 
     /// The row.
-    #[must_use]
-    pub const fn row(&self) -> &NewIssuance {
+    #[cfg(test)]
+    pub(crate) const fn row(&self) -> &NewIssuance {
         &self.0
     }
 
     /// The row, and the permission is used up.
     #[must_use]
-    pub fn into_row(self) -> NewIssuance {
+    pub(crate) fn into_row(self) -> NewIssuance {
         self.0
     }
 }
 
 /// Who a certificate is for. Fields that do not apply are empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WorkloadRef {
+pub(crate) struct WorkloadRef {
     /// UID of the cluster's kube-system namespace.
     pub cluster_uid: String,
     /// The identity in the certificate.
@@ -110,7 +110,7 @@ pub struct WorkloadRef {
 impl WorkloadRef {
     /// An identity of which nothing else is known.
     #[must_use]
-    pub const fn of(spiffe_id: SpiffeId) -> Self {
+    pub(crate) const fn of(spiffe_id: SpiffeId) -> Self {
         Self {
             cluster_uid: String::new(),
             spiffe_id,
@@ -128,7 +128,7 @@ impl WorkloadRef {
 /// `reference`, `direct`, `join_token`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum EvidenceKind {
+pub(crate) enum EvidenceKind {
     /// The pod's own bound token.
     PodToken = 0,
     /// uid, gid and executable of a process, seen by the agent.
@@ -141,7 +141,7 @@ pub enum EvidenceKind {
 
 impl EvidenceKind {
     /// The name in rules, lists and audit lines.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::PodToken => "pod-token",
             Self::Unix => "unix",
@@ -165,7 +165,7 @@ impl fmt::Display for EvidenceKind {
 
 /// Why an item of a batch was not recorded. Its neighbours are not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IssueRefusal {
+pub(crate) enum IssueRefusal {
     /// The target is denied.
     #[error("denied by {denial_id}{}", comment_suffix(comment))]
     Denied {
@@ -200,7 +200,7 @@ fn comment_suffix(comment: &str) -> String {
 
 /// A row of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerRow {
+pub(crate) struct LedgerRow {
     /// Serial of the certificate.
     pub serial: SerialNumber,
     /// Who signed.
@@ -221,7 +221,7 @@ pub struct LedgerRow {
 
 /// Which rows to list. Conditions add up.
 #[derive(Clone, Debug, Default)]
-pub struct SvidFilter {
+pub(crate) struct SvidFilter {
     /// This SPIFFE ID and all below it, by whole path segments.
     pub spiffe_id_prefix: Option<SpiffeId>,
     /// `namespace/name` or UID of a pod.
@@ -246,7 +246,7 @@ impl SvidFilter {
 
 /// Rows of the ledger, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SvidPage {
+pub(crate) struct SvidPage {
     /// The rows.
     pub rows: Vec<LedgerRow>,
     /// Whether there are more.
@@ -255,7 +255,7 @@ pub struct SvidPage {
 
 /// How much of what an authority signed is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityUse {
+pub(crate) struct AuthorityUse {
     /// Which authority.
     pub authority: AuthorityId,
     /// Certificates neither expired nor revoked.

@@ -9,7 +9,7 @@ use signet_certs::crl::{CrlNumber, RevokedEntry};
 use super::{StoreError, StoreFuture};
 
 /// What a store keeps of what is published.
-pub trait Lists: Send + Sync {
+pub(crate) trait Lists: Send + Sync {
     /// What the next CRL of `authority` has to list: all that is revoked and either unexpired or not yet listed on a
     /// CRL issued after its expiry (RFC 5280 §3.3, CRL-19). Sorted by serial.
     fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet>;
@@ -28,7 +28,7 @@ pub trait Lists: Send + Sync {
 
 /// What a CRL has to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevokedSet {
+pub(crate) struct RevokedSet {
     /// Sorted by serial.
     pub entries: Vec<RevokedEntry>,
     /// Which revocations it contains: all up to this one.
@@ -37,7 +37,7 @@ pub struct RevokedSet {
 
 /// A signed CRL with what is needed to serve and to follow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredCrl {
+pub(crate) struct StoredCrl {
     /// Whose.
     pub authority: AuthorityId,
     /// CRLNumber; grows with every save.

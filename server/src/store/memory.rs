@@ -21,7 +21,7 @@ use signet_certs::serial::SerialNumber;
 use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-pub use self::kept::Kept;
+pub(crate) use self::kept::Kept;
 use super::{
     AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal,
     Journals, KeyChanges, Ledger, Lists, NewIssuance, Recorded, Revocations, RevokeError, RevokeRequest,
@@ -32,7 +32,7 @@ use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
 /// A store that forgets everything when it is dropped. Each counter makes that many calls of its methods fail, as if the
 /// disk were full.
-pub struct MemoryStore {
+pub(crate) struct MemoryStore {
     info: StoreInfo,
     kept: Mutex<Kept>,
     stored_lines: watch::Sender<u64>,
@@ -49,7 +49,7 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store.
     #[must_use]
-    pub fn new(trust_domain: TrustDomain) -> Arc<Self> {
+    pub(crate) fn new(trust_domain: TrustDomain) -> Arc<Self> {
         Arc::new(Self {
             info: StoreInfo {
                 trust_domain,
@@ -68,25 +68,25 @@ impl MemoryStore {
     }
 
     /// What it keeps; nobody else gets at it meanwhile.
-    pub fn kept(&self) -> MutexGuard<'_, Kept> {
+    pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock()
     }
 
     /// What was issued and not yet pruned, in the order of issuing.
     #[must_use]
-    pub fn issued(&self) -> Vec<NewIssuance> {
+    pub(crate) fn issued(&self) -> Vec<NewIssuance> {
         self.kept().rows.clone()
     }
 
     /// The events that were stored and not yet emitted, in order; certificates have none.
     #[must_use]
-    pub fn audit_events(&self) -> Vec<AuditEvent> {
+    pub(crate) fn audit_events(&self) -> Vec<AuditEvent> {
         self.kept().audit_events().cloned().collect()
     }
 
     /// Revokes serials of an authority in one go, however many: beyond what a request may. Returns the revision that
     /// contains them.
-    pub fn revoke_all(
+    pub(crate) fn revoke_all(
         &self,
         authority: AuthorityId,
         serials: impl IntoIterator<Item = SerialNumber>,

@@ -6,7 +6,7 @@ use super::StoreFuture;
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
 /// Where stored events wait until they are emitted.
-pub trait AuditOutbox: Send + Sync {
+pub(crate) trait AuditOutbox: Send + Sync {
     /// Stores events that belong to no other transaction, in order: all of them or none.
     fn append(&self, events: Vec<AuditEvent>) -> StoreFuture<'_, ()>;
 

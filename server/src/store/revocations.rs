@@ -12,7 +12,7 @@ use super::{RevokeError, StoreError, StoreFuture};
 use crate::audit_event::{AuditAction, AuditEvent, RevokedSerial};
 
 /// Longest comment and author of a revocation, in bytes.
-pub const MAX_COMMENT_BYTES: usize = 1024;
+pub(crate) const MAX_COMMENT_BYTES: usize = 1024;
 /// Most entries of one authority's list, whatever a request allows. An entry takes up to 53 bytes, so a list stays
 /// under 3 MiB, which every client can still receive; beyond, rotating the authority is the way.
 const MAX_LIST_ENTRIES: usize = 55_000;
@@ -21,7 +21,7 @@ const SERIALS_PER_LINE: usize = 100;
 
 /// What a store keeps of what must no longer be believed or issued. Each change is one transaction, and excludes
 /// [`Ledger::issue`](super::Ledger::issue) for the same identity.
-pub trait Revocations: Send + Sync {
+pub(crate) trait Revocations: Send + Sync {
     /// Marks what the target names as revoked and denies it further certificates (design §8). When this has returned,
     /// [`Ledger::issue`](super::Ledger::issue) records nothing for a denied target. Asking again for what is already
     /// revoked succeeds and returns it again, with its first date and reason kept.
@@ -37,7 +37,7 @@ pub trait Revocations: Send + Sync {
 
 /// What an admin wants revoked.
 #[derive(Clone, Debug)]
-pub struct RevokeRequest {
+pub(crate) struct RevokeRequest {
     /// What.
     pub target: RevokeTarget,
     /// Why, for the CRL.
@@ -111,7 +111,7 @@ impl RevokeRequest {
 
 /// What a revocation is aimed at. Room for prefix, pod, node and authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RevokeTarget {
+pub(crate) enum RevokeTarget {
     /// One certificate: its key leaked. Denies nothing, its holder gets another at once.
     Serial {
         /// The certificate's serial.
@@ -138,7 +138,7 @@ impl fmt::Display for RevokeTarget {
 
 /// What a revocation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revoked {
+pub(crate) struct Revoked {
     /// What is revoked now, by serial: newly, or already before.
     pub svids: Vec<RevokedSvid>,
     /// The denial, where one is in force.
@@ -149,7 +149,7 @@ pub struct Revoked {
 
 /// One revoked certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevokedSvid {
+pub(crate) struct RevokedSvid {
     /// Its serial.
     pub serial: SerialNumber,
     /// Whose list names it.
@@ -160,7 +160,7 @@ pub struct RevokedSvid {
 
 /// A standing order not to issue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
+pub(crate) struct Denial {
     /// Short, unique for ever.
     pub id: String,
     /// How to read the target.
@@ -196,7 +196,7 @@ impl Denial {
     }
 
     /// Whether it is in force.
-    pub fn is_active(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_active(&self, now: SystemTime) -> bool {
         self.lifted.is_none() && self.expires.is_none_or(|end| now < end)
     }
 
@@ -227,7 +227,7 @@ impl Denial {
 
 /// The end of a denial by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lifted {
+pub(crate) struct Lifted {
     /// When.
     pub at: SystemTime,
     /// By whom.
@@ -236,14 +236,14 @@ pub struct Lifted {
 
 /// How the target of a denial is read. The names are stored. Room for `prefix`, `pod`, `node`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DenialKind {
+pub(crate) enum DenialKind {
     /// Exactly one SPIFFE ID.
     SpiffeId,
 }
 
 impl DenialKind {
     /// The name in lists and audit lines.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::SpiffeId => "spiffe-id",
         }

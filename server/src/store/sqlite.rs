@@ -46,7 +46,7 @@ use super::{
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
 /// The [`Store`] of a single server. Its methods need a tokio runtime around them.
-pub struct SqliteStore {
+pub(crate) struct SqliteStore {
     info: StoreInfo,
     writer: Writer,
     fingerprints: Fingerprints,
@@ -63,7 +63,7 @@ impl SqliteStore {
     /// Opens the store in `dir`, or makes one. Blocks; call it before serving.
     ///
     /// Makes `dir` (mode 0700) and the database in it (0600) where they are missing.
-    pub fn open(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, OpenError> {
+    pub(crate) fn open(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, OpenError> {
         let files = StoreFiles::prepare(dir)?;
         let path = files.database().to_owned();
         let database = |error: rusqlite::Error| OpenError::Database {

@@ -16,7 +16,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(60);
 /// The file could not be written; the old one is still in place.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the control anchors to {path}: check the directory and its permissions")]
-pub struct AnchorsError {
+pub(crate) struct AnchorsError {
     path: PathBuf,
     source: io::Error,
 }
@@ -26,7 +26,7 @@ pub struct AnchorsError {
 ///
 /// # Errors
 /// [`AnchorsError`], with the old file in place.
-pub fn write_anchors(path: &Path, snapshot: &TrustSnapshot) -> Result<(), AnchorsError> {
+pub(crate) fn write_anchors(path: &Path, snapshot: &TrustSnapshot) -> Result<(), AnchorsError> {
     let pem: String = snapshot
         .control
         .iter()
@@ -43,7 +43,7 @@ pub fn write_anchors(path: &Path, snapshot: &TrustSnapshot) -> Result<(), Anchor
 ///
 /// # Errors
 /// The first write failed: the path is not usable.
-pub async fn keep_anchors(
+pub(crate) async fn keep_anchors(
     path: PathBuf,
     mut snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     drain: &Drain,

@@ -3,9 +3,9 @@ use std::time::SystemTime;
 
 use signet_certs::bundle::parse_pem_certificates;
 
-use super::testing::{authority, published, snapshot};
+use super::anchors::write_anchors;
 use super::*;
-use crate::authority::testing::{MINUTE, START};
+use crate::fixtures::{MINUTE, START, authority, published, snapshot};
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + START

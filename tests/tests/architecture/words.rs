@@ -175,3 +175,24 @@ fn nothing_unfinished_and_no_path_of_one_machine_is_committed() {
         }
     }
 }
+
+/// What a program's library shows: its modules that anybody may use.
+fn shown(text: &str) -> BTreeSet<&str> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("pub mod "))
+        .filter_map(|rest| rest.split([' ', ';']).next())
+        .collect()
+}
+
+#[test]
+fn programs_show_their_command_line_so_that_the_compiler_finds_what_nobody_uses() {
+    for path in ["server/src/lib.rs", "agent/src/lib.rs"] {
+        let files = rust_files().unwrap();
+        let library = files.iter().find(|file| file.path == path).unwrap();
+        assert_eq!(Vec::from_iter(shown(&library.text)), ["cli", "testing"], "{path}");
+    }
+    assert_eq!(
+        Vec::from_iter(shown("pub mod a;\nmod b;\npub mod c {\n")),
+        ["a", "c"]
+    );
+}

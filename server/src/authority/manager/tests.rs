@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::audit::{AuditAction, AuditEvent};
-use crate::authority::testing::{HOUR, MINUTE, Running, SKEW};
+use crate::fixtures::{HOUR, MINUTE, Running, SKEW};
 
 const X509: AuthorityKind = AuthorityKind::X509;
 
@@ -233,16 +233,16 @@ async fn a_journal_without_its_key_is_fatal() {
     running.drain.start();
     running.store.kept().keys.remove(&running.active(X509));
     let directory = tempfile::tempdir().unwrap();
-    let other = crate::store::memory::MemoryStore::new(crate::authority::testing::trust_domain());
+    let other = crate::store::memory::MemoryStore::new(crate::fixtures::trust_domain());
     let keys = KeyManager::open(&directory.path().join("kek"), other.as_ref())
         .await
         .unwrap();
-    let (_, snapshots) = crate::trust::channel(crate::authority::testing::trust_domain(), Duration::ZERO);
+    let (_, snapshots) = crate::trust::channel(crate::fixtures::trust_domain(), Duration::ZERO);
     let (_reports, reports) = watch::channel(SpreadReports::default());
     let outcome = AuthorityManager::start(AuthorityManagerParts {
-        trust_domain: crate::authority::testing::trust_domain(),
-        x509: crate::authority::testing::policy(),
-        control: crate::authority::testing::policy(),
+        trust_domain: crate::fixtures::trust_domain(),
+        x509: crate::fixtures::policy(),
+        control: crate::fixtures::policy(),
         store: running.store.clone(),
         keys: Arc::new(keys),
         clock: Arc::new(running.clock.clone()),

@@ -309,7 +309,6 @@ enum Action {
     WaitForDeadline,
     Tick,
     Rotate(bool),
-    Activate(bool),
     Publish,
     Report(u64),
     Join(u64),
@@ -327,7 +326,6 @@ fn action() -> impl Strategy<Value = Action> {
         4 => Just(Action::WaitForDeadline),
         3 => Just(Action::Tick),
         1 => any::<bool>().prop_map(Action::Rotate),
-        1 => any::<bool>().prop_map(Action::Activate),
         5 => Just(Action::Publish),
         4 => (0..AGENTS).prop_map(Action::Report),
         1 => (0..AGENTS).prop_map(Action::Join),
@@ -356,13 +354,6 @@ impl World {
                     author: "admin".into(),
                 })
                 .unwrap();
-            }
-            Action::Activate(force) => {
-                self.forced |= force;
-                let _ = self.step(Event::Activate {
-                    force: *force,
-                    author: "admin".into(),
-                });
             }
             Action::Publish => self.publish(),
             Action::Report(agent) => {
@@ -452,27 +443,10 @@ fn a_successor_waits_for_every_agent_and_for_the_spread_time() {
             author: "admin".into(),
         })
         .unwrap();
-    let refused = world
-        .step(Event::Activate {
-            force: false,
-            author: "admin".into(),
-        })
-        .unwrap_err();
-    assert!(matches!(refused, Refused::NotPublished(_)), "{refused}");
     world.publish();
     (0..AGENTS - 1).for_each(|agent| world.report(agent));
     world.now += 6 * MINUTE;
     world.settle();
-    let refused = world
-        .step(Event::Activate {
-            force: false,
-            author: "admin".into(),
-        })
-        .unwrap_err();
-    assert!(
-        refused.to_string().contains("2 of 3 agents reported sequence 2"),
-        "{refused}"
-    );
     assert_eq!(world.activations.len(), 1);
     world.report(AGENTS - 1);
     world.settle();
@@ -597,10 +571,4 @@ fn a_second_preparation_and_a_stray_answer_are_refused() {
     assert!(matches!(world.step(second), Err(Refused::AlreadyPrepared(_))));
     let stray = Event::LastLeafExpired { authority: active };
     assert_eq!(world.step(stray), Err(Refused::NotOld(active)));
-    let mut fresh = World::started();
-    let early = Event::Activate {
-        force: true,
-        author: "admin".into(),
-    };
-    assert_eq!(fresh.step(early), Err(Refused::NothingPrepared));
 }

@@ -16,7 +16,7 @@ use crate::store::{
 
 /// Everything a [`MemoryStore`](super::MemoryStore) holds.
 #[derive(Default)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// The authorities' histories.
     pub journals: BTreeMap<AuthorityKind, Journal>,
     /// Sealed keys.
