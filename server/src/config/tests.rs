@@ -85,6 +85,8 @@ rules:
             ("attestation.clusters[0].name", 13),
             ("attestation.clusters[2].context", 15),
             ("rules[0]", 17),
+            // Its name is taken, and it would deny everyone.
+            ("rules[2]", 19),
             ("rules[2]", 19),
             // The built-in rule, with several clusters.
             ("rules", 16),

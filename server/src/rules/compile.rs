@@ -1,16 +1,19 @@
 //! Checks rules as they are written and turns them into a set that can be asked.
 
+mod criteria;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use signet_runtime::config::HumanDuration;
 
-use super::matcher::{Matcher, UnixMatcher};
+use self::criteria::matcher;
+use super::matcher::Matcher;
 use super::template::{IdTemplate, Placeholder, Template, shortened};
 use super::{
-    BUILTIN_RULE, Evidence, Grant, IdentityRuleConfig, MAX_HINT_BYTES, MAX_RULES, MatchConfig, Rule,
-    RuleError, RuleErrors, RuleProblem, RuleScope, RuleSet, UnixMatchConfig,
+    BUILTIN_RULE, Evidence, Grant, IdentityRuleConfig, MAX_HINT_BYTES, MAX_RULES, Rule, RuleError,
+    RuleErrors, RuleProblem, RuleScope, RuleSet,
 };
 
 const BUILTIN_PATH: &str = "/ns/{namespace}/sa/{service_account}";
@@ -39,20 +42,17 @@ pub(super) fn compile(scope: &RuleScope, configs: Vec<IdentityRuleConfig>) -> Re
         } else {
             shortened(&config.name)
         };
-        match check_name(&config.name, &mut names).and_then(|()| rule(scope, config)) {
-            Ok(rule) => rules.push(rule),
-            Err(problem) => errors.push(RuleError {
-                index: Some(index),
-                rule: label,
-                problem,
-            }),
-        }
+        let mut problems = Vec::new();
+        problems.extend(check_name(&config.name, &mut names).err());
+        rules.extend(rule(scope, config, &mut problems));
+        errors.extend(problems.into_iter().map(|problem| RuleError {
+            index: Some(index),
+            rule: label.clone(),
+            problem,
+        }));
     }
     if scope.builtin_rule {
-        match builtin(scope) {
-            Ok(rule) => rules.push(rule),
-            Err(error) => errors.push(error),
-        }
+        rules.extend(builtin(scope, &mut errors));
     }
     let mut errors = errors.into_iter();
     match errors.next() {
@@ -68,20 +68,23 @@ pub(super) fn compile(scope: &RuleScope, configs: Vec<IdentityRuleConfig>) -> Re
     }
 }
 
-fn builtin(scope: &RuleScope) -> Result<Rule, RuleError> {
+fn builtin(scope: &RuleScope, errors: &mut Vec<RuleError>) -> Option<Rule> {
     let config = IdentityRuleConfig {
         name: BUILTIN_RULE.into(),
         spiffe_id: Some(BUILTIN_PATH.into()),
         ..IdentityRuleConfig::default()
     };
-    rule(scope, config).map_err(|problem| RuleError {
+    let mut problems = Vec::new();
+    let rule = rule(scope, config, &mut problems);
+    errors.extend(problems.into_iter().map(|problem| RuleError {
         index: None,
         rule: BUILTIN_RULE.into(),
         problem: match problem {
             RuleProblem::NeedsCluster => RuleProblem::BuiltinNeedsCluster,
             other => other,
         },
-    })
+    }));
+    rule
 }
 
 fn check_name(name: &str, names: &mut HashSet<String>) -> Result<(), RuleProblem> {
@@ -99,86 +102,124 @@ fn check_name(name: &str, names: &mut HashSet<String>) -> Result<(), RuleProblem
     }
 }
 
-fn rule(scope: &RuleScope, config: IdentityRuleConfig) -> Result<Rule, RuleProblem> {
-    let deny = config.deny;
-    let matcher = matcher(scope, &config.matching, deny)?;
-    let grant = if deny {
-        refuse_grants(&config)?;
+/// The rule, or everything that is wrong with it.
+fn rule(scope: &RuleScope, config: IdentityRuleConfig, problems: &mut Vec<RuleProblem>) -> Option<Rule> {
+    let before = problems.len();
+    let matcher = matcher(scope, &config.matching, config.deny, problems);
+    let grant = if config.deny {
+        refuse_grants(&config, problems);
         if matcher.is_unrestricted() && config.matching.evidence.is_empty() {
-            return Err(RuleProblem::DenyEveryone);
+            problems.push(RuleProblem::DenyEveryone);
         }
         None
     } else {
-        Some(grant(scope, &config, &matcher)?)
+        grant(scope, &config, &matcher, problems)
     };
-    let label_template = grant.as_ref().is_some_and(|grant| {
-        let dns = grant.dns_names.iter().flat_map(Template::placeholders);
-        grant
-            .spiffe_id
-            .placeholders()
-            .chain(dns)
-            .any(|p| matches!(p, Placeholder::Label(_)))
-    });
-    if (label_template || !matcher.pod_labels.is_empty()) && matcher.namespaces.is_empty() {
-        return Err(RuleProblem::LabelsNeedNamespaces);
+    let labelled = grant.as_ref().is_some_and(Grant::uses_labels) || !matcher.pod_labels.is_empty();
+    if labelled && matcher.namespaces.is_empty() {
+        problems.push(RuleProblem::LabelsNeedNamespaces);
     }
-    Ok(Rule {
+    (problems.len() == before).then_some(Rule {
         name: config.name,
         matcher,
         grant,
     })
 }
 
-fn refuse_grants(config: &IdentityRuleConfig) -> Result<(), RuleProblem> {
+impl Grant {
+    fn uses_labels(&self) -> bool {
+        let dns = self.dns_names.iter().flat_map(Template::placeholders);
+        let mut all = self.spiffe_id.placeholders().chain(dns);
+        all.any(|placeholder| matches!(placeholder, Placeholder::Label(_)))
+    }
+}
+
+fn refuse_grants(config: &IdentityRuleConfig, problems: &mut Vec<RuleProblem>) {
     let given = [
         ("spiffe_id", config.spiffe_id.is_some()),
         ("ttl", config.ttl.is_some()),
         ("dns_names", !config.dns_names.is_empty()),
         ("hint", !config.hint.is_empty()),
     ];
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((key, _)) => Err(RuleProblem::DenyGrants(key)),
-        None => Ok(()),
-    }
+    let given = given.into_iter().filter(|(_, given)| *given);
+    problems.extend(given.map(|(key, _)| RuleProblem::DenyGrants(key)));
 }
 
-fn grant(scope: &RuleScope, config: &IdentityRuleConfig, matcher: &Matcher) -> Result<Grant, RuleProblem> {
+fn grant(
+    scope: &RuleScope,
+    config: &IdentityRuleConfig,
+    matcher: &Matcher,
+    problems: &mut Vec<RuleProblem>,
+) -> Option<Grant> {
     if matcher.evidence.contains(&Evidence::Unix) && matcher.unix.is_empty() && !matcher.asks_for_pods() {
-        return Err(RuleProblem::UnixAnyone);
+        problems.push(RuleProblem::UnixAnyone);
     }
-    let path = config.spiffe_id.as_deref().ok_or(RuleProblem::NoSpiffeId)?;
-    let bad = |what, template: &str, problem| RuleProblem::Template {
-        what,
-        template: shortened(template),
-        problem,
-    };
-    let bad_id = |problem| bad("a SPIFFE ID", path, problem);
-    let spiffe_id = IdTemplate::parse(&scope.trust_domain, path).map_err(bad_id)?;
-    fillable(spiffe_id.placeholders(), matcher).map_err(bad_id)?;
-    let names_cluster = spiffe_id.placeholders().any(|p| *p == Placeholder::Cluster);
-    if scope.clusters.len() > 1 && !scope.same_identity && !names_cluster && matcher.clusters.len() != 1 {
-        return Err(RuleProblem::NeedsCluster);
-    }
+    let spiffe_id = id_template(scope, config, matcher, problems);
     if config.dns_names.len() > MAX_DNS_NAMES {
-        return Err(RuleProblem::TooManyDnsNames(MAX_DNS_NAMES));
+        problems.push(RuleProblem::TooManyDnsNames(MAX_DNS_NAMES));
     }
     let mut dns_names = Vec::with_capacity(config.dns_names.len());
     for text in &config.dns_names {
-        let bad_name = |problem| bad("a DNS name", text, problem);
-        let template = Template::parse(text).map_err(bad_name)?;
-        template.check_dns_text().map_err(bad_name)?;
-        fillable(template.placeholders(), matcher).map_err(bad_name)?;
-        dns_names.push(template);
+        match dns_template(text, matcher) {
+            Ok(template) => dns_names.push(template),
+            Err(problem) => problems.push(bad_template("a DNS name", text, problem)),
+        }
     }
     if config.hint.len() > MAX_HINT_BYTES || config.hint.chars().any(char::is_control) {
-        return Err(RuleProblem::Hint(MAX_HINT_BYTES));
+        problems.push(RuleProblem::Hint(MAX_HINT_BYTES));
     }
-    Ok(Grant {
-        spiffe_id,
+    let ttl = config.ttl.map(ttl).transpose();
+    let ttl = ttl.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    Some(Grant {
+        spiffe_id: spiffe_id?,
         dns_names,
-        ttl: config.ttl.map(ttl).transpose()?,
+        ttl,
         hint: config.hint.clone(),
     })
+}
+
+fn id_template(
+    scope: &RuleScope,
+    config: &IdentityRuleConfig,
+    matcher: &Matcher,
+    problems: &mut Vec<RuleProblem>,
+) -> Option<IdTemplate> {
+    let Some(path) = config.spiffe_id.as_deref() else {
+        problems.push(RuleProblem::NoSpiffeId);
+        return None;
+    };
+    let parsed = IdTemplate::parse(&scope.trust_domain, path)
+        .and_then(|id| fillable(id.placeholders(), matcher).map(|()| id));
+    let id = match parsed {
+        Ok(id) => id,
+        Err(problem) => {
+            problems.push(bad_template("a SPIFFE ID", path, problem));
+            return None;
+        }
+    };
+    let names_cluster = id.placeholders().any(|p| *p == Placeholder::Cluster);
+    if scope.clusters.len() > 1 && !scope.same_identity && !names_cluster && matcher.clusters.len() != 1 {
+        problems.push(RuleProblem::NeedsCluster);
+    }
+    Some(id)
+}
+
+fn dns_template(text: &str, matcher: &Matcher) -> Result<Template, String> {
+    let template = Template::parse(text)?;
+    template.check_dns_text()?;
+    fillable(template.placeholders(), matcher)?;
+    Ok(template)
+}
+
+fn bad_template(what: &'static str, template: &str, problem: String) -> RuleProblem {
+    RuleProblem::Template {
+        what,
+        template: shortened(template),
+        problem,
+    }
 }
 
 fn fillable<'a>(mut used: impl Iterator<Item = &'a Placeholder>, matcher: &Matcher) -> Result<(), String> {
@@ -197,145 +238,6 @@ fn ttl(ttl: HumanDuration) -> Result<Duration, RuleProblem> {
     } else {
         Err(RuleProblem::Ttl(format!("{} s", ttl.as_secs())))
     }
-}
-
-fn matcher(scope: &RuleScope, config: &MatchConfig, deny: bool) -> Result<Matcher, RuleProblem> {
-    known(scope, &config.clusters)?;
-    well_formed(config)?;
-    let evidence = match (config.evidence.is_empty(), deny) {
-        (false, _) => config.evidence.clone(),
-        (true, false) => vec![Evidence::PodToken],
-        (true, true) => vec![Evidence::PodToken, Evidence::Unix],
-    };
-    let unix = config
-        .unix
-        .as_ref()
-        .map(unix_matcher)
-        .transpose()?
-        .unwrap_or_default();
-    let matcher = Matcher {
-        evidence,
-        clusters: config.clusters.clone(),
-        namespaces: config.namespaces.clone(),
-        service_accounts: config.service_accounts.clone(),
-        pod_labels: config.pod_labels.clone(),
-        unix,
-    };
-    matcher.can_match()?;
-    Ok(matcher)
-}
-
-fn known(scope: &RuleScope, clusters: &[String]) -> Result<(), RuleProblem> {
-    match clusters.iter().find(|cluster| !scope.clusters.contains(cluster)) {
-        None => Ok(()),
-        Some(unknown) => Err(RuleProblem::UnknownCluster {
-            cluster: shortened(unknown),
-            known: if scope.clusters.is_empty() {
-                "none".into()
-            } else {
-                scope.clusters.join(", ")
-            },
-        }),
-    }
-}
-
-/// Whether the names of Kubernetes could be names of anything there.
-fn well_formed(config: &MatchConfig) -> Result<(), RuleProblem> {
-    each(
-        &config.namespaces,
-        is_dns_label,
-        "namespace",
-        "write its exact name; patterns are not supported",
-    )?;
-    each(
-        &config.service_accounts,
-        is_dns_subdomain,
-        "service account",
-        "write its exact name without the namespace",
-    )?;
-    each(
-        config.pod_labels.keys(),
-        |key| !key.is_empty() && key.len() <= 317,
-        "label key",
-        "write the whole key",
-    )
-}
-
-impl Matcher {
-    /// Whether any evidence that it accepts could have all that it asks for.
-    fn can_match(&self) -> Result<(), RuleProblem> {
-        if !self.unix.is_empty() && !self.evidence.contains(&Evidence::Unix) {
-            return Err(RuleProblem::UnixNotAccepted);
-        }
-        if self.asks_for_pods() && (!self.unix.is_empty() || !self.evidence.contains(&Evidence::PodToken)) {
-            return Err(RuleProblem::NeverMatches(
-                "namespaces, service accounts or pod labels",
-            ));
-        }
-        Ok(())
-    }
-
-    fn is_unrestricted(&self) -> bool {
-        self.clusters.is_empty() && !self.asks_for_pods() && self.unix.is_empty()
-    }
-}
-
-fn unix_matcher(config: &UnixMatchConfig) -> Result<UnixMatcher, RuleProblem> {
-    each(
-        &config.paths,
-        |path| path.starts_with('/'),
-        "path of an executable",
-        "write it from the root: /usr/bin/x",
-    )?;
-    let mut sha256 = Vec::with_capacity(config.sha256.len());
-    for text in &config.sha256 {
-        let mut hash = [0; 32];
-        hex::decode_to_slice(text, &mut hash)
-            .map_err(|_| value("SHA-256", text, "write its 64 hexadecimal digits"))?;
-        sha256.push(hash);
-    }
-    Ok(UnixMatcher {
-        uids: config.uids.clone(),
-        gids: config.gids.clone(),
-        paths: config.paths.clone(),
-        sha256,
-    })
-}
-
-fn each<'a>(
-    values: impl IntoIterator<Item = &'a String>,
-    is_valid: impl Fn(&str) -> bool,
-    what: &'static str,
-    remedy: &'static str,
-) -> Result<(), RuleProblem> {
-    match values.into_iter().find(|text| !is_valid(text)) {
-        Some(text) => Err(value(what, text, remedy)),
-        None => Ok(()),
-    }
-}
-
-fn value(what: &'static str, value: &str, remedy: &'static str) -> RuleProblem {
-    RuleProblem::Value {
-        what,
-        value: shortened(value),
-        remedy,
-    }
-}
-
-fn is_dns_label(text: &str) -> bool {
-    text.len() <= 63 && !text.contains('.') && is_dns_subdomain(text)
-}
-
-fn is_dns_subdomain(text: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
 }
 
 /// Eight bytes of a hash over everything that decides verdicts.

@@ -434,3 +434,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn everything_that_is_wrong_with_a_rule_is_told_at_once() {
+    let rule = json!({"name": "no name", "match": {"clusters": ["x", "y"], "namespaces": ["*", "?"]},
+        "spiffe_id": "spiffe://a/b", "ttl": "1s", "dns_names": ["-"], "hint": "a\nb"});
+    let rules = serde_json::from_value(json!([rule])).unwrap();
+    let errors = RuleSet::compile(&scope(), rules).unwrap_err();
+    let told: Vec<_> = std::iter::once(&errors.first)
+        .chain(&errors.more)
+        .map(|error| error.problem.to_string())
+        .collect();
+    assert_eq!(told.len(), 9, "{told:#?}");
+}
