@@ -27,6 +27,10 @@ deny:
 interop:
     .ci/step interop
 
+# The real programs while their wall clock is moved.
+clock:
+    .ci/step clock
+
 # Needs a Kubernetes cluster: export SIGNET_TEST_KUBECONFIG first.
 cluster:
     .ci/step cluster

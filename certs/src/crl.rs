@@ -94,11 +94,12 @@ pub struct RevokedEntry {
 pub struct CrlNumber(pub u64);
 
 impl CrlNumber {
-    /// The number after `stored`: at least the clock's milliseconds, so that it grows even over a lost store.
+    /// The number after `stored`; the first of an authority is the clock's milliseconds. No later one follows the clock: one
+    /// wrong reading would raise all that come.
     #[must_use]
     pub fn next(stored: Option<Self>, now: SystemTime) -> Self {
-        let clock = u64::try_from(unix_millis(now)).unwrap_or(0);
-        Self(stored.map_or(0, |stored| stored.0.saturating_add(1)).max(clock))
+        let first = || u64::try_from(unix_millis(now)).unwrap_or(0);
+        Self(stored.map_or_else(first, |stored| stored.0.saturating_add(1)))
     }
 }
 

@@ -1,16 +1,21 @@
-//! Wall time as a trait, so that tests own it. Scheduling uses tokio's time, never this.
+//! Wall time and elapsed time as a trait, so that tests own them. Scheduling uses tokio's time, never this.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// Tells the wall time.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall time now. It may jump either way; callers that schedule use `tokio::time` instead.
     fn now(&self) -> SystemTime;
+
+    /// Time that has passed since some fixed moment, the same for the whole life of the process. Nobody can set it, and it
+    /// goes on while the machine is suspended. Zero where the system does not tell it.
+    fn elapsed(&self) -> Duration;
 }
 
 /// The machine's clock. The only place in the workspace that reads it.
@@ -25,16 +30,30 @@ impl Clock for SystemClock {
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
+
+    /// The raw oscillator, which no time daemon slews, and what it missed during suspends.
+    fn elapsed(&self) -> Duration {
+        let read = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
+        let suspended = read(ClockId::CLOCK_BOOTTIME).saturating_sub(read(ClockId::CLOCK_MONOTONIC));
+        read(ClockId::CLOCK_MONOTONIC_RAW) + suspended
+    }
 }
 
 /// A clock for tests: a fixed start plus what tokio's clock has advanced since, so that one knob (`tokio::time::advance`
-/// on a paused runtime) moves timers and certificates together. Clones share their offset.
+/// on a paused runtime) moves timers and certificates together. Clones share their knobs.
 #[derive(Clone, Debug)]
 pub struct FakeClock {
     base: SystemTime,
     started: Instant,
     offset_seconds: Arc<AtomicI64>,
+    /// What elapsed time has lost by standing still.
+    lost_ms: Arc<AtomicU64>,
+    /// Since when it stands still, or [`RUNS`].
+    stopped_at_ms: Arc<AtomicU64>,
 }
+
+/// Elapsed time runs.
+const RUNS: u64 = u64::MAX;
 
 impl FakeClock {
     /// A clock that says `base` now.
@@ -44,12 +63,32 @@ impl FakeClock {
             base,
             started: Instant::now(),
             offset_seconds: Arc::default(),
+            lost_ms: Arc::default(),
+            stopped_at_ms: Arc::new(AtomicU64::new(RUNS)),
         }
     }
 
     /// Makes the wall clock differ from its steady course by `seconds` (negative: behind), as if someone had set it.
     pub fn set_offset(&self, seconds: i64) {
         self.offset_seconds.store(seconds, Ordering::SeqCst);
+    }
+
+    /// Lets elapsed time stand still, as on a virtual machine that is paused unnoticed, while the wall clock goes on.
+    pub fn stop_elapsed(&self) {
+        self.stopped_at_ms.store(self.steady_ms(), Ordering::SeqCst);
+    }
+
+    /// Lets elapsed time run again.
+    pub fn resume_elapsed(&self) {
+        let stopped_at = self.stopped_at_ms.swap(RUNS, Ordering::SeqCst);
+        if stopped_at != RUNS {
+            let lost = self.steady_ms().saturating_sub(stopped_at);
+            self.lost_ms.fetch_add(lost, Ordering::SeqCst);
+        }
+    }
+
+    fn steady_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(RUNS - 1)
     }
 }
 
@@ -63,6 +102,11 @@ impl Clock for FakeClock {
         } else {
             steady + distance
         }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let until = self.steady_ms().min(self.stopped_at_ms.load(Ordering::SeqCst));
+        Duration::from_millis(until.saturating_sub(self.lost_ms.load(Ordering::SeqCst)))
     }
 }
 
@@ -81,6 +125,27 @@ mod tests {
             clock.now(),
             SystemTime::UNIX_EPOCH + BASE + Duration::from_secs(90)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn elapsed_time_knows_no_offset_and_can_stand_still() {
+        let clock = FakeClock::new(SystemTime::UNIX_EPOCH + BASE);
+        let minute = Duration::from_secs(60);
+        clock.set_offset(-7200);
+        tokio::time::advance(minute).await;
+        assert_eq!(clock.elapsed(), minute);
+        clock.stop_elapsed();
+        tokio::time::advance(minute).await;
+        assert_eq!(clock.elapsed(), minute);
+        clock.resume_elapsed();
+        tokio::time::advance(minute).await;
+        assert_eq!(clock.elapsed(), minute * 2);
+    }
+
+    #[test]
+    fn the_machines_elapsed_time_runs() {
+        let first = SystemClock.elapsed();
+        assert!(first > Duration::ZERO && SystemClock.elapsed() >= first);
     }
 
     #[tokio::test(start_paused = true)]

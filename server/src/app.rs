@@ -9,22 +9,17 @@ mod trust;
 
 use std::sync::Arc;
 
-use signet_runtime::{
-    clock::{Clock, SystemClock},
-    drain::Drain,
-    http::serve_telemetry,
-    ready::Readiness,
-    telemetry,
-};
+use signet_runtime::{clock::SystemClock, drain::Drain, http::serve_telemetry, ready::Readiness, telemetry};
 
 pub(crate) use self::doors::Addresses;
 use self::{
     doors::Doors,
     ending::Ending,
-    listeners::{serve_admin, serve_agents, serve_bundle_door, serve_publish},
+    listeners::{agents_tls, serve_admin, serve_agents, serve_bundle_door, serve_publish},
 };
 use crate::{
     audit::{AuditAction, AuditEmitter, AuditEvent, AuditKey, AuditLog},
+    clock::{Past, REMOVAL_DELAY, TrustedClock},
     config::Config,
     key_manager::KeyManager,
     metrics::Metrics,
@@ -68,17 +63,29 @@ struct Base {
     config: Config,
     store: Arc<dyn Store>,
     audit: AuditLog,
-    clock: Arc<dyn Clock>,
+    clock: Arc<TrustedClock>,
     drain: Drain,
 }
 
 impl Server {
+    /// What is known of time before the first look at a clock.
+    fn past(&self) -> Past {
+        let lives = &self.config.lives;
+        let shortest = lives.x509.authority_ttl().min(lives.control.authority_ttl());
+        Past {
+            mark: self.store.info().mark,
+            jumped: self.store.info().jumped,
+            second_clock: !self.config.attestation.clusters.is_empty(),
+            removal_delay: REMOVAL_DELAY.min(shortest / 4),
+        }
+    }
+
     /// Serves until `stop` is started, then ends in order within a bound.
     ///
     /// # Errors
     /// What kept it from starting, or that a part ended without which it is of no use.
     pub(crate) async fn run(self, stop: Drain) -> anyhow::Result<()> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock = Arc::new(TrustedClock::new(Arc::new(SystemClock), self.past()));
         let server_id = self.store.info().server_id.clone();
         let sink = self.config.audit.clone();
         let emitter = AuditEmitter::spawn(self.store.clone(), server_id, self.audit_key, sink, clock.clone());
@@ -157,15 +164,8 @@ impl Base {
         let access = self.access(&trust, Some(trust.control.clone()));
         let agent_service = self.agent_service(&trust, &deciders);
         let trust_domain = self.config.trust_domain.id();
-        serve_agents(
-            doors.agents,
-            agent_service,
-            access,
-            &own,
-            trust.control.clone(),
-            &trust_domain,
-            &self.drain,
-        )?;
+        let tls = agents_tls(&own, trust.control.clone(), &trust_domain, self.clock.clone())?;
+        serve_agents(doors.agents, tls, agent_service, access, &self.drain);
         let admin_service = self.admin_service(&trust, &deciders, readiness, &metrics);
         serve_admin(doors.admin, admin_service, self.access(&trust, None), &self.drain);
         background::start(background::Parts {
@@ -174,7 +174,6 @@ impl Base {
             agents: trust.agents,
             metrics,
             snapshots: trust.snapshots,
-            clock_trusted: deciders.clock_trusted,
             pod_events: deciders.pod_events,
             clock: self.clock.clone(),
             drain: self.drain.clone(),

@@ -57,6 +57,9 @@ pub trait Attestor: Send + Sync {
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedPod, AttestError>>;
 
+    /// Forgets what API servers have said of tokens: time went back, and what they were trusted until was another time.
+    fn forget_reviews(&self);
+
     /// The clusters by name, with what is known of their health.
     fn clusters(&self) -> Vec<ClusterHealth>;
 }

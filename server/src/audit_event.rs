@@ -167,6 +167,31 @@ pub(crate) enum AuditAction {
         #[serde(serialize_with = "text")]
         authority_id: AuthorityId,
     },
+    /// The machine's clock parted from the time the server goes by.
+    ClockJumped {
+        /// What it says.
+        wall: String,
+        /// What the server goes by.
+        steady: String,
+    },
+    /// The machine's clock agrees again.
+    ClockHealed {},
+    /// Machine and API servers agreed on another time for a minute: it is used, unconfirmed.
+    ClockAdopted {
+        /// The new time.
+        wall: String,
+        /// The time before.
+        steady: String,
+    },
+    /// An admin said that the machine's clock is right.
+    ClockConfirmed {
+        /// Who.
+        author: String,
+        /// The time in use from then on.
+        wall: String,
+        /// The time before.
+        steady: String,
+    },
     /// Events that were lost because the queue was full.
     EventsLost {
         /// How many.

@@ -11,8 +11,8 @@ use signet_runtime::cli::{Answer, Program};
 use self::{
     admin::{AdminClient, Revoke},
     args::{
-        AdminArgs, AgentCommand, CaCommand, Cli, Command, CrlCommand, Kind, RevokeArgs, RotateArgs,
-        SvidCommand,
+        AdminArgs, AgentCommand, CaCommand, Cli, ClockCommand, Command, CrlCommand, Kind, RevokeArgs,
+        RotateArgs, SvidCommand,
     },
 };
 use crate::{
@@ -57,6 +57,10 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Denials(args) => ask(args.admin, async move |client| client.denials(args.all).await),
         Command::Crl(CrlCommand::Show(args)) => ask(args, AdminClient::crls),
         Command::Agent(AgentCommand::List(args)) => ask(args, AdminClient::agents),
+        Command::Clock(ClockCommand::Show(args)) => ask(args, AdminClient::clock),
+        Command::Clock(ClockCommand::Confirm(args)) => ask(args.admin, async move |client| {
+            client.confirm_clock(&args.time).await
+        }),
     }
 }
 

@@ -21,7 +21,6 @@ use signet_certs::{
     id::{SpiffeId, TrustDomain},
     svid::SvidProfile,
 };
-use signet_runtime::clock::Clock;
 use tokio::sync::watch;
 
 use self::{draft::DraftError, recorded::SignError};
@@ -35,12 +34,13 @@ use crate::{
     attest::{AgentIdentity, AttestError, Attestor},
     audit::{AuditAction, AuditEvent, AuditLog},
     authority::AuthorityView,
+    clock::TrustedClock,
     metrics::Metrics,
     rules::RuleSet,
     store::{IssueRefusal, Store, StoreError},
 };
 
-/// Said while no authority is active or the server's clock is behind.
+/// Said while no authority is active or the time is not known.
 const NOBODY_SIGNS: &str = "the server cannot sign at the moment: it is starting, or its clock is wrong";
 /// Said while the ledger cannot be written.
 const NOT_RECORDED: &str = "the server cannot record certificates at the moment";
@@ -66,8 +66,8 @@ pub(crate) struct IssuerParts {
     pub rules: Arc<RuleSet>,
     /// Who signs.
     pub authorities: watch::Receiver<Arc<AuthorityView>>,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
+    /// The server's time: without trust in it nothing is signed.
+    pub clock: Arc<TrustedClock>,
     /// Randomness of serials.
     pub rng: SystemRandom,
     /// Life of workload certificates.
@@ -78,9 +78,6 @@ pub(crate) struct IssuerParts {
     pub max_live: u32,
     /// What is known of agents.
     pub agents: Arc<Agents>,
-    /// False while the clock is behind the latest time this server has seen: a certificate signed then would have
-    /// times that peers and CRLs contradict (design §10).
-    pub clock_trusted: watch::Receiver<bool>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -122,9 +119,7 @@ impl Issuer {
     }
 
     fn active(&self, kind: AuthorityKind) -> Option<X509Authority> {
-        if !*self.parts.clock_trusted.borrow() {
-            return None;
-        }
+        self.parts.clock.time().adding().ok()?;
         self.parts
             .authorities
             .borrow()

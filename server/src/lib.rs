@@ -7,6 +7,7 @@
 //! | `admission`, `issuer` | who may ask how much; what is granted, recorded, signed |
 //! | `authority`, `key_manager` | the life of CA keys; where they are kept |
 //! | `store` | what survives: ledger, revocations, lists, journals, agents, audit events |
+//! | `clock` | which time it is, and what may be done by it |
 //! | `publisher`, `trust` | revocation lists; what is published at this moment |
 //! | `agents` | the agents that are connected, which authorities they know, which certificate is their newest |
 //! | `api`, `publish_http`, `publish_https` | what agents and admins call; lists and bundles for everybody |
@@ -26,6 +27,7 @@ mod attest;
 mod audit;
 mod audit_event;
 mod authority;
+mod clock;
 mod config;
 #[cfg(test)]
 mod fixtures;
@@ -49,4 +51,5 @@ pub mod testing {
     pub use crate::attest::{
         AgentIdentity, AttestError, AttestedPod, Attestor, PodEvent, PodEventKind, RefusedReason,
     };
+    pub use crate::clock::TrustedClock;
 }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use prometheus_client::{
@@ -66,7 +66,8 @@ metrics! {
         "crl_next_update_timestamp_seconds", "When the first of the published CRLs ends, by kind of authority";
     authority_not_after: Family<Kind, GaugeI64> =
         "authority_not_after_timestamp_seconds", "When the last of the published authorities ends, by kind";
-    clock_behind: GaugeI64 = "clock_behind_seconds", "How far the clock is behind the latest time seen";
+    clock_trusted: GaugeI64 = "clock_trusted", "1 while the server knows what time it is";
+    clock_difference: GaugeI64 = "clock_difference_seconds", "The machine's clock less the time the server goes by";
     audit_backlog: GaugeI64 = "audit_backlog_lines", "Audit lines that are stored and not yet emitted";
 }
 
@@ -129,9 +130,15 @@ impl Metrics {
     }
 
     /// What the store's housekeeping found.
-    pub(crate) fn set_housekeeping(&self, clock_behind: Duration, audit_backlog: u64) {
-        self.clock_behind.set(whole(clock_behind.as_secs()));
+    pub(crate) fn set_housekeeping(&self, audit_backlog: u64) {
         self.audit_backlog.set(whole(audit_backlog));
+    }
+
+    /// How the clocks stand.
+    pub(crate) fn set_clock(&self, trusted: bool, wall: SystemTime, steady: SystemTime) {
+        self.clock_trusted.set(i64::from(trusted));
+        self.clock_difference
+            .set(unix_seconds(wall) - unix_seconds(steady));
     }
 
     /// What is published.

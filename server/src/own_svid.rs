@@ -11,7 +11,7 @@ use ring::rand::SystemRandom;
 use signet_certs::authority::{AuthorityId, AuthorityKind, X509Authority};
 use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
-use signet_certs::svid::SvidProfile;
+use signet_certs::svid::{SvidError, SvidProfile};
 use signet_certs::tls::RotatingIdentity;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
@@ -102,7 +102,17 @@ pub(crate) async fn keep_own_svids(parts: OwnSvidParts) -> Result<OwnSvids, OwnS
         clock: parts.clock,
         random: SystemRandom::new(),
     };
-    keeper.refresh().await?;
+    match keeper.refresh().await {
+        // Dates mend themselves once the time is known. Until then no agent can connect, but lists are served, and admins are
+        // let in to say what time it is.
+        Err(error @ OwnSvidError::Issue(OwnIssueError::Svid(SvidError::AuthorityNotValid(_)))) => {
+            tracing::error!(
+                error = &error as &dyn Error,
+                "no own certificate yet, will try again"
+            );
+        }
+        outcome => outcome?,
+    }
     drain
         .clone()
         .spawn_vital("own certificates", async move { keeper.run(drain).await });

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_certs::id::TrustDomain;
-use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::worker::Worker;
 use crate::authority::AuthorityView;
+use crate::clock::TrustedClock;
 use crate::store::{Store, StoreError};
 use crate::trust::TrustSnapshot;
 
@@ -63,8 +63,8 @@ pub(crate) struct PublisherParts {
     pub view: watch::Receiver<Arc<AuthorityView>>,
     /// Where snapshots go: the sending half of [`trust::channel`](crate::trust::channel).
     pub snapshots: watch::Sender<Arc<TrustSnapshot>>,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
+    /// The server's time.
+    pub clock: Arc<TrustedClock>,
     /// Ends the task.
     pub drain: Drain,
 }

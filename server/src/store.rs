@@ -43,7 +43,7 @@ pub(crate) type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
 /// What a method of a [`Store`] returns.
 pub(crate) type StoreFuture<'a, T, E = StoreError> = BoxFuture<'a, Result<T, E>>;
 
-/// How far the wall clock may go back before the store calls it a jump.
+/// How far a time may lie before the one up to which memory was tidied without the ledger being asked itself.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 /// How long a row stays after its end.
 const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 3600);
@@ -58,10 +58,10 @@ pub(crate) trait Store:
     /// Who this store belongs to. Never changes while it is open.
     fn info(&self) -> &StoreInfo;
 
-    /// Raises the high-water mark of time and drops what is no longer needed: rows a day after their expiry and after
-    /// a later CRL of their authority, denials and agents that ended more than a day ago. Prunes nothing while the
-    /// clock is behind its high-water mark. Call it about once a minute.
-    fn housekeeping(&self, now: SystemTime) -> StoreFuture<'_, Housekeeping>;
+    /// Keeps what is known of time for the next start and, where time is settled, drops what is no longer needed: rows a day
+    /// after their expiry and after a later CRL of their authority, denials and agents that ended more than a day ago. Call it
+    /// about once a minute.
+    fn housekeeping(&self, time: KnownTime) -> StoreFuture<'_, Housekeeping>;
 }
 
 /// Who a store belongs to.
@@ -77,14 +77,39 @@ pub(crate) struct StoreInfo {
     pub boot: u64,
     /// Whether it held no sealed key when it was opened: only then may a key-encryption key be made.
     pub was_empty: bool,
+    /// The latest confirmed time that was noted before it was opened; `None` in a new store.
+    pub mark: Option<SystemTime>,
+    /// The last process ended before the delay after a jump of its clock was over.
+    pub jumped: bool,
+}
+
+/// What [`Store::housekeeping`] is told about time (design §10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KnownTime {
+    /// The time now, where it is confirmed: raises the mark, which never falls.
+    pub confirmed: Option<SystemTime>,
+    /// The time by which things may be let go; nothing is while there is none.
+    pub settled: Option<SystemTime>,
+    /// Whether the delay after a jump is still running.
+    pub jumped: bool,
+}
+
+impl KnownTime {
+    /// Time that nothing speaks against.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) const fn settled(now: SystemTime) -> Self {
+        Self {
+            confirmed: Some(now),
+            settled: Some(now),
+            jumped: false,
+        }
+    }
 }
 
 /// What [`Store::housekeeping`] found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Housekeeping {
-    /// How far the clock is behind the latest time the store has seen, when that is more than five minutes: issuing
-    /// and timers must stop until it heals.
-    pub clock_behind: Option<Duration>,
     /// Ledger rows removed.
     pub pruned: u64,
     /// Audit lines that are stored but not yet emitted.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub use agent::Agent;
-pub use server::Server;
+pub use server::{MovedClock, Server};
 
 /// Name of the trust domain.
 pub const TRUST_DOMAIN: &str = "example.org";

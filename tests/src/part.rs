@@ -63,19 +63,26 @@ pub enum Launch {
 }
 
 impl Launch {
-    /// Starts a part with these arguments.
+    /// Starts a part with these arguments, and these variables beside what it is given anyhow.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) fn start(&self, part: Part, args: &[&OsStr], folder: &Path) -> Result<Process> {
+    pub(crate) fn start(
+        &self,
+        part: Part,
+        args: &[&OsStr],
+        folder: &Path,
+        environment: &[(&str, &str)],
+    ) -> Result<Process> {
         match self {
-            Self::Binaries => Process::start(part.name(), &binary(part.name()), args, &[]),
+            Self::Binaries => Process::start(part.name(), &binary(part.name()), args, environment),
             Self::Itself { level, to_file } => {
                 let mut command = Command::new(std::env::current_exe().context("find the running program")?);
                 command
                     .arg(part.argument())
                     .args(args)
                     .env("RUST_LOG", level)
+                    .envs(environment.iter().copied())
                     .stdin(Stdio::piped())
                     // Ctrl-C at the terminal goes to the whole group; the parent ends its children in order.
                     .process_group(0);

@@ -13,7 +13,7 @@ use signet_runtime::clock::SystemClock;
 use signet_runtime::drain::Drain;
 use signet_server::testing::{
     Access, AgentIdentity, AttestError, AttestationConfig, AttestedPod, Attestor, ClusterConfig,
-    KubernetesAttestor, PodEvent, PodEventKind, RefusedReason, ServiceAccountName,
+    KubernetesAttestor, PodEvent, PodEventKind, RefusedReason, ServiceAccountName, TrustedClock,
 };
 use signet_tests::fake_kube::{Endpoint, FakeKube, FakeKubeConfig, Fault, PodSpec};
 use signet_tests::wait::eventually;
@@ -68,7 +68,8 @@ async fn attestor(
 ) -> (Result<KubernetesAttestor, String>, mpsc::Receiver<PodEvent>) {
     let (sender, events) = mpsc::channel(100);
     let skew = Duration::from_secs(120);
-    let started = KubernetesAttestor::start(config, skew, Arc::new(SystemClock), drain, sender).await;
+    let clock = Arc::new(TrustedClock::agreed(Arc::new(SystemClock)));
+    let started = KubernetesAttestor::start(config, skew, clock, drain, sender).await;
     (started.map_err(|error| error.to_string()), events)
 }
 

@@ -270,6 +270,42 @@ pub struct Denial {
     pub lifted_unix_ms: i64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowClockRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmClockRequest {
+    #[prost(int64, tag = "1")]
+    pub time_unix_ms: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Clock {
+    /// waiting_for_second_clock, behind_mark, second_clock_differs, unconfirmed, confirmed or steady.
+    #[prost(string, tag = "1")]
+    pub state: ::prost::alloc::string::String,
+    /// What the machine says.
+    #[prost(int64, tag = "2")]
+    pub wall_unix_ms: i64,
+    /// What the server goes by.
+    #[prost(int64, tag = "3")]
+    pub steady_unix_ms: i64,
+    /// The latest confirmed time before this start; 0 in a new store.
+    #[prost(int64, tag = "4")]
+    pub mark_unix_ms: i64,
+    #[prost(message, repeated, tag = "5")]
+    pub api_servers: ::prost::alloc::vec::Vec<ApiServerClock>,
+    /// Which clocks differ and what to do; empty when all agree.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApiServerClock {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub date_unix_ms: i64,
+    #[prost(uint64, tag = "3")]
+    pub age_ms: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShowCrlsRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShowCrlsResponse {
@@ -635,6 +671,49 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ListAgents"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn show_clock(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowClockRequest>,
+        ) -> std::result::Result<tonic::Response<super::Clock>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/ShowClock",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "ShowClock"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says that the machine's clock is right. FAILED_PRECONDITION when it is more than a minute off what is said.
+        pub async fn confirm_clock(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfirmClockRequest>,
+        ) -> std::result::Result<tonic::Response<super::Clock>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/ConfirmClock",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "ConfirmClock"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -711,6 +790,15 @@ pub mod admin_server {
             tonic::Response<super::ListAgentsResponse>,
             tonic::Status,
         >;
+        async fn show_clock(
+            &self,
+            request: tonic::Request<super::ShowClockRequest>,
+        ) -> std::result::Result<tonic::Response<super::Clock>, tonic::Status>;
+        /// Says that the machine's clock is right. FAILED_PRECONDITION when it is more than a minute off what is said.
+        async fn confirm_clock(
+            &self,
+            request: tonic::Request<super::ConfirmClockRequest>,
+        ) -> std::result::Result<tonic::Response<super::Clock>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AdminServer<T> {
@@ -1166,6 +1254,94 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAgentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/ShowClock" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowClockSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ShowClockRequest>
+                    for ShowClockSvc<T> {
+                        type Response = super::Clock;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowClockRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::show_clock(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowClockSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/ConfirmClock" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfirmClockSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ConfirmClockRequest>
+                    for ConfirmClockSvc<T> {
+                        type Response = super::Clock;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConfirmClockRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::confirm_clock(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfirmClockSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

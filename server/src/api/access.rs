@@ -63,6 +63,8 @@ pub(crate) const ACCESS: &[(&str, Access, Before)] = {
         ("/signet.admin.v1.Admin/ListDenials", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ShowCrls", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ListAgents", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ShowClock", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ConfirmClock", AdminSocket, Nothing),
     ]
 };
 

@@ -13,10 +13,10 @@ use signet_certs::{
     crl::RevocationReason,
     id::{SpiffeId, TrustDomain},
     serial::SerialNumber,
-    time::unix_millis,
+    time::{from_unix_millis, rfc3339, unix_millis},
 };
 use signet_proto::admin::{self as wire, admin_server, revoke_request::Target};
-use signet_runtime::{clock::Clock, error, ready::Readiness};
+use signet_runtime::{error, ready::Readiness};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
@@ -24,7 +24,9 @@ use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 use crate::{
     agents::Agents,
     attest::Attestor,
+    audit::{AuditAction, AuditEvent, AuditLog},
     authority::{AuthorityManager, RotateRequest},
+    clock::TrustedClock,
     metrics::Metrics,
     publisher::Publisher,
     store::{RevokeError, RevokeRequest, RevokeTarget, Revoked, Store, StoreError, SvidFilter},
@@ -57,7 +59,9 @@ pub(crate) struct AdminService {
     /// Revision of the rules.
     pub policy_revision: u64,
     /// Wall time.
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<TrustedClock>,
+    /// Where confirmations of the time are written.
+    pub audit: AuditLog,
     /// Start of this process.
     pub started: SystemTime,
 }
@@ -239,9 +243,50 @@ impl admin_server::Admin for AdminService {
             .collect();
         Ok(Response::new(wire::ListAgentsResponse { agents }))
     }
+
+    async fn show_clock(&self, _: Request<wire::ShowClockRequest>) -> Result<Response<wire::Clock>, Status> {
+        Ok(Response::new(self.shown_clock()))
+    }
+
+    async fn confirm_clock(
+        &self,
+        request: Request<wire::ConfirmClockRequest>,
+    ) -> Result<Response<wire::Clock>, Status> {
+        let author = author(&request);
+        let said = from_unix_millis(request.into_inner().time_unix_ms);
+        let before = self.clock.now();
+        let went_back = self.clock.confirm(said).map_err(|refused| {
+            Status::failed_precondition(format!(
+                "this machine says {}, which is more than a minute off {}: set its clock first",
+                rfc3339(refused.wall),
+                rfc3339(said)
+            ))
+        })?;
+        if went_back {
+            self.attestor.forget_reviews();
+        }
+        let now = self.clock.now();
+        tracing::warn!(
+            author,
+            time = rfc3339(now),
+            before = rfc3339(before),
+            "an admin confirmed the time"
+        );
+        let confirmed = AuditAction::ClockConfirmed {
+            author,
+            wall: rfc3339(now),
+            steady: rfc3339(before),
+        };
+        self.audit.record(AuditEvent::new(now, confirmed));
+        Ok(Response::new(self.shown_clock()))
+    }
 }
 
 impl AdminService {
+    fn shown_clock(&self) -> wire::Clock {
+        convert::clock(&self.clock.show(), self.store.info().mark)
+    }
+
     async fn all_authorities(&self, now: SystemTime) -> Result<Vec<wire::Authority>, Status> {
         let counts = self.store.live_counts(now).await.map_err(store_status)?;
         let trust = self.trust.borrow().clone();

@@ -2,18 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use signet_runtime::{clock::Clock, drain::Drain};
+use signet_certs::time::rfc3339;
+use signet_runtime::drain::Drain;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     agents::Agents,
     attest::{PodEvent, PodEventKind},
-    audit::AuditLog,
+    audit::{AuditAction, AuditEvent, AuditLog},
+    clock::{ClockEvent, TrustedClock},
     metrics::Metrics,
-    store::Store,
+    store::{KnownTime, Store},
     trust::TrustSnapshot,
 };
 
+/// How often the clocks are compared while nobody asks for the time.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often the store is tidied and the agents' registry with it.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
@@ -23,9 +27,8 @@ pub(super) struct Parts {
     pub(super) agents: Arc<Agents>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
-    pub(super) clock_trusted: watch::Sender<bool>,
     pub(super) pod_events: mpsc::Receiver<PodEvent>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<TrustedClock>,
     pub(super) drain: Drain,
 }
 
@@ -36,11 +39,13 @@ pub(super) fn start(parts: Parts) {
 
 async fn run(mut parts: Parts) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
+    let mut look = tokio::time::interval(LOOK);
     parts.metrics.set_published(&parts.snapshots.borrow_and_update());
     loop {
         tokio::select! {
             () = parts.drain.signalled() => return,
             _ = tick.tick() => parts.housekeeping().await,
+            _ = look.tick() => parts.look_at_the_clocks(),
             Ok(()) = parts.snapshots.changed() => {
                 let snapshot = parts.snapshots.borrow_and_update().clone();
                 parts.metrics.set_published(&snapshot);
@@ -56,19 +61,50 @@ impl Parts {
         let now = self.clock.now();
         self.agents.forget_gone(now);
         self.audit.tidy(now);
-        match self.store.housekeeping(now).await {
-            Ok(done) => {
-                let behind = done.clock_behind.unwrap_or_default();
-                self.metrics.set_housekeeping(behind, done.audit_backlog);
-                self.clock_trusted.send_replace(behind.is_zero());
-                if !behind.is_zero() {
-                    tracing::error!(
-                        behind_seconds = behind.as_secs(),
-                        "the clock is behind the latest time this server has seen: nothing is issued until it is right"
-                    );
-                }
-            }
+        let time = self.clock.time();
+        let known = KnownTime {
+            confirmed: time.confirmed(),
+            settled: time.removing(),
+            jumped: self.clock.is_waiting_after_jump(),
+        };
+        match self.store.housekeeping(known).await {
+            Ok(done) => self.metrics.set_housekeeping(done.audit_backlog),
             Err(error) => tracing::error!(%error, "the store could not be tidied"),
+        }
+    }
+
+    /// Says what has happened to the clocks, once, and shows how they stand.
+    fn look_at_the_clocks(&self) {
+        let shown = self.clock.show();
+        self.metrics
+            .set_clock(shown.state.is_trusted(), shown.wall, shown.steady);
+        for event in self.clock.take_events() {
+            let action = match event {
+                ClockEvent::Jumped { wall, steady } => {
+                    let (wall, steady) = (rfc3339(wall), rfc3339(steady));
+                    tracing::error!(
+                        wall,
+                        steady,
+                        reason = shown.reason,
+                        "the machine's clock has jumped"
+                    );
+                    AuditAction::ClockJumped { wall, steady }
+                }
+                ClockEvent::Adopted { wall, steady } => {
+                    let (wall, steady) = (rfc3339(wall), rfc3339(steady));
+                    tracing::warn!(
+                        wall,
+                        steady,
+                        "machine and API servers agree on another time: it is used"
+                    );
+                    AuditAction::ClockAdopted { wall, steady }
+                }
+                ClockEvent::Healed => {
+                    tracing::warn!("the machine's clock is right again");
+                    AuditAction::ClockHealed {}
+                }
+            };
+            self.audit.record(AuditEvent::new(shown.steady, action));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::{Base, trust::Trust};
 use crate::{
@@ -20,7 +20,6 @@ pub(super) struct Deciders {
     pub(super) attestor: Arc<dyn Attestor>,
     pub(super) pod_events: mpsc::Receiver<PodEvent>,
     pub(super) issuer: Arc<Issuer>,
-    pub(super) clock_trusted: watch::Sender<bool>,
     pub(super) policy_revision: u64,
 }
 
@@ -41,7 +40,6 @@ impl Base {
         )
         .await?;
         let attestor: Arc<dyn Attestor> = Arc::new(attestor);
-        let (clock_trusted, clock_is_trusted) = watch::channel(true);
         let issuer = Issuer::new(IssuerParts {
             trust_domain: self.config.trust_domain.clone(),
             store: self.store.clone(),
@@ -55,7 +53,6 @@ impl Base {
             control_profile: self.config.control_profile.clone(),
             max_live: self.config.max_live,
             agents: trust.agents.clone(),
-            clock_trusted: clock_is_trusted,
             metrics: metrics.clone(),
         });
         let policy_revision = self.config.rules.revision();
@@ -63,7 +60,6 @@ impl Base {
             attestor,
             pod_events,
             issuer: Arc::new(issuer),
-            clock_trusted,
             policy_revision,
         })
     }

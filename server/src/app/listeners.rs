@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rustls::ServerConfig;
 use signet_certs::{
     id::SpiffeId,
-    tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config},
+    tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config, time_provider},
 };
-use signet_runtime::{drain::Drain, http::Limits, ready::Readiness};
+use signet_runtime::{clock::Clock, drain::Drain, http::Limits, ready::Readiness};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 
@@ -62,22 +63,31 @@ pub(super) fn serve_bundle_door(
     Ok(())
 }
 
-pub(super) fn serve_agents(
-    listener: TcpListener,
-    service: AgentService,
-    access: AccessLayer,
+/// TLS of the agents' door, judged by the server's time.
+pub(super) fn agents_tls(
     own: &OwnSvids,
     control: Arc<SharedRoots>,
     trust_domain: &SpiffeId,
-    drain: &Drain,
-) -> anyhow::Result<()> {
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<ServerConfig>> {
     let agents_of = trust_domain.trust_domain();
     let rule = PeerRule::Predicate(Arc::new(move |id: &SpiffeId| {
         id.is_agent() && id.trust_domain() == agents_of
     }));
     let verifier = SpiffeVerifier::new(control, rule).allow_expired_client(true);
-    let tls = server_config(own.server.clone(), verifier, false, &[b"h2"])?;
-    let incoming = ReceiverStream::new(listener::accept(listener, Arc::new(tls), drain));
+    let mut tls = server_config(own.server.clone(), verifier, false, &[b"h2"])?;
+    tls.time_provider = time_provider(move || clock.now());
+    Ok(Arc::new(tls))
+}
+
+pub(super) fn serve_agents(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    service: AgentService,
+    access: AccessLayer,
+    drain: &Drain,
+) {
+    let incoming = ReceiverStream::new(listener::accept(listener, tls, drain));
     let ended = drain.clone();
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -94,7 +104,6 @@ pub(super) fn serve_agents(
             tracing::error!(%error, "the agents' listener failed");
         }
     });
-    Ok(())
 }
 
 pub(super) fn serve_admin(listener: UnixListener, service: AdminService, access: AccessLayer, drain: &Drain) {
@@ -147,6 +156,7 @@ impl Base {
             metrics: metrics.clone(),
             policy_revision: deciders.policy_revision,
             clock: self.clock.clone(),
+            audit: self.audit.clone(),
             started: self.clock.now(),
         }
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
-use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use tokio::sync::mpsc;
 
@@ -16,6 +15,7 @@ use super::pods::LivePod;
 use super::{
     AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, PodEvent, RefusedReason,
 };
+use crate::clock::TrustedClock;
 
 /// Proves nodes and pods of the configured clusters.
 pub struct KubernetesAttestor {
@@ -40,7 +40,7 @@ impl KubernetesAttestor {
     pub async fn start(
         config: &AttestationConfig,
         clock_skew: Duration,
-        clock: Arc<dyn Clock>,
+        clock: Arc<TrustedClock>,
         drain: &Drain,
         events: mpsc::Sender<PodEvent>,
     ) -> Result<Self, StartError> {
@@ -125,6 +125,12 @@ impl Attestor for KubernetesAttestor {
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedPod, AttestError>> {
         async move { self.cluster(&agent.cluster)?.attest_pod(agent, token).await }.boxed()
+    }
+
+    fn forget_reviews(&self) {
+        for cluster in &self.clusters {
+            cluster.forget_reviews();
+        }
     }
 
     fn clusters(&self) -> Vec<ClusterHealth> {

@@ -104,6 +104,8 @@ impl Attestor for FakeAttestor {
         ready(self.pod(agent, token)).boxed()
     }
 
+    fn forget_reviews(&self) {}
+
     fn clusters(&self) -> Vec<ClusterHealth> {
         Vec::new()
     }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use super::AttestError;
 use super::budget::Budget;
+use crate::clock::TrustedClock;
 
 /// How long one call may take. A watch only has to begin within it.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,15 +73,22 @@ pub(super) struct KubeApi {
     cluster: Arc<str>,
     budget: Budget,
     logged_at: Mutex<Option<Instant>>,
+    clock: Arc<TrustedClock>,
 }
 
 impl KubeApi {
-    pub(super) fn new(client: kube::Client, cluster: Arc<str>, budget: Budget) -> Self {
+    pub(super) fn new(
+        client: kube::Client,
+        cluster: Arc<str>,
+        budget: Budget,
+        clock: Arc<TrustedClock>,
+    ) -> Self {
         Self {
             client,
             cluster,
             budget,
             logged_at: Mutex::new(None),
+            clock,
         }
     }
 
@@ -148,12 +156,14 @@ impl KubeApi {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|error| CallError::Junk(error.to_string()))?;
+        let asked = Instant::now();
         let answer = self
             .client
             .send(request)
             .await
             .map_err(|error| CallError::Transport(chain(&error)))?;
         let (head, body) = answer.into_parts();
+        self.hear_the_time(&head.headers, asked.elapsed());
         if head.status.is_success() {
             return Ok(body);
         }
@@ -164,6 +174,14 @@ impl KubeApi {
             .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
         let said = read(body, ERROR_BODY_BYTES).await.unwrap_or_default();
         Err(refusal(head.status, &said, retry_after))
+    }
+
+    /// Any answer of the API server tells its time, a refusal too.
+    fn hear_the_time(&self, headers: &http::HeaderMap, took: Duration) {
+        let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        if let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) {
+            self.clock.heard(&self.cluster, date, took);
+        }
     }
 
     /// The error for whoever asked: what is wrong and what to do, without words of the API server. Those are logged.

@@ -10,12 +10,14 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use kube::client::Body;
+use signet_runtime::clock::SystemClock;
 use signet_runtime::sync::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::budget::Budget;
 use super::kube_api::KubeApi;
+use crate::clock::TrustedClock;
 
 /// What the script answers to one request.
 pub(super) enum Answer {
@@ -66,7 +68,12 @@ impl Script {
         });
         let client = kube::Client::new(service, "default");
         Self {
-            api: Arc::new(KubeApi::new(client, "prod".into(), budget)),
+            api: Arc::new(KubeApi::new(
+                client,
+                "prod".into(),
+                budget,
+                Arc::new(TrustedClock::agreed(Arc::new(SystemClock))),
+            )),
             asked,
         }
     }

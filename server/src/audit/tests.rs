@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::verify::{ChainError, ChainSummary, verify_chain};
 use super::{AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditSink};
+use crate::store::KnownTime;
 use crate::store::sqlite::SqliteStore;
 use crate::store::suite::fixture::{at, authority, by_id, issuance, issued, revocation, trust_domain};
 use crate::store::{AuditOutbox as _, Journals as _, KeyChanges, Store};
@@ -260,9 +261,25 @@ async fn the_head_is_signed_while_the_server_runs() {
 async fn emitted_lines_leave_the_store() {
     let fixture = Fixture::new();
     fixture.work().await;
-    assert_eq!(fixture.store.housekeeping(at(9)).await.unwrap().audit_backlog, 6);
+    assert_eq!(
+        fixture
+            .store
+            .housekeeping(KnownTime::settled(at(9)))
+            .await
+            .unwrap()
+            .audit_backlog,
+        6
+    );
     fixture.emit().await;
-    assert_eq!(fixture.store.housekeeping(at(9)).await.unwrap().audit_backlog, 0);
+    assert_eq!(
+        fixture
+            .store
+            .housekeeping(KnownTime::settled(at(9)))
+            .await
+            .unwrap()
+            .audit_backlog,
+        0
+    );
     assert_eq!(fixture.store.lines_after(0, 100).await.unwrap(), []);
 }
 

@@ -16,11 +16,11 @@ use super::journal::{self, JournalError};
 use super::policy::LifePolicy;
 use super::spread::{SpreadReports, SpreadStatus};
 use super::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, NewAuthority, Refused,
-    Transition,
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Moment, NewAuthority,
+    Refused, Transition,
 };
 use super::view::{KindView, ViewedAuthority};
-use crate::audit::{AuditAction, AuditEvent};
+use crate::audit_event::{AuditAction, AuditEvent};
 use crate::key_manager::{KeyManager, KeyManagerError, NewKey};
 use crate::store::{KeyChanges, KeyPurpose, SealedKey, Store, StoreError};
 
@@ -164,16 +164,17 @@ impl Lifecycle {
     pub(super) async fn handle(
         &mut self,
         event: Event,
-        now: SystemTime,
+        at: Moment,
         reports: &SpreadReports,
         tools: &Tools,
     ) -> Result<(), LifecycleError> {
+        let now = at.now;
         let mut events = VecDeque::from([event]);
         let mut fresh = None;
         while let Some(event) = events.pop_front() {
             let policy = self.policy;
             let context = Context {
-                now,
+                at,
                 policy: &policy,
                 reports,
             };
@@ -187,7 +188,7 @@ impl Lifecycle {
                     Effect::SaveJournal => self.save(&transition, &mut fresh, !open, now, tools).await?,
                     Effect::Publish => self.visible = true,
                     Effect::DeleteKey(id) => self.authorities.retain(|held| held.certificate().id() != id),
-                    Effect::CheckLastLeaf(id) => events.push_back(last_leaf(id, now, tools).await?),
+                    Effect::CheckLastLeaf(id) => events.push_back(last_leaf(id, at, tools).await?),
                     Effect::GenerateKey { activation, author } => {
                         let (event, made) = self.generate(activation, author, now, tools)?;
                         fresh = Some(made);
@@ -291,18 +292,18 @@ impl Lifecycle {
     }
 
     /// How far the prepared authority has spread.
-    pub(super) fn spread_status(&self, now: SystemTime, reports: &SpreadReports) -> Option<SpreadStatus> {
+    pub(super) fn spread_status(&self, at: Moment, reports: &SpreadReports) -> Option<SpreadStatus> {
         self.set.spread_status(&Context {
-            now,
+            at,
             policy: &self.policy,
             reports,
         })
     }
 
     /// When to come back.
-    pub(super) fn next_deadline(&self, now: SystemTime, reports: &SpreadReports) -> Option<SystemTime> {
+    pub(super) fn next_deadline(&self, at: Moment, reports: &SpreadReports) -> Option<SystemTime> {
         self.set.next_deadline(&Context {
-            now,
+            at,
             policy: &self.policy,
             reports,
         })
@@ -332,7 +333,8 @@ impl Lifecycle {
     }
 }
 
-async fn last_leaf(authority: AuthorityId, now: SystemTime, tools: &Tools) -> Result<Event, StoreError> {
+async fn last_leaf(authority: AuthorityId, at: Moment, tools: &Tools) -> Result<Event, StoreError> {
+    let now = at.settled.unwrap_or(at.now);
     let uses = tools.store.live_counts(now).await?;
     let last = uses
         .iter()

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use ring::rand::SystemRandom;
 use signet_certs::authority::AuthorityKind;
 use signet_certs::id::TrustDomain;
-use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -16,6 +15,7 @@ use super::rotation::{PROGRESS_CAPACITY, RotationProgress};
 use super::spread::SpreadReports;
 use super::view::AuthorityView;
 use super::worker::Worker;
+use crate::clock::TrustedClock;
 use crate::key_manager::KeyManager;
 use crate::store::Store;
 use crate::trust::TrustSnapshot;
@@ -36,7 +36,7 @@ pub(crate) struct AuthorityManagerParts {
     /// Makes, seals and opens keys.
     pub keys: Arc<KeyManager>,
     /// Wall time.
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<TrustedClock>,
     /// What the publisher has published.
     pub snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     /// What agents report.
@@ -82,6 +82,7 @@ impl AuthorityManager {
         let mut worker = Worker {
             kinds: [x509, control],
             tools,
+            clock_state: parts.clock.state(),
             clock: parts.clock,
             view: view_sender,
             snapshots: parts.snapshots,

@@ -17,6 +17,10 @@ use super::policy::LifePolicy;
 use super::spread::{SpreadReports, SpreadStatus};
 use signet_certs::authority::AuthorityId;
 
+/// How far `notBefore` may lie ahead before another authority is looked for: what a clock within its tolerance of five minutes can
+/// leave, less the two that `notBefore` is set back.
+const EARLY: Duration = Duration::from_secs(180);
+
 /// The author of what happens by itself.
 pub(crate) const TIMER: &str = "timer";
 
@@ -106,6 +110,16 @@ impl AuthorityRecord {
 
     pub(super) fn is_over(&self, now: SystemTime) -> bool {
         now >= self.certificate.not_after
+    }
+
+    /// Whether it was made while the clock was ahead. Waiting out a few minutes costs less than another authority.
+    pub(super) fn is_early(&self, now: SystemTime) -> bool {
+        self.certificate.not_before > now + EARLY
+    }
+
+    /// Whether nothing can be signed under it, for its dates.
+    pub(super) fn is_useless(&self, now: SystemTime) -> bool {
+        self.is_over(now) || self.is_early(now)
     }
 }
 
@@ -199,11 +213,22 @@ pub(crate) enum Refused {
     NotOld(AuthorityId),
 }
 
+/// The time of a step, with how far it is believed (design §10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// The time to sign by.
+    pub now: SystemTime,
+    /// Whether an authority may be replaced because its dates do not fit `now`.
+    pub trusted: bool,
+    /// The time by which timers rotate and authorities end; nothing of that happens while there is none.
+    pub settled: Option<SystemTime>,
+}
+
 /// What every step may look at besides the state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
-    /// Wall time.
-    pub now: SystemTime,
+    /// When the step is taken.
+    pub at: Moment,
     /// The settings.
     pub policy: &'a LifePolicy,
     /// What agents report.

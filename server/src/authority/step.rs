@@ -8,7 +8,7 @@ use signet_certs::time::{from_unix_seconds, unix_seconds};
 
 use super::policy::{activate_at, prepare_at};
 use super::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Introduced,
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Introduced, Moment,
     NewAuthority, Refused, TIMER, Transition,
 };
 
@@ -26,9 +26,9 @@ impl AuthoritySet {
                 activation,
                 author,
             } => self.add(certificate, activation, author, context),
-            Event::Published { sequence, listed } => Ok(self.published(sequence, &listed, context.now)),
+            Event::Published { sequence, listed } => Ok(self.published(sequence, &listed, context.at)),
             Event::Rotate { force, author } => Ok(self.rotate(force, author)),
-            Event::LastLeafExpired { authority } => self.drained(authority, context.now),
+            Event::LastLeafExpired { authority } => self.drained(authority, context.at.now),
             Event::LeafOutlives { authority, not_after } => self.outlived(authority, not_after),
         }
     }
@@ -36,22 +36,26 @@ impl AuthoritySet {
     /// The next moment at which [`Event::Tick`] may have something to do, if nothing else happens before.
     /// A moment that is not after `now` means: at once.
     pub(crate) fn next_deadline(&self, context: &Context<'_>) -> Option<SystemTime> {
+        let now = context.at.now;
         let mut moments = Vec::new();
         match (self.prepared(), self.active()) {
-            (None, None) => moments.push(context.now),
-            (None, Some(active)) => moments.push(prepare_threshold(active)),
+            (None, None) => moments.push(now),
+            (None, Some(active)) if context.at.trusted && active.is_useless(now) => moments.push(now),
+            (None, Some(active)) => moments.extend(context.at.settled.map(|_| prepare_threshold(active))),
+            (Some(prepared), _) if context.at.trusted && prepared.is_early(now) => moments.push(now),
             (Some(prepared), active) => {
-                moments.push(prepared.certificate.not_after);
+                moments.extend(context.at.settled.map(|_| prepared.certificate.not_after));
                 moments.extend(self.activation_moments(prepared, active, context));
             }
         }
-        moments.extend(self.authorities.iter().filter_map(|record| match record.state {
+        let ends = self.authorities.iter().filter_map(|record| match record.state {
             AuthorityState::Old {
                 leaves_until,
                 drained_at: None,
             } => Some(leaves_until),
             _ => None,
-        }));
+        });
+        moments.extend(ends.filter(|_| context.at.settled.is_some()));
         moments.into_iter().min()
     }
 
@@ -71,7 +75,7 @@ impl AuthoritySet {
                 },
                 Some(active),
             ) => activate_threshold(active),
-            _ => context.now,
+            _ => context.at.now,
         };
         let ends = active.map(|active| active.certificate.not_after);
         let gate = if status.confirmed == status.live {
@@ -81,7 +85,7 @@ impl AuthoritySet {
         };
         let due = scheduled.max(gate);
         if self.takes_over(context) {
-            vec![context.now]
+            vec![context.at.now]
         } else {
             ends.into_iter().chain([due]).collect()
         }
@@ -110,16 +114,27 @@ impl AuthoritySet {
 
     fn tick(&self, context: &Context<'_>) -> Transition {
         let mut next = self.clone();
-        next.retire_unused(context.now);
+        if let Some(settled) = context.at.settled {
+            next.retire_unused(settled);
+        }
+        if context.at.trusted {
+            next.reinstate(context.at.now);
+        }
         if next.takes_over(context) {
-            next.hand_over(context.now);
+            next.hand_over(context.at.now);
         }
         let mut effects = Vec::new();
         if next != *self {
             effects.extend([Effect::SaveJournal, Effect::Publish]);
         }
-        effects.extend(next.due_checks(context.now));
-        let preparation = next.due_preparation(context.now);
+        effects.extend(
+            context
+                .at
+                .settled
+                .into_iter()
+                .flat_map(|settled| next.due_checks(settled)),
+        );
+        let preparation = next.due_preparation(context.at);
         effects.extend(preparation.map(|activation| Effect::GenerateKey {
             activation,
             author: TIMER.into(),
@@ -139,6 +154,50 @@ impl AuthoritySet {
         }
     }
 
+    /// What was made while the clock was ahead cannot sign yet. An older authority that still can takes its place again, and
+    /// the early one ends like any other that was replaced.
+    fn reinstate(&mut self, now: SystemTime) {
+        for record in &mut self.authorities {
+            if matches!(record.state, AuthorityState::Prepared { .. }) && record.is_early(now) {
+                record.state = AuthorityState::Old {
+                    leaves_until: now,
+                    drained_at: None,
+                };
+            }
+        }
+        let early = |record: &AuthorityRecord| record.state == AuthorityState::Active && record.is_early(now);
+        let usable = |record: &&mut AuthorityRecord| {
+            let drained = match record.state {
+                AuthorityState::Old { drained_at, .. } => drained_at.is_some_and(|at| at <= now),
+                _ => true,
+            };
+            !drained && !record.is_useless(now)
+        };
+        if !self.authorities.iter().any(early) {
+            return;
+        }
+        let Some(id) = self
+            .authorities
+            .iter_mut()
+            .filter(usable)
+            .max_by_key(|record| record.certificate.not_after)
+            .map(|record| record.id())
+        else {
+            return;
+        };
+        for record in &mut self.authorities {
+            if record.state == AuthorityState::Active {
+                record.state = AuthorityState::Old {
+                    leaves_until: last_leaf_bound(record, now),
+                    drained_at: None,
+                };
+            } else if record.id() == id {
+                // Whatever was found out about its leaves was found out by the wrong time.
+                record.state = AuthorityState::Active;
+            }
+        }
+    }
+
     /// Whether the prepared authority is to take over now. Being published comes before everything, force included:
     /// a chain whose authority has no CRL is refused by all who fail closed.
     fn takes_over(&self, context: &Context<'_>) -> bool {
@@ -148,14 +207,19 @@ impl AuthoritySet {
         let Some(AuthorityState::Prepared { activation }) = self.prepared().map(|record| record.state) else {
             return false;
         };
-        let Some(active) = self.active().filter(|active| !active.is_over(context.now)) else {
+        let Moment {
+            now,
+            trusted,
+            settled,
+        } = context.at;
+        let Some(active) = self.active().filter(|active| !trusted || !active.is_useless(now)) else {
             return true;
         };
         match activation {
             Activation::AtOnce => true,
-            Activation::WhenSpread => status.is_open(context.now),
+            Activation::WhenSpread => status.is_open(now),
             Activation::OnSchedule => {
-                context.now >= activate_threshold(active) && status.is_open(context.now)
+                settled.is_some_and(|settled| settled >= activate_threshold(active)) && status.is_open(now)
             }
         }
     }
@@ -186,14 +250,17 @@ impl AuthoritySet {
         due.map(|record| Effect::CheckLastLeaf(record.id())).collect()
     }
 
-    fn due_preparation(&self, now: SystemTime) -> Option<Activation> {
+    fn due_preparation(&self, at: Moment) -> Option<Activation> {
         if self.prepared().is_some() {
             return None;
         }
         match self.active() {
             None => Some(Activation::AtOnce),
-            Some(active) if active.is_over(now) => Some(Activation::AtOnce),
-            Some(active) => (now >= prepare_threshold(active)).then_some(Activation::OnSchedule),
+            Some(active) if at.trusted && active.is_useless(at.now) => Some(Activation::AtOnce),
+            Some(active) => at
+                .settled
+                .is_some_and(|settled| settled >= prepare_threshold(active))
+                .then_some(Activation::OnSchedule),
         }
     }
 
@@ -218,19 +285,22 @@ impl AuthoritySet {
         Ok(next.changed())
     }
 
-    fn published(&self, sequence: u64, listed: &[(AuthorityId, SystemTime)], now: SystemTime) -> Transition {
+    fn published(&self, sequence: u64, listed: &[(AuthorityId, SystemTime)], at: Moment) -> Transition {
         let mut next = self.clone();
         let mut gone = Vec::new();
         for record in &mut next.authorities {
             let Some((_, this_update)) = listed.iter().find(|(id, _)| *id == record.id()) else {
                 continue;
             };
-            record.introduced.get_or_insert(Introduced { sequence, at: now });
+            record
+                .introduced
+                .get_or_insert(Introduced { sequence, at: at.now });
             if let AuthorityState::Old {
                 drained_at: Some(drained_at),
                 ..
             } = record.state
                 && *this_update >= drained_at
+                && at.settled.is_some()
             {
                 gone.push(record.id());
             }

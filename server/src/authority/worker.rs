@@ -1,11 +1,10 @@
 //! The task that owns the authorities: commands, deadlines, publications, reports, drain.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use signet_certs::authority::AuthorityKind;
 use signet_runtime::backoff::Backoff;
-use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace;
 use tokio::sync::{mpsc, watch};
@@ -15,8 +14,9 @@ use super::command::{Command, RotateRequest};
 use super::lifecycle::{Lifecycle, LifecycleError, Tools};
 use super::rotation::{RotationProgress, Watcher};
 use super::spread::SpreadReports;
-use super::state::Event;
+use super::state::{Event, Moment};
 use super::view::AuthorityView;
+use crate::clock::{State, TrustedClock};
 use crate::trust::TrustSnapshot;
 
 /// The wall clock may be set; so the worker looks at it at least this often.
@@ -27,7 +27,8 @@ const RETRIES: Backoff = Backoff::between(Duration::from_secs(1), Duration::from
 pub(super) struct Worker {
     pub(super) kinds: [Lifecycle; 2],
     pub(super) tools: Tools,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<TrustedClock>,
+    pub(super) clock_state: watch::Receiver<State>,
     pub(super) view: watch::Sender<Arc<AuthorityView>>,
     pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     pub(super) reports: watch::Receiver<SpreadReports>,
@@ -39,9 +40,9 @@ pub(super) struct Worker {
 impl Worker {
     /// The first step. Both kinds are there before anything is shown, so the first bundle already has both.
     pub(super) async fn start(&mut self) -> Result<(), LifecycleError> {
-        let now = self.clock.now();
+        let at = self.moment();
         for index in 0..self.kinds.len() {
-            self.step(index, Event::Start, now).await?;
+            self.step(index, Event::Start, at).await?;
         }
         self.show();
         Ok(())
@@ -74,6 +75,7 @@ impl Worker {
                 Some(command) = commands.recv() => Wake::Command(command),
                 Ok(()) = self.snapshots.changed() => Wake::Published,
                 Ok(()) = self.reports.changed() => Wake::Deadline,
+                Ok(()) = self.clock_state.changed() => Wake::Deadline,
                 () = sleep_until(deadline) => Wake::Deadline,
                 () = drain.signalled() => return,
             };
@@ -81,7 +83,7 @@ impl Worker {
     }
 
     async fn wake(&mut self, wake: Wake) -> Result<(), LifecycleError> {
-        let now = self.clock.now();
+        let now = self.moment();
         if let Wake::Command(Command::Rotate {
             request,
             progress,
@@ -104,7 +106,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn published(&mut self, now: SystemTime) -> Result<(), LifecycleError> {
+    async fn published(&mut self, at: Moment) -> Result<(), LifecycleError> {
         let snapshot = self.snapshots.borrow_and_update().clone();
         for index in 0..self.kinds.len() {
             let published = snapshot.kind(self.kinds[index].kind);
@@ -118,7 +120,7 @@ impl Worker {
                     sequence: snapshot.sequence,
                     listed,
                 },
-                now,
+                at,
             )
             .await?;
         }
@@ -129,7 +131,7 @@ impl Worker {
         &mut self,
         request: RotateRequest,
         progress: mpsc::Sender<RotationProgress>,
-        now: SystemTime,
+        now: Moment,
     ) -> Result<(), LifecycleError> {
         let index = usize::from(request.kind == AuthorityKind::Control);
         let event = Event::Rotate {
@@ -142,9 +144,9 @@ impl Worker {
         Ok(())
     }
 
-    async fn step(&mut self, index: usize, event: Event, now: SystemTime) -> Result<(), LifecycleError> {
+    async fn step(&mut self, index: usize, event: Event, at: Moment) -> Result<(), LifecycleError> {
         let reports = self.reports.borrow().clone();
-        self.kinds[index].handle(event, now, &reports, &self.tools).await
+        self.kinds[index].handle(event, at, &reports, &self.tools).await
     }
 
     /// Shows what is journalled, and tells those who wait for a rotation.
@@ -157,7 +159,7 @@ impl Worker {
                 control: control.view(),
             }));
         }
-        let (now, reports) = (self.clock.now(), self.reports.borrow().clone());
+        let (now, reports) = (self.moment(), self.reports.borrow().clone());
         let kinds = &self.kinds;
         self.watchers.retain_mut(|watcher| {
             let kind = &kinds[usize::from(watcher.kind == AuthorityKind::Control)];
@@ -166,13 +168,22 @@ impl Worker {
     }
 
     fn deadline(&self) -> Instant {
-        let (now, reports) = (self.clock.now(), self.reports.borrow().clone());
+        let (at, reports) = (self.moment(), self.reports.borrow().clone());
         let next = self
             .kinds
             .iter()
-            .filter_map(|kind| kind.next_deadline(now, &reports))
+            .filter_map(|kind| kind.next_deadline(at, &reports))
             .min();
-        Instant::now() + pace::slice(now, next, LONGEST_SLEEP)
+        Instant::now() + pace::slice(at.now, next, LONGEST_SLEEP)
+    }
+
+    fn moment(&self) -> Moment {
+        let time = self.clock.time();
+        Moment {
+            now: time.now,
+            trusted: time.adding().is_ok(),
+            settled: time.removing(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod render;
 use std::{path::Path, time::Duration};
 
 use hyper_util::rt::TokioIo;
+use signet_certs::time::{parse_rfc3339, unix_millis};
 use signet_proto::admin::{self as wire, admin_client};
 use signet_runtime::{cli::Answer, error};
 use tokio::net::UnixStream;
@@ -226,6 +227,33 @@ impl AdminClient {
             .await
             .map_err(said)?;
         Ok(render::agents(&response.into_inner().agents))
+    }
+
+    /// How the server's clocks stand.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn clock(&mut self) -> anyhow::Result<Answer> {
+        let response = self
+            .inner
+            .show_clock(wire::ShowClockRequest {})
+            .await
+            .map_err(said)?;
+        Ok(render::clock(&response.into_inner()))
+    }
+
+    /// Says that it is `time` (RFC 3339), which is what the server's machine must say too.
+    ///
+    /// # Errors
+    /// The text is no time, or the server refused.
+    pub async fn confirm_clock(&mut self, time: &str) -> anyhow::Result<Answer> {
+        let parsed = parse_rfc3339(time)
+            .map_err(|_| anyhow::anyhow!("`{time}` is no time; write it as 2026-11-26T09:00:00Z"))?;
+        let request = wire::ConfirmClockRequest {
+            time_unix_ms: unix_millis(parsed),
+        };
+        let response = self.inner.confirm_clock(request).await.map_err(said)?;
+        Ok(render::clock(&response.into_inner()))
     }
 }
 

@@ -41,6 +41,9 @@ pub(super) enum Command {
     /// Node agents.
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// What time the server thinks it is.
+    #[command(subcommand)]
+    Clock(ClockCommand),
 }
 
 #[derive(Debug, Args)]
@@ -185,4 +188,20 @@ pub(super) enum CrlCommand {
 pub(super) enum AgentCommand {
     /// Agents that have attested.
     List(AdminArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClockCommand {
+    /// How the machine's clock, elapsed time and the API servers' clocks stand to each other.
+    Show(AdminArgs),
+    /// Say that the machine's clock is right, where no second clock does. Ends this one disagreement.
+    Confirm(ConfirmClockArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfirmClockArgs {
+    /// The time now by another clock, as 2026-11-26T09:00:00Z.
+    pub(super) time: String,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
 }

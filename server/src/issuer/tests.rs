@@ -25,6 +25,7 @@ use crate::{
     agents::Agents,
     attest::{AgentIdentity, AttestedNode, AttestedPod, fake::FakeAttestor},
     audit::{AuditAction, AuditLog},
+    clock::{Past, TrustedClock},
     fixtures::{HOUR, Running, SKEW, deny, trust_domain},
     metrics::Metrics,
     rules::{IdentityRuleConfig, RuleScope, RuleSet},
@@ -34,7 +35,6 @@ use crate::{
 struct World {
     running: Running,
     attestor: Arc<FakeAttestor>,
-    clock_trusted: watch::Sender<bool>,
     audit: AuditLog,
     issuer: Issuer,
 }
@@ -54,7 +54,6 @@ impl World {
             same_identity: false,
         };
         let audit = AuditLog::start(running.store.clone());
-        let (clock_trusted, clock_is_trusted) = watch::channel(true);
         let profile = |ttl| SvidProfile {
             ttl,
             clock_skew: SKEW,
@@ -67,20 +66,18 @@ impl World {
             attestor: attestor.clone(),
             rules: Arc::new(RuleSet::compile(&scope, rules).unwrap()),
             authorities: running.manager.current(),
-            clock: Arc::new(running.clock.clone()),
+            clock: running.trusted.clone(),
             rng: SystemRandom::new(),
             profile: profile(HOUR),
             control_profile: profile(HOUR),
             max_live: 8,
             agents: Arc::new(Agents::default()),
-            clock_trusted: clock_is_trusted,
             metrics: Arc::new(Metrics::default()),
         });
         attestor.add_pod("pod-token", pod("node-a"));
         Self {
             running,
             attestor,
-            clock_trusted,
             audit,
             issuer,
         }
@@ -370,12 +367,24 @@ async fn an_api_server_that_is_away_is_never_a_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_signed_while_the_clock_is_behind() {
-    let world = World::new().await;
-    world.clock_trusted.send_replace(false);
+async fn nothing_is_signed_before_the_time_is_known_and_a_jump_stops_nothing() {
+    let mut world = World::new().await;
+    let waiting = Past {
+        mark: None,
+        jumped: false,
+        second_clock: true,
+        removal_delay: HOUR,
+    };
+    let trusted = std::mem::replace(
+        &mut world.issuer.parts.clock,
+        Arc::new(TrustedClock::new(Arc::new(world.running.clock.clone()), waiting)),
+    );
     assert!(is_unavailable(&world.issue_one(item(csr(), "pod-token")).await));
-    world.clock_trusted.send_replace(true);
-    issued(world.issue_one(item(csr(), "pod-token")).await);
+    world.issuer.parts.clock = trusted;
+    for seconds in [2 * 3600, 8 * 86_400, -2 * 3600] {
+        world.running.clock.set_offset(seconds);
+        issued(world.issue_one(item(csr(), "pod-token")).await);
+    }
 }
 
 fn node_request(token: &str) -> NodeRequest {

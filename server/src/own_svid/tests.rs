@@ -24,7 +24,7 @@ async fn keep(running: &Running) -> Result<OwnSvids, OwnSvidError> {
         store: running.store.clone(),
         view: running.manager.current(),
         snapshots: running.publisher.snapshots(),
-        clock: Arc::new(running.clock.clone()),
+        clock: running.trusted.clone(),
         drain: running.drain.clone(),
     })
     .await

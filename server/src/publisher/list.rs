@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::plan;
 use crate::authority::ViewedAuthority;
+use crate::clock::Time;
 use crate::store::StoreError;
 
 /// A list of more entries is signed off the async threads.
@@ -53,23 +54,33 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Neither `thisUpdate` (CRL-28) nor `nextUpdate` (CRL-07) ever goes back.
+    /// Neither `thisUpdate` (CRL-28) nor `nextUpdate` (CRL-07) goes back, but from a list that was dated by a clock far
+    /// ahead: nobody who knows the time has taken that one. While the time is not known, what changed is listed at once under
+    /// the dates of the list before it. A reader's rule against rollback is not applied to what we sign ourselves: a number
+    /// grows by one, and that is all.
     pub(super) fn new(
         viewed: &ViewedAuthority,
         list: &List,
         entries: Vec<RevokedEntry>,
         clock_skew: Duration,
-        now: SystemTime,
+        time: Time,
     ) -> Self {
-        let backdated = now.checked_sub(clock_skew).unwrap_or(SystemTime::UNIX_EPOCH);
-        let older = list.crl.as_ref();
-        let this_update = older.map_or(backdated, |older| older.this_update().max(backdated));
+        let now = time.now;
+        let begin = now.checked_sub(clock_skew).unwrap_or(SystemTime::UNIX_EPOCH);
         let end = now + plan::crl_life(viewed.longest_leaf_ttl);
+        let older = list.crl.as_ref().filter(|crl| !plan::is_of_the_future(crl, now));
+        let (this_update, next_update) = match (time.adding(), list.crl.as_ref()) {
+            (Err(_), Some(before)) => (before.this_update(), before.next_update()),
+            _ => (
+                older.map_or(begin, |older| older.this_update().max(begin)),
+                older.map_or(end, |older| older.next_update().max(end)),
+            ),
+        };
         Self {
             entries: plan::dated(entries, clock_skew, this_update),
             number: CrlNumber::next(list.number, now),
             this_update,
-            next_update: older.map_or(end, |older| older.next_update().max(end)),
+            next_update,
         }
     }
 

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use signet_certs::crl::{Crl, RevokedEntry};
 
+use crate::clock::TOLERANCE;
+
 /// No list lives shorter than this, however short the leaves are.
 pub(super) const MIN_CRL_LIFE: Duration = Duration::from_secs(600);
 /// Upper bounds, in bytes: an entry with a serial of 20 octets, its date and its reason; and all around the entries.
@@ -16,6 +18,12 @@ const ROUNDING: Duration = Duration::from_secs(2);
 /// the outage budget of everyone who fails closed.
 pub(super) fn crl_life(longest_leaf_ttl: Duration) -> Duration {
     (longest_leaf_ttl + longest_leaf_ttl / 2).max(MIN_CRL_LIFE)
+}
+
+/// Whether a list was dated by a clock that was ahead by more than clocks may differ: it has to be signed anew, for nobody who
+/// knows the time believes it.
+pub(super) fn is_of_the_future(crl: &Crl, now: SystemTime) -> bool {
+    crl.this_update() > now + TOLERANCE
 }
 
 /// Upper bound of a list of this many entries.

@@ -5,10 +5,11 @@ use std::time::SystemTime;
 use signet_certs::authority::AuthorityKind;
 use signet_certs::crl::{Crl, CrlNumber, RevocationReason};
 use signet_certs::serial::SerialNumber;
-use signet_runtime::clock::SystemClock;
+use signet_runtime::clock::{Clock as _, SystemClock};
 
 use super::*;
 use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
+use crate::clock::TrustedClock;
 use crate::fixtures::{HOUR, MINUTE, Running, SKEW, revoke_serial, serial, start, trust_domain};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Revocations as _, RevokeRequest, RevokeTarget};
@@ -204,7 +205,14 @@ async fn a_list_beyond_the_bound_is_refused_and_the_one_before_stays() {
 async fn over_sqlite(directory: &Path, drain: &Drain) -> (Arc<SqliteStore>, AuthorityManager, Publisher) {
     let store = SqliteStore::open(&directory.join("data"), &trust_domain()).unwrap();
     let (store, reports) = (Arc::new(store), watch::Sender::new(SpreadReports::default()));
-    let (manager, publisher) = start(store.clone(), directory, Arc::new(SystemClock), &reports, drain).await;
+    let (manager, publisher) = start(
+        store.clone(),
+        directory,
+        Arc::new(TrustedClock::agreed(Arc::new(SystemClock))),
+        &reports,
+        drain,
+    )
+    .await;
     (store, manager, publisher)
 }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::{Crl, RevokedEntry};
 use signet_runtime::backoff::Backoff;
-use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace;
 use tokio::sync::watch;
@@ -18,6 +17,7 @@ use super::list::{Draft, List, PublishError};
 use super::plan::{self, Demand};
 use super::{COALESCE, PublisherParts, PublisherSettings};
 use crate::authority::{AuthorityState, AuthorityView, ViewedAuthority};
+use crate::clock::{State, Time, TrustedClock};
 use crate::store::{Store, StoreError, StoredCrl};
 use crate::trust::{PublishedAuthority, TrustSnapshot, content_digest};
 
@@ -30,7 +30,8 @@ pub(super) struct Worker {
     store: Arc<dyn Store>,
     view: watch::Receiver<Arc<AuthorityView>>,
     snapshots: watch::Sender<Arc<TrustSnapshot>>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<TrustedClock>,
+    clock_state: watch::Receiver<State>,
     wishes: watch::Receiver<u64>,
     lists: BTreeMap<AuthorityId, List>,
     /// Where the authorities stood when a snapshot was shown last.
@@ -50,6 +51,7 @@ impl Worker {
             store: parts.store,
             view: parts.view,
             snapshots: parts.snapshots,
+            clock_state: parts.clock.state(),
             clock: parts.clock,
             wishes,
             lists: BTreeMap::new(),
@@ -110,6 +112,7 @@ impl Worker {
             tokio::select! {
                 Ok(()) = self.view.changed() => {}
                 Ok(()) = self.wishes.changed() => self.coalesce(&drain).await,
+                Ok(()) = self.clock_state.changed() => {}
                 () = sleep_until(wake_at) => {}
                 () = drain.signalled() => return,
             }
@@ -158,10 +161,13 @@ impl Worker {
     }
 
     async fn refresh_list(&mut self, viewed: &ViewedAuthority, wanted: u64) -> Result<(), PublishError> {
-        let (id, now) = (viewed.id(), self.clock.now());
+        let (id, time) = (viewed.id(), self.clock.time());
         let demand = self.demand(viewed);
         let list = self.lists.entry(id).or_default();
-        let due = list.crl.as_ref().is_none_or(|crl| demand.due(crl) <= now);
+        let due = list.crl.as_ref().is_none_or(|crl| {
+            let now = time.adding().ok();
+            now.is_some_and(|now| demand.due(crl) <= now || plan::is_of_the_future(crl, now))
+        });
         if !due && list.is_checked(wanted, LONGEST_SLEEP) {
             return Ok(());
         }
@@ -171,7 +177,7 @@ impl Worker {
                 (list.revision, list.checked) = (set.revision, checked);
             }
             _ => {
-                let signed = self.sign(viewed, set.entries, set.revision, now).await;
+                let signed = self.sign(viewed, set.entries, set.revision, time).await;
                 if let Err(PublishError::Store(StoreError::NotNewer { .. })) = signed {
                     // Somebody else's list, or one of ours whose acknowledgement was lost, is stored already.
                     self.reload().await?;
@@ -187,7 +193,7 @@ impl Worker {
         viewed: &ViewedAuthority,
         entries: Vec<RevokedEntry>,
         revision: u64,
-        now: SystemTime,
+        time: Time,
     ) -> Result<(), PublishError> {
         let limit = self.settings.crl_max_bytes;
         if plan::estimated_bytes(entries.len()) > limit {
@@ -197,12 +203,9 @@ impl Worker {
             });
         }
         let list = self.lists.entry(viewed.id()).or_default();
-        let draft = Draft::new(viewed, list, entries, self.settings.clock_skew, now);
+        let draft = Draft::new(viewed, list, entries, self.settings.clock_skew, time);
         let number = draft.number;
         let crl = draft.sign(viewed.authority.clone()).await?;
-        if let Some(older) = &list.crl {
-            crl.may_replace(older, now)?;
-        }
         self.store
             .save_crl(StoredCrl {
                 authority: viewed.id(),

@@ -24,9 +24,9 @@ use tokio::sync::watch;
 pub(crate) use self::kept::Kept;
 use super::{
     AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal,
-    Journals, KeyChanges, Ledger, Lists, NewIssuance, Recorded, Revocations, RevokeError, RevokeRequest,
-    Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter,
-    SvidPage,
+    Journals, KeyChanges, KnownTime, Ledger, Lists, NewIssuance, Recorded, Revocations, RevokeError,
+    RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl,
+    SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -57,6 +57,8 @@ impl MemoryStore {
                 server_id: "0123456789abcdef".to_owned(),
                 boot: 1,
                 was_empty: true,
+                mark: None,
+                jumped: false,
             },
             kept: Mutex::default(),
             stored_lines: watch::Sender::new(0),
@@ -130,8 +132,8 @@ impl Store for MemoryStore {
         &self.info
     }
 
-    fn housekeeping(&self, now: SystemTime) -> StoreFuture<'_, Housekeeping> {
-        self.transaction(move |kept| Ok(kept.housekeeping(now)))
+    fn housekeeping(&self, time: KnownTime) -> StoreFuture<'_, Housekeeping> {
+        self.transaction(move |kept| Ok(kept.housekeeping(time)))
     }
 }
 

@@ -39,7 +39,7 @@ use self::state::State;
 use self::writer::Writer;
 use super::{
     AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal,
-    Journals, KeyChanges, Ledger, Lists, MAX_BATCH, NewIssuance, OpenError, Recorded, Revocations,
+    Journals, KeyChanges, KnownTime, Ledger, Lists, MAX_BATCH, NewIssuance, OpenError, Recorded, Revocations,
     RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
     StoredCrl, SvidFilter, SvidPage,
 };
@@ -146,6 +146,8 @@ fn identify(conn: &mut Connection, trust_domain: &TrustDomain) -> rusqlite::Resu
         server_id: schema::meta_text(&tx, "server_id")?.unwrap_or_default(),
         boot: schema::meta_number(&tx, "boot")? + 1,
         was_empty: read::keys(&tx)?.is_empty(),
+        mark: mark(&tx)?,
+        jumped: schema::meta_number(&tx, schema::JUMPED)? == 1,
     };
     if info.trust_domain == *trust_domain {
         schema::set_meta(&tx, "boot", &info.boot.to_string())?;
@@ -154,19 +156,25 @@ fn identify(conn: &mut Connection, trust_domain: &TrustDomain) -> rusqlite::Resu
     Ok(info)
 }
 
+/// The mark of time; zero stands for none.
+fn mark(conn: &Connection) -> rusqlite::Result<Option<SystemTime>> {
+    let millis = schema::meta_number(conn, schema::MARK)?.cast_signed();
+    Ok((millis > 0).then(|| signet_certs::time::from_unix_millis(millis)))
+}
+
 impl Store for SqliteStore {
     fn info(&self) -> &StoreInfo {
         &self.info
     }
 
-    fn housekeeping(&self, now: SystemTime) -> StoreFuture<'_, Housekeeping> {
+    fn housekeeping(&self, time: KnownTime) -> StoreFuture<'_, Housekeeping> {
         Box::pin(async move {
-            let first = self.writer.run(1, move |tx| prune::begin(tx, now)).await?;
+            let first = self.writer.run(1, move |tx| prune::begin(tx, time)).await?;
             let (mut found, mut more) = (first.found, first.more);
-            while more {
+            while let Some(settled) = time.settled.filter(|_| more) {
                 let (pruned, again) = self
                     .writer
-                    .run(1, move |tx| prune::ledger(tx, millis(now)))
+                    .run(1, move |tx| prune::ledger(tx, millis(settled)))
                     .await?;
                 found.pruned += pruned;
                 more = again;

@@ -69,7 +69,7 @@ macro_rules! store_suite {
                 lines_leave_once_they_are_emitted;
             pruning:
                 rows_stay_a_day_and_until_a_later_list
-                a_clock_that_goes_back_is_reported_and_prunes_nothing
+                a_time_that_is_not_settled_lets_nothing_go
                 small_tables_are_pruned
                 a_revocation_while_the_clock_is_behind_finds_every_row;
             racing:

@@ -105,7 +105,7 @@ impl Agent {
         let path = self.folder.join("agent.yaml");
         fs::write(&path, serde_json::to_string_pretty(&self.config)?)?;
         let args = ["run".as_ref(), "--config".as_ref(), path.as_os_str()];
-        self.process = Some(self.launch.start(Part::Agent, &args, &self.folder)?);
+        self.process = Some(self.launch.start(Part::Agent, &args, &self.folder, &[])?);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use signet_runtime::files::{self, Durability};
 
 use super::{CLUSTER, Change, TRUST_DOMAIN, apply};
 use crate::{
@@ -22,6 +23,7 @@ pub struct Server {
     config: Value,
     launch: Launch,
     process: Option<Process>,
+    environment: Vec<(String, String)>,
 }
 
 impl Server {
@@ -55,6 +57,7 @@ impl Server {
             config,
             launch: launch.clone(),
             process: None,
+            environment: Vec::new(),
         };
         server.change(&[])?;
         Ok(server)
@@ -70,6 +73,11 @@ impl Server {
         // JSON is YAML.
         fs::write(&path, serde_json::to_string_pretty(&self.config)?)
             .with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Where its store is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     /// Its configuration file.
@@ -93,8 +101,37 @@ impl Server {
     pub fn spawn(&mut self) -> Result<()> {
         let config = self.config_path();
         let args = ["run".as_ref(), "--config".as_ref(), config.as_os_str()];
-        self.process = Some(self.launch.start(Part::Server, &args, &self.folder)?);
+        let environment: Vec<_> = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        self.process = Some(
+            self.launch
+                .start(Part::Server, &args, &self.folder, &environment)?,
+        );
         Ok(())
+    }
+
+    /// Gives its next start a wall clock of its own, set by hand; timers and elapsed time go on as they are.
+    ///
+    /// # Errors
+    /// When the library is not installed (Debian's `libfaketime`), or the file cannot be written.
+    pub fn move_clock(&mut self) -> Result<MovedClock> {
+        let library = faketime_library().context("Debian's libfaketime is not installed")?;
+        let file = self.folder.join("wall-clock");
+        let clock = MovedClock { file };
+        clock.set(0)?;
+        let file = clock.file.display().to_string();
+        self.environment = [
+            ("LD_PRELOAD", library.as_str()),
+            ("FAKETIME_TIMESTAMP_FILE", &file),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            ("FAKETIME_NO_CACHE", "1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        Ok(clock)
     }
 
     /// Waits until `/ready` says so.
@@ -229,4 +266,31 @@ impl Server {
         ensure!(answer.status == 200, "{url}: {}", answer.status);
         Ok(answer.body.to_vec())
     }
+}
+
+/// A process's wall clock, set by hand.
+#[derive(Debug)]
+pub struct MovedClock {
+    file: PathBuf,
+}
+
+impl MovedClock {
+    /// Sets it to so many seconds ahead of the machine's (negative: behind).
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set(&self, seconds: i64) -> Result<()> {
+        // By rename: the process reads it at every look at its clock.
+        let text = format!("{seconds:+}\n");
+        files::replace(&self.file, text.as_bytes(), 0o600, Durability::Volatile).context("set the wall clock")
+    }
+}
+
+/// Where Debian keeps the library, if it is installed.
+fn faketime_library() -> Option<String> {
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    folders
+        .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
+        .find(|library| library.exists())
+        .map(|library| library.display().to_string())
 }

@@ -9,15 +9,15 @@ const MAX_LINES: usize = 350;
 const MAX_LINES_OF_TESTS: usize = 650;
 
 /// Files that may be longer, each up to a bound of its own, and why.
-const LONGER: [(&str, usize, &str); 5] = [
+const LONGER: [(&str, usize, &str); 6] = [
     (
         "server/src/api/admin.rs",
-        390,
+        425,
         "one method for each admin call, and what it makes of the request",
     ),
     (
         "server/src/attest/cluster/member.rs",
-        385,
+        415,
         "all that is asked of one cluster, in the order of the questions",
     ),
     (
@@ -32,8 +32,13 @@ const LONGER: [(&str, usize, &str); 5] = [
     ),
     (
         "server/src/authority/step.rs",
-        380,
+        440,
         "the machine of authorities: one method for each event",
+    ),
+    (
+        "server/src/cli/admin/render.rs",
+        375,
+        "one function for each answer of the server",
     ),
 ];
 

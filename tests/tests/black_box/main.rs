@@ -6,6 +6,7 @@
 mod bad_csr;
 mod bad_grpc;
 mod bad_tokens;
+mod clock;
 mod commands;
 mod config;
 mod hello;

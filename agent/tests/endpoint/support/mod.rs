@@ -85,6 +85,10 @@ impl Clock for TestClock {
         assert!(!self.panics.load(Ordering::SeqCst), "scripted panic");
         self.inner.now()
     }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// One served socket in a temporary directory.

@@ -13,6 +13,7 @@ use crate::{
     agents::AgentStatus,
     attest::ClusterHealth,
     authority::{AuthorityState, AuthorityView, RotationProgress, ViewedAuthority, activate_at, prepare_at},
+    clock::Shown,
     store::{AgentRow, AuthorityUse, Denial, LedgerRow, Revoked},
     trust::{PublishedAuthority, TrustSnapshot},
 };
@@ -236,5 +237,21 @@ pub(super) fn agent(row: &AgentRow, status: Option<AgentStatus>) -> wire::AgentR
         sequence_number: report.sequence,
         clock_skew_ms: report.clock_skew_ms,
         pods: u32::try_from(report.pod_uids.len()).unwrap_or(u32::MAX),
+    }
+}
+
+pub(super) fn clock(shown: &Shown, mark: Option<SystemTime>) -> wire::Clock {
+    let api_servers = shown.api_servers.iter().map(|told| wire::ApiServerClock {
+        cluster: told.cluster.clone(),
+        date_unix_ms: unix_millis(told.date),
+        age_ms: u64::try_from(told.age.as_millis()).unwrap_or(u64::MAX),
+    });
+    wire::Clock {
+        state: shown.state.as_str().to_owned(),
+        wall_unix_ms: unix_millis(shown.wall),
+        steady_unix_ms: unix_millis(shown.steady),
+        mark_unix_ms: mark.map_or(0, unix_millis),
+        api_servers: api_servers.collect(),
+        reason: shown.reason.clone(),
     }
 }

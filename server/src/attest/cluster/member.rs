@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
-use signet_runtime::clock::Clock;
 use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, interval, sleep};
@@ -22,8 +21,12 @@ use crate::attest::token_review::{TokenKey, TokenReviewer};
 use crate::attest::{
     AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, PodEvent, RefusedReason,
 };
+use crate::clock::TrustedClock;
 
 const OBJECT_BYTES: usize = 4 * 1024 * 1024;
+/// Answers count as a clock for a minute; two that are lost in between change nothing.
+const ASK_THE_TIME_EVERY: Duration = Duration::from_secs(20);
+const VERSION_BYTES: usize = 16 * 1024;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const PIN_AGAIN_AFTER: Duration = Duration::from_secs(2);
 const PINNING: Purpose = Purpose {
@@ -71,7 +74,7 @@ impl Settings {
 /// One cluster.
 pub(super) struct Cluster {
     pub(super) settings: Settings,
-    clock: Arc<dyn Clock>,
+    clock: Arc<TrustedClock>,
     api: Arc<KubeApi>,
     keys: SigningKeys,
     reviewer: TokenReviewer,
@@ -99,7 +102,7 @@ impl Cluster {
     pub(super) fn new(
         settings: Settings,
         client: kube::Client,
-        clock: Arc<dyn Clock>,
+        clock: Arc<TrustedClock>,
         events: mpsc::Sender<PodEvent>,
     ) -> Self {
         let (per_second, burst) = settings.calls;
@@ -107,6 +110,7 @@ impl Cluster {
             client,
             Arc::clone(&settings.name),
             Budget::new(per_second, burst),
+            Arc::clone(&clock),
         ));
         Self {
             clock,
@@ -135,8 +139,24 @@ impl Cluster {
         tokio::join!(
             self.keys.run(),
             self.watch.run(Arc::clone(&self.api)),
-            self.sweep()
+            self.sweep(),
+            self.ask_the_time()
         );
+    }
+
+    pub(super) fn forget_reviews(&self) {
+        self.reviewer.sweep(self.clock.now(), |_| false);
+    }
+
+    /// Keeps a fresh answer of the API server at hand: its `Date` is the server's second clock.
+    async fn ask_the_time(&self) {
+        let mut timer = interval(ASK_THE_TIME_EVERY);
+        loop {
+            timer.tick().await;
+            if let Err(error) = self.api.get_bytes("/version", VERSION_BYTES).await {
+                tracing::debug!(cluster = %self.settings.name, %error, "the API server does not tell its version");
+            }
+        }
     }
 
     async fn sweep(&self) {

@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::*;
-use crate::audit::{AuditAction, AuditEvent};
+use crate::audit_event::{AuditAction, AuditEvent};
 use crate::fixtures::{HOUR, MINUTE, Running, SKEW};
 
 const X509: AuthorityKind = AuthorityKind::X509;
@@ -245,7 +245,7 @@ async fn a_journal_without_its_key_is_fatal() {
         control: crate::fixtures::policy(),
         store: running.store.clone(),
         keys: Arc::new(keys),
-        clock: Arc::new(running.clock.clone()),
+        clock: running.trusted.clone(),
         snapshots,
         reports,
         drain: Drain::new(),

@@ -87,7 +87,11 @@ impl World {
 
     fn context(&self) -> Context<'_> {
         Context {
-            now: self.now,
+            at: Moment {
+                now: self.now,
+                trusted: true,
+                settled: Some(self.now),
+            },
             policy: &self.policy,
             reports: &self.reports,
         }
@@ -223,7 +227,7 @@ impl World {
         let spread =
             self.now >= at + self.policy.spread() && self.reports.confirmed(sequence) == self.reports.live();
         let waited = self.now >= at + self.policy.spread_max();
-        let nothing_else = old.is_none_or(|old| old.is_over(self.now));
+        let nothing_else = old.is_none_or(|old| old.is_useless(self.now));
         assert!(
             spread || waited || nothing_else || self.forced,
             "INV-8: signs before it has spread"
@@ -571,4 +575,70 @@ fn a_second_preparation_and_a_stray_answer_are_refused() {
     assert!(matches!(world.step(second), Err(Refused::AlreadyPrepared(_))));
     let stray = Event::LastLeafExpired { authority: active };
     assert_eq!(world.step(stray), Err(Refused::NotOld(active)));
+}
+
+/// Covers INV-16. The clock was a year ahead while timers ran and two witnesses believed it; what was made then cannot sign
+/// when it is right again, and the authority that was left for it can.
+#[test]
+fn an_authority_made_ahead_of_time_gives_its_place_back() {
+    let mut world = World::started();
+    let good = world.set.active().unwrap().id();
+    let right = world.now;
+    world.now += 400 * 24 * HOUR;
+    world.step(Event::Tick).unwrap();
+    world.publish();
+    world.settle();
+    let early = world.set.active().unwrap().id();
+    assert_ne!(early, good);
+    world.now = right + MINUTE;
+    world.step(Event::Tick).unwrap();
+    assert_eq!(world.set.active().unwrap().id(), good);
+    assert_eq!(world.set.get(early).unwrap().state.name(), "old");
+}
+
+/// Covers INV-16. A server first started in the future has nothing that can sign when the clock is right: it makes another
+/// authority at once, and does so only where the time is trusted.
+#[test]
+fn a_first_start_ahead_of_time_is_left_by_another_authority() {
+    let mut world = World::started();
+    let early = world.set.active().unwrap().id();
+    world.now -= 24 * HOUR;
+    let untrusted = Context {
+        at: Moment {
+            trusted: false,
+            ..world.context().at
+        },
+        ..world.context()
+    };
+    assert_eq!(world.set.apply(Event::Tick, &untrusted).unwrap().next, world.set);
+    world.step(Event::Tick).unwrap();
+    world.publish();
+    world.settle();
+    let active = world.set.active().unwrap();
+    assert_ne!(active.id(), early);
+    assert!(!active.is_useless(world.now));
+}
+
+/// Timers rotate, and authorities end, by settled time alone.
+#[test]
+fn without_settled_time_no_timer_acts() {
+    let mut world = World::started();
+    world.now += 11 * HOUR;
+    let unsettled = Context {
+        at: Moment {
+            settled: None,
+            ..world.context().at
+        },
+        ..world.context()
+    };
+    let transition = world.set.apply(Event::Tick, &unsettled).unwrap();
+    assert_eq!((&transition.next, transition.effects), (&world.set, Vec::new()));
+    assert!(
+        world
+            .set
+            .next_deadline(&unsettled)
+            .is_none_or(|deadline| deadline > world.now)
+    );
+    world.step(Event::Tick).unwrap();
+    assert!(world.set.prepared().is_some());
 }

@@ -340,3 +340,31 @@ pub(super) fn agents(agents: &[wire::AgentRecord]) -> Answer {
     })).collect::<Vec<_>>() });
     Answer::new(json, table_or(table, agents.len(), "no agent has attested yet"))
 }
+
+pub(super) fn clock(clock: &wire::Clock) -> Answer {
+    let mut text = format!(
+        "state    {}\nwall     {}\nsteady   {}\n",
+        clock.state,
+        when_text(clock.wall_unix_ms),
+        when_text(clock.steady_unix_ms)
+    );
+    for server in &clock.api_servers {
+        text.push_str(&format!(
+            "cluster  {} says {}, {} ms ago\n",
+            server.cluster,
+            when_text(server.date_unix_ms),
+            server.age_ms
+        ));
+    }
+    if !clock.reason.is_empty() {
+        text.push_str(&format!("\n{}\n", clock.reason));
+    }
+    let json = json!({
+        "state": clock.state, "wall": when(clock.wall_unix_ms), "steady": when(clock.steady_unix_ms),
+        "mark": when(clock.mark_unix_ms), "reason": clock.reason,
+        "api_servers": clock.api_servers.iter().map(|server| json!({
+            "cluster": server.cluster, "date": when(server.date_unix_ms), "age_ms": server.age_ms,
+        })).collect::<Vec<_>>(),
+    });
+    Answer::new(json, text)
+}

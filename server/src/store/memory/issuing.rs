@@ -21,7 +21,6 @@ impl Kept {
             let message = format!("{size} certificates in one batch, at most {MAX_BATCH}");
             return Err(StoreError::Invalid { message });
         }
-        self.saw_time(now);
         Ok(batch.into_iter().map(|item| self.issue_one(item, now)).collect())
     }
 

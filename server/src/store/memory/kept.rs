@@ -47,8 +47,10 @@ pub(crate) struct Kept {
     last_line: u64,
     /// How far emission has come.
     pub(super) cursor: AuditCursor,
-    /// The latest time seen.
-    pub(super) high_water: Option<SystemTime>,
+    /// The latest confirmed time.
+    pub(super) mark: Option<SystemTime>,
+    /// Whether the delay after a jump of the clock is running.
+    pub(super) jumped: bool,
 }
 
 /// An entry of a list.
@@ -75,11 +77,6 @@ enum Entry {
 }
 
 impl Kept {
-    /// Notes the time of a transaction.
-    pub(super) fn saw_time(&mut self, now: SystemTime) {
-        self.high_water = self.high_water.max(Some(now));
-    }
-
     pub(super) fn save_journal(
         &mut self,
         kind: AuthorityKind,
@@ -112,9 +109,10 @@ impl Kept {
         }
         self.authorities.insert(crl.authority);
         for ((authority, _), entry) in &mut self.revocations {
-            // It was on this list, and the list was made after it ended (RFC 5280 §3.3).
+            // It was on this list, and the list was made after it ended (RFC 5280 §3.3), by confirmed time.
             let is_on_it = *authority == crl.authority && entry.revision <= crl.revision;
-            entry.listed |= is_on_it && entry.not_after.is_some_and(|end| end < crl.this_update);
+            let made = self.mark.map(|mark| mark.min(crl.this_update));
+            entry.listed |= is_on_it && entry.not_after.is_some_and(|end| Some(end) < made);
         }
         lists.push(crl);
         Ok(())
@@ -145,7 +143,7 @@ impl Kept {
         self.last_line += 1;
         self.lines.push_back(Line {
             sequence: self.last_line,
-            written_at: self.high_water.unwrap_or(at),
+            written_at: self.mark.unwrap_or(at),
             entry,
         });
     }

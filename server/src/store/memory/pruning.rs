@@ -1,25 +1,20 @@
-//! Housekeeping: what may be forgotten, and when the clock is not to be believed.
+//! Housekeeping: the mark of time, and what may be forgotten.
 
 use std::time::SystemTime;
 
 use super::issuing::node_token;
 use super::kept::Kept;
-use crate::store::{CLOCK_TOLERANCE, DENIALS_KEPT, Housekeeping, KEPT_AFTER_END, NewIssuance};
+use crate::store::{DENIALS_KEPT, Housekeeping, KEPT_AFTER_END, KnownTime, NewIssuance};
 
 impl Kept {
-    pub(super) fn housekeeping(&mut self, now: SystemTime) -> Housekeeping {
+    pub(super) fn housekeeping(&mut self, time: KnownTime) -> Housekeeping {
         let found = Housekeeping {
             audit_backlog: self.newest_line().saturating_sub(self.cursor.sequence),
             ..Housekeeping::default()
         };
-        let behind = self.high_water.and_then(|seen| seen.duration_since(now).ok());
-        if let Some(behind) = behind.filter(|behind| *behind > CLOCK_TOLERANCE) {
-            return Housekeeping {
-                clock_behind: Some(behind),
-                ..found
-            };
-        }
-        self.saw_time(now);
+        self.mark = self.mark.max(time.confirmed);
+        self.jumped = time.jumped;
+        let Some(now) = time.settled else { return found };
         let (long_ago, ages_ago) = (now - KEPT_AFTER_END, now - DENIALS_KEPT);
         let keys = &self.keys;
         self.revocations.retain(|(authority, _), entry| {

@@ -30,7 +30,6 @@ pub(super) fn issue(
     batch: &[Prepared],
     now: SystemTime,
 ) -> rusqlite::Result<Vec<Result<(), IssueRefusal>>> {
-    tx.state.saw_time(now);
     let mut insert = tx.conn.prepare_cached(INSERT)?;
     batch.iter().map(|item| one(tx, &mut insert, item, now)).collect()
 }

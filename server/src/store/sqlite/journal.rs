@@ -94,7 +94,8 @@ fn write_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<()> {
             millis(crl.next_update),
             crl.revision.cast_signed(),
         ])?;
-    // These were on the list just stored, and it was made after they expired (RFC 5280 §3.3): they need no other.
+    // These were on the list just stored, and it was made after they expired (RFC 5280 §3.3): they need no other. The list's
+    // date alone does not show that: the mark is the time that was confirmed.
     tx.conn
         .prepare_cached(
             "UPDATE revocation SET listed = 1
@@ -103,7 +104,7 @@ fn write_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<()> {
         .execute(params![
             authority,
             crl.revision.cast_signed(),
-            millis(crl.this_update)
+            millis(crl.this_update).min(tx.state.mark)
         ])?;
     Ok(())
 }

@@ -1,15 +1,13 @@
-//! Housekeeping: the high-water mark of time, and what may be forgotten.
-
-use std::time::{Duration, SystemTime};
+//! Housekeeping: the mark of time, and what may be forgotten.
 
 use rusqlite::{Connection, params};
 
 use super::audit_rows::read_cursor;
 use super::convert::{millis, span_ms};
-use super::schema::{HIGH_WATER, set_meta};
+use super::schema::{JUMPED, MARK, set_meta};
 use super::state::{State, tolerance_ms};
 use super::writer::Tx;
-use crate::store::{DENIALS_KEPT, Housekeeping, KEPT_AFTER_END};
+use crate::store::{DENIALS_KEPT, Housekeeping, KEPT_AFTER_END, KnownTime};
 
 /// Rows in one transaction, so that nobody waits long behind it.
 const CHUNK: usize = 4_000;
@@ -26,26 +24,19 @@ pub(super) struct Step {
 }
 
 /// The first step of a round: time and the small tables, then a chunk of the ledger.
-pub(super) fn begin(tx: &mut Tx<'_>, now: SystemTime) -> rusqlite::Result<Step> {
-    let now_ms = millis(now);
+pub(super) fn begin(tx: &mut Tx<'_>, time: KnownTime) -> rusqlite::Result<Step> {
     let found = Housekeeping {
-        clock_behind: None,
         pruned: 0,
         audit_backlog: backlog(tx)?,
     };
-    let behind = tx.state.high_water - now_ms;
-    if tx.state.is_behind(now) {
-        let clock_behind = Some(Duration::from_millis(behind.unsigned_abs()));
-        return Ok(Step {
-            found: Housekeeping {
-                clock_behind,
-                ..found
-            },
-            more: false,
-        });
+    if let Some(confirmed) = time.confirmed {
+        tx.state.mark = tx.state.mark.max(millis(confirmed));
+        set_meta(tx.conn, MARK, &tx.state.mark.to_string())?;
     }
-    tx.state.saw_time(now);
-    set_meta(tx.conn, HIGH_WATER, &tx.state.high_water.to_string())?;
+    set_meta(tx.conn, JUMPED, if time.jumped { "1" } else { "0" })?;
+    let Some(now_ms) = time.settled.map(millis) else {
+        return Ok(Step { found, more: false });
+    };
     tx.state.live.sweep(now_ms - tolerance_ms());
     small_tables(tx, now_ms)?;
     let (pruned, more) = ledger(tx, now_ms)?;

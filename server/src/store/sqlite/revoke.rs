@@ -29,7 +29,6 @@ pub(super) fn revoke(
     tx: &mut Tx<'_>,
     request: &RevokeRequest,
 ) -> rusqlite::Result<Result<Revoked, RevokeError>> {
-    tx.state.saw_time(request.now);
     let entries = match entries(tx, request)? {
         Ok(entries) => entries,
         Err(error) => return Ok(Err(error)),
@@ -322,7 +321,6 @@ pub(super) fn allow(
     if denial.lifted.is_some() {
         return Ok(Ok(denial));
     }
-    tx.state.saw_time(now);
     tx.conn
         .prepare_cached("UPDATE denial SET lifted_at = ?2, lifted_by = ?3 WHERE id = ?1")?
         .execute(params![id, millis(now), by])?;

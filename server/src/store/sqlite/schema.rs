@@ -171,8 +171,10 @@ pub(super) fn configure(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Key in `meta` of the latest time seen.
-pub(super) const HIGH_WATER: &str = "high_water_ms";
+/// Key in `meta` of the latest confirmed time.
+pub(super) const MARK: &str = "high_water_ms";
+/// Key in `meta`: 1 while the delay after a jump of the clock is running.
+pub(super) const JUMPED: &str = "clock_jumped";
 /// Key in `meta` of the number of the last revocation.
 pub(super) const REVISION: &str = "revocation_revision";
 /// Key in `meta` of the last audit line emitted.

@@ -12,7 +12,7 @@ use super::convert::{authority_at, millis, number_at, serial_at, span_ms, unread
 use super::fingerprint::Fingerprints;
 use super::live::{Live, LiveRow};
 use super::read::denial_from;
-use super::schema::{HIGH_WATER, REVISION, meta_number};
+use super::schema::{MARK, REVISION, meta_number};
 use super::workloads::Workloads;
 use crate::store::{CLOCK_TOLERANCE, Denial, EvidenceKind};
 
@@ -37,8 +37,8 @@ pub(super) struct State {
     pub(super) revision: u64,
     /// Sequence of the next audit line.
     pub(super) next_line: u64,
-    /// Latest time seen, in milliseconds.
-    pub(super) high_water: i64,
+    /// Latest confirmed time, in milliseconds: what had ended by then may be gone from memory.
+    pub(super) mark: i64,
 }
 
 /// First use of a node token.
@@ -62,7 +62,7 @@ impl State {
             node_tokens: HashMap::new(),
             revision: meta_number(conn, REVISION)?,
             next_line: next_line(conn)?,
-            high_water: meta_number(conn, HIGH_WATER)?.cast_signed(),
+            mark: meta_number(conn, MARK)?.cast_signed(),
         };
         state.load_ledger(conn)?;
         Ok(state)
@@ -83,7 +83,7 @@ impl State {
                 .count_row(workload)
                 .ok_or_else(|| unreadable(2, "workload of a row"))?;
             let revoked: bool = row.get(7)?;
-            if not_after > self.high_water - tolerance_ms() && !revoked {
+            if not_after > self.mark - tolerance_ms() && !revoked {
                 self.live.add(
                     slot,
                     LiveRow {
@@ -129,14 +129,9 @@ impl State {
         Ok(id)
     }
 
-    /// Whether this is earlier than a time the store has seen, by more than clocks may differ.
+    /// Whether this is earlier than the confirmed time, by more than clocks may differ.
     pub(super) fn is_behind(&self, now: SystemTime) -> bool {
-        self.high_water - millis(now) > tolerance_ms()
-    }
-
-    /// Notes the time of a transaction.
-    pub(super) fn saw_time(&mut self, now: SystemTime) {
-        self.high_water = self.high_water.max(millis(now));
+        self.mark - millis(now) > tolerance_ms()
     }
 }
 

@@ -213,7 +213,7 @@ fn apply(
     for job in group {
         job.run(&mut Tx { conn, state, audit })?;
     }
-    state.next_line += audit.write(conn, state.next_line, state.boot, state.high_water)?;
+    state.next_line += audit.write(conn, state.next_line, state.boot, state.mark)?;
     conn.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use signet_certs::authority::AuthorityKind;
 
 use super::fixture::{at, authority, by_id, issuance, issue, issued, revocation};
 use crate::audit_event::{AuditAction, AuditCursor, AuditEvent};
-use crate::store::{KeyChanges, Store};
+use crate::store::{KeyChanges, KnownTime, Store};
 
 fn stopped(reason: &str) -> AuditEvent {
     let reason = reason.to_owned();
@@ -108,7 +108,14 @@ pub(crate) async fn lines_leave_once_they_are_emitted(store: Arc<dyn Store>) {
     for reason in ["one", "two", "three"] {
         store.append(vec![stopped(reason)]).await.unwrap();
     }
-    assert_eq!(store.housekeeping(at(9)).await.unwrap().audit_backlog, 3);
+    assert_eq!(
+        store
+            .housekeeping(KnownTime::settled(at(9)))
+            .await
+            .unwrap()
+            .audit_backlog,
+        3
+    );
     let emitted = |sequence: u64| AuditCursor {
         sequence,
         hash: [7; 32],
@@ -118,7 +125,14 @@ pub(crate) async fn lines_leave_once_they_are_emitted(store: Arc<dyn Store>) {
     store.advance(emitted(1), None).await.unwrap();
     assert_eq!(store.cursor().await.unwrap(), emitted(2), "it never goes back");
     assert_eq!(names(&store, 0).await, [(3, "server_stopped".to_owned())]);
-    assert_eq!(store.housekeeping(at(9)).await.unwrap().audit_backlog, 1);
+    assert_eq!(
+        store
+            .housekeeping(KnownTime::settled(at(9)))
+            .await
+            .unwrap()
+            .audit_backlog,
+        1
+    );
     store.advance(emitted(3), None).await.unwrap();
     store.append(vec![stopped("four")]).await.unwrap();
     assert_eq!(names(&store, 0).await[0].0, 4, "positions go on");

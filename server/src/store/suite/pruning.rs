@@ -2,10 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixture::{
-    DAY, HOUR, add_key, at, authority, below, by_id, by_serial, crl, id, issued, revocation, serial,
+    DAY, HOUR, add_key, at, authority, below, by_id, by_serial, crl, id, issued, revocation, serial, to_list,
 };
 use crate::audit_event::AuditCursor;
-use crate::store::{AgentRow, Housekeeping, RevokeRequest, Store, SvidFilter};
+use crate::store::{AgentRow, Housekeeping, KnownTime, RevokeRequest, Store, SvidFilter};
 
 async fn rows(store: &Arc<dyn Store>) -> usize {
     store.list(SvidFilter::default()).await.unwrap().rows.len()
@@ -20,14 +20,14 @@ pub(crate) async fn rows_stay_a_day_and_until_a_later_list(store: Arc<dyn Store>
     let over = at(0) + HOUR + DAY + Duration::from_secs(1);
     store.save_crl(crl(1, &set, at(0))).await.unwrap();
     assert_eq!(
-        store.housekeeping(over).await.unwrap().pruned,
+        store.housekeeping(KnownTime::settled(over)).await.unwrap().pruned,
         0,
         "no list after its expiry yet"
     );
     store.save_crl(crl(2, &set, over)).await.unwrap();
     assert_eq!(
         store
-            .housekeeping(over - Duration::from_secs(2))
+            .housekeeping(KnownTime::settled(over - Duration::from_secs(2)))
             .await
             .unwrap()
             .pruned,
@@ -35,7 +35,7 @@ pub(crate) async fn rows_stay_a_day_and_until_a_later_list(store: Arc<dyn Store>
         "not a day yet"
     );
     assert_eq!(
-        store.housekeeping(over).await.unwrap().pruned,
+        store.housekeeping(KnownTime::settled(over)).await.unwrap().pruned,
         0,
         "its audit line is not out yet"
     );
@@ -51,7 +51,7 @@ pub(crate) async fn rows_stay_a_day_and_until_a_later_list(store: Arc<dyn Store>
         .await
         .unwrap();
     assert_eq!(
-        store.housekeeping(over).await.unwrap(),
+        store.housekeeping(KnownTime::settled(over)).await.unwrap(),
         Housekeeping {
             pruned: 1,
             ..Housekeeping::default()
@@ -64,23 +64,27 @@ pub(crate) async fn rows_stay_a_day_and_until_a_later_list(store: Arc<dyn Store>
     assert_eq!(rows(&store).await, 2, "a workload can come back");
 }
 
-pub(crate) async fn a_clock_that_goes_back_is_reported_and_prunes_nothing(store: Arc<dyn Store>) {
-    issued(&store, "/a", "one", at(0)).await;
-    let future = at(0) + 100 * DAY;
-    assert_eq!(store.housekeeping(at(10)).await.unwrap().clock_behind, None);
-    assert_eq!(store.housekeeping(future - 99 * DAY).await.unwrap().pruned, 0);
-    let slack = Duration::from_secs(300);
-    let now = future - 99 * DAY - slack;
-    assert_eq!(
-        store.housekeeping(now).await.unwrap().clock_behind,
-        None,
-        "five minutes are tolerated"
-    );
-    let behind = slack + Duration::from_secs(1);
-    let found = store.housekeeping(now - Duration::from_secs(1)).await.unwrap();
-    assert_eq!((found.clock_behind, found.pruned), (Some(behind), 0));
-    let healed: Housekeeping = store.housekeeping(future).await.unwrap();
-    assert_eq!(healed.clock_behind, None);
+/// Covers INV-15: nothing is let go by a time that is not settled, whatever it is, and nothing is taken for listed by the date of a
+/// list alone.
+pub(crate) async fn a_time_that_is_not_settled_lets_nothing_go(store: Arc<dyn Store>) {
+    add_key(&store, 1).await;
+    let one = issued(&store, "/a", "one", at(0)).await;
+    store.revoke(revocation(by_serial(one), at(1))).await.unwrap();
+    let (set, future) = (store.revoked(authority(1)).await.unwrap(), at(0) + 100 * DAY);
+    let wrong = KnownTime {
+        confirmed: None,
+        settled: None,
+        jumped: true,
+    };
+    assert_eq!(store.housekeeping(wrong).await.unwrap().pruned, 0);
+    store.save_crl(crl(1, &set, future)).await.unwrap();
+    assert_eq!(to_list(&store).await, [one], "a list of the future hides nothing");
+    let right = at(60);
+    store.housekeeping(KnownTime::settled(right)).await.unwrap();
+    let set = store.revoked(authority(1)).await.unwrap();
+    store.save_crl(crl(2, &set, right)).await.unwrap();
+    assert_eq!(to_list(&store).await, [one]);
+    assert_eq!(rows(&store).await, 1);
 }
 
 pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
@@ -101,10 +105,13 @@ pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
     };
     store.revoke(short).await.unwrap();
     store.revoke(revocation(by_id("/b"), at(0))).await.unwrap();
-    store.housekeeping(at(3600) + DAY).await.unwrap();
+    store
+        .housekeeping(KnownTime::settled(at(3600) + DAY))
+        .await
+        .unwrap();
     assert_eq!(store.agents().await.unwrap().len(), 1);
     let later = at(3601) + 31 * DAY;
-    store.housekeeping(later).await.unwrap();
+    store.housekeeping(KnownTime::settled(later)).await.unwrap();
     assert!(store.agents().await.unwrap().is_empty());
     let left = store.denials(true, later).await.unwrap();
     assert_eq!(
@@ -120,7 +127,10 @@ pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
 /// Covers INV-11.
 pub(crate) async fn a_revocation_while_the_clock_is_behind_finds_every_row(store: Arc<dyn Store>) {
     let one = issued(&store, "/a", "one", at(0)).await;
-    store.housekeeping(at(0) + 5 * HOUR).await.unwrap();
+    store
+        .housekeeping(KnownTime::settled(at(0) + 5 * HOUR))
+        .await
+        .unwrap();
     let revoked = store.revoke(revocation(by_id("/a"), at(60))).await.unwrap();
     assert_eq!(
         revoked.svids.iter().map(|svid| svid.serial).collect::<Vec<_>>(),

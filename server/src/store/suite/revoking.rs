@@ -6,7 +6,9 @@ use super::fixture::{
     HOUR, add_key, at, authority, below, by_id, by_serial, issuance, issue, issued, revocation, serial,
     to_list,
 };
-use crate::store::{IssueRefusal, RevokeError, RevokeRequest, RevokeTarget, RevokedSvid, Store, StoreError};
+use crate::store::{
+    IssueRefusal, KnownTime, RevokeError, RevokeRequest, RevokeTarget, RevokedSvid, Store, StoreError,
+};
 
 /// Whoever fails closed would refuse everybody if a list could not be renewed for its size.
 pub(crate) async fn a_list_that_could_not_be_signed_is_never_recorded(store: Arc<dyn Store>) {
@@ -33,7 +35,10 @@ pub(crate) async fn a_list_that_could_not_be_signed_is_never_recorded(store: Arc
 /// A clock that jumped ahead and came back: what seemed to have ended in between is still good, and revocable.
 pub(crate) async fn a_clock_that_was_ahead_hides_nothing_from_a_revocation(store: Arc<dyn Store>) {
     let serial = issued(&store, "/ns/shop/sa/web", "one", at(0)).await;
-    store.housekeeping(at(0) + 2 * HOUR).await.unwrap();
+    store
+        .housekeeping(KnownTime::settled(at(0) + 2 * HOUR))
+        .await
+        .unwrap();
     let revoked = store
         .revoke(revocation(by_id("/ns/shop/sa/web"), at(60)))
         .await

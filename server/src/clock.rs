@@ -1,0 +1,224 @@
+//! The server's time. Everything that signs, records, publishes or lets go asks [`TrustedClock`], never the machine.
+//!
+//! [`judge`] holds the rules and [`dates`] the second witness, both pure; `watch` looks at least every few seconds, so that
+//! a jump is seen while nobody asks, writes what has happened to the audit log, and raises the store's mark.
+
+pub(crate) mod dates;
+pub(crate) mod judge;
+pub(crate) mod time;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use signet_certs::time::rfc3339;
+use signet_runtime::clock::Clock;
+use signet_runtime::sync::{Mutex, MutexGuard};
+use tokio::sync::watch;
+
+use self::dates::{Dates, Told};
+pub(crate) use self::judge::REMOVAL_DELAY;
+pub(crate) use self::judge::{ClockEvent, NotThisMachinesTime, Past, TOLERANCE};
+use self::judge::{Judge, Reading};
+pub(crate) use self::time::{State, Time};
+
+/// The one clock of the server. As a [`Clock`] it tells the time to sign and publish by.
+pub struct TrustedClock {
+    machine: Arc<dyn Clock>,
+    inner: Mutex<Inner>,
+    state: watch::Sender<State>,
+}
+
+struct Inner {
+    judge: Judge,
+    dates: Dates,
+    /// What has happened and is not audited yet.
+    events: Vec<ClockEvent>,
+}
+
+/// The clock as a person sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    /// How the clocks stand.
+    pub(crate) state: State,
+    /// What the machine says.
+    pub(crate) wall: SystemTime,
+    /// What the server goes by.
+    pub(crate) steady: SystemTime,
+    /// What each API server said.
+    pub(crate) api_servers: Vec<Told>,
+    /// One sentence: which clocks differ, and what to do.
+    pub(crate) reason: String,
+}
+
+impl TrustedClock {
+    /// A clock that knows only what the store remembers.
+    pub(crate) fn new(machine: Arc<dyn Clock>, past: Past) -> Self {
+        Self {
+            machine,
+            inner: Mutex::new(Inner {
+                judge: Judge::new(past),
+                dates: Dates::default(),
+                events: Vec::new(),
+            }),
+            state: watch::Sender::new(State::WaitingForSecondClock),
+        }
+    }
+
+    /// A clock that a second one agreed with when it was made: what a server has after an ordinary start.
+    #[must_use]
+    pub fn agreed(machine: Arc<dyn Clock>) -> Self {
+        let now = machine.now();
+        let clock = Self::new(
+            machine,
+            Past {
+                mark: None,
+                jumped: false,
+                second_clock: true,
+                removal_delay: REMOVAL_DELAY,
+            },
+        );
+        clock.heard("", now, Duration::ZERO);
+        clock.time();
+        clock
+    }
+
+    /// How the clocks stand; changes when a look finds them otherwise.
+    pub(crate) fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// One look: the time, and how sure it is.
+    pub(crate) fn time(&self) -> Time {
+        let reading = self.reading();
+        let time = self.lock().look(reading);
+        self.state
+            .send_if_modified(|state| std::mem::replace(state, time.state) != time.state);
+        time
+    }
+
+    /// The time to sign, record and publish by; a best guess where there is no trusted one.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.time().now
+    }
+
+    /// An API server answered a call that took `took` and dated its answer `date`.
+    pub(crate) fn heard(&self, cluster: &str, date: SystemTime, took: Duration) {
+        let elapsed = self.machine.elapsed();
+        self.lock().dates.hear(cluster, date, took, elapsed);
+    }
+
+    /// An admin says what time it is. True when time went back by it: what was trusted until a date is then asked anew.
+    ///
+    /// # Errors
+    /// When this machine's clock says something else.
+    pub(crate) fn confirm(&self, said: SystemTime) -> Result<bool, NotThisMachinesTime> {
+        let reading = self.reading();
+        let mut inner = self.lock();
+        inner.look(reading);
+        inner.judge.confirm(said, reading)
+    }
+
+    /// What has happened since the last call.
+    pub(crate) fn take_events(&self) -> Vec<ClockEvent> {
+        std::mem::take(&mut self.lock().events)
+    }
+
+    /// Whether the next process has to wait before it removes anything.
+    pub(crate) fn is_waiting_after_jump(&self) -> bool {
+        let reading = self.reading();
+        self.lock().judge.is_waiting_after_jump(reading)
+    }
+
+    /// For `clock show`, `status` and messages.
+    pub(crate) fn show(&self) -> Shown {
+        let reading = self.reading();
+        let mut inner = self.lock();
+        let time = inner.look(reading);
+        let second = inner.dates.second_clock(reading.elapsed);
+        Shown {
+            state: time.state,
+            wall: reading.wall,
+            steady: time.now,
+            api_servers: inner.dates.told(reading.elapsed),
+            reason: reason(&time, reading.wall, second),
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        Reading {
+            wall: self.machine.now(),
+            elapsed: self.machine.elapsed(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+}
+
+impl Inner {
+    fn look(&mut self, reading: Reading) -> Time {
+        let second = self.dates.second_clock(reading.elapsed);
+        let (time, event) = self.judge.look(reading, second);
+        self.events.extend(event);
+        time
+    }
+}
+
+impl Clock for TrustedClock {
+    fn now(&self) -> SystemTime {
+        self.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.machine.elapsed()
+    }
+}
+
+impl fmt::Debug for TrustedClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrustedClock").finish_non_exhaustive()
+    }
+}
+
+/// Says which clocks differ and what ends it.
+fn reason(time: &Time, wall: SystemTime, second: Option<SystemTime>) -> String {
+    let (wall, now) = (rfc3339(wall), rfc3339(time.now));
+    match (time.state, second) {
+        (State::Confirmed | State::Unconfirmed, Some(date)) if judge::apart(date, time.now) > TOLERANCE => {
+            format!(
+                "the API servers say {}, this machine says {wall}: if they are right, set this machine's clock",
+                rfc3339(date)
+            )
+        }
+        (State::Confirmed, _) => String::new(),
+        (State::Unconfirmed, _) => {
+            "nothing but this machine speaks for its time yet: nothing is removed for the first day"
+                .to_owned()
+        }
+        (State::Steady, Some(date)) => format!(
+            "this machine's clock says {wall}, time carried on since it was last confirmed says {now}, the API servers say {}: \
+             set this machine's clock",
+            rfc3339(date)
+        ),
+        (State::Steady, None) => format!(
+            "this machine's clock says {wall}, time carried on since it was last confirmed says {now}: set this machine's clock, \
+             or if it is right run `signet-server clock confirm {wall}`"
+        ),
+        (State::WaitingForSecondClock, _) => format!(
+            "this machine's clock says {wall} and no API server has told its time since the start: nothing is issued before; \
+             if it is right and no API server can be reached, run `signet-server clock confirm {wall}`"
+        ),
+        (State::BehindMark, _) => format!(
+            "this machine's clock says {wall}, and this server has already seen {now}: set the clock, or if it is right run \
+             `signet-server clock confirm {wall}`"
+        ),
+        (State::SecondClockDiffers, date) => format!(
+            "this machine's clock says {wall}, the API servers say {}: set this machine's clock, or if it is right run \
+             `signet-server clock confirm {wall}`",
+            date.map_or_else(|| "nothing".to_owned(), rfc3339)
+        ),
+    }
+}
