@@ -1,5 +1,7 @@
 //! A bounded HTTP/1.1 server, and the health and metrics endpoint built on it.
 
+mod progress;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,13 +14,19 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use nix::sys::socket::{setsockopt, sockopt::SndBuf};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
+use self::progress::Progress;
 use crate::accept;
 use crate::drain::Drain;
 use crate::ready::Readiness;
 use crate::telemetry::Metrics;
+
+/// What the kernel holds of an answer that is on its way, in bytes; it doubles the number for its own needs. With the megabytes that
+/// it would grow to, a slow reader's progress would show but once a minute.
+const SEND_BUFFER: usize = 128 << 10;
 
 /// What a stranger may use up.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +35,9 @@ pub struct Limits {
     pub connections: usize,
     /// Longest time for the head of a request to arrive, idle time between requests included.
     pub header_timeout: Duration,
-    /// Longest life of a connection, so that a reader that never reads holds nothing for ever.
+    /// How long an answer may stand still because its reader takes nothing. One that moves is never cut, however long it is.
+    pub stall: Duration,
+    /// After this a connection is closed once the answer in hand is out, so that nobody keeps a place for ever.
     pub connection_lifetime: Duration,
 }
 
@@ -36,6 +46,7 @@ impl Default for Limits {
         Self {
             connections: 256,
             header_timeout: Duration::from_secs(10),
+            stall: Duration::from_secs(20),
             connection_lifetime: Duration::from_secs(300),
         }
     }
@@ -45,13 +56,20 @@ impl Default for Limits {
 /// in the log. Handlers find the peer as `Extension<SocketAddr>`.
 pub async fn serve(listener: TcpListener, name: &'static str, router: Router, limits: Limits, drain: Drain) {
     accept::bounded(listener, name, limits.connections, &drain, |stream, peer| {
+        show_progress(&stream);
         serve_connection(stream, peer, router.clone(), limits, drain.clone())
     })
     .await;
 }
 
+fn show_progress(stream: &TcpStream) {
+    if let Err(error) = setsockopt(stream, SndBuf, &SEND_BUFFER) {
+        tracing::debug!(%error, "the send buffer of a connection keeps its size");
+    }
+}
+
 /// Serves one accepted connection, plain or behind TLS, within `limits` (their bound on connections is the caller's),
-/// until it ends or the drain has started and the request in hand is finished.
+/// until it ends, or its life is over or the drain has started and the request in hand is finished.
 pub async fn serve_connection<S>(stream: S, peer: SocketAddr, router: Router, limits: Limits, drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -61,20 +79,20 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_headers(64)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Progress::new(stream, limits.stall)), service);
     tokio::pin!(connection);
     let lifetime = tokio::time::sleep(limits.connection_lifetime);
-    tokio::pin!(lifetime);
     let outcome = tokio::select! {
-        outcome = &mut connection => outcome,
-        () = drain.signalled() => {
+        outcome = &mut connection => Some(outcome),
+        () = drain.signalled() => None,
+        () = lifetime => None,
+    };
+    let outcome = match outcome {
+        Some(outcome) => outcome,
+        None => {
             connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                outcome = &mut connection => outcome,
-                () = &mut lifetime => Ok(()),
-            }
+            connection.await
         }
-        () = &mut lifetime => Ok(()),
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, %peer, "an HTTP connection ended with an error");
@@ -214,5 +232,73 @@ mod tests {
         // Ends only because the server hangs up.
         let _ = slow.read_to_end(&mut rest).await;
         assert!(drain.finish(Duration::from_secs(5)).await);
+    }
+
+    const BODY: usize = 6_900_000;
+
+    /// A server of [`BODY`] bytes at the other end of a pipe, for one request.
+    async fn asked(limits: Limits) -> (tokio::io::DuplexStream, tokio::task::JoinHandle<()>) {
+        let (mut reader, stream) = tokio::io::duplex(64 << 10);
+        let router = Router::new().route("/list", get(async || vec![7_u8; BODY]));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let server = tokio::spawn(serve_connection(stream, peer, router, limits, Drain::new()));
+        reader
+            .write_all(b"GET /list HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        (reader, server)
+    }
+
+    /// 30 kB a second make nearly four minutes, longer than a connection lives that does nothing.
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_that_makes_progress_is_not_cut() {
+        let limits = Limits {
+            connection_lifetime: Duration::from_secs(60),
+            ..Limits::default()
+        };
+        let (mut reader, server) = asked(limits).await;
+        let (mut taken, mut piece) = (0, vec![0; 30_000]);
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            match reader.read(&mut piece).await.unwrap() {
+                0 => break,
+                count => taken += count,
+            }
+        }
+        assert!(taken > BODY, "{taken} bytes of head and body");
+        server.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_let_go() {
+        let limits = Limits::default();
+        let (mut reader, server) = asked(limits).await;
+        let mut first = vec![0; 10_000];
+        reader.read_exact(&mut first).await.unwrap();
+        let started = tokio::time::Instant::now();
+        server.await.unwrap();
+        assert_eq!(started.elapsed().as_secs(), limits.stall.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_only_asks_again_has_an_end() {
+        let limits = Limits::default();
+        let (mut reader, stream) = tokio::io::duplex(64 << 10);
+        let router = Router::new().route("/", get(async || "ok"));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let server = tokio::spawn(serve_connection(stream, peer, router, limits, Drain::new()));
+        let (started, mut answer) = (tokio::time::Instant::now(), [0; 1000]);
+        while reader
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .is_ok()
+        {
+            if reader.read(&mut answer).await.unwrap() == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(8)).await;
+        }
+        server.await.unwrap();
+        assert!(started.elapsed() < limits.connection_lifetime + limits.header_timeout);
     }
 }

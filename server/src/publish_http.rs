@@ -43,7 +43,7 @@ pub(crate) async fn serve_signed_objects(
 
 /// The routes. A path that is not there gives 404, whatever the method; another method than GET and HEAD gives 405.
 pub(crate) fn router(snapshots: watch::Receiver<Arc<TrustSnapshot>>) -> Router {
-    let objects = Objects::new(snapshots.borrow().clone(), None);
+    let objects = Objects::new(snapshots.borrow().clone());
     let door = Arc::new(Door {
         snapshots,
         objects: ArcSwap::from_pointee(objects),
@@ -81,7 +81,7 @@ impl Door {
         if Arc::ptr_eq(&known.snapshot, &snapshot) {
             return known;
         }
-        let fresh = Arc::new(Objects::new(snapshot, Some(&known)));
+        let fresh = Arc::new(Objects::new(snapshot));
         self.objects.store(fresh.clone());
         fresh
     }
@@ -94,37 +94,29 @@ struct Objects {
 }
 
 impl Objects {
-    fn new(snapshot: Arc<TrustSnapshot>, previous: Option<&Self>) -> Self {
+    fn new(snapshot: Arc<TrustSnapshot>) -> Self {
         let mut documents = HashMap::new();
         let mut all = String::new();
         for published in snapshot.all() {
             let (id, crl, certificate) = (published.certificate.id(), &published.crl, &published.certificate);
             let pem = crl.pem();
             all.push_str(&pem);
-            let modified = Some(crl.this_update());
-            let der = Document::new(CRL_TYPE, crl.der().clone(), modified);
-            documents.insert(format!("/crl/{id}.crl"), der);
-            documents.insert(
-                format!("/crl/{id}.pem"),
-                Document::new(PEM_TYPE, pem.into(), modified),
-            );
-            let certificate_der = Bytes::copy_from_slice(certificate.der());
-            let certificate =
-                Document::new(CERTIFICATE_TYPE, certificate_der, Some(certificate.not_before()));
-            documents.insert(format!("/ca/{id}.cer"), certificate);
+            let certificate = Bytes::copy_from_slice(certificate.der());
+            documents.extend([
+                (
+                    format!("/crl/{id}.crl"),
+                    Document::new(CRL_TYPE, crl.der().clone()),
+                ),
+                (format!("/crl/{id}.pem"), Document::new(PEM_TYPE, pem.into())),
+                (
+                    format!("/ca/{id}.cer"),
+                    Document::new(CERTIFICATE_TYPE, certificate),
+                ),
+            ]);
         }
-        let newest = snapshot.all().map(|published| published.crl.this_update()).max();
-        if newest.is_some() {
-            documents.insert("/crl.pem".to_owned(), Document::new(PEM_TYPE, all.into(), newest));
+        if !snapshot.is_empty() {
+            documents.insert("/crl.pem".to_owned(), Document::new(PEM_TYPE, all.into()));
         }
-        let documents = documents
-            .into_iter()
-            .map(|(path, document)| {
-                let before = previous.and_then(|previous| previous.documents.get(&path));
-                let document = document.following(before);
-                (path, document)
-            })
-            .collect();
         Self { snapshot, documents }
     }
 }

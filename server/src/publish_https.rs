@@ -150,7 +150,7 @@ impl Door {
         }
         match snapshot.bundle().to_json() {
             Ok(body) => {
-                let document = Document::new(JSON_TYPE, body, None);
+                let document = Document::new(JSON_TYPE, body);
                 let response = document.respond(method, headers);
                 self.rendered
                     .store(Some(Arc::new(Rendered { snapshot, document })));

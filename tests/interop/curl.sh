@@ -57,6 +57,7 @@ tag=$(sed -n 's/^etag: *\(.*[^\r]\)\r*$/\1/Ip' "$work/headers")
 status() { curl --silent --output /dev/null --write-out '%{http_code}' --max-time 20 "$@"; }
 [ "$(status --header "If-None-Match: $tag" "$point")" = 304 ] || fail "no 304 for $tag"
 [ "$(status --header 'If-None-Match: "other"' "$point")" = 200 ] || fail "no 200 for another tag"
+[ "$(status --time-cond "$work/crl.der" "$point")" = 200 ] || fail "a date hides a list"
 [ "$(status --head "$point")" = 200 ] || fail "no answer to HEAD"
 [ "$(status --request POST "$point")" = 405 ] || fail "POST is not refused"
 

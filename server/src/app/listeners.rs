@@ -29,6 +29,7 @@ use crate::{
 const HTTP_LIMITS: Limits = Limits {
     connections: 1024,
     header_timeout: Duration::from_secs(10),
+    stall: Duration::from_secs(20),
     connection_lifetime: Duration::from_secs(60),
 };
 /// Streams one agent may have open on a connection.
