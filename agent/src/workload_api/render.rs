@@ -1,6 +1,7 @@
-//! Turns an [`X509Context`] into messages of the Workload API. Pure: the time is an argument.
+//! Turns an [`X509Context`] into messages of the Workload API. Pure but for one alarm: the time is an argument.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -14,6 +15,9 @@ pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// From here on each message is reported in the log, while there is time to act.
 const ALARMING_MESSAGE: usize = 3 * 1024 * 1024;
+
+/// Whether the last message was sent without its revocation lists: said when it begins and when it ends, not by every stream.
+static WITHOUT_LISTS: AtomicBool = AtomicBool::new(false);
 
 /// Why a context cannot be sent as it is.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,21 +54,23 @@ pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<X509svidRe
     if svids.is_empty() {
         return Err(none_valid(context, now));
     }
-    within_bounds(X509svidResponse {
+    let message = X509svidResponse {
         svids,
         crl: crls(context),
         federated_bundles: federated(context),
-    })
+    };
+    within_bounds(message, |message| message.crl.clear())
 }
 
 /// The answer of FetchX509Bundles: the own trust domain and the foreign ones, with CRLs.
 pub(super) fn bundles(context: &X509Context, _now: SystemTime) -> Result<X509BundlesResponse, Unservable> {
     let mut bundles = federated(context);
     bundles.insert(domain_id(&context.trust_domain), own_bundle(context)?);
-    within_bounds(X509BundlesResponse {
+    let message = X509BundlesResponse {
         crl: crls(context),
         bundles,
-    })
+    };
+    within_bounds(message, |message| message.crl.clear())
 }
 
 /// A mandatory field must never be at its default (API-07): clients drop the whole message.
@@ -124,17 +130,33 @@ fn domain_id(name: &str) -> String {
     format!("spiffe://{name}")
 }
 
-fn within_bounds<M: Message>(message: M) -> Result<M, Unservable> {
+/// Keys and trust are never withheld because of lists: where all of it is more than clients take, the lists stay behind.
+fn within_bounds<M: Message>(mut message: M, drop_lists: fn(&mut M)) -> Result<M, Unservable> {
     let bytes = message.encoded_len();
-    if bytes > MAX_MESSAGE {
+    if bytes <= MAX_MESSAGE {
+        tell_size(bytes);
+        return Ok(message);
+    }
+    drop_lists(&mut message);
+    if message.encoded_len() > MAX_MESSAGE {
+        return Err(Unservable::because(
+            "certificates and bundles exceed 4 MiB; ask the administrator",
+        ));
+    }
+    if !WITHOUT_LISTS.swap(true, Ordering::Relaxed) {
         tracing::error!(
             bytes,
             limit = MAX_MESSAGE,
-            "a response exceeds what gRPC clients accept; rotate the authority to shorten its CRL"
+            "a response exceeds what gRPC clients accept: it is sent without revocation lists"
         );
-        return Err(Unservable::because(
-            "bundles and revocation lists exceed 4 MiB; ask the administrator",
-        ));
+    }
+    Ok(message)
+}
+
+/// What is worth a word about a message that is sent whole.
+fn tell_size(bytes: usize) {
+    if WITHOUT_LISTS.swap(false, Ordering::Relaxed) {
+        tracing::info!(bytes, "responses carry the revocation lists again");
     }
     if bytes > ALARMING_MESSAGE {
         tracing::warn!(
@@ -143,5 +165,4 @@ fn within_bounds<M: Message>(message: M) -> Result<M, Unservable> {
             "a response comes close to what gRPC clients accept"
         );
     }
-    Ok(message)
 }

@@ -363,11 +363,36 @@ async fn a_message_with_an_empty_mandatory_field_is_not_sent() {
     ended_with(soon(watch(&socket).await.message()).await, Code::Unavailable);
 }
 
+/// Keys and bundles are never withheld because of lists.
+///
+/// Covers EP-25.
+#[tokio::test]
+async fn lists_that_clients_could_not_take_stay_behind() {
+    let mut context = example();
+    let lists = vec![Bytes::from(vec![0x30; 2 * 1024 * 1024]); 2];
+    context.crls.clone_from(&lists);
+    let socket = Socket::with(settings(), volume(), ready(context));
+    let (mut svids, mut client) = (watch(&socket).await, socket.client().await);
+    let message = soon(svids.message()).await.unwrap().unwrap();
+    assert_eq!(
+        (message.svids.len(), message.crl.len()),
+        (example().svids.len(), 0)
+    );
+    let request = with_header(X509BundlesRequest {});
+    let mut bundles = client.fetch_x509_bundles(request).await.unwrap().into_inner();
+    let message = soon(bundles.message()).await.unwrap().unwrap();
+    assert_eq!((message.bundles.is_empty(), message.crl.len()), (false, 0));
+    let mut smaller = example();
+    smaller.crls = lists[..1].to_vec();
+    socket.say(ready(smaller));
+    assert_eq!(soon(svids.message()).await.unwrap().unwrap().crl, lists[..1]);
+}
+
 /// Covers EP-25.
 #[tokio::test]
 async fn a_response_beyond_what_clients_accept_is_an_error_that_says_so() {
     let mut context = example();
-    context.crls = vec![Bytes::from(vec![0x30; 4 * 1024 * 1024])];
+    context.bundle = Bytes::from(vec![0x30; 4 * 1024 * 1024]);
     let socket = Socket::with(settings(), volume(), ready(context));
     let status = ended_with(soon(watch(&socket).await.message()).await, Code::Unavailable);
     assert!(status.contains("4 MiB"), "{status}");
