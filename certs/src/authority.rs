@@ -17,11 +17,13 @@ use crate::signer::{AuthoritySigner, P256_SPKI_PREFIX};
 
 mod create;
 mod id;
+mod life;
 #[cfg(test)]
 mod tests;
 
 pub use create::{AuthorityProfile, create_authority};
 pub use id::{AuthorityId, AuthorityKind};
+pub use life::OutsideLife;
 
 /// Why an authority's certificate cannot be used or made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,12 +157,6 @@ impl AuthorityCertificate {
     #[must_use]
     pub fn serial(&self) -> SerialNumber {
         self.0.serial
-    }
-
-    /// Whether `now` is within its life.
-    #[must_use]
-    pub fn is_valid_at(&self, now: SystemTime) -> bool {
-        (self.0.not_before..=self.0.not_after).contains(&now)
     }
 
     /// The subject's DER, as issuer fields repeat it.

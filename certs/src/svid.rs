@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use crate::authority::{AuthorityCertificate, AuthorityError, AuthorityId};
+use crate::authority::{AuthorityCertificate, AuthorityError, AuthorityId, OutsideLife};
 use crate::certificate::Certificate;
 use crate::csr::CsrError;
 use crate::id::SpiffeId;
@@ -49,8 +49,8 @@ pub enum SvidError {
     #[error("the CRL base URL `{0}` is not a plain http:// or https:// address")]
     CrlUrl(String),
     /// The authority is not valid now.
-    #[error("authority {0} is expired or not yet valid; rotate it")]
-    AuthorityNotValid(AuthorityId),
+    #[error(transparent)]
+    AuthorityNotValid(#[from] OutsideLife),
     /// A profile under which nothing would live.
     #[error("the certificate's lifetime is zero")]
     Lifetime,

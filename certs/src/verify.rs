@@ -167,9 +167,7 @@ pub(crate) fn verify_chain_at(
         authority_id: authority.certificate.id(),
         not_after: parsed.not_after(),
     };
-    if !authority.certificate.is_valid_at(path_time) {
-        return Err(VerifyError::AuthorityNotValid(verified.authority_id));
-    }
+    authority.certificate.check_valid_at(path_time)?;
     verified.check_revocation(authority, roots.crl_policy, now)?;
     Ok(verified)
 }

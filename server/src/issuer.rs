@@ -19,7 +19,7 @@ use signet_certs::{
     authority::{AuthorityKind, X509Authority},
     csr::{CsrError, WorkloadPublicKey},
     id::{SpiffeId, TrustDomain},
-    svid::SvidProfile,
+    svid::{SvidError, SvidProfile},
 };
 use tokio::sync::watch;
 
@@ -155,7 +155,13 @@ impl Issuer {
     fn no_draft(&self, error: DraftError) -> NotIssued {
         match error {
             DraftError::Random => NotIssued::unavailable("no randomness for a serial number"),
-            DraftError::Svid(error) => self.refused(RefusalReason::InvalidRequest, error.to_string()),
+            DraftError::Svid(error) if is_about_the_order(&error) => {
+                self.refused(RefusalReason::InvalidRequest, error.to_string())
+            }
+            DraftError::Svid(error) => {
+                tracing::error!(%error, "no certificate can be made at the moment");
+                NotIssued::unavailable(&error.to_string())
+            }
         }
     }
 
@@ -198,6 +204,22 @@ impl Issuer {
                 }
             }
         }
+    }
+}
+
+/// Whether another order would do; if not, it is the server that is in trouble, and that is never a verdict.
+fn is_about_the_order(error: &SvidError) -> bool {
+    match error {
+        SvidError::Identity { .. }
+        | SvidError::DnsName { .. }
+        | SvidError::TooManyDnsNames(_)
+        | SvidError::Key(_) => true,
+        SvidError::AuthorityNotValid(_)
+        | SvidError::Lifetime
+        | SvidError::CrlUrl(_)
+        | SvidError::Authority(_)
+        | SvidError::Sign(_)
+        | SvidError::Wrong(_) => false,
     }
 }
 

@@ -22,9 +22,7 @@ pub fn template(
 ) -> Result<SvidTemplate, SvidError> {
     check_identity(&spiffe_id, purpose, authority)?;
     check_dns_names(&dns_names)?;
-    if !authority.is_valid_at(now) {
-        return Err(SvidError::AuthorityNotValid(authority.id()));
-    }
+    authority.check_valid_at(now)?;
     let now = whole_seconds(now);
     let not_before = now
         .checked_sub(profile.clock_skew)
@@ -39,7 +37,7 @@ pub fn template(
         return Err(if profile.ttl.as_secs() == 0 {
             SvidError::Lifetime
         } else {
-            SvidError::AuthorityNotValid(authority.id())
+            authority.expired(now).into()
         });
     }
     let crl_url = profile

@@ -11,7 +11,7 @@ use crate::csr::WorkloadPublicKey;
 use crate::der;
 use crate::signer::LocalSigner;
 use crate::testing::*;
-use crate::time::from_unix_seconds;
+use crate::time::{from_unix_seconds, rfc3339};
 use crate::verify::{Role, TrustRoots, TrustedAuthority, verify_chain};
 
 const WORKLOAD: &str = "spiffe://td/ns/shop/sa/cart";
@@ -201,17 +201,37 @@ fn life_begins_in_the_past_and_never_outlives_the_authority() {
     let template = try_template(&young, WORKLOAD, Purpose::Workload).unwrap();
     assert_eq!(template.not_before, young.certificate().not_before());
     assert_eq!(template.not_after, now() + HOUR);
-    for (begin, end) in [
+    for (not_before, not_after) in [
         (now() - DAY, now() - HOUR),
         (now() + HOUR, now() + DAY),
         (now() - DAY, now()),
     ] {
-        let dead = authority_between("td", begin, end);
+        let dead = authority_between("td", not_before, not_after);
+        let authority = dead.certificate().id();
+        let now = now();
+        let expected = if not_before > now {
+            OutsideLife::NotYetValid {
+                authority,
+                not_before,
+                now,
+            }
+        } else {
+            OutsideLife::Expired {
+                authority,
+                not_after,
+                now,
+            }
+        };
         let refusal = try_template(&dead, WORKLOAD, Purpose::Workload);
-        assert_eq!(
-            refusal,
-            Err(SvidError::AuthorityNotValid(dead.certificate().id()))
+        assert_eq!(refusal, Err(SvidError::AuthorityNotValid(expected)));
+        // Both times stand in the words, and nobody has to guess which of the two it is.
+        let words = expected.to_string();
+        let named = if not_before > now { not_before } else { not_after };
+        assert!(
+            words.contains(&rfc3339(named)) && words.contains(&rfc3339(now)),
+            "{words}"
         );
+        assert_eq!(words.contains("expired"), not_before <= now, "{words}");
     }
     let none = SvidProfile {
         ttl: Duration::ZERO,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::authority::AuthorityId;
+use crate::authority::{AuthorityId, OutsideLife};
 use crate::certificate::CertificateError;
 use crate::id::{IdError, SpiffeId, TrustDomain};
 use crate::serial::SerialNumber;
@@ -48,8 +48,8 @@ pub enum VerifyError {
     #[error("the certificate is not valid before {}; compare the clocks", rfc3339(*.0))]
     NotYetValid(SystemTime),
     /// The authority is no longer, or not yet, valid.
-    #[error("authority {0} is expired or not yet valid")]
-    AuthorityNotValid(AuthorityId),
+    #[error(transparent)]
+    AuthorityNotValid(#[from] OutsideLife),
     /// The authority left the bundle.
     #[error("authority {0} is no longer trusted")]
     AuthorityGone(AuthorityId),

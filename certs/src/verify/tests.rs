@@ -8,7 +8,7 @@ use rcgen::{
 };
 
 use super::*;
-use crate::authority::X509Authority;
+use crate::authority::{OutsideLife, X509Authority};
 use crate::certificate::CertificateError;
 use crate::crl::{CrlNumber, RevocationReason, RevokedEntry, sign_crl};
 use crate::signer::RcgenSigner;
@@ -223,7 +223,11 @@ fn leaves_and_authorities_outside_their_life_are_refused() {
     let roots = TrustRoots::new(vec![(td("td"), vec![trusted(&old, &[])])]);
     assert_eq!(
         verify(&outliving, &roots),
-        Err(VerifyError::AuthorityNotValid(old.certificate().id()))
+        Err(VerifyError::AuthorityNotValid(OutsideLife::Expired {
+            authority: old.certificate().id(),
+            not_after: now() - SECOND,
+            now: now(),
+        }))
     );
 }
 

@@ -13,6 +13,7 @@ use signet_certs::{
     id::SpiffeId,
     signer::{AuthoritySigner, LeafKey, SignError},
     svid::SvidProfile,
+    time::rfc3339,
     verify::{Role, VerifiedSvid, inspect_leaf, verify_chain},
 };
 use tokio::sync::watch;
@@ -26,7 +27,7 @@ use crate::{
     attest::{AgentIdentity, AttestedNode, AttestedPod, fake::FakeAttestor},
     audit::{AuditAction, AuditLog},
     clock::{Past, TrustedClock},
-    fixtures::{HOUR, Running, SKEW, deny, trust_domain},
+    fixtures::{HOUR, Running, SKEW, authority, deny, trust_domain},
     metrics::Metrics,
     rules::{IdentityRuleConfig, RuleScope, RuleSet},
     store::{Revocations as _, memory::MemoryStore},
@@ -385,6 +386,32 @@ async fn nothing_is_signed_before_the_time_is_known_and_a_jump_stops_nothing() {
         world.running.clock.set_offset(seconds);
         issued(world.issue_one(item(csr(), "pod-token")).await);
     }
+}
+
+/// What the server lacks is its own trouble: the agent asks again, and nothing is written about its workload.
+#[tokio::test(start_paused = true)]
+async fn an_authority_outside_its_life_is_trouble_of_the_servers_and_no_verdict() {
+    let mut world = World::new().await;
+    world.attestor.add_node("node-token", node(&world));
+    let now = world.running.now();
+    for (born, expired) in [(now - 24 * HOUR, true), (now + HOUR, false)] {
+        let mut view = (**world.running.manager.current().borrow()).clone();
+        view.x509.authorities[0].authority = authority(AuthorityKind::X509, born);
+        view.control.authorities[0].authority = authority(AuthorityKind::Control, born);
+        let (_keep, authorities) = watch::channel(Arc::new(view));
+        world.issuer.parts.authorities = authorities;
+        let pod = world.issue_one(item(csr(), "pod-token")).await.map(drop);
+        let node = world.issuer.issue_to_node(node_request("node-token"), None).await;
+        for outcome in [pod, node.map(drop)] {
+            let Err(NotIssued::Unavailable { message, .. }) = outcome else {
+                panic!("not trouble: {outcome:?}");
+            };
+            assert_eq!(message.contains("expired at"), expired, "{message}");
+            assert_eq!(message.contains("begins at"), !expired, "{message}");
+            assert!(message.contains(&rfc3339(now)), "{message}");
+        }
+    }
+    assert!(world.audited_refusals().await.is_empty());
 }
 
 fn node_request(token: &str) -> NodeRequest {
