@@ -18,7 +18,7 @@ use self::{
     listeners::{agents_tls, serve_admin, serve_agents, serve_bundle_door, serve_publish},
 };
 use crate::{
-    audit::{AuditAction, AuditEmitter, AuditEvent, AuditKey, AuditLog},
+    audit::{AuditAction, AuditEmitter, AuditEvent, AuditKey, AuditLog, LineSink},
     clock::{Past, REMOVAL_DELAY, TrustedClock},
     config::Config,
     key_manager::KeyManager,
@@ -35,15 +35,17 @@ pub(crate) struct Server {
     store: Arc<dyn Store>,
     keys: Arc<KeyManager>,
     audit_key: AuditKey,
+    audit_sink: Box<dyn LineSink>,
 }
 
-/// Opens every door, then the store and the keys, so that a mistake costs nothing but the message. Must be called inside a
+/// Opens every door and the audit log, then the store and the keys, so that a mistake costs nothing but the message. Must be called inside a
 /// tokio runtime.
 ///
 /// # Errors
 /// What is in the way, with the configuration key or the file that names it.
 pub(crate) async fn build(config: Config) -> anyhow::Result<Server> {
     let doors = Doors::open(&config.listen).await?;
+    let audit_sink = config.audit.open()?;
     let addresses = doors.addresses()?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_dir, &config.trust_domain)?);
     let keys = Arc::new(KeyManager::open(&config.kek_file, store.as_ref()).await?);
@@ -55,6 +57,7 @@ pub(crate) async fn build(config: Config) -> anyhow::Result<Server> {
         store,
         keys,
         audit_key,
+        audit_sink,
     })
 }
 
@@ -87,8 +90,13 @@ impl Server {
     pub(crate) async fn run(self, stop: Drain) -> anyhow::Result<()> {
         let clock = Arc::new(TrustedClock::new(Arc::new(SystemClock), self.past()));
         let server_id = self.store.info().server_id.clone();
-        let sink = self.config.audit.clone();
-        let emitter = AuditEmitter::spawn(self.store.clone(), server_id, self.audit_key, sink, clock.clone());
+        let emitter = AuditEmitter::spawn(
+            self.store.clone(),
+            server_id,
+            self.audit_key,
+            self.audit_sink,
+            clock.clone(),
+        );
         let base = Base {
             config: self.config,
             audit: AuditLog::start(self.store.clone()),

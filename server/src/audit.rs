@@ -6,6 +6,8 @@
 //! that was cut off shows too. What a line says about the same position never changes: one that appears twice, after a
 //! crash, is the same byte for byte.
 //!
+//! A line leaves the store only once the log is synced, so that a loss of power costs none.
+//!
 //! Events of a transaction are stored in it, by the store; those of none come through [`AuditLog`], which samples refusals.
 //!
 //! Tokens and private keys have no place in any event.
@@ -24,5 +26,5 @@ mod verify;
 pub(crate) use self::emitter::AuditEmitter;
 pub(crate) use self::key::AuditKey;
 pub(crate) use self::log::AuditLog;
-pub(crate) use self::sink::AuditSink;
+pub(crate) use self::sink::{AuditSink, LineSink};
 pub(crate) use crate::audit_event::{AuditAction, AuditCursor, AuditEvent};

@@ -1,4 +1,4 @@
-//! The task that carries stored lines out.
+//! The task that carries stored lines out: written, synced, and only then let go by the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,20 +7,22 @@ use signet_certs::time::rfc3339;
 use signet_runtime::clock::Clock;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{AuditCursor, AuditKey, AuditSink};
+use super::{AuditCursor, AuditKey, LineSink};
 use crate::store::{AuditOutbox, StoreError};
 
 /// How often the head is signed while lines are emitted.
 pub(crate) const HEAD_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the cursor is saved while lines are emitted; as much may be emitted again after a crash.
+/// How often lines are synced and the cursor saved while lines are emitted; as much may be emitted again after a crash.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Lines carried at a time.
 const CHUNK: usize = 2_000;
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(1);
+/// Longest wait at the end for a sink that takes nothing.
+const FINISH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Handle on the emitting task.
 pub(crate) struct AuditEmitter {
@@ -34,7 +36,7 @@ impl AuditEmitter {
         outbox: Arc<dyn AuditOutbox>,
         server_id: String,
         key: AuditKey,
-        sink: AuditSink,
+        sink: Box<dyn LineSink>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let stop = CancellationToken::new();
@@ -57,11 +59,17 @@ impl AuditEmitter {
     }
 
     /// Emits what has been stored until now, signs the head, and ends. Call it last, after
-    /// [`AuditLog::flush`](super::AuditLog::flush). Gives up where the sink fails: the lines stay in the store.
-    pub(crate) async fn finish(self) {
+    /// [`AuditLog::flush`](super::AuditLog::flush). Gives up where the sink fails or does not answer: the lines stay in the
+    /// store.
+    pub(crate) async fn finish(mut self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "audit emitter ended badly");
+        match timeout(FINISH_LIMIT, &mut self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "audit emitter ended badly"),
+            Err(_) => {
+                self.task.abort();
+                tracing::error!("nobody takes the audit lines: they stay in the store until the next start");
+            }
         }
     }
 }
@@ -71,7 +79,7 @@ struct Worker {
     stored: watch::Receiver<u64>,
     server_id: String,
     key: AuditKey,
-    sink: AuditSink,
+    sink: Box<dyn LineSink>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     /// The last line emitted; what the store knows of it; what the last head was signed for.
@@ -112,6 +120,9 @@ impl Worker {
             };
             if let Err(error) = result {
                 tracing::error!(%error, "audit lines wait in the store");
+                if matches!(error, EmitError::Sink(_)) {
+                    self.rewind();
+                }
                 tokio::select! { () = sleep(RETRY) => {}, () = self.stop.cancelled() => {} }
             }
         }
@@ -145,14 +156,24 @@ impl Worker {
             end = next;
         }
         if !text.is_empty() {
-            self.sink.write(text.as_bytes()).await?;
+            self.sink.write(text.into_bytes()).await?;
         }
         self.end = end;
         Ok(())
     }
 
+    /// What was written since the last sync may be gone, and is written again: the same lines, byte for byte.
+    fn rewind(&mut self) {
+        self.end = self.saved;
+        if self.signed.sequence > self.saved.sequence {
+            self.signed = self.saved;
+        }
+    }
+
+    /// Lets the store drop what is on the disk.
     async fn save(&mut self, head: Option<String>) -> Result<(), EmitError> {
         if self.end != self.saved || head.is_some() {
+            self.sink.sync().await?;
             self.outbox.advance(self.end, head).await?;
             self.saved = self.end;
         }
@@ -166,7 +187,7 @@ impl Worker {
         let head = self
             .key
             .head(&self.server_id, &self.end, &rfc3339(self.clock.now()))?;
-        self.sink.write(format!("{head}\n").as_bytes()).await?;
+        self.sink.write(format!("{head}\n").into_bytes()).await?;
         self.signed = self.end;
         self.save(Some(head)).await
     }

@@ -1,19 +1,24 @@
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::rand::SystemRandom;
 use signet_certs::authority::AuthorityKind;
 use signet_certs::signer::LocalSigner;
 use signet_runtime::clock::FakeClock;
+use signet_runtime::sync::Mutex;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use super::verify::{ChainError, ChainSummary, verify_chain};
-use super::{AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditSink};
+use super::{AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditSink, LineSink};
+use crate::audit_event::StoredLine;
 use crate::store::KnownTime;
 use crate::store::sqlite::SqliteStore;
 use crate::store::suite::fixture::{at, authority, by_id, issuance, issued, revocation, trust_domain};
-use crate::store::{AuditOutbox as _, Journals as _, KeyChanges, Store};
+use crate::store::{AuditOutbox, BoxFuture, Journals as _, KeyChanges, Store, StoreFuture};
 
 struct Fixture {
     store: Arc<SqliteStore>,
@@ -39,15 +44,33 @@ impl Fixture {
     }
 
     fn emitter(&self) -> AuditEmitter {
-        let server_id = self.store.info().server_id.clone();
-        let sink = AuditSink::File(self.log.clone());
+        let sink = AuditSink::File(self.log.clone()).open().unwrap();
+        self.emitter_to(self.store.clone(), sink)
+    }
+
+    fn emitter_to(&self, outbox: Arc<dyn AuditOutbox>, sink: Box<dyn LineSink>) -> AuditEmitter {
         AuditEmitter::spawn(
-            self.store.clone(),
-            server_id,
+            outbox,
+            self.store.info().server_id.clone(),
             self.key.clone(),
             sink,
             Arc::new(FakeClock::new(at(0))),
         )
+    }
+
+    /// An emitter onto this disk, which sees what the store lets go.
+    fn emitter_onto(&self, disk: &Disk) -> AuditEmitter {
+        let outbox = Watched {
+            store: self.store.clone(),
+            disk: disk.clone(),
+        };
+        self.emitter_to(Arc::new(outbox), Box::new(disk.clone()))
+    }
+
+    /// Lines that the store still holds.
+    async fn backlog(&self) -> u64 {
+        let done = self.store.housekeeping(KnownTime::settled(at(9))).await;
+        done.unwrap().audit_backlog
     }
 
     /// Emits all there is.
@@ -225,12 +248,134 @@ async fn changes_gaps_and_cut_tails_show() {
 #[tokio::test]
 async fn a_sink_that_fails_loses_nothing() {
     let fixture = Fixture::new();
+    let emitter = fixture.emitter();
+    fs::remove_file(&fixture.log).unwrap();
     fs::create_dir(&fixture.log).unwrap();
     fixture.work().await;
-    fixture.emit().await;
+    emitter.finish().await;
     fs::remove_dir(&fixture.log).unwrap();
     fixture.emit().await;
     assert_eq!(fixture.verify(&fixture.text()).unwrap().lines, 6);
+}
+
+/// A disk that loses what was not synced when a sync fails, as Linux may.
+#[derive(Clone, Default)]
+struct Disk(Arc<Mutex<DiskState>>);
+
+#[derive(Default)]
+struct DiskState {
+    order: Vec<&'static str>,
+    written: Vec<u8>,
+    durable: Vec<u8>,
+    sync_failures: u32,
+    hangs: bool,
+}
+
+impl Disk {
+    fn durable(&self) -> String {
+        String::from_utf8(self.0.lock().durable.clone()).unwrap()
+    }
+
+    fn order(&self) -> Vec<&'static str> {
+        self.0.lock().order.clone()
+    }
+}
+
+impl LineSink for Disk {
+    fn write(&mut self, lines: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            if self.0.lock().hangs {
+                std::future::pending::<()>().await;
+            }
+            let mut disk = self.0.lock();
+            disk.order.push("write");
+            disk.written.extend(lines);
+            Ok(())
+        })
+    }
+
+    fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async {
+            let mut disk = self.0.lock();
+            let written = std::mem::take(&mut disk.written);
+            if disk.sync_failures > 0 {
+                disk.sync_failures -= 1;
+                return Err(io::Error::other("a bad block"));
+            }
+            disk.order.push("sync");
+            disk.durable.extend(written);
+            Ok(())
+        })
+    }
+}
+
+/// A store whose letting go is written down beside what happens on the disk.
+struct Watched {
+    store: Arc<SqliteStore>,
+    disk: Disk,
+}
+
+impl AuditOutbox for Watched {
+    fn append(&self, events: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
+        self.store.append(events)
+    }
+
+    fn stored(&self) -> watch::Receiver<u64> {
+        self.store.stored()
+    }
+
+    fn cursor(&self) -> StoreFuture<'_, AuditCursor> {
+        self.store.cursor()
+    }
+
+    fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
+        self.store.lines_after(sequence, limit)
+    }
+
+    fn advance(&self, cursor: AuditCursor, head: Option<String>) -> StoreFuture<'_, ()> {
+        self.disk.0.lock().order.push("advance");
+        self.store.advance(cursor, head)
+    }
+}
+
+/// A loss of power at any moment costs no line: the disk has them before the store lets them go.
+#[tokio::test]
+async fn lines_leave_the_store_only_once_the_disk_has_them() {
+    let (fixture, disk) = (Fixture::new(), Disk::default());
+    fixture.work().await;
+    fixture.emitter_onto(&disk).finish().await;
+    assert_eq!(disk.order(), ["write", "write", "sync", "advance"]);
+    assert_eq!(fixture.verify(&disk.durable()).unwrap().lines, 6);
+}
+
+#[tokio::test]
+async fn what_a_failed_sync_has_lost_is_written_again() {
+    let (fixture, disk) = (Fixture::new(), Disk::default());
+    fixture.work().await;
+    disk.0.lock().sync_failures = 2;
+    tokio::time::pause();
+    let emitter = fixture.emitter_onto(&disk);
+    // Paused time runs ahead of the disk, so the bound is on turns, not on time.
+    for turn in 0.. {
+        assert!(turn < 1_000_000, "nothing was let go: {:?}", disk.order());
+        if disk.order().contains(&"advance") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    emitter.finish().await;
+    assert_eq!(fixture.verify(&disk.durable()).unwrap().lines, 6);
+    assert_eq!(fixture.backlog().await, 0);
+}
+
+#[tokio::test]
+async fn a_sink_that_hangs_holds_up_no_end_and_loses_nothing() {
+    let (fixture, disk) = (Fixture::new(), Disk::default());
+    fixture.work().await;
+    disk.0.lock().hangs = true;
+    tokio::time::pause();
+    fixture.emitter_onto(&disk).finish().await;
+    assert_eq!(fixture.backlog().await, 6);
 }
 
 #[tokio::test]
@@ -261,25 +406,9 @@ async fn the_head_is_signed_while_the_server_runs() {
 async fn emitted_lines_leave_the_store() {
     let fixture = Fixture::new();
     fixture.work().await;
-    assert_eq!(
-        fixture
-            .store
-            .housekeeping(KnownTime::settled(at(9)))
-            .await
-            .unwrap()
-            .audit_backlog,
-        6
-    );
+    assert_eq!(fixture.backlog().await, 6);
     fixture.emit().await;
-    assert_eq!(
-        fixture
-            .store
-            .housekeeping(KnownTime::settled(at(9)))
-            .await
-            .unwrap()
-            .audit_backlog,
-        0
-    );
+    assert_eq!(fixture.backlog().await, 0);
     assert_eq!(fixture.store.lines_after(0, 100).await.unwrap(), []);
 }
 

@@ -277,6 +277,18 @@ async fn a_cluster_with_another_uid_is_refused() {
     );
 }
 
+/// Nobody finds out at an audit that there is no log.
+#[tokio::test]
+async fn a_server_whose_audit_log_cannot_be_opened_does_not_start() {
+    let plan = Plan::default().server("/audit/file", json!("/nowhere/audit.log"));
+    let error = plan.start().await.err().expect("started without an audit log");
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("audit.file") && error.contains("/nowhere/audit.log"),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn command_lines_are_explained() {
     for program in ["signet-server", "signet-agent"] {
