@@ -173,7 +173,7 @@ pub(crate) struct IssuedChain {
 /// See the protocol's `Refusal.Reason`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum RefusalReason {
-    /// Too many unexpired certificates.
+    /// Too many certificates within minutes.
     Budget,
     /// A denial or a deny rule: a verdict.
     Denied,

@@ -57,6 +57,9 @@ pub trait Attestor: Send + Sync {
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedPod, AttestError>>;
 
+    /// Pods on the agent's node, as the watch of its cluster last showed them; those that are over do not count.
+    fn pods_on_node(&self, agent: &AgentIdentity) -> usize;
+
     /// Forgets what API servers have said of tokens: time went back, and what they were trusted until was another time.
     fn forget_reviews(&self);
 

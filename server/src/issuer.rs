@@ -23,7 +23,10 @@ use signet_certs::{
 };
 use tokio::sync::watch;
 
-use self::{draft::DraftError, recorded::SignError};
+use self::{
+    draft::DraftError,
+    recorded::{RecordedLeaf, SignError},
+};
 pub(crate) use self::{
     node::NodeRequest,
     types::{Evidence, IssueItem, Issued, NotIssued, Outcome, Refusal, RefusalReason},
@@ -37,7 +40,7 @@ use crate::{
     clock::TrustedClock,
     metrics::Metrics,
     rules::RuleSet,
-    store::{IssueRefusal, Store, StoreError},
+    store::{IssueRefusal, MANY_DISPLACED, Store, StoreError},
 };
 
 /// Said while no authority is active or the time is not known.
@@ -74,7 +77,7 @@ pub(crate) struct IssuerParts {
     pub profile: SvidProfile,
     /// Life of agent certificates.
     pub control_profile: SvidProfile,
-    /// Unexpired certificates per workload and identity.
+    /// Unexpired certificates per workload and identity that displace no other.
     pub max_live: u32,
     /// What is known of agents.
     pub agents: Arc<Agents>,
@@ -168,7 +171,7 @@ impl Issuer {
     fn record_refusal(&self, error: &IssueRefusal) -> NotIssued {
         let (reason, retry_after) = match error {
             IssueRefusal::Denied { .. } => (RefusalReason::Denied, None),
-            IssueRefusal::Budget { retry_after, .. } => (RefusalReason::Budget, Some(*retry_after)),
+            IssueRefusal::Budget(spent) => (RefusalReason::Budget, Some(spent.retry_after)),
             IssueRefusal::TokenReused => (RefusalReason::NotAttested, None),
             // 104 random bits met twice in one millisecond: chance does not do that, the next try has another one.
             IssueRefusal::SerialTaken => return NotIssued::unavailable("a serial number was taken"),
@@ -177,6 +180,24 @@ impl Issuer {
             retry_after,
             ..self.refusal(reason, error.to_string())
         })
+    }
+
+    /// A workload that goes on asking is served, and somebody should know.
+    fn count_displaced(&self, leaf: &RecordedLeaf) {
+        let displaced = leaf.displaced();
+        if displaced == 0 {
+            return;
+        }
+        let many = displaced > MANY_DISPLACED;
+        self.parts.metrics.displaced(many);
+        // The first beyond the bound, and of the others one in so many.
+        if many && displaced % (MANY_DISPLACED + 1) == 0 {
+            tracing::warn!(
+                spiffe_id = %leaf.spiffe_id(),
+                displaced,
+                "a workload asks for one certificate after the other: does it, or its agent, restart in a loop?"
+            );
+        }
     }
 
     fn audit_refusal(&self, caller: String, operation: &str, refusal: &Refusal) {

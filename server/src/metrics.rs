@@ -56,6 +56,10 @@ macro_rules! metrics {
 metrics! {
     issued: Counter<u64, AtomicU64> = "certificates_issued", "Certificates signed for workloads and agents";
     refused: Family<Reason, Counter> = "certificates_refused", "Certificates refused, by reason";
+    displaced: Counter = "certificates_displaced",
+        "Certificates that a newer one of the same workload displaced while they were unexpired";
+    displaced_many: Counter = "certificates_displaced_over_bound",
+        "Certificates displaced where more than 32 of the same workload were displaced and unexpired";
     unavailable: Counter = "certificates_unavailable", "Requests that could not be decided or carried out";
     revoked: Counter = "certificates_revoked", "Certificates revoked";
     agents: GaugeI64 = "agents_connected", "Agents with an open trust stream";
@@ -112,6 +116,20 @@ impl Metrics {
     /// Somebody got a no.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A certificate displaced an older one of its workload, of which `many` were displaced already.
+    pub(crate) fn displaced(&self, many: bool) {
+        self.displaced.inc();
+        if many {
+            self.displaced_many.inc();
+        }
+    }
+
+    /// Certificates displaced since the start of the process.
+    #[cfg(test)]
+    pub(crate) fn displaced_total(&self) -> u64 {
+        self.displaced.get()
     }
 
     /// Somebody was told to come back.

@@ -7,6 +7,7 @@
 //! nothing outside the store may be built on it.
 
 mod agents;
+mod budget;
 mod error;
 mod issued_line;
 mod journals;
@@ -25,6 +26,9 @@ use std::time::{Duration, SystemTime};
 use signet_certs::id::TrustDomain;
 
 pub(crate) use self::agents::{AgentRow, AttestedAgents};
+#[cfg(test)]
+pub(crate) use self::budget::BudgetOwner;
+pub(crate) use self::budget::{AgentShare, Budget, MANY_DISPLACED, Spent};
 pub(crate) use self::error::{OpenError, RevokeError, StoreError};
 pub(crate) use self::journals::{Journal, Journals, KeyChanges, KeyPurpose, SealedKey};
 pub(crate) use self::ledger::{

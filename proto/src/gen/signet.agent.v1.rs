@@ -204,7 +204,7 @@ pub mod refusal {
         NoMatch = 3,
         /// A denial or a deny rule.
         Denied = 4,
-        /// Too many unexpired certificates; retry_after_ms says when one expires.
+        /// Too many certificates within minutes; retry_after_ms says when there is one, at most a minute.
         Budget = 5,
     }
     impl Reason {

@@ -127,6 +127,11 @@ impl Attestor for KubernetesAttestor {
         async move { self.cluster(&agent.cluster)?.attest_pod(agent, token).await }.boxed()
     }
 
+    fn pods_on_node(&self, agent: &AgentIdentity) -> usize {
+        self.cluster(&agent.cluster)
+            .map_or(0, |cluster| cluster.watch.pods_on_node(&agent.node_name))
+    }
+
     fn forget_reviews(&self) {
         for cluster in &self.clusters {
             cluster.forget_reviews();

@@ -104,6 +104,17 @@ impl Attestor for FakeAttestor {
         ready(self.pod(agent, token)).boxed()
     }
 
+    fn pods_on_node(&self, agent: &AgentIdentity) -> usize {
+        let state = self.lock();
+        let pods: std::collections::HashSet<_> = state
+            .pods
+            .values()
+            .filter(|pod| pod.cluster == agent.cluster && pod.node_name == agent.node_name)
+            .map(|pod| &pod.pod_uid)
+            .collect();
+        pods.len()
+    }
+
     fn forget_reviews(&self) {}
 
     fn clusters(&self) -> Vec<ClusterHealth> {

@@ -1,5 +1,6 @@
 //! The pods and service accounts of a cluster as they are now, from two watches over all namespaces.
 
+mod known;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use signet_runtime::sync::RwLock;
 use tokio::sync::mpsc;
 
+use self::known::KnownPods;
 use self::wire::{AccountItem, PodItem};
 use super::kube_api::{CallError, KubeApi, is_path_segment};
 use super::watch::{Sink, WatchHealth, follow};
@@ -79,7 +81,7 @@ impl PodWatch {
         Self {
             pods: Arc::new(Pods {
                 cluster,
-                by_uid: RwLock::default(),
+                known: RwLock::default(),
                 events,
             }),
             accounts: Arc::default(),
@@ -129,11 +131,16 @@ impl PodWatch {
 
     /// The pod with this UID, if the watch shows it.
     pub(super) fn pod(&self, uid: &str) -> Option<Arc<LivePod>> {
-        self.pods.by_uid.read().get(uid).cloned()
+        self.pods.known.read().get(uid)
     }
 
     pub(super) fn pod_count(&self) -> usize {
-        self.pods.by_uid.read().len()
+        self.pods.known.read().len()
+    }
+
+    /// How many pods the watch shows on a node, without those that are over.
+    pub(super) fn pods_on_node(&self, node_name: &str) -> usize {
+        self.pods.known.read().on_node(node_name)
     }
 
     /// Whether the watch shows this service account under this UID.
@@ -169,7 +176,7 @@ pub(super) async fn get_pod(
 
 struct Pods {
     cluster: Arc<str>,
-    by_uid: RwLock<HashMap<String, Arc<LivePod>>>,
+    known: RwLock<KnownPods>,
     events: mpsc::Sender<PodEvent>,
 }
 
@@ -187,8 +194,8 @@ impl Pods {
     }
 
     fn put(&self, pod: Arc<LivePod>) -> Option<Arc<LivePod>> {
-        let mut pods = self.by_uid.write();
-        pods.insert(pod.uid.clone(), pod)
+        let mut pods = self.known.write();
+        pods.put(pod)
     }
 }
 
@@ -197,19 +204,19 @@ impl Sink for Pods {
     const PATH: &'static str = "/api/v1/pods";
 
     async fn replace(&self, items: Vec<PodItem>) {
-        let now: HashMap<String, Arc<LivePod>> = items
+        let now: KnownPods = items
             .into_iter()
             .map(|item| Arc::new(LivePod::from(item)))
-            .map(|pod| (pod.uid.clone(), pod))
             .collect();
+        let shown = now.clone();
         let before = {
-            let mut pods = self.by_uid.write();
-            std::mem::replace(&mut *pods, now.clone())
+            let mut pods = self.known.write();
+            std::mem::replace(&mut *pods, shown)
         };
-        for (uid, old) in before {
-            match now.get(&uid) {
-                None => self.emit(&old, PodEventKind::Gone).await,
-                Some(new) if differs(&old, new) => self.emit(new, PodEventKind::Changed).await,
+        for old in before.all() {
+            match now.get(&old.uid) {
+                None => self.emit(old, PodEventKind::Gone).await,
+                Some(new) if differs(old, &new) => self.emit(&new, PodEventKind::Changed).await,
                 Some(_) => {}
             }
         }
@@ -224,7 +231,7 @@ impl Sink for Pods {
 
     async fn remove(&self, item: PodItem) {
         let removed = {
-            let mut pods = self.by_uid.write();
+            let mut pods = self.known.write();
             pods.remove(&item.metadata.uid)
         };
         if let Some(pod) = removed {

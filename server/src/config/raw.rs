@@ -137,7 +137,7 @@ pub(super) struct Svid {
     pub(super) ttl: HumanDuration,
     /// How far notBefore and thisUpdate lie back, for peers with slow clocks.
     pub(super) clock_skew: HumanDuration,
-    /// Unexpired certificates one workload may have for one SPIFFE ID.
+    /// Unexpired certificates of one workload for one SPIFFE ID that displace no other.
     pub(super) max_live: u32,
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Config {
     pub control_profile: SvidProfile,
     /// How far notBefore and thisUpdate lie back, for peers with slow clocks.
     pub clock_skew: Duration,
-    /// Unexpired certificates one workload may have for one SPIFFE ID.
+    /// Unexpired certificates of one workload for one SPIFFE ID that displace no other.
     pub max_live: u32,
     /// A revocation that would make a list longer is refused.
     pub crl_max_bytes: usize,

@@ -6,7 +6,7 @@ use super::{Evidence, IssueItem, Issuer, NotIssued, RefusalReason};
 use crate::{
     attest::{AgentIdentity, AttestedPod},
     rules::{Facts, GrantedIdentity, RuleOutcome, UnixFacts, Verdict},
-    store::{EvidenceKind, WorkloadRef},
+    store::{AgentShare, EvidenceKind, WorkloadRef},
 };
 
 /// An item that may be recorded.
@@ -18,6 +18,8 @@ pub(super) struct Decided {
     pub(super) workload: WorkloadRef,
     pub(super) evidence: EvidenceKind,
     pub(super) token_jti: Option<String>,
+    /// What it takes of what the agent may have.
+    pub(super) share: AgentShare,
 }
 
 impl Issuer {
@@ -35,7 +37,12 @@ impl Issuer {
                 let (identity, identities) = self
                     .grant(&Facts::Pod(&pod), wanted)
                     .map_err(|refused| refused.about_pod(&pod.pod_uid))?;
+                let share = AgentShare::Pods {
+                    pods: count(self.parts.attestor.pods_on_node(agent)),
+                    identities: count(identities.len()),
+                };
                 Ok(Decided {
+                    share,
                     workload: pod_workload(&identity.spiffe_id, &pod, agent),
                     identity,
                     identities,
@@ -59,7 +66,8 @@ impl Issuer {
                 };
                 let (identity, identities) = self.grant(&Facts::Unix(&facts), wanted)?;
                 Ok(Decided {
-                    workload: unix_workload(&identity.spiffe_id, agent),
+                    share: AgentShare::ItsWord,
+                    workload: unix_workload(&identity.spiffe_id, &facts, agent),
                     identity,
                     identities,
                     evidence: EvidenceKind::Unix,
@@ -118,11 +126,26 @@ fn pod_workload(spiffe_id: &SpiffeId, pod: &AttestedPod, agent: &AgentIdentity) 
         node_name: pod.node_name.clone(),
         node_uid: pod.node_uid.clone(),
         agent_id: agent.spiffe_id.to_string(),
+        process: String::new(),
     }
 }
 
-fn unix_workload(spiffe_id: &SpiffeId, agent: &AgentIdentity) -> WorkloadRef {
+fn count(of: usize) -> u32 {
+    u32::try_from(of).unwrap_or(u32::MAX)
+}
+
+fn unix_workload(spiffe_id: &SpiffeId, facts: &UnixFacts, agent: &AgentIdentity) -> WorkloadRef {
+    let mut process = format!("uid={} gid={}", facts.uid, facts.gid);
+    if let Some(path) = &facts.path {
+        process.push_str(" path=");
+        process.push_str(path);
+    }
+    if let Some(sha256) = &facts.sha256 {
+        process.push_str(" sha256=");
+        process.push_str(&hex::encode(sha256));
+    }
     WorkloadRef {
+        process,
         node_name: agent.node_name.clone(),
         node_uid: agent.node_uid.clone(),
         agent_id: agent.spiffe_id.to_string(),

@@ -12,7 +12,7 @@ use signet_certs::{
 };
 
 use super::recorded::{Details, RecordedLeaf};
-use crate::store::{EvidenceKind, IssueRefusal, NewIssuance, Store, StoreError, WorkloadRef};
+use crate::store::{Budget, EvidenceKind, IssueRefusal, NewIssuance, Store, StoreError, WorkloadRef};
 
 /// A leaf that is decided: for whom, why, and by which rule.
 pub(super) struct Order {
@@ -26,7 +26,7 @@ pub(super) struct Order {
     pub(super) rule: String,
     pub(super) policy_revision: u64,
     /// See [`NewIssuance::budget`].
-    pub(super) budget: Option<u32>,
+    pub(super) budget: Option<Budget>,
 }
 
 /// A leaf that is not yet recorded.

@@ -22,14 +22,14 @@ use super::{
 use crate::{
     attest::{AttestError, AttestedNode},
     audit::{AuditAction, AuditEvent},
-    store::{AgentRow, EvidenceKind, WorkloadRef},
+    store::{AgentRow, AgentShare, Budget, EvidenceKind, WorkloadRef},
 };
 
 /// While the API server is away, an agent may renew by its valid certificate this long after its last review.
 const RENEW_WITHOUT_REVIEW: Duration = Duration::from_secs(24 * 3600);
-/// Certificates an agent may hold at once: the one in use, its successor, and some for an agent that crashes and
+/// Certificates of an agent that displace no other: the one in use, its successor, and some for an agent that crashes and
 /// attests anew.
-const MAX_LIVE: u32 = 16;
+const FREE: u32 = 8;
 
 /// A node that wants a certificate.
 pub(crate) struct NodeRequest {
@@ -108,7 +108,8 @@ impl Issuer {
             .await
             .inspect_err(report_not_recorded)
             .map_err(|_| NotIssued::unavailable(NOT_RECORDED))?
-            .map_err(|refusal| self.record_refusal(&refusal))?
+            .map_err(|refusal| self.record_refusal(&refusal))
+            .inspect(|leaf| self.count_displaced(leaf))?
             .sign(&authority)
             .map_err(|error| not_signed(&error))?;
         let row = agent_row(&proven, &leaf, authority.certificate().id());
@@ -137,7 +138,10 @@ impl Issuer {
             token_jti: proven.pod.as_ref().map(|pod| pod.jti.clone()),
             rule: rule.to_owned(),
             policy_revision: self.parts.rules.revision(),
-            budget: Some(MAX_LIVE),
+            budget: Some(Budget {
+                free: FREE,
+                share: AgentShare::Itself,
+            }),
         })
     }
 
@@ -231,6 +235,7 @@ fn node_workload(proven: &Proven, spiffe_id: SpiffeId) -> WorkloadRef {
         pod_uid: String::new(),
         node_name: proven.node_name.clone(),
         node_uid: proven.node_uid.clone(),
+        process: String::new(),
     }
 }
 

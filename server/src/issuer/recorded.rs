@@ -4,6 +4,7 @@
 use signet_certs::{
     authority::{AuthorityId, X509Authority},
     csr::WorkloadPublicKey,
+    id::SpiffeId,
     svid::{self, SvidError, SvidTemplate},
 };
 
@@ -58,6 +59,16 @@ impl RecordedLeaf {
         Self { recorded, details }
     }
 
+    /// Who gets it.
+    pub(super) fn spiffe_id(&self) -> &SpiffeId {
+        self.recorded.spiffe_id()
+    }
+
+    /// See [`Recorded::displaced`].
+    pub(super) const fn displaced(&self) -> u32 {
+        self.recorded.displaced()
+    }
+
     /// Signs what was recorded and reads it back. Takes about as long as one signature; a remote key blocks.
     pub(super) fn sign(self, authority: &X509Authority) -> Result<SignedLeaf, SignError> {
         let row = self.recorded.into_row();
@@ -102,7 +113,6 @@ mod tests {
     use signet_certs::{
         authority::AuthorityKind,
         csr::{create_csr, verify_csr},
-        id::SpiffeId,
         signer::{AuthoritySigner, LeafKey},
         verify::inspect_leaf,
     };

@@ -262,6 +262,35 @@ async fn a_denied_identity_is_refused_and_audited_with_the_denial() {
     assert!(world.audited_refusals().await[0].starts_with("denied: "));
 }
 
+/// A crash loop of an agent costs nobody anything: all its pods and itself are served at once.
+#[tokio::test(start_paused = true)]
+async fn fifty_restarts_of_an_agent_in_a_minute_lock_nobody_out() {
+    let world = World::new().await;
+    world.attestor.add_node("node-token", node(&world));
+    let key = csr();
+    for _ in 0..50 {
+        let request = NodeRequest {
+            csr: key.clone(),
+            ..node_request("node-token")
+        };
+        world.issuer.issue_to_node(request, None).await.unwrap();
+        issued(world.issue_one(item(csr(), "pod-token")).await);
+        world.running.pass(Duration::from_secs(1)).await;
+    }
+    let refusal = loop {
+        match world.issue_one(item(csr(), "pod-token")).await {
+            Ok(_) => {}
+            Err(NotIssued::Refused(refusal)) => break refusal,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refusal.reason, RefusalReason::Budget);
+    let wait = refusal.retry_after.unwrap();
+    assert!(wait <= Duration::from_secs(60), "{}", refusal.message);
+    world.running.pass(wait).await;
+    issued(world.issue_one(item(csr(), "pod-token")).await);
+}
+
 /// Covers INV-12, BT-10.
 #[tokio::test(start_paused = true)]
 async fn another_nodes_agent_gets_nothing_for_the_pods_token() {
@@ -332,29 +361,61 @@ async fn an_identity_that_no_rule_gives_cannot_be_asked_for() {
     );
 }
 
-/// What an agent says of a process gives an identity only where a rule names that kind of evidence.
-#[tokio::test(start_paused = true)]
-async fn unix_facts_count_only_for_rules_that_accept_them() {
-    let unix = || IssueItem {
+fn process(program: usize) -> IssueItem {
+    IssueItem {
         csr: csr(),
         spiffe_id: None,
         evidence: Evidence::Unix {
             uid: 1000,
             gid: 1000,
-            path: None,
+            path: Some(format!("/usr/bin/program-{program}")),
             sha256: None,
         },
-    };
-    let world = World::new().await;
-    assert_eq!(refused(world.issue_one(unix()).await).0, RefusalReason::NoMatch);
+    }
+}
+
+async fn world_of_shells() -> World {
     let rule = serde_json::from_value(serde_json::json!({
         "name": "shell",
         "match": { "evidence": ["unix"], "unix": { "uids": [1000] } },
         "spiffe_id": "/dev/uid/{uid}",
     }));
-    let world = World::with_rules(vec![rule.unwrap()]).await;
-    let leaf = inspect_leaf(&issued(world.issue_one(unix()).await).leaf).unwrap();
+    World::with_rules(vec![rule.unwrap()]).await
+}
+
+/// What an agent says of a process gives an identity only where a rule names that kind of evidence.
+#[tokio::test(start_paused = true)]
+async fn unix_facts_count_only_for_rules_that_accept_them() {
+    let world = World::new().await;
+    assert_eq!(
+        refused(world.issue_one(process(1)).await).0,
+        RefusalReason::NoMatch
+    );
+    let world = world_of_shells().await;
+    let leaf = inspect_leaf(&issued(world.issue_one(process(1)).await).leaf).unwrap();
     assert_eq!(leaf.spiffe_id.path(), "/dev/uid/1000");
+    let row = world.running.store.issued().pop().unwrap();
+    assert_eq!(row.workload.process, "uid=1000 gid=1000 path=/usr/bin/program-1");
+}
+
+/// Every program of a user has what is free, and all that an agent vouches for has a bound, which its pods do not share.
+#[tokio::test(start_paused = true)]
+async fn programs_of_one_user_do_not_share_a_budget_and_an_agent_invents_only_so_many() {
+    let world = world_of_shells().await;
+    for program in 0..20 {
+        for _ in 0..8 {
+            issued(world.issue_one(process(program)).await);
+        }
+    }
+    let displaced = world.issuer.parts.metrics.displaced_total();
+    assert_eq!(displaced, 0, "each has eight of its own");
+    let invented = world.issue((20..256).map(process).collect()).await;
+    let given = invented.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(160 + given, 256);
+    let (reason, message) = refused(invented.into_iter().next_back().unwrap());
+    assert_eq!(reason, RefusalReason::Budget);
+    assert!(message.contains("the agent of this node"), "{message}");
+    issued(world.issue_one(item(csr(), "pod-token")).await);
 }
 
 /// Covers BT-11.

@@ -116,7 +116,7 @@ pub(crate) enum RefusalReason {
     NoMatch,
     /// A denial or a deny rule.
     Denied,
-    /// Too many unexpired certificates.
+    /// Too many certificates within minutes.
     Budget,
 }
 

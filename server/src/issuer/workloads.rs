@@ -18,7 +18,7 @@ use super::{
     recorded::RecordedLeaf,
     report_not_recorded,
 };
-use crate::attest::AgentIdentity;
+use crate::{attest::AgentIdentity, store::Budget};
 
 /// What an answer says beside the certificate.
 struct Answer {
@@ -94,7 +94,10 @@ impl Issuer {
             token_jti: decided.token_jti,
             rule: identity.rule,
             policy_revision,
-            budget: Some(self.parts.max_live),
+            budget: Some(Budget {
+                free: self.parts.max_live,
+                share: decided.share,
+            }),
         };
         let answer = Answer {
             hint: identity.hint,
@@ -135,7 +138,10 @@ impl Issuer {
             .map(|place| {
                 let answer = place?;
                 match leaves.next() {
-                    Some(Ok(leaf)) => Ok((leaf, answer)),
+                    Some(Ok(leaf)) => {
+                        self.count_displaced(&leaf);
+                        Ok((leaf, answer))
+                    }
                     Some(Err(refusal)) => Err(self.record_refusal(&refusal)),
                     None => Err(NotIssued::unavailable(NOT_RECORDED)),
                 }

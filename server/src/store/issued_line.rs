@@ -37,6 +37,7 @@ pub(super) struct IssuedTo<'a> {
     pub(super) node_name: &'a str,
     pub(super) node_uid: &'a str,
     pub(super) agent_id: &'a str,
+    pub(super) process: &'a str,
 }
 
 #[derive(Serialize)]

@@ -1,14 +1,14 @@
 //! The ledger: what was issued, to whom, on what evidence.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use super::StoreFuture;
+use super::{Budget, Spent, StoreFuture};
 
 /// Most items of one call of [`Ledger::issue`].
 pub(crate) const MAX_BATCH: usize = 1024;
@@ -54,9 +54,9 @@ pub(crate) struct NewIssuance {
     pub not_before: SystemTime,
     /// Validity of the certificate, to.
     pub not_after: SystemTime,
-    /// Most live certificates of this SPIFFE ID for this pod (for this node when `pod_uid` is empty), this one
-    /// included; `None` is no limit.
-    pub budget: Option<u32>,
+    /// What it is counted by: with the unexpired ones of its SPIFFE ID for the same pod, or for the same process and node
+    /// when `pod_uid` is empty. `None` is no limit.
+    pub budget: Option<Budget>,
 }
 
 /// A row that is durable, and with it the permission to sign its certificate once (INV-4).
@@ -65,24 +65,37 @@ pub(crate) struct NewIssuance {
 /// uses it up.
 #[derive(Debug)]
 #[must_use = "a row without a certificate takes up a place in its budget"]
-pub(crate) struct Recorded(NewIssuance);
+pub(crate) struct Recorded {
+    row: NewIssuance,
+    displaced: u32,
+}
 
 impl Recorded {
-    /// For adapters: `row` is durable.
-    pub(in crate::store) const fn new(row: NewIssuance) -> Self {
-        Self(row)
+    /// For adapters: `row` is durable, and so many of its workload are displaced.
+    pub(in crate::store) const fn new(row: NewIssuance, displaced: u32) -> Self {
+        Self { row, displaced }
+    }
+
+    /// How many unexpired certificates of the same workload and identity count no more, now that there is this one.
+    pub(crate) const fn displaced(&self) -> u32 {
+        self.displaced
+    }
+
+    /// Who gets the certificate.
+    pub(crate) const fn spiffe_id(&self) -> &SpiffeId {
+        &self.row.workload.spiffe_id
     }
 
     /// The row.
     #[cfg(test)]
     pub(crate) const fn row(&self) -> &NewIssuance {
-        &self.0
+        &self.row
     }
 
     /// The row, and the permission is used up.
     #[must_use]
     pub(crate) fn into_row(self) -> NewIssuance {
-        self.0
+        self.row
     }
 }
 
@@ -105,6 +118,8 @@ pub(crate) struct WorkloadRef {
     pub node_uid: String,
     /// SPIFFE ID of the agent that asked.
     pub agent_id: String,
+    /// What the agent saw of a process outside Kubernetes.
+    pub process: String,
 }
 
 impl WorkloadRef {
@@ -120,6 +135,7 @@ impl WorkloadRef {
             node_name: String::new(),
             node_uid: String::new(),
             agent_id: String::new(),
+            process: String::new(),
         }
     }
 }
@@ -174,14 +190,9 @@ pub(crate) enum IssueRefusal {
         /// What its author wrote.
         comment: String,
     },
-    /// Too many live certificates of this identity for this pod.
-    #[error("{limit} unexpired certificates already; one expires in {} s", retry_after.as_secs())]
-    Budget {
-        /// The limit that is reached.
-        limit: u32,
-        /// When the first of them expires.
-        retry_after: Duration,
-    },
+    /// Too many certificates within minutes.
+    #[error(transparent)]
+    Budget(#[from] Spent),
     /// A node token that was already used with another key: somebody has copied it.
     #[error("this node token was already used with another key")]
     TokenReused,

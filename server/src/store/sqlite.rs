@@ -205,8 +205,8 @@ impl Ledger for SqliteStore {
             // freed by the only writer.
             let work = move |tx: &mut writer::Tx<'_>| Ok((issue::issue(tx, &batch, now)?, batch));
             let (verdicts, batch) = self.writer.run(size, work).await?;
-            let recorded = |(verdict, prepared): (Result<(), IssueRefusal>, Prepared)| {
-                verdict.map(|()| Recorded::new(prepared.item))
+            let recorded = |(verdict, prepared): (Result<u32, IssueRefusal>, Prepared)| {
+                verdict.map(|displaced| Recorded::new(prepared.item, displaced))
             };
             Ok(verdicts.into_iter().zip(batch).map(recorded).collect())
         })

@@ -37,8 +37,9 @@ macro_rules! store_suite {
             issuing:
                 what_was_issued_is_listed
                 lists_match_whole_segments_pods_and_nodes
-                a_budget_counts_per_pod_and_identity
-                a_budget_without_a_pod_counts_per_node
+                a_budget_displaces_the_oldest_and_locks_nobody_out
+                a_budget_without_a_pod_counts_per_process_and_node
+                an_agent_that_asks_without_end_gets_its_bucket
                 a_budget_frees_what_expired_or_was_revoked
                 a_serial_is_used_once
                 a_node_token_belongs_to_one_key

@@ -143,7 +143,11 @@ pub(super) fn status_of(not_issued: NotIssued) -> Status {
                     Code::PermissionDenied
                 }
             };
-            Status::new(code, refusal.message)
+            let status = Status::new(code, refusal.message);
+            match refusal.retry_after {
+                Some(after) => with_retry(status, after),
+                None => status,
+            }
         }
         NotIssued::Unavailable { message, retry_after } => {
             with_retry(Status::unavailable(message), retry_after)

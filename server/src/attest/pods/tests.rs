@@ -12,7 +12,7 @@ fn pods() -> (Pods, mpsc::Receiver<PodEvent>) {
     (
         Pods {
             cluster: "prod".into(),
-            by_uid: RwLock::default(),
+            known: RwLock::default(),
             events,
         },
         receiver,
@@ -72,7 +72,7 @@ async fn a_receiver_that_is_gone_stops_nothing() {
     drop(events);
     pods.upsert(item("a", "x")).await;
     pods.remove(item("a", "x")).await;
-    assert!(pods.by_uid.read().is_empty());
+    assert!(pods.known.read().len() == 0);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use signet_certs::id::SpiffeId;
 
 use super::kept::Kept;
+use crate::store::budget::take;
 use crate::store::{
-    AuthorityUse, Denial, EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, Recorded,
+    AuthorityUse, Budget, Denial, EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, Recorded,
     StoreError, SvidFilter, SvidPage, WorkloadRef,
 };
 
@@ -26,6 +27,10 @@ impl Kept {
 
     fn issue_one(&mut self, item: NewIssuance, now: SystemTime) -> Result<Recorded, IssueRefusal> {
         self.judge(&item, now)?;
+        let displaced = match &item.budget {
+            Some(budget) => self.count(&item.workload, budget, now)?,
+            None => 0,
+        };
         if !self.serials.insert(item.serial) {
             return Err(IssueRefusal::SerialTaken);
         }
@@ -39,7 +44,7 @@ impl Kept {
         }
         self.audit_issued(now, &item);
         self.rows.push(item.clone());
-        Ok(Recorded::new(item))
+        Ok(Recorded::new(item, displaced))
     }
 
     /// Denial first: a denied target learns nothing of its budget.
@@ -55,31 +60,24 @@ impl Kept {
         if first_use.is_some_and(|(spki_sha256, _)| *spki_sha256 != item.spki_sha256) {
             return Err(IssueRefusal::TokenReused);
         }
-        match item.budget {
-            Some(limit) => self.check_budget(&item.workload, limit, now),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    fn check_budget(&self, workload: &WorkloadRef, limit: u32, now: SystemTime) -> Result<(), IssueRefusal> {
-        let ends = self
-            .live(now)
-            .filter(|row| row.workload.spiffe_id == workload.spiffe_id)
-            .filter(|row| owner(&row.workload) == owner(workload))
-            .map(|row| row.not_after);
-        let (mut used, mut first) = (0, None::<SystemTime>);
-        for end in ends {
-            used += 1;
-            first = Some(first.map_or(end, |first| first.min(end)));
-        }
-        if used < limit {
-            return Ok(());
-        }
-        let wait = first.and_then(|first| first.duration_since(now).ok());
-        Err(IssueRefusal::Budget {
-            limit,
-            retry_after: wait.unwrap_or_default(),
-        })
+    /// Takes one out of the budgets of a workload and of its agent.
+    fn count(
+        &mut self,
+        workload: &WorkloadRef,
+        budget: &Budget,
+        now: SystemTime,
+    ) -> Result<u32, IssueRefusal> {
+        let key = (workload.spiffe_id.clone(), owner(workload));
+        let mine = |row: &&NewIssuance| {
+            row.workload.spiffe_id == workload.spiffe_id && owner(&row.workload) == key.1
+        };
+        let live = u32::try_from(self.live(now).filter(mine).count()).unwrap_or(u32::MAX);
+        let bucket = self.buckets.entry(key.clone()).or_default();
+        let agent = self.agent_budgets.entry(workload.agent_id.clone()).or_default();
+        Ok(take(budget, live, bucket, agent, now)?)
     }
 
     /// Denials of one identity, oldest first.
@@ -154,12 +152,12 @@ pub(super) fn node_token(item: &NewIssuance) -> Option<&str> {
     }
 }
 
-/// Whose budget a certificate uses: a pod's, or a node's where there is no pod.
-fn owner(workload: &WorkloadRef) -> &str {
+/// Whose budget a certificate uses: a pod's, or a process's on a node where there is no pod.
+fn owner(workload: &WorkloadRef) -> String {
     if workload.pod_uid.is_empty() {
-        &workload.node_uid
+        format!("{} {}", workload.node_uid, workload.process)
     } else {
-        &workload.pod_uid
+        workload.pod_uid.clone()
     }
 }
 

@@ -9,6 +9,7 @@ use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
+use crate::store::budget::{AgentBudget, Bucket};
 use crate::store::issued_line::{IssuedLine, IssuedTo};
 use crate::store::{
     AgentRow, Denial, Journal, KeyChanges, NewIssuance, SealedKey, StoreError, StoreInfo, StoredCrl,
@@ -33,6 +34,10 @@ pub(crate) struct Kept {
     pub(super) latest: BTreeMap<AuthorityId, SystemTime>,
     /// Node tokens, the key each was used with first, and the end of that certificate.
     pub(super) node_tokens: HashMap<String, ([u8; 32], SystemTime)>,
+    /// What each workload may still displace, by identity and owner.
+    pub(super) buckets: HashMap<(SpiffeId, String), Bucket>,
+    /// What each agent has left.
+    pub(super) agent_budgets: HashMap<String, AgentBudget>,
     /// Authorities that this store has heard of.
     pub(super) authorities: BTreeSet<AuthorityId>,
     pub(super) revocations: BTreeMap<(AuthorityId, SerialNumber), Revocation>,
@@ -204,6 +209,7 @@ fn issued_line(row: &NewIssuance, at: SystemTime, epoch: u64) -> IssuedLine<'_> 
             node_name: &workload.node_name,
             node_uid: &workload.node_uid,
             agent_id: &workload.agent_id,
+            process: &workload.process,
         },
         evidence: row.evidence,
         token_jti: row.token_jti.as_deref(),

@@ -64,17 +64,18 @@ impl Fingerprints {
             &workload.node_name,
             &workload.node_uid,
             &workload.agent_id,
+            &workload.process,
         ])
     }
 
-    /// Of whose budget it uses: an identity of one pod, or of one node where there is no pod.
+    /// Of whose budget it uses: an identity of one pod, or of one process and node where there is no pod.
     pub(super) fn of_budget(&self, workload: &WorkloadRef) -> Fingerprint {
-        let owner = if workload.pod_uid.is_empty() {
-            &workload.node_uid
+        let id = workload.spiffe_id.as_str();
+        if workload.pod_uid.is_empty() {
+            self.digest(&["node", id, &workload.node_uid, &workload.process])
         } else {
-            &workload.pod_uid
-        };
-        self.digest(&["budget", workload.spiffe_id.as_str(), owner])
+            self.digest(&["pod", id, &workload.pod_uid])
+        }
     }
 
     fn digest(&self, fields: &[&str]) -> Fingerprint {

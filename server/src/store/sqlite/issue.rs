@@ -1,6 +1,6 @@
 //! Recording certificates that are about to be signed.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rusqlite::{Statement, params};
 
@@ -9,7 +9,8 @@ use super::fingerprint::Fingerprint;
 use super::live::LiveRow;
 use super::state::{NodeTokenUse, State};
 use super::writer::Tx;
-use crate::store::{EvidenceKind, IssueRefusal, NewIssuance};
+use crate::store::budget::{Bucket, take};
+use crate::store::{AgentShare, EvidenceKind, IssueRefusal, NewIssuance};
 
 // The primary key is the only constraint that can be broken here: a serial that was drawn twice.
 const INSERT: &str = "
@@ -24,12 +25,12 @@ pub(super) struct Prepared {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// Judges and records a batch, item by item.
+/// Judges and records a batch, item by item. Of each that is recorded: how many of its workload are displaced.
 pub(super) fn issue(
     tx: &mut Tx<'_>,
     batch: &[Prepared],
     now: SystemTime,
-) -> rusqlite::Result<Vec<Result<(), IssueRefusal>>> {
+) -> rusqlite::Result<Vec<Result<u32, IssueRefusal>>> {
     let mut insert = tx.conn.prepare_cached(INSERT)?;
     batch.iter().map(|item| one(tx, &mut insert, item, now)).collect()
 }
@@ -39,10 +40,12 @@ fn one(
     insert: &mut Statement<'_>,
     Prepared { item, fingerprint }: &Prepared,
     now: SystemTime,
-) -> rusqlite::Result<Result<(), IssueRefusal>> {
-    if let Err(refusal) = judge(tx, item, fingerprint, now) {
-        return Ok(Err(refusal));
-    }
+) -> rusqlite::Result<Result<u32, IssueRefusal>> {
+    let judged = judge(tx, item, now).and_then(|()| count(tx.state, item, fingerprint, now));
+    let displaced = match judged {
+        Ok(displaced) => displaced,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     let authority = tx.state.authorities.intern(tx.conn, item.authority)?;
     let rule = tx.state.rule(tx.conn, &item.rule)?;
     let epoch = tx.state.epoch.cast_signed();
@@ -87,16 +90,11 @@ fn one(
         tx.state.node_tokens.entry(jti.clone()).or_insert(usage);
     }
     tx.audit.issued(millis(now), item.serial);
-    Ok(Ok(()))
+    Ok(Ok(displaced))
 }
 
 /// Denial first: a denied target learns nothing of its budget.
-fn judge(
-    tx: &Tx<'_>,
-    item: &NewIssuance,
-    fingerprint: &Fingerprint,
-    now: SystemTime,
-) -> Result<(), IssueRefusal> {
+fn judge(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
     if let Some(denial) = tx.state.denial_of(&item.workload.spiffe_id, now) {
         return Err(IssueRefusal::Denied {
             denial_id: denial.id.clone(),
@@ -109,14 +107,34 @@ fn judge(
     {
         return Err(IssueRefusal::TokenReused);
     }
-    if let Some(limit) = item.budget {
-        let State { workloads, live, .. } = &*tx.state;
-        let slot = workloads.slot(fingerprint, &item.workload, live);
-        live.room(slot, limit, millis(now))
-            .map_err(|wait| IssueRefusal::Budget {
-                limit,
-                retry_after: Duration::from_millis(wait.unsigned_abs()),
-            })?;
-    }
     Ok(())
+}
+
+/// Takes the item out of its budgets: the last thing to refuse it.
+fn count(
+    state: &mut State,
+    item: &NewIssuance,
+    fingerprint: &Fingerprint,
+    now: SystemTime,
+) -> Result<u32, IssueRefusal> {
+    let Some(budget) = &item.budget else {
+        return Ok(0);
+    };
+    let slot = state.workloads.slot(fingerprint, &item.workload, &state.live);
+    let used = slot.map(|slot| state.live.used(slot, millis(now)));
+    let (live, mut bucket) = used.unwrap_or((0, Bucket::default()));
+    let agent_id = item.workload.agent_id.as_str();
+    let known = state.agent_budgets.get(agent_id).copied();
+    let mut agent = known.unwrap_or_default();
+    let displaced = take(budget, live, &mut bucket, &mut agent, now);
+    if let Some(slot) = slot {
+        state.live.set_bucket(slot, bucket);
+    }
+    if budget.share != AgentShare::Itself {
+        match state.agent_budgets.get_mut(agent_id) {
+            Some(left) => *left = agent,
+            None => drop(state.agent_budgets.insert(agent_id.to_owned(), agent)),
+        }
+    }
+    Ok(displaced?)
 }

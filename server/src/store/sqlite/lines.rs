@@ -14,7 +14,8 @@ use crate::store::issued_line::{IssuedLine, IssuedTo};
 const ROW: &str = "
     SELECT a.authority_id, l.evidence, l.token_jti, l.spki_sha256, n.name, l.policy_revision, l.not_before,
            l.not_after, l.epoch,
-           w.spiffe_id, w.cluster_uid, w.pod_namespace, w.pod_name, w.pod_uid, w.node_name, w.node_uid, w.agent_id
+           w.spiffe_id, w.cluster_uid, w.pod_namespace, w.pod_name, w.pod_uid, w.node_name, w.node_uid, w.agent_id,
+           w.process
     FROM ledger l
     JOIN workload w ON w.id = l.workload
     JOIN authority a ON a.id = l.authority
@@ -35,6 +36,7 @@ fn line_from(row: &Row<'_>, at: i64, serial: SerialNumber) -> rusqlite::Result<S
             node_name: text_at(row, 14)?,
             node_uid: text_at(row, 15)?,
             agent_id: text_at(row, 16)?,
+            process: text_at(row, 17)?,
         },
         evidence: EvidenceKind::from_code(row.get(1)?).ok_or_else(|| unreadable(1, "evidence kind"))?,
         token_jti: row.get_ref(2)?.as_str_or_null()?,

@@ -1,6 +1,7 @@
 //! Housekeeping: the mark of time, and what may be forgotten.
 
 use rusqlite::{Connection, params};
+use signet_certs::time::from_unix_millis;
 
 use super::audit_rows::read_cursor;
 use super::convert::{millis, span_ms};
@@ -38,6 +39,8 @@ pub(super) fn begin(tx: &mut Tx<'_>, time: KnownTime) -> rusqlite::Result<Step> 
         return Ok(Step { found, more: false });
     };
     tx.state.live.sweep(now_ms - tolerance_ms());
+    let now = from_unix_millis(now_ms);
+    tx.state.agent_budgets.retain(|_, budget| !budget.is_full(now));
     small_tables(tx, now_ms)?;
     let (pruned, more) = ledger(tx, now_ms)?;
     Ok(Step {

@@ -78,7 +78,7 @@ pub(super) fn denial_from(row: &Row<'_>) -> rusqlite::Result<Denial> {
     })
 }
 
-/// Reads the eight columns of a workload, from column `first` on.
+/// Reads the nine columns of a workload, from column `first` on.
 pub(super) fn workload_from(row: &Row<'_>, first: usize) -> rusqlite::Result<WorkloadRef> {
     Ok(WorkloadRef {
         cluster_uid: row.get(first)?,
@@ -89,6 +89,7 @@ pub(super) fn workload_from(row: &Row<'_>, first: usize) -> rusqlite::Result<Wor
         node_name: row.get(first + 5)?,
         node_uid: row.get(first + 6)?,
         agent_id: row.get(first + 7)?,
+        process: row.get(first + 8)?,
     })
 }
 
@@ -207,7 +208,8 @@ const MATCHING_WORKLOADS: &str = "
 
 const LEDGER: &str = "
     SELECT l.serial, a.authority_id, l.evidence, n.name, l.not_before, l.not_after, r.revoked_at, r.reason,
-           w.cluster_uid, w.spiffe_id, w.pod_namespace, w.pod_name, w.pod_uid, w.node_name, w.node_uid, w.agent_id
+           w.cluster_uid, w.spiffe_id, w.pod_namespace, w.pod_name, w.pod_uid, w.node_name, w.node_uid, w.agent_id,
+           w.process
     FROM ledger l CROSS JOIN workload w ON w.id = l.workload
     JOIN authority a ON a.id = l.authority
     JOIN rule n ON n.id = l.rule

@@ -7,10 +7,10 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 /// Migration `n` brings version `n` to `n + 1`. Never change one that was released: add another.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// The version this release writes.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 const V1: &str = "
 CREATE TABLE meta (
@@ -123,6 +123,8 @@ CREATE TABLE audit (
     body       BLOB NOT NULL
 );
 ";
+
+const V2: &str = "ALTER TABLE workload ADD COLUMN process TEXT NOT NULL DEFAULT '';";
 
 /// Why the schema could not be brought up to date.
 pub(super) enum MigrateError {

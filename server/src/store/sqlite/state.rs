@@ -1,5 +1,5 @@
-//! What the writer keeps in memory. All of it follows from the tables: after a transaction that failed, it is loaded
-//! again.
+//! What the writer keeps in memory. All of it but the buckets of budgets follows from the tables: after a transaction that
+//! failed, it is loaded again, and the buckets are full.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -14,6 +14,7 @@ use super::live::{Live, LiveRow};
 use super::read::denial_from;
 use super::schema::{MARK, REVISION, meta_number};
 use super::workloads::Workloads;
+use crate::store::budget::AgentBudget;
 use crate::store::{CLOCK_TOLERANCE, Denial, EvidenceKind};
 
 /// [`CLOCK_TOLERANCE`] in milliseconds.
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) workloads: Workloads,
     pub(super) rules: HashMap<String, i64>,
     pub(super) live: Live,
+    /// What each agent has left, by its SPIFFE ID; who is not here has everything.
+    pub(super) agent_budgets: HashMap<String, AgentBudget>,
     /// Denials that nobody has lifted, some of which may have ended.
     pub(super) denials: HashMap<SpiffeId, Vec<Denial>>,
     /// Node tokens and the key each was used with.
@@ -58,6 +61,7 @@ impl State {
             workloads: Workloads::load(conn, fingerprints, &mut live)?,
             rules: load_rules(conn)?,
             live,
+            agent_budgets: HashMap::new(),
             denials: load_denials(conn)?,
             node_tokens: HashMap::new(),
             revision: meta_number(conn, REVISION)?,

@@ -44,7 +44,7 @@ impl Workloads {
             uses: HashMap::new(),
         };
         let mut statement = conn.prepare(
-            "SELECT id, cluster_uid, spiffe_id, pod_namespace, pod_name, pod_uid, node_name, node_uid, agent_id
+            "SELECT id, cluster_uid, spiffe_id, pod_namespace, pod_name, pod_uid, node_name, node_uid, agent_id, process
              FROM workload",
         )?;
         let mut rows = statement.query([])?;
@@ -116,7 +116,7 @@ impl Workloads {
     ) -> rusqlite::Result<Workload> {
         conn.prepare_cached(
             "INSERT INTO workload (cluster_uid, spiffe_id, pod_namespace, pod_name, pod_uid, node_name, node_uid,
-                                   agent_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                                   agent_id, process) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             workload.cluster_uid,
@@ -127,6 +127,7 @@ impl Workloads {
             workload.node_name,
             workload.node_uid,
             workload.agent_id,
+            workload.process,
         ])?;
         Ok(self.insert(conn.last_insert_rowid(), fingerprint, workload, live))
     }

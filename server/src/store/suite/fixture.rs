@@ -11,8 +11,8 @@ use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 
 use crate::store::{
-    EvidenceKind, IssueRefusal, KeyChanges, KeyPurpose, NewIssuance, Recorded, RevokeRequest, RevokeTarget,
-    RevokedSet, SealedKey, Store, StoredCrl, SvidFilter, WorkloadRef,
+    AgentShare, Budget, EvidenceKind, IssueRefusal, KeyChanges, KeyPurpose, NewIssuance, Recorded,
+    RevokeRequest, RevokeTarget, RevokedSet, SealedKey, Store, StoredCrl, SvidFilter, WorkloadRef,
 };
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -57,6 +57,7 @@ pub(crate) fn issuance(path: &str, pod: &str, now: SystemTime) -> NewIssuance {
             node_name: "node-1".into(),
             node_uid: "node-uid-1".into(),
             agent_id: "spiffe://example.org/signet/agent/c/node-uid-1".into(),
+            process: String::new(),
         },
         evidence: EvidenceKind::PodToken,
         token_jti: Some("3f3a8d7e-0000-4000-8000-000000000001".into()),
@@ -67,6 +68,25 @@ pub(crate) fn issuance(path: &str, pod: &str, now: SystemTime) -> NewIssuance {
         not_after: now + HOUR,
         budget: None,
     }
+}
+
+/// So many free certificates, counted by a node of few pods with one identity each.
+pub(crate) fn free(free: u32) -> Option<Budget> {
+    let share = AgentShare::Pods {
+        pods: 1,
+        identities: 1,
+    };
+    Some(Budget { free, share })
+}
+
+/// Issues one and returns how many of its workload are displaced.
+pub(crate) async fn displaced(
+    store: &Arc<dyn Store>,
+    item: NewIssuance,
+    now: SystemTime,
+) -> Result<u32, IssueRefusal> {
+    let recorded = store.issue(vec![item], now).await.unwrap().pop().unwrap();
+    recorded.map(|recorded| recorded.displaced())
 }
 
 pub(crate) async fn issue(

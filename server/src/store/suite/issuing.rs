@@ -2,11 +2,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixture::{
-    HOUR, at, authority, below, by_serial, id, issuance, issue, issued, revocation, verdicts,
+    HOUR, at, authority, below, by_id, by_serial, displaced, free, id, issuance, issue, issued, revocation,
+    verdicts,
 };
 use crate::store::{
-    AuthorityUse, EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, Store, StoreError,
-    SvidFilter,
+    AgentShare, AuthorityUse, Budget, BudgetOwner, EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH,
+    NewIssuance, Spent, Store, StoreError, SvidFilter,
 };
 
 /// Covers INV-4.
@@ -95,26 +96,27 @@ pub(crate) async fn lists_match_whole_segments_pods_and_nodes(store: Arc<dyn Sto
 
 fn budgeted(path: &str, pod: &str, seconds: u64) -> NewIssuance {
     NewIssuance {
-        budget: Some(2),
+        budget: free(2),
         ..issuance(path, pod, at(seconds))
     }
 }
 
-pub(crate) async fn a_budget_counts_per_pod_and_identity(store: Arc<dyn Store>) {
-    let batch = (0..3).map(|_| budgeted("/a", "one", 0)).collect();
-    let results = verdicts(store.issue(batch, at(10)).await.unwrap());
-    let retry_after = HOUR - Duration::from_secs(10);
-    assert_eq!(
-        results,
-        [
-            Ok(()),
-            Ok(()),
-            Err(IssueRefusal::Budget {
-                limit: 2,
-                retry_after
-            })
-        ]
-    );
+/// What is displaced is found by a revocation like any other.
+///
+/// Covers INV-11.
+pub(crate) async fn a_budget_displaces_the_oldest_and_locks_nobody_out(store: Arc<dyn Store>) {
+    let batch = (0..67).map(|_| budgeted("/a", "one", 0)).collect();
+    let results = store.issue(batch, at(10)).await.unwrap();
+    let results: Vec<_> = results
+        .into_iter()
+        .map(|result| result.map(|recorded| recorded.displaced()))
+        .collect();
+    let mut expected: Vec<_> = [0].into_iter().chain(0..65).map(Ok).collect();
+    expected.push(Err(IssueRefusal::Budget(Spent {
+        owner: BudgetOwner::Workload,
+        retry_after: Duration::from_secs(10),
+    })));
+    assert_eq!(results, expected, "two are free, 64 displace");
     issue(&store, budgeted("/b", "one", 0), at(10)).await.unwrap();
     issue(&store, budgeted("/a", "two", 0), at(10)).await.unwrap();
     issue(&store, issuance("/a", "one", at(0)), at(10))
@@ -122,47 +124,94 @@ pub(crate) async fn a_budget_counts_per_pod_and_identity(store: Arc<dyn Store>) 
         .expect("no budget, no limit");
     assert_eq!(
         store.list(SvidFilter::default()).await.unwrap().rows.len(),
-        5,
+        69,
         "a refused item leaves no row"
     );
+    issue(&store, budgeted("/a", "one", 0), at(20))
+        .await
+        .expect("when it was told to come back");
+    let revoked = store.revoke(revocation(by_id("/a"), at(21))).await.unwrap();
+    assert_eq!(revoked.svids.len(), 66 + 1 + 1 + 1, "the displaced ones too");
 }
 
-pub(crate) async fn a_budget_without_a_pod_counts_per_node(store: Arc<dyn Store>) {
-    let on_node = |node: &str| {
+pub(crate) async fn a_budget_without_a_pod_counts_per_process_and_node(store: Arc<dyn Store>) {
+    let of = |node: &str, process: &str| {
         let mut item = budgeted("/unix", "", 0);
-        item.workload.node_uid = node.into();
+        (item.workload.node_uid, item.workload.process) = (node.into(), process.into());
         item
     };
-    for _ in 0..2 {
-        issue(&store, on_node("n1"), at(0)).await.unwrap();
+    for process in ["uid=0 path=/a", "uid=0 path=/b"] {
+        for expected in [0, 0, 1] {
+            let displaces = displaced(&store, of("n1", process), at(0)).await;
+            assert_eq!(displaces, Ok(expected), "{process}");
+        }
     }
-    assert!(matches!(
-        issue(&store, on_node("n1"), at(0)).await,
-        Err(IssueRefusal::Budget { .. })
-    ));
-    issue(&store, on_node("n2"), at(0)).await.unwrap();
+    assert_eq!(displaced(&store, of("n2", "uid=0 path=/a"), at(0)).await, Ok(0));
 }
 
 pub(crate) async fn a_budget_frees_what_expired_or_was_revoked(store: Arc<dyn Store>) {
     let first = budgeted("/a", "one", 0);
     issue(&store, first.clone(), at(0)).await.unwrap();
     issue(&store, budgeted("/a", "one", 60), at(60)).await.unwrap();
-    issue(&store, budgeted("/a", "one", 61), at(61))
-        .await
-        .unwrap_err();
+    assert_eq!(displaced(&store, budgeted("/a", "one", 61), at(61)).await, Ok(1));
     store
         .revoke(revocation(by_serial(first.serial), at(62)))
         .await
         .unwrap();
-    issue(&store, budgeted("/a", "one", 63), at(63))
+    assert_eq!(
+        displaced(&store, budgeted("/a", "one", 63), at(63)).await,
+        Ok(1),
+        "the revoked one is out"
+    );
+    assert_eq!(
+        displaced(&store, budgeted("/a", "one", 3660), at(3660)).await,
+        Ok(1),
+        "the one of second 60 has expired"
+    );
+    assert_eq!(
+        displaced(&store, budgeted("/a", "one", 9000), at(9000)).await,
+        Ok(0)
+    );
+}
+
+/// An agent that asks without end, for ever new workloads, gets what its pods may have and no more; its neighbour, and what
+/// it asks for itself, are not touched.
+pub(crate) async fn an_agent_that_asks_without_end_gets_its_bucket(store: Arc<dyn Store>) {
+    let asked = |agent: &str, share, n: usize| {
+        let mut item = issuance("/a", &format!("pod-{n}"), at(0));
+        item.workload.agent_id = format!("spiffe://example.org/signet/agent/c/{agent}");
+        item.budget = Some(Budget { free: 8, share });
+        item
+    };
+    let pods = AgentShare::Pods {
+        pods: 17,
+        identities: 1,
+    };
+    for (share, most) in [(pods, 64 * 17), (AgentShare::ItsWord, 256)] {
+        let mut given = 0;
+        loop {
+            let batch = (0..500).map(|n| asked("greedy", share, given + n)).collect();
+            let results = verdicts(store.issue(batch, at(0)).await.unwrap());
+            given += results.iter().filter(|result| result.is_ok()).count();
+            let Some(refused) = results.into_iter().find_map(Result::err) else {
+                continue;
+            };
+            let IssueRefusal::Budget(Spent { owner, retry_after }) = refused else {
+                panic!("{refused}");
+            };
+            assert_eq!(owner, BudgetOwner::Agent);
+            assert!(retry_after <= Duration::from_secs(60));
+            break;
+        }
+        assert_eq!(given, most);
+        issue(&store, asked("other", share, 0), at(0)).await.unwrap();
+    }
+    issue(&store, asked("greedy", AgentShare::Itself, 9_999), at(0))
         .await
-        .expect("the revoked one is out");
-    issue(&store, budgeted("/a", "one", 64), at(64))
+        .unwrap();
+    issue(&store, asked("greedy", pods, 9_999), at(60))
         .await
-        .unwrap_err();
-    issue(&store, budgeted("/a", "one", 3660), at(3660))
-        .await
-        .expect("the one of second 60 has expired");
+        .expect("nobody waits longer than a minute");
 }
 
 pub(crate) async fn a_serial_is_used_once(store: Arc<dyn Store>) {

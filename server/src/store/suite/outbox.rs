@@ -80,6 +80,7 @@ pub(crate) async fn an_issued_line_says_what_the_row_says(store: Arc<dyn Store>)
         "node_name": "node-1",
         "node_uid": "node-uid-1",
         "agent_id": "spiffe://example.org/signet/agent/c/node-uid-1",
+        "process": "",
         "evidence": "pod-token",
         "token_jti": "3f3a8d7e-0000-4000-8000-000000000001",
         "spki_sha256": "07".repeat(32),

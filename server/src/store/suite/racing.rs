@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::fixture::{at, below, by_id, issuance, issue, revocation};
+use super::fixture::{at, below, by_id, free, issuance, issue, revocation};
 use crate::store::{IssueRefusal, NewIssuance, Store, SvidFilter};
 
 /// Eight callers issue one identity as fast as they can while it is revoked and, later, allowed again.
@@ -62,12 +62,12 @@ async fn issue_until_denied(store: Arc<dyn Store>, path: String, pod: String, de
 }
 
 pub(crate) async fn a_budget_holds_under_concurrency(store: Arc<dyn Store>) {
-    let issuers: Vec<_> = (0..40)
+    let issuers: Vec<_> = (0..100)
         .map(|_| {
             let store = store.clone();
             tokio::spawn(async move {
                 let item = NewIssuance {
-                    budget: Some(8),
+                    budget: free(8),
                     ..issuance("/a", "one", at(0))
                 };
                 issue(&store, item, at(0)).await.is_ok()
@@ -78,5 +78,5 @@ pub(crate) async fn a_budget_holds_under_concurrency(store: Arc<dyn Store>) {
     for issuer in issuers {
         granted += usize::from(issuer.await.unwrap());
     }
-    assert_eq!(granted, 8);
+    assert_eq!(granted, 8 + 64);
 }
