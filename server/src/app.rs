@@ -182,6 +182,7 @@ impl Base {
             agents: trust.agents,
             metrics,
             snapshots: trust.snapshots,
+            rooms: trust.publisher.room_use(),
             pod_events: deciders.pod_events,
             clock: self.clock.clone(),
             drain: self.drain.clone(),

@@ -14,7 +14,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use signet_certs::time::unix_seconds;
+use signet_certs::{authority::AuthorityKind, time::unix_seconds};
 
 use crate::trust::{PublishedAuthority, TrustSnapshot};
 
@@ -66,6 +66,10 @@ metrics! {
     sequence: GaugeI64 = "bundle_sequence", "Sequence number of the published bundle";
     crl_entries: Family<Kind, GaugeI64> =
         "crl_entries", "Entries of the published CRLs, by kind of authority";
+    crl_capacity: Family<Kind, GaugeI64> =
+        "crl_capacity_entries", "Entries that the published CRLs may have together, by kind of authority";
+    crl_waiting: Family<Kind, GaugeI64> =
+        "crl_waiting_entries", "Revoked certificates that no CRL has room for, by kind of authority";
     crl_next_update: Family<Kind, GaugeI64> =
         "crl_next_update_timestamp_seconds", "When the first of the published CRLs ends, by kind of authority";
     authority_not_after: Family<Kind, GaugeI64> =
@@ -93,6 +97,8 @@ impl Metrics {
         for kind in ["x509", "control"].map(of) {
             for family in [
                 &metrics.crl_entries,
+                &metrics.crl_capacity,
+                &metrics.crl_waiting,
                 &metrics.crl_next_update,
                 &metrics.authority_not_after,
             ] {
@@ -164,6 +170,16 @@ impl Metrics {
         self.sequence.set(whole(snapshot.sequence));
         self.set_kind("x509", &snapshot.x509);
         self.set_kind("control", &snapshot.control);
+    }
+
+    /// How many entries the lists of one kind may have, and how many certificates wait to be one.
+    pub(crate) fn set_room(&self, kind: AuthorityKind, capacity: usize, waiting: usize) {
+        let kind = match kind {
+            AuthorityKind::X509 => of("x509"),
+            AuthorityKind::Control => of("control"),
+        };
+        self.crl_capacity.get_or_create(&kind).set(whole(capacity));
+        self.crl_waiting.get_or_create(&kind).set(whole(waiting));
     }
 
     fn set_kind(&self, kind: &'static str, published: &[PublishedAuthority]) {

@@ -1,28 +1,32 @@
 //! The publisher: for every authority exactly one current, complete CRL, empty or not; and the snapshot of all of it.
 //!
-//! A list is signed, checked as a peer would check it, stored, and only then shown; its number is the larger of the
-//! stored one plus one and the time, so it grows over restarts and restores (INV-3). A failure leaves the list before it
-//! in force and is tried again: lists live three times as long as they wait for their renewal.
+//! A list is signed, checked as a peer would check it, stored, and only then shown; its number is the stored one plus one, the first
+//! of an authority is the time (INV-3). A failure leaves the list before it in force and is tried again: lists live three times as
+//! long as they wait for their renewal. A list names what was let onto it; what there is no room for waits.
 
 mod list;
 mod plan;
+mod room;
 mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_certs::authority::AuthorityKind;
 use signet_certs::id::TrustDomain;
 use signet_runtime::drain::Drain;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+pub(crate) use self::room::RoomUse;
 use self::worker::Worker;
 use crate::authority::AuthorityView;
 use crate::clock::TrustedClock;
-use crate::store::{Store, StoreError};
+use crate::store::{ListRoom, Store, StoreError};
 use crate::trust::TrustSnapshot;
 
-/// The largest CRL by default: with the rest of the trust state it fits the 4 MiB of a gRPC message.
+/// The most that certificates and CRLs of one kind of authority may take together, and the default: with keys and further
+/// identities of a workload they fit the 4 MiB of a gRPC message.
 pub(crate) const CRL_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// Changes that follow a signed list within this time go into one list at its end.
 pub(crate) const COALESCE: Duration = Duration::from_millis(200);
@@ -36,7 +40,8 @@ pub(crate) struct PublisherSettings {
     pub refresh_hint: Duration,
     /// How far `thisUpdate` is set back for readers whose clocks are slow.
     pub clock_skew: Duration,
-    /// A larger list is not signed; see [`CRL_MAX_BYTES`].
+    /// What certificates and lists of one kind may take together; see [`CRL_MAX_BYTES`]. Less than what is listed already ends
+    /// no entry and stops no renewal: nothing more is let in.
     pub crl_max_bytes: usize,
 }
 
@@ -50,6 +55,8 @@ pub(crate) struct NotYetPublished;
 pub(crate) struct Publisher {
     wanted: Arc<watch::Sender<u64>>,
     snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    view: watch::Receiver<Arc<AuthorityView>>,
+    rooms: watch::Receiver<Vec<RoomUse>>,
     crl_max_bytes: usize,
 }
 
@@ -76,13 +83,16 @@ impl Publisher {
     /// The stored lists could not be read.
     pub(crate) async fn start(parts: PublisherParts) -> Result<Self, StoreError> {
         let (wanted, wishes) = watch::channel(0);
+        let (room_sender, rooms) = watch::channel(Vec::new());
         let handle = Self {
             wanted: Arc::new(wanted),
             snapshots: parts.snapshots.subscribe(),
+            view: parts.view.clone(),
+            rooms,
             crl_max_bytes: parts.settings.crl_max_bytes,
         };
         let drain = parts.drain.clone();
-        let mut worker = Worker::load(parts, wishes).await?;
+        let mut worker = Worker::load(parts, wishes, room_sender).await?;
         worker.show_stored().await;
         drain
             .clone()
@@ -123,10 +133,22 @@ impl Publisher {
         }
     }
 
-    /// Most entries that a list may have and still be signed. No revocation beyond it may be recorded: rotating the
-    /// authority is the way then.
-    pub(crate) fn max_entries(&self) -> usize {
-        plan::max_entries(self.crl_max_bytes)
+    /// What the lists have room for, as the authorities stand.
+    pub(crate) fn rooms(&self) -> Vec<ListRoom> {
+        room::rooms(&self.view.borrow(), self.crl_max_bytes)
+    }
+
+    /// How full the lists are, and every change of it; empty before the first look.
+    pub(crate) fn room_use(&self) -> watch::Receiver<Vec<RoomUse>> {
+        self.rooms.clone()
+    }
+
+    /// Whether what readers of this kind receive takes another authority with its list.
+    pub(crate) fn takes_authority(&self, kind: AuthorityKind) -> bool {
+        let snapshot = self.snapshots.borrow().clone();
+        let published = snapshot.kind(kind).iter();
+        let taken = published.map(|one| one.certificate.der().len() + one.crl.der().len());
+        plan::takes_authority(taken.sum(), CRL_MAX_BYTES)
     }
 
     /// Resolves once something is published. False: the server is stopping.

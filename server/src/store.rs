@@ -17,6 +17,7 @@ mod lists;
 pub(crate) mod memory;
 mod outbox;
 mod revocations;
+mod room;
 pub(crate) mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
@@ -35,11 +36,12 @@ pub(crate) use self::ledger::{
     AuthorityUse, EvidenceKind, IssueRefusal, Ledger, LedgerRow, MAX_BATCH, NewIssuance, Recorded,
     SvidFilter, SvidPage, WorkloadRef,
 };
-pub(crate) use self::lists::{Lists, RevokedSet, StoredCrl};
+pub(crate) use self::lists::{Admitted, Lists, RevokedSet, StoredCrl};
 pub(crate) use self::outbox::AuditOutbox;
 pub(crate) use self::revocations::{
     Denial, DenialKind, Lifted, Revocations, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
 };
+pub(crate) use self::room::ListRoom;
 
 /// A future that a trait object can return.
 pub(crate) type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;

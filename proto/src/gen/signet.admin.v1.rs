@@ -30,6 +30,26 @@ pub struct StatusResponse {
     pub clusters: ::prost::alloc::vec::Vec<ClusterStatus>,
     #[prost(message, repeated, tag = "13")]
     pub authorities: ::prost::alloc::vec::Vec<Authority>,
+    /// How full the revocation lists are, by kind of authority.
+    #[prost(message, repeated, tag = "14")]
+    pub lists: ::prost::alloc::vec::Vec<ListRoom>,
+}
+/// All lists of one kind reach a reader in one message, so one room holds them all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRoom {
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Entries of the published lists, and how many fit.
+    #[prost(uint64, tag = "2")]
+    pub entries: u64,
+    #[prost(uint64, tag = "3")]
+    pub capacity: u64,
+    /// Revoked, unexpired certificates that are on no list for want of room.
+    #[prost(uint64, tag = "4")]
+    pub waiting: u64,
+    /// An admin should know: something waits, or half of the room is taken.
+    #[prost(bool, tag = "5")]
+    pub alarming: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterStatus {
@@ -206,7 +226,7 @@ pub struct RevokeResponse {
     /// Set when the target is denied from now on.
     #[prost(string, tag = "2")]
     pub denial_id: ::prost::alloc::string::String,
-    /// The lists that contain the serials, as served over HTTP now.
+    /// The lists that contain the serials that do not wait, as served over HTTP now.
     #[prost(message, repeated, tag = "3")]
     pub crls: ::prost::alloc::vec::Vec<PublishedCrl>,
     /// Empty when published; else what went wrong ("recorded, not yet published").
@@ -221,6 +241,12 @@ pub struct RevokedSvid {
     pub authority_id: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub spiffe_id: ::prost::alloc::string::String,
+    /// No list has room for it: readers believe it until it ends, or until others have.
+    #[prost(bool, tag = "4")]
+    pub waits: bool,
+    /// When it ends; 0 when only the end of its authority is known.
+    #[prost(int64, tag = "5")]
+    pub not_after_unix_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishedCrl {

@@ -1,21 +1,16 @@
 //! `signet.admin.v1`: what admins ask and order. Whoever opens the socket is an admin; the audit log names the user.
 
 mod convert;
+mod revoking;
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use signet_certs::{
-    authority::{AuthorityId, AuthorityKind},
-    crl::RevocationReason,
+    authority::AuthorityKind,
     id::{SpiffeId, TrustDomain},
-    serial::SerialNumber,
     time::{from_unix_millis, rfc3339, unix_millis},
 };
-use signet_proto::admin::{self as wire, admin_server, revoke_request::Target};
+use signet_proto::admin::{self as wire, admin_server};
 use signet_runtime::{error, ready::Readiness};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,12 +24,9 @@ use crate::{
     clock::TrustedClock,
     metrics::Metrics,
     publisher::Publisher,
-    store::{RevokeError, RevokeRequest, RevokeTarget, Revoked, Store, StoreError, SvidFilter},
+    store::{RevokeError, Store, StoreError, SvidFilter},
     trust::TrustSnapshot,
 };
-
-/// How long `revoke` waits for the published list before it answers "recorded, not yet published".
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The service.
 pub(crate) struct AdminService {
@@ -104,6 +96,13 @@ impl admin_server::Admin for AdminService {
                 .map(convert::cluster)
                 .collect(),
             authorities,
+            lists: self
+                .publisher
+                .room_use()
+                .borrow()
+                .iter()
+                .map(convert::list_room)
+                .collect(),
         }))
     }
 
@@ -127,6 +126,12 @@ impl admin_server::Admin for AdminService {
             .kind
             .parse()
             .map_err(|_| Status::invalid_argument("kind must be x509 or control"))?;
+        if !request.force && !self.publisher.takes_authority(kind) {
+            return Err(Status::failed_precondition(
+                "the revocation lists leave no room for another authority: wait until certificates on them have ended, or until an old \
+                 authority has left (`ca show`); --force rotates all the same, and timers do",
+            ));
+        }
         let rotation = RotateRequest {
             kind,
             force: request.force,
@@ -297,71 +302,6 @@ impl AdminService {
             .collect())
     }
 
-    /// Turns an order into what the store takes, refusing what it must not.
-    fn revocation(&self, request: wire::RevokeRequest, author: String) -> Result<RevokeRequest, Status> {
-        let now = self.clock.now();
-        let reason: RevocationReason = request
-            .reason
-            .parse()
-            .map_err(|_| Status::invalid_argument(format!("no such reason: {:?}", request.reason)))?;
-        let target = match request.target {
-            Some(Target::Serial(serial)) => self.serial_target(&serial, &request.authority_id)?,
-            Some(Target::SpiffeId(id)) => self.id_target(&id, request.force)?,
-            None => return Err(Status::invalid_argument("name a serial or a SPIFFE ID")),
-        };
-        Ok(RevokeRequest {
-            target,
-            reason,
-            comment: request.comment,
-            author,
-            keep_issuing: request.keep_issuing,
-            denial_expires: (request.expires_after_seconds > 0)
-                .then(|| now.checked_add(Duration::from_secs(request.expires_after_seconds)))
-                .flatten(),
-            list_limit: self.publisher.max_entries(),
-            now,
-        })
-    }
-
-    fn serial_target(&self, serial: &str, authority: &str) -> Result<RevokeTarget, Status> {
-        let serial: SerialNumber = serial
-            .parse()
-            .map_err(|e| Status::invalid_argument(format!("not a serial number: {e}")))?;
-        let authority = match authority {
-            "" => None,
-            text => Some(
-                text.parse::<AuthorityId>()
-                    .map_err(|e| Status::invalid_argument(format!("not an authority id: {e}")))?,
-            ),
-        };
-        let view = self.authorities.current().borrow().clone();
-        let expires_by = authority.and_then(|id| {
-            view.all()
-                .find(|(_, viewed)| viewed.id() == id)
-                .map(|(_, v)| v.certificate().not_after())
-        });
-        Ok(RevokeTarget::Serial {
-            serial,
-            authority,
-            expires_by,
-        })
-    }
-
-    fn id_target(&self, id: &str, force: bool) -> Result<RevokeTarget, Status> {
-        let id = self.id_or_path(id)?;
-        if id.is_trust_domain() {
-            return Err(Status::invalid_argument(
-                "that is the whole trust domain; name one identity",
-            ));
-        }
-        if id.is_reserved() && !force {
-            return Err(Status::failed_precondition(
-                "the target belongs to the control plane (/signet/): an agent or the server itself. Add --force if you mean it",
-            ));
-        }
-        Ok(RevokeTarget::SpiffeId(id))
-    }
-
     /// A full SPIFFE ID of this trust domain, or just its path.
     fn id_or_path(&self, text: &str) -> Result<SpiffeId, Status> {
         let full = if text.starts_with('/') {
@@ -378,28 +318,6 @@ impl AdminService {
             )));
         }
         Ok(id)
-    }
-
-    /// Waits until the lists that HTTP serves contain the revocation.
-    async fn published(&self, revoked: &Revoked) -> (Vec<(AuthorityId, u64)>, Option<String>) {
-        let authorities: BTreeSet<AuthorityId> = revoked.svids.iter().map(|svid| svid.authority).collect();
-        if authorities.is_empty() {
-            return (Vec::new(), None);
-        }
-        match self
-            .publisher
-            .wait_published(revoked.revision, PUBLISH_TIMEOUT)
-            .await
-        {
-            Ok(snapshot) => {
-                let number = |id: &AuthorityId| Some((*id, snapshot.get(*id)?.crl.number().0));
-                (authorities.iter().filter_map(number).collect(), None)
-            }
-            Err(_) => (
-                Vec::new(),
-                Some("the list will follow; see the server's log and `crl show`".to_owned()),
-            ),
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     audit::{AuditAction, AuditEvent, AuditLog},
     clock::{ClockEvent, TrustedClock},
     metrics::Metrics,
+    publisher::RoomUse,
     store::{KnownTime, Store},
     trust::TrustSnapshot,
 };
@@ -27,6 +28,7 @@ pub(super) struct Parts {
     pub(super) agents: Arc<Agents>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    pub(super) rooms: watch::Receiver<Vec<RoomUse>>,
     pub(super) pod_events: mpsc::Receiver<PodEvent>,
     pub(super) clock: Arc<TrustedClock>,
     pub(super) drain: Drain,
@@ -41,6 +43,7 @@ async fn run(mut parts: Parts) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     let mut look = tokio::time::interval(LOOK);
     parts.metrics.set_published(&parts.snapshots.borrow_and_update());
+    parts.show_rooms();
     loop {
         tokio::select! {
             () = parts.drain.signalled() => return,
@@ -50,6 +53,7 @@ async fn run(mut parts: Parts) {
                 let snapshot = parts.snapshots.borrow_and_update().clone();
                 parts.metrics.set_published(&snapshot);
             }
+            Ok(()) = parts.rooms.changed() => parts.show_rooms(),
             Some(event) = parts.pod_events.recv() => parts.pod(&event),
         }
         parts.metrics.set_agents(parts.agents.connected());
@@ -57,6 +61,12 @@ async fn run(mut parts: Parts) {
 }
 
 impl Parts {
+    fn show_rooms(&mut self) {
+        for room in self.rooms.borrow_and_update().iter() {
+            self.metrics.set_room(room.kind, room.capacity, room.waiting);
+        }
+    }
+
     async fn housekeeping(&self) {
         let now = self.clock.now();
         self.agents.forget_gone(now);

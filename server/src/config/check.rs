@@ -15,6 +15,7 @@ use super::{
 use crate::{
     audit::AuditSink,
     authority::{LifePolicy, LifeSettings},
+    publisher::CRL_MAX_BYTES,
     rules::{IdentityRuleConfig, RuleError, RuleScope, RuleSet},
 };
 
@@ -186,14 +187,21 @@ fn lives(
 }
 
 fn crl_max_bytes(bytes: usize, findings: &mut Findings) -> Result<usize, Refused> {
-    if bytes >= MIN_CRL_BYTES {
-        return Ok(bytes);
+    if bytes < MIN_CRL_BYTES {
+        return Err(findings.error(
+            "crl.max_bytes",
+            "lists so small have room for hardly any revocation",
+            "write at least 65536",
+        ));
     }
-    Err(findings.error(
-        "crl.max_bytes",
-        "a list so small has room for hardly any revocation",
-        "write at least 65536",
-    ))
+    if bytes > CRL_MAX_BYTES {
+        return Err(findings.error(
+            "crl.max_bytes",
+            "lists and bundle would exceed what clients of the Workload API accept in one message",
+            format!("write at most {CRL_MAX_BYTES}"),
+        ));
+    }
+    Ok(bytes)
 }
 
 fn base_url(url: Option<String>, findings: &mut Findings) -> Result<Option<String>, Refused> {

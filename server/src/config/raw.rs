@@ -183,7 +183,7 @@ impl Default for AuthorityTimes {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Crl {
-    /// A revocation that would make a list longer is refused.
+    /// Most bytes that certificates and lists of one kind of authority take together; what does not fit waits.
     pub(super) max_bytes: usize,
 }
 

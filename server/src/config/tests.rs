@@ -102,6 +102,17 @@ rules:
 }
 
 #[test]
+fn lists_have_a_least_and_a_most_size() {
+    let with = |bytes: usize| format!("trust_domain: a\ncrl: {{max_bytes: {bytes}}}\n");
+    for bytes in [65_535, 3 * 1024 * 1024 + 1, 100_000_000] {
+        assert_eq!(places(&with(bytes)), [("crl.max_bytes".to_owned(), Some(2))]);
+    }
+    for bytes in [65_536, 3 * 1024 * 1024] {
+        assert_eq!(read(&with(bytes)).unwrap().crl_max_bytes, bytes);
+    }
+}
+
+#[test]
 fn lives_are_compared_only_where_all_of_them_could_be_read() {
     assert_eq!(
         places("trust_domain: a\nauthority: {ttl: 5h, control_ttl: 1h}\n"),

@@ -34,7 +34,7 @@ pub(crate) struct Config {
     pub clock_skew: Duration,
     /// Unexpired certificates of one workload for one SPIFFE ID that displace no other.
     pub max_live: u32,
-    /// A revocation that would make a list longer is refused.
+    /// Most bytes that certificates and lists of one kind of authority take together; what does not fit waits.
     pub crl_max_bytes: usize,
     /// Kubernetes clusters whose pods and nodes are attested.
     pub attestation: AttestationConfig,

@@ -21,8 +21,6 @@ pub(super) enum PublishError {
     Store(#[from] StoreError),
     #[error("a list could not be signed, or did not pass its check")]
     Crl(#[from] CrlError),
-    #[error("the list would have {entries} entries and more than {limit} bytes: rotate the authority")]
-    TooLarge { entries: usize, limit: usize },
     #[error("the signing thread stopped")]
     Stopped(#[from] tokio::task::JoinError),
 }

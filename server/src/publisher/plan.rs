@@ -8,9 +8,14 @@ use crate::clock::TOLERANCE;
 
 /// No list lives shorter than this, however short the leaves are.
 pub(super) const MIN_CRL_LIFE: Duration = Duration::from_secs(600);
-/// Upper bounds, in bytes: an entry with a serial of 20 octets, its date and its reason; and all around the entries.
+/// Upper bounds, in bytes: an entry with a serial of 20 octets, its date and its reason; all around the entries of a list, and
+/// around both in a message; an authority's certificate.
 const ENTRY_BYTES: usize = 56;
 const FRAME_BYTES: usize = 1024;
+const CERTIFICATE_BYTES: usize = 1024;
+/// So many further authorities find room for their certificate and an empty list, however full the others are: a rotation, and
+/// another one before the first is through.
+const SPARE_AUTHORITIES: usize = 2;
 /// Dates in a list are whole seconds; so much may be lost in comparing.
 const ROUNDING: Duration = Duration::from_secs(2);
 
@@ -26,14 +31,16 @@ pub(super) fn is_of_the_future(crl: &Crl, now: SystemTime) -> bool {
     crl.this_update() > now + TOLERANCE
 }
 
-/// Upper bound of a list of this many entries.
-pub(super) fn estimated_bytes(entries: usize) -> usize {
-    FRAME_BYTES.saturating_add(entries.saturating_mul(ENTRY_BYTES))
+/// Most entries that the lists of so many authorities may have together, if these and the certificates, which take
+/// `bundle_bytes`, are to stay within `bytes`.
+pub(super) fn capacity(authorities: usize, bundle_bytes: usize, bytes: usize) -> usize {
+    let frames = (authorities + SPARE_AUTHORITIES) * FRAME_BYTES + SPARE_AUTHORITIES * CERTIFICATE_BYTES;
+    bytes.saturating_sub(bundle_bytes.saturating_add(frames)) / ENTRY_BYTES
 }
 
-/// Most entries of a list that stays within `bytes`.
-pub(super) fn max_entries(bytes: usize) -> usize {
-    bytes.saturating_sub(FRAME_BYTES) / ENTRY_BYTES
+/// Whether one more authority leaves certificates and lists within `bytes`, which take `taken` now.
+pub(super) const fn takes_authority(taken: usize, bytes: usize) -> bool {
+    taken.saturating_add(FRAME_BYTES + CERTIFICATE_BYTES) <= bytes
 }
 
 /// What one list has to live up to.
@@ -162,22 +169,29 @@ mod tests {
         assert!(lacks(&crl, &entries(4)));
     }
 
+    /// Certificates, lists and what the message puts around them, with two authorities more than there were.
     #[test]
-    fn as_many_entries_may_be_recorded_as_can_be_signed() {
-        for bytes in [0, FRAME_BYTES, 20_000, crate::publisher::CRL_MAX_BYTES] {
-            let most = max_entries(bytes);
-            assert!(most == 0 || estimated_bytes(most) <= bytes);
-            assert!(estimated_bytes(most + 1) > bytes);
-        }
+    fn a_full_room_stays_within_its_bytes_two_rotations_later() {
+        let authority = authority(signet_certs::authority::AuthorityKind::X509, now());
+        let certificate = authority.certificate().der().len();
+        assert!(certificate <= CERTIFICATE_BYTES, "{certificate} bytes");
+        let (bytes, authorities) = (20_000, 3);
+        let most = capacity(authorities, authorities * certificate, bytes);
+        let full = signed(
+            &dated(entries(u8::try_from(most).unwrap()), SKEW, now() - SKEW),
+            HOUR,
+        );
+        let empty = signed(&[], HOUR).der().len();
+        let lists = full.der().len() + (authorities + SPARE_AUTHORITIES - 1) * empty;
+        let bundle = (authorities + SPARE_AUTHORITIES) * certificate;
+        assert!(lists + bundle <= bytes, "{lists} + {bundle}");
+        assert_eq!(capacity(3, 900, 0), 0);
     }
 
     #[test]
     fn the_estimate_bounds_what_is_signed() {
         let crl = signed(&dated(entries(200), SKEW, now() - SKEW), HOUR);
-        assert!(
-            crl.der().len() <= estimated_bytes(200),
-            "{} bytes",
-            crl.der().len()
-        );
+        let most = FRAME_BYTES + 200 * ENTRY_BYTES;
+        assert!(crl.der().len() <= most, "{} bytes", crl.der().len());
     }
 }

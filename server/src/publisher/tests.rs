@@ -169,10 +169,15 @@ async fn a_revocation_the_ledger_made_while_the_server_was_down_is_published_at_
 }
 
 #[tokio::test(start_paused = true)]
-async fn growth_beyond_the_bound_is_foreseen() {
+async fn each_kind_has_a_room_for_tens_of_thousands() {
     let running = Running::new().await;
-    let most = running.publisher.max_entries();
-    assert!((50_000..60_000).contains(&most), "{most}");
+    let rooms = running.publisher.rooms();
+    assert_eq!(rooms.len(), 2);
+    for (room, kind) in rooms.iter().zip([X509, AuthorityKind::Control]) {
+        assert_eq!(room.authorities, [running.active(kind)]);
+        assert!((50_000..60_000).contains(&room.capacity), "{}", room.capacity);
+        assert!(running.publisher.takes_authority(kind));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,19 +191,77 @@ async fn a_long_list_is_signed_beside_the_async_threads() {
     assert_eq!(snapshot.kind(X509)[0].crl.entry_count(), 2500);
 }
 
+/// Covers INV-2, INV-15.
 #[tokio::test(start_paused = true)]
-async fn a_list_beyond_the_bound_is_refused_and_the_one_before_stays() {
-    let running = Running::new().await;
-    let before = list(&running, X509);
-    let serials = many(60_000, running.now());
+async fn what_does_not_fit_waits_and_the_list_goes_on() {
+    let running = Running::with_room(64 << 10).await;
+    let (id, capacity) = (running.active(X509), running.publisher.rooms()[0].capacity);
+    let share = capacity - capacity / 4;
+    let first = u32::try_from(share).unwrap();
     let revision = running
         .store
-        .revoke_all(running.active(X509), serials, running.now());
+        .revoke_all(id, many(first + 500, running.now()), running.now());
+    let snapshot = running.publisher.wait_published(revision, LIMIT).await.unwrap();
+    assert_eq!(snapshot.kind(X509)[0].crl.entry_count(), share);
+    let usage = running.publisher.room_use().borrow()[0];
     assert_eq!(
-        running.publisher.wait_published(revision, LIMIT).await.err(),
-        Some(NotYetPublished)
+        (usage.entries, usage.capacity, usage.waiting),
+        (share, capacity, 500)
     );
-    assert_eq!(list(&running, X509), before);
+    assert!(usage.is_alarming() && !running.publisher.room_use().borrow()[1].is_alarming());
+    running.pass(HOUR).await;
+    let renewed = list(&running, X509);
+    assert_eq!(renewed.entry_count(), share, "it is renewed as it is");
+    assert!(renewed.is_current(running.now()));
+}
+
+/// A bound below what is listed already ends no entry and stops no renewal.
+///
+/// Covers INV-2, INV-15.
+#[tokio::test(start_paused = true)]
+async fn a_bound_that_is_lowered_stops_no_renewal() {
+    let running = Running::new().await;
+    let id = running.active(X509);
+    let revision = running
+        .store
+        .revoke_all(id, many(2000, running.now()), running.now());
+    running.publisher.wait_published(revision, LIMIT).await.unwrap();
+    let running = running.restart_with_room(64 << 10).await;
+    let revision = running
+        .store
+        .revoke_all(id, std::iter::once(serial(1)), running.now());
+    running.pass(HOUR).await;
+    let renewed = list(&running, X509);
+    assert!(renewed.is_current(running.now()) && renewed.entry_count() == 2000);
+    assert_eq!(running.publisher.room_use().borrow()[0].waiting, 1);
+    let asked = running
+        .publisher
+        .wait_published(revision, Duration::from_secs(1))
+        .await;
+    assert_eq!(asked.err(), Some(NotYetPublished), "nothing was let in");
+}
+
+/// Covers INV-3, INV-15.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_was_dated_by_a_clock_far_ahead_is_signed_anew_when_the_time_is_right() {
+    let running = Running::new().await;
+    let started = running.now();
+    running.clock.set_offset(7200);
+    let running = running.restart().await;
+    let revision = revoke(&running, 1).await;
+    running.publisher.wait_published(revision, LIMIT).await.unwrap();
+    let ahead = list(&running, X509);
+    assert!(ahead.this_update() > started + HOUR && ahead.is_revoked(&serial(1)));
+    running.clock.set_offset(0);
+    let running = running.restart().await;
+    running.pass(Duration::from_secs(1)).await;
+    let right = list(&running, X509);
+    assert!(right.number() > ahead.number() && right.this_update() <= running.now());
+    assert!(right.is_current(running.now()) && right.is_revoked(&serial(1)));
+    let revision = revoke(&running, 2).await;
+    let after = running.publisher.wait_published(revision, LIMIT).await.unwrap();
+    let after = &after.kind(X509)[0].crl;
+    assert!(after.is_revoked(&serial(1)) && after.is_revoked(&serial(2)));
 }
 
 /// A server over the real store in `directory`, until `drain` ends it.
@@ -241,7 +304,7 @@ async fn over_the_real_store_lists_sequence_and_authorities_survive_a_restart() 
         author: "admin".to_owned(),
         keep_issuing: false,
         denial_expires: None,
-        list_limit: publisher.max_entries(),
+        rooms: publisher.rooms(),
         now: SystemClock.now(),
     };
     let revoked = store.revoke(request).await.unwrap();

@@ -15,10 +15,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::list::{Draft, List, PublishError};
 use super::plan::{self, Demand};
+use super::room::{self, RoomUse, Rooms};
 use super::{COALESCE, PublisherParts, PublisherSettings};
 use crate::authority::{AuthorityState, AuthorityView, ViewedAuthority};
 use crate::clock::{State, Time, TrustedClock};
-use crate::store::{Store, StoreError, StoredCrl};
+use crate::store::{ListRoom, Store, StoreError, StoredCrl};
 use crate::trust::{PublishedAuthority, TrustSnapshot, content_digest};
 
 const RETRIES: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(30));
@@ -33,6 +34,7 @@ pub(super) struct Worker {
     clock: Arc<TrustedClock>,
     clock_state: watch::Receiver<State>,
     wishes: watch::Receiver<u64>,
+    rooms: Rooms,
     lists: BTreeMap<AuthorityId, List>,
     /// Where the authorities stood when a snapshot was shown last.
     states: Vec<AuthorityState>,
@@ -45,6 +47,7 @@ impl Worker {
     pub(super) async fn load(
         parts: PublisherParts,
         wishes: watch::Receiver<u64>,
+        rooms: watch::Sender<Vec<RoomUse>>,
     ) -> Result<Self, StoreError> {
         let mut worker = Self {
             settings: parts.settings,
@@ -54,6 +57,7 @@ impl Worker {
             clock_state: parts.clock.state(),
             clock: parts.clock,
             wishes,
+            rooms: Rooms::new(rooms),
             lists: BTreeMap::new(),
             states: Vec::new(),
             sequence: None,
@@ -137,8 +141,11 @@ impl Worker {
     /// Brings every list up to date and shows the result. False: something failed and is worth another try.
     async fn refresh(&mut self) -> bool {
         let view = self.view.borrow_and_update().clone();
-        let wanted = *self.wishes.borrow_and_update();
-        let mut healthy = true;
+        let asked = *self.wishes.borrow_and_update();
+        let rooms = room::rooms(&view, self.settings.crl_max_bytes);
+        let admitted = self.admit(rooms.clone()).await;
+        let mut healthy = admitted.is_some();
+        let wanted = asked.max(admitted.unwrap_or_default());
         for (kind, viewed) in view.all() {
             if let Err(error) = self.refresh_list(viewed, wanted).await {
                 healthy = false;
@@ -150,6 +157,7 @@ impl Worker {
         }
         self.lists
             .retain(|id, _| view.all().any(|(_, viewed)| viewed.id() == *id));
+        self.rooms.show(&rooms, |authority| self.entry_count(authority));
         if let Err(error) = self.show(&view).await {
             healthy = false;
             tracing::error!(
@@ -158,6 +166,25 @@ impl Worker {
             );
         }
         healthy
+    }
+
+    /// Lets onto the lists what there is room for, before they are signed. Where that fails they are signed all the same.
+    async fn admit(&mut self, rooms: Vec<ListRoom>) -> Option<u64> {
+        match self.store.admit(rooms, self.clock.now()).await {
+            Ok(admitted) => {
+                self.rooms.set_waiting(admitted.waiting);
+                Some(admitted.revision)
+            }
+            Err(error) => {
+                tracing::error!(%error, "what waits for room on the lists goes on waiting");
+                None
+            }
+        }
+    }
+
+    fn entry_count(&self, authority: &AuthorityId) -> usize {
+        let crl = self.lists.get(authority).and_then(|list| list.crl.as_ref());
+        crl.map_or(0, Crl::entry_count)
     }
 
     async fn refresh_list(&mut self, viewed: &ViewedAuthority, wanted: u64) -> Result<(), PublishError> {
@@ -195,13 +222,6 @@ impl Worker {
         revision: u64,
         time: Time,
     ) -> Result<(), PublishError> {
-        let limit = self.settings.crl_max_bytes;
-        if plan::estimated_bytes(entries.len()) > limit {
-            return Err(PublishError::TooLarge {
-                entries: entries.len(),
-                limit,
-            });
-        }
         let list = self.lists.entry(viewed.id()).or_default();
         let draft = Draft::new(viewed, list, entries, self.settings.clock_skew, time);
         let number = draft.number;

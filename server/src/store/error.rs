@@ -68,18 +68,6 @@ pub(crate) enum RevokeError {
     /// Nothing to revoke any more.
     #[error("that certificate expired at {}; there is nothing to revoke", signet_certs::time::rfc3339(*.0))]
     Expired(SystemTime),
-    /// The list would outgrow what every client can read.
-    #[error(
-        "the list of authority {authority} would have {entries} entries, more than {limit}; rotate the authority instead"
-    )]
-    ListFull {
-        /// Whose list.
-        authority: AuthorityId,
-        /// How many entries it would have.
-        entries: usize,
-        /// How many it may have.
-        limit: usize,
-    },
     /// The store itself failed.
     #[error(transparent)]
     Store(#[from] StoreError),

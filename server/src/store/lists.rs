@@ -6,12 +6,17 @@ use bytes::Bytes;
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::{CrlNumber, RevokedEntry};
 
-use super::{StoreError, StoreFuture};
+use super::{ListRoom, StoreError, StoreFuture};
 
 /// What a store keeps of what is published.
 pub(crate) trait Lists: Send + Sync {
-    /// What the next CRL of `authority` has to list: all that is revoked and either unexpired or not yet listed on a
-    /// CRL issued after its expiry (RFC 5280 §3.3, CRL-19). Sorted by serial.
+    /// Lets revoked certificates that no list names onto the lists where there is room: in the order of their class, those
+    /// that end last first. Nothing that is listed leaves for them. A list that is in no room has no bound. What has
+    /// ended by `now` stays where it is.
+    fn admit(&self, rooms: Vec<ListRoom>, now: SystemTime) -> StoreFuture<'_, Admitted>;
+
+    /// What the next CRL of `authority` has to list: all that was let onto it and is either unexpired or not yet listed
+    /// on a CRL issued after its expiry (RFC 5280 §3.3, CRL-19). Sorted by serial.
     fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet>;
 
     /// Keeps a signed CRL as the one to serve. Refuses a number that does not grow and a list older than the one
@@ -26,12 +31,21 @@ pub(crate) trait Lists: Send + Sync {
     fn next_sequence(&self, content_digest: [u8; 32]) -> StoreFuture<'_, u64>;
 }
 
+/// What became of those that wait for a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    /// A [`RevokedSet`] of this revision contains all that was ever let in.
+    pub revision: u64,
+    /// How many go on waiting, by room.
+    pub waiting: Vec<usize>,
+}
+
 /// What a CRL has to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RevokedSet {
     /// Sorted by serial.
     pub entries: Vec<RevokedEntry>,
-    /// Which revocations it contains: all up to this one.
+    /// Which revocations it contains: all up to this one that were let onto the list.
     pub revision: u64,
 }
 

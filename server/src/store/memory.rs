@@ -23,10 +23,10 @@ use tokio::sync::watch;
 
 pub(crate) use self::kept::Kept;
 use super::{
-    AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal,
-    Journals, KeyChanges, KnownTime, Ledger, Lists, NewIssuance, Recorded, Revocations, RevokeError,
-    RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl,
-    SvidFilter, SvidPage,
+    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
+    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, NewIssuance, Recorded, Revocations,
+    RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
+    StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -86,8 +86,8 @@ impl MemoryStore {
         self.kept().audit_events().cloned().collect()
     }
 
-    /// Revokes serials of an authority in one go, however many: beyond what a request may. Returns the revision that
-    /// contains them.
+    /// Revokes serials of an authority in one go, however many; they wait for whoever lets them onto the list. Returns the
+    /// revision that will contain those that fit.
     pub(crate) fn revoke_all(
         &self,
         authority: AuthorityId,
@@ -174,6 +174,16 @@ impl Revocations for MemoryStore {
 }
 
 impl Lists for MemoryStore {
+    fn admit(&self, rooms: Vec<ListRoom>, now: SystemTime) -> StoreFuture<'_, Admitted> {
+        self.transaction(move |kept| {
+            let left = kept.admit(&rooms, now);
+            Ok(Admitted {
+                revision: kept.revision,
+                waiting: left.iter().map(Vec::len).collect(),
+            })
+        })
+    }
+
     fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet> {
         self.look(move |kept| kept.to_list(authority))
     }

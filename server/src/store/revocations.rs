@@ -8,23 +8,22 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use super::{RevokeError, StoreError, StoreFuture};
+use super::room::Class;
+use super::{ListRoom, RevokeError, StoreError, StoreFuture};
 use crate::audit_event::{AuditAction, AuditEvent, RevokedSerial};
 
 /// Longest comment and author of a revocation, in bytes.
 pub(crate) const MAX_COMMENT_BYTES: usize = 1024;
-/// Most entries of one authority's list, whatever a request allows. An entry takes up to 53 bytes, so a list stays
-/// under 3 MiB, which every client can still receive; beyond, rotating the authority is the way.
-const MAX_LIST_ENTRIES: usize = 55_000;
 /// Serials in one audit line; more go on in further lines.
 const SERIALS_PER_LINE: usize = 100;
 
 /// What a store keeps of what must no longer be believed or issued. Each change is one transaction, and excludes
 /// [`Ledger::issue`](super::Ledger::issue) for the same identity.
 pub(crate) trait Revocations: Send + Sync {
-    /// Marks what the target names as revoked and denies it further certificates (design §8). When this has returned,
-    /// [`Ledger::issue`](super::Ledger::issue) records nothing for a denied target. Asking again for what is already
-    /// revoked succeeds and returns it again, with its first date and reason kept.
+    /// Marks what the target names as revoked and denies it further certificates, whether or not the lists have room to
+    /// name all of it. When this has returned, [`Ledger::issue`](super::Ledger::issue) records nothing for a denied target.
+    /// Asking again for what is already revoked succeeds and returns it again, with its first date and reason kept; one that
+    /// waits for a list enters by the better of its classes.
     fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError>;
 
     /// Lifts a denial. Never un-revokes a serial. [`StoreError::NotFound`] for an id that does not exist; a denial
@@ -50,9 +49,9 @@ pub(crate) struct RevokeRequest {
     pub keep_issuing: bool,
     /// When the denial ends by itself.
     pub denial_expires: Option<SystemTime>,
-    /// Most entries that a list may have: what the publisher can sign. A revocation over it is refused before anything
-    /// is recorded; else the list could never be renewed, and whoever fails closed would refuse everybody.
-    pub list_limit: usize,
+    /// What the lists have room for. What does not fit is revoked all the same and waits; see
+    /// [`Lists::admit`](super::Lists::admit).
+    pub rooms: Vec<ListRoom>,
     /// Time of the revocation.
     pub now: SystemTime,
 }
@@ -67,17 +66,13 @@ impl RevokeRequest {
         Err(StoreError::Invalid { message })
     }
 
-    /// Whether the list of `authority` may have so many entries.
-    pub(super) fn check_room(&self, authority: AuthorityId, entries: usize) -> Result<(), RevokeError> {
-        let limit = self.list_limit.min(MAX_LIST_ENTRIES);
-        if entries <= limit {
-            return Ok(());
+    /// By which class its certificates enter the lists.
+    pub(super) fn class(&self) -> Class {
+        match &self.target {
+            RevokeTarget::Serial { .. } => Class::ByHand,
+            RevokeTarget::SpiffeId(_) if self.reason == RevocationReason::KeyCompromise => Class::ByHand,
+            RevokeTarget::SpiffeId(_) => Class::Identity,
         }
-        Err(RevokeError::ListFull {
-            authority,
-            entries,
-            limit,
-        })
     }
 
     /// The identity that is denied from now on, if there is one.
@@ -143,7 +138,7 @@ pub(crate) struct Revoked {
     pub svids: Vec<RevokedSvid>,
     /// The denial, where one is in force.
     pub denial: Option<Denial>,
-    /// A [`RevokedSet`](super::RevokedSet) and a CRL of this revision or later contain all of it.
+    /// A [`RevokedSet`](super::RevokedSet) and a CRL of this revision or later contain all of it that does not wait.
     pub revision: u64,
 }
 
@@ -156,6 +151,10 @@ pub(crate) struct RevokedSvid {
     pub authority: AuthorityId,
     /// Its identity; `None` when the ledger lacks the certificate.
     pub spiffe_id: Option<SpiffeId>,
+    /// When it ends; `None` when nobody knows, and its authority ends it.
+    pub not_after: Option<SystemTime>,
+    /// No list has room for it: readers believe it until it ends, or until others have.
+    pub waits: bool,
 }
 
 /// A standing order not to issue.

@@ -4,6 +4,7 @@
 
 mod audit_rows;
 mod convert;
+mod entering;
 mod files;
 mod fingerprint;
 mod issue;
@@ -38,10 +39,10 @@ use self::schema::MigrateError;
 use self::state::State;
 use self::writer::Writer;
 use super::{
-    AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal,
-    Journals, KeyChanges, KnownTime, Ledger, Lists, MAX_BATCH, NewIssuance, OpenError, Recorded, Revocations,
-    RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
-    StoredCrl, SvidFilter, SvidPage,
+    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
+    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, MAX_BATCH, NewIssuance, OpenError,
+    Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError,
+    StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -253,6 +254,10 @@ impl Revocations for SqliteStore {
 }
 
 impl Lists for SqliteStore {
+    fn admit(&self, rooms: Vec<ListRoom>, now: SystemTime) -> StoreFuture<'_, Admitted> {
+        Box::pin(entering::admit_waiting(&self.reader, &self.writer, rooms, now))
+    }
+
     fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet> {
         Box::pin(self.reader.run(move |tx| read::revoked(tx, authority)))
     }

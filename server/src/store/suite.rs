@@ -1,6 +1,7 @@
 //! The conformance suite of stores: what every adapter of [`Store`](super::Store) must do. An adapter runs it with
 //! [`run_store_suite`].
 
+pub(crate) mod entering;
 pub(crate) mod fixture;
 pub(crate) mod issuing;
 pub(crate) mod journal;
@@ -46,7 +47,6 @@ macro_rules! store_suite {
                 live_certificates_are_counted_by_authority
                 a_batch_has_a_bound;
             revoking:
-                a_list_that_could_not_be_signed_is_never_recorded
                 a_clock_that_was_ahead_hides_nothing_from_a_revocation
                 a_revoked_identity_is_marked_and_denied
                 a_neighbour_is_not_denied
@@ -59,6 +59,13 @@ macro_rules! store_suite {
                 a_denial_ends_by_itself
                 a_lifted_denial_revives_no_certificate
                 a_longer_denial_is_added_to_a_shorter_one;
+            entering:
+                a_full_list_never_refuses_the_denial
+                what_waits_enters_once_there_is_room_and_pushes_nobody_off
+                what_entered_late_stays_until_a_list_has_named_it
+                room_comes_back_with_expiry_and_what_ended_does_not_take_it
+                a_leaked_key_finds_room_where_an_identity_does_not
+                lists_of_one_room_share_it_and_others_have_none;
             lists:
                 crl_numbers_only_grow
                 a_crl_of_an_older_set_is_refused

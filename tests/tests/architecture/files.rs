@@ -9,12 +9,7 @@ const MAX_LINES: usize = 350;
 const MAX_LINES_OF_TESTS: usize = 650;
 
 /// Files that may be longer, each up to a bound of its own, and why.
-const LONGER: [(&str, usize, &str); 6] = [
-    (
-        "server/src/api/admin.rs",
-        425,
-        "one method for each admin call, and what it makes of the request",
-    ),
+const LONGER: [(&str, usize, &str); 5] = [
     (
         "server/src/attest/cluster/member.rs",
         415,

@@ -14,6 +14,7 @@ use crate::{
     attest::ClusterHealth,
     authority::{AuthorityState, AuthorityView, RotationProgress, ViewedAuthority, activate_at, prepare_at},
     clock::Shown,
+    publisher::RoomUse,
     store::{AgentRow, AuthorityUse, Denial, LedgerRow, Revoked},
     trust::{PublishedAuthority, TrustSnapshot},
 };
@@ -29,6 +30,16 @@ pub(super) fn cluster(health: ClusterHealth) -> wire::ClusterStatus {
         pods_synced: health.synced,
         pods: health.pods as u64,
         problem: health.problem.unwrap_or_default(),
+    }
+}
+
+pub(super) fn list_room(room: &RoomUse) -> wire::ListRoom {
+    wire::ListRoom {
+        kind: room.kind.to_string(),
+        entries: room.entries as u64,
+        capacity: room.capacity as u64,
+        waiting: room.waiting as u64,
+        alarming: room.is_alarming(),
     }
 }
 
@@ -169,6 +180,8 @@ pub(super) fn revoked(
                     .as_ref()
                     .map(ToString::to_string)
                     .unwrap_or_default(),
+                waits: svid.waits,
+                not_after_unix_ms: millis(svid.not_after),
             })
             .collect(),
         denial_id: revoked

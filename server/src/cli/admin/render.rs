@@ -1,9 +1,13 @@
 //! Answers as JSON and as tables.
 
+mod revoked;
+
 use serde_json::{Value, json};
 use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, or_dash, when, when_text};
 use signet_runtime::table::Table;
+
+pub(super) use self::revoked::revoked;
 
 /// `table`, or `empty` in words.
 fn table_or(table: Table, rows: usize, empty: &str) -> String {
@@ -40,6 +44,7 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         "agents_connected": status.agents_connected,
         "clusters": clusters,
         "authorities": status.authorities.iter().map(authority_json).collect::<Vec<_>>(),
+        "lists": status.lists.iter().map(list_json).collect::<Vec<_>>(),
     });
     let mut text = format!(
         "trust domain   {}\nready          {}\nstarted        {}\nversion        {}\nbundle         sequence {}\nlive SVIDs     {}\nissued         {} since start\nagents         {} connected\n",
@@ -64,6 +69,15 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         };
         text.push_str(&format!("cluster        {}: {state}\n", cluster.name));
     }
+    for room in status.lists.iter().filter(|room| room.alarming) {
+        text.push_str(&format!(
+            "{:<14} {} of {} entries, {} more wait for room\n",
+            format!("{} lists", room.kind),
+            room.entries,
+            room.capacity,
+            room.waiting
+        ));
+    }
     text.push('\n');
     text.push_str(&authorities(&status.authorities).text);
     Answer::new(json, text)
@@ -76,6 +90,16 @@ fn cluster_json(cluster: &wire::ClusterStatus) -> Value {
         "pods_synced": cluster.pods_synced,
         "pods": cluster.pods,
         "problem": if cluster.problem.is_empty() { Value::Null } else { json!(cluster.problem) },
+    })
+}
+
+fn list_json(room: &wire::ListRoom) -> Value {
+    json!({
+        "kind": room.kind,
+        "entries": room.entries,
+        "capacity": room.capacity,
+        "waiting": room.waiting,
+        "alarming": room.alarming,
     })
 }
 
@@ -212,44 +236,6 @@ fn svid_json(svid: &wire::SvidRecord) -> Value {
         "revoked": when(svid.revoked_unix_ms),
         "revocation_reason": if svid.revocation_reason.is_empty() { Value::Null } else { json!(svid.revocation_reason) },
     })
-}
-
-pub(super) fn revoked(response: &wire::RevokeResponse) -> Answer {
-    let mut text = String::new();
-    for svid in &response.revoked {
-        text.push_str(&format!(
-            "revoked    {} {}\n",
-            svid.serial,
-            or_dash(&svid.spiffe_id)
-        ));
-    }
-    if response.revoked.is_empty() {
-        text.push_str("revoked    nothing: no live certificate matches\n");
-    }
-    if !response.denial_id.is_empty() {
-        text.push_str(&format!(
-            "denied     from now on; lift with: signet-server allow {}\n",
-            response.denial_id
-        ));
-    }
-    for crl in &response.crls {
-        text.push_str(&format!(
-            "published  CRL {} of authority {}\n",
-            crl.number, crl.authority_id
-        ));
-    }
-    let json = json!({
-        "revoked": response.revoked.iter().map(|svid| json!({
-            "serial": svid.serial, "authority_id": svid.authority_id, "spiffe_id": svid.spiffe_id,
-        })).collect::<Vec<_>>(),
-        "denial_id": if response.denial_id.is_empty() { Value::Null } else { json!(response.denial_id) },
-        "crls": response.crls.iter().map(|crl| json!({
-            "authority_id": crl.authority_id, "number": crl.number,
-        })).collect::<Vec<_>>(),
-        "published": response.not_published.is_empty(),
-    });
-    let problem = (!response.not_published.is_empty()).then(|| response.not_published.clone());
-    Answer { json, text, problem }
 }
 
 pub(super) fn denials(denials: &[wire::Denial]) -> Answer {

@@ -11,6 +11,7 @@ use signet_certs::serial::SerialNumber;
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 use crate::store::budget::{AgentBudget, Bucket};
 use crate::store::issued_line::{IssuedLine, IssuedTo};
+use crate::store::room::Class;
 use crate::store::{
     AgentRow, Denial, Journal, KeyChanges, NewIssuance, SealedKey, StoreError, StoreInfo, StoredCrl,
 };
@@ -65,6 +66,10 @@ pub(super) struct Revocation {
     /// The end of the certificate; `None` while the authority signs lists.
     pub(super) not_after: Option<SystemTime>,
     pub(super) revision: u64,
+    /// By which class it enters the lists.
+    pub(super) class: Class,
+    /// Lists name it from its revision on.
+    pub(super) entered: bool,
     /// It was on a list made after the certificate's end and need not be on another.
     pub(super) listed: bool,
 }
@@ -115,7 +120,7 @@ impl Kept {
         self.authorities.insert(crl.authority);
         for ((authority, _), entry) in &mut self.revocations {
             // It was on this list, and the list was made after it ended (RFC 5280 §3.3), by confirmed time.
-            let is_on_it = *authority == crl.authority && entry.revision <= crl.revision;
+            let is_on_it = *authority == crl.authority && entry.entered && entry.revision <= crl.revision;
             let made = self.mark.map(|mark| mark.min(crl.this_update));
             entry.listed |= is_on_it && entry.not_after.is_some_and(|end| Some(end) < made);
         }

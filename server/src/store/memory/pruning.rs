@@ -19,7 +19,7 @@ impl Kept {
         let keys = &self.keys;
         self.revocations.retain(|(authority, _), entry| {
             let ended = entry.not_after.is_some_and(|end| end < long_ago);
-            !ended || !entry.listed && keys.contains_key(authority)
+            !ended || entry.entered && !entry.listed && keys.contains_key(authority)
         });
         self.agents.retain(|_, agent| agent.expires_at >= long_ago);
         // The highest number stays, so that none is used again.

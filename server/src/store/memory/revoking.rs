@@ -1,24 +1,27 @@
 //! Revocations, denials, and what a list has to name.
 
-use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::{RevocationReason, RevokedEntry};
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
+use signet_certs::time::from_unix_millis;
 
 use super::kept::{Kept, Revocation};
 use crate::audit_event::RevokedSerial;
+use crate::store::room::{Class, Room, Waiting};
 use crate::store::{
-    Denial, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet, RevokedSvid, StoreError,
+    Denial, ListRoom, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet, RevokedSvid, StoreError,
 };
 
 /// What shall be on a list.
 struct Entry {
     svid: RevokedSvid,
-    not_after: Option<SystemTime>,
 }
+
+/// What names a revocation.
+type Key = (AuthorityId, SerialNumber);
 
 impl Kept {
     pub(super) fn revoke(&mut self, request: &RevokeRequest, epoch: u64) -> Result<Revoked, RevokeError> {
@@ -27,9 +30,10 @@ impl Kept {
         let (fresh, known): (Vec<Entry>, Vec<Entry>) = entries
             .into_iter()
             .partition(|entry| !self.revocations.contains_key(&key(&entry.svid)));
-        self.check_room(request, &fresh)?;
-        self.record(request, &fresh);
         let (denial, is_new) = self.deny(request, epoch);
+        self.record(request, &fresh);
+        self.raise(request.class(), &known);
+        let left: Vec<Key> = self.admit(&request.rooms, request.now).concat();
         if !fresh.is_empty() || is_new {
             let serial = |entry: &Entry| RevokedSerial {
                 authority: entry.svid.authority,
@@ -38,7 +42,11 @@ impl Kept {
             let serials: Vec<_> = fresh.iter().map(serial).collect();
             self.audit(request.audit_events(&serials, denial.as_ref().filter(|_| is_new)));
         }
-        let mut svids: Vec<_> = fresh.into_iter().chain(known).map(|entry| entry.svid).collect();
+        let svid = |entry: Entry| RevokedSvid {
+            waits: left.contains(&key(&entry.svid)),
+            ..entry.svid
+        };
+        let mut svids: Vec<_> = fresh.into_iter().chain(known).map(svid).collect();
         svids.sort_by_key(|svid| svid.serial);
         Ok(Revoked {
             svids,
@@ -70,8 +78,9 @@ impl Kept {
                     serial: row.serial,
                     authority: row.authority,
                     spiffe_id: Some(id.clone()),
+                    not_after: Some(row.not_after),
+                    waits: false,
                 },
-                not_after: Some(row.not_after),
             })
             .collect()
     }
@@ -96,8 +105,9 @@ impl Kept {
                     serial,
                     authority: row.authority,
                     spiffe_id: Some(row.workload.spiffe_id.clone()),
+                    not_after: Some(row.not_after),
+                    waits: false,
                 },
-                not_after: Some(row.not_after),
             });
         }
         Ok(Entry {
@@ -105,36 +115,77 @@ impl Kept {
                 serial,
                 authority: authority.ok_or(RevokeError::UnknownSerial)?,
                 spiffe_id: None,
+                not_after: expires_by,
+                waits: false,
             },
-            not_after: expires_by,
         })
     }
 
-    fn check_room(&self, request: &RevokeRequest, fresh: &[Entry]) -> Result<(), RevokeError> {
-        let authorities: BTreeSet<_> = fresh.iter().map(|entry| entry.svid.authority).collect();
-        for authority in authorities {
-            let listed = self.unlisted(authority).count();
-            let added = fresh.iter().filter(|entry| entry.svid.authority == authority);
-            request.check_room(authority, listed + added.count())?;
-        }
-        Ok(())
-    }
-
+    /// No list names what is new before it was let in.
     fn record(&mut self, request: &RevokeRequest, fresh: &[Entry]) {
-        if fresh.is_empty() {
-            return;
-        }
-        self.revision += 1;
-        for entry in fresh {
+        for Entry { svid } in fresh {
             let revocation = Revocation {
                 revoked_at: request.now,
                 reason: request.reason,
-                not_after: entry.not_after,
-                revision: self.revision,
+                not_after: svid.not_after,
+                revision: 0,
+                class: request.class(),
+                entered: false,
                 listed: false,
             };
-            self.revocations.insert(key(&entry.svid), revocation);
+            self.revocations.insert(key(svid), revocation);
         }
+    }
+
+    /// What waits and was asked for again enters by the better of its classes.
+    fn raise(&mut self, class: Class, known: &[Entry]) {
+        for Entry { svid } in known {
+            if let Some(entry) = self.revocations.get_mut(&key(svid)) {
+                entry.class = entry.class.min(class);
+            }
+        }
+    }
+
+    /// Lets in what fits, and returns what goes on waiting, by room.
+    pub(super) fn admit(&mut self, rooms: &[ListRoom], now: SystemTime) -> Vec<Vec<Key>> {
+        let mut entering = Vec::new();
+        let left = rooms.iter().map(|room| {
+            let inside = |key: &Key| room.authorities.contains(&key.0);
+            let (enters, stays) = self.used(room).admit(self.waiting(now, inside));
+            entering.extend(enters.into_iter().map(|one| one.key));
+            stays.into_iter().map(|one| one.key).collect()
+        });
+        let left = left.collect();
+        let outside = |key: &Key| rooms.iter().all(|room| !room.authorities.contains(&key.0));
+        entering.extend(self.waiting(now, outside).into_iter().map(|one| one.key));
+        if !entering.is_empty() {
+            self.revision += 1;
+        }
+        for key in entering {
+            if let Some(entry) = self.revocations.get_mut(&key) {
+                (entry.entered, entry.revision) = (true, self.revision);
+            }
+        }
+        left
+    }
+
+    fn waiting(&self, now: SystemTime, which: impl Fn(&Key) -> bool) -> Vec<Waiting<Key>> {
+        let waiting = self.revocations.iter().filter(|(_, entry)| !entry.entered);
+        let waiting = waiting.filter(|(key, _)| which(key)).map(|(key, entry)| Waiting {
+            key: *key,
+            class: entry.class,
+            not_after: entry.not_after.unwrap_or_else(|| from_unix_millis(i64::MAX)),
+        });
+        waiting.filter(|one| one.not_after > now).collect()
+    }
+
+    fn used(&self, room: &ListRoom) -> Room {
+        let mut used = Room::of(room.capacity);
+        for authority in &room.authorities {
+            self.unlisted(*authority)
+                .for_each(|(_, entry)| used.count(entry.class, 1));
+        }
+        used
     }
 
     /// See [`MemoryStore::revoke_all`](super::MemoryStore::revoke_all).
@@ -144,18 +195,19 @@ impl Kept {
         serials: impl IntoIterator<Item = SerialNumber>,
         now: SystemTime,
     ) -> u64 {
-        self.revision += 1;
         for serial in serials {
             let revocation = Revocation {
                 revoked_at: now,
                 reason: RevocationReason::Superseded,
                 not_after: None,
-                revision: self.revision,
+                revision: 0,
+                class: Class::Identity,
+                entered: false,
                 listed: false,
             };
             self.revocations.insert((authority, serial), revocation);
         }
-        self.revision
+        self.revision + 1
     }
 
     /// The denial that follows from the request, and whether it is new. One in force that lasts as long is enough.
@@ -199,7 +251,7 @@ impl Kept {
             .iter()
             .filter(move |((whose, _), _)| *whose == authority);
         of_authority
-            .filter(|(_, entry)| !entry.listed)
+            .filter(|(_, entry)| entry.entered && !entry.listed)
             .map(|((_, serial), entry)| (*serial, entry))
     }
 
@@ -216,6 +268,6 @@ impl Kept {
     }
 }
 
-fn key(svid: &RevokedSvid) -> (AuthorityId, SerialNumber) {
+fn key(svid: &RevokedSvid) -> Key {
     (svid.authority, svid.serial)
 }

@@ -99,7 +99,7 @@ fn write_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<()> {
     tx.conn
         .prepare_cached(
             "UPDATE revocation SET listed = 1
-             WHERE authority = ?1 AND listed = 0 AND revision <= ?2 AND not_after < ?3",
+             WHERE authority = ?1 AND entered = 1 AND listed = 0 AND revision <= ?2 AND not_after < ?3",
         )?
         .execute(params![
             authority,

@@ -104,7 +104,7 @@ fn small_tables(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
     tx.conn
         .prepare_cached(
             "DELETE FROM revocation WHERE not_after < ?1
-               AND (listed = 1 OR NOT EXISTS (SELECT 1 FROM sealed_key k JOIN authority a
+               AND (listed = 1 OR entered = 0 OR NOT EXISTS (SELECT 1 FROM sealed_key k JOIN authority a
                                               ON a.authority_id = k.authority_id WHERE a.id = revocation.authority))",
         )?
         .execute([now - kept_ms()])?;

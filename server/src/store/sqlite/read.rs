@@ -143,7 +143,8 @@ pub(super) fn denials(
 pub(super) fn revoked(tx: &Connection, authority: AuthorityId) -> rusqlite::Result<RevokedSet> {
     let mut statement = tx.prepare_cached(
         "SELECT serial, revoked_at, reason FROM revocation
-         WHERE authority = (SELECT id FROM authority WHERE authority_id = ?1) AND listed = 0 ORDER BY serial",
+         WHERE authority = (SELECT id FROM authority WHERE authority_id = ?1) AND entered = 1 AND listed = 0
+         ORDER BY serial",
     )?;
     let entries = statement.query_map([authority.as_bytes()], |row| {
         Ok(RevokedEntry {

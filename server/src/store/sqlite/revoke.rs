@@ -1,5 +1,6 @@
 //! Revocations and denials. Each is one transaction of the only writer, so issuing and revoking exclude each other.
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension as _, params};
@@ -9,9 +10,9 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
 use super::convert::{millis, serial_at};
+use super::entering::{self, Key};
 use super::live::LiveRow;
 use super::read::{denial_from, spiffe_id_at};
-use super::schema::{REVISION, set_meta};
 use super::writer::Tx;
 use crate::audit_event::RevokedSerial;
 use crate::store::{Denial, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid, StoreError};
@@ -34,18 +35,19 @@ pub(super) fn revoke(
         Err(error) => return Ok(Err(error)),
     };
     let (fresh, known): (Vec<Entry>, Vec<Entry>) = split_known(tx, entries)?;
-    if let Err(error) = check_room(tx, request, &fresh)? {
-        return Ok(Err(error));
-    }
-    record(tx, request, &fresh)?;
     let (denial, is_new) = deny(tx, request)?;
+    record(tx, request, &fresh)?;
+    let asked_again = known.iter().map(|entry| (entry.authority, entry.serial));
+    entering::raise(tx, request.class(), asked_again)?;
+    let left = entering::admit(tx, &request.rooms, millis(request.now))?;
+    let left: HashSet<Key> = left.into_iter().flatten().collect();
     if !fresh.is_empty() || is_new {
         audit(tx, request, &fresh, denial.as_ref().filter(|_| is_new))?;
     }
     let mut svids = fresh
         .into_iter()
         .chain(known)
-        .map(|entry| revoked_svid(tx, entry))
+        .map(|entry| revoked_svid(tx, entry, &left))
         .collect::<Result<Vec<_>, _>>()?;
     svids.sort_by_key(|svid| svid.serial);
     Ok(Ok(Revoked {
@@ -55,11 +57,13 @@ pub(super) fn revoke(
     }))
 }
 
-fn revoked_svid(tx: &Tx<'_>, entry: Entry) -> rusqlite::Result<RevokedSvid> {
+fn revoked_svid(tx: &Tx<'_>, entry: Entry, left: &HashSet<Key>) -> rusqlite::Result<RevokedSvid> {
     Ok(RevokedSvid {
+        waits: left.contains(&(entry.authority, entry.serial)),
         serial: entry.serial,
         authority: tx.state.authorities.id(entry.authority)?,
         spiffe_id: entry.spiffe_id,
+        not_after: (entry.not_after < i64::MAX).then(|| from_unix_millis(entry.not_after)),
     })
 }
 
@@ -75,8 +79,9 @@ fn entries(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Result<Vec<
 }
 
 fn of_id(tx: &Tx<'_>, id: &SpiffeId, now: SystemTime) -> rusqlite::Result<Vec<Entry>> {
-    // While the clock is behind, memory may have let go of what has come back to life: then the ledger itself counts.
-    let rows = if tx.state.is_behind(now) {
+    // While the clock is behind, memory may have let go of what has come back to life; and it does not know what is revoked
+    // already, of which some waits for a list and may enter by this order: then the ledger itself counts.
+    let rows = if tx.state.is_behind(now) || entering::anything_waits(tx.conn)? {
         scan(tx, id, now)?
     } else {
         tx.state.live.of_id(id, millis(now))
@@ -170,39 +175,16 @@ fn split_known(tx: &Tx<'_>, entries: Vec<Entry>) -> rusqlite::Result<(Vec<Entry>
     Ok((fresh, old))
 }
 
-fn check_room(
-    tx: &Tx<'_>,
-    request: &RevokeRequest,
-    fresh: &[Entry],
-) -> rusqlite::Result<Result<(), RevokeError>> {
-    let mut authorities: Vec<i64> = fresh.iter().map(|entry| entry.authority).collect();
-    authorities.sort_unstable();
-    authorities.dedup();
-    for row in authorities {
-        let listed: usize = tx
-            .conn
-            .prepare_cached("SELECT count(*) FROM revocation WHERE authority = ?1 AND listed = 0")?
-            .query_row([row], |row| row.get::<_, i64>(0))?
-            .try_into()
-            .unwrap_or(usize::MAX);
-        let entries = listed.saturating_add(fresh.iter().filter(|entry| entry.authority == row).count());
-        if let Err(full) = request.check_room(tx.state.authorities.id(row)?, entries) {
-            return Ok(Err(full));
-        }
-    }
-    Ok(Ok(()))
-}
-
+/// Records what is new. No list names it before it was [let in](entering::admit).
 fn record(tx: &mut Tx<'_>, request: &RevokeRequest, fresh: &[Entry]) -> rusqlite::Result<()> {
     if fresh.is_empty() {
         return Ok(());
     }
-    tx.state.revision += 1;
-    set_meta(tx.conn, REVISION, &tx.state.revision.to_string())?;
     let mut insert = tx.conn.prepare_cached(
-        "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after, revision)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after, revision, class, entered)
+         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 0)",
     )?;
+    let class = request.class().as_str();
     for entry in fresh {
         insert.execute(params![
             entry.authority,
@@ -210,7 +192,7 @@ fn record(tx: &mut Tx<'_>, request: &RevokeRequest, fresh: &[Entry]) -> rusqlite
             millis(request.now),
             request.reason.as_str(),
             entry.not_after,
-            tx.state.revision.cast_signed(),
+            class,
         ])?;
     }
     // An entry without an identity is not this ledger's row, even where the serial is.

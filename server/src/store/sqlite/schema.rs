@@ -7,10 +7,10 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 /// Migration `n` brings version `n` to `n + 1`. Never change one that was released: add another.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 /// The version this release writes.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 const V1: &str = "
 CREATE TABLE meta (
@@ -126,6 +126,16 @@ CREATE TABLE audit (
 
 const V2: &str = "ALTER TABLE workload ADD COLUMN process TEXT NOT NULL DEFAULT '';";
 
+/// What was revoked before is on its list. The index holds what waits: mostly nothing.
+const V3: &str = "
+-- class: why it was revoked, as far as the order of entering the lists goes.
+ALTER TABLE revocation ADD COLUMN class TEXT NOT NULL DEFAULT 'identity';
+-- entered: lists name it from its revision on; 0 waits for room.
+ALTER TABLE revocation ADD COLUMN entered INTEGER NOT NULL DEFAULT 1;
+UPDATE revocation SET class = 'by-hand' WHERE reason = 'keyCompromise';
+CREATE INDEX revocation_waiting ON revocation (authority) WHERE entered = 0;
+";
+
 /// Why the schema could not be brought up to date.
 pub(super) enum MigrateError {
     Newer { found: i64 },
@@ -204,4 +214,37 @@ pub(super) fn set_meta(conn: &Connection, key: &str, value: &str) -> rusqlite::R
     )?
     .execute(params![key, value])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was on a list before lists had a bound together stays on it.
+    #[test]
+    fn revocations_of_the_first_version_are_on_their_list() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(V1).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        for (serial, reason) in [(1_u8, "keyCompromise"), (2, "superseded")] {
+            conn.execute(
+                "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after, revision)
+                 VALUES (1, ?1, 5, ?2, 9, 3)",
+                params![vec![serial], reason],
+            )
+            .unwrap();
+        }
+        assert!(migrate(&mut conn).is_ok());
+        let mut read = conn
+            .prepare("SELECT class, entered, revision FROM revocation ORDER BY serial")
+            .unwrap();
+        let rows = read
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap();
+        let rows: Vec<(String, bool, i64)> = rows.map(Result::unwrap).collect();
+        assert_eq!(
+            rows,
+            [("by-hand".to_owned(), true, 3), ("identity".to_owned(), true, 3)]
+        );
+    }
 }

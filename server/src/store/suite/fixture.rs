@@ -120,7 +120,7 @@ pub(crate) fn revocation(target: RevokeTarget, now: SystemTime) -> RevokeRequest
         author: "alice".into(),
         keep_issuing: false,
         denial_expires: None,
-        list_limit: usize::MAX,
+        rooms: vec![],
         now,
     }
 }

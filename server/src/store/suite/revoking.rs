@@ -10,28 +10,6 @@ use crate::store::{
     IssueRefusal, KnownTime, RevokeError, RevokeRequest, RevokeTarget, RevokedSvid, Store, StoreError,
 };
 
-/// Whoever fails closed would refuse everybody if a list could not be renewed for its size.
-pub(crate) async fn a_list_that_could_not_be_signed_is_never_recorded(store: Arc<dyn Store>) {
-    for pod in ["one", "two", "three"] {
-        issued(&store, "/ns/shop/sa/web", pod, at(0)).await;
-    }
-    let request = RevokeRequest {
-        list_limit: 2,
-        ..revocation(by_id("/ns/shop/sa/web"), at(1))
-    };
-    let Err(RevokeError::ListFull { entries, limit, .. }) = store.revoke(request.clone()).await else {
-        panic!("recorded");
-    };
-    assert_eq!((entries, limit), (3, 2));
-    assert_eq!(to_list(&store).await, []);
-    assert_eq!(store.denials(true, at(1)).await.unwrap(), []);
-    let fits = RevokeRequest {
-        list_limit: 3,
-        ..request
-    };
-    assert_eq!(store.revoke(fits).await.unwrap().svids.len(), 3);
-}
-
 /// A clock that jumped ahead and came back: what seemed to have ended in between is still good, and revocable.
 pub(crate) async fn a_clock_that_was_ahead_hides_nothing_from_a_revocation(store: Arc<dyn Store>) {
     let serial = issued(&store, "/ns/shop/sa/web", "one", at(0)).await;
@@ -103,6 +81,8 @@ pub(crate) async fn a_revoked_serial_denies_nothing(store: Arc<dyn Store>) {
         serial: one,
         authority: authority(1),
         spiffe_id: Some(super::fixture::id("/a")),
+        not_after: Some(at(0) + HOUR),
+        waits: false,
     };
     assert_eq!((revoked.svids, revoked.denial), (vec![svid], None));
     assert_eq!(to_list(&store).await, [one]);

@@ -1,0 +1,107 @@
+//! Revocations: what an admin may order, and when it is done.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use signet_certs::{authority::AuthorityId, crl::RevocationReason, serial::SerialNumber};
+use signet_proto::admin::{self as wire, revoke_request::Target};
+use tonic::Status;
+
+use super::AdminService;
+use crate::store::{RevokeRequest, RevokeTarget, Revoked};
+
+/// How long `revoke` waits for the published list before it answers "recorded, not yet published".
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl AdminService {
+    /// Turns an order into what the store takes, refusing what it must not.
+    pub(super) fn revocation(
+        &self,
+        request: wire::RevokeRequest,
+        author: String,
+    ) -> Result<RevokeRequest, Status> {
+        let now = self.clock.now();
+        let reason: RevocationReason = request
+            .reason
+            .parse()
+            .map_err(|_| Status::invalid_argument(format!("no such reason: {:?}", request.reason)))?;
+        let target = match request.target {
+            Some(Target::Serial(serial)) => self.serial_target(&serial, &request.authority_id)?,
+            Some(Target::SpiffeId(id)) => self.id_target(&id, request.force)?,
+            None => return Err(Status::invalid_argument("name a serial or a SPIFFE ID")),
+        };
+        Ok(RevokeRequest {
+            target,
+            reason,
+            comment: request.comment,
+            author,
+            keep_issuing: request.keep_issuing,
+            denial_expires: (request.expires_after_seconds > 0)
+                .then(|| now.checked_add(Duration::from_secs(request.expires_after_seconds)))
+                .flatten(),
+            rooms: self.publisher.rooms(),
+            now,
+        })
+    }
+
+    fn serial_target(&self, serial: &str, authority: &str) -> Result<RevokeTarget, Status> {
+        let serial: SerialNumber = serial
+            .parse()
+            .map_err(|e| Status::invalid_argument(format!("not a serial number: {e}")))?;
+        let authority = match authority {
+            "" => None,
+            text => Some(
+                text.parse::<AuthorityId>()
+                    .map_err(|e| Status::invalid_argument(format!("not an authority id: {e}")))?,
+            ),
+        };
+        let view = self.authorities.current().borrow().clone();
+        let expires_by = authority.and_then(|id| {
+            view.all()
+                .find(|(_, viewed)| viewed.id() == id)
+                .map(|(_, v)| v.certificate().not_after())
+        });
+        Ok(RevokeTarget::Serial {
+            serial,
+            authority,
+            expires_by,
+        })
+    }
+
+    fn id_target(&self, id: &str, force: bool) -> Result<RevokeTarget, Status> {
+        let id = self.id_or_path(id)?;
+        if id.is_trust_domain() {
+            return Err(Status::invalid_argument(
+                "that is the whole trust domain; name one identity",
+            ));
+        }
+        if id.is_reserved() && !force {
+            return Err(Status::failed_precondition(
+                "the target belongs to the control plane (/signet/): an agent or the server itself. Add --force if you mean it",
+            ));
+        }
+        Ok(RevokeTarget::SpiffeId(id))
+    }
+
+    /// Waits until the lists that HTTP serves contain the revocation.
+    pub(super) async fn published(&self, revoked: &Revoked) -> (Vec<(AuthorityId, u64)>, Option<String>) {
+        let listed = revoked.svids.iter().filter(|svid| !svid.waits);
+        let authorities: BTreeSet<AuthorityId> = listed.map(|svid| svid.authority).collect();
+        if authorities.is_empty() {
+            return (Vec::new(), None);
+        }
+        match self
+            .publisher
+            .wait_published(revoked.revision, PUBLISH_TIMEOUT)
+            .await
+        {
+            Ok(snapshot) => {
+                let number = |id: &AuthorityId| Some((*id, snapshot.get(*id)?.crl.number().0));
+                (authorities.iter().filter_map(number).collect(), None)
+            }
+            Err(_) => (
+                Vec::new(),
+                Some("the list will follow; see the server's log and `crl show`".to_owned()),
+            ),
+        }
+    }
+}

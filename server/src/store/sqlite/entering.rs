@@ -1,0 +1,163 @@
+//! Which revoked certificates go onto the lists, and which wait for room.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use signet_certs::serial::SerialNumber;
+use signet_certs::time::from_unix_millis;
+
+use super::convert::{millis, serial_at, text_at, unreadable};
+use super::read::Reader;
+use super::schema::{REVISION, meta_number, set_meta};
+use super::writer::{Tx, Writer};
+use crate::store::room::{Class, Room, Waiting};
+use crate::store::{Admitted, ListRoom, StoreError};
+
+/// A revocation: row of its authority, and serial.
+pub(super) type Key = (i64, SerialNumber);
+
+/// See [`Lists::admit`](crate::store::Lists::admit). Mostly nothing waits, and the writer is left alone.
+pub(super) async fn admit_waiting(
+    reader: &Reader,
+    writer: &Writer,
+    rooms: Vec<ListRoom>,
+    now: SystemTime,
+) -> Result<Admitted, StoreError> {
+    let look = |tx: &Transaction<'_>| Ok((anything_waits(tx)?, meta_number(tx, REVISION)?));
+    let (anything, revision) = reader.run(look).await?;
+    if !anything {
+        let waiting = vec![0; rooms.len()];
+        return Ok(Admitted { revision, waiting });
+    }
+    let let_in = move |tx: &mut Tx<'_>| {
+        let left = admit(tx, &rooms, millis(now))?;
+        Ok(Admitted {
+            revision: tx.state.revision,
+            waiting: left.iter().map(Vec::len).collect(),
+        })
+    };
+    writer.run(1, let_in).await
+}
+
+/// Whether anything waits. Reads an index that is mostly empty.
+pub(super) fn anything_waits(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM revocation WHERE entered = 0)")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Lets in what fits, and returns what goes on waiting, by room.
+pub(super) fn admit(tx: &mut Tx<'_>, rooms: &[ListRoom], now: i64) -> rusqlite::Result<Vec<Vec<Key>>> {
+    let which = which_room(tx, rooms);
+    let mut entering = Vec::new();
+    let mut waiting = vec![Vec::new(); rooms.len()];
+    for candidate in waiting_at(tx.conn, now)? {
+        let room = which
+            .get(&candidate.key.0)
+            .and_then(|room| waiting.get_mut(*room));
+        match room {
+            Some(room) => room.push(candidate),
+            None => entering.push(candidate.key),
+        }
+    }
+    let used = if waiting.iter().all(Vec::is_empty) {
+        vec![Room::default(); rooms.len()]
+    } else {
+        listed(tx.conn, rooms, &which)?
+    };
+    let mut left = Vec::with_capacity(rooms.len());
+    for (mut room, waiting) in used.into_iter().zip(waiting) {
+        let (enters, stays) = room.admit(waiting);
+        entering.extend(enters.into_iter().map(|one| one.key));
+        left.push(stays.into_iter().map(|one| one.key).collect());
+    }
+    enter(tx, &entering)?;
+    Ok(left)
+}
+
+/// What waits and was asked for again enters by the better of its classes.
+pub(super) fn raise(tx: &Tx<'_>, class: Class, asked: impl Iterator<Item = Key>) -> rusqlite::Result<()> {
+    let mut asked = asked.peekable();
+    if asked.peek().is_none() || !anything_waits(tx.conn)? {
+        return Ok(());
+    }
+    let mut read = tx.conn.prepare_cached(
+        "SELECT class FROM revocation WHERE authority = ?1 AND serial = ?2 AND entered = 0",
+    )?;
+    let mut write = tx
+        .conn
+        .prepare_cached("UPDATE revocation SET class = ?3 WHERE authority = ?1 AND serial = ?2")?;
+    for (authority, serial) in asked {
+        let stored = read
+            .query_row(params![authority, serial.as_bytes()], |row| class_at(row, 0))
+            .optional()?;
+        if stored.is_some_and(|stored| class < stored) {
+            write.execute(params![authority, serial.as_bytes(), class.as_str()])?;
+        }
+    }
+    Ok(())
+}
+
+fn class_at(row: &Row<'_>, index: usize) -> rusqlite::Result<Class> {
+    Class::parse(text_at(row, index)?).ok_or_else(|| unreadable(index, "class of a revocation"))
+}
+
+/// The room of each list that is in one.
+fn which_room(tx: &Tx<'_>, rooms: &[ListRoom]) -> HashMap<i64, usize> {
+    let lists = rooms.iter().enumerate().flat_map(|(index, room)| {
+        let known = room.authorities.iter();
+        known.filter_map(move |id| Some((tx.state.authorities.known(id)?, index)))
+    });
+    lists.collect()
+}
+
+fn waiting_at(conn: &Connection, now: i64) -> rusqlite::Result<Vec<Waiting<Key>>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT authority, serial, class, not_after FROM revocation WHERE entered = 0 AND not_after > ?1",
+    )?;
+    let rows = statement.query_map([now], |row| {
+        Ok(Waiting {
+            key: (row.get(0)?, serial_at(row, 1)?),
+            class: class_at(row, 2)?,
+            not_after: from_unix_millis(row.get(3)?),
+        })
+    })?;
+    rows.collect()
+}
+
+fn listed(conn: &Connection, rooms: &[ListRoom], which: &HashMap<i64, usize>) -> rusqlite::Result<Vec<Room>> {
+    let mut used: Vec<Room> = rooms.iter().map(|room| Room::of(room.capacity)).collect();
+    let mut statement = conn.prepare_cached(
+        "SELECT authority, class, count(*) FROM revocation WHERE entered = 1 AND listed = 0 GROUP BY authority, class",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let class = class_at(row, 1)?;
+        let entries = usize::try_from(row.get::<_, i64>(2)?).unwrap_or(usize::MAX);
+        let room = which.get(&row.get(0)?).and_then(|room| used.get_mut(*room));
+        if let Some(room) = room {
+            room.count(class, entries);
+        }
+    }
+    Ok(used)
+}
+
+/// From the next revision on lists name these.
+fn enter(tx: &mut Tx<'_>, entering: &[Key]) -> rusqlite::Result<()> {
+    if entering.is_empty() {
+        return Ok(());
+    }
+    tx.state.revision += 1;
+    set_meta(tx.conn, REVISION, &tx.state.revision.to_string())?;
+    let mut update = tx.conn.prepare_cached(
+        "UPDATE revocation SET entered = 1, revision = ?3 WHERE authority = ?1 AND serial = ?2",
+    )?;
+    for (authority, serial) in entering {
+        update.execute(params![
+            authority,
+            serial.as_bytes(),
+            tx.state.revision.cast_signed()
+        ])?;
+    }
+    Ok(())
+}
