@@ -42,6 +42,8 @@ pub(crate) struct Admin {
     pub trust: watch::Receiver<Option<Arc<TrustState>>>,
     /// The workloads.
     pub manager: Manager,
+    /// Why keys do not outlive a restart; empty when they do.
+    pub not_kept: String,
 }
 
 impl Admin {
@@ -88,6 +90,7 @@ impl Admin {
             sequence_number,
             workloads,
             now_unix_ms: unix_millis(self.clock.now()),
+            not_kept: self.not_kept.clone(),
         }
     }
 }

@@ -26,10 +26,12 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::context::WorkloadSource;
 use crate::csi::volumes::Volumes;
+use crate::kept::Places;
 use crate::manager::{Manager, ManagerParts};
 use crate::node::{NodeAttestor, NodeState};
 use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::sync::{Connection, TrustSync};
+use crate::server_client::trust::TrustFile;
 use crate::server_client::{GrpcServer, ServerApi, TrustReport};
 use crate::sockets::{Endpoint, Origin, Settings};
 use crate::unix::UnixAttestor;
@@ -66,6 +68,7 @@ pub(crate) struct Agent {
     admin: UnixListener,
     shared: Option<UnixListener>,
     volumes: Option<Volumes>,
+    places: Places,
 }
 
 /// Takes every address and reads what is needed to start, so that a mistake costs nothing but the message. Must be
@@ -104,13 +107,17 @@ pub(crate) async fn build(config: Config) -> anyhow::Result<Agent> {
         .as_ref()
         .map(|csi| Volumes::open(&csi.volumes_dir))
         .transpose();
+    let volumes = volumes.context("csi.volumes_dir")?;
+    let volumes_dir = config.csi.as_ref().map(|csi| csi.volumes_dir.as_path());
+    let places = Places::open(config.keeping, &config.state_dir, volumes_dir);
     Ok(Agent {
         addresses: Addresses {
             telemetry: telemetry.local_addr().context("telemetry.listen")?,
             admin_socket: config.admin_socket.clone(),
             shared_socket: config.shared_socket.as_ref().map(|shared| shared.path.clone()),
         },
-        volumes: volumes.context("csi.volumes_dir")?,
+        volumes,
+        places,
         anchors,
         clock,
         telemetry,
@@ -138,6 +145,9 @@ impl Agent {
     /// What kept a part from starting.
     pub(crate) async fn run(self, drain: Drain) -> anyhow::Result<()> {
         let wires = Wires::default();
+        // What was believed is served until the server says more.
+        let believed = TrustFile::new(&self.config.data_dir).read(&self.config.trust_domain);
+        wires.trust.send_replace(believed.map(Arc::new));
         let metrics = Metrics::new("signet_agent");
         let readiness = Readiness::new();
         drain.spawn(metrics::keep(
@@ -162,6 +172,7 @@ impl Agent {
             connection: wires.connection.subscribe(),
             trust: wires.trust.subscribe(),
             manager: manager.clone(),
+            not_kept: self.places.problem.clone(),
         };
         drain.spawn_vital("admin socket", admin.serve(self.admin, drain.clone()));
         drain.spawn_vital(
@@ -223,7 +234,7 @@ impl Agent {
             anchors: self.anchors.clone(),
             identity,
             token_file: self.config.node_token_file.clone(),
-            data_dir: self.config.data_dir.clone(),
+            state_dir: self.places.state_dir.clone(),
             cluster: self.config.cluster.clone(),
             trust_domain: self.config.trust_domain.clone(),
             clock: self.clock.clone(),
@@ -243,6 +254,7 @@ impl Agent {
             attest_again: wires.attest_again.clone(),
             reports: wires.reports.subscribe(),
             state: wires.trust.clone(),
+            file: TrustFile::new(&self.config.data_dir),
             notices,
             connection: wires.connection.clone(),
             backoff: BACKOFF,
@@ -257,6 +269,7 @@ impl Agent {
             attest_again: wires.attest_again.clone(),
             unix: self.shared.is_some().then(UnixAttestor::default),
             backoff: BACKOFF,
+            places: self.places.clone(),
         };
         drain.spawn_vital("node attestation", node.run(drain.clone()));
         drain.spawn_vital("trust stream", sync.run(drain.clone()));

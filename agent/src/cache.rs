@@ -73,6 +73,30 @@ impl Cache {
         self.workloads.insert(id.clone(), Workload::new(evidence, first));
     }
 
+    /// Takes over the leaves with hints, default first, that an earlier run of the agent kept for a workload; ignored for one
+    /// that holds something; an answer that is still awaited is ignored then. `u` in [0, 1) is their jitter. What the present trust does not support is not
+    /// published, as ever.
+    pub(crate) fn restore(
+        &mut self,
+        id: &WorkloadId,
+        leaves: Vec<(Leaf, SpiffeId, String)>,
+        now: SystemTime,
+        u: f64,
+    ) {
+        if !self.workloads.get(id).is_some_and(Workload::is_empty) || leaves.is_empty() {
+            return;
+        }
+        let mut slots = Vec::with_capacity(leaves.len());
+        for (leaf, spiffe_id, hint) in leaves.into_iter().take(MAX_IDENTITIES) {
+            let mut slot = self.new_slot(Some(spiffe_id), hint);
+            slot.restore(leaf, self.policy_revision, now, u);
+            slots.push(slot);
+        }
+        if let Some(workload) = self.workloads.get_mut(id) {
+            workload.slots = slots;
+        }
+    }
+
     /// Forgets a workload; answers that are still under way are ignored.
     pub(crate) fn remove(&mut self, id: &WorkloadId) {
         self.workloads.remove(id);

@@ -11,7 +11,10 @@
 //! node:
 //!   token_file: /var/run/secrets/signet/node/token
 //!   name: ""                           # of this node for kubelet; default SIGNET_NODE_NAME, else the host name
-//! data_dir: /var/lib/signet-agent
+//! data_dir: /var/lib/signet-agent      # public, outlives the machine's restart
+//! state_dir: /run/signet-agent/state   # secret, outlives the agent's restart; on tmpfs
+//! keep_keys: true                      # false: keys stay in memory, a restart asks for certificates anew
+//! keep_secrets_on_disk: false          # true: also where it is no tmpfs; for development
 //! csi:
 //!   enabled: false
 //!   driver_name: csi.signet.dev

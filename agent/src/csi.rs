@@ -11,7 +11,11 @@ pub(crate) mod registration;
 pub(crate) mod sockets;
 pub(crate) mod volumes;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use signet_proto::csi::{self as wire, identity_server, node_server};
 use signet_runtime::{drain::Drain, files::FileError, uds};
@@ -32,11 +36,12 @@ const MAX_MESSAGE: usize = 1 << 20;
 
 /// The rest of the agent, as the driver sees it.
 pub trait VolumeSink: Send + Sync {
-    /// Serves the Workload API for a volume: a new one, or one rebuilt after a restart. Called once for each.
+    /// Serves the Workload API for a volume: a new one, or one rebuilt after a restart. Called once for each. In
+    /// `svid_file` what it serves may be kept, with its key; it goes with the volume.
     ///
     /// # Errors
     /// When the socket cannot be made. The publish call then fails and kubelet calls again.
-    fn open(&self, volume: &VolumeRecord, socket: &std::path::Path) -> anyhow::Result<()>;
+    fn open(&self, volume: &VolumeRecord, socket: &Path, svid_file: &Path) -> anyhow::Result<()>;
 
     /// A token of the volume's pod: the first, or a fresher one.
     fn token(&self, volume_id: &str, token: Arc<PodToken>);
@@ -90,7 +95,7 @@ impl Driver {
     ) -> Self {
         let mut served = BTreeSet::new();
         for (record, token) in volumes.all() {
-            if let Err(error) = sink.open(&record, &volumes.socket_path(&record.volume_id)) {
+            if let Err(error) = open(sink.as_ref(), &volumes, &record) {
                 tracing::error!(volume = %record.volume_id, pod = %record.pod(), error = format!("{error:#}"), "a volume could not be served again");
                 continue;
             }
@@ -143,11 +148,13 @@ impl Driver {
                 .check_same(&publication.record)
                 .map_err(Status::invalid_argument)?;
         }
-        let record = records
-            .keep(&publication.record, &publication.token)
-            .map_err(internal)?;
+        let record = records.keep(&publication.record).map_err(internal)?;
+        // The token is good for an identity whether or not there is room to keep it.
+        if let Err(error) = records.keep_token(&record.volume_id, &publication.token) {
+            tracing::error!(volume = %record.volume_id, pod = %record.pod(), %error, "a pod's token is used but not kept: after a restart of the agent the pod waits for kubelet's next one");
+        }
         if !served.contains(&record.volume_id) {
-            if let Err(error) = self.sink.open(&record, &records.socket_path(&record.volume_id)) {
+            if let Err(error) = open(self.sink.as_ref(), records, &record) {
                 // kubelet's next try opens it. The directory of a known one is mounted already and has to stay.
                 if known.is_none() {
                     records.remove(&record.volume_id).map_err(internal)?;
@@ -157,6 +164,7 @@ impl Driver {
             served.insert(record.volume_id.clone());
             tracing::info!(volume = %record.volume_id, pod = %record.pod(), "volume published");
         }
+        self.sink.token(&record.volume_id, publication.token);
         let source = records.socket_dir(&record.volume_id);
         self.mounter.bind(&source, &record.target).map_err(|error| {
             Status::internal(format!(
@@ -164,9 +172,7 @@ impl Driver {
                 source.display(),
                 record.target.display()
             ))
-        })?;
-        self.sink.token(&record.volume_id, publication.token);
-        Ok(())
+        })
     }
 
     async fn unpublish(&self, request: wire::NodeUnpublishVolumeRequest) -> Result<(), Status> {
@@ -188,6 +194,11 @@ impl Driver {
         tracing::info!(volume = %request.volume_id, "volume unpublished");
         Ok(())
     }
+}
+
+fn open(sink: &dyn VolumeSink, volumes: &Volumes, record: &VolumeRecord) -> anyhow::Result<()> {
+    let id = &record.volume_id;
+    sink.open(record, &volumes.socket_path(id), &volumes.svid_file(id))
 }
 
 fn internal(error: FileError) -> Status {

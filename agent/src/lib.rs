@@ -7,6 +7,7 @@
 //! | `cache`, `manager` | who holds what and what to ask for when (pure); the task that does it |
 //! | `csi`, `unix` | who is a workload: pods by their volumes, processes by their credentials |
 //! | `token` | a pod's token on its way from kubelet to the server |
+//! | `kept` | where keys are written for a restart |
 //! | `context`, `workload_api` | what workloads see |
 //! | `sockets` | over which sockets: who calls, what each may use, what is let in |
 //! | `admin` | what a person at the node sees |
@@ -21,6 +22,7 @@ mod cache;
 mod config;
 mod context;
 mod csi;
+mod kept;
 mod manager;
 mod node;
 mod server_client;

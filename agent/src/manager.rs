@@ -6,11 +6,15 @@
 //! whenever kubelet publishes again, [`Manager::volume_removed`] once. All three only leave a note for the task: they
 //! wait for nothing and cannot fail. After `volume_ready` a caller of that volume's socket can attach.
 //!
+//! SVIDs are written for a restart of the agent before they are published, and taken over by the next run
+//! (`manager/kept.rs`).
+//!
 //! A volume belongs to the pod UID it was first reported with. All volumes of one pod share the pod's leaves, the
 //! longest-lived of their tokens counts, and the pod is forgotten with its last volume.
 
 mod admission;
 mod issue;
+mod kept;
 mod parked;
 mod receive;
 mod render;
@@ -33,6 +37,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::cache::{SlotStatus, UnixFacts};
 use crate::context::{AttachError, Caller, PeerProcess, WorkloadSource, WorkloadState};
+use crate::kept::Places;
 use crate::server_client::sync::Notice;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{ServerApi, TrustReport};
@@ -49,6 +54,8 @@ pub(crate) struct PodVolume {
     pub pod: String,
     /// The pod's socket, on the host.
     pub socket: PathBuf,
+    /// Where the pod's SVIDs may be kept: root-only, and gone with the volume.
+    pub svid_file: PathBuf,
 }
 
 /// What the manager works with.
@@ -69,6 +76,8 @@ pub(crate) struct ManagerParts {
     pub unix: Option<UnixAttestor>,
     /// Pattern of each identity's backoff.
     pub backoff: Backoff,
+    /// Where keys are kept for a restart.
+    pub places: Places,
 }
 
 /// One workload as shown to a person.

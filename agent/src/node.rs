@@ -1,15 +1,15 @@
 //! The agent's own certificate: which node this is, proved by the projected token of the agent's pod.
 //!
-//! The key is made here and lives as long as the token does (`node/key.rs` says why). The certificate stays in memory: a
-//! restart attests anew. Near half of its life the node attests again with the token as it then is, while serving goes
-//! on; a failure keeps the certificate and tries again. The token is read at each use, since kubelet replaces it, and it
-//! is sent only over a connection on which the server has proved its identity.
+//! The key is made here and lives as long as the token does (`node/key.rs` says why). A restart goes on with the kept
+//! certificate. Near half of its life the node attests again with the token as it then is, while serving goes on; a
+//! failure keeps the certificate and tries again. The token is read at each use, since kubelet replaces it, and it is
+//! sent only over a connection on which the server has proved its identity.
 
 mod key;
+mod state;
+mod token;
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,71 +21,25 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::signer::LeafKey;
 use signet_certs::svid::X509Svid;
 use signet_certs::tls::RotatingIdentity;
+use signet_certs::verify::inspect_leaf;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace::{random_unit, sleep_until};
 use signet_runtime::ready::ReadyGuard;
-use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
 use self::key::NodeKeys;
+pub(crate) use self::state::{NodeError, NodeIdentity, NodeState};
+use self::token::read_token;
 use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::received::verified;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{AttestedNode, NodeAttestation, ServerApi, ServerError};
 
-/// Kubernetes' tokens have a few kilobytes; more is not read.
-const MAX_TOKEN: u64 = 16 * 1024;
-
 /// Renewal near half of the remaining life; the width spreads the agents of a cluster.
 const RENEWAL: (f64, f64) = (0.45, 0.10);
-
-/// The agent's certificate, without its key.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct NodeIdentity {
-    /// `spiffe://<td>/signet/agent/<cluster>/<node uid>`.
-    pub spiffe_id: SpiffeId,
-    /// Of the certificate.
-    pub serial: SerialNumber,
-    /// Who signed it.
-    pub authority: AuthorityId,
-    /// When it ends.
-    pub not_after: SystemTime,
-    /// Kubernetes' name of the node.
-    pub node_name: String,
-    /// UID of the node object.
-    pub node_uid: String,
-}
-
-/// How the node stands.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct NodeState {
-    /// The newest certificate, also when it has expired since.
-    pub identity: Option<NodeIdentity>,
-    /// Why the last attestation failed; empty when it did not.
-    pub problem: String,
-}
-
-/// Why an attestation failed. All of it is tried again: tokens, clocks and servers change.
-#[derive(Debug, Error)]
-pub(crate) enum NodeError {
-    /// The projected token cannot be read.
-    #[error("{}: {problem}; the agent's pod needs a projected service account token there", path.display())]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        problem: String,
-    },
-    /// The server said no, or was not reached.
-    #[error("the node is not attested: {0}")]
-    Server(#[from] ServerError),
-    /// The server's answer is not usable.
-    #[error("the server's certificate for this node is not usable: {0}")]
-    Unusable(String),
-}
 
 /// What the node attestor works with.
 pub(crate) struct NodeAttestor {
@@ -97,8 +51,8 @@ pub(crate) struct NodeAttestor {
     pub identity: Arc<RotatingIdentity>,
     /// The projected token.
     pub token_file: PathBuf,
-    /// Where the key is kept, root-only.
-    pub data_dir: PathBuf,
+    /// Where key and certificate are kept, root-only; `None` keeps them in memory.
+    pub state_dir: Option<PathBuf>,
     /// Name of the cluster in the server's configuration.
     pub cluster: String,
     /// Whose node.
@@ -142,33 +96,97 @@ impl NodeAttestor {
         let rng = SystemRandom::new();
         // A certificate that is not accepted right after it was given is not replaced in a tight loop.
         let mut early = self.backoff.clone();
-        let mut keys = NodeKeys::open(&self.data_dir);
+        let mut keys = NodeKeys::open(self.state_dir.as_deref());
+        if let Some(identity) = self.restored(&mut keys, &rng) {
+            tracing::info!(spiffe_id = %identity.spiffe_id, serial = %identity.serial, "the node's certificate was kept");
+            self.hold(&identity);
+            self.until_renewal(&identity, identity.not_before, &mut keys, &mut early)
+                .await;
+        }
         loop {
             match self.attest(&mut keys, &rng).await {
                 Ok(identity) => {
                     self.backoff.reset();
-                    self.ready = None;
                     tracing::info!(spiffe_id = %identity.spiffe_id, serial = %identity.serial, "node attested");
-                    self.state.send_replace(NodeState {
-                        identity: Some(identity.clone()),
-                        problem: String::new(),
-                    });
-                    self.certificate.send_replace(Some(identity.serial));
-                    match self.wait_for_renewal(&identity, random_unit()).await {
-                        Renewal::Due => early.reset(),
-                        Renewal::Early => tokio::time::sleep(early.next(random_unit())).await,
-                        Renewal::Revoked => {
-                            // Its key is not certified again, even if that means waiting for the next token.
-                            keys.forget();
-                            tokio::time::sleep(early.next(random_unit())).await;
-                        }
-                    }
+                    self.hold(&identity);
+                    let from = self.clock.now();
+                    self.until_renewal(&identity, from, &mut keys, &mut early).await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "node not attested, will retry");
                     self.state.send_modify(|state| state.problem = error.to_string());
                     tokio::time::sleep(self.wait_after(&error, random_unit())).await;
                 }
+            }
+        }
+    }
+
+    /// The certificate in use from here on.
+    fn hold(&mut self, identity: &NodeIdentity) {
+        self.ready = None;
+        self.state.send_replace(NodeState {
+            identity: Some(identity.clone()),
+            problem: String::new(),
+        });
+        self.certificate.send_replace(Some(identity.serial));
+    }
+
+    /// What an earlier run kept, if it still is what the server would accept. A key whose certificate is on a held list
+    /// is forgotten.
+    fn restored(&self, keys: &mut NodeKeys, rng: &SystemRandom) -> Option<NodeIdentity> {
+        let (kept, key) = keys.certificate(rng)?;
+        let leaf = inspect_leaf(kept.chain.first()?).ok()?;
+        if self.revoked(&leaf.authority_id, &leaf.serial) {
+            tracing::warn!(serial = %leaf.serial, "the node's kept certificate is revoked");
+            keys.forget();
+            return None;
+        }
+        let judged = self.verify(&kept, key).and_then(|(svid, identity)| {
+            let set = self.identity.set(&svid);
+            set.map_err(|error| NodeError::Unusable(error.to_string()))?;
+            Ok(identity)
+        });
+        match judged {
+            Ok(identity) => {
+                self.api.identity_changed();
+                Some(identity)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the node's kept certificate is not used");
+                None
+            }
+        }
+    }
+
+    /// It is on a list that was kept, with the trust state or with the anchors.
+    fn revoked(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
+        let roots = self.anchors.roots().load();
+        let mut anchors = roots.authorities(&self.trust_domain).iter();
+        let anchor = anchors.find(|anchor| anchor.certificate.id() == *authority);
+        let lists = anchor.and_then(|anchor| anchor.crl.as_ref());
+        lists.is_some_and(|crl| crl.is_revoked(serial))
+            || self
+                .trust
+                .borrow()
+                .as_ref()
+                .is_some_and(|trust| trust.revoked(authority, serial))
+    }
+
+    /// Returns when the certificate is to be replaced. `from` is when the life began that is halved.
+    async fn until_renewal(
+        &mut self,
+        identity: &NodeIdentity,
+        from: SystemTime,
+        keys: &mut NodeKeys,
+        early: &mut Backoff,
+    ) {
+        match self.wait_for_renewal(identity, from, random_unit()).await {
+            Renewal::Due => early.reset(),
+            Renewal::Early => tokio::time::sleep(early.next(random_unit())).await,
+            Renewal::Revoked => {
+                // Its key is not certified again, even if that means waiting for the next token.
+                keys.forget();
+                tokio::time::sleep(early.next(random_unit())).await;
             }
         }
     }
@@ -185,6 +203,7 @@ impl NodeAttestor {
         };
         let attested = self.api.attest_node(request).await?;
         let (svid, identity) = self.verify(&attested, key)?;
+        keys.certified(attested);
         self.identity.set(&svid).map_err(|error| unusable(&error))?;
         self.api.identity_changed();
         Ok(identity)
@@ -220,6 +239,7 @@ impl NodeAttestor {
             spiffe_id: svid.spiffe_id().clone(),
             serial: svid.serial(),
             authority: svid.authority_id(),
+            not_before: svid.not_before(),
             not_after: svid.not_after(),
             node_name: attested.node_name.clone(),
             node_uid: attested.node_uid.clone(),
@@ -227,10 +247,9 @@ impl NodeAttestor {
         Ok((svid, identity))
     }
 
-    async fn wait_for_renewal(&mut self, identity: &NodeIdentity, u: f64) -> Renewal {
-        let now = self.clock.now();
-        let left = identity.not_after.duration_since(now).unwrap_or_default();
-        let renew_at = now + left.mul_f64(RENEWAL.1.mul_add(u, RENEWAL.0));
+    async fn wait_for_renewal(&mut self, identity: &NodeIdentity, from: SystemTime, u: f64) -> Renewal {
+        let left = identity.not_after.duration_since(from).unwrap_or_default();
+        let renew_at = from + left.mul_f64(RENEWAL.1.mul_add(u, RENEWAL.0));
         let spoken_against = self.trust.wait_for(|trust| {
             trust
                 .as_ref()
@@ -271,26 +290,6 @@ impl NodeAttestor {
             problem,
         })
     }
-}
-
-fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
-    let mut text = Zeroizing::new(String::with_capacity(MAX_TOKEN as usize + 1));
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_TOKEN + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| error.to_string())?;
-    if text.len() as u64 > MAX_TOKEN {
-        return Err(format!("the file is larger than {MAX_TOKEN} bytes"));
-    }
-    // In place, so that there is one copy.
-    let end = text.trim_end().len();
-    text.truncate(end);
-    let leading = text.len() - text.trim_start().len();
-    text.drain(..leading);
-    if text.is_empty() {
-        return Err("the file is empty".to_owned());
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

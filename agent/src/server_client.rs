@@ -168,6 +168,8 @@ pub(crate) struct IssuedChain {
     pub chain: Vec<Bytes>,
     /// Every identity of the workload with its hint, default first; at least the one above.
     pub identities: Vec<(SpiffeId, String)>,
+    /// The rules and denials it rests on.
+    pub policy_revision: u64,
 }
 
 /// See the protocol's `Refusal.Reason`.

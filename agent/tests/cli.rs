@@ -40,10 +40,11 @@ impl Place {
         let at = |name: &str| self.path(name).display().to_string();
         let text = format!(
             "trust_domain: example.org\nserver: {{address: '127.0.0.1:1'}}\ntrust: {{anchors_file: {}}}\n\
-             node: {{token_file: {}}}\ndata_dir: {}\nadmin_socket: {}\ntelemetry: {{listen: '{telemetry}'}}\n{more}",
+             node: {{token_file: {}}}\ndata_dir: {}\nstate_dir: {}\nadmin_socket: {}\ntelemetry: {{listen: '{telemetry}'}}\n{more}",
             at("anchors.pem"),
             at("token"),
             at("data"),
+            at("state"),
             at("admin.sock"),
         );
         let path = self.path("agent.yaml");
@@ -140,7 +141,7 @@ fn a_configuration_mistake_is_one_line_with_place_and_remedy_and_exit_78() {
     says(
         &run(&config),
         78,
-        &["agent.yaml:8:1", "admin_soket", "did you mean `admin_socket`?"],
+        &["agent.yaml:9:1", "admin_soket", "did you mean `admin_socket`?"],
     );
     let config = place.config("127.0.0.1:0", "cluster: a/b\n");
     says(&run(&config), 78, &["agent.yaml", "cluster"]);

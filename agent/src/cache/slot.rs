@@ -54,6 +54,11 @@ pub(super) fn unusable(leaf: &Leaf, trust: &dyn TrustView, now: SystemTime) -> O
     None
 }
 
+/// The share of a leaf's life after which it is renewed; `u` in [0, 1) is the leaf's jitter.
+fn renewal_share(u: f64) -> f64 {
+    RENEWAL_WIDTH.mul_add(u.clamp(0.0, 1.0), RENEWAL_START)
+}
+
 impl Slot {
     pub(super) fn new(number: u64, spiffe_id: Option<SpiffeId>, hint: String, backoff: Backoff) -> Self {
         Self {
@@ -85,6 +90,11 @@ impl Slot {
         Some(self.retry_at.map_or(wanted, |retry| retry.max(wanted)))
     }
 
+    /// Neither a leaf nor a verdict.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_none() && self.verdict.is_none()
+    }
+
     pub(super) fn take(&mut self) {
         self.in_flight = true;
         self.recheck = None;
@@ -98,14 +108,30 @@ impl Slot {
         } else {
             life
         };
-        let renew_at = now + life.mul_f64(RENEWAL_WIDTH.mul_add(u.clamp(0.0, 1.0), RENEWAL_START));
+        self.hold(leaf, now + life.mul_f64(renewal_share(u)), u);
+        self.verdict = None;
+        self.answered();
+    }
+
+    /// Takes over a leaf that an earlier run of the agent was given: half of its whole life counts, not of what is left.
+    /// One that rests on other rules than the present ones is asked for anew.
+    pub(super) fn restore(&mut self, leaf: Leaf, policy_revision: Option<u64>, now: SystemTime, u: f64) {
+        let life = leaf.svid.not_after.duration_since(leaf.svid.not_before);
+        let renew_at = leaf.svid.not_before + life.unwrap_or_default().mul_f64(renewal_share(u));
+        let moved = policy_revision.is_some_and(|revision| revision != leaf.policy_revision);
+        self.hold(leaf, renew_at, u);
+        self.settled = true;
+        if moved {
+            self.recheck_spread(now);
+        }
+    }
+
+    fn hold(&mut self, leaf: Leaf, renew_at: SystemTime, u: f64) {
         self.held = Some(Held {
             leaf,
             renew_at,
             jitter: u.clamp(0.0, 1.0),
         });
-        self.verdict = None;
-        self.answered();
     }
 
     /// Gives the slot another identity; returns the former one with what was held for it.

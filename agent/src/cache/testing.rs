@@ -39,6 +39,7 @@ pub(super) fn leaf(spiffe_id: &SpiffeId, number: u32, signer: u8, not_before: Sy
         },
         serial: SerialNumber::generate(not_before, &random),
         authority: authority(signer),
+        policy_revision: 1,
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct Leaf {
     pub serial: SerialNumber,
     /// The authority that signed it, looked up in the bundle.
     pub authority: AuthorityId,
+    /// The server's rules and denials when it was issued.
+    pub policy_revision: u64,
 }
 
 /// The trust that is published together with leaves.

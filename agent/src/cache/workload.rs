@@ -32,6 +32,11 @@ impl Workload {
         self.slots.iter_mut().for_each(Slot::clear_retry);
     }
 
+    /// Nothing has come of it yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.iter().all(Slot::is_empty)
+    }
+
     pub(super) fn can_ask(&self, now: SystemTime) -> bool {
         match self.evidence {
             Evidence::Until(expires) => expires > now,

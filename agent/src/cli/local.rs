@@ -96,6 +96,7 @@ fn status_json(status: &wire::StatusResponse) -> Value {
         "server_connected": status.server_connected,
         "server_problem": status.server_problem,
         "sequence_number": status.sequence_number,
+        "not_kept": status.not_kept,
         "workloads": status.workloads.iter().map(workload_json).collect::<Vec<_>>(),
     })
 }
@@ -141,14 +142,15 @@ fn status_text(status: &wire::StatusResponse) -> String {
         &expiry(now, status.agent_expires_unix_ms),
     ]);
     let mut text = facts.render();
-    if !status.server_problem.is_empty() {
-        // Cleaned like a cell: it holds what others wrote.
-        let problem: String = status
-            .server_problem
-            .chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect();
-        text.push_str(&format!("server: {problem}\n"));
+    for (about, problem) in [("server", &status.server_problem), ("keys", &status.not_kept)] {
+        if !problem.is_empty() {
+            // Cleaned like a cell: it holds what others wrote.
+            let problem: String = problem
+                .chars()
+                .map(|c| if c.is_control() { '?' } else { c })
+                .collect();
+            text.push_str(&format!("{about}: {problem}\n"));
+        }
     }
     text.push('\n');
     text.push_str(&workloads_text(status, now));

@@ -9,6 +9,7 @@ use signet_runtime::uds::MAX_PATH_BYTES;
 
 use super::raw::{self, Raw};
 use super::valid::{Config, Csi, SharedSocket};
+use crate::kept::Keeping;
 
 impl Configuration for Config {
     type Raw = Raw;
@@ -20,6 +21,7 @@ impl Configuration for Config {
         let anchors_file = absolute("trust.anchors_file", raw.trust.anchors_file, findings);
         let node_token_file = absolute("node.token_file", raw.node.token_file, findings);
         let data_dir = absolute("data_dir", raw.data_dir, findings);
+        let state_dir = absolute("state_dir", raw.state_dir, findings);
         let csi = raw.csi.enabled.then(|| csi(raw.csi, &trust_domain, findings));
         let admin_socket = socket("admin_socket", raw.admin_socket, findings);
         let shared_socket = raw
@@ -33,6 +35,12 @@ impl Configuration for Config {
             node_token_file: node_token_file?,
             node_name: Some(raw.node.name).filter(|name| !name.is_empty()),
             data_dir: data_dir?,
+            state_dir: state_dir?,
+            keeping: match (raw.keep_keys, raw.keep_secrets_on_disk) {
+                (false, _) => Keeping::Nowhere,
+                (true, true) => Keeping::Anywhere,
+                (true, false) => Keeping::InMemory,
+            },
             csi: csi.transpose()?,
             shared_socket: shared_socket.transpose()?,
             admin_socket: admin_socket?,

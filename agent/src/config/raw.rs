@@ -22,8 +22,14 @@ pub(crate) struct Raw {
     pub(super) trust: Trust,
     /// How this node proves itself.
     pub(super) node: Node,
-    /// What must outlive a restart.
+    /// What must outlive a restart of the machine; public.
     pub(super) data_dir: PathBuf,
+    /// What must outlive a restart of the agent; secret.
+    pub(super) state_dir: PathBuf,
+    /// Whether keys outlive a restart of the agent.
+    pub(super) keep_keys: bool,
+    /// Whether they may be written to a disk.
+    pub(super) keep_secrets_on_disk: bool,
     /// The CSI driver.
     pub(super) csi: Csi,
     /// One socket for processes outside Kubernetes; off unless written.
@@ -137,6 +143,9 @@ impl Default for Raw {
             trust: Trust::default(),
             node: Node::default(),
             data_dir: "/var/lib/signet-agent".into(),
+            state_dir: "/run/signet-agent/state".into(),
+            keep_keys: true,
+            keep_secrets_on_disk: false,
             csi: Csi::default(),
             shared_socket: None,
             admin_socket: DEFAULT_ADMIN_SOCKET.into(),

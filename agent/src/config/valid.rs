@@ -7,6 +7,8 @@ use serde::Deserialize;
 use signet_certs::id::TrustDomain;
 use signet_runtime::telemetry::LogFormat;
 
+use crate::kept::Keeping;
+
 /// What the agent does, where, and for whom. Paths are absolute; those of sockets fit into an address.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -22,9 +24,13 @@ pub(crate) struct Config {
     pub node_token_file: PathBuf,
     /// Kubernetes' name of the node, told to kubelet; without it `SIGNET_NODE_NAME`, else the host name.
     pub node_name: Option<String>,
-    /// What must outlive a restart, root-only: the control anchors as last pushed, and the agent's own key while its
-    /// node token lives. No keys of workloads.
+    /// What must outlive a restart of the machine: what the server pushed last. No secrets.
     pub data_dir: PathBuf,
+    /// What must outlive a restart of the agent, root-only, on tmpfs: the agent's certificate, those of programs, their
+    /// keys.
+    pub state_dir: PathBuf,
+    /// Whether keys are written there and to `csi.volumes_dir`.
+    pub keeping: Keeping,
     /// The CSI driver, one socket directory for each pod; without it there is none.
     pub csi: Option<Csi>,
     /// One socket for processes outside Kubernetes, attested by uid; without it there is none.

@@ -36,7 +36,7 @@ impl VolumeSockets {
 }
 
 impl VolumeSink for VolumeSockets {
-    fn open(&self, volume: &VolumeRecord, socket: &Path) -> anyhow::Result<()> {
+    fn open(&self, volume: &VolumeRecord, socket: &Path, svid_file: &Path) -> anyhow::Result<()> {
         let listener = uds::bind(socket, SOCKET_MODE, None, None)?;
         // The manager first: whoever connects finds the volume known.
         self.manager.volume_ready(PodVolume {
@@ -44,6 +44,7 @@ impl VolumeSink for VolumeSockets {
             pod_uid: volume.pod_uid.clone(),
             pod: volume.pod(),
             socket: socket.to_owned(),
+            svid_file: svid_file.to_owned(),
         });
         let origin = Origin::Volume {
             volume_id: volume.volume_id.clone(),

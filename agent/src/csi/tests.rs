@@ -14,16 +14,19 @@ const POD: &str = "dd4cbb08-469b-4ef9-a96b-3b5ff555a13b";
 struct Sink {
     fails: AtomicBool,
     opened: AtomicUsize,
+    tokens: AtomicUsize,
 }
 
 impl VolumeSink for Sink {
-    fn open(&self, _: &VolumeRecord, _: &Path) -> anyhow::Result<()> {
+    fn open(&self, _: &VolumeRecord, _: &Path, _: &Path) -> anyhow::Result<()> {
         anyhow::ensure!(!self.fails.load(Ordering::SeqCst), "no file descriptors left");
         self.opened.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
-    fn token(&self, _: &str, _: Arc<PodToken>) {}
+    fn token(&self, _: &str, _: Arc<PodToken>) {
+        self.tokens.fetch_add(1, Ordering::SeqCst);
+    }
 
     fn close(&self, _: &str) {}
 }
@@ -128,4 +131,20 @@ async fn a_volume_that_comes_back_after_it_was_removed_is_served_again() {
         driver.unpublish(removal).await.unwrap();
         assert!(!node.target().exists());
     }
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_kept_is_used_all_the_same() {
+    let node = Node::new();
+    let driver = node.start_agent();
+    driver.publish(node.request()).await.unwrap();
+    let held = driver.volumes.lock().await;
+    let folder = held.records.svid_file("csi-4c42").parent().unwrap().to_owned();
+    drop(held);
+    // As on a full file system: no file can take the place of the former one.
+    fs::remove_file(folder.join("token.json")).unwrap();
+    fs::create_dir_all(folder.join("token.json/in-the-way")).unwrap();
+    driver.publish(node.request()).await.unwrap();
+    assert_eq!(node.sink.tokens.load(Ordering::SeqCst), 2);
+    assert_eq!(node.opened(), 1);
 }

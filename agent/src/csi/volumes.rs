@@ -5,6 +5,7 @@
 //!   <16 hex of the id>/     0700
 //!     record.json           0600
 //!     token.json            0600, replaced by rename
+//!     svid.json             0600, what the pod is served with its key, where the agent keeps keys
 //!     socket/               0755, bind-mounted into the pod; its inode outlives the agent
 //!       spiffe.sock         0777
 //! ```
@@ -132,11 +133,11 @@ impl Volumes {
         self.records.get(volume_id).cloned()
     }
 
-    /// Keeps a volume and its newest token; both are in their files when this returns.
+    /// Keeps a volume; its record is in its file when this returns.
     ///
     /// # Errors
     /// When something cannot be written.
-    pub fn keep(&mut self, record: &VolumeRecord, token: &PodToken) -> Result<VolumeRecord, FileError> {
+    pub fn keep(&mut self, record: &VolumeRecord) -> Result<VolumeRecord, FileError> {
         let folder = self.folder(&record.volume_id);
         make_dir(&folder, 0o700)?;
         let socket_dir = self.socket_dir(&record.volume_id);
@@ -144,12 +145,19 @@ impl Volumes {
         // The process's umask may have narrowed it, and every uid of the pod must get through.
         fs::set_permissions(&socket_dir, fs::Permissions::from_mode(0o755))
             .map_err(failed("set its mode", &socket_dir))?;
-        write_token(&folder.join("token.json"), token)?;
         if !self.records.contains_key(&record.volume_id) {
             write_record(&folder.join("record.json"), record)?;
             self.records.insert(record.volume_id.clone(), record.clone());
         }
         Ok(record.clone())
+    }
+
+    /// Keeps the newest token of a known volume.
+    ///
+    /// # Errors
+    /// When it cannot be written; the former one is there then.
+    pub fn keep_token(&self, volume_id: &str, token: &PodToken) -> Result<(), FileError> {
+        write_token(&self.folder(volume_id).join("token.json"), token)
     }
 
     /// Forgets a volume; one that is not there is fine.
@@ -177,6 +185,12 @@ impl Volumes {
     #[must_use]
     pub fn socket_path(&self, volume_id: &str) -> PathBuf {
         self.socket_dir(volume_id).join(SOCKET_NAME)
+    }
+
+    /// Where the pod's SVIDs may be kept.
+    #[must_use]
+    pub fn svid_file(&self, volume_id: &str) -> PathBuf {
+        self.folder(volume_id).join("svid.json")
     }
 
     fn folder(&self, volume_id: &str) -> PathBuf {

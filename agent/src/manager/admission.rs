@@ -57,14 +57,16 @@ impl Admitted {
         }
     }
 
-    /// Gives the pod back when it has lost its last volume and is to be forgotten.
-    pub(super) fn volume_removed(&mut self, volume_id: &str) -> Option<WorkloadId> {
+    /// Gives the volume back, and the pod when it has lost its last one and is to be forgotten.
+    pub(super) fn volume_removed(&mut self, volume_id: &str) -> Option<(Volume, Option<WorkloadId>)> {
         let id = self.owner_of(volume_id)?.clone();
         let Holders::Volumes(volumes) = &mut self.shelves.get_mut(&id)?.holders else {
             return None;
         };
-        volumes.retain(|volume| volume.volume_id != volume_id);
-        volumes.is_empty().then_some(id)
+        let position = volumes.iter().position(|volume| volume.volume_id == volume_id)?;
+        let volume = volumes.remove(position);
+        let forgotten = volumes.is_empty().then_some(id);
+        Some((volume, forgotten))
     }
 
     /// Subscribes whoever calls over a volume's socket.

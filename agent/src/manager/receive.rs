@@ -51,7 +51,7 @@ pub(super) fn accept(
     let svid = verified(&chain.chain, &chain.spiffe_id, key, &trust.roots, now).map_err(faulty)?;
     check_identities(wanted, &chain, &trust.bundle.trust_domain)?;
     Ok(Issued {
-        leaf: leaf_of(svid),
+        leaf: leaf_of(svid, chain.policy_revision),
         identities: chain.identities,
     })
 }
@@ -77,12 +77,14 @@ fn check_identities(
     Ok(())
 }
 
-fn leaf_of(svid: X509Svid) -> Leaf {
+/// As the cache holds it.
+pub(super) fn leaf_of(svid: X509Svid, policy_revision: u64) -> Leaf {
     let (serial, authority) = (svid.serial(), svid.authority_id());
     Leaf {
         svid: GrantedSvid::new(Arc::new(svid), String::new()),
         serial,
         authority,
+        policy_revision,
     }
 }
 

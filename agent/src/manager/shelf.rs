@@ -20,7 +20,20 @@ pub(super) struct Shelf {
     pub(super) sender: watch::Sender<WorkloadState>,
     /// What was sent last, in a form that is cheap to compare.
     pub(super) published: Option<Published>,
+    /// What an earlier run of the agent kept for it.
+    pub(super) kept: KeptFiles,
     pub(super) holders: Holders,
+}
+
+/// How far the files that an earlier run of the agent left were looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum KeptFiles {
+    /// Not yet.
+    Unread,
+    /// They are no good by the present clock; looked at again when the server has told the time.
+    NotNow,
+    /// Taken over, or there were none.
+    Done,
 }
 
 /// Those whose existence is the workload's.
@@ -37,6 +50,7 @@ pub(super) struct Volume {
     pub(super) volume_id: String,
     pub(super) name: String,
     pub(super) socket: PathBuf,
+    pub(super) svid_file: PathBuf,
     token: Option<Arc<PodToken>>,
 }
 
@@ -56,6 +70,7 @@ impl Volume {
             volume_id: volume.volume_id,
             name: volume.pod,
             socket: volume.socket,
+            svid_file: volume.svid_file,
             token: None,
         }
     }
@@ -85,6 +100,7 @@ impl Shelf {
         Self {
             sender: watch::Sender::new(WorkloadState::Pending { problem: None }),
             published: None,
+            kept: KeptFiles::Unread,
             holders,
         }
     }

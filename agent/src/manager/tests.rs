@@ -16,15 +16,17 @@ use crate::context::X509Context;
 use crate::server_client::RefusalReason;
 use crate::server_client::fake::{FakeServer, Mode, signer_of};
 
-struct Bench {
-    manager: Manager,
-    server: Arc<FakeServer>,
-    clock: FakeClock,
+pub(super) struct Bench {
+    pub(super) manager: Manager,
+    pub(super) server: Arc<FakeServer>,
+    pub(super) clock: FakeClock,
     trust: watch::Sender<Option<Arc<TrustState>>>,
-    notices: mpsc::Sender<Notice>,
+    pub(super) notices: mpsc::Sender<Notice>,
     reports: watch::Receiver<TrustReport>,
     attest_again: Arc<Notify>,
-    drain: Drain,
+    pub(super) drain: Drain,
+    /// Where volumes are.
+    folder: PathBuf,
 }
 
 impl Bench {
@@ -38,6 +40,11 @@ impl Bench {
     fn without_trust() -> Self {
         let clock = FakeClock::new(at(0));
         let server = FakeServer::new(Arc::new(clock.clone()));
+        Self::over(server, clock, "/run/x".into(), Places::default())
+    }
+
+    /// A manager without trust, whose volumes are in this folder.
+    pub(super) fn over(server: Arc<FakeServer>, clock: FakeClock, folder: PathBuf, places: Places) -> Self {
         let trust = watch::Sender::new(None);
         let reports = watch::Sender::new(TrustReport::default());
         let (notices, heard) = mpsc::channel(8);
@@ -52,6 +59,7 @@ impl Bench {
             attest_again: attest_again.clone(),
             unix: Some(UnixAttestor::default()),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
+            places,
         };
         let manager = Manager::spawn(parts, &drain);
         let reports = reports.subscribe();
@@ -64,26 +72,32 @@ impl Bench {
             reports,
             attest_again,
             drain,
+            folder,
         }
     }
 
+    pub(super) fn svid_file(&self, volume_id: &str) -> PathBuf {
+        self.folder.join(format!("{volume_id}.json"))
+    }
+
     /// Trust in the server's present authority, with these serials revoked.
-    fn push(&self, sequence: u64, revoked: &[signet_certs::serial::SerialNumber]) {
+    pub(super) fn push(&self, sequence: u64, revoked: &[signet_certs::serial::SerialNumber]) {
         let signer = self.server.state().signer.clone();
         self.trust
             .send_replace(Some(self.server.trust(sequence, &[signer], revoked)));
     }
 
-    fn add_pod(&self, number: usize) {
+    pub(super) fn add_pod(&self, number: usize) {
         self.add_volume(&format!("vol-{number}"), &format!("pod-{number}"), 7200);
     }
 
-    fn add_volume(&self, volume_id: &str, pod_uid: &str, token_life: u64) {
+    pub(super) fn add_volume(&self, volume_id: &str, pod_uid: &str, token_life: u64) {
         self.manager.volume_ready(PodVolume {
             volume_id: volume_id.to_owned(),
             pod_uid: pod_uid.to_owned(),
             pod: format!("demo/{pod_uid}"),
             socket: "/run/x/spiffe.sock".into(),
+            svid_file: self.svid_file(volume_id),
         });
         let expires = self.clock.now() + Duration::from_secs(token_life);
         self.manager.token_refreshed(
@@ -92,27 +106,27 @@ impl Bench {
         );
     }
 
-    async fn attach(&self, number: usize) -> watch::Receiver<WorkloadState> {
+    pub(super) async fn attach(&self, number: usize) -> watch::Receiver<WorkloadState> {
         self.manager
             .attach(&volume(&format!("vol-{number}"), &format!("pod-{number}")))
             .await
             .unwrap()
     }
 
-    async fn pod(&self) -> watch::Receiver<WorkloadState> {
+    pub(super) async fn pod(&self) -> watch::Receiver<WorkloadState> {
         self.add_pod(0);
         self.attach(0).await
     }
 }
 
-fn volume(volume_id: &str, pod_uid: &str) -> Caller {
+pub(super) fn volume(volume_id: &str, pod_uid: &str) -> Caller {
     Caller::Volume {
         volume_id: volume_id.to_owned(),
         pod_uid: pod_uid.to_owned(),
     }
 }
 
-async fn until(
+pub(super) async fn until(
     states: &mut watch::Receiver<WorkloadState>,
     what: &str,
     wanted: impl Fn(&WorkloadState) -> bool,
@@ -128,7 +142,7 @@ async fn until(
         .clone()
 }
 
-async fn ready(states: &mut watch::Receiver<WorkloadState>) -> Arc<X509Context> {
+pub(super) async fn ready(states: &mut watch::Receiver<WorkloadState>) -> Arc<X509Context> {
     match until(states, "ready", |state| matches!(state, WorkloadState::Ready(_))).await {
         WorkloadState::Ready(context) => context,
         _ => unreachable!(),
@@ -136,7 +150,10 @@ async fn ready(states: &mut watch::Receiver<WorkloadState>) -> Arc<X509Context> 
 }
 
 /// The next context that differs in its leaf.
-async fn renewed(states: &mut watch::Receiver<WorkloadState>, old: &X509Context) -> Arc<X509Context> {
+pub(super) async fn renewed(
+    states: &mut watch::Receiver<WorkloadState>,
+    old: &X509Context,
+) -> Arc<X509Context> {
     let chain = old.svids[0].chain.clone();
     let newer = |state: &WorkloadState| matches!(state, WorkloadState::Ready(context) if context.svids[0].chain != chain);
     match until(states, "renewed", newer).await {
@@ -145,7 +162,7 @@ async fn renewed(states: &mut watch::Receiver<WorkloadState>, old: &X509Context)
     }
 }
 
-async fn pending(states: &mut watch::Receiver<WorkloadState>) -> String {
+pub(super) async fn pending(states: &mut watch::Receiver<WorkloadState>) -> String {
     let state = until(states, "pending with a problem", |state| {
         matches!(state, WorkloadState::Pending { problem: Some(_) })
     });
@@ -155,7 +172,7 @@ async fn pending(states: &mut watch::Receiver<WorkloadState>) -> String {
     }
 }
 
-async fn refused(states: &mut watch::Receiver<WorkloadState>) -> String {
+pub(super) async fn refused(states: &mut watch::Receiver<WorkloadState>) -> String {
     match until(states, "refused", |state| {
         matches!(state, WorkloadState::Refused { .. })
     })
@@ -166,7 +183,7 @@ async fn refused(states: &mut watch::Receiver<WorkloadState>) -> String {
     }
 }
 
-fn svid_of(context: &X509Context) -> X509Svid {
+pub(super) fn svid_of(context: &X509Context) -> X509Svid {
     let svid = &context.svids[0];
     let rng = ring::rand::SystemRandom::new();
     let key = LeafKey::from_pkcs8(Zeroizing::new(svid.key.bytes().to_vec()), &rng).unwrap();
@@ -499,6 +516,7 @@ async fn a_volume_without_a_token_waits_for_it() {
         pod_uid: "pod-0".to_owned(),
         pod: "demo/app-0".to_owned(),
         socket: "/run/x".into(),
+        svid_file: bench.svid_file("vol-0"),
     });
     let mut states = bench.attach(0).await;
     pending(&mut states).await;
@@ -519,6 +537,7 @@ async fn a_token_is_held_once_and_gone_with_its_volume() {
         pod_uid: "pod-0".to_owned(),
         pod: "demo/app-0".to_owned(),
         socket: "/run/x".into(),
+        svid_file: bench.svid_file("vol-0"),
     });
     let token = PodToken::new("a token", bench.clock.now() + Duration::from_secs(3600));
     let held = Arc::downgrade(&token);

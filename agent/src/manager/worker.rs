@@ -11,15 +11,17 @@ use tokio::sync::{mpsc, watch};
 
 use super::admission::{Admitted, Room};
 use super::issue::{Answer, Requester};
+use super::kept::Kept;
 use super::parked::{Parked, Received};
 use super::receive::{accept, authority_of};
 use super::render::{Published, render};
 use super::requests::Requests;
-use super::shelf::{Proof, Shelf};
+use super::shelf::{KeptFiles, Proof, Shelf};
 use super::status::{name, status};
 use super::{Command, ManagerParts};
 use crate::cache::{Cache, CacheState, Evidence, Failure, TrustView, UnixFacts, Wanted, WorkloadId};
 use crate::context::{AttachError, PeerProcess, WorkloadState};
+use crate::kept;
 use crate::server_client::sync::Notice;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{MAX_BATCH, TrustReport};
@@ -30,6 +32,7 @@ pub(super) struct Worker {
     /// Certificates whose authority has not arrived in the bundle yet.
     parked: Parked,
     requests: Requests,
+    kept: Kept,
     clock: Arc<dyn Clock>,
     commands: mpsc::UnboundedReceiver<Command>,
     notices: mpsc::Receiver<Notice>,
@@ -54,6 +57,7 @@ impl Worker {
                 rng: SystemRandom::new(),
                 unix: parts.unix,
             }),
+            kept: Kept::new(parts.places),
             clock: parts.clock,
             commands,
             notices: parts.notices,
@@ -67,8 +71,10 @@ impl Worker {
     pub(super) async fn run(mut self, drain: Drain) {
         let clock = self.clock.clone();
         loop {
-            self.start_requests();
+            // What may not be served any more is gone, its file too, before another key is made for it.
+            self.look_again();
             self.publish();
+            self.start_requests();
             let wake = self.wake_at();
             tokio::select! {
                 () = drain.signalled() => break,
@@ -94,8 +100,9 @@ impl Worker {
             Command::VolumeReady(volume) => self.admitted.volume_ready(volume),
             Command::TokenRefreshed { volume_id, token } => self.admitted.token_refreshed(&volume_id, token),
             Command::VolumeRemoved { volume_id } => {
-                if let Some(pod) = self.admitted.volume_removed(&volume_id) {
-                    self.forget(&pod);
+                if let Some((volume, forgotten)) = self.admitted.volume_removed(&volume_id) {
+                    kept::remove(&volume.svid_file);
+                    forgotten.iter().for_each(|pod| self.forget(pod));
                 }
             }
             // A receiver that is dropped because nobody waits for the reply any more is unsubscribed by that.
@@ -136,7 +143,10 @@ impl Worker {
         let now = self.clock.now();
         match notice {
             Notice::Affected(affected) => self.cache.affected(affected, now),
-            Notice::Connected => self.cache.server_back(now),
+            Notice::Connected => {
+                self.kept.time_is_told(&mut self.admitted, now);
+                self.cache.server_back(now);
+            }
         }
     }
 
@@ -201,12 +211,21 @@ impl Worker {
         self.cache.failed(wanted, failure, now, random_unit());
     }
 
-    fn start_requests(&mut self) {
+    /// At who can be proved, what was kept for them, and what has waited long enough.
+    fn look_again(&mut self) {
         let now = self.clock.now();
         self.refresh_evidence(now);
+        if let Some(trust) = &self.trust {
+            self.kept
+                .take_over(&mut self.admitted, &mut self.cache, trust, now);
+        }
         for received in self.parked.take_overdue(now) {
             self.receive(received, now);
         }
+    }
+
+    fn start_requests(&mut self) {
+        let now = self.clock.now();
         while self.can_ask() {
             let wanted = self.cache.due(now, MAX_BATCH);
             if wanted.is_empty() {
@@ -250,6 +269,9 @@ impl Worker {
     }
 
     fn forget(&mut self, id: &WorkloadId) {
+        if let Some(shelf) = self.admitted.get(id) {
+            self.kept.remove(id, shelf);
+        }
         self.cache.remove(id);
         self.parked.forget(id);
         self.admitted.remove(id);
@@ -262,7 +284,15 @@ impl Worker {
                 continue;
             };
             let published = Published::of(&state, self.trust_number);
-            if shelf.published.as_ref() == Some(&published) {
+            let same = shelf.published.as_ref() == Some(&published);
+            if same && self.kept.is_current(id, shelf) {
+                continue;
+            }
+            // Before anybody holds it. What was put off is not judged yet.
+            if shelf.kept == KeptFiles::Done || !matches!(state, CacheState::Pending { .. }) {
+                self.kept.follow(id, shelf, &state);
+            }
+            if same {
                 continue;
             }
             let ready = matches!(state, CacheState::Ready(_));

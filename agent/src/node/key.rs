@@ -1,101 +1,154 @@
-//! The agent's private key. The server takes a node token with one key only, so the key lives as long as the token: the
-//! same for a retry whose answer was lost, for an early renewal, and after a restart of the agent's container, which
-//! finds the same token; a new one with each new token. It is kept root-only in `data_dir` beside a hash of the token.
-//! Keys of workloads are never kept.
+//! The agent's private key with the certificate it has, in one file. The server takes a node token with one key only, so
+//! the key lives as long as the token: the same for a retry whose answer was lost, for an early renewal, and after a
+//! restart of the agent's container, which finds the same token; a new one with each new token. The certificate lies
+//! beside it, so that a restart asks for nothing.
 
-use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
+use serde::{Deserialize, Serialize};
 use signet_certs::signer::{KeyError, LeafKey};
-use signet_runtime::files::{self, Durability, FileError};
+use signet_certs::verify::inspect_leaf;
 use zeroize::Zeroizing;
 
-/// Hash of the token, then the key in PKCS#8.
-const HASH_BYTES: usize = 32;
+use crate::kept::{self, SvidHex, SvidText};
+use crate::server_client::AttestedNode;
 
-/// A P-256 key has about 140 bytes; more is not read.
-const MAX_FILE: u64 = 1024;
+/// Name of the file in the folder for the agent's state.
+const FILE: &str = "node.json";
+
+/// What the file has beside key, chain and names, at most.
+const ENVELOPE: usize = 512;
+
+/// The file.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Kept<'a> {
+    /// Of the token that the key goes with.
+    token_sha256: &'a str,
+    #[serde(borrow)]
+    svid: SvidText<'a>,
+    node_name: String,
+    node_uid: String,
+}
 
 /// See the module's documentation.
 pub(super) struct NodeKeys {
-    path: PathBuf,
+    /// `None` keeps everything in memory.
+    path: Option<PathBuf>,
     held: Option<Held>,
 }
 
 struct Held {
-    token: [u8; HASH_BYTES],
+    token_sha256: String,
     pkcs8: Zeroizing<Vec<u8>>,
+    /// With the server's names; not verified yet.
+    certificate: Option<AttestedNode>,
 }
 
 impl NodeKeys {
-    /// Takes over what an earlier run kept; a missing or damaged file is no obstacle.
-    pub(super) fn open(data_dir: &Path) -> Self {
-        let path = data_dir.join("node.key");
-        let held = read(&path);
+    /// Takes over what an earlier run kept in this folder; a missing or damaged file is no obstacle.
+    pub(super) fn open(state_dir: Option<&Path>) -> Self {
+        let path = state_dir.map(|dir| dir.join(FILE));
+        let held = path.as_deref().and_then(read);
         Self { path, held }
     }
 
-    /// The key that goes with this token. It is on disk before it is used: the server may remember it from then on.
+    /// The key that goes with this token. It is in its file before it is used: the server may remember it from then on.
     pub(super) fn key_for(&mut self, token: &str, rng: &SystemRandom) -> Result<LeafKey, KeyError> {
-        let token = sha256(token);
-        if let Some(held) = self.held.as_ref().filter(|held| held.token == token)
+        let token_sha256 = hex::encode(digest(&SHA256, token.as_bytes()));
+        if let Some(held) = self
+            .held
+            .as_ref()
+            .filter(|held| held.token_sha256 == token_sha256)
             && let Ok(key) = LeafKey::from_pkcs8(held.pkcs8.clone(), rng)
         {
             return Ok(key);
         }
         let key = LeafKey::generate(rng)?;
-        let held = Held {
-            token,
+        self.held = Some(Held {
+            token_sha256,
             pkcs8: Zeroizing::new(key.pkcs8_der().to_vec()),
-        };
-        if let Err(error) = write(&self.path, &held) {
-            // It works all the same, but a restart has to wait for the next token.
-            tracing::warn!(path = %self.path.display(), %error, "cannot keep the node's key");
-        }
-        self.held = Some(held);
+            certificate: None,
+        });
+        // Where it cannot be kept it works all the same, but a restart has to wait for the next token.
+        self.write();
         Ok(key)
+    }
+
+    /// Keeps the certificate that the present key has got, before it is used.
+    pub(super) fn certified(&mut self, certificate: AttestedNode) {
+        if let Some(held) = &mut self.held {
+            held.certificate = Some(certificate);
+            self.write();
+        }
+    }
+
+    /// The certificate that an earlier run kept, and its key.
+    pub(super) fn certificate(&self, rng: &SystemRandom) -> Option<(AttestedNode, LeafKey)> {
+        let held = self.held.as_ref()?;
+        let key = LeafKey::from_pkcs8(held.pkcs8.clone(), rng).ok()?;
+        Some((held.certificate.clone()?, key))
     }
 
     /// The key is not to be certified again.
     pub(super) fn forget(&mut self) {
         self.held = None;
-        if let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the node's key");
+        if let Some(path) = &self.path {
+            kept::remove(path);
+        }
+    }
+
+    fn write(&self) {
+        let (Some(path), Some(held)) = (&self.path, &self.held) else {
+            return;
+        };
+        let certificate = held.certificate.as_ref();
+        let chain = certificate
+            .map(|certificate| certificate.chain.concat())
+            .unwrap_or_default();
+        let name = |of: fn(&AttestedNode) -> &String| certificate.map(of).cloned().unwrap_or_default();
+        let svid = SvidHex::new(&chain, &held.pkcs8);
+        let kept = Kept {
+            token_sha256: &held.token_sha256,
+            svid: svid.text(),
+            node_name: name(|certificate| &certificate.node_name),
+            node_uid: name(|certificate| &certificate.node_uid),
+        };
+        // A name may be escaped.
+        let size = svid.size() + 6 * (kept.node_name.len() + kept.node_uid.len()) + ENVELOPE;
+        if let Err(error) = kept::write(path, &kept, size) {
+            tracing::warn!(%error, "cannot keep the node's key");
         }
     }
 }
 
-fn sha256(token: &str) -> [u8; HASH_BYTES] {
-    let mut sum = [0; HASH_BYTES];
-    sum.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-    sum
-}
-
 fn read(path: &Path) -> Option<Held> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
-    fs::File::open(path)
-        .ok()?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    let (token, pkcs8) = bytes.split_first_chunk::<HASH_BYTES>()?;
+    let bytes = kept::read(path)?;
+    let Ok(kept) = serde_json::from_slice::<Kept<'_>>(&bytes) else {
+        tracing::warn!(path = %path.display(), "the node's key is not used: its file is damaged");
+        return None;
+    };
+    let pkcs8 = kept.svid.pkcs8()?;
+    let chain = kept.svid.chain()?;
     Some(Held {
-        token: *token,
-        pkcs8: Zeroizing::new(pkcs8.to_vec()),
+        token_sha256: kept.token_sha256.to_owned(),
+        pkcs8,
+        certificate: certificate(chain, kept.node_name, kept.node_uid),
     })
 }
 
-fn write(path: &Path, held: &Held) -> Result<(), FileError> {
-    // Large enough from the start: memory that it grew out of would not be wiped.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(HASH_BYTES + held.pkcs8.len()));
-    bytes.extend_from_slice(&held.token);
-    bytes.extend_from_slice(&held.pkcs8);
-    files::replace(path, &bytes, 0o600, Durability::Durable)
+fn certificate(chain: Vec<Bytes>, node_name: String, node_uid: String) -> Option<AttestedNode> {
+    let spiffe_id = inspect_leaf(chain.first()?).ok()?.spiffe_id;
+    Some(AttestedNode {
+        chain,
+        spiffe_id,
+        node_name,
+        node_uid,
+        control_authorities: Vec::new(),
+    })
 }
 
 #[cfg(test)]

@@ -11,13 +11,14 @@ use crate::server_client::fake::{FakeServer, offered};
 
 struct Bench {
     server: Arc<FakeServer>,
-    directory: tempfile::TempDir,
+    directory: Arc<tempfile::TempDir>,
     state: watch::Receiver<NodeState>,
     certificate: watch::Receiver<Option<SerialNumber>>,
     trust: watch::Sender<Option<Arc<TrustState>>>,
     attest_again: Arc<Notify>,
     anchors: Arc<ControlAnchors>,
     clock: FakeClock,
+    drain: Drain,
 }
 
 impl Bench {
@@ -30,10 +31,27 @@ impl Bench {
         let clock = FakeClock::new(at(0));
         let server = FakeServer::new(Arc::new(clock.clone()));
         script(&server);
-        let directory = tempfile::tempdir().unwrap();
+        let directory = Arc::new(tempfile::tempdir().unwrap());
         let file = |name: &str| directory.path().join(name);
         fs::write(file("anchors.pem"), server.state().control.certificate().pem()).unwrap();
         fs::write(file("token"), "token-1\n").unwrap();
+        Self::over(server, directory, clock, None)
+    }
+
+    /// The agent again, after it was killed, with the trust state that it kept.
+    fn restarted(self, trust: Option<Arc<TrustState>>) -> Self {
+        self.drain.start();
+        Self::over(self.server, self.directory, self.clock, trust)
+    }
+
+    fn over(
+        server: Arc<FakeServer>,
+        directory: Arc<tempfile::TempDir>,
+        clock: FakeClock,
+        believed: Option<Arc<TrustState>>,
+    ) -> Self {
+        let file = |name: &str| directory.path().join(name);
+        let drain = Drain::new();
         let anchors = ControlAnchors::load(
             &trust_domain(),
             &file("anchors.pem"),
@@ -44,14 +62,14 @@ impl Bench {
         let sender = watch::Sender::new(NodeState::default());
         let state = sender.subscribe();
         let certificates = watch::Sender::new(None);
-        let trust = watch::Sender::new(None);
+        let trust = watch::Sender::new(believed);
         let attest_again = Arc::new(Notify::new());
         let attestor = NodeAttestor {
             api: server.clone(),
             anchors: anchors.clone(),
             identity: Arc::new(RotatingIdentity::new()),
             token_file: file("token"),
-            data_dir: directory.path().to_owned(),
+            state_dir: Some(directory.path().to_owned()),
             cluster: "kind".to_owned(),
             trust_domain: trust_domain(),
             clock: Arc::new(clock.clone()),
@@ -62,7 +80,7 @@ impl Bench {
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
             ready: None,
         };
-        tokio::spawn(attestor.run(Drain::new()));
+        tokio::spawn(attestor.run(drain.clone()));
         Self {
             server,
             directory,
@@ -72,6 +90,7 @@ impl Bench {
             attest_again,
             anchors,
             clock,
+            drain,
         }
     }
 
@@ -107,6 +126,17 @@ impl Bench {
 
     async fn problem(&mut self) -> String {
         self.until(|state| !state.problem.is_empty()).await.problem
+    }
+
+    /// A trust state whose control list names this certificate.
+    fn trust_without(&self, identity: &NodeIdentity) -> Arc<TrustState> {
+        let signer = self.server.state().signer.clone();
+        let mut update = self.server.update(1, &[signer], &[]);
+        let control = self.server.state().control.clone();
+        update.control = vec![offered(&control, &[identity.serial], self.clock.now())];
+        let accepted =
+            crate::server_client::trust::accept(None, &update, &trust_domain(), self.clock.now()).unwrap();
+        Arc::new(accepted.state)
     }
 
     fn passed(&self) -> u64 {
@@ -179,16 +209,51 @@ async fn a_failed_renewal_keeps_the_certificate_and_tries_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fifty_restarts_ask_for_no_certificate_and_keep_the_time_of_its_renewal() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        bench = bench.restarted(None);
+        assert_eq!(bench.attested().await, first);
+    }
+    assert_eq!(bench.server.state().node_tokens, ["token-1"]);
+    assert_eq!(bench.server.state().identity_changes, 51);
+    bench.renewed(&first).await;
+    assert!((1200..2000).contains(&bench.passed()), "{}", bench.passed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_certificate_that_is_damaged_or_has_ended_is_not_used() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    let path = bench.directory.path().join("node.json");
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(&path, good.replace("node-1", "node-2")).unwrap();
+    bench = bench.restarted(None);
+    assert_ne!(bench.attested().await.serial, first.serial);
+    fs::write(&path, &good).unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    bench = bench.restarted(None);
+    assert_ne!(bench.attested().await.serial, first.serial);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_certificate_that_a_held_list_names_costs_its_key() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    let trust = bench.trust_without(&first);
+    bench = bench.restarted(Some(trust));
+    let problem = bench.problem().await;
+    assert!(problem.contains("another key"), "{problem}");
+    assert_eq!(bench.state.borrow().identity, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revoked_certificate_is_replaced_with_a_new_key_as_soon_as_there_is_a_new_token() {
     let mut bench = Bench::start();
     let first = bench.attested().await;
-    let signer = bench.server.state().signer.clone();
-    let mut update = bench.server.update(1, &[signer], &[]);
-    let control = bench.server.state().control.clone();
-    update.control = vec![offered(&control, &[first.serial], bench.clock.now())];
-    let state =
-        crate::server_client::trust::accept(None, &update, &trust_domain(), bench.clock.now()).unwrap();
-    bench.trust.send_replace(Some(Arc::new(state.state)));
+    bench.trust.send_replace(Some(bench.trust_without(&first)));
     let problem = bench.problem().await;
     assert!(
         problem.contains("another key"),

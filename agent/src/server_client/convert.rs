@@ -202,6 +202,7 @@ fn issued_chain(issued: wire::IssuedSvid) -> Result<IssuedChain, ServerError> {
         spiffe_id: id,
         chain: issued.certificate_chain,
         identities,
+        policy_revision: issued.policy_revision,
     })
 }
 

@@ -182,6 +182,7 @@ impl FakeServer {
                     spiffe_id: ids.clone(),
                     chain: svid.chain().iter().map(|der| der.clone().into()).collect(),
                     identities: vec![(ids, String::new())],
+                    policy_revision: 1,
                 })
             }
             Mode::Refuse(reason, policy_revision) => IssueOutcome::Refused {
@@ -211,6 +212,7 @@ impl FakeServer {
             spiffe_id,
             chain: vec![leaf.into()],
             identities: ids.iter().map(|id| (id.clone(), "hint".to_owned())).collect(),
+            policy_revision: 1,
         })
     }
 

@@ -1,5 +1,6 @@
 //! The trust stream as a value that is always there: what was last believed, kept over every interruption.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,7 @@ use signet_runtime::ready::ReadyGuard;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::anchors::ControlAnchors;
-use super::trust::{Accepted, TrustState, accept};
+use super::trust::{Accepted, TrustFile, TrustState, accept};
 use super::{ServerApi, ServerError, TrustReport, TrustUpdate};
 use crate::cache::Affected;
 
@@ -60,6 +61,8 @@ pub(crate) struct TrustSync {
     pub state: watch::Sender<Option<Arc<TrustState>>>,
     /// Where news goes.
     pub notices: mpsc::Sender<Notice>,
+    /// Where the newest one is kept for a restart.
+    pub file: Arc<TrustFile>,
     /// For people.
     pub connection: watch::Sender<Connection>,
     /// Waiting times between attempts.
@@ -116,6 +119,9 @@ impl TrustSync {
             let update =
                 update.ok_or_else(|| ServerError::unavailable("the server ended the trust stream"))??;
             let believed = self.take(&update, self.clock.now());
+            if believed {
+                self.keep().await;
+            }
             if believed && first {
                 first = false;
                 self.backoff.reset();
@@ -157,6 +163,17 @@ impl TrustSync {
                 });
                 false
             }
+        }
+    }
+
+    /// After it was passed on: a slow disk holds up no revocation.
+    async fn keep(&self) {
+        let (file, state) = (self.file.clone(), self.state.borrow().clone());
+        let write = move || state.map_or(Ok(()), |state| file.write(&state));
+        let written = tokio::task::spawn_blocking(write).await;
+        if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            // Served all the same; a restart then begins with an older one.
+            tracing::warn!(%error, "cannot keep the trust state");
         }
     }
 

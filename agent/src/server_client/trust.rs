@@ -1,6 +1,7 @@
 //! What the agent believes: authorities with their CRLs, judged before they are held ([`accept`]). Pure.
 
 mod judge;
+mod kept;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use signet_certs::verify::{TrustRoots, TrustedAuthority};
 
 pub(super) use self::judge::usable;
 pub(crate) use self::judge::{Accepted, TrustError, accept};
+pub(crate) use self::kept::TrustFile;
 use super::{CrlReport, TrustReport};
 use crate::cache::TrustView;
 

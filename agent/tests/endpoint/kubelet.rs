@@ -12,7 +12,7 @@ use crate::support::raw::{RawClient, call_headers};
 struct NoVolumes;
 
 impl VolumeSink for NoVolumes {
-    fn open(&self, _: &VolumeRecord, _: &Path) -> anyhow::Result<()> {
+    fn open(&self, _: &VolumeRecord, _: &Path, _: &Path) -> anyhow::Result<()> {
         Ok(())
     }
 

@@ -27,6 +27,9 @@ pub struct StatusResponse {
     pub workloads: ::prost::alloc::vec::Vec<Workload>,
     #[prost(int64, tag = "11")]
     pub now_unix_ms: i64,
+    /// Why keys do not outlive a restart of the agent; empty when they do.
+    #[prost(string, tag = "12")]
+    pub not_kept: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Workload {

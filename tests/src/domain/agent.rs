@@ -48,6 +48,9 @@ impl Agent {
             "trust": { "anchors_file": server.anchors() },
             "node": { "token_file": folder.join("token"), "name": node },
             "data_dir": folder.join("data"),
+            "state_dir": folder.join("state"),
+            // The folder may lie on a disk.
+            "keep_secrets_on_disk": true,
             "csi": {
                 "enabled": true,
                 "kubelet_dir": kubelet,

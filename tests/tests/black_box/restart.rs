@@ -8,7 +8,13 @@ use std::sync::{
 use serde_json::Value;
 use signet_certs::verify::inspect_leaf;
 use signet_proto::agent::issue_result::Outcome;
-use signet_tests::{agent_client::new_csr, domain::Domain, fake_kube::PodSpec, wait::eventually};
+use signet_tests::{
+    agent_client::new_csr,
+    domain::Domain,
+    fake_kube::{Endpoint, Fault, PodSpec},
+    wait::eventually,
+    workload::Identity,
+};
 use tonic::Code;
 
 use super::support::{id_of, pod_with_volume, workload_svids};
@@ -113,6 +119,7 @@ async fn a_killed_agent_rebuilds_every_socket() {
     let before = workload.identity().await;
     let mut updates = workload.watch().await.unwrap();
     updates.next().await.unwrap();
+    let ledger = ledger(&domain).await;
     agent.kill().await;
     let end = updates.next().await.err().expect("the stream outlived its agent");
     assert!(
@@ -124,14 +131,72 @@ async fn a_killed_agent_rebuilds_every_socket() {
     // The same client on the same socket, without kubelet's help: the token was kept.
     let after = workload.identity().await;
     assert_eq!(after.svid.spiffe_id().as_str(), id_of("front"));
-    assert_ne!(
-        after.svid.serial(),
-        before.svid.serial(),
-        "keys live in memory only"
-    );
+    assert_eq!(after.svid.serial(), before.svid.serial());
     after.judge(&before.svid).unwrap();
+    assert_eq!(self::ledger(&domain).await, ledger, "a restart issues nothing");
     domain.register(&mut agent).await.unwrap();
     agent.kubelet().unwrap().republish(&volume).await.unwrap();
     agent.kubelet().unwrap().unpublish(&volume).await.unwrap();
     assert!(!agent.socket(&volume).exists());
+    let volumes = std::fs::read_dir(agent.folder().join("volumes")).unwrap();
+    assert_eq!(volumes.count(), 0, "nothing of a volume outlives it");
+}
+
+/// With nobody to ask: what it held is served at once, the lists too, and found anew by whoever comes back.
+/// Covers INV-3, INV-9.
+#[tokio::test]
+async fn an_agent_killed_while_server_and_api_server_are_away_serves_what_it_had() {
+    let mut domain = Domain::start().await.unwrap();
+    let mut agent = domain.agent("node-a").await.unwrap();
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
+    let before = front.identity().await;
+    let ledger = ledger(&domain).await;
+    for endpoint in [
+        Endpoint::TokenReviews,
+        Endpoint::Pods,
+        Endpoint::PodWatches,
+        Endpoint::Nodes,
+    ] {
+        domain.kube.fault_at(endpoint, Fault::InternalError);
+    }
+    domain.kube.cut_watches();
+    domain.server.kill().await;
+    for _ in 0..3 {
+        agent.kill().await;
+        agent.spawn().unwrap();
+        let during = front.identity().await;
+        assert_eq!(during.svid.serial(), before.svid.serial());
+        let lists = |identity: &Identity| {
+            identity
+                .authorities
+                .iter()
+                .map(|held| held.crl.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lists(&during), lists(&before));
+        during.judge(&before.svid).unwrap();
+    }
+    domain.kube.clear_faults();
+    domain.server.start().await.unwrap();
+    eventually("the agent to be ready", async || {
+        let asked = agent.command(&["healthcheck"]).await.unwrap();
+        asked.status.success().then_some(())
+    })
+    .await;
+    assert_eq!(front.identity().await.svid.serial(), before.svid.serial());
+    assert_eq!(self::ledger(&domain).await, ledger, "a restart issues nothing");
+}
+
+/// Serials of everything that was issued to agents and workloads.
+async fn ledger(domain: &Domain) -> Vec<String> {
+    let list = domain.server.admin(&["svid", "list"]).await.unwrap();
+    let all = list["svids"].as_array().unwrap().iter();
+    let of_server = [
+        "spiffe://example.org/signet/server",
+        "spiffe://example.org/signet/bundle",
+    ];
+    let others = all.filter(|svid| !of_server.iter().any(|id| svid["spiffe_id"] == *id));
+    let mut serials: Vec<String> = others.map(|svid| svid["serial"].to_string()).collect();
+    serials.sort();
+    serials
 }

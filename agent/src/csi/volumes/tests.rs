@@ -19,16 +19,21 @@ fn token(text: &str) -> Arc<PodToken> {
     PodToken::new(text, signet_testkit::now())
 }
 
+fn keep(volumes: &mut Volumes, record: &VolumeRecord, text: &str) {
+    volumes.keep(record).unwrap();
+    volumes.keep_token(&record.volume_id, &token(text)).unwrap();
+}
+
 #[test]
 fn volumes_and_their_newest_tokens_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("volumes");
     let mut volumes = Volumes::open(&path).unwrap();
-    volumes.keep(&record(), &token("first")).unwrap();
+    keep(&mut volumes, &record(), "first");
     let inode = fs::metadata(volumes.socket_dir(&record().volume_id))
         .unwrap()
         .ino();
-    volumes.keep(&record(), &token("second")).unwrap();
+    keep(&mut volumes, &record(), "second");
 
     let again = Volumes::open(&path).unwrap();
     let all = again.all();
@@ -47,7 +52,7 @@ fn volumes_and_their_newest_tokens_survive_a_restart() {
 fn only_root_reads_tokens_and_every_uid_reaches_the_socket_directory() {
     let dir = tempfile::tempdir().unwrap();
     let mut volumes = Volumes::open(&dir.path().join("volumes")).unwrap();
-    volumes.keep(&record(), &token("secret")).unwrap();
+    keep(&mut volumes, &record(), "secret");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let folder = volumes.folder(&record().volume_id);
     assert_eq!(mode(&dir.path().join("volumes")), 0o700);
@@ -60,7 +65,7 @@ fn only_root_reads_tokens_and_every_uid_reaches_the_socket_directory() {
 fn removing_twice_is_fine_and_damage_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let mut volumes = Volumes::open(dir.path()).unwrap();
-    volumes.keep(&record(), &token("x")).unwrap();
+    keep(&mut volumes, &record(), "x");
     let record_file = volumes.folder(&record().volume_id).join("record.json");
     fs::write(&record_file, b"{").unwrap();
     assert!(Volumes::open(dir.path()).unwrap().all().is_empty());

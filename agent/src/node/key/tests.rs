@@ -1,6 +1,9 @@
 //! The key and its file.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
+
+use signet_testkit::{DOMAIN, HOUR, control_authority, leaf, public_key};
 
 use super::*;
 
@@ -10,38 +13,73 @@ fn spki(keys: &mut NodeKeys, token: &str) -> Vec<u8> {
         .public_key_spki()
 }
 
+fn open(directory: &tempfile::TempDir) -> NodeKeys {
+    NodeKeys::open(Some(directory.path()))
+}
+
+fn certificate_for(key: &LeafKey) -> AttestedNode {
+    let id = "spiffe://example.org/signet/agent/kind/node-1";
+    let authority = control_authority(DOMAIN);
+    let der = leaf(&authority, id).ttl(HOUR).signed(&public_key(key));
+    certificate(vec![der.into()], "node-a".to_owned(), "node-1".to_owned()).unwrap()
+}
+
 #[test]
 fn the_key_lives_as_long_as_the_token_over_a_restart_too() {
     let directory = tempfile::tempdir().unwrap();
-    let mut keys = NodeKeys::open(directory.path());
+    let mut keys = open(&directory);
     let first = spki(&mut keys, "token-1");
     assert_eq!(spki(&mut keys, "token-1"), first);
-    let mut restarted = NodeKeys::open(directory.path());
+    let mut restarted = open(&directory);
     assert_eq!(spki(&mut restarted, "token-1"), first);
     let second = spki(&mut restarted, "token-2");
     assert_ne!(second, first);
     assert_ne!(spki(&mut restarted, "token-1"), first, "one key is kept, not all");
-    let mode = fs::metadata(directory.path().join("node.key"))
+    let mode = fs::metadata(directory.path().join(FILE))
         .unwrap()
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
+#[test]
+fn the_certificate_is_kept_with_its_key_until_there_is_another_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let rng = SystemRandom::new();
+    let mut keys = open(&directory);
+    let key = keys.key_for("token-1", &rng).unwrap();
+    assert!(open(&directory).certificate(&rng).is_none());
+    let certificate = certificate_for(&key);
+    keys.certified(certificate.clone());
+    let (kept, its_key) = open(&directory).certificate(&rng).unwrap();
+    assert_eq!(its_key.public_key_spki(), key.public_key_spki());
+    assert_eq!(
+        (kept.chain, kept.spiffe_id, kept.node_name, kept.node_uid),
+        (
+            certificate.chain,
+            certificate.spiffe_id,
+            certificate.node_name,
+            certificate.node_uid
+        )
+    );
+    spki(&mut keys, "token-2");
+    assert!(open(&directory).certificate(&rng).is_none());
+}
+
 /// Covers INV-13.
 #[test]
 fn the_file_holds_no_token() {
     let directory = tempfile::tempdir().unwrap();
-    spki(&mut NodeKeys::open(directory.path()), "a secret token");
-    let bytes = fs::read(directory.path().join("node.key")).unwrap();
+    spki(&mut open(&directory), "a secret token");
+    let bytes = fs::read(directory.path().join(FILE)).unwrap();
     assert!(!bytes.windows(8).any(|part| part == b"a secret"));
 }
 
 #[test]
 fn a_forgotten_or_damaged_key_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("node.key");
-    let mut keys = NodeKeys::open(directory.path());
+    let path = directory.path().join(FILE);
+    let mut keys = open(&directory);
     let first = spki(&mut keys, "token");
     keys.forget();
     assert!(!path.exists());
@@ -50,6 +88,13 @@ fn a_forgotten_or_damaged_key_is_replaced() {
     bytes.truncate(60);
     for damaged in [bytes, Vec::new(), vec![0; 5000]] {
         fs::write(&path, damaged).unwrap();
-        spki(&mut NodeKeys::open(directory.path()), "token");
+        spki(&mut open(&directory), "token");
     }
+}
+
+#[test]
+fn without_a_place_the_key_lives_in_memory() {
+    let mut keys = NodeKeys::open(None);
+    let first = spki(&mut keys, "token");
+    assert_eq!(spki(&mut keys, "token"), first);
 }

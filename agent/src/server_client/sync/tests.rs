@@ -48,6 +48,7 @@ impl Bench {
             reports: watch::Sender::new(TrustReport::default()).subscribe(),
             state: state.clone(),
             notices,
+            file: TrustFile::new(directory.path()),
             connection: connection.clone(),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
             ready: None,
@@ -147,6 +148,17 @@ async fn a_server_that_goes_back_is_not_believed_and_says_why() {
         connection.problem
     );
     bench.sequence(9).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_believed_is_kept_for_a_restart() {
+    let (mut bench, updates) = Bench::start();
+    updates.send(Ok(bench.update(9))).unwrap();
+    assert_eq!(bench.notice().await, Notice::Connected);
+    let kept = TrustFile::new(bench.directory.path())
+        .read(&trust_domain())
+        .unwrap();
+    assert_eq!(kept.bundle.sequence_number, 9);
 }
 
 #[tokio::test(start_paused = true)]

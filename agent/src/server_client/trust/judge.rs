@@ -68,6 +68,31 @@ pub(crate) fn accept(
     trust_domain: &TrustDomain,
     now: SystemTime,
 ) -> Result<Accepted, TrustError> {
+    let (state, kept) = judge(held, update, trust_domain, Some(now))?;
+    if let Some(held) = held {
+        check_sequence(&held.bundle, &state.bundle)?;
+    }
+    Ok(Accepted { state, kept })
+}
+
+/// What was accepted once and kept since. The dates of its CRLs are not judged again.
+///
+/// # Errors
+/// [`TrustError`] when it is damaged.
+pub(super) fn believed_before(
+    update: &TrustUpdate,
+    trust_domain: &TrustDomain,
+) -> Result<TrustState, TrustError> {
+    judge(None, update, trust_domain, None).map(|(state, _)| state)
+}
+
+/// The state that an update would make, and CRLs that stay though others were offered.
+fn judge(
+    held: Option<&TrustState>,
+    update: &TrustUpdate,
+    trust_domain: &TrustDomain,
+    now: Option<SystemTime>,
+) -> Result<(TrustState, Vec<(AuthorityId, CrlError)>), TrustError> {
     let mut judge = Judge {
         held,
         trust_domain,
@@ -87,9 +112,6 @@ pub(crate) fn accept(
         update.sequence_number,
         update.refresh_hint,
     );
-    if let Some(held) = held {
-        check_sequence(&held.bundle, &bundle)?;
-    }
     // CRLs in the order of the bundle: the same on every node, whatever the update's order was.
     x509.sort_by_key(|authority| authority.certificate.id());
     let state = TrustState {
@@ -100,10 +122,7 @@ pub(crate) fn accept(
         control,
         policy_revision: update.policy_revision,
     };
-    Ok(Accepted {
-        state,
-        kept: judge.kept,
-    })
+    Ok((state, judge.kept))
 }
 
 fn check_sequence(held: &TrustBundle, offered: &TrustBundle) -> Result<(), TrustError> {
@@ -122,7 +141,8 @@ fn check_sequence(held: &TrustBundle, offered: &TrustBundle) -> Result<(), Trust
 struct Judge<'a> {
     held: Option<&'a TrustState>,
     trust_domain: &'a TrustDomain,
-    now: SystemTime,
+    /// `None` when dates have been judged before.
+    now: Option<SystemTime>,
     seen: BTreeSet<AuthorityId>,
     kept: Vec<(AuthorityId, CrlError)>,
 }
@@ -160,9 +180,10 @@ impl Judge<'_> {
     /// The offered CRL, or the held one when the offered one may not replace it.
     fn crl(&mut self, issuer: &AuthorityCertificate, offered: &[u8]) -> Result<Crl, TrustError> {
         let held = self.held.and_then(|held| held.find(&issuer.id()));
-        let judged = Crl::verify(offered, issuer).and_then(|crl| match held {
-            Some(held) => crl.may_replace(&held.crl, self.now).map(|()| crl),
-            None => crl.check_not_ahead(self.now).map(|()| crl),
+        let judged = Crl::verify(offered, issuer).and_then(|crl| match (held, self.now) {
+            (Some(held), Some(now)) => crl.may_replace(&held.crl, now).map(|()| crl),
+            (None, Some(now)) => crl.check_not_ahead(now).map(|()| crl),
+            (_, None) => Ok(crl),
         });
         match (judged, held) {
             (Ok(crl), _) => Ok(crl),

@@ -132,3 +132,62 @@ fn the_agents_own_certificate_is_good_until_revoked_or_tainted() {
     let state = judge(Some(&state), &update).unwrap().state;
     assert!(state.speaks_against(&sender.control.certificate().id(), &mine));
 }
+
+/// Covers INV-3.
+#[test]
+fn what_was_believed_is_found_again_after_a_restart() {
+    let sender = Sender::new();
+    let directory = tempfile::tempdir().unwrap();
+    let mut update = sender.update(7, at(0));
+    update.x509 = vec![offered(&sender.x509, &[serial(1)], at(0))];
+    update.x509[0].tainted = true;
+    let state = judge(None, &update).unwrap().state;
+    TrustFile::new(directory.path()).write(&state).unwrap();
+    let read = || TrustFile::new(directory.path()).read(&trust_domain());
+    let again = read().unwrap();
+    assert!(again.looks_like(&state));
+    assert_eq!(again.report(), state.report());
+    let id = sender.x509.certificate().id();
+    assert!(again.is_revoked(&id, &serial(1)) && again.is_tainted(&id));
+    assert_eq!(again.policy_revision, state.policy_revision);
+    assert_eq!(again.bundle.refresh_hint, state.bundle.refresh_hint);
+    let error = judge(Some(&again), &sender.update(6, at(1))).unwrap_err();
+    assert!(
+        matches!(error, TrustError::Rollback { held: 7, offered: 6 }),
+        "{error}"
+    );
+    // A list that was believed stays so on a machine whose clock lies behind after its start.
+    let far = accept(
+        None,
+        &sender.update(8, at(1_000_000)),
+        &trust_domain(),
+        at(1_000_000),
+    )
+    .unwrap();
+    TrustFile::new(directory.path()).write(&far.state).unwrap();
+    assert_eq!(read().unwrap().bundle.sequence_number, 8);
+}
+
+#[test]
+fn a_kept_state_that_is_damaged_or_of_another_domain_is_not_used() {
+    let sender = Sender::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = TrustFile::new(directory.path());
+    assert!(file.read(&trust_domain()).is_none(), "there is none");
+    file.write(&judge(None, &sender.update(7, at(0))).unwrap().state)
+        .unwrap();
+    assert!(
+        file.read(&TrustDomain::parse("elsewhere.test").unwrap())
+            .is_none()
+    );
+    let path = directory.path().join("trust.json");
+    let good = std::fs::read_to_string(&path).unwrap();
+    for damaged in [
+        good[..100].to_owned(),
+        String::new(),
+        good.replace("\"crl\":\"30", "\"crl\":\"31"),
+    ] {
+        std::fs::write(&path, damaged).unwrap();
+        assert!(file.read(&trust_domain()).is_none());
+    }
+}

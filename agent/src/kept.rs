@@ -1,0 +1,11 @@
+//! What outlives a restart of the agent and is secret: certificates with their keys. They are written only where they go
+//! with the machine's power, and judged anew by whoever reads them.
+
+mod file;
+mod place;
+
+pub(crate) use self::file::{SvidHex, SvidText, read, remove, write};
+pub(crate) use self::place::{Keeping, Places};
+
+#[cfg(test)]
+mod tests;

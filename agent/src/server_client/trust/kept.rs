@@ -1,0 +1,161 @@
+//! What was believed, over a restart of the agent and of the machine: bundle, CRLs, numbers. All of it is public; it is
+//! verified anew when it is read, but for the dates of the CRLs, which were judged when they came: the clock of a machine
+//! that has just started may be wrong.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use signet_certs::id::TrustDomain;
+use signet_runtime::files::{self, Durability};
+use signet_runtime::sync::Mutex;
+
+use super::judge::{TrustError, believed_before};
+use super::{HeldAuthority, TrustState};
+use crate::server_client::{OfferedAuthority, TrustUpdate};
+
+/// Name of the file in the data folder.
+const FILE: &str = "trust.json";
+
+/// Largest file that is read, in bytes; the server bounds what it pushes far below.
+const MAX_FILE: u64 = 32 * 1024 * 1024;
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    trust_domain: String,
+    sequence_number: u64,
+    refresh_hint_seconds: u64,
+    policy_revision: u64,
+    x509: Vec<KeptAuthority>,
+    control: Vec<KeptAuthority>,
+}
+
+/// DER in hexadecimal.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct KeptAuthority {
+    certificate: String,
+    crl: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tainted: bool,
+}
+
+/// The file in which the newest trust state is kept.
+#[derive(Debug)]
+pub(crate) struct TrustFile {
+    path: PathBuf,
+    /// SHA-256 of what is in it.
+    written: Mutex<Option<[u8; 32]>>,
+}
+
+impl TrustFile {
+    /// The file in this folder; reads nothing.
+    pub(crate) fn new(data_dir: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            path: data_dir.join(FILE),
+            written: Mutex::default(),
+        })
+    }
+
+    /// What an earlier run believed. Whatever is wrong with it is logged; the server tells everything again.
+    pub(crate) fn read(&self, trust_domain: &TrustDomain) -> Option<TrustState> {
+        match self.try_read(trust_domain) {
+            Ok(state) => Some(state),
+            Err(Unreadable::Missing) => None,
+            Err(Unreadable::Because(problem)) => {
+                tracing::warn!(path = %self.path.display(), %problem, "the kept trust state is not used");
+                None
+            }
+        }
+    }
+
+    fn try_read(&self, trust_domain: &TrustDomain) -> Result<TrustState, Unreadable> {
+        let kept: Kept = serde_json::from_slice(&read_bounded(&self.path)?).map_err(because)?;
+        if kept.trust_domain != trust_domain.as_str() {
+            return Err(because(format!("it is of trust domain {}", kept.trust_domain)));
+        }
+        let offered = |kept: Vec<KeptAuthority>| kept.into_iter().map(offered).collect::<Result<_, _>>();
+        let update = TrustUpdate {
+            sequence_number: kept.sequence_number,
+            refresh_hint: Duration::from_secs(kept.refresh_hint_seconds),
+            x509: offered(kept.x509).map_err(because)?,
+            control: offered(kept.control).map_err(because)?,
+            policy_revision: kept.policy_revision,
+            affected: None,
+        };
+        believed_before(&update, trust_domain).map_err(|error: TrustError| because(error))
+    }
+
+    /// Keeps a state. Blocks for the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written; the former one is there then.
+    pub(crate) fn write(&self, state: &TrustState) -> io::Result<()> {
+        let kept = Kept {
+            trust_domain: state.bundle.trust_domain.as_str().to_owned(),
+            sequence_number: state.bundle.sequence_number,
+            refresh_hint_seconds: state.bundle.refresh_hint.as_secs(),
+            policy_revision: state.policy_revision,
+            x509: state.x509.iter().map(written).collect(),
+            control: state.control.iter().map(written).collect(),
+        };
+        let text = serde_json::to_vec(&kept)?;
+        let sum = sha256(&text);
+        let mut written = self.written.lock();
+        if *written != Some(sum) {
+            files::replace(&self.path, &text, 0o600, Durability::Durable)?;
+            *written = Some(sum);
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no kept state.
+enum Unreadable {
+    Missing,
+    Because(String),
+}
+
+fn because(problem: impl ToString) -> Unreadable {
+    Unreadable::Because(problem.to_string())
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, Unreadable> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unreadable::Missing),
+        opened => opened.map_err(because)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(because)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(because(format!("larger than {MAX_FILE} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn offered(kept: KeptAuthority) -> Result<OfferedAuthority, hex::FromHexError> {
+    Ok(OfferedAuthority {
+        certificate: hex::decode(kept.certificate)?.into(),
+        crl: hex::decode(kept.crl)?.into(),
+        tainted: kept.tainted,
+    })
+}
+
+fn written(held: &HeldAuthority) -> KeptAuthority {
+    KeptAuthority {
+        certificate: hex::encode(held.certificate.der()),
+        crl: hex::encode(&held.crl_der),
+        tainted: held.tainted,
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    sum
+}
