@@ -1,36 +1,63 @@
 //! What is known of agents: which are connected and what they reported, what is to be pushed to them, which node each is
-//! on, and which of its certificates is the newest.
+//! on, and what a certificate of one is worth.
 
-mod newest;
+mod in_use;
 mod report;
 mod rows;
 mod sessions;
 mod spread;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use signet_certs::{id::SpiffeId, serial::SerialNumber};
+use signet_certs::{id::SpiffeId, verify::VerifiedSvid};
 use tokio::sync::watch;
 
-use self::{newest::Newest, rows::Rows, sessions::Sessions};
+use self::{in_use::InUse, rows::Rows, sessions::Sessions};
 pub(crate) use self::{
     report::{Affected, AgentStatus, Report},
+    rows::AgentNode,
     sessions::Session,
 };
 use crate::{
+    audit::{AuditAction, AuditEvent, AuditLog},
     authority::SpreadReports,
-    store::{AgentRow, Store, StoreError},
+    store::{Generation, Presented, PresentedCertificate, Revoked, Standing, Store, StoreError},
 };
 
+/// The trust stream stays open so long to an agent whose certificate has expired: it is public what goes over it.
+pub(crate) const STREAM_AFTER_END: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Trust streams of agents whose certificates do not count.
+const GUESTS: usize = 1024;
+
 /// The registry of agents.
-#[derive(Debug, Default)]
 pub(crate) struct Agents {
+    store: Arc<dyn Store>,
+    audit: AuditLog,
     sessions: Arc<Sessions>,
+    /// Streams of those whose certificate does not count: they hear, and what they say moves nothing.
+    guests: Arc<Sessions>,
     rows: Rows,
-    newest: Newest,
+    in_use: InUse,
 }
 
 impl Agents {
+    /// Of the agents that the store knows.
+    #[must_use]
+    pub(crate) fn new(store: Arc<dyn Store>, audit: AuditLog) -> Self {
+        Self {
+            store,
+            audit,
+            sessions: Arc::new(Sessions::default()),
+            guests: Arc::new(Sessions::deaf()),
+            rows: Rows::default(),
+            in_use: InUse::default(),
+        }
+    }
+
     /// Live agents and the sequences they reported, for whoever decides that a bundle has spread.
     #[must_use]
     pub(crate) fn spread(&self) -> watch::Receiver<SpreadReports> {
@@ -39,8 +66,16 @@ impl Agents {
 
     /// Opens a session; an older one of the same agent ends (its [`Session::next_affected`] returns `None`).
     #[must_use]
-    pub(crate) fn connect(&self, agent: &SpiffeId, cluster: &str, node_name: &str) -> Session {
-        self.sessions.connect(agent, cluster, node_name)
+    pub(crate) fn connect(&self, node: &AgentNode) -> Session {
+        self.sessions.connect(node)
+    }
+
+    /// Opens the session of an agent whose certificate does not count: one for each, beside those that count, and `None` when
+    /// there are too many. What it reports moves nothing.
+    #[must_use]
+    pub(crate) fn connect_guest(&self, agent: &SpiffeId) -> Option<Session> {
+        let room = self.guests.connected() < GUESTS || self.guests.status(agent).is_some();
+        room.then(|| self.guests.connect(&AgentNode::unknown(agent.clone())))
     }
 
     /// Names a pod to the agent of its node.
@@ -53,28 +88,80 @@ impl Agents {
         self.sessions.all_affected();
     }
 
-    /// What is recorded of an agent, from memory where it is known.
+    /// The node of an agent, from memory where it is known.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) async fn row(
-        &self,
-        agent: &SpiffeId,
-        store: &dyn Store,
-    ) -> Result<Option<AgentRow>, StoreError> {
-        self.rows.of(agent, store).await
+    pub(crate) async fn node(&self, agent: &SpiffeId) -> Result<Option<AgentNode>, StoreError> {
+        self.rows.of(agent, self.store.as_ref()).await
     }
 
     /// Keeps what was just recorded of an agent.
-    pub(crate) fn attested(&self, row: AgentRow) {
-        self.rows.attested(row);
+    pub(crate) fn attested(&self, node: AgentNode) {
+        self.rows.attested(node);
     }
 
-    /// Notes that an agent uses a certificate; false once it has used a newer one. Serials begin with the time they
-    /// were made, so a stolen older certificate is worthless from the first use of its successor on (design §4).
+    /// Asks the store what a certificate is worth that was presented; its end is the caller's to judge. The first use of a
+    /// newer one is durable when this returns, and whatever is open by an older one ends.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub(crate) async fn present(
+        &self,
+        svid: &VerifiedSvid,
+        now: SystemTime,
+    ) -> Result<Presented, StoreError> {
+        let agent = svid.spiffe_id();
+        let certificate = PresentedCertificate {
+            spiffe_id: agent.clone(),
+            authority: svid.authority_id(),
+            serial: svid.serial(),
+            not_after: svid.not_after(),
+        };
+        let presented = self.store.present(certificate, now).await?;
+        if presented.standing == Standing::Counts && svid.not_after() > now {
+            self.in_use.counts(agent, svid.serial(), presented.generation);
+        }
+        if presented.supersedes {
+            self.sessions.end(agent);
+            self.superseded(agent, now);
+        }
+        Ok(presented)
+    }
+
+    /// The generation of a certificate that is the newest its agent uses, as far as is known without the store. Enough for a
+    /// call that the store judges once more.
     #[must_use]
-    pub(crate) fn is_newest(&self, agent: &SpiffeId, serial: SerialNumber) -> bool {
-        self.newest.uses(agent, serial)
+    pub(crate) fn in_use(&self, svid: &VerifiedSvid) -> Option<Generation> {
+        self.in_use.generation(svid.spiffe_id(), svid.serial())
+    }
+
+    fn superseded(&self, agent: &SpiffeId, now: SystemTime) {
+        let Some(times) = self.in_use.superseded(agent, now) else {
+            return;
+        };
+        tracing::warn!(
+            %agent,
+            times,
+            "an agent takes one new certificate after the other: it restarts in a loop, or two processes are this agent"
+        );
+        let action = AuditAction::AgentSupersededOften {
+            agent_id: agent.clone(),
+            times: u64::try_from(times).unwrap_or(u64::MAX),
+        };
+        self.audit.record(AuditEvent::new(now, action));
+    }
+
+    /// Ends what agents have open by certificates that count no more after a revocation, whether a list names them or not.
+    pub(crate) fn after(&self, revoked: &Revoked) {
+        let holders = revoked.svids.iter().filter_map(|svid| svid.spiffe_id.clone());
+        let denied = revoked.denial.iter();
+        let denied = denied.filter_map(|denial| SpiffeId::parse(&denial.target).ok());
+        for agent in holders.chain(denied).filter(SpiffeId::is_agent) {
+            self.in_use.forget(&agent);
+            self.sessions.end(&agent);
+            self.guests.end(&agent);
+        }
     }
 
     /// How many streams are open.
@@ -92,64 +179,15 @@ impl Agents {
     /// Forgets agents whose stream has been broken for two minutes. Called about once a minute.
     pub(crate) fn forget_gone(&self, now: SystemTime) {
         self.sessions.forget_gone(now);
+        self.guests.forget_gone(now);
+    }
+}
+
+impl fmt::Debug for Agents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agents").finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::HashSet, time::Duration};
-
-    use super::*;
-
-    fn agent(name: &str) -> SpiffeId {
-        SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/{name}")).unwrap()
-    }
-
-    fn report(sequence: u64) -> Report {
-        Report {
-            sequence,
-            ..Report::default()
-        }
-    }
-
-    #[test]
-    fn a_broken_stream_holds_back_spread_for_two_minutes_then_is_forgotten() {
-        let agents = Arc::new(Agents::default());
-        let spread = agents.spread();
-        let session = agents.connect(&agent("a"), "dev", "node-a");
-        session.report(report(4));
-        assert_eq!(spread.borrow().confirmed(4), 1);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        session.end(now);
-        agents.forget_gone(now + Duration::from_secs(60));
-        assert_eq!(spread.borrow().live(), 1);
-        agents.forget_gone(now + Duration::from_secs(121));
-        assert_eq!(spread.borrow().live(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_new_stream_of_an_agent_ends_the_old_one_and_keeps_its_own_reports() {
-        let agents = Arc::new(Agents::default());
-        let old = agents.connect(&agent("a"), "dev", "node-a");
-        let new = agents.connect(&agent("a"), "dev", "node-a");
-        assert_eq!(old.next_affected().await, None);
-        new.report(report(9));
-        old.report(report(3));
-        drop(old);
-        assert_eq!(agents.status(&agent("a")).unwrap().report.sequence, 9);
-    }
-
-    #[tokio::test]
-    async fn affected_pods_reach_only_the_agent_of_their_node() {
-        let agents = Arc::new(Agents::default());
-        let a = agents.connect(&agent("a"), "dev", "node-a");
-        let b = agents.connect(&agent("b"), "dev", "node-b");
-        agents.pod_affected("dev", "node-a", "uid-1");
-        assert_eq!(
-            a.next_affected().await,
-            Some(Affected::Pods(HashSet::from(["uid-1".to_owned()])))
-        );
-        agents.all_affected();
-        assert_eq!(b.next_affected().await, Some(Affected::All));
-    }
-}
+mod tests;

@@ -79,6 +79,14 @@ pub(crate) enum AuditAction {
         /// `jti` of the token.
         token_jti: Option<String>,
     },
+    /// An agent used one new certificate after the other: it restarts in a loop, or two processes are this agent.
+    AgentSupersededOften {
+        /// The agent's identity.
+        #[serde(serialize_with = "text")]
+        agent_id: SpiffeId,
+        /// How many of its certificates were superseded within ten minutes.
+        times: u64,
+    },
     /// Somebody got a no.
     Refused {
         /// Who asked: an agent's SPIFFE ID, an address. Refusals are sampled by it.

@@ -29,7 +29,7 @@ use self::{
 };
 pub(crate) use self::{
     node::NodeRequest,
-    types::{Evidence, IssueItem, Issued, NotIssued, Outcome, Refusal, RefusalReason},
+    types::{CallRefused, Evidence, IssueItem, Issued, NotIssued, Outcome, Refusal, RefusalReason},
 };
 use crate::{
     admission::Admission,
@@ -170,8 +170,10 @@ impl Issuer {
 
     fn record_refusal(&self, error: &IssueRefusal) -> NotIssued {
         let (reason, retry_after) = match error {
+            IssueRefusal::Caller(_) => (RefusalReason::NotAttested, None),
             IssueRefusal::Denied { .. } => (RefusalReason::Denied, None),
             IssueRefusal::Budget(spent) => (RefusalReason::Budget, Some(spent.retry_after)),
+            IssueRefusal::CompromisedKey => (RefusalReason::InvalidRequest, None),
             IssueRefusal::TokenReused => (RefusalReason::NotAttested, None),
             // 104 random bits met twice in one millisecond: chance does not do that, the next try has another one.
             IssueRefusal::SerialTaken => return NotIssued::unavailable("a serial number was taken"),

@@ -26,7 +26,9 @@ use std::time::{Duration, SystemTime};
 
 use signet_certs::id::TrustDomain;
 
-pub(crate) use self::agents::{AgentRow, AttestedAgents};
+pub(crate) use self::agents::{
+    AgentRow, Attestation, AttestedAgents, Generation, Generations, Presented, PresentedCertificate, Standing,
+};
 #[cfg(test)]
 pub(crate) use self::budget::BudgetOwner;
 pub(crate) use self::budget::{AgentShare, Budget, MANY_DISPLACED, Spent};
@@ -53,6 +55,9 @@ pub(crate) type StoreFuture<'a, T, E = StoreError> = BoxFuture<'a, Result<T, E>>
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 /// How long a row stays after its end.
 const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 3600);
+/// How long an agent stays known after the end of its newest certificate: longer than a trust stream is open to one that
+/// has expired, so that none is that was revoked.
+const AGENTS_KEPT: Duration = Duration::from_secs(8 * 24 * 3600);
 /// How long an ended denial can still be looked up.
 const DENIALS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -65,7 +70,7 @@ pub(crate) trait Store:
     fn info(&self) -> &StoreInfo;
 
     /// Keeps what is known of time for the next start and, where time is settled, drops what is no longer needed: rows a day
-    /// after their expiry and after a later CRL of their authority, denials and agents that ended more than a day ago. Call it
+    /// after their expiry and after a later CRL of their authority, agents and denials some days or weeks after their end. Call it
     /// about once a minute.
     fn housekeeping(&self, time: KnownTime) -> StoreFuture<'_, Housekeeping>;
 }

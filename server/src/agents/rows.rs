@@ -1,4 +1,4 @@
-//! What the store has of agents, in memory where it was read once.
+//! Which node each agent is on, in memory where it was read once.
 
 use std::collections::HashMap;
 
@@ -7,30 +7,67 @@ use signet_runtime::sync::Mutex;
 
 use crate::store::{AgentRow, Store, StoreError};
 
+/// An agent and its node, as attested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AgentNode {
+    /// `spiffe://<td>/signet/agent/<cluster>/<node-uid>`.
+    pub spiffe_id: SpiffeId,
+    /// Name of the cluster in the configuration.
+    pub cluster: String,
+    /// The node's name in its cluster.
+    pub node_name: String,
+    /// The node's UID in its cluster.
+    pub node_uid: String,
+}
+
+impl AgentNode {
+    /// An agent whose node does not matter.
+    pub(super) const fn unknown(spiffe_id: SpiffeId) -> Self {
+        Self {
+            spiffe_id,
+            cluster: String::new(),
+            node_name: String::new(),
+            node_uid: String::new(),
+        }
+    }
+}
+
+impl From<AgentRow> for AgentNode {
+    fn from(row: AgentRow) -> Self {
+        Self {
+            spiffe_id: row.spiffe_id,
+            cluster: row.cluster,
+            node_name: row.node_name,
+            node_uid: row.node_uid,
+        }
+    }
+}
+
 /// Agents as last attested.
 #[derive(Debug, Default)]
-pub(super) struct Rows(Mutex<HashMap<SpiffeId, AgentRow>>);
+pub(super) struct Rows(Mutex<HashMap<SpiffeId, AgentNode>>);
 
 impl Rows {
-    /// See [`Agents::row`](super::Agents::row).
+    /// See [`Agents::node`](super::Agents::node).
     pub(super) async fn of(
         &self,
         agent: &SpiffeId,
         store: &dyn Store,
-    ) -> Result<Option<AgentRow>, StoreError> {
-        if let Some(row) = self.0.lock().get(agent) {
-            return Ok(Some(row.clone()));
+    ) -> Result<Option<AgentNode>, StoreError> {
+        if let Some(node) = self.0.lock().get(agent) {
+            return Ok(Some(node.clone()));
         }
         let read = store.agents().await?;
         let mut rows = self.0.lock();
         for row in read {
-            rows.entry(row.spiffe_id.clone()).or_insert(row);
+            rows.entry(row.spiffe_id.clone())
+                .or_insert_with(|| AgentNode::from(row));
         }
         Ok(rows.get(agent).cloned())
     }
 
     /// See [`Agents::attested`](super::Agents::attested).
-    pub(super) fn attested(&self, row: AgentRow) {
-        self.0.lock().insert(row.spiffe_id.clone(), row);
+    pub(super) fn attested(&self, node: AgentNode) {
+        self.0.lock().insert(node.spiffe_id.clone(), node);
     }
 }

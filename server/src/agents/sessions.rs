@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     report::{Affected, AgentStatus, Report},
+    rows::AgentNode,
     spread::Spread,
 };
 use crate::authority::SpreadReports;
@@ -25,6 +26,8 @@ const LIVE_AFTER_DISCONNECT: Duration = Duration::from_secs(120);
 pub(super) struct Sessions {
     state: Mutex<State>,
     spread: Spread,
+    /// What is reported over them is not taken in.
+    deaf: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,31 +58,39 @@ impl State {
 }
 
 impl Sessions {
+    /// Sessions over which nothing is taken in.
+    pub(super) fn deaf() -> Self {
+        Self {
+            deaf: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn spread(&self) -> watch::Receiver<SpreadReports> {
         self.spread.subscribe()
     }
 
-    pub(super) fn connect(self: &Arc<Self>, agent: &SpiffeId, cluster: &str, node_name: &str) -> Session {
+    pub(super) fn connect(self: &Arc<Self>, node: &AgentNode) -> Session {
         let mut state = self.state.lock();
         state.last_session += 1;
         let session = state.last_session;
         let wake = Arc::new(Notify::new());
         let entry = Entry {
             session,
-            node_name: node_name.to_owned(),
-            cluster: cluster.to_owned(),
+            node_name: node.node_name.clone(),
+            cluster: node.cluster.clone(),
             report: Report::default(),
             affected: Affected::Nothing,
             wake: wake.clone(),
             gone_at: None,
         };
-        if let Some(old) = state.agents.insert(agent.clone(), entry) {
+        if let Some(old) = state.agents.insert(node.spiffe_id.clone(), entry) {
             old.wake.notify_one();
         }
         self.publish(&state);
         Session {
             sessions: self.clone(),
-            agent: agent.clone(),
+            agent: node.spiffe_id.clone(),
             session,
             wake,
         }
@@ -101,6 +112,15 @@ impl Sessions {
         for entry in self.state.lock().agents.values_mut() {
             entry.affected = Affected::All;
             entry.wake.notify_one();
+        }
+    }
+
+    /// Ends the session of an agent.
+    pub(super) fn end(&self, agent: &SpiffeId) {
+        let mut state = self.state.lock();
+        if let Some(ended) = state.agents.remove(agent) {
+            ended.wake.notify_one();
+            self.publish(&state);
         }
     }
 
@@ -153,6 +173,9 @@ pub(crate) struct Session {
 impl Session {
     /// Takes a report in.
     pub(crate) fn report(&self, report: Report) {
+        if self.sessions.deaf {
+            return;
+        }
         let mut state = self.sessions.state.lock();
         if let Some(entry) = state.of_session(&self.agent, self.session) {
             if report.clock_is_off() && !entry.report.clock_is_off() {
@@ -163,7 +186,8 @@ impl Session {
         }
     }
 
-    /// Waits for workloads to ask about again; `None` once a newer stream of the same agent has taken over.
+    /// Waits for workloads to ask about again; `None` once a newer stream or certificate of the same agent has taken over, or
+    /// it was revoked.
     pub(crate) async fn next_affected(&self) -> Option<Affected> {
         loop {
             {

@@ -7,8 +7,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http_body_util::Limited;
-use signet_certs::tls::SharedRoots;
-use signet_runtime::clock::Clock;
+use signet_certs::{tls::SharedRoots, verify::VerifiedSvid};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -16,16 +15,20 @@ use super::{
     listener::Peer,
     opening::{HELLO, Opening},
 };
-use crate::agents::Agents;
+use crate::{
+    agents::{Agents, STREAM_AFTER_END},
+    clock::TrustedClock,
+    store::Standing,
+};
 
 /// What a caller must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Anyone who reached the listener over TLS, with or without a certificate.
     Anyone,
-    /// An agent whose certificate is valid at this moment: unexpired, unrevoked, its authority trusted.
+    /// An agent whose certificate is worth [`Worth::All`].
     Agent,
-    /// As [`Access::Agent`], but an expired certificate is no obstacle: only public objects are behind it (design §4).
+    /// As [`Access::Agent`], and one that is worth [`Worth::Stream`]: only public objects are behind it (design §4).
     AgentEvenExpired,
     /// Whoever can open the admin socket; its file mode is the check.
     AdminSocket,
@@ -77,13 +80,23 @@ pub(crate) enum CallerKind<'a> {
     Certificate {
         /// Whether its SPIFFE ID is an agent's.
         agent: bool,
-        /// Whether it has passed its end.
-        expired: bool,
-        /// Why the certificate no longer counts apart from expiry (revoked, authority gone); `None` when it does.
-        rejected: Option<&'a str>,
+        /// What it is worth.
+        worth: Worth<'a>,
     },
     /// A process that opened the admin socket.
     AdminSocket,
+}
+
+/// What an agent's certificate is worth at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth<'a> {
+    /// Everything: it is unexpired, on no list, its authority trusted, and the newest that its agent uses.
+    All,
+    /// The trust stream, on which nothing is taken in, and why no more: it has expired within the last seven days, or the
+    /// ledger lacks it.
+    Stream(&'a str),
+    /// Nothing, and why: revoked, denied, superseded, its authority gone, or long over.
+    Nothing(&'a str),
 }
 
 /// The decision for one call, on a connection with this opening.
@@ -118,60 +131,119 @@ pub(crate) fn decide(path: &str, caller: CallerKind<'_>, opening: &Opening) -> R
             Err(Status::permission_denied("the certificate is not an agent's"))
         }
         CallerKind::Certificate {
-            rejected: Some(why), ..
-        } => Err(Status::unauthenticated(format!(
-            "the agent certificate is refused: {why}"
-        ))),
-        CallerKind::Certificate { expired: true, .. } if *access == Access::Agent => Err(
-            Status::unauthenticated("the agent certificate has expired: attest the node again"),
-        ),
+            worth: Worth::Nothing(why),
+            ..
+        } => Err(refused(why)),
+        CallerKind::Certificate {
+            worth: Worth::Stream(why),
+            ..
+        } if *access == Access::Agent => Err(refused(why)),
         CallerKind::Certificate { .. } => Ok(()),
     }
 }
+
+fn refused(why: &str) -> Status {
+    Status::unauthenticated(format!("the agent certificate is refused: {why}"))
+}
+
+/// What is known of a certificate before anybody says whether it may be used.
+enum Judged {
+    All,
+    Stream(String),
+    Nothing(String),
+}
+
+impl Judged {
+    fn worth(&self) -> Worth<'_> {
+        match self {
+            Self::All => Worth::All,
+            Self::Stream(why) => Worth::Stream(why),
+            Self::Nothing(why) => Worth::Nothing(why),
+        }
+    }
+}
+
+/// Marks a call of an agent whose certificate is worth the trust stream and no more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guest;
 
 /// Puts [`decide`] in front of every service of one listener.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessLayer {
     /// Trust in the control plane, for the check that each call repeats; `None` on the admin socket.
     pub control: Option<Arc<SharedRoots>>,
-    /// Which certificate of an agent is the newest.
+    /// What certificates of agents are worth.
     pub agents: Arc<Agents>,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
+    /// The server's time.
+    pub clock: Arc<TrustedClock>,
 }
 
 impl AccessLayer {
-    fn check<B>(&self, request: &http::Request<B>) -> Result<(), Status> {
-        let path = request.uri().path();
-        let Some(control) = &self.control else {
-            return decide(path, CallerKind::AdminSocket, &Opening::default());
-        };
-        let Some(peer) = request.extensions().get::<Peer>() else {
-            return decide(path, CallerKind::Anonymous, &Opening::default());
+    /// Lets a call in, as a guest where that is all that its certificate is worth.
+    async fn check(&self, path: &str, peer: Option<Peer>) -> Result<Option<Guest>, Status> {
+        if self.control.is_none() {
+            decide(path, CallerKind::AdminSocket, &Opening::default())?;
+            return Ok(None);
+        }
+        let Some(peer) = peer else {
+            decide(path, CallerKind::Anonymous, &Opening::default())?;
+            return Ok(None);
         };
         let Some(svid) = &peer.svid else {
-            return decide(path, CallerKind::Anonymous, &peer.opening);
+            decide(path, CallerKind::Anonymous, &peer.opening)?;
+            return Ok(None);
         };
-        let now = self.clock.now();
-        let expired = svid.not_after() < now;
-        let agent = svid.spiffe_id().is_agent();
-        let mut rejected = svid
-            .recheck_revocation(&control.load(), now)
-            .err()
-            .map(|error| error.to_string());
-        if agent && rejected.is_none() && !self.agents.is_newest(svid.spiffe_id(), svid.serial()) {
-            rejected = Some("a newer certificate of this agent is in use".to_owned());
-        }
-        decide(
-            path,
-            CallerKind::Certificate {
-                agent,
-                expired,
-                rejected: rejected.as_deref(),
-            },
-            &peer.opening,
-        )
+        let judged = match access_of(path) {
+            Some(access @ (Access::Agent | Access::AgentEvenExpired)) => self.judge(svid, access).await?,
+            // Whoever it is may call, or nobody with a certificate may.
+            Some(Access::Anyone | Access::AdminSocket) | None => Judged::All,
+        };
+        let caller = CallerKind::Certificate {
+            agent: svid.spiffe_id().is_agent(),
+            worth: judged.worth(),
+        };
+        decide(path, caller, &peer.opening)?;
+        Ok(matches!(judged, Judged::Stream(_)).then_some(Guest))
     }
+
+    /// Asks the lists, the clock, and the store: for every stream, and for other calls until it has said once that the
+    /// certificate counts. What those calls ask for is judged by the store again.
+    async fn judge(&self, svid: &VerifiedSvid, access: Access) -> Result<Judged, Status> {
+        let Some(control) = &self.control else {
+            return Ok(Judged::Nothing("nobody is trusted here".to_owned()));
+        };
+        let time = self.clock.time();
+        let long_over = svid.not_after().checked_add(STREAM_AFTER_END);
+        if long_over.is_none_or(|end| end < time.latest) {
+            return Ok(Judged::Nothing(
+                "it has expired long ago: attest the node again".to_owned(),
+            ));
+        }
+        if let Err(error) = svid.recheck_revocation(&control.load(), time.now) {
+            return Ok(Judged::Nothing(error.to_string()));
+        }
+        let expired = svid.not_after() < time.now;
+        if access == Access::Agent && !expired && self.agents.in_use(svid).is_some() {
+            return Ok(Judged::All);
+        }
+        let presented = self.agents.present(svid, time.now).await.map_err(|error| {
+            tracing::error!(%error, "an agent's certificate could not be judged");
+            Status::unavailable("the server cannot ask its store at the moment")
+        })?;
+        Ok(match presented.standing {
+            Standing::Counts if expired => Judged::Stream("it has expired: attest the node again".to_owned()),
+            Standing::Counts => Judged::All,
+            unknown @ Standing::Unknown => Judged::Stream(unknown.to_string()),
+            lost @ (Standing::Superseded | Standing::Revoked | Standing::Denied(_)) => {
+                Judged::Nothing(lost.to_string())
+            }
+        })
+    }
+}
+
+fn access_of(path: &str) -> Option<Access> {
+    let line = ACCESS.iter().find(|(known, ..)| *known == path);
+    line.map(|(_, access, _)| *access)
 }
 
 impl<S> Layer<S> for AccessLayer {
@@ -194,7 +266,7 @@ pub(crate) struct AccessService<S> {
 
 impl<S> Service<http::Request<Body>> for AccessService<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -206,21 +278,29 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        match self.access.check(&request) {
-            Ok(()) => Box::pin(self.inner.call(bounded(request))),
-            Err(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
-        }
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let access = self.access.clone();
+        // The one that was polled ready does the work; its clone waits for the next call.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            let peer = request.extensions().get::<Peer>().cloned();
+            match access.check(&path, peer).await {
+                Ok(guest) => {
+                    guest.map(|guest| request.extensions_mut().insert(guest));
+                    inner.call(bounded(request)).await
+                }
+                Err(status) => Ok(status.into_http()),
+            }
+        })
     }
 }
 
 /// Bounds the body of a request that anyone may send.
 fn bounded(request: http::Request<Body>) -> http::Request<Body> {
     let path = request.uri().path();
-    if ACCESS
-        .iter()
-        .any(|(known, access, _)| *known == path && *access == Access::Anyone)
-    {
+    if access_of(path) == Some(Access::Anyone) {
         request.map(|body| Body::new(Limited::new(body, STRANGERS_REQUEST)))
     } else {
         request

@@ -188,6 +188,7 @@ impl admin_server::Admin for AdminService {
             error => Status::failed_precondition(error.to_string()),
         })?;
         self.metrics.revoked(revoked.svids.len());
+        self.agents.after(&revoked);
         let (crls, not_published) = self.published(&revoked).await;
         Ok(Response::new(convert::revoked(&revoked, &crls, not_published)))
     }

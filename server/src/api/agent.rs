@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use signet_certs::{id::TrustDomain, time::unix_millis, tls::SharedRoots, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, agent_server};
-use signet_runtime::{clock::Clock, drain::Drain};
+use signet_runtime::drain::Drain;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -19,12 +19,13 @@ use self::{
     convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy},
     sync::SyncStream,
 };
-use super::{listener::Peer, opening::Opening};
+use super::{access::Guest, listener::Peer, opening::Opening};
 use crate::{
-    agents::Agents,
+    agents::{AgentNode, Agents},
     attest::AgentIdentity,
-    issuer::{Issuer, MAX_ITEMS, NodeRequest},
-    store::{AgentRow, Store},
+    clock::TrustedClock,
+    issuer::{CallRefused, Issuer, MAX_ITEMS, NodeRequest},
+    store::Standing,
     trust::TrustSnapshot,
 };
 
@@ -40,12 +41,10 @@ pub(crate) struct AgentService {
     pub trust: watch::Receiver<Arc<TrustSnapshot>>,
     /// For the check of a certificate that is presented with a request.
     pub control: Arc<SharedRoots>,
-    /// What is known of agents.
-    pub store: Arc<dyn Store>,
     /// Revision of the rules, told to agents.
     pub policy_revision: u64,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
+    /// The server's time.
+    pub clock: Arc<TrustedClock>,
     /// Ends streams.
     pub drain: Drain,
 }
@@ -89,7 +88,7 @@ impl agent_server::Agent for AgentService {
         &self,
         request: Request<wire::AttestNodeRequest>,
     ) -> Result<Response<wire::AttestNodeResponse>, Status> {
-        let presented = self.presented(&request);
+        let presented = self.presented(&request).await;
         let source = peer(&request).map_or_else(String::new, |peer| peer.address.ip().to_string());
         let request = request.into_inner();
         let Some(wire::attest_node_request::Evidence::Kubernetes(token)) = request.evidence else {
@@ -131,7 +130,7 @@ impl agent_server::Agent for AgentService {
         &self,
         request: Request<wire::IssueX509SvidsRequest>,
     ) -> Result<Response<wire::IssueX509SvidsResponse>, Status> {
-        let agent = self.caller(&request).await?;
+        let (agent, certificate) = self.caller(&request).await?;
         let opening = opening(&request);
         let agreed = opening.agreed()?;
         let items = request.into_inner().items;
@@ -145,7 +144,11 @@ impl agent_server::Agent for AgentService {
             .into_iter()
             .map(|asked| item(asked, agreed))
             .collect::<Result<_, _>>()?;
-        let outcomes = self.issuer.issue(&agent, items).await.ok_or_else(too_busy)?;
+        let outcomes = self
+            .issuer
+            .issue(&agent, certificate.serial(), items)
+            .await
+            .map_err(not_served)?;
         Ok(Response::new(wire::IssueX509SvidsResponse {
             results: outcomes.into_iter().map(result).collect(),
         }))
@@ -160,8 +163,11 @@ impl agent_server::Agent for AgentService {
         let svid = peer(&request)
             .and_then(|peer| peer.svid.clone())
             .ok_or_else(no_certificate)?;
-        let row = self.agent_row(&svid).await?;
-        let session = self.agents.connect(&row.spiffe_id, &row.cluster, &row.node_name);
+        let session = if request.extensions().get::<Guest>().is_some() {
+            self.agents.connect_guest(svid.spiffe_id()).ok_or_else(too_busy)?
+        } else {
+            self.agents.connect(&self.node(&svid).await?)
+        };
         let (sender, receiver) = mpsc::channel(1);
         let stream = SyncStream {
             session,
@@ -184,30 +190,32 @@ impl agent_server::Agent for AgentService {
 
 impl AgentService {
     /// The presented certificate, if it counts at this moment: nobody renews by one that has a successor in use.
-    fn presented<T>(&self, request: &Request<T>) -> Option<Arc<VerifiedSvid>> {
+    async fn presented<T>(&self, request: &Request<T>) -> Option<Arc<VerifiedSvid>> {
         let svid = peer(request)?.svid.clone()?;
-        let counts = svid.recheck(&self.control.load(), self.clock.now()).is_ok()
-            && self.agents.is_newest(svid.spiffe_id(), svid.serial());
-        counts.then_some(svid)
+        let now = self.clock.now();
+        svid.recheck(&self.control.load(), now).ok()?;
+        let presented = self.agents.present(&svid, now).await.ok()?;
+        (presented.standing == Standing::Counts).then_some(svid)
     }
 
-    async fn caller<T>(&self, request: &Request<T>) -> Result<AgentIdentity, Status> {
+    async fn caller<T>(&self, request: &Request<T>) -> Result<(AgentIdentity, Arc<VerifiedSvid>), Status> {
         let svid = peer(request)
             .and_then(|peer| peer.svid.clone())
             .ok_or_else(no_certificate)?;
-        let row = self.agent_row(&svid).await?;
-        Ok(AgentIdentity {
-            spiffe_id: row.spiffe_id,
-            cluster: row.cluster,
-            node_name: row.node_name,
-            node_uid: row.node_uid,
-        })
+        let node = self.node(&svid).await?;
+        let identity = AgentIdentity {
+            spiffe_id: node.spiffe_id,
+            cluster: node.cluster,
+            node_name: node.node_name,
+            node_uid: node.node_uid,
+        };
+        Ok((identity, svid))
     }
 
     /// What is recorded of the calling agent: its node is never taken from what it says.
-    async fn agent_row(&self, svid: &VerifiedSvid) -> Result<AgentRow, Status> {
+    async fn node(&self, svid: &VerifiedSvid) -> Result<AgentNode, Status> {
         self.agents
-            .row(svid.spiffe_id(), self.store.as_ref())
+            .node(svid.spiffe_id())
             .await
             .map_err(|error| {
                 tracing::error!(%error, "agents could not be read from the store");
@@ -224,6 +232,17 @@ fn peer<T>(request: &Request<T>) -> Option<&Peer> {
 /// What Hello has agreed on, on the connection of this request.
 fn opening<T>(request: &Request<T>) -> Opening {
     peer(request).map_or_else(Opening::default, |peer| peer.opening.clone())
+}
+
+fn not_served(refused: CallRefused) -> Status {
+    match refused {
+        CallRefused::TooBusy => too_busy(),
+        // The agent has a newer certificate already: by that it asks again, and attests no other.
+        CallRefused::Certificate(lost @ Standing::Superseded) => Status::unavailable(lost.to_string()),
+        CallRefused::Certificate(lost) => {
+            Status::unauthenticated(format!("the agent certificate is refused: {lost}"))
+        }
+    }
 }
 
 fn no_certificate() -> Status {

@@ -1,5 +1,7 @@
 //! The agents' door: TLS 1.3 with our own accept loop, so that one slow or hostile client costs one bounded task.
 
+mod places;
+
 use std::{
     future::Future,
     io,
@@ -22,21 +24,29 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
+use self::places::{AgentPlace, AgentPlaces};
 use super::opening::Opening;
-use crate::admission::{Admission, Admitted};
+use crate::{
+    admission::{Admission, Admitted},
+    agents::{Agents, STREAM_AFTER_END},
+    clock::TrustedClock,
+    store::{Generation, Standing},
+};
 
 /// Handshakes under way at once, over all addresses.
 const HANDSHAKES: usize = 256;
 /// Handshakes under way at once from one address: one address cannot hold them all.
 const HANDSHAKES_PER_ADDRESS: usize = 32;
-/// Open connections of agents, in all and of one agent, which needs one or two: the rest is for those it lost.
-const AGENTS: usize = 20_000;
-const CONNECTIONS_PER_AGENT: usize = 8;
+/// Open connections of agents whose certificate is worth a trust stream and no more, in all and of one of them: the stream,
+/// and one to attest by.
+const GUESTS: usize = 2_048;
+const CONNECTIONS_PER_GUEST: usize = 2;
 /// Open connections of strangers, in all and from one address. They are counted apart from those of agents, so that
 /// nobody without a certificate can lock the agents out.
 const STRANGERS: usize = 2_048;
 const STRANGERS_PER_ADDRESS: usize = 64;
-/// Longest life of a stranger's connection: time to attest a node, and to connect again as its agent.
+/// Longest life of a stranger's connection, and of one by a certificate that is worth nothing: time to attest a node, and to
+/// connect again as its agent.
 const STRANGERS_LIFE: Duration = Duration::from_secs(60);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -58,18 +68,19 @@ pub(crate) struct PeerConnection {
     peer: Peer,
     /// Ends a stranger's connection.
     end: Option<Pin<Box<Sleep>>>,
-    _place: Place,
+    place: Place,
 }
 
 /// What an open connection is counted against.
 #[derive(Debug)]
 enum Place {
-    Agent { _counted: Admitted<SpiffeId> },
+    Agent(AgentPlace),
+    Guest { _counted: Admitted<SpiffeId> },
     Stranger { _counted: Admitted<IpAddr> },
 }
 
 impl PeerConnection {
-    /// Fails once the connection has lived for as long as it may; wakes its task at that moment.
+    /// Fails once the connection has lived for as long as it may, or has lost its place; wakes its task at that moment.
     fn check_life(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let ended = self
             .end
@@ -78,7 +89,15 @@ impl PeerConnection {
         if ended {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "a connection without a client certificate lives a minute",
+                "a connection without a client certificate that counts lives a minute",
+            ));
+        }
+        if let Place::Agent(place) = &mut self.place
+            && place.poll_lost(cx).is_ready()
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "a newer certificate of this agent needs the place",
             ));
         }
         Ok(())
@@ -134,6 +153,7 @@ impl AsyncWrite for PeerConnection {
 pub(crate) fn accept(
     tcp: TcpListener,
     tls: Arc<ServerConfig>,
+    judges: Judges,
     drain: &Drain,
 ) -> mpsc::Receiver<io::Result<PeerConnection>> {
     let (finished, receiver) = mpsc::channel(64);
@@ -143,6 +163,7 @@ pub(crate) fn accept(
             tls: TlsAcceptor::from(tls),
             handshakes: Admission::new(HANDSHAKES, HANDSHAKES_PER_ADDRESS),
             places: Places::new(),
+            judges,
         });
         let stop = async {
             tokio::select! {
@@ -158,8 +179,17 @@ pub(crate) fn accept(
     receiver
 }
 
+/// Who says what a certificate is worth.
+pub(crate) struct Judges {
+    /// The registry of agents.
+    pub agents: Arc<Agents>,
+    /// The server's time.
+    pub clock: Arc<TrustedClock>,
+}
+
 struct Door {
     tls: TlsAcceptor,
+    judges: Judges,
     handshakes: Arc<Admission<IpAddr>>,
     places: Places,
 }
@@ -194,43 +224,83 @@ impl Door {
         stream.set_nodelay(true)?;
         let stream = self.tls.accept(stream).await?;
         let svid = peer_svid(stream.get_ref().1).map(Arc::new);
+        let claim = match svid.as_deref() {
+            Some(svid) => self.judges.claim(svid).await,
+            None => Claim::Stranger,
+        };
+        let id = svid.as_deref().map(VerifiedSvid::spiffe_id);
         let place = self
             .places
-            .take(svid.as_deref().map(VerifiedSvid::spiffe_id), address.ip())
+            .take(claim, id, address.ip())
             .ok_or_else(|| io::Error::other("too many open connections"))?;
+        let is_stranger = matches!(place, Place::Stranger { .. });
         Ok(PeerConnection {
             stream,
-            end: svid.is_none().then(|| Box::pin(sleep(STRANGERS_LIFE))),
+            end: is_stranger.then(|| Box::pin(sleep(STRANGERS_LIFE))),
             peer: Peer {
                 address,
                 svid,
                 opening: Opening::default(),
             },
-            _place: place,
+            place,
         })
+    }
+}
+
+/// What a connection may claim by its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// An agent's place.
+    Agent(Generation),
+    /// A place for its trust stream.
+    Guest,
+    /// Nothing.
+    Stranger,
+}
+
+impl Judges {
+    /// The first use of a newer certificate is durable when this returns.
+    async fn claim(&self, svid: &VerifiedSvid) -> Claim {
+        let time = self.clock.time();
+        let long_over = svid.not_after().checked_add(STREAM_AFTER_END);
+        if long_over.is_none_or(|end| end < time.latest) {
+            return Claim::Stranger;
+        }
+        let Ok(presented) = self.agents.present(svid, time.now).await else {
+            // What is public stays open while the store cannot be asked.
+            return self.agents.in_use(svid).map_or(Claim::Guest, Claim::Agent);
+        };
+        match presented.standing {
+            Standing::Counts if svid.not_after() >= time.now => Claim::Agent(presented.generation),
+            Standing::Counts | Standing::Unknown => Claim::Guest,
+            Standing::Superseded | Standing::Revoked | Standing::Denied(_) => Claim::Stranger,
+        }
     }
 }
 
 /// Room for open connections.
 struct Places {
-    agents: Arc<Admission<SpiffeId>>,
+    agents: Arc<AgentPlaces>,
+    guests: Arc<Admission<SpiffeId>>,
     strangers: Arc<Admission<IpAddr>>,
 }
 
 impl Places {
     fn new() -> Self {
         Self {
-            agents: Admission::new(AGENTS, CONNECTIONS_PER_AGENT),
+            agents: Arc::default(),
+            guests: Admission::new(GUESTS, CONNECTIONS_PER_GUEST),
             strangers: Admission::new(STRANGERS, STRANGERS_PER_ADDRESS),
         }
     }
 
-    fn take(&self, agent: Option<&SpiffeId>, address: IpAddr) -> Option<Place> {
-        Some(match agent {
-            Some(agent) => Place::Agent {
-                _counted: self.agents.admit(agent, 1)?,
+    fn take(&self, claim: Claim, agent: Option<&SpiffeId>, address: IpAddr) -> Option<Place> {
+        Some(match (claim, agent) {
+            (Claim::Agent(generation), Some(agent)) => Place::Agent(self.agents.take(agent, generation)?),
+            (Claim::Guest, Some(agent)) => Place::Guest {
+                _counted: self.guests.admit(agent, 1)?,
             },
-            None => Place::Stranger {
+            (Claim::Stranger, _) | (_, None) => Place::Stranger {
                 _counted: self.strangers.admit(&address, 1)?,
             },
         })
@@ -239,7 +309,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{places::CONNECTIONS_PER_AGENT, *};
 
     #[test]
     fn strangers_take_no_agents_place_and_one_address_or_agent_not_everyones() {
@@ -247,16 +317,25 @@ mod tests {
         let agent =
             |n: usize| SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/node-{n}")).unwrap();
         let address = |n: usize| IpAddr::from([10, 0, (n / 256) as u8, (n % 256) as u8]);
-        let mut open: Vec<Place> = std::iter::from_fn(|| places.take(None, address(0))).collect();
+        let stranger = |n| places.take(Claim::Stranger, None, address(n));
+        let mut open: Vec<Place> = std::iter::from_fn(|| stranger(0)).collect();
         assert_eq!(open.len(), STRANGERS_PER_ADDRESS);
         let others =
             (1..STRANGERS).flat_map(|n| std::iter::from_fn(move || Some(n)).take(STRANGERS_PER_ADDRESS));
-        open.extend(others.map_while(|n| places.take(None, address(n))));
+        open.extend(others.map_while(stranger));
         assert_eq!(open.len(), STRANGERS, "every place of strangers is taken");
-        let of_one: Vec<Place> = std::iter::from_fn(|| places.take(Some(&agent(0)), address(0))).collect();
-        assert_eq!(of_one.len(), CONNECTIONS_PER_AGENT);
-        assert!(places.take(Some(&agent(1)), address(0)).is_some());
+        let by = |claim, n: usize| places.take(claim, Some(&agent(n)), address(0));
+        let guests: Vec<Place> = std::iter::from_fn(|| by(Claim::Guest, 0)).collect();
+        assert_eq!(guests.len(), CONNECTIONS_PER_GUEST);
+        let first = Claim::Agent(Generation { epoch: 1, number: 1 });
+        let of_one: Vec<Place> = std::iter::from_fn(|| by(first, 0)).collect();
+        assert_eq!(of_one.len(), CONNECTIONS_PER_AGENT, "guests take none of them");
+        assert!(by(first, 1).is_some());
+        assert!(
+            by(Claim::Stranger, 1).is_none(),
+            "what counts no more is a stranger's"
+        );
         drop(open);
-        assert!(places.take(None, address(0)).is_some());
+        assert!(stranger(0).is_some());
     }
 }

@@ -17,7 +17,12 @@ use super::{
     trust::{Snapshots, Trust},
 };
 use crate::{
-    api::{access::AccessLayer, admin::AdminService, agent::AgentService, listener},
+    api::{
+        access::AccessLayer,
+        admin::AdminService,
+        agent::AgentService,
+        listener::{self, Judges},
+    },
     config::BundlePage,
     metrics::Metrics,
     own_svid::OwnSvids,
@@ -88,7 +93,11 @@ pub(super) fn serve_agents(
     access: AccessLayer,
     drain: &Drain,
 ) {
-    let incoming = ReceiverStream::new(listener::accept(listener, tls, drain));
+    let judges = Judges {
+        agents: access.agents.clone(),
+        clock: access.clock.clone(),
+    };
+    let incoming = ReceiverStream::new(listener::accept(listener, tls, judges, drain));
     let ended = drain.clone();
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -131,7 +140,6 @@ impl Base {
             agents: trust.agents.clone(),
             trust: trust.snapshots.clone(),
             control: trust.control.clone(),
-            store: self.store.clone(),
             policy_revision: deciders.policy_revision,
             clock: self.clock.clone(),
             drain: self.drain.clone(),

@@ -34,7 +34,7 @@ impl Base {
         let trust_domain = &self.config.trust_domain;
         let refresh_hint = self.config.refresh_hint;
         let (snapshot_sender, snapshots) = trust::channel(trust_domain.clone(), refresh_hint);
-        let agents = Arc::new(Agents::default());
+        let agents = Arc::new(Agents::new(self.store.clone(), self.audit.clone()));
         let authorities = AuthorityManager::start(AuthorityManagerParts {
             trust_domain: trust_domain.clone(),
             x509: self.config.lives.x509,

@@ -12,7 +12,9 @@ use signet_certs::{
 };
 
 use super::recorded::{Details, RecordedLeaf};
-use crate::store::{Budget, EvidenceKind, IssueRefusal, NewIssuance, Store, StoreError, WorkloadRef};
+use crate::store::{
+    Attestation, Budget, EvidenceKind, IssueRefusal, NewIssuance, Store, StoreError, WorkloadRef,
+};
 
 /// A leaf that is decided: for whom, why, and by which rule.
 pub(super) struct Order {
@@ -25,6 +27,10 @@ pub(super) struct Order {
     pub(super) token_jti: Option<String>,
     pub(super) rule: String,
     pub(super) policy_revision: u64,
+    /// See [`NewIssuance::caller`].
+    pub(super) caller: Option<SerialNumber>,
+    /// See [`NewIssuance::attestation`].
+    pub(super) attestation: Option<Attestation>,
     /// See [`NewIssuance::budget`].
     pub(super) budget: Option<Budget>,
 }
@@ -75,6 +81,8 @@ impl Draft {
             policy_revision: order.policy_revision,
             not_before: template.not_before,
             not_after: template.not_after,
+            caller: order.caller,
+            attestation: order.attestation,
             budget: order.budget,
         };
         let details = Details {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use signet_certs::{
-    authority::{AuthorityId, AuthorityKind},
+    authority::AuthorityKind,
     csr::{WorkloadPublicKey, verify_csr},
     id::SpiffeId,
     svid::Purpose,
@@ -15,14 +15,13 @@ use zeroize::Zeroizing;
 use super::{
     Issuer, NOBODY_SIGNS, NOT_RECORDED, NotIssued, RefusalReason,
     draft::{Draft, Order, record_one},
-    not_signed,
-    recorded::SignedLeaf,
-    report_not_recorded,
+    not_signed, report_not_recorded,
 };
 use crate::{
+    agents::AgentNode,
     attest::{AttestError, AttestedNode},
     audit::{AuditAction, AuditEvent},
-    store::{AgentRow, AgentShare, Budget, EvidenceKind, WorkloadRef},
+    store::{AgentShare, Attestation, Budget, EvidenceKind, WorkloadRef},
 };
 
 /// While the API server is away, an agent may renew by its valid certificate this long after its last review.
@@ -100,7 +99,7 @@ impl Issuer {
             return Err(NotIssued::unavailable(NOBODY_SIGNS));
         };
         let now = self.parts.clock.now();
-        let order = self.order_for_node(&proven, key)?;
+        let order = self.order_for_node(&proven, presented, key)?;
         let profile = &self.parts.control_profile;
         let draft = Draft::new(order, profile, &authority, &self.parts.rng, now)
             .map_err(|error| self.no_draft(error))?;
@@ -112,8 +111,7 @@ impl Issuer {
             .inspect(|leaf| self.count_displaced(leaf))?
             .sign(&authority)
             .map_err(|error| not_signed(&error))?;
-        let row = agent_row(&proven, &leaf, authority.certificate().id());
-        self.remember(&proven, row, now).await?;
+        self.remember(&proven, &leaf.says.spiffe_id, now);
         Ok(NodeCertificate {
             spiffe_id: leaf.says.spiffe_id,
             leaf: leaf.der,
@@ -122,7 +120,12 @@ impl Issuer {
         })
     }
 
-    fn order_for_node(&self, proven: &Proven, key: WorkloadPublicKey) -> Result<Order, NotIssued> {
+    fn order_for_node(
+        &self,
+        proven: &Proven,
+        presented: Option<&VerifiedSvid>,
+        key: WorkloadPublicKey,
+    ) -> Result<Order, NotIssued> {
         let spiffe_id = SpiffeId::agent(&self.parts.trust_domain, &proven.cluster, &proven.node_uid)
             .map_err(|error| self.refused(RefusalReason::InvalidRequest, error.to_string()))?;
         let rule = match &proven.pod {
@@ -138,6 +141,14 @@ impl Issuer {
             token_jti: proven.pod.as_ref().map(|pod| pod.jti.clone()),
             rule: rule.to_owned(),
             policy_revision: self.parts.rules.revision(),
+            // By a certificate alone: it is judged once more with the row.
+            caller: presented
+                .filter(|_| proven.pod.is_none())
+                .map(VerifiedSvid::serial),
+            attestation: Some(Attestation {
+                cluster: proven.cluster.clone(),
+                attested_at: proven.attested_at,
+            }),
             budget: Some(Budget {
                 free: FREE,
                 share: AgentShare::Itself,
@@ -146,29 +157,27 @@ impl Issuer {
     }
 
     /// Keeps the agent, for whoever asks which node it is on, and audits its attestation.
-    async fn remember(&self, proven: &Proven, row: AgentRow, now: SystemTime) -> Result<(), NotIssued> {
-        if let Err(error) = self.parts.store.record_agent(row.clone()).await {
-            tracing::error!(%error, agent = %row.spiffe_id, "an attested agent could not be recorded");
-            return Err(NotIssued::unavailable(
-                "the server cannot record agents at the moment",
-            ));
-        }
+    fn remember(&self, proven: &Proven, agent: &SpiffeId, now: SystemTime) {
         let pod = proven.pod.as_ref();
         self.parts.audit.record(AuditEvent::new(
             now,
             AuditAction::NodeAttested {
-                agent_id: row.spiffe_id.clone(),
-                cluster: row.cluster.clone(),
-                node_name: row.node_name.clone(),
-                node_uid: row.node_uid.clone(),
+                agent_id: agent.clone(),
+                cluster: proven.cluster.clone(),
+                node_name: proven.node_name.clone(),
+                node_uid: proven.node_uid.clone(),
                 pod: pod
                     .map(|pod| format!("{}/{}", pod.namespace, pod.pod_name))
                     .unwrap_or_default(),
                 token_jti: pod.map(|pod| pod.jti.clone()),
             },
         ));
-        self.parts.agents.attested(row);
-        Ok(())
+        self.parts.agents.attested(AgentNode {
+            spiffe_id: agent.clone(),
+            cluster: proven.cluster.clone(),
+            node_name: proven.node_name.clone(),
+            node_uid: proven.node_uid.clone(),
+        });
     }
 
     async fn prove(
@@ -236,18 +245,5 @@ fn node_workload(proven: &Proven, spiffe_id: SpiffeId) -> WorkloadRef {
         node_name: proven.node_name.clone(),
         node_uid: proven.node_uid.clone(),
         process: String::new(),
-    }
-}
-
-fn agent_row(proven: &Proven, leaf: &SignedLeaf, authority: AuthorityId) -> AgentRow {
-    AgentRow {
-        spiffe_id: leaf.says.spiffe_id.clone(),
-        cluster: proven.cluster.clone(),
-        node_name: proven.node_name.clone(),
-        node_uid: proven.node_uid.clone(),
-        serial: leaf.says.serial,
-        authority,
-        attested_at: proven.attested_at,
-        expires_at: leaf.says.not_after,
     }
 }

@@ -79,6 +79,8 @@ pub(crate) async fn issue_own(
         token_jti: None,
         rule: RULE.to_owned(),
         policy_revision: 0,
+        caller: None,
+        attestation: None,
         budget: None,
     };
     let draft = Draft::new(order, profile, authority, random, now)?;

@@ -168,6 +168,8 @@ mod tests {
             policy_revision: 1,
             not_before: now() - Duration::from_secs(60),
             not_after: now() + HOUR,
+            caller: None,
+            attestation: None,
             budget: None,
         };
         let store = MemoryStore::new(trust_domain());

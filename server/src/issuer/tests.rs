@@ -11,6 +11,7 @@ use signet_certs::{
     authority::{AuthorityKind, X509Authority},
     csr::create_csr,
     id::SpiffeId,
+    serial::SerialNumber,
     signer::{AuthoritySigner, LeafKey, SignError},
     svid::SvidProfile,
     time::rfc3339,
@@ -20,7 +21,8 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{
-    Evidence, IssueItem, Issued, Issuer, IssuerParts, NodeRequest, NotIssued, Outcome, RefusalReason,
+    CallRefused, Evidence, IssueItem, Issued, Issuer, IssuerParts, NodeRequest, NotIssued, Outcome,
+    RefusalReason,
 };
 use crate::{
     agents::Agents,
@@ -30,7 +32,7 @@ use crate::{
     fixtures::{HOUR, Running, SKEW, authority, deny, trust_domain},
     metrics::Metrics,
     rules::{IdentityRuleConfig, RuleScope, RuleSet},
-    store::{Revocations as _, memory::MemoryStore},
+    store::{AttestedAgents as _, PresentedCertificate, Revocations as _, Standing, memory::MemoryStore},
 };
 
 struct World {
@@ -38,6 +40,8 @@ struct World {
     attestor: Arc<FakeAttestor>,
     audit: AuditLog,
     issuer: Issuer,
+    /// The certificate of the agent of node-a.
+    certificate: Vec<u8>,
 }
 
 impl World {
@@ -72,20 +76,32 @@ impl World {
             profile: profile(HOUR),
             control_profile: profile(HOUR),
             max_live: 8,
-            agents: Arc::new(Agents::default()),
+            agents: Arc::new(Agents::new(running.store.clone(), audit.clone())),
             metrics: Arc::new(Metrics::default()),
         });
         attestor.add_pod("pod-token", pod("node-a"));
+        let first = AttestedNode {
+            jti: "first".to_owned(),
+            ..node(running.now())
+        };
+        attestor.add_node("first", first);
+        let attested = issuer.issue_to_node(node_request("first"), None).await;
         Self {
             running,
             attestor,
             audit,
             issuer,
+            certificate: attested.unwrap().leaf,
         }
     }
 
+    fn serial(&self) -> SerialNumber {
+        inspect_leaf(&self.certificate).unwrap().serial
+    }
+
     async fn issue(&self, items: Vec<IssueItem>) -> Vec<Outcome> {
-        self.issuer.issue(&agent("node-a"), items).await.unwrap()
+        let agent = agent("node-a");
+        self.issuer.issue(&agent, self.serial(), items).await.unwrap()
     }
 
     async fn issue_one(&self, item: IssueItem) -> Outcome {
@@ -266,7 +282,7 @@ async fn a_denied_identity_is_refused_and_audited_with_the_denial() {
 #[tokio::test(start_paused = true)]
 async fn fifty_restarts_of_an_agent_in_a_minute_lock_nobody_out() {
     let world = World::new().await;
-    world.attestor.add_node("node-token", node(&world));
+    world.attestor.add_node("node-token", node(world.running.now()));
     let key = csr();
     for _ in 0..50 {
         let request = NodeRequest {
@@ -297,7 +313,7 @@ async fn another_nodes_agent_gets_nothing_for_the_pods_token() {
     let world = World::new().await;
     let outcome = world
         .issuer
-        .issue(&agent("node-b"), vec![item(csr(), "pod-token")])
+        .issue(&agent("node-b"), world.serial(), vec![item(csr(), "pod-token")])
         .await
         .unwrap()
         .pop()
@@ -453,7 +469,7 @@ async fn nothing_is_signed_before_the_time_is_known_and_a_jump_stops_nothing() {
 #[tokio::test(start_paused = true)]
 async fn an_authority_outside_its_life_is_trouble_of_the_servers_and_no_verdict() {
     let mut world = World::new().await;
-    world.attestor.add_node("node-token", node(&world));
+    world.attestor.add_node("node-token", node(world.running.now()));
     let now = world.running.now();
     for (born, expired) in [(now - 24 * HOUR, true), (now + HOUR, false)] {
         let mut view = (**world.running.manager.current().borrow()).clone();
@@ -484,7 +500,7 @@ fn node_request(token: &str) -> NodeRequest {
     }
 }
 
-fn node(world: &World) -> AttestedNode {
+fn node(now: SystemTime) -> AttestedNode {
     AttestedNode {
         cluster: "dev".to_owned(),
         cluster_uid: "cluster-uid".to_owned(),
@@ -495,15 +511,58 @@ fn node(world: &World) -> AttestedNode {
         pod_name: "agent-1".to_owned(),
         pod_uid: "agent-pod-uid".to_owned(),
         jti: "node-jti".to_owned(),
-        expires: world.running.now() + HOUR,
+        expires: now + HOUR,
     }
+}
+
+/// A revoked agent gets nothing, although its call was let in before; and where a newer certificate of it is used meanwhile, it
+/// has to ask by that.
+///
+/// Covers INV-12.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_let_in_gets_nothing_by_a_certificate_that_counts_no_more() {
+    let world = World::new().await;
+    let ask = async || {
+        let (agent, items) = (agent("node-a"), vec![item(csr(), "pod-token")]);
+        world.issuer.issue(&agent, world.serial(), items).await
+    };
+    assert!(ask().await.unwrap()[0].is_ok());
+    let before = world.running.store.issued().len();
+    world.attestor.add_node("node-token", node(world.running.now()));
+    let newer = world.issuer.issue_to_node(node_request("node-token"), None).await;
+    let newer = inspect_leaf(&newer.unwrap().leaf).unwrap();
+    let certificate = PresentedCertificate {
+        spiffe_id: newer.spiffe_id.clone(),
+        authority: newer.authority_id,
+        serial: newer.serial,
+        not_after: newer.not_after,
+    };
+    let (store, now) = (&world.running.store, world.running.now());
+    store.present(certificate, now).await.unwrap();
+    let superseded = ask().await.unwrap_err();
+    assert!(
+        matches!(superseded, CallRefused::Certificate(Standing::Superseded)),
+        "{superseded:?}"
+    );
+    deny(store.as_ref(), &newer.spiffe_id, now).await;
+    let denied = ask().await.unwrap_err();
+    assert!(
+        matches!(denied, CallRefused::Certificate(Standing::Denied(_))),
+        "{denied:?}"
+    );
+    assert_eq!(
+        store.issued().len(),
+        before + 1,
+        "no row but the newer certificate's"
+    );
+    assert_eq!(world.audited_refusals().await.len(), 2);
 }
 
 /// Covers INV-14.
 #[tokio::test(start_paused = true)]
 async fn agents_are_signed_by_the_control_authority_only() {
     let world = World::new().await;
-    world.attestor.add_node("node-token", node(&world));
+    world.attestor.add_node("node-token", node(world.running.now()));
     let certificate = world
         .issuer
         .issue_to_node(node_request("node-token"), None)
@@ -531,7 +590,7 @@ async fn a_pods_token_makes_nobody_an_agent() {
 #[tokio::test(start_paused = true)]
 async fn without_the_api_server_a_stranger_stays_one() {
     let world = World::new().await;
-    world.attestor.add_node("node-token", node(&world));
+    world.attestor.add_node("node-token", node(world.running.now()));
     world.attestor.set_outage(Some("away"));
     let outcome = world.issuer.issue_to_node(node_request("node-token"), None).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
@@ -558,7 +617,7 @@ fn presented(world: &World, id: &SpiffeId, ttl: Duration) -> VerifiedSvid {
 #[tokio::test(start_paused = true)]
 async fn without_the_api_server_a_known_agent_renews_by_its_certificate_for_a_day() {
     let world = World::new().await;
-    world.attestor.add_node("node-token", node(&world));
+    world.attestor.add_node("node-token", node(world.running.now()));
     let first = world
         .issuer
         .issue_to_node(node_request("node-token"), None)

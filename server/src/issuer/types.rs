@@ -6,7 +6,7 @@ use bytes::Bytes;
 use signet_certs::id::SpiffeId;
 use zeroize::Zeroizing;
 
-use crate::admission::RETRY_AFTER;
+use crate::{admission::RETRY_AFTER, store::Standing};
 
 /// One certificate wanted for a workload.
 pub(crate) struct IssueItem {
@@ -33,6 +33,16 @@ pub(crate) enum Evidence {
         /// SHA-256 of the executable, if it could be read.
         sha256: Option<[u8; 32]>,
     },
+}
+
+/// Why a call was not served at all.
+#[derive(Debug)]
+pub(crate) enum CallRefused {
+    /// Too much is under way.
+    TooBusy,
+    /// The certificate by which the agent asks counts no more: it was revoked, or another was used, while the call was under
+    /// way.
+    Certificate(Standing),
 }
 
 /// What became of one item.

@@ -6,11 +6,13 @@ use signet_certs::{
     authority::{AuthorityKind, X509Authority},
     csr::{WorkloadPublicKey, verify_csr},
     id::SpiffeId,
+    serial::SerialNumber,
     svid::Purpose,
 };
 
 use super::{
-    IssueItem, Issued, Issuer, NOBODY_SIGNS, NOT_RECORDED, NOT_SIGNED, NotIssued, Outcome,
+    CallRefused, IssueItem, Issued, Issuer, NOBODY_SIGNS, NOT_RECORDED, NOT_SIGNED, NotIssued, Outcome,
+    RefusalReason,
     decide::Decided,
     draft::{Draft, Order, record},
     not_signed,
@@ -18,7 +20,10 @@ use super::{
     recorded::RecordedLeaf,
     report_not_recorded,
 };
-use crate::{attest::AgentIdentity, store::Budget};
+use crate::{
+    attest::AgentIdentity,
+    store::{Budget, IssueRefusal, Standing},
+};
 
 /// What an answer says beside the certificate.
 struct Answer {
@@ -29,16 +34,32 @@ struct Answer {
 
 impl Issuer {
     /// Issues to workloads of the calling agent's node. Answers item by item, in order; a bad item spoils no other.
-    /// `None` when too much is under way: the caller answers `RESOURCE_EXHAUSTED`.
-    pub(crate) async fn issue(&self, agent: &AgentIdentity, items: Vec<IssueItem>) -> Option<Vec<Outcome>> {
-        let _admitted = self.admission.admit(&agent.spiffe_id, items.len())?;
+    /// `certificate` is the one by which the agent asks: it is judged again with the rows.
+    ///
+    /// # Errors
+    /// [`CallRefused`]; nothing was issued.
+    pub(crate) async fn issue(
+        &self,
+        agent: &AgentIdentity,
+        certificate: SerialNumber,
+        items: Vec<IssueItem>,
+    ) -> Result<Vec<Outcome>, CallRefused> {
+        let admitted = self.admission.admit(&agent.spiffe_id, items.len());
+        let _admitted = admitted.ok_or(CallRefused::TooBusy)?;
         let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
         let Some(authority) = self.active(AuthorityKind::X509) else {
             let nobody = |_| Err(NotIssued::unavailable(NOBODY_SIGNS));
-            return Some(items.iter().map(nobody).collect());
+            return Ok(items.iter().map(nobody).collect());
         };
-        let drafts = self.draft_all(&authority, items, decisions).await;
-        let leaves = self.record_all(drafts).await;
+        let drafts = self.draft_all(&authority, certificate, items, decisions).await;
+        let leaves = self.record_all(drafts).await.inspect_err(|lost| {
+            let refusal = self.refusal(
+                RefusalReason::NotAttested,
+                IssueRefusal::Caller(lost.clone()).to_string(),
+            );
+            self.audit_refusal(agent.spiffe_id.to_string(), "issue", &refusal);
+        });
+        let leaves = leaves.map_err(CallRefused::Certificate)?;
         let outcomes = sign_all(authority, leaves).await;
         tracing::debug!(
             agent = %agent.spiffe_id,
@@ -47,13 +68,14 @@ impl Issuer {
             "issued"
         );
         self.account(agent, &outcomes);
-        Some(outcomes)
+        Ok(outcomes)
     }
 
     /// Checks the CSRs of what was decided, over all cores, and says what each leaf will be.
     async fn draft_all(
         &self,
         authority: &X509Authority,
+        certificate: SerialNumber,
         items: Vec<IssueItem>,
         decisions: Vec<Result<Decided, NotIssued>>,
     ) -> Vec<Result<(Draft, Answer), NotIssued>> {
@@ -70,7 +92,7 @@ impl Issuer {
         verified
             .map(|item| {
                 let (decided, key) = item.unwrap_or_else(lost)?;
-                self.draft(authority, decided, self.acceptable(key)?)
+                self.draft(authority, certificate, decided, self.acceptable(key)?)
             })
             .collect()
     }
@@ -78,6 +100,7 @@ impl Issuer {
     fn draft(
         &self,
         authority: &X509Authority,
+        certificate: SerialNumber,
         decided: Decided,
         key: WorkloadPublicKey,
     ) -> Result<(Draft, Answer), NotIssued> {
@@ -94,6 +117,8 @@ impl Issuer {
             token_jti: decided.token_jti,
             rule: identity.rule,
             policy_revision,
+            caller: Some(certificate),
+            attestation: None,
             budget: Some(Budget {
                 free: self.parts.max_live,
                 share: decided.share,
@@ -115,11 +140,12 @@ impl Issuer {
         .map_err(|error| self.no_draft(error))
     }
 
-    /// Records all drafts in one transaction. Items that are none keep their answers and places.
+    /// Records all drafts in one transaction. Items that are none keep their answers and places. An error when the agent may
+    /// not ask any more: then nothing was recorded, for one certificate is behind all of them.
     async fn record_all(
         &self,
         items: Vec<Result<(Draft, Answer), NotIssued>>,
-    ) -> Vec<Result<(RecordedLeaf, Answer), NotIssued>> {
+    ) -> Result<Vec<Result<(RecordedLeaf, Answer), NotIssued>>, Standing> {
         let mut drafts = Vec::with_capacity(items.len());
         let mut places: Vec<Result<Answer, NotIssued>> = Vec::with_capacity(items.len());
         for item in items {
@@ -132,8 +158,14 @@ impl Issuer {
         let mut leaves = recorded
             .inspect_err(report_not_recorded)
             .unwrap_or_default()
+            .into_iter()
+            .map(|answer| match answer {
+                Err(IssueRefusal::Caller(lost)) => Err(lost),
+                answer => Ok(answer),
+            })
+            .collect::<Result<Vec<_>, Standing>>()?
             .into_iter();
-        places
+        let leaves = places
             .into_iter()
             .map(|place| {
                 let answer = place?;
@@ -146,7 +178,8 @@ impl Issuer {
                     None => Err(NotIssued::unavailable(NOT_RECORDED)),
                 }
             })
-            .collect()
+            .collect();
+        Ok(leaves)
     }
 }
 

@@ -8,7 +8,7 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use super::{Budget, Spent, StoreFuture};
+use super::{Attestation, Budget, Spent, Standing, StoreFuture};
 
 /// Most items of one call of [`Ledger::issue`].
 pub(crate) const MAX_BATCH: usize = 1024;
@@ -16,7 +16,7 @@ pub(crate) const MAX_BATCH: usize = 1024;
 /// What a store keeps of certificates.
 pub(crate) trait Ledger: Send + Sync {
     /// Records certificates that are about to be signed: nothing can be signed without the [`Recorded`] row that this
-    /// returns. Denials and budgets are judged inside the same transaction, item by item, in the order of `batch`.
+    /// returns. The agent that asks, denials and budgets are judged inside the same transaction, item by item, in the order of `batch`.
     /// At most [`MAX_BATCH`] items; as many answers, in the same order.
     fn issue(
         &self,
@@ -54,6 +54,10 @@ pub(crate) struct NewIssuance {
     pub not_before: SystemTime,
     /// Validity of the certificate, to.
     pub not_after: SystemTime,
+    /// The certificate by which an agent asks for it: judged with the rest, once more. `None` where none asks.
+    pub caller: Option<SerialNumber>,
+    /// For an agent's own certificate: what is kept of the agent. The certificate is its newest from then on.
+    pub attestation: Option<Attestation>,
     /// What it is counted by: with the unexpired ones of its SPIFFE ID for the same pod, or for the same process and node
     /// when `pod_uid` is empty. `None` is no limit.
     pub budget: Option<Budget>,
@@ -182,6 +186,9 @@ impl fmt::Display for EvidenceKind {
 /// Why an item of a batch was not recorded. Its neighbours are not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IssueRefusal {
+    /// The certificate of the agent that asks counts no more.
+    #[error("the agent certificate is refused: {0}")]
+    Caller(Standing),
     /// The target is denied.
     #[error("denied by {denial_id}{}", comment_suffix(comment))]
     Denied {
@@ -193,6 +200,9 @@ pub(crate) enum IssueRefusal {
     /// Too many certificates within minutes.
     #[error(transparent)]
     Budget(#[from] Spent),
+    /// The key is that of a certificate that was revoked as compromised.
+    #[error("this key was revoked as compromised: make another")]
+    CompromisedKey,
     /// A node token that was already used with another key: somebody has copied it.
     #[error("this node token was already used with another key")]
     TokenReused,

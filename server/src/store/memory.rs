@@ -4,6 +4,7 @@
 //! One lock stands for the transactions. What it holds are plain lists, searched from end to end: whoever wants to know
 //! what a store has to do reads it here first.
 
+mod agents;
 mod issuing;
 mod kept;
 mod pruning;
@@ -24,9 +25,9 @@ use tokio::sync::watch;
 pub(crate) use self::kept::Kept;
 use super::{
     Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
-    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, NewIssuance, Recorded, Revocations,
-    RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
-    StoredCrl, SvidFilter, SvidPage,
+    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, NewIssuance, Presented,
+    PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey,
+    Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -145,7 +146,7 @@ impl Ledger for MemoryStore {
     ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>> {
         self.transaction(move |kept| {
             fails(&self.issue_failures)?;
-            kept.issue(batch, now)
+            kept.issue(batch, self.info.epoch, now)
         })
     }
 
@@ -241,12 +242,8 @@ impl Journals for MemoryStore {
 }
 
 impl AttestedAgents for MemoryStore {
-    fn record_agent(&self, agent: AgentRow) -> StoreFuture<'_, ()> {
-        self.transaction(move |kept| {
-            kept.authorities.insert(agent.authority);
-            kept.agents.insert(agent.spiffe_id.clone(), agent);
-            Ok(())
-        })
+    fn present(&self, certificate: PresentedCertificate, now: SystemTime) -> StoreFuture<'_, Presented> {
+        self.transaction(move |kept| Ok(kept.present(&certificate, now)))
     }
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {

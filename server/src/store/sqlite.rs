@@ -2,13 +2,16 @@
 //!
 //! Only one process may have it open; a lock file sees to that.
 
+mod agents;
 mod audit_rows;
+mod compromised;
 mod convert;
 mod entering;
 mod files;
 mod fingerprint;
 mod issue;
 mod journal;
+mod known_agents;
 mod lines;
 mod live;
 mod prune;
@@ -41,8 +44,8 @@ use self::writer::Writer;
 use super::{
     Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
     Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, MAX_BATCH, NewIssuance, OpenError,
-    Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError,
-    StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+    Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet,
+    SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -305,12 +308,13 @@ impl Journals for SqliteStore {
 }
 
 impl AttestedAgents for SqliteStore {
-    fn record_agent(&self, agent: AgentRow) -> StoreFuture<'_, ()> {
-        Box::pin(self.writer.run(1, move |tx| journal::record_agent(tx, &agent)))
+    fn present(&self, certificate: PresentedCertificate, now: SystemTime) -> StoreFuture<'_, Presented> {
+        let present = move |tx: &mut writer::Tx<'_>| agents::present(tx, &certificate, now);
+        Box::pin(self.writer.run(1, present))
     }
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
-        Box::pin(self.reader.run(|tx| read::agents(tx)))
+        Box::pin(self.reader.run(|tx| known_agents::all(tx)))
     }
 }
 

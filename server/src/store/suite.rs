@@ -1,6 +1,7 @@
 //! The conformance suite of stores: what every adapter of [`Store`](super::Store) must do. An adapter runs it with
 //! [`run_store_suite`].
 
+pub(crate) mod agents;
 pub(crate) mod entering;
 pub(crate) mod fixture;
 pub(crate) mod issuing;
@@ -33,8 +34,14 @@ macro_rules! store_suite {
                 a_journal_is_written_by_compare_and_swap
                 of_two_writers_of_one_revision_one_wins
                 keys_come_and_go_with_the_journal
-                a_bundle_has_one_number_and_numbers_never_go_back
-                an_agent_is_remembered_once;
+                a_bundle_has_one_number_and_numbers_never_go_back;
+            agents:
+                an_agent_is_remembered_once
+                the_first_use_of_a_certificate_ends_the_older_ones
+                a_clock_that_goes_back_makes_no_certificate_older
+                an_agent_that_is_revoked_or_denied_gets_nothing_by_what_it_has
+                expiry_gives_no_revoked_agent_anything_back
+                what_the_ledger_lacks_is_unknown;
             issuing:
                 what_was_issued_is_listed
                 lists_match_whole_segments_pods_and_nodes
@@ -56,6 +63,7 @@ macro_rules! store_suite {
                 an_expired_certificate_is_not_revoked
                 revoking_again_changes_nothing
                 keep_issuing_leaves_the_denial_out
+                a_compromised_key_is_never_certified_again
                 a_denial_ends_by_itself
                 a_lifted_denial_revives_no_certificate
                 a_longer_denial_is_added_to_a_shorter_one;

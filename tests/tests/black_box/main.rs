@@ -3,6 +3,7 @@
 //! One program with a module for each theme, because every further test program links both binaries' libraries again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
+mod agents;
 mod bad_csr;
 mod bad_grpc;
 mod bad_tokens;

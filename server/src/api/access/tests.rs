@@ -1,32 +1,31 @@
+use std::{net::SocketAddr, time::Duration};
+
+use signet_certs::{
+    authority::AuthorityKind,
+    verify::{Role, verify_chain},
+};
 use signet_proto::agent::{HelloRequest, opening::VERSION};
 use tonic::Code;
 
 use super::*;
+use crate::{
+    audit::AuditLog,
+    fixtures::{HOUR, Running, deny},
+    store::{Attestation, Ledger as _, NewIssuance, suite::fixture::of_agent},
+    trust,
+};
 
-const AGENT: CallerKind<'static> = CallerKind::Certificate {
-    agent: true,
-    expired: false,
-    rejected: None,
-};
-const EXPIRED: CallerKind<'static> = CallerKind::Certificate {
-    agent: true,
-    expired: true,
-    rejected: None,
-};
-const REVOKED: CallerKind<'static> = CallerKind::Certificate {
-    agent: true,
-    expired: false,
-    rejected: Some("the certificate is revoked"),
-};
-const EXPIRED_AND_REVOKED: CallerKind<'static> = CallerKind::Certificate {
-    agent: true,
-    expired: true,
-    rejected: Some("the certificate is revoked"),
-};
+const fn agent(worth: Worth<'static>) -> CallerKind<'static> {
+    CallerKind::Certificate { agent: true, worth }
+}
+
+const AGENT: CallerKind<'static> = agent(Worth::All);
+const EXPIRED: CallerKind<'static> = agent(Worth::Stream("it has expired"));
+const UNKNOWN: CallerKind<'static> = agent(Worth::Stream("no record of it"));
+const REVOKED: CallerKind<'static> = agent(Worth::Nothing("it is revoked"));
 const SERVER: CallerKind<'static> = CallerKind::Certificate {
     agent: false,
-    expired: false,
-    rejected: None,
+    worth: Worth::All,
 };
 
 /// Every RPC that the two protocols define, from their descriptors.
@@ -65,8 +64,8 @@ const EVERYONE: [CallerKind<'static>; 7] = [
     CallerKind::Anonymous,
     AGENT,
     EXPIRED,
+    UNKNOWN,
     REVOKED,
-    EXPIRED_AND_REVOKED,
     SERVER,
     CallerKind::AdminSocket,
 ];
@@ -84,16 +83,9 @@ fn opened() -> Opening {
 
 fn allowed(access: Access) -> &'static [CallerKind<'static>] {
     match access {
-        Access::Anyone => &[
-            CallerKind::Anonymous,
-            AGENT,
-            EXPIRED,
-            REVOKED,
-            EXPIRED_AND_REVOKED,
-            SERVER,
-        ],
+        Access::Anyone => &[CallerKind::Anonymous, AGENT, EXPIRED, UNKNOWN, REVOKED, SERVER],
         Access::Agent => &[AGENT],
-        Access::AgentEvenExpired => &[AGENT, EXPIRED],
+        Access::AgentEvenExpired => &[AGENT, EXPIRED, UNKNOWN],
         Access::AdminSocket => &[CallerKind::AdminSocket],
     }
 }
@@ -170,4 +162,111 @@ async fn strangers_cannot_make_the_server_hold_a_large_request() {
         accepted("/signet.agent.v1.Agent/IssueX509Svids", batch).await,
         Some(batch)
     );
+}
+
+const ISSUE: &str = "/signet.agent.v1.Agent/IssueX509Svids";
+const SYNC: &str = "/signet.agent.v1.Agent/SyncTrust";
+
+/// A server up to its authorities, and the layer in front of its services.
+struct Door {
+    running: Running,
+    layer: AccessLayer,
+}
+
+impl Door {
+    async fn new() -> Self {
+        let running = Running::new().await;
+        let audit = AuditLog::start(running.store.clone());
+        let control = trust::keep_control_roots(running.publisher.snapshots(), &running.drain);
+        let layer = AccessLayer {
+            control: Some(control),
+            agents: Arc::new(Agents::new(running.store.clone(), audit)),
+            clock: running.trusted.clone(),
+        };
+        Self { running, layer }
+    }
+
+    /// An agent's connection by a certificate of its own, which the ledger has or lacks.
+    async fn agent(&self, is_recorded: bool, ttl: Duration) -> Peer {
+        let view = self.running.manager.current().borrow().clone();
+        let authority = &view.kind(AuthorityKind::Control).active().unwrap().authority;
+        let now = self.running.now();
+        let svid = signet_testkit::leaf(authority, "/signet/agent/c/n")
+            .at(now)
+            .ttl(ttl)
+            .svid();
+        let roots = self.running.snapshot().control_roots();
+        let chain = signet_testkit::chain(&svid);
+        let svid = verify_chain(&chain, Role::Client, &roots, now).unwrap();
+        if is_recorded {
+            let row = NewIssuance {
+                serial: svid.serial(),
+                authority: svid.authority_id(),
+                not_after: svid.not_after(),
+                attestation: Some(Attestation {
+                    cluster: "c".to_owned(),
+                    attested_at: now,
+                }),
+                ..of_agent("n", now)
+            };
+            let recorded = self.running.store.issue(vec![row], now).await.unwrap();
+            recorded.into_iter().for_each(|row| drop(row.unwrap()));
+        }
+        Peer {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            svid: Some(Arc::new(svid)),
+            opening: opened(),
+        }
+    }
+
+    /// What a call gets: all, the trust stream as a guest, or nothing and why.
+    async fn lets_in(&self, path: &str, peer: &Peer) -> Result<bool, String> {
+        let guest = self.layer.check(path, Some(peer.clone())).await;
+        guest
+            .map(|guest| guest.is_some())
+            .map_err(|status| status.message().to_owned())
+    }
+}
+
+/// What has expired, or is in no ledger, hears what is public and asks for nothing; and expiry gives an agent that is denied
+/// nothing back.
+///
+/// Covers INV-12.
+#[tokio::test(start_paused = true)]
+async fn expiry_leaves_an_agent_its_trust_stream_and_one_that_is_denied_nothing() {
+    let door = Door::new().await;
+    let agent = door.agent(true, HOUR / 2).await;
+    assert_eq!(door.lets_in(ISSUE, &agent).await, Ok(false));
+    assert_eq!(door.lets_in(SYNC, &agent).await, Ok(false));
+    let unknown = door.agent(false, HOUR / 2).await;
+    assert!(
+        door.lets_in(ISSUE, &unknown)
+            .await
+            .unwrap_err()
+            .contains("no record")
+    );
+    assert_eq!(door.lets_in(SYNC, &unknown).await, Ok(true));
+    door.running.pass(HOUR / 2 + Duration::from_secs(1)).await;
+    assert!(door.lets_in(ISSUE, &agent).await.unwrap_err().contains("expired"));
+    assert_eq!(door.lets_in(SYNC, &agent).await, Ok(true));
+    let id = agent.svid.as_ref().unwrap().spiffe_id().clone();
+    deny(door.running.store.as_ref(), &id, door.running.now()).await;
+    for peer in [&agent, &unknown] {
+        let why = door.lets_in(SYNC, peer).await.unwrap_err();
+        assert!(why.contains("denied"), "{why}");
+    }
+}
+
+/// Covers INV-12.
+#[tokio::test(start_paused = true)]
+async fn the_first_call_by_a_newer_certificate_ends_the_older_one() {
+    let door = Door::new().await;
+    let (old, new) = (door.agent(true, HOUR).await, door.agent(true, HOUR).await);
+    assert_eq!(door.lets_in(ISSUE, &old).await, Ok(false));
+    assert_eq!(door.lets_in(ISSUE, &new).await, Ok(false));
+    for path in [ISSUE, SYNC] {
+        let why = door.lets_in(path, &old).await.unwrap_err();
+        assert!(why.contains("newer"), "{why}");
+    }
+    assert_eq!(door.lets_in(SYNC, &new).await, Ok(false));
 }

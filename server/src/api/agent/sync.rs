@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use bytes::Bytes;
 use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis, verify::VerifiedSvid};
 use signet_proto::agent as wire;
-use signet_runtime::{clock::Clock, drain::Drain};
+use signet_runtime::drain::Drain;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -13,7 +13,8 @@ use tokio::{
 use tonic::{Status, Streaming};
 
 use crate::{
-    agents::{Affected, Report, Session},
+    agents::{Affected, Report, STREAM_AFTER_END, Session},
+    clock::TrustedClock,
     trust::{PublishedAuthority, TrustSnapshot},
 };
 
@@ -28,7 +29,7 @@ pub(super) struct SyncStream {
     pub(super) session: Session,
     pub(super) svid: Arc<VerifiedSvid>,
     pub(super) trust: watch::Receiver<Arc<TrustSnapshot>>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<TrustedClock>,
     pub(super) policy_revision: u64,
     pub(super) sender: mpsc::Sender<Result<wire::TrustState, Status>>,
     /// When the next report is read.
@@ -94,13 +95,16 @@ impl SyncStream {
                 },
                 next = self.session.next_affected() => {
                     return next.map_or_else(
-                        || Next::End(Status::unavailable("a newer stream of this agent took over")),
+                        || Next::End(Status::unavailable("another stream of this agent took over, or its certificate counts no more")),
                         Next::Say,
                     );
                 }
                 report = next_report(self.reports_from, reports) => match report {
                     Ok(Some(report)) => {
-                        self.session.report(self.report(report));
+                        // Who has expired hears, and is not heard.
+                        if self.svid.not_after() >= self.clock.now() {
+                            self.session.report(self.report(report));
+                        }
                         self.reports_from = Instant::now() + REPORT_PAUSE;
                     }
                     Ok(None) | Err(_) => return Next::Gone,
@@ -110,8 +114,12 @@ impl SyncStream {
         }
     }
 
-    /// Expiry does not end the stream, revocation does. Judged by the very lists that are about to be sent.
+    /// Expiry does not end the stream for seven days, revocation does. Judged by the very lists that are about to be sent.
     fn rejected(&self, snapshot: &TrustSnapshot) -> Option<String> {
+        let long_over = self.svid.not_after().checked_add(STREAM_AFTER_END);
+        if long_over.is_none_or(|end| end < self.clock.time().latest) {
+            return Some("the agent certificate has expired long ago: attest the node again".to_owned());
+        }
         let mut control = snapshot.control.iter();
         let why = match control.find(|published| published.certificate.id() == self.svid.authority_id()) {
             None => "its authority is no longer trusted",

@@ -15,6 +15,7 @@ impl Kept {
     pub(super) fn issue(
         &mut self,
         batch: Vec<NewIssuance>,
+        epoch: u64,
         now: SystemTime,
     ) -> Result<Vec<Result<Recorded, IssueRefusal>>, StoreError> {
         let size = batch.len();
@@ -22,10 +23,16 @@ impl Kept {
             let message = format!("{size} certificates in one batch, at most {MAX_BATCH}");
             return Err(StoreError::Invalid { message });
         }
-        Ok(batch.into_iter().map(|item| self.issue_one(item, now)).collect())
+        let issued = batch.into_iter().map(|item| self.issue_one(item, epoch, now));
+        Ok(issued.collect())
     }
 
-    fn issue_one(&mut self, item: NewIssuance, now: SystemTime) -> Result<Recorded, IssueRefusal> {
+    fn issue_one(
+        &mut self,
+        item: NewIssuance,
+        epoch: u64,
+        now: SystemTime,
+    ) -> Result<Recorded, IssueRefusal> {
         self.judge(&item, now)?;
         let displaced = match &item.budget {
             Some(budget) => self.count(&item.workload, budget, now)?,
@@ -42,6 +49,9 @@ impl Kept {
                 .entry(jti.to_owned())
                 .or_insert((item.spki_sha256, item.not_after));
         }
+        if let Some(attestation) = &item.attestation {
+            self.attested(&item, attestation, epoch);
+        }
         self.audit_issued(now, &item);
         self.rows.push(item.clone());
         Ok(Recorded::new(item, displaced))
@@ -49,12 +59,18 @@ impl Kept {
 
     /// Denial first: a denied target learns nothing of its budget.
     fn judge(&self, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
+        if let Some(serial) = &item.caller {
+            self.judge_caller(serial, now)?;
+        }
         let mut denials = self.denials_of(&item.workload.spiffe_id);
         if let Some(denial) = denials.find(|denial| denial.is_active(now)) {
             return Err(IssueRefusal::Denied {
                 denial_id: denial.id.clone(),
                 comment: denial.comment.clone(),
             });
+        }
+        if self.compromised.contains(&item.spki_sha256) {
+            return Err(IssueRefusal::CompromisedKey);
         }
         let first_use = node_token(item).and_then(|jti| self.node_tokens.get(jti));
         if first_use.is_some_and(|(spki_sha256, _)| *spki_sha256 != item.spki_sha256) {

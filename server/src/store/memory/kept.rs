@@ -13,7 +13,8 @@ use crate::store::budget::{AgentBudget, Bucket};
 use crate::store::issued_line::{IssuedLine, IssuedTo};
 use crate::store::room::Class;
 use crate::store::{
-    AgentRow, Denial, Journal, KeyChanges, NewIssuance, SealedKey, StoreError, StoreInfo, StoredCrl,
+    AgentRow, Denial, Generation, Journal, KeyChanges, NewIssuance, SealedKey, StoreError, StoreInfo,
+    StoredCrl,
 };
 
 /// Everything a [`MemoryStore`](super::MemoryStore) holds.
@@ -27,6 +28,8 @@ pub(crate) struct Kept {
     pub crls: BTreeMap<AuthorityId, Vec<StoredCrl>>,
     /// Node agents.
     pub agents: BTreeMap<SpiffeId, AgentRow>,
+    /// Certificates of agents that are in the ledger.
+    pub(super) certificates: HashMap<SerialNumber, (SpiffeId, Generation)>,
     /// The ledger, in the order of issuing.
     pub(super) rows: Vec<NewIssuance>,
     /// Serials in the ledger.
@@ -42,6 +45,8 @@ pub(crate) struct Kept {
     /// Authorities that this store has heard of.
     pub(super) authorities: BTreeSet<AuthorityId>,
     pub(super) revocations: BTreeMap<(AuthorityId, SerialNumber), Revocation>,
+    /// SHA-256 of the public keys that no certificate may carry.
+    pub(super) compromised: BTreeSet<[u8; 32]>,
     /// Number of the last revocation.
     pub(super) revision: u64,
     /// Denials with their numbers.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::issuing::node_token;
 use super::kept::Kept;
-use crate::store::{DENIALS_KEPT, Housekeeping, KEPT_AFTER_END, KnownTime, NewIssuance};
+use crate::store::{AGENTS_KEPT, DENIALS_KEPT, Housekeeping, KEPT_AFTER_END, KnownTime, NewIssuance};
 
 impl Kept {
     pub(super) fn housekeeping(&mut self, time: KnownTime) -> Housekeeping {
@@ -21,7 +21,8 @@ impl Kept {
             let ended = entry.not_after.is_some_and(|end| end < long_ago);
             !ended || entry.entered && !entry.listed && keys.contains_key(authority)
         });
-        self.agents.retain(|_, agent| agent.expires_at >= long_ago);
+        self.agents
+            .retain(|_, agent| agent.expires_at >= now - AGENTS_KEPT);
         // The highest number stays, so that none is used again.
         let highest = self.denials.keys().next_back().copied();
         self.denials.retain(|number, denial| {
@@ -45,6 +46,7 @@ impl Kept {
         self.rows = kept;
         for row in &gone {
             self.serials.remove(&row.serial);
+            self.certificates.remove(&row.serial);
             if let Some(jti) = node_token(row)
                 && self.node_tokens.get(jti).is_some_and(|(_, end)| *end < long_ago)
             {

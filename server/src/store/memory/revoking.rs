@@ -1,5 +1,6 @@
 //! Revocations, denials, and what a list has to name.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use signet_certs::authority::AuthorityId;
@@ -30,6 +31,10 @@ impl Kept {
         let (fresh, known): (Vec<Entry>, Vec<Entry>) = entries
             .into_iter()
             .partition(|entry| !self.revocations.contains_key(&key(&entry.svid)));
+        self.revoke_agents(request, fresh.iter().chain(&known).map(|entry| entry.svid.serial));
+        if request.reason == RevocationReason::KeyCompromise {
+            self.compromise(fresh.iter().chain(&known));
+        }
         let (denial, is_new) = self.deny(request, epoch);
         self.record(request, &fresh);
         self.raise(request.class(), &known);
@@ -186,6 +191,13 @@ impl Kept {
                 .for_each(|(_, entry)| used.count(entry.class, 1));
         }
         used
+    }
+
+    fn compromise<'e>(&mut self, entries: impl Iterator<Item = &'e Entry>) {
+        let keys: BTreeSet<_> = entries.map(|entry| key(&entry.svid)).collect();
+        let rows = self.rows.iter();
+        let leaked = rows.filter(|row| keys.contains(&(row.authority, row.serial)));
+        self.compromised.extend(leaked.map(|row| row.spki_sha256));
     }
 
     /// See [`MemoryStore::revoke_all`](super::MemoryStore::revoke_all).

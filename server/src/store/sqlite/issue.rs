@@ -4,19 +4,20 @@ use std::time::SystemTime;
 
 use rusqlite::{Statement, params};
 
+use super::agents;
 use super::convert::millis;
 use super::fingerprint::Fingerprint;
 use super::live::LiveRow;
 use super::state::{NodeTokenUse, State};
 use super::writer::Tx;
 use crate::store::budget::{Bucket, take};
-use crate::store::{AgentShare, EvidenceKind, IssueRefusal, NewIssuance};
+use crate::store::{AgentShare, EvidenceKind, IssueRefusal, NewIssuance, Standing};
 
 // The primary key is the only constraint that can be broken here: a serial that was drawn twice.
 const INSERT: &str = "
     INSERT INTO ledger (serial, epoch, authority, workload, evidence, token_jti, spki_sha256, rule, policy_revision,
-                        not_before, not_after)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                        not_before, not_after, generation)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
     ON CONFLICT DO NOTHING";
 
 /// An item with what can be worked out before the writer has it.
@@ -48,6 +49,11 @@ fn one(
     };
     let authority = tx.state.authorities.intern(tx.conn, item.authority)?;
     let rule = tx.state.rule(tx.conn, &item.rule)?;
+    let generation = item.attestation.as_ref().map(|_| {
+        tx.state
+            .known_agents
+            .next(&item.workload.spiffe_id, tx.state.epoch)
+    });
     let epoch = tx.state.epoch.cast_signed();
     let State { workloads, live, .. } = &mut *tx.state;
     let workload = match workloads.known(fingerprint) {
@@ -69,6 +75,7 @@ fn one(
         item.policy_revision.cast_signed(),
         millis(item.not_before),
         not_after,
+        generation.map(|generation| generation.number.cast_signed()),
     ])?;
     if inserted == 0 {
         workloads.release(tx.conn, workload.row, live)?;
@@ -82,6 +89,9 @@ fn one(
             not_after,
         },
     );
+    if let (Some(attestation), Some(generation)) = (&item.attestation, generation) {
+        agents::attested(tx, item, attestation, authority, generation)?;
+    }
     if let (EvidenceKind::NodeToken, Some(jti)) = (item.evidence, &item.token_jti) {
         let usage = NodeTokenUse {
             spki_sha256: item.spki_sha256,
@@ -93,13 +103,33 @@ fn one(
     Ok(Ok(displaced))
 }
 
+/// The agent that asks: it may have been admitted before somebody revoked it.
+fn judge_caller(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
+    let Some(serial) = &item.caller else {
+        return Ok(());
+    };
+    let known = &tx.state.known_agents;
+    let Some(agent) = known.owner(serial) else {
+        return Err(IssueRefusal::Caller(Standing::Unknown));
+    };
+    let denial = tx.state.denial_of(agent, now).map(|denial| denial.id.as_str());
+    match known.standing(agent, serial, denial) {
+        (Standing::Counts, _) => Ok(()),
+        (lost, _) => Err(IssueRefusal::Caller(lost)),
+    }
+}
+
 /// Denial first: a denied target learns nothing of its budget.
 fn judge(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
+    judge_caller(tx, item, now)?;
     if let Some(denial) = tx.state.denial_of(&item.workload.spiffe_id, now) {
         return Err(IssueRefusal::Denied {
             denial_id: denial.id.clone(),
             comment: denial.comment.clone(),
         });
+    }
+    if tx.state.compromised.contains(&item.spki_sha256) {
+        return Err(IssueRefusal::CompromisedKey);
     }
     if let (EvidenceKind::NodeToken, Some(jti)) = (item.evidence, &item.token_jti)
         && let Some(first) = tx.state.node_tokens.get(jti)

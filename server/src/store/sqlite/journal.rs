@@ -1,4 +1,4 @@
-//! Writes that concern authorities, their keys, lists and sequence numbers, and agents.
+//! Writes that concern authorities, their keys, lists and sequence numbers.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use signet_certs::authority::AuthorityKind;
@@ -8,7 +8,7 @@ use super::read;
 use super::schema::{meta_number, meta_text, set_meta};
 use super::writer::Tx;
 use crate::audit_event::AuditEvent;
-use crate::store::{AgentRow, KeyChanges, SealedKey, StoreError, StoredCrl};
+use crate::store::{KeyChanges, SealedKey, StoreError, StoredCrl};
 
 /// Compare-and-swap of a journal, with its keys and audit lines.
 pub(super) fn save(
@@ -105,26 +105,6 @@ fn write_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<()> {
             authority,
             crl.revision.cast_signed(),
             millis(crl.this_update).min(tx.state.mark)
-        ])?;
-    Ok(())
-}
-
-pub(super) fn record_agent(tx: &mut Tx<'_>, agent: &AgentRow) -> rusqlite::Result<()> {
-    let authority = tx.state.authorities.intern(tx.conn, agent.authority)?;
-    tx.conn
-        .prepare_cached(
-            "INSERT OR REPLACE INTO agent (spiffe_id, cluster, node_name, node_uid, serial, authority, attested_at,
-                                           expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            agent.spiffe_id.as_str(),
-            agent.cluster,
-            agent.node_name,
-            agent.node_uid,
-            agent.serial.as_bytes(),
-            authority,
-            millis(agent.attested_at),
-            millis(agent.expires_at),
         ])?;
     Ok(())
 }

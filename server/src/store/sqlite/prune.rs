@@ -1,14 +1,16 @@
 //! Housekeeping: the mark of time, and what may be forgotten.
 
 use rusqlite::{Connection, params};
+use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
+use super::agents;
 use super::audit_rows::read_cursor;
-use super::convert::{millis, span_ms};
+use super::convert::{millis, serial_at, span_ms};
 use super::schema::{JUMPED, MARK, set_meta};
 use super::state::{State, tolerance_ms};
 use super::writer::Tx;
-use crate::store::{DENIALS_KEPT, Housekeeping, KEPT_AFTER_END, KnownTime};
+use crate::store::{AGENTS_KEPT, DENIALS_KEPT, Housekeeping, KEPT_AFTER_END, KnownTime};
 
 /// Rows in one transaction, so that nobody waits long behind it.
 const CHUNK: usize = 4_000;
@@ -65,17 +67,18 @@ pub(super) fn ledger(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<(u64, bool)>
                     OR NOT EXISTS (SELECT 1 FROM sealed_key k JOIN authority a ON a.authority_id = k.authority_id
                                    WHERE a.id = l.authority))
              LIMIT ?3)
-         RETURNING workload, token_jti",
+         RETURNING workload, token_jti, serial",
     )?;
     let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
     let removed = statement
         .query_map(params![edge.as_slice(), now - kept_ms(), limit], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+            Ok((row.get(0)?, row.get(1)?, serial_at(row, 2)?))
         })?
-        .collect::<rusqlite::Result<Vec<(i64, Option<String>)>>>()?;
-    for (workload, jti) in &removed {
+        .collect::<rusqlite::Result<Vec<(i64, Option<String>, SerialNumber)>>>()?;
+    for (workload, jti, serial) in &removed {
         let State { workloads, live, .. } = &mut *tx.state;
         workloads.release(tx.conn, *workload, live)?;
+        tx.state.known_agents.forget_certificate(serial);
         if let Some(jti) = jti {
             forget_token(tx, jti, now);
         }
@@ -108,9 +111,7 @@ fn small_tables(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
                                               ON a.authority_id = k.authority_id WHERE a.id = revocation.authority))",
         )?
         .execute([now - kept_ms()])?;
-    tx.conn
-        .prepare_cached("DELETE FROM agent WHERE expires_at < ?1")?
-        .execute([now - kept_ms()])?;
+    agents::prune(tx, now - span_ms(AGENTS_KEPT))?;
     tx.conn
         .prepare_cached(
             "DELETE FROM denial WHERE min(coalesce(lifted_at, ?2), coalesce(expires_at, ?2)) < ?1

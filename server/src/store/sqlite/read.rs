@@ -18,8 +18,8 @@ use super::convert::{
 };
 use super::schema::{REVISION, configure, meta_number};
 use crate::store::{
-    AgentRow, Denial, DenialKind, EvidenceKind, Journal, LedgerRow, Lifted, RevokedSet, SealedKey,
-    StoreError, StoredCrl, SvidFilter, SvidPage, WorkloadRef,
+    Denial, DenialKind, EvidenceKind, Journal, LedgerRow, Lifted, RevokedSet, SealedKey, StoreError,
+    StoredCrl, SvidFilter, SvidPage, WorkloadRef,
 };
 
 /// One connection for reading. Short reads and long ones use different readers.
@@ -175,26 +175,6 @@ pub(super) fn crls(tx: &Connection) -> rusqlite::Result<Vec<StoredCrl>> {
             this_update: time_at(row, 3)?,
             next_update: time_at(row, 4)?,
             revision: number_at(row, 5)?,
-        })
-    })?;
-    rows.collect()
-}
-
-pub(super) fn agents(tx: &Connection) -> rusqlite::Result<Vec<AgentRow>> {
-    let mut statement = tx.prepare_cached(
-        "SELECT g.spiffe_id, g.cluster, g.node_name, g.node_uid, g.serial, a.authority_id, g.attested_at, g.expires_at
-         FROM agent g JOIN authority a ON a.id = g.authority ORDER BY g.spiffe_id",
-    )?;
-    let rows = statement.query_map([], |row| {
-        Ok(AgentRow {
-            spiffe_id: spiffe_id_at(row, 0)?,
-            cluster: row.get(1)?,
-            node_name: row.get(2)?,
-            node_uid: row.get(3)?,
-            serial: serial_at(row, 4)?,
-            authority: authority_at(row, 5)?,
-            attested_at: time_at(row, 6)?,
-            expires_at: time_at(row, 7)?,
         })
     })?;
     rows.collect()

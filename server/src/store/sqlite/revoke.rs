@@ -5,10 +5,13 @@ use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension as _, params};
 use signet_certs::authority::AuthorityId;
+use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
+use super::agents;
+use super::compromised;
 use super::convert::{millis, serial_at};
 use super::entering::{self, Key};
 use super::live::LiveRow;
@@ -35,6 +38,13 @@ pub(super) fn revoke(
         Err(error) => return Ok(Err(error)),
     };
     let (fresh, known): (Vec<Entry>, Vec<Entry>) = split_known(tx, entries)?;
+    let named = || fresh.iter().chain(&known);
+    let serials: Vec<SerialNumber> = named().map(|entry| entry.serial).collect();
+    agents::revoke(tx, request, &serials)?;
+    if request.reason == RevocationReason::KeyCompromise {
+        let certificates = named().map(|entry| (entry.serial, entry.authority));
+        compromised::mark(tx.conn, &mut tx.state.compromised, certificates)?;
+    }
     let (denial, is_new) = deny(tx, request)?;
     record(tx, request, &fresh)?;
     let asked_again = known.iter().map(|entry| (entry.authority, entry.serial));

@@ -7,10 +7,10 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 /// Migration `n` brings version `n` to `n + 1`. Never change one that was released: add another.
-const MIGRATIONS: &[&str] = &[V1, V2, V3];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
 
 /// The version this release writes.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 5;
 
 const V1: &str = "
 CREATE TABLE meta (
@@ -134,6 +134,32 @@ ALTER TABLE revocation ADD COLUMN class TEXT NOT NULL DEFAULT 'identity';
 ALTER TABLE revocation ADD COLUMN entered INTEGER NOT NULL DEFAULT 1;
 UPDATE revocation SET class = 'by-hand' WHERE reason = 'keyCompromise';
 CREATE INDEX revocation_waiting ON revocation (authority) WHERE entered = 0;
+";
+
+/// Keys that were revoked as compromised; they outlive their certificates.
+const V4: &str = "
+CREATE TABLE compromised_key (
+    spki_sha256 BLOB PRIMARY KEY
+) WITHOUT ROWID;
+
+INSERT OR IGNORE INTO compromised_key
+    SELECT l.spki_sha256 FROM ledger l
+    JOIN revocation r ON r.authority = l.authority AND r.serial = l.serial
+    WHERE r.reason = 'keyCompromise';
+";
+
+/// Which certificates of an agent count. What was issued before is of the first generation where it is the newest, and
+/// otherwise of none.
+const V5: &str = "
+ALTER TABLE ledger ADD COLUMN generation INTEGER;
+ALTER TABLE agent ADD COLUMN epoch INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE agent ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE agent ADD COLUMN used_epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE agent ADD COLUMN used_generation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE agent ADD COLUMN revoked_epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE agent ADD COLUMN revoked_generation INTEGER NOT NULL DEFAULT 0;
+
+UPDATE ledger SET generation = 1 WHERE serial IN (SELECT serial FROM agent);
 ";
 
 /// Why the schema could not be brought up to date.

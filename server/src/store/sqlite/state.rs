@@ -1,15 +1,17 @@
 //! What the writer keeps in memory. All of it but the buckets of budgets follows from the tables: after a transaction that
 //! failed, it is loaded again, and the buckets are full.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use rusqlite::Connection;
 use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 
+use super::compromised;
 use super::convert::{authority_at, millis, number_at, serial_at, span_ms, unreadable};
 use super::fingerprint::Fingerprints;
+use super::known_agents::KnownAgents;
 use super::live::{Live, LiveRow};
 use super::read::denial_from;
 use super::schema::{MARK, REVISION, meta_number};
@@ -32,8 +34,12 @@ pub(super) struct State {
     pub(super) live: Live,
     /// What each agent has left, by its SPIFFE ID; who is not here has everything.
     pub(super) agent_budgets: HashMap<String, AgentBudget>,
+    /// Node agents.
+    pub(super) known_agents: KnownAgents,
     /// Denials that nobody has lifted, some of which may have ended.
     pub(super) denials: HashMap<SpiffeId, Vec<Denial>>,
+    /// SHA-256 of the public keys that no certificate may carry.
+    pub(super) compromised: HashSet<[u8; 32]>,
     /// Node tokens and the key each was used with.
     pub(super) node_tokens: HashMap<String, NodeTokenUse>,
     /// Number of the last revocation.
@@ -62,7 +68,9 @@ impl State {
             rules: load_rules(conn)?,
             live,
             agent_budgets: HashMap::new(),
+            known_agents: KnownAgents::load(conn)?,
             denials: load_denials(conn)?,
+            compromised: compromised::load(conn)?,
             node_tokens: HashMap::new(),
             revision: meta_number(conn, REVISION)?,
             next_line: next_line(conn)?,

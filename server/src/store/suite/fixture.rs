@@ -11,8 +11,8 @@ use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 
 use crate::store::{
-    AgentShare, Budget, EvidenceKind, IssueRefusal, KeyChanges, KeyPurpose, NewIssuance, Recorded,
-    RevokeRequest, RevokeTarget, RevokedSet, SealedKey, Store, StoredCrl, SvidFilter, WorkloadRef,
+    AgentShare, Attestation, Budget, EvidenceKind, IssueRefusal, KeyChanges, KeyPurpose, NewIssuance,
+    Recorded, RevokeRequest, RevokeTarget, RevokedSet, SealedKey, Store, StoredCrl, SvidFilter, WorkloadRef,
 };
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -43,10 +43,13 @@ pub(crate) fn serial(now: SystemTime) -> SerialNumber {
     SerialNumber::generate(now, &random)
 }
 
-/// An hour's certificate of pod `pod` for `path`.
+/// An hour's certificate of pod `pod` for `path`, over a key of its own.
 pub(crate) fn issuance(path: &str, pod: &str, now: SystemTime) -> NewIssuance {
+    let serial = serial(now);
+    let mut spki_sha256 = [7; 32];
+    spki_sha256[..serial.as_bytes().len()].copy_from_slice(serial.as_bytes());
     NewIssuance {
-        serial: serial(now),
+        serial,
         authority: authority(1),
         workload: WorkloadRef {
             cluster_uid: "cluster".into(),
@@ -61,12 +64,33 @@ pub(crate) fn issuance(path: &str, pod: &str, now: SystemTime) -> NewIssuance {
         },
         evidence: EvidenceKind::PodToken,
         token_jti: Some("3f3a8d7e-0000-4000-8000-000000000001".into()),
-        spki_sha256: [7; 32],
+        spki_sha256,
         rule: "builtin".into(),
         policy_revision: u64::MAX,
         not_before: now - Duration::from_secs(120),
         not_after: now + HOUR,
+        caller: None,
+        attestation: None,
         budget: None,
+    }
+}
+
+/// A four hours' certificate of the agent of a node.
+pub(crate) fn of_agent(node: &str, now: SystemTime) -> NewIssuance {
+    let mut item = issuance(&format!("/signet/agent/c/{node}"), "", now);
+    item.workload.pod_name = String::new();
+    item.workload.node_name = format!("{node}-name");
+    item.workload.node_uid = node.to_owned();
+    item.workload.agent_id = item.workload.spiffe_id.to_string();
+    NewIssuance {
+        evidence: EvidenceKind::NodeToken,
+        token_jti: None,
+        not_after: now + 4 * HOUR,
+        attestation: Some(Attestation {
+            cluster: "c".into(),
+            attested_at: now,
+        }),
+        ..item
     }
 }
 

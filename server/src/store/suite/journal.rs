@@ -1,10 +1,9 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use signet_certs::authority::AuthorityKind;
 
-use super::fixture::{at, authority, id, sealed_key, serial};
-use crate::store::{AgentRow, Journal, KeyChanges, Store, StoreError};
+use super::fixture::{authority, sealed_key};
+use crate::store::{Journal, KeyChanges, Store, StoreError};
 
 pub(crate) async fn a_journal_is_written_by_compare_and_swap(store: Arc<dyn Store>) {
     let kind = AuthorityKind::X509;
@@ -122,22 +121,4 @@ pub(crate) async fn a_bundle_has_one_number_and_numbers_never_go_back(store: Arc
         store.next_sequence([1; 32]).await.unwrap() > second,
         "old content is a new bundle"
     );
-}
-
-pub(crate) async fn an_agent_is_remembered_once(store: Arc<dyn Store>) {
-    let agent = |node: &str, seconds| AgentRow {
-        spiffe_id: id(&format!("/signet/agent/c/{node}")),
-        cluster: "c".into(),
-        node_name: format!("{node}-name"),
-        node_uid: node.into(),
-        serial: serial(at(seconds)),
-        authority: authority(9),
-        attested_at: at(seconds),
-        expires_at: at(seconds) + Duration::from_secs(3600),
-    };
-    let (first, other, again) = (agent("a", 0), agent("b", 1), agent("a", 2));
-    for agent in [&first, &other, &again] {
-        store.record_agent(agent.clone()).await.unwrap();
-    }
-    assert_eq!(store.agents().await.unwrap(), [again, other]);
 }

@@ -65,7 +65,7 @@ pub(crate) async fn every_change_leaves_its_lines_in_order(store: Arc<dyn Store>
 
 pub(crate) async fn an_issued_line_says_what_the_row_says(store: Arc<dyn Store>) {
     let item = issuance("/ns/shop/sa/web", "pod-1", at(0));
-    let serial = item.serial.to_string();
+    let (serial, key) = (item.serial.to_string(), hex::encode(item.spki_sha256));
     issue(&store, item, at(5)).await.unwrap();
     let line = json!({
         "time": "2027-01-15T08:00:05Z",
@@ -83,7 +83,7 @@ pub(crate) async fn an_issued_line_says_what_the_row_says(store: Arc<dyn Store>)
         "process": "",
         "evidence": "pod-token",
         "token_jti": "3f3a8d7e-0000-4000-8000-000000000001",
-        "spki_sha256": "07".repeat(32),
+        "spki_sha256": key,
         "rule": "builtin",
         "policy_revision": "ffffffffffffffff",
         "not_before": "2027-01-15T07:58:00Z",

@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixture::{
-    DAY, HOUR, add_key, at, authority, below, by_id, by_serial, crl, id, issued, revocation, serial, to_list,
+    DAY, HOUR, add_key, at, authority, below, by_id, by_serial, crl, issue, issued, of_agent, revocation,
+    to_list,
 };
 use crate::audit_event::AuditCursor;
-use crate::store::{AgentRow, Housekeeping, KnownTime, RevokeRequest, Store, SvidFilter};
+use crate::store::{Housekeeping, KnownTime, RevokeRequest, Store, SvidFilter};
 
 async fn rows(store: &Arc<dyn Store>) -> usize {
     store.list(SvidFilter::default()).await.unwrap().rows.len()
@@ -88,17 +89,7 @@ pub(crate) async fn a_time_that_is_not_settled_lets_nothing_go(store: Arc<dyn St
 }
 
 pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
-    let agent = AgentRow {
-        spiffe_id: id("/signet/agent/c/n"),
-        cluster: "c".into(),
-        node_name: "n".into(),
-        node_uid: "n".into(),
-        serial: serial(at(0)),
-        authority: authority(1),
-        attested_at: at(0),
-        expires_at: at(3600),
-    };
-    store.record_agent(agent).await.unwrap();
+    issue(&store, of_agent("n", at(0)), at(0)).await.unwrap();
     let short = RevokeRequest {
         denial_expires: Some(at(60)),
         ..revocation(by_id("/a"), at(0))
@@ -106,7 +97,7 @@ pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
     store.revoke(short).await.unwrap();
     store.revoke(revocation(by_id("/b"), at(0))).await.unwrap();
     store
-        .housekeeping(KnownTime::settled(at(3600) + DAY))
+        .housekeeping(KnownTime::settled(at(0) + 4 * HOUR + 8 * DAY))
         .await
         .unwrap();
     assert_eq!(store.agents().await.unwrap().len(), 1);

@@ -3,11 +3,12 @@ use std::sync::Arc;
 use signet_certs::crl::RevocationReason;
 
 use super::fixture::{
-    HOUR, add_key, at, authority, below, by_id, by_serial, issuance, issue, issued, revocation, serial,
+    DAY, HOUR, add_key, at, authority, below, by_id, by_serial, issuance, issue, issued, revocation, serial,
     to_list,
 };
 use crate::store::{
-    IssueRefusal, KnownTime, RevokeError, RevokeRequest, RevokeTarget, RevokedSvid, Store, StoreError,
+    EvidenceKind, IssueRefusal, KnownTime, NewIssuance, RevokeError, RevokeRequest, RevokeTarget,
+    RevokedSvid, Store, StoreError,
 };
 
 /// A clock that jumped ahead and came back: what seemed to have ended in between is still good, and revocable.
@@ -252,4 +253,57 @@ pub(crate) async fn a_longer_denial_is_added_to_a_shorter_one(store: Arc<dyn Sto
         store.revoke(too_long).await,
         Err(RevokeError::Store(StoreError::Invalid { .. }))
     ));
+}
+
+/// Covers INV-11: a key that leaked is no key, on any path, whatever became of the certificate and its row.
+pub(crate) async fn a_compromised_key_is_never_certified_again(store: Arc<dyn Store>) {
+    let with = |path: &str, key: u8, evidence, seconds| NewIssuance {
+        spki_sha256: [key; 32],
+        evidence,
+        token_jti: None,
+        ..issuance(path, "one", at(seconds))
+    };
+    let leaked = with("/signet/agent/c/n", 1, EvidenceKind::NodeToken, 0);
+    issue(&store, leaked.clone(), at(0)).await.unwrap();
+    let superseded = with("/b", 2, EvidenceKind::PodToken, 0);
+    issue(&store, superseded.clone(), at(0)).await.unwrap();
+    store
+        .revoke(revocation(by_serial(leaked.serial), at(1)))
+        .await
+        .unwrap();
+    let otherwise = RevokeRequest {
+        reason: RevocationReason::Superseded,
+        ..revocation(by_serial(superseded.serial), at(1))
+    };
+    store.revoke(otherwise).await.unwrap();
+    let paths = [
+        EvidenceKind::NodeToken,
+        EvidenceKind::PodToken,
+        EvidenceKind::Unix,
+        EvidenceKind::Own,
+    ];
+    for (n, evidence) in (2..).zip(paths) {
+        let refused = issue(&store, with("/c", 1, evidence, n), at(n)).await;
+        assert_eq!(refused, Err(IssueRefusal::CompromisedKey), "{evidence}");
+        issue(&store, with("/c", 2, evidence, n), at(n)).await.unwrap();
+    }
+    store
+        .housekeeping(KnownTime::settled(at(0) + 100 * DAY))
+        .await
+        .unwrap();
+    let late = with("/d", 1, EvidenceKind::PodToken, 9_000_000);
+    assert_eq!(
+        issue(&store, late, at(9_000_000)).await,
+        Err(IssueRefusal::CompromisedKey),
+        "expiry gives no key back"
+    );
+    store
+        .revoke(revocation(by_serial(superseded.serial), at(9)))
+        .await
+        .unwrap();
+    assert_eq!(
+        issue(&store, with("/c", 2, EvidenceKind::PodToken, 10), at(10)).await,
+        Err(IssueRefusal::CompromisedKey),
+        "said later, and meant all the same"
+    );
 }

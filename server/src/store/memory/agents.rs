@@ -1,0 +1,99 @@
+//! Node agents: the generations of their certificates.
+
+use std::time::SystemTime;
+
+use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
+
+use super::kept::Kept;
+use crate::store::{
+    AgentRow, Attestation, Generation, Generations, IssueRefusal, NewIssuance, Presented,
+    PresentedCertificate, RevokeRequest, RevokeTarget, Standing,
+};
+
+impl Kept {
+    fn generations(&self, agent: &SpiffeId) -> Generations {
+        self.agents
+            .get(agent)
+            .map_or_else(Generations::default, |row| row.generations)
+    }
+
+    fn standing(&self, agent: &SpiffeId, serial: &SerialNumber, now: SystemTime) -> (Standing, Generation) {
+        let of_agent = self.certificates.get(serial).filter(|(owner, _)| owner == agent);
+        let generation = of_agent.map(|(_, generation)| *generation);
+        let denial = self.denials_of(agent).find(|denial| denial.is_active(now));
+        let denied = denial.map(|denial| denial.id.as_str());
+        let standing = self.generations(agent).standing(generation, denied);
+        (standing, generation.unwrap_or_default())
+    }
+
+    /// Judges the agent that asks.
+    pub(super) fn judge_caller(&self, serial: &SerialNumber, now: SystemTime) -> Result<(), IssueRefusal> {
+        let Some((agent, _)) = self.certificates.get(serial) else {
+            return Err(IssueRefusal::Caller(Standing::Unknown));
+        };
+        match self.standing(agent, serial, now) {
+            (Standing::Counts, _) => Ok(()),
+            (lost, _) => Err(IssueRefusal::Caller(lost)),
+        }
+    }
+
+    /// Notes that a certificate of an agent was recorded: it is the newest.
+    pub(super) fn attested(&mut self, item: &NewIssuance, attestation: &Attestation, epoch: u64) {
+        let agent = &item.workload.spiffe_id;
+        let generations = self.generations(agent).with_another(epoch);
+        self.certificates
+            .insert(item.serial, (agent.clone(), generations.issued));
+        let row = AgentRow {
+            spiffe_id: agent.clone(),
+            cluster: attestation.cluster.clone(),
+            node_name: item.workload.node_name.clone(),
+            node_uid: item.workload.node_uid.clone(),
+            serial: item.serial,
+            authority: item.authority,
+            attested_at: attestation.attested_at,
+            expires_at: item.not_after,
+            generations,
+        };
+        self.agents.insert(agent.clone(), row);
+    }
+
+    pub(super) fn present(&mut self, certificate: &PresentedCertificate, now: SystemTime) -> Presented {
+        let agent = &certificate.spiffe_id;
+        let (mut standing, generation) = self.standing(agent, &certificate.serial, now);
+        let entry = (certificate.authority, certificate.serial);
+        if standing == Standing::Unknown && self.revocations.contains_key(&entry) {
+            standing = Standing::Revoked;
+        }
+        let used = self.generations(agent).used;
+        let first_use = standing == Standing::Counts && generation > used && certificate.not_after > now;
+        if let Some(row) = self.agents.get_mut(agent).filter(|_| first_use) {
+            row.generations.used = generation;
+        }
+        Presented {
+            standing,
+            generation,
+            supersedes: first_use && used > Generation::default(),
+        }
+    }
+
+    /// What a revocation takes from agents, for good.
+    pub(super) fn revoke_agents(
+        &mut self,
+        request: &RevokeRequest,
+        serials: impl Iterator<Item = SerialNumber>,
+    ) {
+        let mut revoked: Vec<_> = serials
+            .filter_map(|serial| self.certificates.get(&serial).cloned())
+            .collect();
+        if let RevokeTarget::SpiffeId(id) = &request.target {
+            revoked.push((id.clone(), self.generations(id).issued));
+        }
+        for (agent, generation) in revoked {
+            if let Some(row) = self.agents.get_mut(&agent) {
+                let newest = &mut row.generations.revoked_up_to;
+                *newest = generation.max(*newest);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What happens to node agents, in tables and in the writer's memory.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use rusqlite::params;
+use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
+
+use super::convert::millis;
+use super::read::spiffe_id_at;
+use super::writer::Tx;
+use crate::store::{
+    Attestation, Generation, NewIssuance, Presented, PresentedCertificate, RevokeRequest, RevokeTarget,
+    Standing,
+};
+
+/// Notes that a certificate of an agent was recorded: it is the newest.
+pub(super) fn attested(
+    tx: &mut Tx<'_>,
+    item: &NewIssuance,
+    attestation: &Attestation,
+    authority: i64,
+    generation: Generation,
+) -> rusqlite::Result<()> {
+    let agent = &item.workload.spiffe_id;
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO agent (spiffe_id, cluster, node_name, node_uid, serial, authority, attested_at, expires_at,
+                                epoch, generation)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (spiffe_id) DO UPDATE SET
+                 cluster = excluded.cluster, node_name = excluded.node_name, node_uid = excluded.node_uid,
+                 serial = excluded.serial, authority = excluded.authority, attested_at = excluded.attested_at,
+                 expires_at = excluded.expires_at, epoch = excluded.epoch, generation = excluded.generation",
+        )?
+        .execute(params![
+            agent.as_str(),
+            attestation.cluster,
+            item.workload.node_name,
+            item.workload.node_uid,
+            item.serial.as_bytes(),
+            authority,
+            millis(attestation.attested_at),
+            millis(item.not_after),
+            generation.epoch.cast_signed(),
+            generation.number.cast_signed(),
+        ])?;
+    let known = &mut tx.state.known_agents;
+    known.agents.entry(agent.clone()).or_default().issued = generation;
+    known
+        .certificates
+        .insert(item.serial, (agent.clone(), generation));
+    Ok(())
+}
+
+/// Judges a certificate, and notes its first use.
+pub(super) fn present(
+    tx: &mut Tx<'_>,
+    certificate: &PresentedCertificate,
+    now: SystemTime,
+) -> rusqlite::Result<Presented> {
+    let PresentedCertificate {
+        spiffe_id, serial, ..
+    } = certificate;
+    let denial = tx
+        .state
+        .denial_of(spiffe_id, now)
+        .map(|denial| denial.id.as_str());
+    let (mut standing, generation) = tx.state.known_agents.standing(spiffe_id, serial, denial);
+    if standing == Standing::Unknown && is_listed(tx, certificate)? {
+        standing = Standing::Revoked;
+    }
+    let used = tx.state.known_agents.generations(spiffe_id).used;
+    let first_use = standing == Standing::Counts && generation > used && certificate.not_after > now;
+    if first_use {
+        tx.conn
+            .prepare_cached("UPDATE agent SET used_epoch = ?2, used_generation = ?3 WHERE spiffe_id = ?1")?
+            .execute(params![
+                spiffe_id.as_str(),
+                generation.epoch.cast_signed(),
+                generation.number.cast_signed()
+            ])?;
+        if let Some(agent) = tx.state.known_agents.agents.get_mut(spiffe_id) {
+            agent.used = generation;
+        }
+    }
+    Ok(Presented {
+        standing,
+        generation,
+        supersedes: first_use && used > Generation::default(),
+    })
+}
+
+/// Whether somebody has revoked a serial that the ledger lacks.
+fn is_listed(tx: &Tx<'_>, certificate: &PresentedCertificate) -> rusqlite::Result<bool> {
+    let Some(authority) = tx.state.authorities.known(&certificate.authority) else {
+        return Ok(false);
+    };
+    tx.conn
+        .prepare_cached("SELECT 1 FROM revocation WHERE authority = ?1 AND serial = ?2")?
+        .exists(params![authority, certificate.serial.as_bytes()])
+}
+
+/// What a revocation takes from agents, for good: of one that is named all its certificates, of a certificate that and
+/// those before it.
+pub(super) fn revoke(
+    tx: &mut Tx<'_>,
+    request: &RevokeRequest,
+    serials: &[SerialNumber],
+) -> rusqlite::Result<()> {
+    let known = &tx.state.known_agents;
+    let mut revoked: HashMap<SpiffeId, Generation> = HashMap::new();
+    if let RevokeTarget::SpiffeId(id) = &request.target
+        && let Some(agent) = known.agents.get(id)
+    {
+        revoked.insert(id.clone(), agent.issued);
+    }
+    for (agent, generation) in serials.iter().filter_map(|serial| known.certificates.get(serial)) {
+        let newest = revoked.entry(agent.clone()).or_default();
+        *newest = (*newest).max(*generation);
+    }
+    for (id, generation) in revoked {
+        let Some(agent) = tx.state.known_agents.agents.get_mut(&id) else {
+            continue;
+        };
+        agent.revoked_up_to = agent.revoked_up_to.max(generation);
+        tx.conn
+            .prepare_cached(
+                "UPDATE agent SET revoked_epoch = ?2, revoked_generation = ?3 WHERE spiffe_id = ?1",
+            )?
+            .execute(params![
+                id.as_str(),
+                agent.revoked_up_to.epoch.cast_signed(),
+                agent.revoked_up_to.number.cast_signed()
+            ])?;
+    }
+    Ok(())
+}
+
+/// Forgets agents whose newest certificate ended before this moment.
+pub(super) fn prune(tx: &mut Tx<'_>, before: i64) -> rusqlite::Result<()> {
+    let mut statement = tx
+        .conn
+        .prepare_cached("DELETE FROM agent WHERE expires_at < ?1 RETURNING spiffe_id")?;
+    let gone = statement
+        .query_map([before], |row| spiffe_id_at(row, 0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for id in gone {
+        tx.state.known_agents.agents.remove(&id);
+    }
+    Ok(())
+}
