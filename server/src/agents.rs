@@ -16,7 +16,7 @@ use std::{
 use signet_certs::{id::SpiffeId, verify::VerifiedSvid};
 use tokio::sync::watch;
 
-use self::{in_use::InUse, rows::Rows, sessions::Sessions};
+use self::{in_use::InUse, rows::Rows, sessions::Sessions, spread::Spread};
 pub(crate) use self::{
     report::{Affected, AgentStatus, Report},
     rows::AgentNode,
@@ -40,6 +40,7 @@ pub(crate) struct Agents {
     sessions: Arc<Sessions>,
     /// Streams of those whose certificate does not count: they hear, and what they say moves nothing.
     guests: Arc<Sessions>,
+    spread: Arc<Spread>,
     rows: Rows,
     in_use: InUse,
 }
@@ -48,20 +49,53 @@ impl Agents {
     /// Of the agents that the store knows.
     #[must_use]
     pub(crate) fn new(store: Arc<dyn Store>, audit: AuditLog) -> Self {
+        let spread = Arc::new(Spread::default());
         Self {
             store,
             audit,
-            sessions: Arc::new(Sessions::default()),
-            guests: Arc::new(Sessions::deaf()),
+            sessions: Arc::new(Sessions::new(Some(spread.clone()))),
+            guests: Arc::new(Sessions::new(None)),
+            spread,
             rows: Rows::default(),
             in_use: InUse::default(),
         }
     }
 
-    /// Live agents and the sequences they reported, for whoever decides that a bundle has spread.
+    /// Live agents and the sequences they reported, for whoever decides that a bundle has spread. Nobody is live before the
+    /// first [`refresh_spread`](Self::refresh_spread): call it before anybody decides.
     #[must_use]
     pub(crate) fn spread(&self) -> watch::Receiver<SpreadReports> {
-        self.sessions.spread()
+        self.spread.subscribe()
+    }
+
+    /// The agents that have not reported the bundle of this sequence, or a later one; nobody without one.
+    #[must_use]
+    pub(crate) fn awaited(&self, sequence: Option<u64>) -> Vec<String> {
+        let spread = self.spread.subscribe();
+        let reports = spread.borrow();
+        let behind = sequence
+            .into_iter()
+            .flat_map(|sequence| reports.waited_for(sequence));
+        behind.map(str::to_owned).collect()
+    }
+
+    /// From now on an agent whose own pod `is_gone` (by cluster and UID) is waited for no longer.
+    pub(crate) fn watch_pods(&self, is_gone: impl Fn(&str, &str) -> bool + Send + Sync + 'static) {
+        self.spread.watch_pods(Box::new(is_gone));
+    }
+
+    /// Whether anything has happened since that changes who is waited for.
+    pub(crate) fn is_spread_stale(&self) -> bool {
+        self.spread.is_dirty()
+    }
+
+    /// Stores what agents have reported, all in one go, and asks the store who is live. Call it every few seconds, and within one
+    /// of anything that happens.
+    ///
+    /// # Errors
+    /// When the store cannot be asked: what was published stays.
+    pub(crate) async fn refresh_spread(&self, now: SystemTime) -> Result<(), StoreError> {
+        self.spread.refresh(self.store.as_ref(), now).await
     }
 
     /// Opens a session; an older one of the same agent ends (its [`Session::next_affected`] returns `None`).
@@ -99,6 +133,7 @@ impl Agents {
     /// Keeps what was just recorded of an agent.
     pub(crate) fn attested(&self, node: AgentNode) {
         self.rows.attested(node);
+        self.spread.touch();
     }
 
     /// Asks the store what a certificate is worth that was presented; its end is the caller's to judge. The first use of a
@@ -157,6 +192,7 @@ impl Agents {
         let holders = revoked.svids.iter().filter_map(|svid| svid.spiffe_id.clone());
         let denied = revoked.denial.iter();
         let denied = denied.filter_map(|denial| SpiffeId::parse(&denial.target).ok());
+        self.spread.touch();
         for agent in holders.chain(denied).filter(SpiffeId::is_agent) {
             self.in_use.forget(&agent);
             self.sessions.end(&agent);

@@ -60,6 +60,9 @@ pub trait Attestor: Send + Sync {
     /// Pods on the agent's node, as the watch of its cluster last showed them; those that are over do not count.
     fn pods_on_node(&self, agent: &AgentIdentity) -> usize;
 
+    /// Whether a synced watch of the cluster shows no pod with this UID. Never on a guess: a watch that lags shows less.
+    fn is_pod_gone(&self, cluster: &str, pod_uid: &str) -> bool;
+
     /// Forgets what API servers have said of tokens: time went back, and what they were trusted until was another time.
     fn forget_reviews(&self);
 

@@ -27,7 +27,8 @@ use std::time::{Duration, SystemTime};
 use signet_certs::id::TrustDomain;
 
 pub(crate) use self::agents::{
-    AgentRow, Attestation, AttestedAgents, Generation, Generations, Presented, PresentedCertificate, Standing,
+    AgentRow, Attestation, AttestedAgents, Generation, Generations, LiveAgent, Presented,
+    PresentedCertificate, Standing,
 };
 #[cfg(test)]
 pub(crate) use self::budget::BudgetOwner;

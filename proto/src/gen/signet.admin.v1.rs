@@ -33,6 +33,9 @@ pub struct StatusResponse {
     /// How full the revocation lists are, by kind of authority.
     #[prost(message, repeated, tag = "14")]
     pub lists: ::prost::alloc::vec::Vec<ListRoom>,
+    /// While an authority waits to sign: SPIFFE IDs of the agents that have not reported the current bundle.
+    #[prost(string, repeated, tag = "17")]
+    pub agents_awaited: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// All lists of one kind reach a reader in one message, so one room holds them all.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -15,6 +15,8 @@ const SKEW_WARNING: Duration = Duration::from_secs(60);
 pub(crate) struct Report {
     /// Sequence number of its bundle.
     pub sequence: u64,
+    /// The same, where it is a bundle of this server: 0 where the number stands for another content, or for none.
+    pub confirmed: u64,
     /// CRLs by authority.
     pub crls: Vec<(AuthorityId, CrlNumber, [u8; 32])>,
     /// Current SVIDs by the authority that signed them.

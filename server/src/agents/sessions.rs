@@ -8,26 +8,23 @@ use std::{
 
 use signet_certs::id::SpiffeId;
 use signet_runtime::sync::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::{
     report::{Affected, AgentStatus, Report},
     rows::AgentNode,
     spread::Spread,
 };
-use crate::authority::SpreadReports;
 
-/// An agent counts as live, and so holds back a new authority, this long after its stream broke: it is restarting, not
-/// gone.
-const LIVE_AFTER_DISCONNECT: Duration = Duration::from_secs(120);
+/// An agent's last report is shown so long after its stream broke: it is restarting, not gone.
+const SHOWN_AFTER_DISCONNECT: Duration = Duration::from_secs(120);
 
 /// The agents with a stream, or with one that broke a moment ago.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sessions {
     state: Mutex<State>,
-    spread: Spread,
-    /// What is reported over them is not taken in.
-    deaf: bool,
+    /// Where reports go; what is said over sessions without is not taken in.
+    spread: Option<Arc<Spread>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,16 +55,11 @@ impl State {
 }
 
 impl Sessions {
-    /// Sessions over which nothing is taken in.
-    pub(super) fn deaf() -> Self {
+    pub(super) fn new(spread: Option<Arc<Spread>>) -> Self {
         Self {
-            deaf: true,
-            ..Self::default()
+            state: Mutex::default(),
+            spread,
         }
-    }
-
-    pub(super) fn spread(&self) -> watch::Receiver<SpreadReports> {
-        self.spread.subscribe()
     }
 
     pub(super) fn connect(self: &Arc<Self>, node: &AgentNode) -> Session {
@@ -87,7 +79,6 @@ impl Sessions {
         if let Some(old) = state.agents.insert(node.spiffe_id.clone(), entry) {
             old.wake.notify_one();
         }
-        self.publish(&state);
         Session {
             sessions: self.clone(),
             agent: node.spiffe_id.clone(),
@@ -120,7 +111,6 @@ impl Sessions {
         let mut state = self.state.lock();
         if let Some(ended) = state.agents.remove(agent) {
             ended.wake.notify_one();
-            self.publish(&state);
         }
     }
 
@@ -144,20 +134,12 @@ impl Sessions {
 
     pub(super) fn forget_gone(&self, now: SystemTime) {
         let mut state = self.state.lock();
-        let live_since = now.checked_sub(LIVE_AFTER_DISCONNECT);
+        let live_since = now.checked_sub(SHOWN_AFTER_DISCONNECT);
         state.agents.retain(|_, entry| {
             entry
                 .gone_at
                 .is_none_or(|gone| live_since.is_none_or(|since| gone > since))
         });
-        self.publish(&state);
-    }
-
-    /// Under the lock, so that reports are published in the order in which they came.
-    fn publish(&self, state: &State) {
-        let live = state.agents.iter();
-        self.spread
-            .publish(live.map(|(id, entry)| (id, entry.report.sequence)));
     }
 }
 
@@ -173,16 +155,17 @@ pub(crate) struct Session {
 impl Session {
     /// Takes a report in.
     pub(crate) fn report(&self, report: Report) {
-        if self.sessions.deaf {
+        let Some(spread) = &self.sessions.spread else {
             return;
-        }
+        };
         let mut state = self.sessions.state.lock();
         if let Some(entry) = state.of_session(&self.agent, self.session) {
             if report.clock_is_off() && !entry.report.clock_is_off() {
                 tracing::warn!(agent = %self.agent, skew_ms = report.clock_skew_ms, "an agent's clock is off");
             }
+            // Under the lock, so that reports are kept in the order in which they came.
+            spread.reported(&self.agent, report.confirmed);
             entry.report = report;
-            self.sessions.publish(&state);
         }
     }
 
@@ -220,7 +203,6 @@ impl Drop for Session {
             .is_some_and(|entry| entry.session == self.session && entry.gone_at.is_none());
         if mine {
             state.agents.remove(&self.agent);
-            self.sessions.publish(&state);
         }
     }
 }

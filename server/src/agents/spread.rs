@@ -1,36 +1,124 @@
-//! What the live agents hold, for whoever decides that a bundle has spread.
+//! What the live agents hold, for whoever decides that a bundle has spread. Who is live is the store's to say, connected or
+//! not, before a restart and after it: "nobody has spoken" is not "everybody agreed".
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use signet_certs::id::SpiffeId;
+use signet_runtime::sync::Mutex;
 use tokio::sync::watch;
 
 use crate::authority::SpreadReports;
+use crate::store::{LiveAgent, Store, StoreError};
 
-/// The reports as last published.
-#[derive(Debug)]
-pub(super) struct Spread(watch::Sender<SpreadReports>);
+/// A pod that attested so short a time ago may be one that its cluster's watch does not show yet.
+const SHOWN_AFTER: Duration = Duration::from_secs(60);
+
+/// Whether a synced watch of this cluster shows no pod with this UID.
+type IsGone = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
+
+/// The reports as last published, and those that are not stored yet.
+pub(super) struct Spread {
+    published: watch::Sender<SpreadReports>,
+    unsaved: Mutex<HashMap<SpiffeId, u64>>,
+    /// Something has happened that may change who is waited for.
+    dirty: AtomicBool,
+    is_gone: OnceLock<IsGone>,
+}
 
 impl Default for Spread {
     fn default() -> Self {
-        Self(watch::Sender::new(SpreadReports::default()))
+        Self {
+            published: watch::Sender::new(SpreadReports::default()),
+            unsaved: Mutex::default(),
+            dirty: AtomicBool::new(true),
+            is_gone: OnceLock::new(),
+        }
     }
 }
 
 impl Spread {
     pub(super) fn subscribe(&self) -> watch::Receiver<SpreadReports> {
-        self.0.subscribe()
+        self.published.subscribe()
     }
 
-    /// Publishes the live agents with the sequences they reported, where that differs.
-    pub(super) fn publish<'a>(&self, live: impl Iterator<Item = (&'a SpiffeId, u64)>) {
-        let agents: BTreeMap<String, u64> = live.map(|(id, sequence)| (id.to_string(), sequence)).collect();
-        self.0.send_if_modified(|current| {
-            let changed = current.agents != agents;
+    /// From now on pods are looked for: an agent whose own is gone is waited for no longer.
+    pub(super) fn watch_pods(&self, is_gone: IsGone) {
+        // A second watch would be a second attestor: there is one.
+        drop(self.is_gone.set(is_gone));
+        self.touch();
+    }
+
+    /// An agent says that it holds the bundle of this sequence.
+    pub(super) fn reported(&self, agent: &SpiffeId, sequence: u64) {
+        self.unsaved.lock().insert(agent.clone(), sequence);
+        self.touch();
+    }
+
+    /// Agents came, went, or lost what they had.
+    pub(super) fn touch(&self) {
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Whether anything has happened since the last refresh.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Stores what was reported, all in one go, and publishes who is live with what each holds.
+    pub(super) async fn refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
+        self.dirty.store(false, Ordering::Release);
+        let refreshed = self.try_refresh(store, now).await;
+        if refreshed.is_err() {
+            self.touch();
+        }
+        refreshed
+    }
+
+    async fn try_refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
+        let unsaved: Vec<_> = self.unsaved.lock().drain().collect();
+        if !unsaved.is_empty()
+            && let Err(error) = store.record_reports(unsaved.clone()).await
+        {
+            let mut waiting = self.unsaved.lock();
+            for (agent, sequence) in unsaved {
+                waiting.entry(agent).or_insert(sequence);
+            }
+            return Err(error);
+        }
+        let live = store.live_agents(now).await?;
+        let agents = live
+            .into_iter()
+            .filter(|agent| !self.is_gone(agent, now))
+            .map(|agent| (agent.spiffe_id.to_string(), agent.reported))
+            .collect();
+        self.published.send_if_modified(|current| {
+            let next = SpreadReports { agents };
+            let changed = *current != next;
             if changed {
-                *current = SpreadReports { agents };
+                *current = next;
             }
             changed
         });
+        Ok(())
+    }
+
+    fn is_gone(&self, agent: &LiveAgent, now: SystemTime) -> bool {
+        let shown = now
+            .duration_since(agent.attested_at)
+            .is_ok_and(|age| age >= SHOWN_AFTER);
+        let is_gone = self.is_gone.get();
+        shown
+            && !agent.pod_uid.is_empty()
+            && is_gone.is_some_and(|is_gone| is_gone(&agent.cluster, &agent.pod_uid))
+    }
+}
+
+impl fmt::Debug for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spread").finish_non_exhaustive()
     }
 }

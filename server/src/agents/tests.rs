@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::{
@@ -6,7 +7,7 @@ use crate::{
     store::{
         RevokedSvid,
         memory::MemoryStore,
-        suite::fixture::{authority, serial},
+        suite::fixture::{at, authority, of_agent, serial},
     },
 };
 
@@ -32,23 +33,83 @@ fn node(name: &str) -> AgentNode {
 fn report(sequence: u64) -> Report {
     Report {
         sequence,
+        confirmed: sequence,
         ..Report::default()
     }
 }
 
-#[tokio::test]
-async fn a_broken_stream_holds_back_spread_for_two_minutes_then_is_forgotten() {
-    let agents = agents();
+/// Attests the agent of a node in the store.
+async fn attest(agents: &Agents, name: &str, now: SystemTime) -> SpiffeId {
+    let mut item = of_agent(name, now);
+    item.workload.spiffe_id = agent(name);
+    let recorded = agents.store.issue(vec![item], now).await.unwrap();
+    recorded.into_iter().for_each(|row| drop(row.unwrap()));
+    agents.attested(node(name));
+    agent(name)
+}
+
+/// How many hold the bundle of sequence 4, of how many.
+async fn spread(agents: &Agents, now: SystemTime) -> (usize, usize) {
+    agents.refresh_spread(now).await.unwrap();
     let spread = agents.spread();
+    let reports = spread.borrow();
+    (reports.confirmed(4), reports.live())
+}
+
+/// Covers INV-8.
+#[tokio::test]
+async fn an_agent_is_waited_for_connected_or_not_and_over_a_restart() {
+    let agents = agents();
+    assert_eq!(spread(&agents, at(0)).await, (0, 0));
+    attest(&agents, "a", at(0)).await;
+    assert!(agents.is_spread_stale());
+    assert_eq!(spread(&agents, at(0)).await, (0, 1), "it has not even connected");
     let session = agents.connect(&node("a"));
     session.report(report(4));
-    assert_eq!(spread.borrow().confirmed(4), 1);
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    session.end(now);
-    agents.forget_gone(now + Duration::from_secs(60));
-    assert_eq!(spread.borrow().live(), 1);
-    agents.forget_gone(now + Duration::from_secs(121));
-    assert_eq!(spread.borrow().live(), 0);
+    attest(&agents, "b", at(1)).await;
+    assert_eq!(spread(&agents, at(1)).await, (1, 2));
+    session.end(at(2));
+    agents.forget_gone(at(2) + Duration::from_secs(600));
+    assert_eq!(spread(&agents, at(3)).await, (1, 2));
+
+    let next = Agents::new(agents.store.clone(), agents.audit.clone());
+    assert_eq!(spread(&next, at(4)).await, (1, 2), "nobody has spoken to it");
+    next.connect(&node("b")).report(report(5));
+    assert_eq!(spread(&next, at(5)).await, (2, 2));
+    next.connect(&node("a")).report(report(3));
+    assert_eq!(spread(&next, at(6)).await, (1, 2), "it has lost what it held");
+}
+
+#[tokio::test]
+async fn an_agent_whose_pod_a_watch_shows_gone_is_not_waited_for() {
+    let agents = agents();
+    for name in ["a", "b"] {
+        attest(&agents, name, at(0)).await;
+    }
+    agents.watch_pods(|cluster, pod_uid| (cluster, pod_uid) == ("c", "a-agent-pod"));
+    assert_eq!(
+        spread(&agents, at(30)).await,
+        (0, 2),
+        "the watch may not show it yet"
+    );
+    assert_eq!(spread(&agents, at(60)).await, (0, 1));
+    attest(&agents, "a", at(90)).await;
+    assert_eq!(spread(&agents, at(91)).await, (0, 2));
+}
+
+/// Covers INV-8.
+#[tokio::test]
+async fn a_store_that_fails_loses_no_report_and_forgets_nobody() {
+    let store = MemoryStore::new(trust_domain());
+    let agents = Agents::new(store.clone(), AuditLog::start(store.clone()));
+    attest(&agents, "a", at(0)).await;
+    assert_eq!(spread(&agents, at(0)).await, (0, 1));
+    agents.connect(&node("a")).report(report(4));
+    store.report_failures.store(1, Ordering::SeqCst);
+    agents.refresh_spread(at(1)).await.unwrap_err();
+    assert_eq!(agents.spread().borrow().live(), 1);
+    assert!(agents.is_spread_stale());
+    assert_eq!(spread(&agents, at(2)).await, (1, 1));
 }
 
 #[tokio::test]
@@ -70,8 +131,10 @@ async fn a_guest_ends_nobodys_stream_and_is_not_heard() {
     let honest = agents.connect(&node("a"));
     honest.report(report(4));
     let guest = agents.connect_guest(&agent("a")).unwrap();
-    guest.report(report(999));
-    assert_eq!(agents.spread().borrow().confirmed(5), 0);
+    attest(&agents, "a", at(0)).await;
+    assert_eq!(spread(&agents, at(0)).await, (1, 1));
+    guest.report(report(3));
+    assert_eq!(spread(&agents, at(0)).await, (1, 1));
     assert_eq!(agents.status(&agent("a")).unwrap().report.sequence, 4);
     assert_eq!(agents.connected(), 1);
     let another = agents.connect_guest(&agent("a")).unwrap();

@@ -77,6 +77,7 @@ impl admin_server::Admin for AdminService {
     ) -> Result<Response<wire::StatusResponse>, Status> {
         let now = self.clock.now();
         let authorities = self.all_authorities(now).await?;
+        let waits = self.authorities.current().borrow().has_prepared();
         Ok(Response::new(wire::StatusResponse {
             trust_domain: self.trust_domain.as_str().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -89,6 +90,7 @@ impl admin_server::Admin for AdminService {
             svids_issued: self.metrics.issued_total(),
             svids_live: authorities.iter().map(|authority| authority.live_svids).sum(),
             agents_connected: u32::try_from(self.agents.connected()).unwrap_or(u32::MAX),
+            agents_awaited: self.agents.awaited(waits.then(|| self.trust.borrow().sequence)),
             clusters: self
                 .attestor
                 .clusters()

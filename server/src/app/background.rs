@@ -19,6 +19,10 @@ use crate::{
 
 /// How often the clocks are compared while nobody asks for the time.
 const LOOK: Duration = Duration::from_secs(5);
+/// How soon what agents report counts, and is stored: at most once in this time, all of it together.
+const SPREAD: Duration = Duration::from_secs(1);
+/// So many times without news, and it is looked all the same: certificates end, pods go.
+const LOOKS_WITHOUT_NEWS: u32 = 5;
 /// How often the store is tidied and the agents' registry with it.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
@@ -42,6 +46,8 @@ pub(super) fn start(parts: Parts) {
 async fn run(mut parts: Parts) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     let mut look = tokio::time::interval(LOOK);
+    let mut spread = tokio::time::interval(SPREAD);
+    let mut without_news = 0;
     parts.metrics.set_published(&parts.snapshots.borrow_and_update());
     parts.show_rooms();
     loop {
@@ -49,6 +55,13 @@ async fn run(mut parts: Parts) {
             () = parts.drain.signalled() => return,
             _ = tick.tick() => parts.housekeeping().await,
             _ = look.tick() => parts.look_at_the_clocks(),
+            _ = spread.tick() => {
+                without_news += 1;
+                if parts.agents.is_spread_stale() || without_news >= LOOKS_WITHOUT_NEWS {
+                    without_news = 0;
+                    parts.refresh_spread().await;
+                }
+            }
             Ok(()) = parts.snapshots.changed() => {
                 let snapshot = parts.snapshots.borrow_and_update().clone();
                 parts.metrics.set_published(&snapshot);
@@ -80,6 +93,12 @@ impl Parts {
         match self.store.housekeeping(known).await {
             Ok(done) => self.metrics.set_housekeeping(done.audit_backlog),
             Err(error) => tracing::error!(%error, "the store could not be tidied"),
+        }
+    }
+
+    async fn refresh_spread(&self) {
+        if let Err(error) = self.agents.refresh_spread(self.clock.now()).await {
+            tracing::error!(%error, "what agents hold could not be stored or read");
         }
     }
 

@@ -40,6 +40,10 @@ impl Base {
         )
         .await?;
         let attestor: Arc<dyn Attestor> = Arc::new(attestor);
+        let pods = attestor.clone();
+        trust
+            .agents
+            .watch_pods(move |cluster, pod_uid| pods.is_pod_gone(cluster, pod_uid));
         let issuer = Issuer::new(IssuerParts {
             trust_domain: self.config.trust_domain.clone(),
             store: self.store.clone(),

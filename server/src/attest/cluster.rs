@@ -132,6 +132,11 @@ impl Attestor for KubernetesAttestor {
             .map_or(0, |cluster| cluster.watch.pods_on_node(&agent.node_name))
     }
 
+    fn is_pod_gone(&self, cluster: &str, pod_uid: &str) -> bool {
+        self.cluster(cluster)
+            .is_ok_and(|cluster| cluster.watch.is_synced() && cluster.watch.pod(pod_uid).is_none())
+    }
+
     fn forget_reviews(&self) {
         for cluster in &self.clusters {
             cluster.forget_reviews();

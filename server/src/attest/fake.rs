@@ -115,6 +115,10 @@ impl Attestor for FakeAttestor {
         pods.len()
     }
 
+    fn is_pod_gone(&self, _cluster: &str, _pod_uid: &str) -> bool {
+        false
+    }
+
     fn forget_reviews(&self) {}
 
     fn clusters(&self) -> Vec<ClusterHealth> {

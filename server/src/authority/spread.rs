@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-/// The live agents and the highest bundle sequence each has reported. Expired and banned agents are left out by
+/// The live agents, connected or not, and the bundle sequence each has reported. Expired and denied agents are left out by
 /// whoever fills this in; an agent that has not reported yet stands at 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SpreadReports {
@@ -15,6 +15,15 @@ impl SpreadReports {
     /// How many agents are live.
     pub(crate) fn live(&self) -> usize {
         self.agents.len()
+    }
+
+    /// The live agents that have not reported the bundle of `sequence` or a later one.
+    pub(crate) fn waited_for(&self, sequence: u64) -> impl Iterator<Item = &str> {
+        let behind = self
+            .agents
+            .iter()
+            .filter(move |(_, reported)| **reported < sequence);
+        behind.map(|(agent, _)| agent.as_str())
     }
 
     /// How many live agents hold the bundle of `sequence` or a later one.

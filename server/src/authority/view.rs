@@ -73,6 +73,12 @@ pub(crate) struct AuthorityView {
 }
 
 impl AuthorityView {
+    /// Whether an authority waits to sign.
+    pub(crate) fn has_prepared(&self) -> bool {
+        let mut all = self.all();
+        all.any(|(_, viewed)| matches!(viewed.state, AuthorityState::Prepared { .. }))
+    }
+
     /// The authorities of one kind.
     pub(crate) fn kind(&self, kind: AuthorityKind) -> &KindView {
         match kind {

@@ -148,6 +148,11 @@ impl Issuer {
             attestation: Some(Attestation {
                 cluster: proven.cluster.clone(),
                 attested_at: proven.attested_at,
+                pod_uid: proven
+                    .pod
+                    .as_ref()
+                    .map(|pod| pod.pod_uid.clone())
+                    .unwrap_or_default(),
             }),
             budget: Some(Budget {
                 free: FREE,

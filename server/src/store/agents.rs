@@ -18,6 +18,14 @@ pub(crate) trait AttestedAgents: Send + Sync {
     /// nothing.
     fn present(&self, certificate: PresentedCertificate, now: SystemTime) -> StoreFuture<'_, Presented>;
 
+    /// The agents that hold a certificate which is neither expired nor revoked and are not denied, connected or not, by SPIFFE
+    /// ID.
+    fn live_agents(&self, now: SystemTime) -> StoreFuture<'_, Vec<LiveAgent>>;
+
+    /// Keeps, for each of these agents, the sequence of the bundle that it says it holds: all in one transaction. Agents that are
+    /// not known are passed over.
+    fn record_reports(&self, reports: Vec<(SpiffeId, u64)>) -> StoreFuture<'_, ()>;
+
     /// Every agent whose newest certificate has not been expired for more than eight days, by SPIFFE ID.
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>>;
 }
@@ -41,8 +49,41 @@ pub(crate) struct AgentRow {
     pub attested_at: SystemTime,
     /// When the newest certificate expires.
     pub expires_at: SystemTime,
+    /// UID of the pod that it attested by.
+    pub pod_uid: String,
+    /// Sequence of the bundle that it said it holds; 0 before its first report.
+    pub reported: u64,
     /// Which of its certificates count.
     pub generations: Generations,
+}
+
+impl AgentRow {
+    /// As one that is waited for before an authority signs; `None` where it holds no certificate that counts.
+    pub(super) fn live(self, now: SystemTime) -> Option<LiveAgent> {
+        let counts = self.expires_at > now && self.generations.issued > self.generations.revoked_up_to;
+        counts.then_some(LiveAgent {
+            spiffe_id: self.spiffe_id,
+            cluster: self.cluster,
+            pod_uid: self.pod_uid,
+            attested_at: self.attested_at,
+            reported: self.reported,
+        })
+    }
+}
+
+/// An agent that holds a certificate which counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LiveAgent {
+    /// Who.
+    pub spiffe_id: SpiffeId,
+    /// Name of its cluster in the configuration.
+    pub cluster: String,
+    /// UID of its pod; empty where none is known.
+    pub pod_uid: String,
+    /// When its node was last attested.
+    pub attested_at: SystemTime,
+    /// Sequence of the bundle that it said it holds; 0 before its first report.
+    pub reported: u64,
 }
 
 /// What the ledger is told of an agent beside its certificate.
@@ -52,6 +93,8 @@ pub(crate) struct Attestation {
     pub cluster: String,
     /// When the node was last attested.
     pub attested_at: SystemTime,
+    /// UID of the agent's pod; empty where the certificate alone stood in.
+    pub pod_uid: String,
 }
 
 /// The place of a certificate among those of its agent: the store's epoch, then a number that its row counts. Clocks have no

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use signet_certs::authority::{AuthorityId, AuthorityKind};
-use signet_certs::id::TrustDomain;
+use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 pub(crate) use self::kept::Kept;
 use super::{
     Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
-    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, NewIssuance, Presented,
+    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent, NewIssuance, Presented,
     PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey,
     Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
@@ -43,6 +43,8 @@ pub(crate) struct MemoryStore {
     pub crl_failures: AtomicU32,
     /// Fails [`Ledger::issue`].
     pub issue_failures: AtomicU32,
+    /// Fails [`AttestedAgents::record_reports`].
+    pub report_failures: AtomicU32,
     /// Fails [`AuditOutbox::append`].
     pub audit_failures: AtomicU32,
 }
@@ -66,6 +68,7 @@ impl MemoryStore {
             journal_failures: AtomicU32::new(0),
             crl_failures: AtomicU32::new(0),
             issue_failures: AtomicU32::new(0),
+            report_failures: AtomicU32::new(0),
             audit_failures: AtomicU32::new(0),
         })
     }
@@ -244,6 +247,18 @@ impl Journals for MemoryStore {
 impl AttestedAgents for MemoryStore {
     fn present(&self, certificate: PresentedCertificate, now: SystemTime) -> StoreFuture<'_, Presented> {
         self.transaction(move |kept| Ok(kept.present(&certificate, now)))
+    }
+
+    fn live_agents(&self, now: SystemTime) -> StoreFuture<'_, Vec<LiveAgent>> {
+        self.look(move |kept| kept.live_agents(now))
+    }
+
+    fn record_reports(&self, reports: Vec<(SpiffeId, u64)>) -> StoreFuture<'_, ()> {
+        self.transaction(move |kept| {
+            fails(&self.report_failures)?;
+            kept.reported(reports);
+            Ok(())
+        })
     }
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {

@@ -9,6 +9,7 @@ mod convert;
 mod entering;
 mod files;
 mod fingerprint;
+mod identity;
 mod issue;
 mod journal;
 mod known_agents;
@@ -27,15 +28,15 @@ mod writer;
 use std::path::Path;
 use std::time::SystemTime;
 
-use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::Connection;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
-use signet_certs::id::TrustDomain;
+use signet_certs::id::{SpiffeId, TrustDomain};
 use tokio::sync::watch;
 
 use self::convert::millis;
 use self::files::StoreFiles;
 use self::fingerprint::Fingerprints;
+use self::identity::{fill, identify};
 use self::issue::Prepared;
 use self::read::Reader;
 use self::schema::MigrateError;
@@ -43,9 +44,9 @@ use self::state::State;
 use self::writer::Writer;
 use super::{
     Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
-    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, MAX_BATCH, NewIssuance, OpenError,
-    Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet,
-    SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent, MAX_BATCH, NewIssuance,
+    OpenError, Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked,
+    RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -124,46 +125,6 @@ impl SqliteStore {
     {
         self.writer.run(1, work).await.map_err(E::from)?
     }
-}
-
-fn fill(bytes: &mut [u8]) -> rusqlite::Result<()> {
-    SystemRandom::new()
-        .fill(bytes)
-        .map_err(|_| convert::unreadable(0, "random source"))
-}
-
-/// Reads who the store belongs to and counts the boot; a new store gets its name here. Changes nothing in a store of
-/// another trust domain.
-fn identify(conn: &mut Connection, trust_domain: &TrustDomain) -> rusqlite::Result<StoreInfo> {
-    let tx = conn.transaction()?;
-    if schema::meta_text(&tx, "trust_domain")?.is_none() {
-        let mut name = [0; 8];
-        fill(&mut name)?;
-        schema::set_meta(&tx, "trust_domain", trust_domain.as_str())?;
-        schema::set_meta(&tx, "server_id", &hex::encode(name))?;
-        schema::set_meta(&tx, "epoch", "1")?;
-    }
-    let stored = schema::meta_text(&tx, "trust_domain")?.unwrap_or_default();
-    let info = StoreInfo {
-        trust_domain: TrustDomain::parse(&stored).map_err(|_| convert::unreadable(0, "trust domain"))?,
-        epoch: schema::meta_number(&tx, "epoch")?,
-        server_id: schema::meta_text(&tx, "server_id")?.unwrap_or_default(),
-        boot: schema::meta_number(&tx, "boot")? + 1,
-        was_empty: read::keys(&tx)?.is_empty(),
-        mark: mark(&tx)?,
-        jumped: schema::meta_number(&tx, schema::JUMPED)? == 1,
-    };
-    if info.trust_domain == *trust_domain {
-        schema::set_meta(&tx, "boot", &info.boot.to_string())?;
-        tx.commit()?;
-    }
-    Ok(info)
-}
-
-/// The mark of time; zero stands for none.
-fn mark(conn: &Connection) -> rusqlite::Result<Option<SystemTime>> {
-    let millis = schema::meta_number(conn, schema::MARK)?.cast_signed();
-    Ok((millis > 0).then(|| signet_certs::time::from_unix_millis(millis)))
 }
 
 impl Store for SqliteStore {
@@ -311,6 +272,15 @@ impl AttestedAgents for SqliteStore {
     fn present(&self, certificate: PresentedCertificate, now: SystemTime) -> StoreFuture<'_, Presented> {
         let present = move |tx: &mut writer::Tx<'_>| agents::present(tx, &certificate, now);
         Box::pin(self.writer.run(1, present))
+    }
+
+    fn live_agents(&self, now: SystemTime) -> StoreFuture<'_, Vec<LiveAgent>> {
+        Box::pin(self.reader.run(move |tx| agents::live(tx, now)))
+    }
+
+    fn record_reports(&self, reports: Vec<(SpiffeId, u64)>) -> StoreFuture<'_, ()> {
+        let work = move |tx: &mut writer::Tx<'_>| agents::reported(tx.conn, &reports);
+        Box::pin(self.writer.run(1, work))
     }
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {

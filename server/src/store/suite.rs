@@ -41,7 +41,8 @@ macro_rules! store_suite {
                 a_clock_that_goes_back_makes_no_certificate_older
                 an_agent_that_is_revoked_or_denied_gets_nothing_by_what_it_has
                 expiry_gives_no_revoked_agent_anything_back
-                what_the_ledger_lacks_is_unknown;
+                what_the_ledger_lacks_is_unknown
+                who_is_waited_for_holds_a_certificate_that_counts;
             issuing:
                 what_was_issued_is_listed
                 lists_match_whole_segments_pods_and_nodes

@@ -1,7 +1,18 @@
 //! The authority is replaced and nothing breaks.
 
-use serde_json::Value;
-use signet_tests::{domain::Domain, http, wait::eventually};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use signet_certs::{authority::AuthorityCertificate, bundle::TrustBundle, id::TrustDomain};
+use signet_proto::agent::{TrustReport, TrustState};
+use signet_tests::{
+    agent_client::RawAgent,
+    domain::{Domain, Plan},
+    http,
+    wait::eventually,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::support::pod_with_volume;
 
@@ -107,7 +118,7 @@ async fn a_crash_in_the_middle_of_a_rotation_loses_no_step() {
         });
         tokio::join!(
             async {
-                tokio::time::timeout(std::time::Duration::from_millis(700), rotate)
+                tokio::time::timeout(Duration::from_millis(700), rotate)
                     .await
                     .is_ok()
             },
@@ -132,4 +143,84 @@ async fn a_crash_in_the_middle_of_a_rotation_loses_no_step() {
         1,
         "exactly one signs: {shown}"
     );
+}
+
+/// What an agent says that holds this state.
+fn report_of(state: &TrustState) -> TrustReport {
+    let certificates = state.x509_authorities.iter();
+    let bundle = TrustBundle::new(
+        TrustDomain::parse("example.org").unwrap(),
+        certificates
+            .map(|authority| AuthorityCertificate::from_der(&authority.certificate).unwrap())
+            .collect(),
+        state.sequence_number,
+        Duration::from_secs(state.refresh_hint_seconds.into()),
+    );
+    TrustReport {
+        sequence_number: state.sequence_number,
+        bundle_digest: bundle.digest().to_vec().into(),
+        ..TrustReport::default()
+    }
+}
+
+/// Opens the trust stream of an agent, and reports the first state that comes over it.
+async fn report(agent: &RawAgent) -> mpsc::Sender<TrustReport> {
+    let (reports, outgoing) = mpsc::channel(1);
+    let stream = agent.stub().sync_trust(ReceiverStream::new(outgoing)).await;
+    let mut states = stream.unwrap().into_inner();
+    let state = states.message().await.unwrap().unwrap();
+    reports.send(report_of(&state)).await.unwrap();
+    tokio::spawn(async move { while let Ok(Some(_)) = states.message().await {} });
+    reports
+}
+
+/// Killed between prepare and activate: what agents have not said before, they have not said after. Whoever holds a
+/// certificate is waited for, connected or not.
+///
+/// Covers INV-8.
+#[tokio::test]
+async fn a_restart_is_no_agreement_of_the_agents() {
+    let plan = Plan::default().server("/authority/spread_max", json!("1h"));
+    let mut domain = plan.start().await.unwrap();
+    let (_silent, certificate) = domain.raw_agent("node-a").await.unwrap();
+    let prepared = {
+        let rotate = domain.server.command(&["ca", "rotate"]);
+        tokio::pin!(rotate);
+        let prepared = eventually("a prepared authority", async || {
+            let shown = domain.server.admin(&["ca", "show"]).await.ok()?;
+            authorities(&shown, "x509", "prepared").pop()
+        });
+        tokio::select! {
+            done = &mut rotate => panic!("nobody has reported: {:?}", done.unwrap()),
+            prepared = prepared => prepared,
+        }
+    };
+    domain.server.kill().await;
+    domain.server.start().await.unwrap();
+    let started = std::time::Instant::now();
+    let waiting = eventually(
+        "the spread to be over, and the agent to be waited for",
+        async || {
+            let status = domain.server.admin(&["status"]).await.ok()?;
+            (started.elapsed() > Duration::from_secs(3)).then_some(status)
+        },
+    )
+    .await;
+    let awaited = waiting["agents_awaited"].as_array().unwrap();
+    assert_eq!(awaited.len(), 1, "{waiting}");
+    let shown = domain.server.admin(&["ca", "show"]).await.unwrap();
+    assert_eq!(authorities(&shown, "x509", "prepared"), [prepared.clone()]);
+
+    let mut agent = RawAgent::connect(domain.server.agents(), Some(&certificate))
+        .await
+        .unwrap();
+    agent.hello().await.unwrap();
+    let _open = report(&agent).await;
+    eventually("the prepared authority to sign", async || {
+        let shown = domain.server.admin(&["ca", "show"]).await.ok()?;
+        (authorities(&shown, "x509", "active") == [prepared.clone()]).then_some(())
+    })
+    .await;
+    let status = domain.server.admin(&["status"]).await.unwrap();
+    assert_eq!(status["agents_awaited"], json!([]));
 }

@@ -206,6 +206,7 @@ impl Door {
                 attestation: Some(Attestation {
                     cluster: "c".to_owned(),
                     attested_at: now,
+                    pod_uid: String::new(),
                 }),
                 ..of_agent("n", now)
             };

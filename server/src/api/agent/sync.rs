@@ -1,6 +1,6 @@
 //! The trust stream: what is true now goes out, what the agent holds comes back.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{cmp::Ordering, collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis, verify::VerifiedSvid};
@@ -103,7 +103,7 @@ impl SyncStream {
                     Ok(Some(report)) => {
                         // Who has expired hears, and is not heard.
                         if self.svid.not_after() >= self.clock.now() {
-                            self.session.report(self.report(report));
+                            self.session.report(self.report(report, said));
                         }
                         self.reports_from = Instant::now() + REPORT_PAUSE;
                     }
@@ -129,10 +129,29 @@ impl SyncStream {
         Some(format!("the agent certificate is refused: {why}"))
     }
 
-    fn report(&self, report: wire::TrustReport) -> Report {
+    /// The sequence that a report stands for. One that this stream has not said, or that stands for another content here, is
+    /// none: an older store was restored, or the agent lies.
+    fn confirmed(&self, report: &wire::TrustReport, said: &TrustSnapshot) -> u64 {
+        match report.sequence_number.cmp(&said.sequence) {
+            Ordering::Less => report.sequence_number,
+            Ordering::Equal if report.bundle_digest.as_ref() == said.bundle().digest() => said.sequence,
+            Ordering::Equal | Ordering::Greater => {
+                tracing::warn!(
+                    agent = %self.svid.spiffe_id(),
+                    reported = report.sequence_number,
+                    sequence = said.sequence,
+                    "an agent holds a bundle that this server does not know"
+                );
+                0
+            }
+        }
+    }
+
+    fn report(&self, report: wire::TrustReport, said: &TrustSnapshot) -> Report {
         let authority = |bytes: &[u8]| AuthorityId::try_from(bytes).ok();
         Report {
             sequence: report.sequence_number,
+            confirmed: self.confirmed(&report, said),
             crls: report
                 .crls
                 .iter()

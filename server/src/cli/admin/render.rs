@@ -42,6 +42,7 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         "svids_issued": status.svids_issued,
         "svids_live": status.svids_live,
         "agents_connected": status.agents_connected,
+        "agents_awaited": status.agents_awaited,
         "clusters": clusters,
         "authorities": status.authorities.iter().map(authority_json).collect::<Vec<_>>(),
         "lists": status.lists.iter().map(list_json).collect::<Vec<_>>(),
@@ -61,6 +62,10 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         status.svids_issued,
         status.agents_connected,
     );
+    if !status.agents_awaited.is_empty() {
+        let awaited = status.agents_awaited.join("\n               ");
+        text.push_str(&format!("waiting for    {awaited}\n"));
+    }
     for cluster in &status.clusters {
         let state = if cluster.problem.is_empty() {
             format!("{} pods", cluster.pods)

@@ -7,7 +7,7 @@ use signet_certs::serial::SerialNumber;
 
 use super::kept::Kept;
 use crate::store::{
-    AgentRow, Attestation, Generation, Generations, IssueRefusal, NewIssuance, Presented,
+    AgentRow, Attestation, Generation, Generations, IssueRefusal, LiveAgent, NewIssuance, Presented,
     PresentedCertificate, RevokeRequest, RevokeTarget, Standing,
 };
 
@@ -42,6 +42,12 @@ impl Kept {
     pub(super) fn attested(&mut self, item: &NewIssuance, attestation: &Attestation, epoch: u64) {
         let agent = &item.workload.spiffe_id;
         let generations = self.generations(agent).with_another(epoch);
+        let known = self.agents.get(agent);
+        let pod_uid = match known {
+            Some(known) if attestation.pod_uid.is_empty() => known.pod_uid.clone(),
+            _ => attestation.pod_uid.clone(),
+        };
+        let reported = known.map_or(0, |known| known.reported);
         self.certificates
             .insert(item.serial, (agent.clone(), generations.issued));
         let row = AgentRow {
@@ -53,9 +59,28 @@ impl Kept {
             authority: item.authority,
             attested_at: attestation.attested_at,
             expires_at: item.not_after,
+            pod_uid,
+            reported,
             generations,
         };
         self.agents.insert(agent.clone(), row);
+    }
+
+    pub(super) fn live_agents(&self, now: SystemTime) -> Vec<LiveAgent> {
+        let denied = |agent: &LiveAgent| {
+            let mut denials = self.denials_of(&agent.spiffe_id);
+            denials.any(|denial| denial.is_active(now))
+        };
+        let live = self.agents.values().cloned().filter_map(|row| row.live(now));
+        live.filter(|agent| !denied(agent)).collect()
+    }
+
+    pub(super) fn reported(&mut self, reports: Vec<(SpiffeId, u64)>) {
+        for (agent, sequence) in reports {
+            if let Some(row) = self.agents.get_mut(&agent) {
+                row.reported = sequence;
+            }
+        }
     }
 
     pub(super) fn present(&mut self, certificate: &PresentedCertificate, now: SystemTime) -> Presented {

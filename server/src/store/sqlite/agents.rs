@@ -3,17 +3,40 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
 use super::convert::millis;
-use super::read::spiffe_id_at;
+use super::known_agents::all;
+use super::read::{denials, spiffe_id_at};
 use super::writer::Tx;
 use crate::store::{
-    Attestation, Generation, NewIssuance, Presented, PresentedCertificate, RevokeRequest, RevokeTarget,
-    Standing,
+    Attestation, Generation, LiveAgent, NewIssuance, Presented, PresentedCertificate, RevokeRequest,
+    RevokeTarget, Standing,
 };
+
+/// Every agent that holds a certificate which counts and is not denied, by SPIFFE ID.
+pub(super) fn live(conn: &Connection, now: SystemTime) -> rusqlite::Result<Vec<LiveAgent>> {
+    let denials = denials(conn, false, now)?;
+    let denied = |agent: &LiveAgent| {
+        denials
+            .iter()
+            .any(|denial| denial.target == agent.spiffe_id.as_str())
+    };
+    let live = all(conn)?.into_iter().filter_map(|row| row.live(now));
+    Ok(live.filter(|agent| !denied(agent)).collect())
+}
+
+/// Keeps what agents say they hold.
+pub(super) fn reported(conn: &Connection, reports: &[(SpiffeId, u64)]) -> rusqlite::Result<()> {
+    let mut update =
+        conn.prepare_cached("UPDATE agent SET reported = ?2 WHERE spiffe_id = ?1 AND reported <> ?2")?;
+    for (agent, sequence) in reports {
+        update.execute(params![agent.as_str(), sequence.cast_signed()])?;
+    }
+    Ok(())
+}
 
 /// Notes that a certificate of an agent was recorded: it is the newest.
 pub(super) fn attested(
@@ -27,12 +50,13 @@ pub(super) fn attested(
     tx.conn
         .prepare_cached(
             "INSERT INTO agent (spiffe_id, cluster, node_name, node_uid, serial, authority, attested_at, expires_at,
-                                epoch, generation)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                                epoch, generation, pod_uid)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (spiffe_id) DO UPDATE SET
                  cluster = excluded.cluster, node_name = excluded.node_name, node_uid = excluded.node_uid,
                  serial = excluded.serial, authority = excluded.authority, attested_at = excluded.attested_at,
-                 expires_at = excluded.expires_at, epoch = excluded.epoch, generation = excluded.generation",
+                 expires_at = excluded.expires_at, epoch = excluded.epoch, generation = excluded.generation,
+                 pod_uid = CASE excluded.pod_uid WHEN '' THEN pod_uid ELSE excluded.pod_uid END",
         )?
         .execute(params![
             agent.as_str(),
@@ -45,6 +69,7 @@ pub(super) fn attested(
             millis(item.not_after),
             generation.epoch.cast_signed(),
             generation.number.cast_signed(),
+            attestation.pod_uid,
         ])?;
     let known = &mut tx.state.known_agents;
     known.agents.entry(agent.clone()).or_default().issued = generation;

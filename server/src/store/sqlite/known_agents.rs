@@ -78,7 +78,8 @@ impl KnownAgents {
 pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<AgentRow>> {
     let mut statement = conn.prepare_cached(
         "SELECT g.spiffe_id, g.cluster, g.node_name, g.node_uid, g.serial, a.authority_id, g.attested_at, g.expires_at,
-                g.epoch, g.generation, g.used_epoch, g.used_generation, g.revoked_epoch, g.revoked_generation
+                g.epoch, g.generation, g.used_epoch, g.used_generation, g.revoked_epoch, g.revoked_generation, g.pod_uid,
+                g.reported
          FROM agent g JOIN authority a ON a.id = g.authority ORDER BY g.spiffe_id",
     )?;
     let rows = statement.query_map([], |row| {
@@ -97,6 +98,8 @@ pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<AgentRow>> {
             authority: authority_at(row, 5)?,
             attested_at: time_at(row, 6)?,
             expires_at: time_at(row, 7)?,
+            pod_uid: row.get(14)?,
+            reported: number_at(row, 15)?,
             generations: Generations {
                 issued: generation(8, 9)?,
                 used: generation(10, 11)?,

@@ -7,10 +7,10 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 /// Migration `n` brings version `n` to `n + 1`. Never change one that was released: add another.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6];
 
 /// The version this release writes.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 const V1: &str = "
 CREATE TABLE meta (
@@ -160,6 +160,12 @@ ALTER TABLE agent ADD COLUMN revoked_epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE agent ADD COLUMN revoked_generation INTEGER NOT NULL DEFAULT 0;
 
 UPDATE ledger SET generation = 1 WHERE serial IN (SELECT serial FROM agent);
+";
+
+/// What agents hold, and by which pods they attested.
+const V6: &str = "
+ALTER TABLE agent ADD COLUMN pod_uid TEXT NOT NULL DEFAULT '';
+ALTER TABLE agent ADD COLUMN reported INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Why the schema could not be brought up to date.

@@ -1,10 +1,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use signet_certs::id::SpiffeId;
+
 use super::fixture::{DAY, HOUR, at, authority, by_id, by_serial, id, issuance, issue, of_agent, revocation};
 use crate::store::{
-    AgentRow, Generation, Generations, IssueRefusal, KnownTime, NewIssuance, Presented, PresentedCertificate,
-    RevokeRequest, Standing, Store,
+    AgentRow, Attestation, Generation, Generations, IssueRefusal, KnownTime, NewIssuance, Presented,
+    PresentedCertificate, RevokeRequest, Standing, Store,
 };
 
 /// Attests the agent of node `n`; returns what it then presents.
@@ -56,6 +58,8 @@ pub(crate) async fn an_agent_is_remembered_once(store: Arc<dyn Store>) {
         authority: authority(1),
         attested_at: item.attestation.as_ref().unwrap().attested_at,
         expires_at: item.not_after,
+        pod_uid: item.attestation.as_ref().unwrap().pod_uid.clone(),
+        reported: 0,
         generations: Generations {
             issued: Generation { epoch: 1, number },
             ..Generations::default()
@@ -197,4 +201,74 @@ pub(crate) async fn what_the_ledger_lacks_is_unknown(store: Arc<dyn Store>) {
     };
     assert_eq!(standing(&store, &no_agent, at(2)).await, Standing::Unknown);
     assert_eq!(standing(&store, &known, at(2)).await, Standing::Counts);
+}
+
+/// Covers INV-8.
+pub(crate) async fn who_is_waited_for_holds_a_certificate_that_counts(store: Arc<dyn Store>) {
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|node| of_agent(node, at(0)));
+    for item in [&a, &b, &c, &d] {
+        issue(&store, item.clone(), at(0)).await.unwrap();
+    }
+    let ids = |items: &[&NewIssuance]| -> Vec<_> {
+        let ids = items.iter().map(|item| item.workload.spiffe_id.clone());
+        ids.collect()
+    };
+    let live = async |now| -> Vec<(SpiffeId, u64)> {
+        let live = store.live_agents(now).await.unwrap();
+        live.into_iter()
+            .map(|agent| (agent.spiffe_id, agent.reported))
+            .collect()
+    };
+    let names = async |now| -> Vec<SpiffeId> { live(now).await.into_iter().map(|(id, _)| id).collect() };
+    assert_eq!(names(at(1)).await, ids(&[&a, &b, &c, &d]), "who never spoke too");
+    store
+        .revoke(revocation(by_serial(b.serial), at(2)))
+        .await
+        .unwrap();
+    assert_eq!(names(at(2)).await, ids(&[&a, &c, &d]));
+    let denied = store
+        .revoke(revocation(by_id(c.workload.spiffe_id.path()), at(3)))
+        .await
+        .unwrap();
+    assert_eq!(names(at(3)).await, ids(&[&a, &d]));
+    store
+        .allow(&denied.denial.unwrap().id, "bob", at(4))
+        .await
+        .unwrap();
+    assert_eq!(
+        names(at(4)).await,
+        ids(&[&a, &d]),
+        "its certificate stays revoked"
+    );
+    issue(&store, of_agent("b", at(5)), at(5)).await.unwrap();
+    let stranger = (id("/signet/agent/c/stranger"), 9);
+    let said = vec![
+        (a.workload.spiffe_id.clone(), 7),
+        (b.workload.spiffe_id.clone(), 5),
+        stranger,
+    ];
+    store.record_reports(said).await.unwrap();
+    let by_certificate = NewIssuance {
+        attestation: Some(Attestation {
+            cluster: "c".into(),
+            attested_at: at(6),
+            pod_uid: String::new(),
+        }),
+        ..of_agent("a", at(6))
+    };
+    issue(&store, by_certificate, at(6)).await.unwrap();
+    let [a, b, d] = [a, b, d].map(|item| item.workload.spiffe_id);
+    assert_eq!(
+        live(at(6)).await,
+        [(a.clone(), 7), (b.clone(), 5), (d, 0)],
+        "a renewal leaves what was said"
+    );
+    assert_eq!(store.live_agents(at(6)).await.unwrap()[0].pod_uid, "a-agent-pod");
+    store.record_reports(vec![(a.clone(), 0)]).await.unwrap();
+    let over = at(1) + 4 * HOUR;
+    assert_eq!(
+        live(over).await,
+        [(a, 0), (b, 5)],
+        "who has expired is not waited for"
+    );
 }

@@ -89,6 +89,7 @@ pub(crate) fn of_agent(node: &str, now: SystemTime) -> NewIssuance {
         attestation: Some(Attestation {
             cluster: "c".into(),
             attested_at: now,
+            pod_uid: format!("{node}-agent-pod"),
         }),
         ..item
     }
