@@ -88,7 +88,7 @@ impl TrustedClock {
         self.state.subscribe()
     }
 
-    /// One look: the time, and how sure it is.
+    /// One look: the time, and how sure it is. Whoever waits for [`state`](Self::state) hears of it, whoever looked.
     pub(crate) fn time(&self) -> Time {
         let reading = self.reading();
         let time = self.lock().look(reading);
@@ -114,10 +114,11 @@ impl TrustedClock {
     /// # Errors
     /// When this machine's clock says something else.
     pub(crate) fn confirm(&self, said: SystemTime) -> Result<bool, NotThisMachinesTime> {
+        self.time();
         let reading = self.reading();
-        let mut inner = self.lock();
-        inner.look(reading);
-        inner.judge.confirm(said, reading)
+        let went_back = self.lock().judge.confirm(said, reading);
+        self.time();
+        went_back
     }
 
     /// What has happened since the last call.
@@ -133,9 +134,9 @@ impl TrustedClock {
 
     /// For `clock show`, `status` and messages.
     pub(crate) fn show(&self) -> Shown {
+        let time = self.time();
         let reading = self.reading();
-        let mut inner = self.lock();
-        let time = inner.look(reading);
+        let inner = self.lock();
         let second = inner.dates.second_clock(reading.elapsed);
         Shown {
             state: time.state,
@@ -220,5 +221,40 @@ fn reason(time: &Time, wall: SystemTime, second: Option<SystemTime>) -> String {
              `signet-server clock confirm {wall}`",
             date.map_or_else(|| "nothing".to_owned(), rfc3339)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use signet_runtime::clock::FakeClock;
+
+    use super::*;
+
+    fn waiting() -> TrustedClock {
+        let machine = FakeClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_305_600));
+        let past = Past {
+            mark: None,
+            jumped: false,
+            second_clock: true,
+            removal_delay: REMOVAL_DELAY,
+        };
+        TrustedClock::new(Arc::new(machine), past)
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_trusted_clock_hears_of_it_from_any_look() {
+        let looks: [fn(&TrustedClock); 3] = [
+            |clock| drop(clock.time()),
+            |clock| drop(clock.show()),
+            |clock| drop(clock.confirm(clock.machine.now())),
+        ];
+        for look in looks {
+            let clock = waiting();
+            let mut state = clock.state();
+            assert_eq!(*state.borrow_and_update(), State::WaitingForSecondClock);
+            clock.heard("", clock.machine.now(), Duration::ZERO);
+            look(&clock);
+            assert!(state.has_changed().unwrap() && state.borrow_and_update().is_trusted());
+        }
     }
 }
