@@ -94,12 +94,16 @@ pub struct RevokedEntry {
 pub struct CrlNumber(pub u64);
 
 impl CrlNumber {
-    /// The number after `stored`; the first of an authority is the clock's milliseconds. No later one follows the clock: one
-    /// wrong reading would raise all that come.
+    /// The number after `stored`; the first of an authority is `now` in milliseconds, or 1 where the time is not known for sure:
+    /// readers refuse a number that lies ahead of their clock. No later one follows the clock: one wrong reading would raise all
+    /// that come.
     #[must_use]
-    pub fn next(stored: Option<Self>, now: SystemTime) -> Self {
-        let first = || u64::try_from(unix_millis(now)).unwrap_or(0);
-        Self(stored.map_or_else(first, |stored| stored.0.saturating_add(1)))
+    pub fn next(stored: Option<Self>, now: Option<SystemTime>) -> Self {
+        let first = || now.and_then(|now| u64::try_from(unix_millis(now)).ok());
+        match stored {
+            Some(stored) => Self(stored.0.saturating_add(1)),
+            None => Self(first().unwrap_or(1)),
+        }
     }
 }
 

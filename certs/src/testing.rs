@@ -28,7 +28,7 @@ pub(crate) fn svid(authority: &X509Authority, text: &str, number: u8) -> X509Svi
 }
 
 pub(crate) fn crl(authority: &X509Authority, entries: &[RevokedEntry]) -> Crl {
-    let number = CrlNumber::next(None, now());
+    let number = CrlNumber::next(None, Some(now()));
     sign_crl(authority, entries, number, now() - SKEW, now() + 2 * HOUR).unwrap()
 }
 

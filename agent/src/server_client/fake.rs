@@ -269,7 +269,7 @@ pub(crate) fn offered(
     revoked: &[SerialNumber],
     now: SystemTime,
 ) -> OfferedAuthority {
-    let number = CrlNumber::next(None, now);
+    let number = CrlNumber::next(None, Some(now));
     OfferedAuthority {
         certificate: Bytes::copy_from_slice(authority.certificate().der()),
         crl: crl_at(authority, number.0, revoked, now, now + 7 * DAY)

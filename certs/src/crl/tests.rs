@@ -149,12 +149,19 @@ fn a_period_of_nothing_is_refused() {
 /// Covers CRL-12.
 #[test]
 fn numbers_grow_with_the_clock_and_without_it() {
-    let at_clock = CrlNumber::next(None, now());
+    let at_clock = CrlNumber::next(None, Some(now()));
     assert_eq!(at_clock.0, 1_800_000_000_000);
-    assert_eq!(CrlNumber::next(Some(at_clock), now()).0, at_clock.0 + 1);
-    assert_eq!(CrlNumber::next(Some(at_clock), now() - DAY).0, at_clock.0 + 1);
-    assert_eq!(CrlNumber::next(Some(CrlNumber(5)), now()), CrlNumber(6));
-    assert_eq!(CrlNumber::next(Some(CrlNumber(u64::MAX)), now()).0, u64::MAX);
+    assert_eq!(CrlNumber::next(Some(at_clock), Some(now())).0, at_clock.0 + 1);
+    assert_eq!(
+        CrlNumber::next(Some(at_clock), Some(now() - DAY)).0,
+        at_clock.0 + 1
+    );
+    assert_eq!(CrlNumber::next(Some(CrlNumber(5)), None), CrlNumber(6));
+    assert_eq!(
+        CrlNumber::next(Some(CrlNumber(u64::MAX)), Some(now())).0,
+        u64::MAX
+    );
+    assert_eq!(CrlNumber::next(None, None), CrlNumber(1));
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Draft {
         };
         Self {
             entries: plan::dated(entries, clock_skew, this_update),
-            number: CrlNumber::next(list.number, now),
+            number: CrlNumber::next(list.number, time.confirmed()),
             this_update,
             next_update,
         }
