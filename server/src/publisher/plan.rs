@@ -189,6 +189,15 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_is_taken_while_its_certificate_and_an_empty_list_fit() {
+        let needs = FRAME_BYTES + CERTIFICATE_BYTES;
+        let empty = signed(&[], HOUR).der().len();
+        assert!(empty <= FRAME_BYTES, "{empty} bytes");
+        assert!(takes_authority(0, needs) && takes_authority(7, needs + 7));
+        assert!(!takes_authority(8, needs + 7) && !takes_authority(usize::MAX, usize::MAX - 1));
+    }
+
+    #[test]
     fn the_estimate_bounds_what_is_signed() {
         let crl = signed(&dated(entries(200), SKEW, now() - SKEW), HOUR);
         let most = FRAME_BYTES + 200 * ENTRY_BYTES;

@@ -10,7 +10,9 @@ use signet_runtime::clock::{Clock as _, SystemClock};
 use super::*;
 use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
 use crate::clock::TrustedClock;
-use crate::fixtures::{HOUR, MINUTE, Running, SKEW, revoke_serial, serial, start, trust_domain};
+use crate::fixtures::{
+    HOUR, MINUTE, Running, SKEW, revoke_serial, revoke_within, serial, start, trust_domain,
+};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Revocations as _, RevokeRequest, RevokeTarget};
 
@@ -215,6 +217,31 @@ async fn what_does_not_fit_waits_and_the_list_goes_on() {
     assert!(renewed.is_current(running.now()));
 }
 
+/// Covers INV-2, INV-15.
+#[tokio::test(start_paused = true)]
+async fn certificates_and_lists_stay_within_their_bytes_over_rotations() {
+    let bytes = 64 << 10;
+    let running = Running::with_room(bytes).await;
+    let mut revision = 0;
+    for _ in 0..3 {
+        let (id, now) = (running.active(X509), running.now());
+        for serial in many(450, now) {
+            let rooms = running.publisher.rooms();
+            revision = revoke_within(running.store.as_ref(), id, serial, rooms, now).await;
+        }
+        let snapshot = running.publisher.wait_published(revision, LIMIT).await.unwrap();
+        let lists = snapshot.kind(X509).iter();
+        let taken: usize = lists
+            .map(|one| one.certificate.der().len() + one.crl.der().len())
+            .sum();
+        assert!(taken <= bytes, "{taken} bytes");
+        rotate(&running.manager).await;
+    }
+    let usage = running.publisher.room_use().borrow()[0];
+    assert!(usage.entries > 1000 && usage.waiting > 100, "{usage:?}");
+    assert_eq!(usage.entries + usage.waiting, 3 * 450);
+}
+
 /// A bound below what is listed already ends no entry and stops no renewal.
 ///
 /// Covers INV-2, INV-15.
@@ -264,6 +291,17 @@ async fn a_list_that_was_dated_by_a_clock_far_ahead_is_signed_anew_when_the_time
     assert!(after.is_revoked(&serial(1)) && after.is_revoked(&serial(2)));
 }
 
+/// Gives the workloads another authority at once.
+async fn rotate(manager: &AuthorityManager) {
+    let wish = RotateRequest {
+        kind: X509,
+        force: true,
+        author: "admin".to_owned(),
+    };
+    let mut steps = manager.rotate(wish).await.unwrap();
+    while steps.recv().await.is_some() {}
+}
+
 /// A server over the real store in `directory`, until `drain` ends it.
 async fn over_sqlite(directory: &Path, drain: &Drain) -> (Arc<SqliteStore>, AuthorityManager, Publisher) {
     let store = SqliteStore::open(&directory.join("data"), &trust_domain()).unwrap();
@@ -285,13 +323,7 @@ async fn over_the_real_store_lists_sequence_and_authorities_survive_a_restart() 
     let directory = tempfile::tempdir().unwrap();
     let drain = Drain::new();
     let (store, manager, publisher) = over_sqlite(directory.path(), &drain).await;
-    let wish = RotateRequest {
-        kind: X509,
-        force: true,
-        author: "admin".to_owned(),
-    };
-    let mut steps = manager.rotate(wish).await.unwrap();
-    while steps.recv().await.is_some() {}
+    rotate(&manager).await;
     let active = manager.current().borrow().kind(X509).active().unwrap().id();
     let request = RevokeRequest {
         target: RevokeTarget::Serial {

@@ -10,6 +10,7 @@ mod bad_tokens;
 mod clock;
 mod commands;
 mod config;
+mod full_lists;
 mod hello;
 mod outage;
 mod renewal;

@@ -84,6 +84,8 @@ impl AdminService {
 
     /// Waits until the lists that HTTP serves contain the revocation.
     pub(super) async fn published(&self, revoked: &Revoked) -> (Vec<(AuthorityId, u64)>, Option<String>) {
+        // Also where nothing of this order is listed: it may have let in what waited.
+        self.publisher.revocation_changed(revoked.revision);
         let listed = revoked.svids.iter().filter(|svid| !svid.waits);
         let authorities: BTreeSet<AuthorityId> = listed.map(|svid| svid.authority).collect();
         if authorities.is_empty() {

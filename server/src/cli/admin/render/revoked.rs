@@ -30,6 +30,12 @@ pub(in crate::cli::admin) fn revoked(response: &wire::RevokeResponse) -> Answer 
             crl.number, crl.authority_id
         ));
     }
+    let problems = [
+        (!response.not_published.is_empty()).then(|| response.not_published.clone()),
+        unlisted(&response.revoked),
+    ];
+    let problems: Vec<String> = problems.into_iter().flatten().collect();
+    let problem = (!problems.is_empty()).then(|| problems.join("; "));
     let json = json!({
         "revoked": response.revoked.iter().map(|svid| json!({
             "serial": svid.serial, "authority_id": svid.authority_id, "spiffe_id": svid.spiffe_id,
@@ -39,32 +45,24 @@ pub(in crate::cli::admin) fn revoked(response: &wire::RevokeResponse) -> Answer 
         "crls": response.crls.iter().map(|crl| json!({
             "authority_id": crl.authority_id, "number": crl.number,
         })).collect::<Vec<_>>(),
-        "published": response.not_published.is_empty(),
+        "published": problem.is_none(),
     });
-    let problems: Vec<String> = (!response.not_published.is_empty())
-        .then(|| response.not_published.clone())
-        .into_iter()
-        .chain(unlisted(&response.revoked))
-        .collect();
-    let problem = (!problems.is_empty()).then(|| problems.join("\n"));
     Answer { json, text, problem }
 }
 
 /// What an admin has to know of those that no list has room for.
 fn unlisted(revoked: &[wire::RevokedSvid]) -> Option<String> {
-    let waiting: Vec<&wire::RevokedSvid> = revoked.iter().filter(|svid| svid.waits).collect();
-    let ends = waiting.iter().map(|svid| svid.not_after_unix_ms);
-    let last = if ends.clone().any(|end| end == 0) {
-        "with its authority".to_owned()
-    } else {
-        format!("at {}", when_text(ends.max()?))
+    let waiting = revoked.iter().filter(|svid| svid.waits);
+    let ends: Vec<i64> = waiting.map(|svid| svid.not_after_unix_ms).collect();
+    let last = match ends.iter().max()? {
+        _ if ends.contains(&0) => "with its authority".to_owned(),
+        last => format!("at {}", when_text(*last)),
     };
     Some(format!(
-        "revoked, and on no list: {} certificates, the last of which ends {last}. The lists are full: whoever holds one of these keys is \
-         believed until it has ended. They enter as others end, a serial that is revoked by itself before the rest",
-        waiting.len()
+        "for {} of these certificates the lists have no room, the last of them ends {last}. Until then, or until others on the lists have \
+         ended, whoever holds their keys is believed; what is revoked by its serial enters first",
+        ends.len()
     ))
-    .filter(|_| !waiting.is_empty())
 }
 
 #[cfg(test)]
@@ -98,7 +96,8 @@ mod tests {
         );
         assert!(text.contains("01 -\n") && text.contains("denied "), "{text}");
         assert!(
-            problem.contains("1 certificates, the last of which ends at 2027-01-15T08:01:00Z"),
+            problem.contains("for 1 of these certificates")
+                && problem.contains("ends at 2027-01-15T08:01:00Z"),
             "{problem}"
         );
         let listed: Vec<_> = answer.json["revoked"]
@@ -108,6 +107,7 @@ mod tests {
             .map(|svid| svid["listed"].clone())
             .collect();
         assert_eq!(listed, [true, false]);
+        assert_eq!(answer.json["published"], false);
         let all_listed = wire::RevokeResponse {
             revoked: vec![svid("01", false, 1_800_000_000_000)],
             ..wire::RevokeResponse::default()
