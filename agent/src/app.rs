@@ -20,7 +20,7 @@ use signet_runtime::ready::Readiness;
 use signet_runtime::telemetry::Metrics;
 use signet_runtime::uds;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::Admin;
 use crate::config::Config;
@@ -30,6 +30,7 @@ use crate::kept::Places;
 use crate::manager::{Manager, ManagerParts};
 use crate::node::{NodeAttestor, NodeState};
 use crate::server_client::anchors::ControlAnchors;
+use crate::server_client::objections::Objections;
 use crate::server_client::sync::{Connection, TrustSync};
 use crate::server_client::trust::TrustFile;
 use crate::server_client::{GrpcServer, ServerApi, TrustReport};
@@ -135,7 +136,7 @@ struct Wires {
     trust: watch::Sender<Option<Arc<crate::server_client::trust::TrustState>>>,
     connection: watch::Sender<Connection>,
     reports: watch::Sender<TrustReport>,
-    attest_again: Arc<Notify>,
+    objections: Arc<Objections>,
 }
 
 impl Agent {
@@ -239,7 +240,7 @@ impl Agent {
             trust_domain: self.config.trust_domain.clone(),
             clock: self.clock.clone(),
             trust: wires.trust.subscribe(),
-            attest_again: wires.attest_again.clone(),
+            objections: wires.objections.clone(),
             state: wires.node.clone(),
             certificate: wires.certificate.clone(),
             backoff: BACKOFF,
@@ -251,7 +252,7 @@ impl Agent {
             trust_domain: self.config.trust_domain.clone(),
             clock: self.clock.clone(),
             certificate: wires.certificate.subscribe(),
-            attest_again: wires.attest_again.clone(),
+            objections: wires.objections.clone(),
             reports: wires.reports.subscribe(),
             state: wires.trust.clone(),
             file: TrustFile::new(&self.config.data_dir),
@@ -266,7 +267,7 @@ impl Agent {
             trust: wires.trust.subscribe(),
             notices: heard,
             reports: wires.reports.clone(),
-            attest_again: wires.attest_again.clone(),
+            objections: wires.objections.clone(),
             unix: self.shared.is_some().then(UnixAttestor::default),
             backoff: BACKOFF,
             places: self.places.clone(),

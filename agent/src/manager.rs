@@ -33,11 +33,12 @@ use futures_util::future::BoxFuture;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cache::{SlotStatus, UnixFacts};
 use crate::context::{AttachError, Caller, PeerProcess, WorkloadSource, WorkloadState};
 use crate::kept::Places;
+use crate::server_client::objections::Objections;
 use crate::server_client::sync::Notice;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{ServerApi, TrustReport};
@@ -70,8 +71,8 @@ pub(crate) struct ManagerParts {
     pub notices: mpsc::Receiver<Notice>,
     /// Where the manager says what it has published.
     pub reports: watch::Sender<TrustReport>,
-    /// Wakes the node attestor when the server does not accept the agent's certificate.
-    pub attest_again: Arc<Notify>,
+    /// Told when the server does not accept the agent's certificate.
+    pub objections: Arc<Objections>,
     /// Attests callers of the shared socket; without it they are refused.
     pub unix: Option<UnixAttestor>,
     /// Pattern of each identity's backoff.

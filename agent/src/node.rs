@@ -27,13 +27,14 @@ use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace::{random_unit, sleep_until};
 use signet_runtime::ready::ReadyGuard;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use self::key::NodeKeys;
 pub(crate) use self::state::{NodeError, NodeIdentity, NodeState};
 use self::token::read_token;
 use crate::server_client::anchors::ControlAnchors;
+use crate::server_client::objections::Objections;
 use crate::server_client::received::verified;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{AttestedNode, NodeAttestation, ServerApi, ServerError};
@@ -61,8 +62,8 @@ pub(crate) struct NodeAttestor {
     pub clock: Arc<dyn Clock>,
     /// Says when the certificate was revoked.
     pub trust: watch::Receiver<Option<Arc<TrustState>>>,
-    /// Wakes the attestor when the server does not accept the certificate.
-    pub attest_again: Arc<Notify>,
+    /// What the server says against the certificate.
+    pub objections: Arc<Objections>,
     /// Where the outcome goes.
     pub state: watch::Sender<NodeState>,
     /// Serial of the newest certificate, for those who connect with it.
@@ -79,7 +80,7 @@ enum Renewal {
     Due,
     /// The server does not accept it, or its authority is being replaced.
     Early,
-    /// It is on the control authority's CRL.
+    /// It is on the control authority's CRL, or the server calls it revoked, which may be heard first.
     Revoked,
 }
 
@@ -113,6 +114,9 @@ impl NodeAttestor {
                     self.until_renewal(&identity, from, &mut keys, &mut early).await;
                 }
                 Err(error) => {
+                    if let NodeError::Server(ServerError::Revoked { .. }) = &error {
+                        keys.forget();
+                    }
                     tracing::warn!(%error, "node not attested, will retry");
                     self.state.send_modify(|state| state.problem = error.to_string());
                     tokio::time::sleep(self.wait_after(&error, random_unit())).await;
@@ -148,7 +152,7 @@ impl NodeAttestor {
         });
         match judged {
             Ok(identity) => {
-                self.api.identity_changed();
+                self.api.identity_changed(identity.serial);
                 Some(identity)
             }
             Err(error) => {
@@ -205,7 +209,7 @@ impl NodeAttestor {
         let (svid, identity) = self.verify(&attested, key)?;
         keys.certified(attested);
         self.identity.set(&svid).map_err(|error| unusable(&error))?;
-        self.api.identity_changed();
+        self.api.identity_changed(identity.serial);
         Ok(identity)
     }
 
@@ -257,7 +261,11 @@ impl NodeAttestor {
         });
         let trust = tokio::select! {
             () = sleep_until(self.clock.as_ref(), renew_at) => return Renewal::Due,
-            () = self.attest_again.notified() => {
+            () = self.objections.heard() => {
+                if self.objections.call_revoked(&identity.serial) {
+                    tracing::warn!("the server calls the node's certificate revoked");
+                    return Renewal::Revoked;
+                }
                 tracing::warn!("the server does not accept the node's certificate");
                 return Renewal::Early;
             }

@@ -3,11 +3,13 @@
 //! Wire types stop in `convert`; everybody else sees the types of this module. No token leaves before the
 //! server has proved exactly `spiffe://<td>/signet/server` against the control anchors ([`anchors`]).
 
+mod alert;
 pub(crate) mod anchors;
 mod connect;
 mod convert;
 mod grpc;
 mod line;
+pub(crate) mod objections;
 pub(crate) mod received;
 pub(crate) mod sync;
 pub(crate) mod trust;
@@ -23,6 +25,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use signet_certs::authority::AuthorityId;
 use signet_certs::id::{SpiffeId, TrustDomain};
+use signet_certs::serial::SerialNumber;
 use thiserror::Error;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -58,8 +61,8 @@ pub(crate) trait ServerApi: Send + Sync {
         reports: watch::Receiver<TrustReport>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>>;
 
-    /// From here on new calls use connections made with the agent's newest certificate.
-    fn identity_changed(&self);
+    /// From here on new calls use connections made with the agent's newest certificate, which has this serial.
+    fn identity_changed(&self, serial: SerialNumber);
 }
 
 /// Why a call failed.
@@ -71,6 +74,14 @@ pub(crate) enum ServerError {
     /// The server does not accept the agent's own certificate; the node must attest again.
     #[error("{0}")]
     Unauthenticated(String),
+    /// The same, for it is revoked: its key must not be certified again.
+    #[error("{message}")]
+    Revoked {
+        /// What the server said.
+        message: String,
+        /// Of the certificate.
+        serial: SerialNumber,
+    },
     /// Not reached, overloaded, or broken: try again.
     #[error("{message}")]
     Unavailable {

@@ -28,6 +28,7 @@ pub mod registration {
 
 /// `signet.agent.v1`: agent to server.
 pub mod agent {
+    pub mod objection;
     pub mod opening;
 
     include!("gen/signet.agent.v1.rs");

@@ -7,11 +7,11 @@ use futures_util::future::join_all;
 use ring::rand::SystemRandom;
 use signet_certs::csr::create_csr;
 use signet_certs::signer::LeafKey;
-use tokio::sync::Notify;
 
 use super::shelf::Proof;
 use crate::cache::{Failure, UnixFacts, Verdict, Wanted};
 use crate::context::PeerProcess;
+use crate::server_client::objections::Objections;
 use crate::server_client::{
     IssueEvidence, IssueItem, IssueOutcome, IssuedChain, RefusalReason, ServerApi, ServerError,
 };
@@ -28,7 +28,7 @@ const RECHECK_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Requester {
     pub(super) api: Arc<dyn ServerApi>,
-    pub(super) attest_again: Arc<Notify>,
+    pub(super) objections: Arc<Objections>,
     pub(super) rng: SystemRandom,
     pub(super) unix: Option<UnixAttestor>,
 }
@@ -143,9 +143,7 @@ impl Requester {
                 &Failure::new("the server's answer does not fit the question"),
             ),
             Err(error) => {
-                if matches!(error, ServerError::Unauthenticated(_)) {
-                    self.attest_again.notify_one();
-                }
+                self.objections.hear(&error);
                 all_failed(keys, &failure_of(&error))
             }
         }

@@ -23,7 +23,7 @@ pub(super) struct Bench {
     trust: watch::Sender<Option<Arc<TrustState>>>,
     pub(super) notices: mpsc::Sender<Notice>,
     reports: watch::Receiver<TrustReport>,
-    attest_again: Arc<Notify>,
+    objections: Arc<Objections>,
     pub(super) drain: Drain,
     /// Where volumes are.
     folder: PathBuf,
@@ -48,7 +48,7 @@ impl Bench {
         let trust = watch::Sender::new(None);
         let reports = watch::Sender::new(TrustReport::default());
         let (notices, heard) = mpsc::channel(8);
-        let attest_again = Arc::new(Notify::new());
+        let objections = Arc::new(Objections::default());
         let drain = Drain::new();
         let parts = ManagerParts {
             api: server.clone(),
@@ -56,7 +56,7 @@ impl Bench {
             trust: trust.subscribe(),
             notices: heard,
             reports: reports.clone(),
-            attest_again: attest_again.clone(),
+            objections: objections.clone(),
             unix: Some(UnixAttestor::default()),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
             places,
@@ -70,7 +70,7 @@ impl Bench {
             trust,
             notices,
             reports,
-            attest_again,
+            objections,
             drain,
             folder,
         }
@@ -607,7 +607,7 @@ async fn a_certificate_that_is_not_accepted_wakes_the_node_attestor() {
     bench.server.set(Mode::Unauthenticated);
     let mut states = bench.pod().await;
     pending(&mut states).await;
-    timeout(Duration::from_secs(1), bench.attest_again.notified())
+    timeout(Duration::from_secs(1), bench.objections.heard())
         .await
         .unwrap();
 }

@@ -53,7 +53,7 @@ impl Worker {
             parked: Parked::default(),
             requests: Requests::new(Requester {
                 api: parts.api,
-                attest_again: parts.attest_again,
+                objections: parts.objections,
                 rng: SystemRandom::new(),
                 unix: parts.unix,
             }),

@@ -15,7 +15,7 @@ struct Bench {
     state: watch::Receiver<NodeState>,
     certificate: watch::Receiver<Option<SerialNumber>>,
     trust: watch::Sender<Option<Arc<TrustState>>>,
-    attest_again: Arc<Notify>,
+    objections: Arc<Objections>,
     anchors: Arc<ControlAnchors>,
     clock: FakeClock,
     drain: Drain,
@@ -63,7 +63,7 @@ impl Bench {
         let state = sender.subscribe();
         let certificates = watch::Sender::new(None);
         let trust = watch::Sender::new(believed);
-        let attest_again = Arc::new(Notify::new());
+        let objections = Arc::new(Objections::default());
         let attestor = NodeAttestor {
             api: server.clone(),
             anchors: anchors.clone(),
@@ -74,7 +74,7 @@ impl Bench {
             trust_domain: trust_domain(),
             clock: Arc::new(clock.clone()),
             trust: trust.subscribe(),
-            attest_again: attest_again.clone(),
+            objections: objections.clone(),
             state: sender,
             certificate: certificates.clone(),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
@@ -87,7 +87,7 @@ impl Bench {
             state,
             certificate: certificates.subscribe(),
             trust,
-            attest_again,
+            objections,
             anchors,
             clock,
             drain,
@@ -144,6 +144,17 @@ impl Bench {
     }
 }
 
+fn not_accepted() -> ServerError {
+    ServerError::Unauthenticated("who are you?".to_owned())
+}
+
+fn revoked(identity: &NodeIdentity) -> ServerError {
+    ServerError::Revoked {
+        message: "it is revoked".to_owned(),
+        serial: identity.serial,
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_node_proves_itself_with_its_token_and_becomes_an_agent() {
     let mut bench = Bench::start();
@@ -177,7 +188,7 @@ async fn renewal_uses_the_token_as_it_then_is_and_a_new_key() {
 async fn an_early_renewal_with_the_same_token_keeps_the_key() {
     let mut bench = Bench::start();
     let first = bench.attested().await;
-    bench.attest_again.notify_one();
+    bench.objections.hear(&not_accepted());
     bench.renewed(&first).await;
     assert_eq!(bench.server.state().node_tokens, ["token-1", "token-1"]);
 }
@@ -264,14 +275,48 @@ async fn a_revoked_certificate_is_replaced_with_a_new_key_as_soon_as_there_is_a_
     assert!(bench.passed() < 60);
 }
 
+/// The word may come before the list does.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_the_server_calls_revoked_is_replaced_with_another_key_and_the_next_token() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    let key = bench.server.state().node_keys["token-1"];
+    bench.server.state().node_revoked.push(key);
+    bench.objections.hear(&revoked(&first));
+    let problem = bench.problem().await;
+    assert!(
+        problem.contains("another key"),
+        "a revoked key is not certified again: {problem}"
+    );
+    fs::write(bench.directory.path().join("token"), "token-2").unwrap();
+    let second = bench.renewed(&first).await;
+    let keys = bench.server.state().node_keys.clone();
+    assert_ne!(keys["token-1"], keys["token-2"]);
+    // What is said late about the former one takes no key from the present one.
+    bench.objections.hear(&revoked(&first));
+    bench.renewed(&second).await;
+    assert_eq!(bench.server.state().node_tokens.last().unwrap(), "token-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_called_revoked_while_it_is_renewed_costs_its_key_as_well() {
+    let mut bench = Bench::start();
+    let first = bench.attested().await;
+    bench.server.state().node_mode.push_back(revoked(&first));
+    bench.objections.hear(&not_accepted());
+    bench.until(|state| state.problem.contains("another key")).await;
+    fs::write(bench.directory.path().join("token"), "token-2").unwrap();
+    bench.renewed(&first).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_never_accepts_is_not_asked_in_a_tight_loop() {
     let mut bench = Bench::start();
     bench.attested().await;
-    let again = bench.attest_again.clone();
+    let again = bench.objections.clone();
     let nagging = tokio::spawn(async move {
         loop {
-            again.notify_one();
+            again.hear(&not_accepted());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
@@ -302,7 +347,7 @@ async fn a_certificate_of_a_newer_control_authority_is_verified_by_what_the_serv
     let first = bench.attested().await;
     let newer = control_authority(DOMAIN);
     bench.server.state().control = newer.clone();
-    bench.attest_again.notify_one();
+    bench.objections.hear(&not_accepted());
     let second = bench.renewed(&first).await;
     assert_eq!(second.authority, newer.certificate().id());
     let roots = bench.anchors.roots().load();

@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use signet_certs::id::TrustDomain;
 use signet_certs::tls::{PeerRule, RotatingIdentity, SpiffeVerifier, client_config, time_provider};
 use signet_runtime::clock::Clock;
@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
 
+use super::alert::{Alert, Listened};
 use super::anchors::ControlAnchors;
 use super::server_id;
 
@@ -81,12 +82,13 @@ impl Connector {
     }
 
     async fn connect_unlimited(&self) -> io::Result<Http2> {
+        let (stream, alert) = Listened::new(self.connect_tls().await?);
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
             .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(self.connect_tls().await?))
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| io::Error::other(self.says(&error.to_string())))?;
         // Ends with the last of its requests once nobody can send another, or when it breaks.
@@ -95,7 +97,7 @@ impl Connector {
                 tracing::debug!(%error, "a connection to the server broke");
             }
         });
-        Ok(Http2(requests))
+        Ok(Http2 { requests, alert })
     }
 
     async fn connect_tls(&self) -> io::Result<TlsStream<TcpStream>> {
@@ -133,12 +135,20 @@ impl Connector {
 /// One HTTP/2 connection, as a gRPC client wants it. It does not connect again by itself, so that nothing is said over a
 /// connection that has not been opened. Clones are the same connection.
 #[derive(Clone, Debug)]
-pub(super) struct Http2(SendRequest<Body>);
+pub(super) struct Http2 {
+    requests: SendRequest<Body>,
+    alert: Alert,
+}
 
 impl Http2 {
     /// Takes no more requests: the server is gone, or is about to go.
     pub(super) fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.requests.is_closed()
+    }
+
+    /// With which alert the server ended it after the handshake.
+    pub(super) fn alert(&self) -> Option<AlertDescription> {
+        self.alert.get().copied()
     }
 }
 
@@ -148,10 +158,10 @@ impl tower::Service<http::Request<Body>> for Http2 {
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+        self.requests.poll_ready(cx)
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
+        Box::pin(self.requests.send_request(request))
     }
 }

@@ -1,5 +1,7 @@
 //! Wire types to the agent's own and back. Nothing else names `signet_proto::agent`, but [`super::grpc`] and [`super::line`].
 
+mod status;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -7,9 +9,8 @@ use signet_certs::id::SpiffeId;
 use signet_certs::time::{from_unix_millis, unix_millis};
 use signet_proto::agent as wire;
 use signet_proto::agent::opening::{self, Agreement, Feature, VERSION};
-use signet_runtime::error::causes;
-use tonic::{Code, Status};
 
+pub(super) use self::status::error;
 use super::{
     AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, OfferedAuthority,
     RefusalReason, ServerError, TrustReport, TrustUpdate,
@@ -267,49 +268,6 @@ pub(super) fn trust_update(state: wire::TrustState) -> Result<TrustUpdate, Serve
         policy_revision: state.policy_revision,
         affected,
     })
-}
-
-/// What a failed call means for the agent.
-pub(super) fn error(status: &Status) -> ServerError {
-    let message = describe(status);
-    match status.code() {
-        Code::Unauthenticated => ServerError::Unauthenticated(message),
-        Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::InvalidArgument
-        | Code::Unimplemented
-        | Code::NotFound
-        | Code::OutOfRange => ServerError::Refused(message),
-        _ => ServerError::Unavailable {
-            message,
-            retry_after: pushback(status),
-        },
-    }
-}
-
-/// The server's "not before".
-fn pushback(status: &Status) -> Option<Duration> {
-    let text = status.metadata().get("retry-after-ms")?.to_str().ok()?;
-    wait(text.parse().ok()?)
-}
-
-/// The status with the chain of its causes: a refused handshake is only told there.
-fn describe(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    for cause in causes(status).skip(1).map(ToString::to_string) {
-        // tonic's own "transport error" says less than what it wraps.
-        if cause == "transport error" || text.contains(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    if text.is_empty() {
-        text = status.code().description().to_owned();
-    }
-    short(text)
 }
 
 fn spiffe_id(text: &str) -> Result<SpiffeId, ServerError> {

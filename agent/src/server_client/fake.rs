@@ -71,6 +71,8 @@ pub(crate) struct State {
     /// The key that each node token was first used with.
     pub(crate) node_keys: BTreeMap<String, [u8; 32]>,
     pub(crate) node_mode: VecDeque<ServerError>,
+    /// Keys that must not be asked for again.
+    pub(crate) node_revoked: Vec<[u8; 32]>,
     /// ID given to the node, if not the right one.
     pub(crate) node_id: Option<SpiffeId>,
     pub(crate) identity_changes: usize,
@@ -95,6 +97,7 @@ impl FakeServer {
                 node_tokens: Vec::new(),
                 node_keys: BTreeMap::new(),
                 node_mode: VecDeque::new(),
+                node_revoked: Vec::new(),
                 node_id: None,
                 identity_changes: 0,
                 streams: VecDeque::new(),
@@ -247,6 +250,9 @@ impl FakeServer {
                 "this node token was already used with another key".to_owned(),
             ));
         }
+        if state.node_revoked.contains(&spki) {
+            return Err(ServerError::Refused("this key is revoked".to_owned()));
+        }
         let right = SpiffeId::agent(&trust_domain(), &request.cluster, "node-1").unwrap();
         let spiffe_id = state.node_id.clone().unwrap_or(right);
         let leaf = leaf(&state.control, spiffe_id.as_str())
@@ -320,7 +326,7 @@ impl ServerApi for FakeServer {
         })
     }
 
-    fn identity_changed(&self) {
+    fn identity_changed(&self, _: SerialNumber) {
         self.state().identity_changes += 1;
     }
 }

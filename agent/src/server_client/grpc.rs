@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use signet_certs::id::TrustDomain;
+use signet_certs::serial::SerialNumber;
 use signet_certs::tls::RotatingIdentity;
 use signet_proto::agent::agent_client::AgentClient;
 use signet_proto::agent::opening::Agreement;
@@ -52,7 +53,7 @@ impl GrpcServer {
         let anonymous = Connector::new(address, trust_domain, anchors.clone(), None, clock.clone())?;
         let connector = Connector::new(address, trust_domain, anchors, Some(identity), clock.clone())?;
         Ok(Self {
-            anonymous: Line::new(anonymous, trust_domain.clone(), clock.clone()),
+            anonymous: Line::new(anonymous, trust_domain.clone(), clock.clone(), None),
             identified: Mutex::new(None),
             connector,
             trust_domain: trust_domain.clone(),
@@ -83,6 +84,11 @@ impl GrpcServer {
         };
         match identified.await {
             Err(ServerError::Unavailable { .. } | ServerError::Unauthenticated(_)) => {}
+            // Its key must not get another one: the caller hears of it, and comes again without.
+            Err(error @ ServerError::Revoked { .. }) => {
+                *self.identified.lock() = None;
+                return Err(error);
+            }
             outcome => return convert::attested_node(outcome?),
         }
         let mut client = self.anonymous().await?;
@@ -131,11 +137,12 @@ impl ServerApi for GrpcServer {
         Box::pin(self.sync(reports))
     }
 
-    fn identity_changed(&self) {
+    fn identity_changed(&self, serial: SerialNumber) {
         let line = Line::new(
             self.connector.clone(),
             self.trust_domain.clone(),
             self.clock.clone(),
+            Some(serial),
         );
         // Calls under way keep the old line's connection until they end.
         *self.identified.lock() = Some(Arc::new(line));

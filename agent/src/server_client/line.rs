@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use rustls::AlertDescription;
 use signet_certs::id::TrustDomain;
+use signet_certs::serial::SerialNumber;
 use signet_proto::agent::agent_client::AgentClient;
 use signet_proto::agent::opening::Agreement;
 use signet_runtime::clock::Clock;
@@ -25,6 +27,8 @@ pub(super) struct Line {
     connector: Connector,
     trust_domain: TrustDomain,
     clock: Arc<dyn Clock>,
+    /// Of the certificate that is presented.
+    presents: Option<SerialNumber>,
     /// Locked while a connection is being opened: one opens it, the others wait.
     open: Mutex<Option<Open>>,
 }
@@ -50,12 +54,18 @@ fn client(connection: Http2) -> AgentClient<Http2> {
 }
 
 impl Line {
-    /// Connects to nobody yet.
-    pub(super) fn new(connector: Connector, trust_domain: TrustDomain, clock: Arc<dyn Clock>) -> Self {
+    /// Connects to nobody yet. `presents` is the serial of the certificate that is presented, if one is.
+    pub(super) fn new(
+        connector: Connector,
+        trust_domain: TrustDomain,
+        clock: Arc<dyn Clock>,
+        presents: Option<SerialNumber>,
+    ) -> Self {
         Self {
             connector,
             trust_domain,
             clock,
+            presents,
             open: Mutex::new(None),
         }
     }
@@ -76,11 +86,20 @@ impl Line {
             .unwrap_or_else(|_| Err(no_answer()))
     }
 
+    /// The server has judged the certificate only after the handshake was over on this side.
+    fn refused(&self, connection: &Http2, error: ServerError) -> ServerError {
+        match (connection.alert(), self.presents) {
+            (Some(alert), Some(serial)) => rejected(alert, serial, &error),
+            _ => error,
+        }
+    }
+
     async fn connect(&self) -> Result<Open, ServerError> {
         let unreachable = |error: std::io::Error| ServerError::unavailable(error.to_string());
         let connection = self.connector.connect().await.map_err(unreachable)?;
         let request = convert::hello_request(self.clock.now());
-        let hello = convert::hello(limited(client(connection.clone()).hello(request)).await?)?;
+        let answer = limited(client(connection.clone()).hello(request)).await;
+        let hello = convert::hello(answer.map_err(|error| self.refused(&connection, error))?)?;
         if hello.trust_domain != self.trust_domain.as_str() {
             return Err(ServerError::Refused(format!(
                 "the server serves trust domain {:?}, this agent belongs to {}",
@@ -93,6 +112,18 @@ impl Line {
             connection,
             agreed: Arc::new(hello.agreed),
         })
+    }
+}
+
+/// What the alert says that ends a connection right after its handshake.
+fn rejected(alert: AlertDescription, presented: SerialNumber, error: &ServerError) -> ServerError {
+    let message = format!("the server does not accept the agent's certificate: {error}");
+    match alert {
+        AlertDescription::CertificateRevoked => ServerError::Revoked {
+            message,
+            serial: presented,
+        },
+        _ => ServerError::Unauthenticated(message),
     }
 }
 

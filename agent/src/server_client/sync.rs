@@ -13,9 +13,10 @@ use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace::random_unit;
 use signet_runtime::ready::ReadyGuard;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::anchors::ControlAnchors;
+use super::objections::Objections;
 use super::trust::{Accepted, TrustFile, TrustState, accept};
 use super::{ServerApi, ServerError, TrustReport, TrustUpdate};
 use crate::cache::Affected;
@@ -53,8 +54,8 @@ pub(crate) struct TrustSync {
     pub clock: Arc<dyn Clock>,
     /// Serial of the agent's own certificate; the stream needs one and is renewed with it.
     pub certificate: watch::Receiver<Option<SerialNumber>>,
-    /// Wakes the node attestor when the server does not accept the certificate.
-    pub attest_again: Arc<Notify>,
+    /// Told when the server does not accept the certificate.
+    pub objections: Arc<Objections>,
     /// What the manager holds.
     pub reports: watch::Receiver<TrustReport>,
     /// Where believed states go.
@@ -179,9 +180,7 @@ impl TrustSync {
 
     fn lost(&self, error: &ServerError) {
         tracing::warn!(%error, "no trust stream, will retry");
-        if matches!(error, ServerError::Unauthenticated(_)) {
-            self.attest_again.notify_one();
-        }
+        self.objections.hear(error);
         self.say(Connection {
             connected: false,
             problem: error.to_string(),

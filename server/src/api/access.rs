@@ -7,7 +7,11 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http_body_util::Limited;
-use signet_certs::{tls::SharedRoots, verify::VerifiedSvid};
+use signet_certs::{
+    tls::SharedRoots,
+    verify::{VerifiedSvid, VerifyError},
+};
+use signet_proto::agent::objection;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -151,6 +155,8 @@ enum Judged {
     All,
     Stream(String),
     Nothing(String),
+    /// The same, for the certificate itself is revoked.
+    Revoked(String),
 }
 
 impl Judged {
@@ -158,7 +164,7 @@ impl Judged {
         match self {
             Self::All => Worth::All,
             Self::Stream(why) => Worth::Stream(why),
-            Self::Nothing(why) => Worth::Nothing(why),
+            Self::Nothing(why) | Self::Revoked(why) => Worth::Nothing(why),
         }
     }
 }
@@ -202,7 +208,11 @@ impl AccessLayer {
             agent: svid.spiffe_id().is_agent(),
             worth: judged.worth(),
         };
-        decide(path, caller, &peer.opening)?;
+        decide(path, caller, &peer.opening).map_err(|status| match judged {
+            // The agent takes another key on this word.
+            Judged::Revoked(_) => objection::revoked(status, &svid.serial().to_string()),
+            _ => status,
+        })?;
         Ok(matches!(judged, Judged::Stream(_)).then_some(Guest))
     }
 
@@ -220,7 +230,9 @@ impl AccessLayer {
             ));
         }
         if let Err(error) = svid.recheck_revocation(&control.load(), time.now) {
-            return Ok(Judged::Nothing(error.to_string()));
+            let revoked = matches!(error, VerifyError::Revoked { .. });
+            let why = error.to_string();
+            return Ok(if revoked { Judged::Revoked(why) } else { Judged::Nothing(why) });
         }
         let expired = svid.not_after() < time.now;
         if access == Access::Agent && !expired && self.agents.in_use(svid).is_some() {
@@ -234,9 +246,8 @@ impl AccessLayer {
             Standing::Counts if expired => Judged::Stream("it has expired: attest the node again".to_owned()),
             Standing::Counts => Judged::All,
             unknown @ Standing::Unknown => Judged::Stream(unknown.to_string()),
-            lost @ (Standing::Superseded | Standing::Revoked | Standing::Denied(_)) => {
-                Judged::Nothing(lost.to_string())
-            }
+            revoked @ Standing::Revoked => Judged::Revoked(revoked.to_string()),
+            lost @ (Standing::Superseded | Standing::Denied(_)) => Judged::Nothing(lost.to_string()),
         })
     }
 }

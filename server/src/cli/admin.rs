@@ -171,9 +171,28 @@ impl AdminClient {
             keep_issuing: revoke.keep_issuing,
             force: revoke.force,
         };
-        Ok(render::revoked(
-            &self.inner.revoke(request).await.map_err(said)?.into_inner(),
-        ))
+        let response = self.inner.revoke(request).await.map_err(said)?.into_inner();
+        let agents = self.agents_of(&response).await;
+        Ok(render::revoked(&response, &agents))
+    }
+
+    /// The agents whose certificates were revoked. What does not come says less, and the revocation stands.
+    async fn agents_of(&mut self, response: &wire::RevokeResponse) -> Vec<wire::AgentRecord> {
+        let is_agent = |svid: &wire::RevokedSvid| svid.spiffe_id.contains("/signet/agent/");
+        if !response.revoked.iter().any(is_agent) {
+            return Vec::new();
+        }
+        let listed = self.inner.list_agents(wire::ListAgentsRequest {}).await;
+        let agents = listed
+            .map(|listed| listed.into_inner().agents)
+            .unwrap_or_default();
+        let named = |agent: &wire::AgentRecord| {
+            response
+                .revoked
+                .iter()
+                .any(|svid| svid.spiffe_id == agent.spiffe_id)
+        };
+        agents.into_iter().filter(named).collect()
     }
 
     /// Lifts a denial.

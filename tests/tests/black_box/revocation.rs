@@ -4,7 +4,14 @@ use serde_json::Value;
 use signet_certs::authority::AuthorityCertificate;
 use signet_certs::crl::Crl;
 use signet_proto::agent::{issue_result::Outcome, refusal::Reason};
-use signet_tests::{agent_client::new_csr, domain::Domain, http, wait::eventually, workload::Identity};
+use signet_tests::{
+    agent_client::new_csr,
+    domain::{Agent, Domain},
+    http,
+    process::Finished,
+    wait::eventually,
+    workload::Identity,
+};
 use tonic::Code;
 
 use super::support::{assert_refused, audited, id_of, pod_with_volume};
@@ -250,4 +257,71 @@ async fn a_revoked_agent_is_shut_out() {
         Code::PermissionDenied,
         "a denied agent attested again: {status:?}"
     );
+}
+
+/// What the agent keeps of itself: its key and its certificate.
+fn kept(agent: &Agent) -> Option<Value> {
+    let text = std::fs::read(agent.folder().join("state/node.json")).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Waits until the agent holds another key with a certificate, and is in touch with its server.
+async fn another_key(agent: &Agent, former: &Value) {
+    eventually("another key of the agent", async || {
+        let kept = kept(agent)?;
+        let certified = kept["svid"]["chain"] != "" && kept["svid"]["key"] != former["svid"]["key"];
+        let checked = agent.command(&["healthcheck"]).await.unwrap();
+        (certified && checked.status.success()).then_some(())
+    })
+    .await;
+}
+
+async fn revoke_agent(domain: &Domain) -> Finished {
+    let agents = domain.server.admin(&["agent", "list"]).await.unwrap();
+    let serial = agents["agents"][0]["serial"].as_str().unwrap().to_owned();
+    let args = ["revoke", "--serial", &serial, "--reason", "keyCompromise"];
+    let revoked = domain.server.command(&args).await.unwrap();
+    assert!(revoked.status.success(), "{}", revoked.stderr);
+    revoked
+}
+
+/// The token lay beside the key: whoever has the one may have the other, so neither is good for another certificate.
+#[tokio::test]
+async fn an_agent_whose_certificate_is_revoked_takes_another_key_with_its_next_token() {
+    let domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
+    let before = front.identity().await;
+    let former = kept(&agent).unwrap();
+    let revoked = revoke_agent(&domain).await;
+    assert!(
+        revoked.stdout.contains("kubectl delete pod"),
+        "{}",
+        revoked.stdout
+    );
+    eventually("the key to be forgotten", async || {
+        let held = kept(&agent).is_none_or(|kept| kept["svid"]["key"] != former["svid"]["key"]);
+        held.then_some(())
+    })
+    .await;
+    assert_eq!(
+        front.fetch().await.unwrap().svid.serial(),
+        before.svid.serial(),
+        "its workloads are served"
+    );
+    agent.set_token(&domain.node_token("node-a").unwrap()).unwrap();
+    another_key(&agent, &former).await;
+}
+
+/// It hears of it in the handshake, by an alert.
+#[tokio::test]
+async fn an_agent_whose_certificate_is_revoked_while_it_is_away_takes_another_key_as_well() {
+    let domain = Domain::start().await.unwrap();
+    let mut agent = domain.agent("node-a").await.unwrap();
+    let former = kept(&agent).unwrap();
+    agent.kill().await;
+    revoke_agent(&domain).await;
+    agent.spawn().unwrap();
+    agent.set_token(&domain.node_token("node-a").unwrap()).unwrap();
+    another_key(&agent, &former).await;
 }

@@ -1,4 +1,6 @@
 use prost::Message;
+use signet_proto::agent::objection;
+use tonic::{Code, Status};
 
 use super::*;
 use crate::token::PodToken;
@@ -189,4 +191,20 @@ fn the_answers_of_a_server_of_version_1_0_are_understood() {
     let update = trust_update(recorded!("trust_state")).unwrap();
     assert_eq!((update.x509.len(), update.control.len()), (1, 1));
     assert!(update.sequence_number > 0 && update.affected.is_none());
+}
+
+#[test]
+fn a_certificate_that_the_server_calls_revoked_is_told_apart_by_its_serial() {
+    let serial = signet_testkit::serial(1);
+    let said = Status::unauthenticated("the agent certificate is refused: it is revoked");
+    assert!(
+        matches!(error(&said), ServerError::Unauthenticated(_)),
+        "a text is no word"
+    );
+    let said = objection::revoked(said, &serial.to_string());
+    let heard = error(&said);
+    assert!(
+        matches!(&heard, ServerError::Revoked { serial: heard, .. } if *heard == serial),
+        "{heard:?}"
+    );
 }

@@ -253,7 +253,7 @@ impl Bench {
     fn identify(&self, path: &str) {
         let svid = svid(&self.control, path);
         self.identity.set(&svid).unwrap();
-        self.client.identity_changed();
+        self.client.identity_changed(svid.serial());
     }
 
     async fn attest(&self) -> Result<AttestedNode, ServerError> {

@@ -18,7 +18,7 @@ struct Bench {
     state: watch::Receiver<Option<Arc<TrustState>>>,
     notices: mpsc::Receiver<Notice>,
     connection: watch::Receiver<Connection>,
-    attest_again: Arc<Notify>,
+    objections: Arc<Objections>,
     clock: FakeClock,
 }
 
@@ -37,14 +37,14 @@ impl Bench {
             watch::Sender::new(Connection::default()),
         );
         let (notices, heard) = mpsc::channel(16);
-        let attest_again = Arc::new(Notify::new());
+        let objections = Arc::new(Objections::default());
         let sync = TrustSync {
             api: server.clone(),
             anchors,
             trust_domain: trust_domain(),
             clock: Arc::new(clock.clone()),
             certificate: certificate.subscribe(),
-            attest_again: attest_again.clone(),
+            objections: objections.clone(),
             reports: watch::Sender::new(TrustReport::default()).subscribe(),
             state: state.clone(),
             notices,
@@ -63,7 +63,7 @@ impl Bench {
                 state,
                 notices: heard,
                 connection,
-                attest_again,
+                objections,
                 clock,
             },
             updates,
@@ -216,7 +216,7 @@ async fn a_certificate_that_is_not_accepted_wakes_the_node_attestor() {
     updates
         .send(Err(ServerError::Unauthenticated("revoked".to_owned())))
         .unwrap();
-    timeout(Duration::from_secs(1), bench.attest_again.notified())
+    timeout(Duration::from_secs(1), bench.objections.heard())
         .await
         .unwrap();
 }

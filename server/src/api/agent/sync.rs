@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis, verify::VerifiedSvid};
-use signet_proto::agent as wire;
+use signet_proto::agent::{self as wire, objection};
 use signet_runtime::drain::Drain;
 use tokio::{
     sync::{mpsc, watch},
@@ -53,7 +53,7 @@ impl SyncStream {
         loop {
             let snapshot = self.trust.borrow_and_update().clone();
             let next = match self.rejected(&snapshot) {
-                Some(why) => Next::End(Status::unauthenticated(why)),
+                Some(status) => Next::End(status),
                 None => {
                     let state = state(&snapshot, self.policy_revision, std::mem::take(&mut affected));
                     self.say(state, &snapshot, &mut reports, &drain).await
@@ -115,18 +115,25 @@ impl SyncStream {
     }
 
     /// Expiry does not end the stream for seven days, revocation does. Judged by the very lists that are about to be sent.
-    fn rejected(&self, snapshot: &TrustSnapshot) -> Option<String> {
+    fn rejected(&self, snapshot: &TrustSnapshot) -> Option<Status> {
         let long_over = self.svid.not_after().checked_add(STREAM_AFTER_END);
         if long_over.is_none_or(|end| end < self.clock.time().latest) {
-            return Some("the agent certificate has expired long ago: attest the node again".to_owned());
+            return Some(Status::unauthenticated(
+                "the agent certificate has expired long ago: attest the node again",
+            ));
         }
         let mut control = snapshot.control.iter();
-        let why = match control.find(|published| published.certificate.id() == self.svid.authority_id()) {
-            None => "its authority is no longer trusted",
-            Some(published) if published.crl.is_revoked(&self.svid.serial()) => "it is revoked",
-            Some(_) => return None,
-        };
-        Some(format!("the agent certificate is refused: {why}"))
+        let serial = self.svid.serial();
+        match control.find(|published| published.certificate.id() == self.svid.authority_id()) {
+            None => Some(Status::unauthenticated(
+                "the agent certificate is refused: its authority is no longer trusted",
+            )),
+            Some(published) if published.crl.is_revoked(&serial) => {
+                let status = Status::unauthenticated("the agent certificate is refused: it is revoked");
+                Some(objection::revoked(status, &serial.to_string()))
+            }
+            Some(_) => None,
+        }
     }
 
     /// The sequence that a report stands for. One that this stream has not said, or that stands for another content here, is

@@ -4,7 +4,11 @@ use serde_json::{Value, json};
 use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, or_dash, when, when_text};
 
-pub(in crate::cli::admin) fn revoked(response: &wire::RevokeResponse) -> Answer {
+/// `agents` are those whose own certificates are among the revoked.
+pub(in crate::cli::admin) fn revoked(
+    response: &wire::RevokeResponse,
+    agents: &[wire::AgentRecord],
+) -> Answer {
     let mut text = String::new();
     for svid in &response.revoked {
         let waits = if svid.waits {
@@ -22,6 +26,14 @@ pub(in crate::cli::admin) fn revoked(response: &wire::RevokeResponse) -> Answer 
         text.push_str(&format!(
             "denied     from now on; lift with: signet-server allow {}\n",
             response.denial_id
+        ));
+    }
+    for agent in agents.iter().filter(|_| response.denial_id.is_empty()) {
+        text.push_str(&format!(
+            "agent      {node} takes another key with its pod's next token, within 48 minutes; at once when its pod is \
+             deleted:\n           kubectl delete pod --namespace signet-system --selector \
+             app.kubernetes.io/name=signet-agent --field-selector spec.nodeName={node}\n",
+            node = agent.node_name,
         ));
     }
     for crl in &response.crls {
@@ -88,7 +100,7 @@ mod tests {
             denial_id: "d1-1".to_owned(),
             ..wire::RevokeResponse::default()
         };
-        let answer = revoked(&response);
+        let answer = revoked(&response, &[]);
         let (text, problem) = (answer.text, answer.problem.unwrap());
         assert!(
             text.contains("02 -  on no list; ends 2027-01-15T08:01:00Z\n"),
@@ -112,6 +124,28 @@ mod tests {
             revoked: vec![svid("01", false, 1_800_000_000_000)],
             ..wire::RevokeResponse::default()
         };
-        assert_eq!(revoked(&all_listed).problem, None);
+        assert_eq!(revoked(&all_listed, &[]).problem, None);
+    }
+
+    #[test]
+    fn whose_agent_it_is_reads_how_it_gets_another_key() {
+        let response = wire::RevokeResponse {
+            revoked: vec![svid("01", false, 0)],
+            ..wire::RevokeResponse::default()
+        };
+        let agent = wire::AgentRecord {
+            node_name: "node-a".to_owned(),
+            ..wire::AgentRecord::default()
+        };
+        let text = revoked(&response, std::slice::from_ref(&agent)).text;
+        assert!(
+            text.contains("kubectl delete pod") && text.contains("spec.nodeName=node-a"),
+            "{text}"
+        );
+        let denied = wire::RevokeResponse {
+            denial_id: "d-1".to_owned(),
+            ..response
+        };
+        assert!(!revoked(&denied, &[agent]).text.contains("kubectl"));
     }
 }
