@@ -260,6 +260,8 @@ impl Agent {
             connection: wires.connection.clone(),
             backoff: BACKOFF,
             ready: Some(readiness.guard("first trust state")),
+            readiness: readiness.clone(),
+            kept_out: None,
         };
         let parts = ManagerParts {
             api: api.clone(),

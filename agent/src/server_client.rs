@@ -215,6 +215,10 @@ pub(crate) struct TrustUpdate {
     pub policy_revision: u64,
     /// Whose verdicts changed.
     pub affected: Option<Affected>,
+    /// Of the server's store; 0 when the server does not say.
+    pub epoch: u64,
+    /// Authorities that left because they were not to be trusted any more.
+    pub departed: Vec<AuthorityId>,
 }
 
 /// One authority as it came.
@@ -241,6 +245,8 @@ pub(crate) struct TrustReport {
     pub authorities_in_use: Vec<(AuthorityId, u32)>,
     /// Pods with a volume on this node.
     pub pod_uids: Vec<String>,
+    /// Why the pushed bundle is not believed; empty when it is.
+    pub problem: String,
 }
 
 /// One CRL as held.

@@ -5,6 +5,7 @@ mod status;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 use signet_certs::time::{from_unix_millis, unix_millis};
 use signet_proto::agent as wire;
@@ -225,11 +226,10 @@ pub(super) fn report(report: TrustReport, now: SystemTime) -> wire::TrustReport 
         number: crl.number,
         sha256: Bytes::copy_from_slice(&crl.sha256),
     };
-    let in_use =
-        |(authority, current_svids): (signet_certs::authority::AuthorityId, u32)| wire::AuthorityUse {
-            authority_id: Bytes::copy_from_slice(authority.as_bytes()),
-            current_svids,
-        };
+    let in_use = |(authority, current_svids): (AuthorityId, u32)| wire::AuthorityUse {
+        authority_id: Bytes::copy_from_slice(authority.as_bytes()),
+        current_svids,
+    };
     wire::TrustReport {
         sequence_number: report.sequence_number,
         bundle_digest: report
@@ -240,6 +240,7 @@ pub(super) fn report(report: TrustReport, now: SystemTime) -> wire::TrustReport 
         authorities_in_use: report.authorities_in_use.into_iter().map(in_use).collect(),
         pod_uids: report.pod_uids,
         clock_unix_ms: unix_millis(now),
+        problem: report.problem,
     }
 }
 
@@ -267,6 +268,11 @@ pub(super) fn trust_update(state: wire::TrustState) -> Result<TrustUpdate, Serve
             .collect(),
         policy_revision: state.policy_revision,
         affected,
+        epoch: state.epoch,
+        departed: bounded(state.departed_authorities)?
+            .iter()
+            .filter_map(|id| AuthorityId::try_from(id.as_ref()).ok())
+            .collect(),
     })
 }
 

@@ -143,6 +143,8 @@ impl FakeServer {
             control: vec![offered(&self.state().control, &[], now)],
             policy_revision: 1,
             affected: None,
+            epoch: 1,
+            departed: Vec::new(),
         }
     }
 

@@ -12,8 +12,9 @@ use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace::random_unit;
-use signet_runtime::ready::ReadyGuard;
+use signet_runtime::ready::{Readiness, ReadyGuard};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::anchors::ControlAnchors;
 use super::objections::Objections;
@@ -23,6 +24,9 @@ use crate::cache::Affected;
 
 /// A clock this far from the server's is worth a warning: certificates then seem expired or not yet valid.
 const WORRYING_SKEW: Duration = Duration::from_secs(60);
+
+/// A bundle that is kept out for longer makes the agent unready: another authority may sign by now.
+const KEPT_OUT: Duration = Duration::from_secs(60);
 
 /// News that is not state.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -70,6 +74,24 @@ pub(crate) struct TrustSync {
     pub backoff: Backoff,
     /// Dropped with the first believed state.
     pub ready: Option<ReadyGuard>,
+    /// What the agent waits for, with a bundle that is kept out for long.
+    pub readiness: Readiness,
+    /// The bundle that was pushed last, if it is not believed.
+    pub kept_out: Option<KeptOut>,
+}
+
+/// A bundle that is not believed.
+#[derive(Debug)]
+pub(crate) struct KeptOut {
+    since: Instant,
+    /// Held once it lasts.
+    ready: Option<ReadyGuard>,
+}
+
+impl KeptOut {
+    fn since(since: Instant) -> Self {
+        Self { since, ready: None }
+    }
 }
 
 type Updates = BoxStream<'static, Result<TrustUpdate, ServerError>>;
@@ -112,6 +134,10 @@ impl TrustSync {
         loop {
             let update = tokio::select! {
                 update = updates.next() => update,
+                () = self.kept_out_for_long() => {
+                    self.alarm();
+                    continue;
+                }
                 newer = self.certificate.wait_for(|serial| *serial != present) => match newer {
                     Ok(_) => return Ok(()),
                     Err(_) => return Err(ServerError::unavailable("the agent is ending")),
@@ -147,11 +173,23 @@ impl TrustSync {
                     tracing::error!(%authority, %error, "a CRL from the server is not believed, the older one stays");
                 }
                 self.anchors.update(&state.control);
-                tracing::info!(sequence = state.bundle.sequence_number, "trust state received");
+                let (sequence, problem) = (state.bundle.sequence_number, state.problem.clone());
                 self.state.send_replace(Some(Arc::new(state)));
+                if problem.is_empty() {
+                    tracing::info!(sequence, "trust state received");
+                    self.kept_out = None;
+                } else {
+                    tracing::error!(
+                        problem,
+                        sequence,
+                        "the server's bundle is not believed, the one that is held stays"
+                    );
+                    self.kept_out
+                        .get_or_insert_with(|| KeptOut::since(Instant::now()));
+                }
                 self.say(Connection {
                     connected: true,
-                    problem: String::new(),
+                    problem,
                 });
                 self.ready = None;
                 true
@@ -185,6 +223,20 @@ impl TrustSync {
             connected: false,
             problem: error.to_string(),
         });
+    }
+
+    /// Waits until a bundle has been kept out for long enough to say so by not being ready.
+    async fn kept_out_for_long(&self) {
+        match &self.kept_out {
+            Some(KeptOut { since, ready: None }) => sleep_until(*since + KEPT_OUT).await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn alarm(&mut self) {
+        if let Some(kept_out) = &mut self.kept_out {
+            kept_out.ready = Some(self.readiness.guard("a bundle that can be believed"));
+        }
     }
 
     async fn notify(&self, notice: Notice) {

@@ -1,5 +1,6 @@
 //! What the agent believes: authorities with their CRLs, judged before they are held ([`accept`]). Pure.
 
+mod departed;
 mod judge;
 mod kept;
 
@@ -13,6 +14,7 @@ use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 use signet_certs::verify::{TrustRoots, TrustedAuthority};
 
+pub(crate) use self::departed::Departed;
 pub(super) use self::judge::usable;
 pub(crate) use self::judge::{Accepted, TrustError, accept};
 pub(crate) use self::kept::TrustFile;
@@ -34,6 +36,12 @@ pub(crate) struct TrustState {
     pub roots: Arc<TrustRoots>,
     /// The server's rules and denials at that moment.
     pub policy_revision: u64,
+    /// Of the server's store, as last believed; 0 while no server has said.
+    pub epoch: u64,
+    /// Authorities that may not come back.
+    pub departed: Departed,
+    /// Why the bundle that was pushed last is kept out; empty when it was believed.
+    pub problem: String,
 }
 
 /// An authority with the newest CRL that was believed.
@@ -73,6 +81,7 @@ impl TrustState {
             sequence_number: self.bundle.sequence_number,
             bundle_digest: Some(self.bundle.digest()),
             crls: self.x509.iter().chain(&self.control).map(crl).collect(),
+            problem: self.problem.clone(),
             ..TrustReport::default()
         }
     }

@@ -400,6 +400,9 @@ pub struct AgentRecord {
     pub clock_skew_ms: i64,
     #[prost(uint32, tag = "11")]
     pub pods: u32,
+    /// Why it does not believe the bundle that it was sent last; empty when it does.
+    #[prost(string, tag = "12")]
+    pub problem: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod admin_client {

@@ -36,6 +36,9 @@ pub struct HelloResponse {
     pub trust_domain: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub cluster_uid: ::prost::alloc::string::String,
+    /// Of the server's store: grows when that is restored from a backup. 0 says nothing.
+    #[prost(uint64, tag = "7")]
+    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttestNodeRequest {
@@ -261,6 +264,9 @@ pub struct TrustReport {
     pub pod_uids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(int64, tag = "6")]
     pub clock_unix_ms: i64,
+    /// Why the pushed bundle is not believed; empty when it is.
+    #[prost(string, tag = "8")]
+    pub problem: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CrlReport {
@@ -297,6 +303,13 @@ pub struct TrustState {
     pub affected_pod_uids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "7")]
     pub all_affected: bool,
+    /// Of the server's store: grows when that is restored from a backup; numbers may be lower than those of a former epoch.
+    /// 0 says nothing.
+    #[prost(uint64, tag = "8")]
+    pub epoch: u64,
+    /// Ids of authorities that left because they were not to be trusted any more, in order of leaving.
+    #[prost(bytes = "bytes", repeated, tag = "12")]
+    pub departed_authorities: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Authority {

@@ -25,6 +25,8 @@ pub(crate) struct Report {
     pub pod_uids: HashSet<String>,
     /// Its clock minus ours, in milliseconds.
     pub clock_skew_ms: i64,
+    /// Why it does not believe the bundle that it was sent; empty when it does.
+    pub problem: String,
 }
 
 impl Report {

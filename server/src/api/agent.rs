@@ -81,6 +81,7 @@ impl agent_server::Agent for AgentService {
             clock_unix_ms: unix_millis(self.clock.now()),
             trust_domain: self.trust_domain.as_str().to_owned(),
             cluster_uid: String::new(),
+            epoch: self.store.info().epoch,
         }))
     }
 
@@ -175,6 +176,7 @@ impl agent_server::Agent for AgentService {
             trust: self.trust.clone(),
             clock: self.clock.clone(),
             policy_revision: self.policy_revision,
+            epoch: self.store.info().epoch,
             sender,
             reports_from: tokio::time::Instant::now(),
         };

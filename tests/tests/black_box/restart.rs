@@ -187,6 +187,67 @@ async fn an_agent_killed_while_server_and_api_server_are_away_serves_what_it_had
     assert_eq!(self::ledger(&domain).await, ledger, "a restart issues nothing");
 }
 
+/// An old store in place of the present one: its bundle is not believed, the lists that it signs are.
+/// Covers INV-3.
+#[tokio::test]
+async fn what_a_server_revokes_after_an_old_store_was_put_back_reaches_the_workloads() {
+    let mut domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
+    let back = agent.workload(&pod_with_volume(&domain, &agent, "back").await);
+    let (victim, peer) = (front.identity().await, back.identity().await);
+    domain.server.stop().await.unwrap();
+    let backup = domain.path().join("backup");
+    copy_folder(&domain.server.data_dir(), &backup);
+    domain.server.start().await.unwrap();
+    domain.server.admin(&["ca", "rotate", "--force"]).await.unwrap();
+    let mut stream = back.watch().await.unwrap();
+    let newer = |peer: &Identity| peer.authorities.len() > 1;
+    let rotated = stream.until("the bundle of the rotation", newer).await;
+    assert!(rotated.authorities.len() > peer.authorities.len());
+    domain.server.stop().await.unwrap();
+    copy_folder(&backup, &domain.server.data_dir());
+    domain.server.start().await.unwrap();
+
+    let refused = eventually("the agent to say what it does not believe", async || {
+        let agents = domain.server.admin(&["agent", "list"]).await.unwrap();
+        let problem = agents["agents"][0]["problem"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        (!problem.is_empty()).then_some(problem)
+    });
+    let refused = refused.await;
+    assert!(refused.contains("sequence number fell"), "{refused}");
+    let id = id_of("front");
+    domain
+        .server
+        .admin(&["revoke", "--spiffe-id", &id])
+        .await
+        .unwrap();
+    let told = stream
+        .until("the list that was signed after it", |peer| {
+            peer.sees_revoked(&victim.svid)
+        })
+        .await;
+    assert_eq!(
+        told.authorities.len(),
+        rotated.authorities.len(),
+        "the held bundle stays"
+    );
+    assert!(told.judge(&victim.svid).is_err());
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
 /// Serials of everything that was issued to agents and workloads.
 async fn ledger(domain: &Domain) -> Vec<String> {
     let list = domain.server.admin(&["svid", "list"]).await.unwrap();

@@ -20,6 +20,7 @@ struct Bench {
     connection: watch::Receiver<Connection>,
     objections: Arc<Objections>,
     clock: FakeClock,
+    readiness: Readiness,
 }
 
 impl Bench {
@@ -37,6 +38,7 @@ impl Bench {
             watch::Sender::new(Connection::default()),
         );
         let (notices, heard) = mpsc::channel(16);
+        let readiness = Readiness::new();
         let objections = Arc::new(Objections::default());
         let sync = TrustSync {
             api: server.clone(),
@@ -52,6 +54,8 @@ impl Bench {
             connection: connection.clone(),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
             ready: None,
+            readiness: readiness.clone(),
+            kept_out: None,
         };
         tokio::spawn(sync.run(Drain::new()));
         let (state, connection) = (state.subscribe(), connection.subscribe());
@@ -65,6 +69,7 @@ impl Bench {
                 connection,
                 objections,
                 clock,
+                readiness,
             },
             updates,
         )
@@ -159,6 +164,31 @@ async fn what_was_believed_is_kept_for_a_restart() {
         .read(&trust_domain())
         .unwrap();
     assert_eq!(kept.bundle.sequence_number, 9);
+}
+
+/// What the server says of workloads concerns them though its bundle is not believed.
+#[tokio::test(start_paused = true)]
+async fn a_bundle_that_stays_kept_out_makes_the_agent_unready_until_one_is_believed() {
+    let (mut bench, updates) = Bench::start();
+    updates.send(Ok(bench.update(9))).unwrap();
+    bench.sequence(9).await;
+    assert_eq!(bench.notice().await, Notice::Connected);
+    updates
+        .send(Ok(TrustUpdate {
+            affected: Some(Affected::All),
+            ..bench.update(8)
+        }))
+        .unwrap();
+    assert_eq!(bench.notice().await, Notice::Affected(Affected::All));
+    let problem = bench.state.borrow().as_ref().unwrap().problem.clone();
+    assert!(problem.contains("fell from 9 to 8"), "{problem}");
+    tokio::time::sleep(KEPT_OUT - Duration::from_secs(1)).await;
+    assert!(bench.readiness.is_ready(), "it may be over in a moment");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bench.readiness.waiting_for(), ["a bundle that can be believed"]);
+    updates.send(Ok(bench.update(10))).unwrap();
+    bench.sequence(10).await;
+    assert!(bench.readiness.is_ready());
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,10 +10,10 @@ use signet_certs::crl::{Crl, CrlError};
 use signet_certs::id::TrustDomain;
 use thiserror::Error;
 
-use super::{HeldAuthority, TrustState, roots};
+use super::{Departed, HeldAuthority, TrustState, roots};
 use crate::server_client::{OfferedAuthority, TrustUpdate};
 
-/// Why an update is not believed. What was held before stays in force.
+/// Why a bundle is not believed. The one that was held before stays in force.
 #[derive(Debug, Error)]
 pub(crate) enum TrustError {
     /// No authority of one kind.
@@ -32,6 +32,19 @@ pub(crate) enum TrustError {
     /// One number, two contents.
     #[error("two different bundles carry sequence number {0}; was the server restored from a backup?")]
     Conflict(u64),
+    /// The store's epoch fell.
+    #[error(
+        "the server's epoch fell from {held} to {offered}; was an old store put in place without a restore?"
+    )]
+    Epoch {
+        /// In force.
+        held: u64,
+        /// In the update.
+        offered: u64,
+    },
+    /// An authority that had to leave is back.
+    #[error("authority {0} left because it was not to be trusted any more; rotate it out of the bundle")]
+    Departed(AuthorityId),
     /// Not an authority, or one of another trust domain.
     #[error("an authority is not usable: {0}")]
     Authority(String),
@@ -48,31 +61,76 @@ pub(crate) enum TrustError {
     },
 }
 
-/// An update that was believed.
+/// What came of an update.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// To be held from now on.
+    /// To be held from now on. Its `problem` says why the bundle was kept out, if it was.
     pub state: TrustState,
     /// CRLs that were not taken over, for the log: the older one stays in force.
     pub kept: Vec<(AuthorityId, CrlError)>,
 }
 
-/// Judges an update against what is held. CRLs are verified and may only grow, the sequence may not fall, equal
-/// sequences mean equal bundles, and no authority serves workloads and the control plane both (invariants 3 and 14).
+/// Judges an update against what is held, each object by its own proof. CRLs are signed: newer ones of authorities that are
+/// held are taken whatever else the update says. The bundle is not: its sequence may not fall, equal sequences mean equal
+/// bundles, no authority serves workloads and the control plane both, and none that had to leave comes back (invariants 3
+/// and 14); else the one that is held stays. A later epoch of the server's store allows lower numbers, and nothing else.
 ///
 /// # Errors
-/// [`TrustError`] when the update as a whole is refused.
+/// [`TrustError`] when nothing is held and the update is not believed.
 pub(crate) fn accept(
     held: Option<&TrustState>,
     update: &TrustUpdate,
     trust_domain: &TrustDomain,
     now: SystemTime,
 ) -> Result<Accepted, TrustError> {
-    let (state, kept) = judge(held, update, trust_domain, Some(now))?;
-    if let Some(held) = held {
-        check_sequence(&held.bundle, &state.bundle)?;
+    let judged = judge(held, update, trust_domain, Some(now)).and_then(|(state, kept)| {
+        check_departed(&state)?;
+        if let Some(held) = held {
+            check_numbers(held, &state)?;
+        }
+        Ok(Accepted { state, kept })
+    });
+    match (judged, held) {
+        (Err(error), Some(held)) => Ok(only_lists(held, update, &error, now)),
+        (judged, _) => judged,
     }
-    Ok(Accepted { state, kept })
+}
+
+/// What is held, with the newer CRLs of an update whose bundle is not believed.
+fn only_lists(held: &TrustState, update: &TrustUpdate, error: &TrustError, now: SystemTime) -> Accepted {
+    let mut kept = Vec::new();
+    let mut newer = |held: &HeldAuthority| {
+        let certificate = held.certificate.der();
+        let offered = update.x509.iter().chain(&update.control);
+        let Some(offered) = offered.clone().find(|offered| offered.certificate == certificate) else {
+            return held.clone();
+        };
+        let judged = Crl::verify(&offered.crl, &held.certificate)
+            .and_then(|crl| crl.may_replace(&held.crl, now).map(|()| crl));
+        match judged {
+            Ok(crl) => HeldAuthority {
+                crl_der: crl.der().clone(),
+                crl,
+                ..held.clone()
+            },
+            Err(error) => {
+                kept.push((held.certificate.id(), error));
+                held.clone()
+            }
+        }
+    };
+    let x509: Vec<_> = held.x509.iter().map(&mut newer).collect();
+    let control = held.control.iter().map(&mut newer).collect();
+    let state = TrustState {
+        roots: Arc::new(roots(&held.bundle.trust_domain, &x509)),
+        x509,
+        control,
+        policy_revision: update.policy_revision,
+        departed: held.departed.with(&update.departed, now),
+        problem: error.to_string(),
+        ..held.clone()
+    };
+    Accepted { state, kept }
 }
 
 /// What was accepted once and kept since. The dates of its CRLs are not judged again.
@@ -97,6 +155,7 @@ fn judge(
         held,
         trust_domain,
         now,
+        epoch: epoch(held, update),
         seen: BTreeSet::new(),
         kept: Vec::new(),
     };
@@ -121,8 +180,31 @@ fn judge(
         x509,
         control,
         policy_revision: update.policy_revision,
+        epoch: judge.epoch,
+        departed: departed(held, update, now),
+        problem: String::new(),
     };
     Ok((state, judge.kept))
+}
+
+fn check_departed(offered: &TrustState) -> Result<(), TrustError> {
+    let mut all = offered.x509.iter().chain(&offered.control);
+    let back = all.find(|authority| offered.departed.contains(&authority.certificate.id()));
+    back.map_or(Ok(()), |back| Err(TrustError::Departed(back.certificate.id())))
+}
+
+fn check_numbers(held: &TrustState, offered: &TrustState) -> Result<(), TrustError> {
+    if offered.epoch < held.epoch {
+        return Err(TrustError::Epoch {
+            held: held.epoch,
+            offered: offered.epoch,
+        });
+    }
+    // The first epoch that is heard of is no later one.
+    if held.epoch > 0 && offered.epoch > held.epoch {
+        return Ok(());
+    }
+    check_sequence(&held.bundle, &offered.bundle)
 }
 
 fn check_sequence(held: &TrustBundle, offered: &TrustBundle) -> Result<(), TrustError> {
@@ -138,11 +220,28 @@ fn check_sequence(held: &TrustBundle, offered: &TrustBundle) -> Result<(), Trust
     Ok(())
 }
 
+/// A server that does not say changes nothing.
+fn epoch(held: Option<&TrustState>, update: &TrustUpdate) -> u64 {
+    match update.epoch {
+        0 => held.map_or(0, |held| held.epoch),
+        said => said,
+    }
+}
+
+fn departed(held: Option<&TrustState>, update: &TrustUpdate, now: Option<SystemTime>) -> Departed {
+    let known = held.map(|held| held.departed.clone()).unwrap_or_default();
+    match now {
+        Some(now) => known.with(&update.departed, now),
+        None => known,
+    }
+}
+
 struct Judge<'a> {
     held: Option<&'a TrustState>,
     trust_domain: &'a TrustDomain,
     /// `None` when dates have been judged before.
     now: Option<SystemTime>,
+    epoch: u64,
     seen: BTreeSet<AuthorityId>,
     kept: Vec<(AuthorityId, CrlError)>,
 }
@@ -181,7 +280,7 @@ impl Judge<'_> {
     fn crl(&mut self, issuer: &AuthorityCertificate, offered: &[u8]) -> Result<Crl, TrustError> {
         let held = self.held.and_then(|held| held.find(&issuer.id()));
         let judged = Crl::verify(offered, issuer).and_then(|crl| match (held, self.now) {
-            (Some(held), Some(now)) => crl.may_replace(&held.crl, now).map(|()| crl),
+            (Some(held), Some(now)) => self.may_replace(&crl, &held.crl, now).map(|()| crl),
             (None, Some(now)) => crl.check_not_ahead(now).map(|()| crl),
             (_, None) => Ok(crl),
         });
@@ -195,6 +294,20 @@ impl Judge<'_> {
                 authority: issuer.id(),
                 problem,
             }),
+        }
+    }
+}
+
+impl Judge<'_> {
+    /// In a later epoch a list with a lower number may follow, but none of an earlier time.
+    fn may_replace(&self, offered: &Crl, held: &Crl, now: SystemTime) -> Result<(), CrlError> {
+        let before = self.held.map_or(0, |held| held.epoch);
+        let restored = before > 0 && self.epoch > before;
+        match offered.may_replace(held, now) {
+            Err(CrlError::Rollback { .. }) if restored && offered.this_update() >= held.this_update() => {
+                offered.check_not_ahead(now)
+            }
+            outcome => outcome,
         }
     }
 }

@@ -5,17 +5,20 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
+use signet_certs::authority::AuthorityId;
 use signet_certs::id::TrustDomain;
+use signet_certs::time::{from_unix_millis, unix_millis};
 use signet_runtime::files::{self, Durability};
 use signet_runtime::sync::Mutex;
 
 use super::judge::{TrustError, believed_before};
-use super::{HeldAuthority, TrustState};
+use super::{Departed, HeldAuthority, TrustState};
 use crate::server_client::{OfferedAuthority, TrustUpdate};
 
 /// Name of the file in the data folder.
@@ -31,8 +34,20 @@ struct Kept {
     sequence_number: u64,
     refresh_hint_seconds: u64,
     policy_revision: u64,
+    #[serde(default)]
+    epoch: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    departed: Vec<KeptDeparted>,
     x509: Vec<KeptAuthority>,
     control: Vec<KeptAuthority>,
+}
+
+/// An authority that may not come back.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct KeptDeparted {
+    id: String,
+    since_unix_ms: i64,
 }
 
 /// DER in hexadecimal.
@@ -87,8 +102,17 @@ impl TrustFile {
             control: offered(kept.control).map_err(because)?,
             policy_revision: kept.policy_revision,
             affected: None,
+            epoch: kept.epoch,
+            departed: Vec::new(),
         };
-        believed_before(&update, trust_domain).map_err(|error: TrustError| because(error))
+        let departed = |kept: KeptDeparted| Ok((kept.id.parse()?, from_unix_millis(kept.since_unix_ms)));
+        let departed: Result<Vec<_>, <AuthorityId as FromStr>::Err> =
+            kept.departed.into_iter().map(departed).collect();
+        let state = believed_before(&update, trust_domain).map_err(|error: TrustError| because(error))?;
+        Ok(TrustState {
+            departed: Departed::of(departed.map_err(because)?),
+            ..state
+        })
     }
 
     /// Keeps a state. Blocks for the disk.
@@ -101,6 +125,8 @@ impl TrustFile {
             sequence_number: state.bundle.sequence_number,
             refresh_hint_seconds: state.bundle.refresh_hint.as_secs(),
             policy_revision: state.policy_revision,
+            epoch: state.epoch,
+            departed: state.departed.iter().map(gone).collect(),
             x509: state.x509.iter().map(written).collect(),
             control: state.control.iter().map(written).collect(),
         };
@@ -144,6 +170,13 @@ fn offered(kept: KeptAuthority) -> Result<OfferedAuthority, hex::FromHexError> {
         crl: hex::decode(kept.crl)?.into(),
         tainted: kept.tainted,
     })
+}
+
+fn gone((id, since): &(AuthorityId, SystemTime)) -> KeptDeparted {
+    KeptDeparted {
+        id: id.to_string(),
+        since_unix_ms: unix_millis(*since),
+    }
 }
 
 fn written(held: &HeldAuthority) -> KeptAuthority {

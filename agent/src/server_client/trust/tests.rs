@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use signet_certs::authority::X509Authority;
-use signet_testkit::{DOMAIN, at, authority, control_authority, serial, trust_domain};
+use signet_testkit::{DOMAIN, at, authority, control_authority, crl_at, serial, trust_domain};
 
 use super::*;
-use crate::server_client::TrustUpdate;
 use crate::server_client::fake::offered;
+use crate::server_client::{OfferedAuthority, TrustUpdate};
 
 struct Sender {
     x509: X509Authority,
@@ -30,6 +30,8 @@ impl Sender {
             control: vec![offered(&self.control, &[], crl_at)],
             policy_revision: 1,
             affected: None,
+            epoch: 1,
+            departed: Vec::new(),
         }
     }
 }
@@ -43,19 +45,143 @@ fn judge(held: Option<&TrustState>, update: &TrustUpdate) -> Result<Accepted, Tr
 fn the_sequence_never_falls_and_names_one_content() {
     let sender = Sender::new();
     let first = judge(None, &sender.update(5, at(0))).unwrap().state;
-    let error = judge(Some(&first), &sender.update(4, at(1))).unwrap_err();
-    assert!(
-        matches!(error, TrustError::Rollback { held: 5, offered: 4 }),
-        "{error}"
-    );
+    let kept_out = |update: &TrustUpdate| {
+        let state = judge(Some(&first), update).unwrap().state;
+        assert_eq!(state.bundle_der, first.bundle_der);
+        assert_eq!(state.bundle.sequence_number, 5);
+        state.problem
+    };
+    let problem = kept_out(&sender.update(4, at(1)));
+    assert!(problem.contains("fell from 5 to 4"), "{problem}");
     let mut other = sender.update(5, at(1));
     other.x509.push(offered(&authority(DOMAIN), &[], at(1)));
-    let error = judge(Some(&first), &other).unwrap_err();
-    assert!(matches!(error, TrustError::Conflict(5)), "{error}");
+    let problem = kept_out(&other);
+    assert!(problem.contains("two different bundles"), "{problem}");
+    let problem = kept_out(&sender.update(5, at(1)));
+    assert!(problem.is_empty(), "a new CRL alone keeps the number: {problem}");
+}
+
+/// Each object is judged by its own proof: a list is signed, whatever comes with it.
+#[test]
+fn newer_lists_of_held_authorities_are_taken_whatever_else_is_not_believed() {
+    let sender = Sender::new();
+    let held = judge(None, &sender.update(5, at(0))).unwrap().state;
+    let (mine, agents) = (serial(1), serial(2));
+    let id = sender.x509.certificate().id();
+    let revoking = |sequence| TrustUpdate {
+        x509: vec![offered(&sender.x509, &[mine], at(50))],
+        control: vec![offered(&sender.control, &[agents], at(50))],
+        policy_revision: 7,
+        ..sender.update(sequence, at(50))
+    };
+    let junk = OfferedAuthority {
+        certificate: Bytes::from_static(b"no certificate"),
+        crl: Bytes::new(),
+        tainted: false,
+    };
+    let mut faulty = revoking(6);
+    faulty.x509.push(junk);
+    let mut twice = revoking(6);
+    twice.control.push(twice.x509[0].clone());
+    for update in [revoking(4), faulty, twice] {
+        let Accepted { state, kept } = judge(Some(&held), &update).unwrap();
+        assert!(!state.problem.is_empty() && kept.is_empty(), "{kept:?}");
+        assert_eq!(state.bundle.sequence_number, 5);
+        assert!(state.is_revoked(&id, &mine));
+        assert!(state.revoked(&sender.control.certificate().id(), &agents));
+        assert_eq!(state.policy_revision, 7);
+        let again = judge(Some(&state), &sender.update(5, at(10))).unwrap();
+        assert!(
+            again.state.is_revoked(&id, &mine),
+            "an older list takes nothing back"
+        );
+        assert_eq!(again.kept.len(), 2);
+    }
+    // Of an authority that is not held, and from the future, they prove nothing.
+    let mut update = revoking(4);
+    update.x509 = vec![offered(&authority(DOMAIN), &[mine], at(50))];
+    update.control = vec![offered(&sender.control, &[agents], at(100_000))];
+    let state = judge(Some(&held), &update).unwrap().state;
+    assert_eq!(state.report().crls, held.report().crls);
+}
+
+/// After a restore the server's numbers are lower; the epoch says so, and says nothing else.
+#[test]
+fn a_later_epoch_allows_lower_numbers_and_nothing_else() {
+    let sender = Sender::new();
+    let mut update = sender.update(9, at(0));
+    update.x509.push(offered(&authority(DOMAIN), &[], at(0)));
+    let held = judge(None, &update).unwrap().state;
+    let lower = |number: u64, this_update| OfferedAuthority {
+        crl: crl_at(&sender.x509, number, &[serial(1)], this_update, at(1_000_000))
+            .der()
+            .clone(),
+        ..offered(&sender.x509, &[], at(0))
+    };
+    let restored = TrustUpdate {
+        epoch: 2,
+        x509: vec![lower(7, at(20))],
+        ..sender.update(3, at(20))
+    };
+    let state = judge(Some(&held), &restored).unwrap().state;
+    assert!(state.problem.is_empty(), "{}", state.problem);
+    assert_eq!((state.epoch, state.bundle.sequence_number), (2, 3));
+    assert!(state.is_revoked(&sender.x509.certificate().id(), &serial(1)));
+    // An earlier list does not follow, and the store of a former epoch is no restored one.
+    let older = TrustUpdate {
+        x509: vec![lower(7, at(0) - Duration::from_secs(1))],
+        ..restored.clone()
+    };
+    assert_eq!(judge(Some(&held), &older).unwrap().kept.len(), 1);
+    let back = judge(Some(&state), &sender.update(10, at(30))).unwrap().state;
     assert!(
-        judge(Some(&first), &sender.update(5, at(1))).is_ok(),
-        "a new CRL alone keeps the number"
+        back.problem.contains("epoch fell from 2 to 1"),
+        "{}",
+        back.problem
     );
+    let mut both = restored.clone();
+    both.control.push(both.x509[0].clone());
+    assert!(judge(Some(&held), &both).unwrap().state.problem.contains("twice"));
+    // A server that does not speak of epochs allows nothing.
+    let silent = TrustUpdate {
+        epoch: 0,
+        ..sender.update(2, at(30))
+    };
+    let state = judge(Some(&state), &silent).unwrap().state;
+    assert!(state.problem.contains("fell from 3 to 2"), "{}", state.problem);
+    assert_eq!(state.epoch, 2);
+}
+
+/// Not by a later epoch, not by a restart, for a year.
+#[test]
+fn an_authority_that_had_to_leave_does_not_come_back() {
+    let sender = Sender::new();
+    let bad = authority(DOMAIN);
+    let gone = bad.certificate().id();
+    let held = judge(None, &sender.update(1, at(0))).unwrap().state;
+    let update = TrustUpdate {
+        departed: vec![gone],
+        ..sender.update(2, at(10))
+    };
+    let held = judge(Some(&held), &update).unwrap().state;
+    let directory = tempfile::tempdir().unwrap();
+    TrustFile::new(directory.path()).write(&held).unwrap();
+    let held = TrustFile::new(directory.path()).read(&trust_domain()).unwrap();
+    let back = |days: u64, epoch: u64| {
+        let now = at(100) + days * Duration::from_secs(86_400);
+        let mut update = sender.update(3, now);
+        update.epoch = epoch;
+        update.x509.push(offered(&bad, &[], now));
+        accept(Some(&held), &update, &trust_domain(), now)
+            .unwrap()
+            .state
+            .problem
+    };
+    for epoch in [0, 1, 2] {
+        let problem = back(360, epoch);
+        assert!(problem.contains(&gone.to_string()), "{problem}");
+    }
+    assert!(back(366, 1).is_empty());
 }
 
 /// Covers INV-3.
@@ -151,11 +277,8 @@ fn what_was_believed_is_found_again_after_a_restart() {
     assert!(again.is_revoked(&id, &serial(1)) && again.is_tainted(&id));
     assert_eq!(again.policy_revision, state.policy_revision);
     assert_eq!(again.bundle.refresh_hint, state.bundle.refresh_hint);
-    let error = judge(Some(&again), &sender.update(6, at(1))).unwrap_err();
-    assert!(
-        matches!(error, TrustError::Rollback { held: 7, offered: 6 }),
-        "{error}"
-    );
+    let state = judge(Some(&again), &sender.update(6, at(1))).unwrap().state;
+    assert!(state.problem.contains("fell from 7 to 6"), "{}", state.problem);
     // A list that was believed stays so on a machine whose clock lies behind after its start.
     let far = accept(
         None,

@@ -249,6 +249,7 @@ pub(super) fn agent(row: &AgentRow, status: Option<AgentStatus>) -> wire::AgentR
         connected,
         sequence_number: report.sequence,
         clock_skew_ms: report.clock_skew_ms,
+        problem: report.problem,
         pods: u32::try_from(report.pod_uids.len()).unwrap_or(u32::MAX),
     }
 }

@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::HashSet, sync::Arc, time::Duration};
 use bytes::Bytes;
 use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, objection};
-use signet_runtime::drain::Drain;
+use signet_runtime::{drain::Drain, error::excerpt};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -24,6 +24,9 @@ const REPORT_PAUSE: Duration = Duration::from_millis(100);
 /// Pods on one node that a report may name; Kubernetes recommends at most 110.
 const MAX_PODS: usize = 4096;
 
+/// Characters of an agent's reason for not believing a bundle.
+const MAX_PROBLEM: usize = 256;
+
 /// One open trust stream.
 pub(super) struct SyncStream {
     pub(super) session: Session,
@@ -31,6 +34,8 @@ pub(super) struct SyncStream {
     pub(super) trust: watch::Receiver<Arc<TrustSnapshot>>,
     pub(super) clock: Arc<TrustedClock>,
     pub(super) policy_revision: u64,
+    /// Of the store.
+    pub(super) epoch: u64,
     pub(super) sender: mpsc::Sender<Result<wire::TrustState, Status>>,
     /// When the next report is read.
     pub(super) reports_from: Instant,
@@ -55,7 +60,8 @@ impl SyncStream {
             let next = match self.rejected(&snapshot) {
                 Some(status) => Next::End(status),
                 None => {
-                    let state = state(&snapshot, self.policy_revision, std::mem::take(&mut affected));
+                    let mut state = state(&snapshot, self.policy_revision, std::mem::take(&mut affected));
+                    state.epoch = self.epoch;
                     self.say(state, &snapshot, &mut reports, &drain).await
                 }
             };
@@ -183,6 +189,7 @@ impl SyncStream {
                 .filter(|uid| uid.len() <= 64)
                 .take(MAX_PODS)
                 .collect::<HashSet<_>>(),
+            problem: excerpt(&report.problem, MAX_PROBLEM),
             clock_skew_ms: report.clock_unix_ms.saturating_sub(unix_millis(self.clock.now())),
         }
     }
@@ -220,5 +227,6 @@ fn state(snapshot: &TrustSnapshot, policy_revision: u64, affected: Affected) -> 
         policy_revision,
         affected_pod_uids,
         all_affected,
+        ..wire::TrustState::default()
     }
 }

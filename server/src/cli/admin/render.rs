@@ -311,6 +311,7 @@ pub(super) fn agents(agents: &[wire::AgentRecord]) -> Answer {
         "PODS",
         "BUNDLE",
         "CLOCK SKEW",
+        "BUNDLE REFUSED",
     ]);
     for agent in agents {
         table.row([
@@ -322,12 +323,14 @@ pub(super) fn agents(agents: &[wire::AgentRecord]) -> Answer {
             agent.pods.to_string(),
             agent.sequence_number.to_string(),
             format!("{} ms", agent.clock_skew_ms),
+            or_dash(&agent.problem).to_owned(),
         ]);
     }
     let json = json!({ "agents": agents.iter().map(|agent| json!({
         "spiffe_id": agent.spiffe_id, "cluster": agent.cluster, "node_name": agent.node_name, "node_uid": agent.node_uid,
         "serial": agent.serial, "attested": when(agent.attested_unix_ms), "expires": when(agent.expires_unix_ms),
         "connected": agent.connected, "sequence_number": agent.sequence_number, "clock_skew_ms": agent.clock_skew_ms, "pods": agent.pods,
+        "problem": agent.problem,
     })).collect::<Vec<_>>() });
     Answer::new(json, table_or(table, agents.len(), "no agent has attested yet"))
 }
