@@ -21,6 +21,7 @@ use crate::manager::{Manager, WorkloadStatus};
 use crate::node::NodeState;
 use crate::server_client::sync::Connection;
 use crate::server_client::trust::TrustState;
+use crate::time::AgentTime;
 
 /// Longest request; the only one is empty.
 const MAX_REQUEST: usize = 4096;
@@ -30,8 +31,8 @@ const MAX_REQUEST: usize = 4096;
 pub(crate) struct Admin {
     /// Whose agent.
     pub trust_domain: TrustDomain,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
+    /// What time it is, and by whom.
+    pub time: Arc<AgentTime>,
     /// What the agent still waits for.
     pub readiness: Readiness,
     /// The agent's own certificate.
@@ -89,8 +90,9 @@ impl Admin {
             server_problem: problem,
             sequence_number,
             workloads,
-            now_unix_ms: unix_millis(self.clock.now()),
+            now_unix_ms: unix_millis(self.time.now()),
             not_kept: self.not_kept.clone(),
+            clock_problem: self.time.problem(),
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::server_client::sync::{Connection, TrustSync};
 use crate::server_client::trust::TrustFile;
 use crate::server_client::{GrpcServer, ServerApi, TrustReport};
 use crate::sockets::{Endpoint, Origin, Settings};
+use crate::time::AgentTime;
 use crate::unix::UnixAttestor;
 use crate::workload_api;
 
@@ -64,7 +65,7 @@ pub(crate) struct Agent {
     pub addresses: Addresses,
     config: Config,
     anchors: Arc<ControlAnchors>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<AgentTime>,
     telemetry: TcpListener,
     admin: UnixListener,
     shared: Option<UnixListener>,
@@ -78,7 +79,7 @@ pub(crate) struct Agent {
 /// # Errors
 /// What is in the way, with the configuration key that names it.
 pub(crate) async fn build(config: Config) -> anyhow::Result<Agent> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = AgentTime::new(Arc::new(SystemClock));
     private_dir(&config.data_dir).context("data_dir")?;
     let anchors = ControlAnchors::load(
         &config.trust_domain,
@@ -167,7 +168,7 @@ impl Agent {
         let trust_domain = self.config.trust_domain.clone();
         let admin = Admin {
             trust_domain: trust_domain.clone(),
-            clock: self.clock.clone(),
+            time: self.clock.clone(),
             readiness: readiness.clone(),
             node: wires.node.subscribe(),
             connection: wires.connection.subscribe(),
@@ -250,7 +251,7 @@ impl Agent {
             api: api.clone(),
             anchors: self.anchors.clone(),
             trust_domain: self.config.trust_domain.clone(),
-            clock: self.clock.clone(),
+            time: self.clock.clone(),
             certificate: wires.certificate.subscribe(),
             objections: wires.objections.clone(),
             reports: wires.reports.subscribe(),

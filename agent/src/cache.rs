@@ -1,5 +1,6 @@
 //! What every workload of this node holds, and what to ask the server for and when. Pure: no clock, no randomness, no
-//! I/O; the manager passes the time, a random fraction and the outcomes in, and asks what is due and what to publish.
+//! I/O; the manager passes the moment, a random fraction and the outcomes in, and asks what is due and what to publish.
+//! What is waited for is elapsed time; the date decides only what is published.
 //!
 //! A workload has identities (slots), default first. For each slot:
 //! - it is asked for at once when it holds nothing usable, and renewed near half of the remaining life;
@@ -23,7 +24,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
@@ -35,6 +36,7 @@ pub(crate) use self::types::{
     Verdict, Wanted, WorkloadId,
 };
 use self::workload::Workload;
+use crate::time::Moment;
 
 /// Re-issues for a tainted authority, and re-checks of all workloads, are spread over this time by each leaf's jitter.
 pub(crate) const TAINT_SPREAD: Duration = Duration::from_secs(10);
@@ -80,7 +82,7 @@ impl Cache {
         &mut self,
         id: &WorkloadId,
         leaves: Vec<(Leaf, SpiffeId, String)>,
-        now: SystemTime,
+        now: Moment,
         u: f64,
     ) {
         if !self.workloads.get(id).is_some_and(Workload::is_empty) || leaves.is_empty() {
@@ -108,7 +110,7 @@ impl Cache {
     }
 
     /// Takes over a new bundle and CRLs: leaves that they no longer support are asked for again.
-    pub(crate) fn set_trust(&mut self, trust: Arc<dyn TrustView>, now: SystemTime) {
+    pub(crate) fn set_trust(&mut self, trust: Arc<dyn TrustView>, now: Moment) {
         for slot in self
             .workloads
             .values_mut()
@@ -120,7 +122,7 @@ impl Cache {
     }
 
     /// Takes over the server's policy revision: verdicts that rest on another are asked for again.
-    pub(crate) fn set_policy_revision(&mut self, revision: u64, now: SystemTime) {
+    pub(crate) fn set_policy_revision(&mut self, revision: u64, now: Moment) {
         if self.policy_revision.replace(revision) == Some(revision) {
             return;
         }
@@ -134,7 +136,7 @@ impl Cache {
     }
 
     /// Asks again for the named workloads at once, for all of them within [`TAINT_SPREAD`].
-    pub(crate) fn affected(&mut self, affected: &Affected, now: SystemTime) {
+    pub(crate) fn affected(&mut self, affected: &Affected, now: Moment) {
         match affected {
             Affected::All => self
                 .workloads
@@ -152,7 +154,7 @@ impl Cache {
 
     /// The server can be reached again: nobody waits out a backoff, and verdicts given before are asked for again,
     /// for what the server named in between did not arrive.
-    pub(crate) fn server_back(&mut self, now: SystemTime) {
+    pub(crate) fn server_back(&mut self, now: Moment) {
         for slot in self
             .workloads
             .values_mut()
@@ -162,14 +164,22 @@ impl Cache {
         }
     }
 
+    /// Wipes the keys of leaves whose life is over.
+    pub(crate) fn forget_expired(&mut self, now: Moment) {
+        for slot in self
+            .workloads
+            .values_mut()
+            .flat_map(|workload| &mut workload.slots)
+        {
+            slot.forget_expired(now);
+        }
+    }
+
     /// At most `limit` identities to ask for now. Each counts as in flight until it is answered.
-    pub(crate) fn due(&mut self, now: SystemTime, limit: usize) -> Vec<Wanted> {
+    pub(crate) fn due(&mut self, now: Moment, limit: usize) -> Vec<Wanted> {
         let mut wanted = Vec::new();
+        self.forget_expired(now);
         for (id, workload) in &mut self.workloads {
-            workload
-                .slots
-                .iter_mut()
-                .for_each(|slot| slot.forget_expired(now));
             if !workload.can_ask(now) {
                 continue;
             }
@@ -177,8 +187,8 @@ impl Cache {
                 if wanted.len() == limit {
                     return wanted;
                 }
-                if slot.ask_at().is_some_and(|at| at <= now) {
-                    slot.take();
+                if slot.ask_at(now).is_some_and(|at| at <= now.elapsed) {
+                    slot.take(now);
                     // The first is asked for as "the default", so that a change of order in the rules shows.
                     let spiffe_id = slot.spiffe_id.clone().filter(|_| index > 0);
                     wanted.push(Wanted {
@@ -194,15 +204,16 @@ impl Cache {
 
     /// A leaf arrived. `u` in [0, 1) is this leaf's jitter, drawn once.
     ///
-    /// A leaf that the present trust does not support counts as a failure: it is never published.
-    pub(crate) fn issued(&mut self, wanted: &Wanted, issued: Issued, now: SystemTime, u: f64) {
+    /// A leaf that the present trust does not support counts as a failure: it is never published. One that has ended by the
+    /// date is kept, for the date may be wrong, and not published while it says so.
+    pub(crate) fn issued(&mut self, wanted: &Wanted, issued: Issued, now: Moment, u: f64) {
         let Some(trust) = self.trust.clone() else {
             return self.failed(wanted, &Failure::new("no trust bundle yet"), now, u);
         };
         let Some(index) = self.slot_index(wanted) else {
             return;
         };
-        if let Some(message) = slot::unusable(&issued.leaf, trust.as_ref(), now) {
+        if let Some(message) = slot::unsupported(&issued.leaf, trust.as_ref()) {
             return self.failed(wanted, &Failure::new(message), now, u);
         }
         let Some(workload) = self.workloads.get_mut(&wanted.workload) else {
@@ -229,7 +240,7 @@ impl Cache {
     }
 
     /// The server refused for good. The leaf is withdrawn.
-    pub(crate) fn refused(&mut self, wanted: &Wanted, verdict: Verdict, now: SystemTime) {
+    pub(crate) fn refused(&mut self, wanted: &Wanted, verdict: Verdict, now: Moment) {
         let current = self.policy_revision;
         let Some(slot) = self.slot_mut(wanted) else { return };
         let outdated = current.is_some_and(|revision| revision != verdict.policy_revision);
@@ -237,16 +248,25 @@ impl Cache {
     }
 
     /// No answer, or none that counts. `u` in [0, 1) spreads the retries.
-    pub(crate) fn failed(&mut self, wanted: &Wanted, failure: &Failure, now: SystemTime, u: f64) {
+    pub(crate) fn failed(&mut self, wanted: &Wanted, failure: &Failure, now: Moment, u: f64) {
         if let Some(slot) = self.slot_mut(wanted) {
             slot.failed(failure, now, u);
         }
     }
 
     /// What to publish for a workload; `None` when it is not known.
-    pub(crate) fn state(&self, id: &WorkloadId, now: SystemTime) -> Option<CacheState<'_>> {
+    pub(crate) fn state(&self, id: &WorkloadId, now: Moment) -> Option<CacheState<'_>> {
         let workload = self.workloads.get(id)?;
         Some(workload.state(self.trust.as_deref(), now))
+    }
+
+    /// Whether the workload holds something and nothing but the date speaks against it.
+    pub(crate) fn waits_for_its_date(&self, id: &WorkloadId) -> bool {
+        let (Some(workload), Some(trust)) = (self.workloads.get(id), &self.trust) else {
+            return false;
+        };
+        let mut leaves = workload.slots.iter().filter_map(Slot::leaf).peekable();
+        leaves.peek().is_some() && leaves.all(|leaf| slot::unsupported(leaf, trust.as_ref()).is_none())
     }
 
     /// Marks that the workload has been served, so that a further identity does not hold back the others.
@@ -256,9 +276,9 @@ impl Cache {
         }
     }
 
-    /// Earliest moment at which [`Cache::due`] or [`Cache::state`] answers differently by the passing of time alone. In
-    /// the past when something is due already.
-    pub(crate) fn next_deadline(&self, now: SystemTime) -> Option<SystemTime> {
+    /// Earliest moment of elapsed time at which [`Cache::due`] or [`Cache::state`] answers differently by the passing of time
+    /// alone. In the past when something is due already.
+    pub(crate) fn next_deadline(&self, now: Moment) -> Option<Duration> {
         self.workloads
             .values()
             .filter_map(|workload| workload.next_deadline(now))
@@ -266,18 +286,18 @@ impl Cache {
     }
 
     /// Every identity of a workload, for a person.
-    pub(crate) fn status(&self, id: &WorkloadId) -> Vec<SlotStatus> {
+    pub(crate) fn status(&self, id: &WorkloadId, now: Moment) -> Vec<SlotStatus> {
         self.workloads
             .get(id)
-            .map(|workload| workload.slots.iter().map(Slot::status).collect())
+            .map(|workload| workload.slots.iter().map(|slot| slot.status(now)).collect())
             .unwrap_or_default()
     }
 
     /// Unexpired leaves by the authority that signed them: what the server must not retire yet.
-    pub(crate) fn authorities_in_use(&self, now: SystemTime) -> BTreeMap<AuthorityId, u32> {
+    pub(crate) fn authorities_in_use(&self, now: Moment) -> BTreeMap<AuthorityId, u32> {
         let mut counts = BTreeMap::new();
         for slot in self.workloads.values().flat_map(|workload| &workload.slots) {
-            if let Some(leaf) = slot.leaf().filter(|leaf| leaf.svid.not_after > now) {
+            if let Some(leaf) = slot.leaf().filter(|leaf| leaf.svid.not_after > now.date) {
                 *counts.entry(leaf.authority).or_default() += 1;
             }
         }

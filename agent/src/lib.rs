@@ -6,6 +6,7 @@
 //! | `node`, `server_client` | the agent's own certificate, the server, what is pushed |
 //! | `cache`, `manager` | who holds what and what to ask for when (pure); the task that does it |
 //! | `csi`, `unix` | who is a workload: pods by their volumes, processes by their credentials |
+//! | `time` | what time it is |
 //! | `token` | a pod's token on its way from kubelet to the server |
 //! | `kept` | where keys are written for a restart |
 //! | `context`, `workload_api` | what workloads see |
@@ -28,6 +29,7 @@ mod node;
 mod server_client;
 mod shared;
 mod sockets;
+mod time;
 mod token;
 mod unix;
 mod workload_api;

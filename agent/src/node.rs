@@ -25,7 +25,7 @@ use signet_certs::verify::inspect_leaf;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
-use signet_runtime::pace::{random_unit, sleep_until};
+use signet_runtime::pace::{random_unit, sleep_until_elapsed};
 use signet_runtime::ready::ReadyGuard;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -38,6 +38,7 @@ use crate::server_client::objections::Objections;
 use crate::server_client::received::verified;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{AttestedNode, NodeAttestation, ServerApi, ServerError};
+use crate::time::Moment;
 
 /// Renewal near half of the remaining life; the width spreads the agents of a cluster.
 const RENEWAL: (f64, f64) = (0.45, 0.10);
@@ -58,7 +59,7 @@ pub(crate) struct NodeAttestor {
     pub cluster: String,
     /// Whose node.
     pub trust_domain: TrustDomain,
-    /// Wall time.
+    /// The agent's time.
     pub clock: Arc<dyn Clock>,
     /// Says when the certificate was revoked.
     pub trust: watch::Receiver<Option<Arc<TrustState>>>,
@@ -253,14 +254,15 @@ impl NodeAttestor {
 
     async fn wait_for_renewal(&mut self, identity: &NodeIdentity, from: SystemTime, u: f64) -> Renewal {
         let left = identity.not_after.duration_since(from).unwrap_or_default();
-        let renew_at = from + left.mul_f64(RENEWAL.1.mul_add(u, RENEWAL.0));
+        let renew_on = from + left.mul_f64(RENEWAL.1.mul_add(u, RENEWAL.0));
+        let renew_at = Moment::of(self.clock.as_ref()).reaches(renew_on);
         let spoken_against = self.trust.wait_for(|trust| {
             trust
                 .as_ref()
                 .is_some_and(|trust| trust.speaks_against(&identity.authority, &identity.serial))
         });
         let trust = tokio::select! {
-            () = sleep_until(self.clock.as_ref(), renew_at) => return Renewal::Due,
+            () = sleep_until_elapsed(self.clock.as_ref(), renew_at) => return Renewal::Due,
             () = self.objections.heard() => {
                 if self.objections.call_revoked(&identity.serial) {
                     tracing::warn!("the server calls the node's certificate revoked");

@@ -18,7 +18,7 @@ pub(crate) mod trust;
 pub(crate) mod fake;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -217,6 +217,8 @@ pub(crate) struct TrustUpdate {
     pub affected: Option<Affected>,
     /// Of the server's store; 0 when the server does not say.
     pub epoch: u64,
+    /// The server's clock; `None` when the server does not say.
+    pub clock: Option<SystemTime>,
     /// Authorities that left because they were not to be trusted any more.
     pub departed: Vec<AuthorityId>,
 }

@@ -164,6 +164,7 @@ fn the_agents_protocol_has_no_room_for_a_private_key() {
         "control_authorities",
         "crl",
         "csr",
+        "departed_authorities",
         "sha256",
     ];
     assert_eq!(bytes, public, "what is new here must be public");

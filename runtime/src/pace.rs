@@ -31,6 +31,22 @@ pub async fn nap_until(clock: &dyn Clock, deadline: Option<SystemTime>) {
     tokio::time::sleep(slice(clock.now(), deadline, LONGEST_NAP)).await;
 }
 
+/// As [`nap_until`], for a moment of elapsed time.
+pub async fn nap_until_elapsed(clock: &dyn Clock, deadline: Option<Duration>) {
+    let Some(deadline) = deadline else {
+        return std::future::pending().await;
+    };
+    let left = deadline.saturating_sub(clock.elapsed());
+    tokio::time::sleep(left.clamp(SHORTEST, LONGEST_NAP)).await;
+}
+
+/// Sleeps until so much time has elapsed, suspends of the machine included.
+pub async fn sleep_until_elapsed(clock: &dyn Clock, deadline: Duration) {
+    while clock.elapsed() < deadline {
+        nap_until_elapsed(clock, Some(deadline)).await;
+    }
+}
+
 /// Sleeps until the wall clock shows `deadline`.
 pub async fn sleep_until(clock: &dyn Clock, deadline: SystemTime) {
     while clock.now() < deadline {
@@ -85,6 +101,16 @@ mod tests {
         };
         tokio::join!(sleep_until(&clock, BASE + 3600 * SECOND), set);
         assert_eq!(begun.elapsed(), LONGEST_NAP);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn elapsed_time_is_waited_for_whatever_the_wall_clock_shows() {
+        let (clock, begun) = (FakeClock::new(BASE), Instant::now());
+        clock.set_offset(3600);
+        sleep_until_elapsed(&clock, 100 * SECOND).await;
+        assert_eq!(begun.elapsed(), 100 * SECOND);
+        nap_until_elapsed(&clock, Some(3600 * SECOND)).await;
+        assert_eq!(begun.elapsed(), 100 * SECOND + LONGEST_NAP);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -10,6 +10,7 @@ use signet_testkit::at;
 
 use super::testing::{FakeTrust, authority, id, leaf, new_cache, pod};
 use super::*;
+use crate::time::Moment;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -39,6 +40,10 @@ enum Step {
     ServerBack,
     Advance {
         seconds: u64,
+    },
+    /// Somebody sets the clock.
+    Skew {
+        seconds: i64,
     },
     Ask {
         limit: usize,
@@ -73,6 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => proptest::option::of(0..3u8).prop_map(|pod| Step::Affected { pod }),
         1 => Just(Step::ServerBack),
         1 => (0..2500u64).prop_map(|seconds| Step::Advance { seconds }),
+        1 => prop_oneof![Just(0), -86_400..35_000_000_i64].prop_map(|seconds| Step::Skew { seconds }),
         4 => (1..5usize).prop_map(|limit| Step::Ask { limit }),
         6 => (0..8usize, 0..3u8, 1..4000u64, 1..4u8, 0..3u8, unit()).prop_map(
             |(pick, signer, life, count, first, u)| Step::Issued { pick, signer, life, count, first, u }
@@ -84,7 +90,10 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct World {
     cache: Cache,
-    now: SystemTime,
+    /// By elapsed time.
+    now: Duration,
+    /// What the date is ahead by, in seconds; negative behind.
+    skew: i64,
     trust: FakeTrust,
     in_flight: Vec<Wanted>,
     issued: u32,
@@ -94,19 +103,29 @@ impl World {
     fn new() -> Self {
         Self {
             cache: new_cache(),
-            now: at(0),
+            now: Duration::ZERO,
+            skew: 0,
             trust: FakeTrust::default(),
             in_flight: Vec::new(),
             issued: 0,
         }
     }
 
+    fn moment(&self) -> Moment {
+        let date = at(0) + self.now;
+        let by = Duration::from_secs(self.skew.unsigned_abs());
+        Moment {
+            date: if self.skew < 0 { date - by } else { date + by },
+            elapsed: self.now,
+        }
+    }
+
     fn push_trust(&mut self) {
-        self.cache.set_trust(Arc::new(self.trust.clone()), self.now);
+        self.cache.set_trust(Arc::new(self.trust.clone()), self.moment());
     }
 
     fn ask(&mut self, limit: usize) {
-        let wanted = self.cache.due(self.now, limit);
+        let wanted = self.cache.due(self.moment(), limit);
         assert!(wanted.len() <= limit);
         for new in wanted {
             let twice = self.in_flight.iter().any(|old| old.slot == new.slot);
@@ -134,18 +153,18 @@ impl World {
             .clone()
             .unwrap_or_else(|| identities[0].0.clone());
         self.issued += 1;
-        let leaf = leaf(&spiffe_id, self.issued, signer, self.now, life);
+        let leaf = leaf(&spiffe_id, self.issued, signer, at(0) + self.now, life);
         self.cache
-            .issued(wanted, Issued { leaf, identities }, self.now, u);
+            .issued(wanted, Issued { leaf, identities }, self.moment(), u);
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each step")]
     fn apply(&mut self, step: Step) {
-        let now = self.now;
+        let now = self.moment();
         match step {
             Step::Evidence { pod: name, life } => {
                 self.cache
-                    .set_evidence(&pod(name), Evidence::Until(now + Duration::from_secs(life)));
+                    .set_evidence(&pod(name), Evidence::Until(now.date + Duration::from_secs(life)));
             }
             Step::Absent { pod: name } => self.cache.set_evidence(&pod(name), Evidence::Absent),
             Step::Remove { pod: name } => self.cache.remove(&pod(name)),
@@ -163,7 +182,7 @@ impl World {
             Step::RevokeHeld { pod: name } => {
                 let held = self
                     .cache
-                    .status(&pod(name))
+                    .status(&pod(name), now)
                     .into_iter()
                     .filter_map(|slot| slot.leaf);
                 self.trust.revoked.extend(held.map(|leaf| leaf.serial));
@@ -177,6 +196,7 @@ impl World {
             }
             Step::ServerBack => self.cache.server_back(now),
             Step::Advance { seconds } => self.now += Duration::from_secs(seconds),
+            Step::Skew { seconds } => self.skew = seconds,
             Step::Ask { limit } => self.ask(limit),
             Step::Issued {
                 pick,
@@ -211,7 +231,7 @@ impl World {
     fn check(&mut self) {
         let ids: Vec<_> = self.cache.workloads.keys().cloned().collect();
         for workload in &ids {
-            let Some(CacheState::Ready(leaves)) = self.cache.state(workload, self.now) else {
+            let Some(CacheState::Ready(leaves)) = self.cache.state(workload, self.moment()) else {
                 continue;
             };
             assert!(!leaves.is_empty(), "ready without a leaf");
@@ -221,7 +241,10 @@ impl World {
                 .collect();
             assert_eq!(names.len(), leaves.len(), "one leaf for each identity");
             for Granted { leaf, .. } in leaves {
-                assert!(leaf.svid.not_after > self.now, "an expired leaf is published");
+                assert!(
+                    leaf.svid.not_after > self.moment().date,
+                    "an expired leaf is published"
+                );
                 assert!(
                     self.trust.present.contains(&leaf.authority),
                     "a leaf without its authority"
@@ -237,32 +260,36 @@ impl World {
 
     /// With a healthy server every workload becomes ready in bounded time and without asking endlessly.
     fn settle(&mut self) {
+        self.skew = 0;
+        self.now += Duration::from_secs(60);
         self.trust.present = (0..3).map(authority).collect();
         self.trust.tainted.clear();
         self.push_trust();
         let ids: Vec<_> = self.cache.workloads.keys().cloned().collect();
         for workload in &ids {
-            self.cache
-                .set_evidence(workload, Evidence::Until(self.now + Duration::from_secs(100_000)));
+            self.cache.set_evidence(
+                workload,
+                Evidence::Until(self.moment().date + Duration::from_secs(100_000)),
+            );
         }
-        self.cache.server_back(self.now);
+        self.cache.server_back(self.moment());
         for _round in 0..20 {
             self.ask(1000);
             while let Some(wanted) = self.take(0) {
                 self.issue(&wanted, 0, 3600, &[1, 2], 0.5);
             }
             self.check();
-            let due = self.cache.due(self.now, 1000);
+            let due = self.cache.due(self.moment(), 1000);
             self.in_flight.extend(due);
             if self.in_flight.is_empty() {
                 break;
             }
         }
         assert!(self.in_flight.is_empty(), "asks without end");
-        let next = self.cache.next_deadline(self.now);
+        let next = self.cache.next_deadline(self.moment());
         assert!(next.is_none_or(|next| next > self.now), "the worker would spin");
         for workload in &ids {
-            let state = self.cache.state(workload, self.now);
+            let state = self.cache.state(workload, self.moment());
             assert!(
                 matches!(state, Some(CacheState::Ready(_))),
                 "{workload:?} stays {state:?}"

@@ -1,15 +1,19 @@
 //! One identity of one workload.
 
-use std::time::SystemTime;
+use std::time::Duration;
 
 use signet_certs::id::SpiffeId;
 use signet_runtime::backoff::Backoff;
 
 use super::{Failure, Leaf, SlotStatus, TAINT_SPREAD, TrustView, Verdict};
+use crate::time::Moment;
 
 /// Renewal happens between this share of the remaining life and this share plus [`RENEWAL_WIDTH`].
 const RENEWAL_START: f64 = 0.45;
 const RENEWAL_WIDTH: f64 = 0.10;
+
+/// For a date alone a question is not repeated within this time.
+const SAME_QUESTION: Duration = Duration::from_secs(60);
 
 /// See the documentation of [`super`].
 pub(super) struct Slot {
@@ -22,10 +26,12 @@ pub(super) struct Slot {
     held: Option<Held>,
     verdict: Option<Verdict>,
     in_flight: bool,
-    /// Ask at this time whatever is held; set by events, cleared when asked.
-    recheck: Option<SystemTime>,
-    /// Not before this time, after failures.
-    retry_at: Option<SystemTime>,
+    /// Ask then whatever is held; set by events, cleared when asked. Elapsed time, as all that is waited for.
+    recheck: Option<Duration>,
+    /// Not before, after failures.
+    retry_at: Option<Duration>,
+    /// When it was asked for last.
+    asked_at: Option<Duration>,
     problem: Option<String>,
     backoff: Backoff,
 }
@@ -33,15 +39,22 @@ pub(super) struct Slot {
 /// A leaf and its timing.
 pub(super) struct Held {
     leaf: Leaf,
-    renew_at: SystemTime,
+    renew_at: Duration,
+    /// When its life is over by elapsed time, whatever became of the date.
+    over_at: Duration,
     jitter: f64,
 }
 
 /// Why a leaf must not be published under this trust; `None` when it may.
-pub(super) fn unusable(leaf: &Leaf, trust: &dyn TrustView, now: SystemTime) -> Option<String> {
-    if leaf.svid.not_after <= now {
+pub(super) fn unusable(leaf: &Leaf, trust: &dyn TrustView, now: Moment) -> Option<String> {
+    if leaf.svid.not_after <= now.date {
         return Some("the certificate has expired".to_owned());
     }
+    unsupported(leaf, trust)
+}
+
+/// The same but for the date.
+pub(super) fn unsupported(leaf: &Leaf, trust: &dyn TrustView) -> Option<String> {
     if !trust.contains(&leaf.authority) {
         return Some(format!(
             "the certificate's authority {} is not in the trust bundle",
@@ -71,20 +84,28 @@ impl Slot {
             in_flight: false,
             recheck: None,
             retry_at: None,
+            asked_at: None,
             problem: None,
             backoff,
         }
     }
 
     /// When to ask the server; in the past when it is due, `None` while a request is in flight or a verdict stands.
-    pub(super) fn ask_at(&self) -> Option<SystemTime> {
+    pub(super) fn ask_at(&self, now: Moment) -> Option<Duration> {
         if self.in_flight {
             return None;
         }
         let own = match (&self.verdict, &self.held) {
             (Some(_), _) => None,
+            (None, Some(held)) if held.leaf.svid.not_after <= now.date => {
+                // A date that says so by itself may be wrong: nothing is asked for again and again because of it.
+                let again = self
+                    .asked_at
+                    .map_or(Duration::ZERO, |asked| asked + SAME_QUESTION);
+                Some(again)
+            }
             (None, Some(held)) => Some(held.renew_at),
-            (None, None) => Some(SystemTime::UNIX_EPOCH),
+            (None, None) => Some(Duration::ZERO),
         };
         let wanted = [own, self.recheck].into_iter().flatten().min()?;
         Some(self.retry_at.map_or(wanted, |retry| retry.max(wanted)))
@@ -95,41 +116,49 @@ impl Slot {
         self.held.is_none() && self.verdict.is_none()
     }
 
-    pub(super) fn take(&mut self) {
+    pub(super) fn take(&mut self, now: Moment) {
         self.in_flight = true;
+        self.asked_at = Some(now.elapsed);
         self.recheck = None;
     }
 
-    pub(super) fn issued(&mut self, leaf: Leaf, trust: &dyn TrustView, now: SystemTime, u: f64) {
-        let life = leaf.svid.not_after.duration_since(now).unwrap_or_default();
+    pub(super) fn issued(&mut self, leaf: Leaf, trust: &dyn TrustView, now: Moment, u: f64) {
+        let (begin, end) = (leaf.svid.not_before, leaf.svid.not_after);
+        let whole = end.duration_since(begin).unwrap_or_default();
+        // It was made just now: a date outside of its life is no measure of what is left of it.
+        let left = end.duration_since(now.date).unwrap_or(whole);
+        let life = left.min(whole);
+        let over_at = now.elapsed + life;
         // An answer under an authority tainted meanwhile is worth using, but not for long.
         let life = if trust.is_tainted(&leaf.authority) {
             life.min(TAINT_SPREAD * 6)
         } else {
             life
         };
-        self.hold(leaf, now + life.mul_f64(renewal_share(u)), u);
+        self.hold(leaf, now.elapsed + life.mul_f64(renewal_share(u)), over_at, u);
         self.verdict = None;
         self.answered();
     }
 
     /// Takes over a leaf that an earlier run of the agent was given: half of its whole life counts, not of what is left.
     /// One that rests on other rules than the present ones is asked for anew.
-    pub(super) fn restore(&mut self, leaf: Leaf, policy_revision: Option<u64>, now: SystemTime, u: f64) {
+    pub(super) fn restore(&mut self, leaf: Leaf, policy_revision: Option<u64>, now: Moment, u: f64) {
         let life = leaf.svid.not_after.duration_since(leaf.svid.not_before);
-        let renew_at = leaf.svid.not_before + life.unwrap_or_default().mul_f64(renewal_share(u));
+        let renew_at = now.reaches(leaf.svid.not_before + life.unwrap_or_default().mul_f64(renewal_share(u)));
         let moved = policy_revision.is_some_and(|revision| revision != leaf.policy_revision);
-        self.hold(leaf, renew_at, u);
+        let over_at = now.reaches(leaf.svid.not_after);
+        self.hold(leaf, renew_at, over_at, u);
         self.settled = true;
         if moved {
             self.recheck_spread(now);
         }
     }
 
-    fn hold(&mut self, leaf: Leaf, renew_at: SystemTime, u: f64) {
+    fn hold(&mut self, leaf: Leaf, renew_at: Duration, over_at: Duration, u: f64) {
         self.held = Some(Held {
             leaf,
             renew_at,
+            over_at,
             jitter: u.clamp(0.0, 1.0),
         });
     }
@@ -148,14 +177,15 @@ impl Slot {
         self.held = Some(held);
     }
 
-    /// Wipes the key of a leaf that nobody may use any more.
-    pub(super) fn forget_expired(&mut self, now: SystemTime) {
-        if self.leaf().is_some_and(|leaf| leaf.svid.not_after <= now) {
+    /// Wipes the key of a leaf whose life is over, by the date and by elapsed time: a date alone may go back.
+    pub(super) fn forget_expired(&mut self, now: Moment) {
+        let over = |held: &Held| held.leaf.svid.not_after <= now.date && held.over_at <= now.elapsed;
+        if self.held.as_ref().is_some_and(over) {
             self.held = None;
         }
     }
 
-    pub(super) fn refused(&mut self, verdict: Verdict, outdated: bool, now: SystemTime) {
+    pub(super) fn refused(&mut self, verdict: Verdict, outdated: bool, now: Moment) {
         self.held = None;
         self.verdict = Some(verdict);
         self.answered();
@@ -165,26 +195,26 @@ impl Slot {
     }
 
     /// Keeps what is held, and remembers that the question is still open.
-    pub(super) fn failed(&mut self, failure: &Failure, now: SystemTime, u: f64) {
+    pub(super) fn failed(&mut self, failure: &Failure, now: Moment, u: f64) {
         self.in_flight = false;
         self.settled = true;
         let wait = self.backoff.next(u).max(failure.retry_after.unwrap_or_default());
-        self.retry_at = Some(now + wait);
+        self.retry_at = Some(now.elapsed + wait);
         self.ask_again(now);
         self.problem = Some(failure.message.clone());
     }
 
-    pub(super) fn trust_changed(&mut self, trust: &dyn TrustView, now: SystemTime) {
+    pub(super) fn trust_changed(&mut self, trust: &dyn TrustView, now: Moment) {
         let Some(held) = &self.held else { return };
-        if unusable(&held.leaf, trust, now).is_some() {
+        if unsupported(&held.leaf, trust).is_some() {
             self.recheck_now(now);
         } else if trust.is_tainted(&held.leaf.authority) {
-            let at = now + TAINT_SPREAD.mul_f64(held.jitter);
-            self.ask_again(at);
+            let at = now.elapsed + TAINT_SPREAD.mul_f64(held.jitter);
+            self.ask_at_latest(at);
         }
     }
 
-    pub(super) fn policy_changed(&mut self, revision: u64, now: SystemTime) {
+    pub(super) fn policy_changed(&mut self, revision: u64, now: Moment) {
         if self
             .verdict
             .as_ref()
@@ -194,7 +224,7 @@ impl Slot {
         }
     }
 
-    pub(super) fn server_back(&mut self, now: SystemTime) {
+    pub(super) fn server_back(&mut self, now: Moment) {
         self.retry_at = None;
         if self.verdict.is_some() {
             self.ask_again(now);
@@ -202,16 +232,16 @@ impl Slot {
     }
 
     /// Asks at once, whatever failed before.
-    pub(super) fn recheck_now(&mut self, now: SystemTime) {
+    pub(super) fn recheck_now(&mut self, now: Moment) {
         self.retry_at = None;
         self.ask_again(now);
     }
 
     /// Asks again by `now + TAINT_SPREAD`, at a moment that is the leaf's own.
-    pub(super) fn recheck_spread(&mut self, now: SystemTime) {
+    pub(super) fn recheck_spread(&mut self, now: Moment) {
         let jitter = self.held.as_ref().map_or(0.0, |held| held.jitter);
         self.retry_at = None;
-        self.ask_again(now + TAINT_SPREAD.mul_f64(jitter));
+        self.ask_at_latest(now.elapsed + TAINT_SPREAD.mul_f64(jitter));
     }
 
     pub(super) fn clear_retry(&mut self) {
@@ -230,11 +260,11 @@ impl Slot {
         self.problem.as_deref()
     }
 
-    pub(super) fn status(&self) -> SlotStatus {
+    pub(super) fn status(&self, now: Moment) -> SlotStatus {
         let problem = self.verdict.as_ref().map(|verdict| verdict.message.clone());
         SlotStatus {
             leaf: self.leaf().cloned(),
-            renew_at: self.ask_at(),
+            renew_at: self.ask_at(now).map(|at| now.date_at(at)),
             problem: problem.or_else(|| self.problem.clone()),
         }
     }
@@ -247,7 +277,11 @@ impl Slot {
         self.backoff.reset();
     }
 
-    fn ask_again(&mut self, at: SystemTime) {
+    fn ask_again(&mut self, now: Moment) {
+        self.ask_at_latest(now.elapsed);
+    }
+
+    fn ask_at_latest(&mut self, at: Duration) {
         self.recheck = Some(self.recheck.map_or(at, |earlier| earlier.min(at)));
     }
 }

@@ -8,10 +8,20 @@ use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_runtime::backoff::Backoff;
+use signet_testkit::at;
 use zeroize::Zeroizing;
 
 use super::{Cache, Leaf, TrustView, WorkloadId};
 use crate::context::{GrantedSvid, PrivateKey};
+use crate::time::Moment;
+
+/// So many seconds after the beginning, by both.
+pub(super) fn m(seconds: u64) -> Moment {
+    Moment {
+        date: at(seconds),
+        elapsed: Duration::from_secs(seconds),
+    }
+}
 
 pub(super) fn pod(name: u8) -> WorkloadId {
     WorkloadId::Pod(format!("uid-{name}"))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use signet_certs::serial::SerialNumber;
 use signet_testkit::at;
 
-use super::testing::{FakeTrust, authority, id, leaf, new_cache, pod, trusting};
+use super::testing::{FakeTrust, authority, id, leaf, m, new_cache, pod, trusting};
 use super::*;
 
 struct Bench {
@@ -20,8 +20,8 @@ impl Bench {
     fn new() -> Self {
         let mut cache = new_cache();
         let trust = trusting(&[0]);
-        cache.set_trust(Arc::new(trust.clone()), at(0));
-        cache.set_policy_revision(1, at(0));
+        cache.set_trust(Arc::new(trust.clone()), m(0));
+        cache.set_policy_revision(1, m(0));
         cache.set_evidence(&pod(0), Evidence::Until(at(1_000_000)));
         Self {
             cache,
@@ -31,7 +31,7 @@ impl Bench {
     }
 
     fn due(&mut self, seconds: u64) -> Vec<Wanted> {
-        self.cache.due(at(seconds), 100)
+        self.cache.due(m(seconds), 100)
     }
 
     fn issue(&mut self, wanted: &Wanted, list: &[u8], seconds: u64) {
@@ -43,7 +43,7 @@ impl Bench {
             .unwrap_or_else(|| identities[0].0.clone());
         let leaf = leaf(&spiffe_id, self.issued, 0, at(seconds), 3600);
         self.cache
-            .issued(wanted, Issued { leaf, identities }, at(seconds), 0.5);
+            .issued(wanted, Issued { leaf, identities }, m(seconds), 0.5);
     }
 
     fn serve(&mut self, list: &[u8], seconds: u64) {
@@ -58,11 +58,11 @@ impl Bench {
     }
 
     fn push_trust(&mut self, seconds: u64) {
-        self.cache.set_trust(Arc::new(self.trust.clone()), at(seconds));
+        self.cache.set_trust(Arc::new(self.trust.clone()), m(seconds));
     }
 
     fn names(&self, seconds: u64) -> Vec<String> {
-        match self.cache.state(&pod(0), at(seconds)) {
+        match self.cache.state(&pod(0), m(seconds)) {
             Some(CacheState::Ready(leaves)) => leaves
                 .iter()
                 .map(|granted| granted.leaf.svid.spiffe_id.clone())
@@ -72,11 +72,11 @@ impl Bench {
     }
 
     fn serial(&self) -> SerialNumber {
-        self.cache.status(&pod(0))[0].leaf.as_ref().unwrap().serial
+        self.cache.status(&pod(0), m(0))[0].leaf.as_ref().unwrap().serial
     }
 
     fn problem(&self, seconds: u64) -> String {
-        match self.cache.state(&pod(0), at(seconds)) {
+        match self.cache.state(&pod(0), m(seconds)) {
             Some(CacheState::Pending { problem }) => problem.unwrap_or_default(),
             other => panic!("not pending: {other:?}"),
         }
@@ -99,10 +99,7 @@ fn the_first_answer_is_complete_and_in_the_servers_order() {
     assert_eq!(first[0].spiffe_id, None);
     bench.issue(&first[0], &[3, 1, 2], 0);
     assert!(
-        matches!(
-            bench.cache.state(&pod(0), at(0)),
-            Some(CacheState::Pending { .. })
-        ),
+        matches!(bench.cache.state(&pod(0), m(0)), Some(CacheState::Pending { .. })),
         "two are missing"
     );
     let others = bench.due(0);
@@ -140,7 +137,7 @@ fn a_failed_renewal_keeps_the_last_good_leaf_until_it_expires() {
     let wanted = bench.due(1800).remove(0);
     bench
         .cache
-        .failed(&wanted, &Failure::new("server is away"), at(1800), 0.0);
+        .failed(&wanted, &Failure::new("server is away"), m(1800), 0.0);
     assert_eq!(bench.names(3599).len(), 1);
     assert_eq!(bench.problem(3600), "server is away");
     assert!(bench.due(1800).is_empty(), "the backoff holds");
@@ -155,7 +152,7 @@ fn the_servers_retry_hint_outlasts_a_shorter_backoff() {
         message: "budget".to_owned(),
         retry_after: Some(Duration::from_secs(300)),
     };
-    bench.cache.failed(&wanted, &failure, at(0), 0.0);
+    bench.cache.failed(&wanted, &failure, m(0), 0.0);
     assert!(bench.due(299).is_empty());
     assert_eq!(bench.due(300).len(), 1);
 }
@@ -166,13 +163,13 @@ fn a_verdict_withdraws_at_once_and_stands_until_the_policy_changes() {
     let mut bench = Bench::new();
     bench.serve(&[1], 0);
     let wanted = bench.due(1800).remove(0);
-    bench.cache.refused(&wanted, verdict(1), at(1800));
-    let state = bench.cache.state(&pod(0), at(1800));
+    bench.cache.refused(&wanted, verdict(1), m(1800));
+    let state = bench.cache.state(&pod(0), m(1800));
     assert!(matches!(state, Some(CacheState::Refused { message }) if message == "no rule matches"));
     assert!(bench.due(900_000).is_empty());
-    bench.cache.set_policy_revision(1, at(900_000));
+    bench.cache.set_policy_revision(1, m(900_000));
     assert!(bench.due(900_000).is_empty(), "the same revision is no news");
-    bench.cache.set_policy_revision(2, at(900_000));
+    bench.cache.set_policy_revision(2, m(900_000));
     assert_eq!(bench.due(900_000).len(), 1);
 }
 
@@ -181,16 +178,13 @@ fn a_verdict_in_doubt_is_not_told_while_nobody_can_be_proved() {
     let mut bench = Bench::new();
     bench.cache.set_evidence(&pod(0), Evidence::Live);
     let wanted = bench.due(0).remove(0);
-    bench.cache.refused(&wanted, verdict(1), at(0));
+    bench.cache.refused(&wanted, verdict(1), m(0));
     bench.cache.set_evidence(&pod(0), Evidence::Absent);
     assert!(
-        matches!(
-            bench.cache.state(&pod(0), at(1)),
-            Some(CacheState::Refused { .. })
-        ),
+        matches!(bench.cache.state(&pod(0), m(1)), Some(CacheState::Refused { .. })),
         "it stands"
     );
-    bench.cache.affected(&Affected::All, at(2));
+    bench.cache.affected(&Affected::All, m(2));
     assert!(bench.problem(2).contains("nothing proves the workload"));
 }
 
@@ -198,14 +192,14 @@ fn a_verdict_in_doubt_is_not_told_while_nobody_can_be_proved() {
 fn a_refused_pod_that_is_named_as_affected_is_asked_for_again() {
     let mut bench = Bench::new();
     let wanted = bench.due(0).remove(0);
-    bench.cache.refused(&wanted, verdict(1), at(0));
+    bench.cache.refused(&wanted, verdict(1), m(0));
     bench
         .cache
-        .affected(&Affected::Pods(vec!["uid-7".to_owned()]), at(1));
+        .affected(&Affected::Pods(vec!["uid-7".to_owned()]), m(1));
     assert!(bench.due(1).is_empty());
     bench
         .cache
-        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(1));
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), m(1));
     assert_eq!(bench.due(1).len(), 1);
 }
 
@@ -215,7 +209,7 @@ fn news_during_a_request_is_followed_by_another_request() {
     let wanted = bench.due(0).remove(0);
     bench
         .cache
-        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(0));
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), m(0));
     assert!(bench.due(0).is_empty(), "one request at a time");
     bench.issue(&wanted, &[1], 0);
     assert_eq!(bench.due(0).len(), 1, "the answer may be older than the news");
@@ -227,9 +221,9 @@ fn a_denied_identity_leaves_the_others_served() {
     bench.serve(&[1, 2], 0);
     bench
         .cache
-        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(10));
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), m(10));
     let wanted = bench.due(10);
-    bench.cache.refused(&wanted[0], verdict(1), at(10));
+    bench.cache.refused(&wanted[0], verdict(1), m(10));
     bench.issue(&wanted[1], &[1, 2], 10);
     assert_eq!(bench.names(10), [id(2).as_str()]);
 }
@@ -240,7 +234,7 @@ fn an_identity_that_is_no_longer_listed_is_withdrawn() {
     bench.serve(&[1, 2], 0);
     bench
         .cache
-        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(10));
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), m(10));
     bench.serve(&[1], 10);
     assert_eq!(bench.names(10), [id(1).as_str()]);
 }
@@ -251,7 +245,7 @@ fn a_changed_default_keeps_the_former_one_served() {
     bench.serve(&[1, 2], 0);
     bench
         .cache
-        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), at(10));
+        .affected(&Affected::Pods(vec!["uid-0".to_owned()]), m(10));
     let wanted = bench.due(10);
     bench.issue(&wanted[0], &[2, 1], 10);
     assert_eq!(bench.names(10), [id(2).as_str(), id(1).as_str()]);
@@ -265,7 +259,7 @@ fn a_revoked_serial_is_withdrawn_and_replaced_at_once() {
     bench.trust.revoked.insert(bench.serial());
     bench.push_trust(10);
     assert!(matches!(
-        bench.cache.state(&pod(0), at(10)),
+        bench.cache.state(&pod(0), m(10)),
         Some(CacheState::Pending { .. })
     ));
     let wanted = bench.due(10).remove(0);
@@ -297,7 +291,7 @@ fn a_leaf_of_an_unknown_authority_is_never_published() {
             leaf,
             identities: vec![(id(1), String::new())],
         },
-        at(0),
+        m(0),
         0.5,
     );
     assert!(bench.problem(0).contains("not in the trust bundle"));
@@ -310,7 +304,7 @@ fn an_authority_that_leaves_the_bundle_takes_its_leaves_along() {
     bench.trust = trusting(&[1]);
     bench.push_trust(10);
     assert!(matches!(
-        bench.cache.state(&pod(0), at(10)),
+        bench.cache.state(&pod(0), m(10)),
         Some(CacheState::Pending { .. })
     ));
     assert_eq!(bench.due(10).len(), 1);
@@ -338,7 +332,7 @@ fn a_new_token_ends_the_waiting_for_a_retry() {
         message: "not attested".to_owned(),
         retry_after: Some(Duration::from_secs(600)),
     };
-    bench.cache.failed(&wanted, &failure, at(0), 0.0);
+    bench.cache.failed(&wanted, &failure, m(0), 0.0);
     bench.cache.set_evidence(&pod(0), Evidence::Until(at(2_000_000)));
     assert_eq!(bench.due(1).len(), 1);
 }
@@ -351,7 +345,7 @@ fn an_answer_for_a_workload_that_came_back_is_ignored() {
     bench.cache.set_evidence(&pod(0), Evidence::Until(at(3600)));
     bench.issue(&wanted, &[1], 0);
     assert!(matches!(
-        bench.cache.state(&pod(0), at(0)),
+        bench.cache.state(&pod(0), m(0)),
         Some(CacheState::Pending { .. })
     ));
     assert_eq!(bench.due(0).len(), 1);
@@ -367,6 +361,63 @@ fn an_answer_with_another_identity_than_asked_is_a_failure() {
     let identities = vec![(id(1), String::new()), (id(2), String::new())];
     bench
         .cache
-        .issued(&second, Issued { leaf, identities }, at(0), 0.5);
+        .issued(&second, Issued { leaf, identities }, m(0), 0.5);
     assert_eq!(bench.names(0), [id(1).as_str()]);
+}
+
+/// The date goes to another and comes back: nothing is thrown away, and nothing asked for again and again.
+#[test]
+fn a_date_that_jumps_takes_no_leaf_and_repeats_no_question() {
+    let dated = |date: u64, elapsed: u64| Moment {
+        date: at(date),
+        elapsed: Duration::from_secs(elapsed),
+    };
+    let mut bench = Bench::new();
+    bench.serve(&[1], 100);
+    let serial = bench.serial();
+    // Ahead, for 75 seconds, while answers arrive that have ended by that date.
+    let mut questions = 0;
+    for second in 0..75 {
+        let now = dated(100 + 5400 + second, 100 + second);
+        for wanted in bench.cache.due(now, 100) {
+            questions += 1;
+            let fresh = leaf(&id(1), 100 + questions, 0, at(100 + second), 3600);
+            let identities = vec![(id(1), String::new())];
+            bench.cache.issued(
+                &wanted,
+                Issued {
+                    leaf: fresh,
+                    identities,
+                },
+                now,
+                0.5,
+            );
+        }
+        let state = bench.cache.state(&pod(0), now);
+        assert!(
+            matches!(state, Some(CacheState::Pending { .. })),
+            "nothing that has ended is published"
+        );
+    }
+    assert!(questions <= 2, "{questions} questions for one date");
+    assert_eq!(bench.names(180).len(), 1, "at once when the date is back");
+    // Behind: served, and renewed in its time.
+    let mut bench = Bench::new();
+    bench.serve(&[1], 10_000);
+    let behind = |elapsed: u64| dated(elapsed - 7200, elapsed);
+    assert!(bench.cache.due(behind(10_001), 100).is_empty());
+    assert_eq!(bench.cache.due(behind(11_800), 100).len(), 1);
+    assert_ne!(serial, bench.serial());
+}
+
+#[test]
+fn a_failure_is_waited_out_by_elapsed_time_whatever_the_date() {
+    let mut bench = Bench::new();
+    let ahead = Moment {
+        date: at(1000 + 5400),
+        elapsed: Duration::from_secs(1000),
+    };
+    let wanted = bench.cache.due(ahead, 100).remove(0);
+    bench.cache.failed(&wanted, &Failure::new("away"), ahead, 0.0);
+    assert_eq!(bench.due(1001).len(), 1);
 }

@@ -1,12 +1,13 @@
 //! One workload: its evidence and its identities, default first. There is always at least one slot.
 
-use std::time::SystemTime;
+use std::time::Duration;
 
 use signet_certs::id::SpiffeId;
 use signet_certs::time::rfc3339;
 
 use super::slot::{Slot, unusable};
 use super::{CacheState, Evidence, Granted, MAX_IDENTITIES, TrustView};
+use crate::time::Moment;
 
 pub(super) struct Workload {
     evidence: Evidence,
@@ -37,19 +38,19 @@ impl Workload {
         self.slots.iter().all(Slot::is_empty)
     }
 
-    pub(super) fn can_ask(&self, now: SystemTime) -> bool {
+    pub(super) fn can_ask(&self, now: Moment) -> bool {
         match self.evidence {
-            Evidence::Until(expires) => expires > now,
+            Evidence::Until(expires) => expires > now.date,
             Evidence::Live => true,
             Evidence::Absent => false,
         }
     }
 
-    pub(super) fn recheck(&mut self, now: SystemTime) {
+    pub(super) fn recheck(&mut self, now: Moment) {
         self.slots.iter_mut().for_each(|slot| slot.recheck_now(now));
     }
 
-    pub(super) fn recheck_spread(&mut self, now: SystemTime) {
+    pub(super) fn recheck_spread(&mut self, now: Moment) {
         self.slots.iter_mut().for_each(|slot| slot.recheck_spread(now));
     }
 
@@ -88,7 +89,7 @@ impl Workload {
         }
     }
 
-    pub(super) fn state(&self, trust: Option<&dyn TrustView>, now: SystemTime) -> CacheState<'_> {
+    pub(super) fn state(&self, trust: Option<&dyn TrustView>, now: Moment) -> CacheState<'_> {
         let Some(trust) = trust else {
             let problem = "the agent has not received the trust bundle from its server yet";
             return CacheState::Pending {
@@ -99,7 +100,7 @@ impl Workload {
         let Some(default) = open().next() else {
             // The next process of this kind must not be told a verdict that is to be asked for again.
             let in_doubt =
-                self.evidence == Evidence::Absent && self.slots.iter().any(|slot| slot.ask_at().is_some());
+                self.evidence == Evidence::Absent && self.slots.iter().any(|slot| slot.ask_at(now).is_some());
             return if in_doubt {
                 self.pending(now)
             } else {
@@ -115,11 +116,11 @@ impl Workload {
     }
 
     /// See [`super::Cache::next_deadline`].
-    pub(super) fn next_deadline(&self, now: SystemTime) -> Option<SystemTime> {
+    pub(super) fn next_deadline(&self, now: Moment) -> Option<Duration> {
         let asks = self
             .slots
             .iter()
-            .filter_map(Slot::ask_at)
+            .filter_map(|slot| slot.ask_at(now))
             .filter(|_| self.can_ask(now));
         let ends = self
             .slots
@@ -129,8 +130,8 @@ impl Workload {
             Evidence::Until(expires) => Some(expires),
             Evidence::Live | Evidence::Absent => None,
         };
-        asks.chain(ends.chain(evidence_end).filter(|end| *end > now))
-            .min()
+        let dates = ends.chain(evidence_end).filter(|end| *end > now.date);
+        asks.chain(dates.map(|end| now.reaches(end))).min()
     }
 
     fn refused(&self) -> CacheState<'_> {
@@ -140,15 +141,15 @@ impl Workload {
         }
     }
 
-    fn pending(&self, now: SystemTime) -> CacheState<'_> {
+    fn pending(&self, now: Moment) -> CacheState<'_> {
         let problem = self.evidence_problem(now);
         let problem = problem.or_else(|| self.slots.iter().find_map(Slot::problem).map(str::to_owned));
         CacheState::Pending { problem }
     }
 
-    fn evidence_problem(&self, now: SystemTime) -> Option<String> {
+    fn evidence_problem(&self, now: Moment) -> Option<String> {
         match self.evidence {
-            Evidence::Until(expires) if expires <= now => Some(format!(
+            Evidence::Until(expires) if expires <= now.date => Some(format!(
                 "the pod's token expired at {} and kubelet has not delivered a new one; look at requiresRepublish and \
                  tokenRequests of the CSIDriver object and at kubelet's log",
                 rfc3339(expires)
@@ -162,7 +163,7 @@ impl Workload {
     }
 }
 
-fn usable<'a>(slot: &'a Slot, trust: &dyn TrustView, now: SystemTime) -> Option<Granted<'a>> {
+fn usable<'a>(slot: &'a Slot, trust: &dyn TrustView, now: Moment) -> Option<Granted<'a>> {
     let leaf = slot.leaf().filter(|leaf| unusable(leaf, trust, now).is_none())?;
     Some(Granted {
         leaf,

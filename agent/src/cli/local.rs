@@ -97,6 +97,7 @@ fn status_json(status: &wire::StatusResponse) -> Value {
         "server_problem": status.server_problem,
         "sequence_number": status.sequence_number,
         "not_kept": status.not_kept,
+        "clock_problem": status.clock_problem,
         "workloads": status.workloads.iter().map(workload_json).collect::<Vec<_>>(),
     })
 }
@@ -142,7 +143,11 @@ fn status_text(status: &wire::StatusResponse) -> String {
         &expiry(now, status.agent_expires_unix_ms),
     ]);
     let mut text = facts.render();
-    for (about, problem) in [("server", &status.server_problem), ("keys", &status.not_kept)] {
+    for (about, problem) in [
+        ("server", &status.server_problem),
+        ("keys", &status.not_kept),
+        ("clock", &status.clock_problem),
+    ] {
         if !problem.is_empty() {
             // Cleaned like a cell: it holds what others wrote.
             let problem: String = problem

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
@@ -23,6 +22,7 @@ use crate::cache::{Cache, CacheState, Granted, Leaf, UnixFacts, WorkloadId};
 use crate::kept::{self, Places, SvidHex, SvidText};
 use crate::server_client::received::{Unusable, verified};
 use crate::server_client::trust::TrustState;
+use crate::time::Moment;
 
 /// Folder of the programs' files, in the agent's.
 const PROGRAMS: &str = "programs";
@@ -68,7 +68,10 @@ enum Faulty {
 
 /// See the module's documentation.
 pub(super) struct Kept {
-    places: Places,
+    /// Pods' may be kept, in the folders of their volumes.
+    of_pods: bool,
+    /// Where programs' are.
+    programs: Option<PathBuf>,
     /// What is in the files.
     written: BTreeMap<WorkloadId, Written>,
     /// The server has been reached since the start, so a date is no mistake of this machine's clock.
@@ -76,16 +79,18 @@ pub(super) struct Kept {
     rng: SystemRandom,
 }
 
-#[derive(Eq, PartialEq)]
+/// Nothing by default: the files are gone.
+#[derive(Default, Eq, PartialEq)]
 struct Written {
     leaves: Vec<(SerialNumber, String)>,
     files: usize,
 }
 
 impl Kept {
-    pub(super) fn new(places: Places) -> Self {
+    pub(super) fn new(places: &Places) -> Self {
         Self {
-            places,
+            of_pods: places.volumes,
+            programs: programs(places),
             written: BTreeMap::new(),
             time_is_told: false,
             rng: SystemRandom::new(),
@@ -98,7 +103,7 @@ impl Kept {
         admitted: &mut Admitted,
         cache: &mut Cache,
         trust: &TrustState,
-        now: SystemTime,
+        now: Moment,
     ) {
         let unread = admitted
             .iter_mut()
@@ -115,7 +120,7 @@ impl Kept {
     }
 
     /// What was put off because of a date is looked at again, and what has ended is removed.
-    pub(super) fn time_is_told(&mut self, admitted: &mut Admitted, now: SystemTime) {
+    pub(super) fn time_is_told(&mut self, admitted: &mut Admitted, now: Moment) {
         self.time_is_told = true;
         let mut known = Vec::new();
         for (id, shelf) in admitted.iter_mut() {
@@ -129,23 +134,27 @@ impl Kept {
         self.sweep(&known, now);
     }
 
-    /// Whether the files say what is published, for a workload whose published state has not changed.
-    pub(super) fn is_current(&self, id: &WorkloadId, shelf: &Shelf) -> bool {
-        let written = self.written.get(id);
-        written.is_none_or(|written| written.files == self.files(id, shelf).len())
-    }
-
-    /// Writes what is about to be published, or removes what may not be served any more.
+    /// Writes what is about to be published, or removes what may not be served any more; nothing where the files say it
+    /// already.
     pub(super) fn follow(&mut self, id: &WorkloadId, shelf: &Shelf, state: &CacheState<'_>) {
         match state {
             CacheState::Ready(leaves) => self.write(id, shelf, leaves),
-            CacheState::Pending { .. } | CacheState::Refused { .. } => self.remove(id, shelf),
+            CacheState::Pending { .. } | CacheState::Refused { .. } => {
+                let nothing = Written::default();
+                if self.written.insert(id.clone(), nothing) != Some(Written::default()) {
+                    self.remove_files(id, shelf);
+                }
+            }
         }
     }
 
     /// Removes a workload's files.
     pub(super) fn remove(&mut self, id: &WorkloadId, shelf: &Shelf) {
         self.written.remove(id);
+        self.remove_files(id, shelf);
+    }
+
+    fn remove_files(&self, id: &WorkloadId, shelf: &Shelf) {
         for path in self.files(id, shelf) {
             kept::remove(&path);
         }
@@ -190,7 +199,7 @@ impl Kept {
 
     /// What an earlier run wrote, if all of it fits: key and leaf, the workload, chain and lists of the trust that is held.
     /// What is no good for good is removed; by a date it is so only once the server has told the time.
-    fn load(&self, id: &WorkloadId, shelf: &Shelf, trust: &TrustState, now: SystemTime) -> Loaded {
+    fn load(&self, id: &WorkloadId, shelf: &Shelf, trust: &TrustState, now: Moment) -> Loaded {
         let mut not_now = false;
         for path in self.files(id, shelf) {
             let Some(bytes) = kept::read(&path) else { continue };
@@ -219,7 +228,7 @@ impl Kept {
         bytes: &[u8],
         id: &WorkloadId,
         trust: &TrustState,
-        now: SystemTime,
+        now: Moment,
     ) -> Result<Vec<(Leaf, SpiffeId, String)>, Faulty> {
         let damaged = || Faulty::ForGood("the file is damaged".to_owned());
         let file: File<'_> = serde_json::from_slice(bytes).map_err(|_| damaged())?;
@@ -232,15 +241,15 @@ impl Kept {
             let first = chain.first().ok_or_else(damaged)?;
             let spiffe_id = inspect_leaf(first).map_err(|_| damaged())?.spiffe_id;
             let svid =
-                verified(&chain, &spiffe_id, key, &trust.roots, now).map_err(|error| faulty(&error))?;
+                verified(&chain, &spiffe_id, key, &trust.roots, now.date).map_err(|error| faulty(&error))?;
             Ok((leaf_of(svid, entry.policy_revision), spiffe_id, entry.hint))
         };
         file.svids.into_iter().map(entry).collect()
     }
 
     /// Removes the files of programs that have ended by now and that nobody has called for since the agent started.
-    fn sweep(&self, known: &[PathBuf], now: SystemTime) {
-        let Some(dir) = self.programs() else { return };
+    fn sweep(&self, known: &[PathBuf], now: Moment) {
+        let Some(dir) = &self.programs else { return };
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let path = entry.path();
             if !known.contains(&path) && kept::read(&path).is_some_and(|bytes| has_ended(&bytes, now)) {
@@ -252,32 +261,30 @@ impl Kept {
     /// Where a workload's SVIDs are.
     fn files(&self, id: &WorkloadId, shelf: &Shelf) -> Vec<PathBuf> {
         match id {
-            WorkloadId::Pod(_) if self.places.volumes => shelf
+            WorkloadId::Pod(_) if self.of_pods => shelf
                 .volumes()
                 .iter()
                 .map(|volume| volume.svid_file.clone())
                 .collect(),
             WorkloadId::Pod(_) => Vec::new(),
             WorkloadId::Unix(facts) => {
-                let dir = self.programs();
+                let dir = self.programs.as_ref();
                 dir.map(|dir| dir.join(format!("{}.json", program(facts))))
                     .into_iter()
                     .collect()
             }
         }
     }
+}
 
-    fn programs(&self) -> Option<PathBuf> {
-        let dir = self.places.state_dir.as_ref()?.join(PROGRAMS);
-        if dir.is_dir() {
-            return Some(dir);
-        }
-        match private_dir(&dir) {
-            Ok(()) => Some(dir),
-            Err(error) => {
-                tracing::warn!(%error, "X.509-SVIDs of programs are not kept");
-                None
-            }
+/// The folder of the programs' files, made where it is missing; `None` when they stay in memory.
+fn programs(places: &Places) -> Option<PathBuf> {
+    let dir = places.state_dir.as_ref()?.join(PROGRAMS);
+    match private_dir(&dir) {
+        Ok(()) => Some(dir),
+        Err(error) => {
+            tracing::warn!(%error, "X.509-SVIDs of programs are not kept");
+            None
         }
     }
 }
@@ -312,7 +319,7 @@ fn program(facts: &UnixFacts) -> String {
 }
 
 /// Damaged ones too: nobody could use them.
-fn has_ended(bytes: &[u8], now: SystemTime) -> bool {
+fn has_ended(bytes: &[u8], now: Moment) -> bool {
     let Ok(file) = serde_json::from_slice::<File<'_>>(bytes) else {
         return true;
     };
@@ -320,7 +327,7 @@ fn has_ended(bytes: &[u8], now: SystemTime) -> bool {
         let chain = entry.svid.chain()?;
         Some(inspect_leaf(chain.first()?).ok()?.not_after)
     };
-    !file.svids.iter().filter_map(not_after).any(|end| end > now)
+    !file.svids.iter().filter_map(not_after).any(|end| end > now.date)
 }
 
 #[cfg(test)]

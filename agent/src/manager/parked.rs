@@ -1,11 +1,12 @@
 //! Certificates that came before the bundle that verifies them.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use signet_certs::signer::LeafKey;
 
 use crate::cache::{Wanted, WorkloadId};
 use crate::server_client::IssuedChain;
+use crate::time::Moment;
 
 /// How long a certificate waits for its bundle.
 const PARKED_FOR: Duration = Duration::from_secs(60);
@@ -15,17 +16,17 @@ pub(super) struct Received {
     pub(super) wanted: Wanted,
     pub(super) chain: IssuedChain,
     pub(super) key: LeafKey,
-    /// From then on it waits for nothing.
-    pub(super) until: SystemTime,
+    /// From then on, by elapsed time, it waits for nothing.
+    pub(super) until: Duration,
 }
 
 impl Received {
-    pub(super) fn new(wanted: Wanted, chain: IssuedChain, key: LeafKey, now: SystemTime) -> Self {
+    pub(super) fn new(wanted: Wanted, chain: IssuedChain, key: LeafKey, now: Moment) -> Self {
         Self {
             wanted,
             chain,
             key,
-            until: now + PARKED_FOR,
+            until: now.elapsed + PARKED_FOR,
         }
     }
 }
@@ -40,8 +41,10 @@ impl Parked {
     }
 
     /// Those that have waited long enough.
-    pub(super) fn take_overdue(&mut self, now: SystemTime) -> Vec<Received> {
-        self.0.extract_if(.., |received| received.until <= now).collect()
+    pub(super) fn take_overdue(&mut self, now: Moment) -> Vec<Received> {
+        self.0
+            .extract_if(.., |received| received.until <= now.elapsed)
+            .collect()
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Received> {
@@ -53,7 +56,7 @@ impl Parked {
     }
 
     /// When the first has waited long enough.
-    pub(super) fn next_overdue(&self) -> Option<SystemTime> {
+    pub(super) fn next_overdue(&self) -> Option<Duration> {
         self.0.iter().map(|received| received.until).min()
     }
 }

@@ -29,14 +29,12 @@ pub(super) enum Unacceptable {
 
 /// The authority that signed the chain's leaf, as the leaf says.
 pub(super) fn authority_of(chain: &IssuedChain) -> Result<AuthorityId, Unacceptable> {
-    let leaf = chain
-        .chain
-        .first()
-        .ok_or_else(|| Unacceptable::Faulty("the chain is empty".to_owned()))?;
+    let leaf = chain.chain.first().ok_or_else(empty)?;
     Ok(inspect_leaf(leaf).map_err(faulty)?.authority_id)
 }
 
-/// Chain, CRL, key, and identities are what they have to be.
+/// Chain, CRL, key, and identities are what they have to be. The date is not judged here: what the server has just made is
+/// kept, and the cache publishes it while its date is.
 pub(super) fn accept(
     wanted: &Wanted,
     chain: IssuedChain,
@@ -44,11 +42,14 @@ pub(super) fn accept(
     trust: &TrustState,
     now: SystemTime,
 ) -> Result<Issued, Unacceptable> {
-    let authority = authority_of(&chain)?;
+    let first = chain.chain.first().ok_or_else(empty)?;
+    let leaf = inspect_leaf(first).map_err(faulty)?;
+    let authority = leaf.authority_id;
     if !trust.x509.iter().any(|held| held.certificate.id() == authority) {
         return Err(Unacceptable::UnknownAuthority(authority));
     }
-    let svid = verified(&chain.chain, &chain.spiffe_id, key, &trust.roots, now).map_err(faulty)?;
+    let within = now.clamp(leaf.not_before, leaf.not_after);
+    let svid = verified(&chain.chain, &chain.spiffe_id, key, &trust.roots, within).map_err(faulty)?;
     check_identities(wanted, &chain, &trust.bundle.trust_domain)?;
     Ok(Issued {
         leaf: leaf_of(svid, chain.policy_revision),
@@ -86,6 +87,10 @@ pub(super) fn leaf_of(svid: X509Svid, policy_revision: u64) -> Leaf {
         authority,
         policy_revision,
     }
+}
+
+fn empty() -> Unacceptable {
+    Unacceptable::Faulty("the chain is empty".to_owned())
 }
 
 fn faulty(error: impl std::fmt::Display) -> Unacceptable {

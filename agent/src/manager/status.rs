@@ -1,22 +1,21 @@
 //! The workloads as a person sees them. No secrets.
 
-use std::time::SystemTime;
-
 use super::WorkloadStatus;
 use super::admission::Admitted;
 use super::shelf::Shelf;
 use crate::cache::{Cache, CacheState, WorkloadId};
+use crate::time::Moment;
 
 /// Every workload.
-pub(super) fn status(cache: &Cache, admitted: &Admitted, now: SystemTime) -> Vec<WorkloadStatus> {
+pub(super) fn status(cache: &Cache, admitted: &Admitted, now: Moment) -> Vec<WorkloadStatus> {
     admitted
         .iter()
         .map(|(id, shelf)| workload(cache, id, shelf, now))
         .collect()
 }
 
-fn workload(cache: &Cache, id: &WorkloadId, shelf: &Shelf, now: SystemTime) -> WorkloadStatus {
-    let slots = cache.status(id);
+fn workload(cache: &Cache, id: &WorkloadId, shelf: &Shelf, now: Moment) -> WorkloadStatus {
+    let slots = cache.status(id, now);
     let problem = match cache.state(id, now) {
         Some(CacheState::Pending { problem }) => problem,
         Some(CacheState::Refused { message }) => Some(message),

@@ -22,8 +22,8 @@ pub(super) struct Bench {
     pub(super) clock: FakeClock,
     trust: watch::Sender<Option<Arc<TrustState>>>,
     pub(super) notices: mpsc::Sender<Notice>,
-    reports: watch::Receiver<TrustReport>,
-    objections: Arc<Objections>,
+    pub(super) reports: watch::Receiver<TrustReport>,
+    pub(super) objections: Arc<Objections>,
     pub(super) drain: Drain,
     /// Where volumes are.
     folder: PathBuf,
@@ -31,7 +31,7 @@ pub(super) struct Bench {
 
 impl Bench {
     /// A manager with trust in the server's present authority.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bench = Self::without_trust();
         bench.push(1, &[]);
         bench
@@ -45,6 +45,18 @@ impl Bench {
 
     /// A manager without trust, whose volumes are in this folder.
     pub(super) fn over(server: Arc<FakeServer>, clock: FakeClock, folder: PathBuf, places: Places) -> Self {
+        let time = Arc::new(clock.clone());
+        Self::timed(server, clock, time, folder, places)
+    }
+
+    /// The same by another time than the machine's.
+    pub(super) fn timed(
+        server: Arc<FakeServer>,
+        clock: FakeClock,
+        time: Arc<dyn Clock>,
+        folder: PathBuf,
+        places: Places,
+    ) -> Self {
         let trust = watch::Sender::new(None);
         let reports = watch::Sender::new(TrustReport::default());
         let (notices, heard) = mpsc::channel(8);
@@ -52,7 +64,7 @@ impl Bench {
         let drain = Drain::new();
         let parts = ManagerParts {
             api: server.clone(),
-            clock: Arc::new(clock.clone()),
+            clock: time,
             trust: trust.subscribe(),
             notices: heard,
             reports: reports.clone(),
@@ -599,35 +611,6 @@ async fn a_user_with_countless_programs_leaves_room_for_others() {
     attach(1001, 0).await.unwrap();
     held.pop();
     attach(1000, usize::MAX).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_certificate_that_is_not_accepted_wakes_the_node_attestor() {
-    let bench = Bench::new();
-    bench.server.set(Mode::Unauthenticated);
-    let mut states = bench.pod().await;
-    pending(&mut states).await;
-    timeout(Duration::from_secs(1), bench.objections.heard())
-        .await
-        .unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_report_says_what_was_published() {
-    let mut bench = Bench::new();
-    let mut states = bench.pod().await;
-    ready(&mut states).await;
-    let signer = bench.server.state().signer.certificate().id();
-    let report = bench
-        .reports
-        .wait_for(|report| !report.authorities_in_use.is_empty())
-        .await
-        .unwrap()
-        .clone();
-    assert_eq!(report.sequence_number, 1);
-    assert_eq!(report.authorities_in_use, [(signer, 1)]);
-    assert_eq!(report.pod_uids, ["pod-0"]);
-    assert_eq!(report.crls.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

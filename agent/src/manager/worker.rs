@@ -1,12 +1,12 @@
 //! The task that owns the cache.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use ring::rand::SystemRandom;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
-use signet_runtime::pace::{nap_until, random_unit};
+use signet_runtime::pace::{nap_until_elapsed, random_unit};
 use tokio::sync::{mpsc, watch};
 
 use super::admission::{Admitted, Room};
@@ -25,6 +25,7 @@ use crate::kept;
 use crate::server_client::sync::Notice;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{MAX_BATCH, TrustReport};
+use crate::time::Moment;
 
 pub(super) struct Worker {
     cache: Cache,
@@ -57,7 +58,7 @@ impl Worker {
                 rng: SystemRandom::new(),
                 unix: parts.unix,
             }),
-            kept: Kept::new(parts.places),
+            kept: Kept::new(&parts.places),
             clock: parts.clock,
             commands,
             notices: parts.notices,
@@ -87,12 +88,16 @@ impl Worker {
                 Some(answers) = self.requests.next() => {
                     answers.into_iter().for_each(|(wanted, answer)| self.take_answer(wanted, answer));
                 }
-                () = nap_until(clock.as_ref(), wake) => {}
+                () = nap_until_elapsed(clock.as_ref(), wake) => {}
             }
         }
         for (_, shelf) in self.admitted.iter() {
             shelf.sender.send_replace(WorkloadState::Gone);
         }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::of(self.clock.as_ref())
     }
 
     fn command(&mut self, command: Command) {
@@ -117,7 +122,7 @@ impl Worker {
                 let _ = reply.send(self.attach_process(facts, peer));
             }
             Command::Status { reply } => {
-                let now = self.clock.now();
+                let now = self.moment();
                 let _ = reply.send(status(&self.cache, &self.admitted, now));
             }
         }
@@ -140,7 +145,7 @@ impl Worker {
     }
 
     fn notice(&mut self, notice: &Notice) {
-        let now = self.clock.now();
+        let now = self.moment();
         match notice {
             Notice::Affected(affected) => self.cache.affected(affected, now),
             Notice::Connected => {
@@ -155,7 +160,7 @@ impl Worker {
         let Some(trust) = self.trust_changes.borrow_and_update().clone() else {
             return;
         };
-        let now = self.clock.now();
+        let now = self.moment();
         self.cache.set_trust(trust.clone() as Arc<dyn TrustView>, now);
         self.cache.set_policy_revision(trust.policy_revision, now);
         // A push that brought nothing to publish publishes nothing (API-16).
@@ -169,7 +174,7 @@ impl Worker {
     }
 
     fn take_answer(&mut self, wanted: Wanted, answer: Answer) {
-        let now = self.clock.now();
+        let now = self.moment();
         match answer {
             Answer::Issued { chain, key } => self.receive(Received::new(wanted, chain, key, now), now),
             Answer::Refused(verdict) => {
@@ -181,11 +186,11 @@ impl Worker {
     }
 
     /// Publishes a certificate, parks it until the bundle can verify it, or drops it.
-    fn receive(&mut self, received: Received, now: SystemTime) {
+    fn receive(&mut self, received: Received, now: Moment) {
         let of_bundle =
             |trust: &&Arc<TrustState>| authority_of(&received.chain).map_or(true, |id| trust.contains(&id));
         let Some(trust) = self.trust.as_ref().filter(of_bundle) else {
-            if now < received.until && self.cache.contains(&received.wanted.workload) {
+            if now.elapsed < received.until && self.cache.contains(&received.wanted.workload) {
                 return self.parked.push(received);
             }
             let failure = Failure::new("the bundle that verifies the certificate has not arrived");
@@ -194,7 +199,7 @@ impl Worker {
         let Received {
             wanted, chain, key, ..
         } = received;
-        match accept(&wanted, chain, key, trust, now) {
+        match accept(&wanted, chain, key, trust, now.date) {
             Ok(issued) => {
                 let serial = issued.leaf.serial;
                 tracing::info!(spiffe_id = %issued.leaf.svid.spiffe_id, %serial, "X.509-SVID received");
@@ -206,15 +211,16 @@ impl Worker {
         }
     }
 
-    fn failed(&mut self, wanted: &Wanted, failure: &Failure, now: SystemTime) {
+    fn failed(&mut self, wanted: &Wanted, failure: &Failure, now: Moment) {
         tracing::warn!(workload = %name(&wanted.workload), reason = %failure.message, "X.509-SVID not received, will retry");
         self.cache.failed(wanted, failure, now, random_unit());
     }
 
     /// At who can be proved, what was kept for them, and what has waited long enough.
     fn look_again(&mut self) {
-        let now = self.clock.now();
+        let now = self.moment();
         self.refresh_evidence(now);
+        self.cache.forget_expired(now);
         if let Some(trust) = &self.trust {
             self.kept
                 .take_over(&mut self.admitted, &mut self.cache, trust, now);
@@ -225,7 +231,7 @@ impl Worker {
     }
 
     fn start_requests(&mut self) {
-        let now = self.clock.now();
+        let now = self.moment();
         while self.can_ask() {
             let wanted = self.cache.due(now, MAX_BATCH);
             if wanted.is_empty() {
@@ -254,7 +260,7 @@ impl Worker {
     }
 
     /// Tells the cache who can be proved, and forgets programs that nobody runs or asks for any more.
-    fn refresh_evidence(&mut self, now: SystemTime) {
+    fn refresh_evidence(&mut self, now: Moment) {
         let mut idle = Vec::new();
         for (id, shelf) in self.admitted.iter_mut() {
             let evidence = shelf.evidence();
@@ -278,21 +284,18 @@ impl Worker {
     }
 
     fn publish(&mut self) {
-        let now = self.clock.now();
+        let now = self.moment();
         for (id, shelf) in self.admitted.iter_mut() {
             let Some(state) = self.cache.state(id, now) else {
                 continue;
             };
             let published = Published::of(&state, self.trust_number);
-            let same = shelf.published.as_ref() == Some(&published);
-            if same && self.kept.is_current(id, shelf) {
-                continue;
-            }
-            // Before anybody holds it. What was put off is not judged yet.
-            if shelf.kept == KeptFiles::Done || !matches!(state, CacheState::Pending { .. }) {
+            // Before anybody holds it. What waits for a date is neither served nor thrown away.
+            let put_off = shelf.kept != KeptFiles::Done || self.cache.waits_for_its_date(id);
+            if !put_off || !matches!(state, CacheState::Pending { .. }) {
                 self.kept.follow(id, shelf, &state);
             }
-            if same {
+            if shelf.published.as_ref() == Some(&published) {
                 continue;
             }
             let ready = matches!(state, CacheState::Ready(_));
@@ -306,7 +309,7 @@ impl Worker {
     }
 
     /// After publishing: what is reported has reached the workloads' channels.
-    fn report(&self, now: SystemTime) {
+    fn report(&self, now: Moment) {
         let report = TrustReport {
             authorities_in_use: self.cache.authorities_in_use(now).into_iter().collect(),
             pod_uids: self.admitted.pods().cloned().collect(),
@@ -324,10 +327,13 @@ impl Worker {
     }
 
     /// With every request slot taken, what is due waits for an answer and not for time.
-    fn wake_at(&self) -> Option<SystemTime> {
-        let now = self.clock.now();
+    fn wake_at(&self) -> Option<Duration> {
+        let now = self.moment();
         let due = self.cache.next_deadline(now);
-        let due = due.filter(|due| *due > now || self.can_ask());
+        let due = due.filter(|due| *due > now.elapsed || self.can_ask());
         due.into_iter().chain(self.parked.next_overdue()).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

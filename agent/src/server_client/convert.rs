@@ -40,8 +40,8 @@ pub(super) struct ServerHello {
     pub(super) software: String,
     /// What it serves.
     pub(super) trust_domain: String,
-    /// The server's clock when it answered.
-    pub(super) clock: SystemTime,
+    /// The server's clock when it answered; `None` when it did not say.
+    pub(super) clock: Option<SystemTime>,
     /// What holds on the connection.
     pub(super) agreed: Agreement,
 }
@@ -58,7 +58,7 @@ pub(super) fn hello(response: wire::HelloResponse) -> Result<ServerHello, Server
         agreed,
         software: short(response.software),
         trust_domain: short(response.trust_domain),
-        clock: from_unix_millis(response.clock_unix_ms),
+        clock: date(response.clock_unix_ms),
     })
 }
 
@@ -269,6 +269,7 @@ pub(super) fn trust_update(state: wire::TrustState) -> Result<TrustUpdate, Serve
         policy_revision: state.policy_revision,
         affected,
         epoch: state.epoch,
+        clock: date(state.clock_unix_ms),
         departed: bounded(state.departed_authorities)?
             .iter()
             .filter_map(|id| AuthorityId::try_from(id.as_ref()).ok())
@@ -289,6 +290,11 @@ fn bounded<T>(list: Vec<T>) -> Result<Vec<T>, ServerError> {
         )));
     }
     Ok(list)
+}
+
+/// 0 says nothing.
+fn date(unix_ms: i64) -> Option<SystemTime> {
+    (unix_ms > 0).then(|| from_unix_millis(unix_ms))
 }
 
 fn wait(milliseconds: u64) -> Option<Duration> {

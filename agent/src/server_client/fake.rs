@@ -144,6 +144,7 @@ impl FakeServer {
             policy_revision: 1,
             affected: None,
             epoch: 1,
+            clock: None,
             departed: Vec::new(),
         }
     }

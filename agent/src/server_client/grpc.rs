@@ -10,7 +10,6 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::tls::RotatingIdentity;
 use signet_proto::agent::agent_client::AgentClient;
 use signet_proto::agent::opening::Agreement;
-use signet_runtime::clock::Clock;
 use signet_runtime::sync::Mutex;
 use tokio::sync::watch;
 
@@ -21,6 +20,7 @@ use super::{
     AttestedNode, IssueItem, IssueOutcome, NodeAttestation, ServerApi, ServerError, TrustReport, TrustUpdate,
     convert,
 };
+use crate::time::AgentTime;
 
 /// A trust state carries every CRL; the server bounds each at 3 MiB.
 const MAX_TRUST_STATE: usize = 64 * 1024 * 1024;
@@ -35,7 +35,7 @@ pub(crate) struct GrpcServer {
     identified: Mutex<Option<Arc<Line>>>,
     connector: Connector,
     trust_domain: TrustDomain,
-    clock: Arc<dyn Clock>,
+    time: Arc<AgentTime>,
 }
 
 impl GrpcServer {
@@ -48,16 +48,16 @@ impl GrpcServer {
         trust_domain: &TrustDomain,
         anchors: Arc<ControlAnchors>,
         identity: Arc<RotatingIdentity>,
-        clock: Arc<dyn Clock>,
+        time: Arc<AgentTime>,
     ) -> Result<Self, rustls::Error> {
-        let anonymous = Connector::new(address, trust_domain, anchors.clone(), None, clock.clone())?;
-        let connector = Connector::new(address, trust_domain, anchors, Some(identity), clock.clone())?;
+        let anonymous = Connector::new(address, trust_domain, anchors.clone(), None, time.clone())?;
+        let connector = Connector::new(address, trust_domain, anchors, Some(identity), time.clone())?;
         Ok(Self {
-            anonymous: Line::new(anonymous, trust_domain.clone(), clock.clone(), None),
+            anonymous: Line::new(anonymous, trust_domain.clone(), time.clone(), None),
             identified: Mutex::new(None),
             connector,
             trust_domain: trust_domain.clone(),
-            clock,
+            time,
         })
     }
 
@@ -111,7 +111,7 @@ impl GrpcServer {
         reports: watch::Receiver<TrustReport>,
     ) -> Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError> {
         let (mut client, _) = self.identified().await?;
-        let outgoing = report_stream(reports, self.clock.clone());
+        let outgoing = report_stream(reports, self.time.clone());
         let updates = limited(client.sync_trust(outgoing)).await?;
         let converted = updates.map(|update| match update {
             Ok(state) => convert::trust_update(state),
@@ -141,7 +141,7 @@ impl ServerApi for GrpcServer {
         let line = Line::new(
             self.connector.clone(),
             self.trust_domain.clone(),
-            self.clock.clone(),
+            self.time.clone(),
             Some(serial),
         );
         // Calls under way keep the old line's connection until they end.
@@ -152,14 +152,14 @@ impl ServerApi for GrpcServer {
 /// The newest report at once, then each newer one; ends when the manager does.
 fn report_stream(
     reports: watch::Receiver<TrustReport>,
-    clock: Arc<dyn Clock>,
+    time: Arc<AgentTime>,
 ) -> impl stream::Stream<Item = signet_proto::agent::TrustReport> + Send + 'static {
-    stream::unfold((reports, clock, true), |(mut reports, clock, first)| async move {
+    stream::unfold((reports, time, true), |(mut reports, time, first)| async move {
         if !first {
             reports.changed().await.ok()?;
         }
-        let report = convert::report(reports.borrow_and_update().clone(), clock.now());
-        Some((report, (reports, clock, false)))
+        let report = convert::report(reports.borrow_and_update().clone(), time.machine());
+        Some((report, (reports, time, false)))
     })
 }
 

@@ -10,13 +10,12 @@ use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 use signet_proto::agent::agent_client::AgentClient;
 use signet_proto::agent::opening::Agreement;
-use signet_runtime::clock::Clock;
 use tokio::sync::Mutex;
 use tonic::{Response, Status};
 
 use super::connect::{Connector, Http2};
-use super::sync::warn_of_skew;
 use super::{ServerError, convert};
+use crate::time::AgentTime;
 
 /// One call that is not a stream; and opening a connection, with the wait for whoever is doing it.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -26,7 +25,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Line {
     connector: Connector,
     trust_domain: TrustDomain,
-    clock: Arc<dyn Clock>,
+    time: Arc<AgentTime>,
     /// Of the certificate that is presented.
     presents: Option<SerialNumber>,
     /// Locked while a connection is being opened: one opens it, the others wait.
@@ -58,13 +57,13 @@ impl Line {
     pub(super) fn new(
         connector: Connector,
         trust_domain: TrustDomain,
-        clock: Arc<dyn Clock>,
+        time: Arc<AgentTime>,
         presents: Option<SerialNumber>,
     ) -> Self {
         Self {
             connector,
             trust_domain,
-            clock,
+            time,
             presents,
             open: Mutex::new(None),
         }
@@ -97,7 +96,7 @@ impl Line {
     async fn connect(&self) -> Result<Open, ServerError> {
         let unreachable = |error: std::io::Error| ServerError::unavailable(error.to_string());
         let connection = self.connector.connect().await.map_err(unreachable)?;
-        let request = convert::hello_request(self.clock.now());
+        let request = convert::hello_request(self.time.machine());
         let answer = limited(client(connection.clone()).hello(request)).await;
         let hello = convert::hello(answer.map_err(|error| self.refused(&connection, error))?)?;
         if hello.trust_domain != self.trust_domain.as_str() {
@@ -106,7 +105,9 @@ impl Line {
                 hello.trust_domain, self.trust_domain
             )));
         }
-        warn_of_skew(hello.clock, self.clock.now());
+        if let Some(date) = hello.clock {
+            self.time.tell(date);
+        }
         tracing::debug!(server = hello.software, agreed = ?hello.agreed, "connection to the server opened");
         Ok(Open {
             connection,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -21,9 +21,7 @@ use super::objections::Objections;
 use super::trust::{Accepted, TrustFile, TrustState, accept};
 use super::{ServerApi, ServerError, TrustReport, TrustUpdate};
 use crate::cache::Affected;
-
-/// A clock this far from the server's is worth a warning: certificates then seem expired or not yet valid.
-const WORRYING_SKEW: Duration = Duration::from_secs(60);
+use crate::time::AgentTime;
 
 /// A bundle that is kept out for longer makes the agent unready: another authority may sign by now.
 const KEPT_OUT: Duration = Duration::from_secs(60);
@@ -54,8 +52,8 @@ pub(crate) struct TrustSync {
     pub anchors: Arc<ControlAnchors>,
     /// Whose.
     pub trust_domain: TrustDomain,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
+    /// Told what the server says that it is.
+    pub time: Arc<AgentTime>,
     /// Serial of the agent's own certificate; the stream needs one and is renewed with it.
     pub certificate: watch::Receiver<Option<SerialNumber>>,
     /// Told when the server does not accept the certificate.
@@ -91,6 +89,19 @@ pub(crate) struct KeptOut {
 impl KeptOut {
     fn since(since: Instant) -> Self {
         Self { since, ready: None }
+    }
+
+    /// When it has lasted for long; `None` when that is said.
+    fn alarms_at(&self) -> Option<Instant> {
+        self.ready.is_none().then(|| self.since + KEPT_OUT)
+    }
+}
+
+/// Resolves at that moment; never without one.
+async fn lasts(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -132,20 +143,22 @@ impl TrustSync {
         let present = *self.certificate.borrow();
         let mut first = true;
         loop {
+            let kept_out = self.kept_out.as_ref().and_then(KeptOut::alarms_at);
             let update = tokio::select! {
-                update = updates.next() => update,
-                () = self.kept_out_for_long() => {
-                    self.alarm();
-                    continue;
-                }
+                update = updates.next() => Some(update),
+                () = lasts(kept_out) => None,
                 newer = self.certificate.wait_for(|serial| *serial != present) => match newer {
                     Ok(_) => return Ok(()),
                     Err(_) => return Err(ServerError::unavailable("the agent is ending")),
                 },
             };
+            let Some(update) = update else {
+                self.alarm();
+                continue;
+            };
             let update =
                 update.ok_or_else(|| ServerError::unavailable("the server ended the trust stream"))??;
-            let believed = self.take(&update, self.clock.now());
+            let believed = self.take(&update);
             if believed {
                 self.keep().await;
             }
@@ -165,7 +178,11 @@ impl TrustSync {
     }
 
     /// Believes an update, or keeps what is held and says why.
-    fn take(&mut self, update: &TrustUpdate, now: SystemTime) -> bool {
+    fn take(&mut self, update: &TrustUpdate) -> bool {
+        if let Some(date) = update.clock {
+            self.time.tell(date);
+        }
+        let now = self.time.now();
         let held = self.state.borrow().clone();
         match accept(held.as_deref(), update, &self.trust_domain, now) {
             Ok(Accepted { state, kept }) => {
@@ -225,14 +242,7 @@ impl TrustSync {
         });
     }
 
-    /// Waits until a bundle has been kept out for long enough to say so by not being ready.
-    async fn kept_out_for_long(&self) {
-        match &self.kept_out {
-            Some(KeptOut { since, ready: None }) => sleep_until(*since + KEPT_OUT).await,
-            _ => std::future::pending().await,
-        }
-    }
-
+    /// A bundle has been kept out for long enough to say so by not being ready.
     fn alarm(&mut self) {
         if let Some(kept_out) = &mut self.kept_out {
             kept_out.ready = Some(self.readiness.guard("a bundle that can be believed"));
@@ -250,20 +260,6 @@ impl TrustSync {
             *current = connection;
             changed
         });
-    }
-}
-
-/// Says so when the clocks differ by more than a minute.
-pub(crate) fn warn_of_skew(server: SystemTime, own: SystemTime) {
-    let skew = server
-        .duration_since(own)
-        .or_else(|_| own.duration_since(server))
-        .unwrap_or_default();
-    if skew > WORRYING_SKEW {
-        tracing::warn!(
-            seconds = skew.as_secs(),
-            "this node's clock and the server's differ; synchronise them"
-        );
     }
 }
 

@@ -36,9 +36,6 @@ pub struct HelloResponse {
     pub trust_domain: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub cluster_uid: ::prost::alloc::string::String,
-    /// Of the server's store: grows when that is restored from a backup. 0 says nothing.
-    #[prost(uint64, tag = "7")]
-    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttestNodeRequest {
@@ -307,6 +304,9 @@ pub struct TrustState {
     /// 0 says nothing.
     #[prost(uint64, tag = "8")]
     pub epoch: u64,
+    /// The server's clock when it sent this; 0 says nothing.
+    #[prost(int64, tag = "9")]
+    pub clock_unix_ms: i64,
     /// Ids of authorities that left because they were not to be trusted any more, in order of leaving.
     #[prost(bytes = "bytes", repeated, tag = "12")]
     pub departed_authorities: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,

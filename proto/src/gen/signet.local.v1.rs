@@ -30,6 +30,9 @@ pub struct StatusResponse {
     /// Why keys do not outlive a restart of the agent; empty when they do.
     #[prost(string, tag = "12")]
     pub not_kept: ::prost::alloc::string::String,
+    /// What is wrong with the machine's clock, empty when nothing is.
+    #[prost(string, tag = "13")]
+    pub clock_problem: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Workload {

@@ -232,7 +232,11 @@ impl AccessLayer {
         if let Err(error) = svid.recheck_revocation(&control.load(), time.now) {
             let revoked = matches!(error, VerifyError::Revoked { .. });
             let why = error.to_string();
-            return Ok(if revoked { Judged::Revoked(why) } else { Judged::Nothing(why) });
+            return Ok(if revoked {
+                Judged::Revoked(why)
+            } else {
+                Judged::Nothing(why)
+            });
         }
         let expired = svid.not_after() < time.now;
         if access == Access::Agent && !expired && self.agents.in_use(svid).is_some() {

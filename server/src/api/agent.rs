@@ -8,7 +8,7 @@ use std::{pin::Pin, sync::Arc};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use signet_certs::{id::TrustDomain, time::unix_millis, tls::SharedRoots, verify::VerifiedSvid};
-use signet_proto::agent::{self as wire, agent_server};
+use signet_proto::agent::{self as wire, agent_server, objection};
 use signet_runtime::drain::Drain;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -43,6 +43,8 @@ pub(crate) struct AgentService {
     pub control: Arc<SharedRoots>,
     /// Revision of the rules, told to agents.
     pub policy_revision: u64,
+    /// Of the store, told to agents.
+    pub epoch: u64,
     /// The server's time.
     pub clock: Arc<TrustedClock>,
     /// Ends streams.
@@ -81,7 +83,6 @@ impl agent_server::Agent for AgentService {
             clock_unix_ms: unix_millis(self.clock.now()),
             trust_domain: self.trust_domain.as_str().to_owned(),
             cluster_uid: String::new(),
-            epoch: self.store.info().epoch,
         }))
     }
 
@@ -149,7 +150,7 @@ impl agent_server::Agent for AgentService {
             .issuer
             .issue(&agent, certificate.serial(), items)
             .await
-            .map_err(not_served)?;
+            .map_err(|refused| not_served(refused, &certificate))?;
         Ok(Response::new(wire::IssueX509SvidsResponse {
             results: outcomes.into_iter().map(result).collect(),
         }))
@@ -164,6 +165,8 @@ impl agent_server::Agent for AgentService {
         let svid = peer(&request)
             .and_then(|peer| peer.svid.clone())
             .ok_or_else(no_certificate)?;
+        let more = opening(&request).agreed()?.version().minor > 0;
+        let epoch = more.then_some(self.epoch);
         let session = if request.extensions().get::<Guest>().is_some() {
             self.agents.connect_guest(svid.spiffe_id()).ok_or_else(too_busy)?
         } else {
@@ -176,7 +179,7 @@ impl agent_server::Agent for AgentService {
             trust: self.trust.clone(),
             clock: self.clock.clone(),
             policy_revision: self.policy_revision,
-            epoch: self.store.info().epoch,
+            epoch,
             sender,
             reports_from: tokio::time::Instant::now(),
         };
@@ -236,13 +239,17 @@ fn opening<T>(request: &Request<T>) -> Opening {
     peer(request).map_or_else(Opening::default, |peer| peer.opening.clone())
 }
 
-fn not_served(refused: CallRefused) -> Status {
+fn not_served(refused: CallRefused, certificate: &VerifiedSvid) -> Status {
     match refused {
         CallRefused::TooBusy => too_busy(),
         // The agent has a newer certificate already: by that it asks again, and attests no other.
         CallRefused::Certificate(lost @ Standing::Superseded) => Status::unavailable(lost.to_string()),
         CallRefused::Certificate(lost) => {
-            Status::unauthenticated(format!("the agent certificate is refused: {lost}"))
+            let status = Status::unauthenticated(format!("the agent certificate is refused: {lost}"));
+            match lost {
+                Standing::Revoked => objection::revoked(status, &certificate.serial().to_string()),
+                _ => status,
+            }
         }
     }
 }

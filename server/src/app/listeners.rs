@@ -141,6 +141,7 @@ impl Base {
             trust: trust.snapshots.clone(),
             control: trust.control.clone(),
             policy_revision: deciders.policy_revision,
+            epoch: self.store.info().epoch,
             clock: self.clock.clone(),
             drain: self.drain.clone(),
         }

@@ -52,6 +52,9 @@ fn held(control: Vec<OfferedAuthority>) -> Vec<HeldAuthority> {
         control,
         policy_revision: 0,
         affected: None,
+        epoch: 1,
+        clock: None,
+        departed: Vec::new(),
     };
     accept(None, &update, &trust_domain(), at(0))
         .unwrap()

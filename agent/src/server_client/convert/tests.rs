@@ -1,6 +1,6 @@
 use prost::Message;
 use signet_proto::agent::objection;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::*;
 use crate::token::PodToken;

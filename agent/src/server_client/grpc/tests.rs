@@ -213,7 +213,7 @@ impl Bench {
     async fn new(odd: Odd) -> Self {
         let control = control_authority(DOMAIN);
         let signer = odd.impostor.clone().unwrap_or_else(|| control.clone());
-        let clock: Arc<dyn Clock> = Arc::new(FakeClock::new(at(0)));
+        let clock = AgentTime::new(Arc::new(FakeClock::new(at(0))));
         let seen = Arc::new(Seen::default());
         let service = Service {
             seen: seen.clone(),
@@ -593,8 +593,13 @@ async fn a_connection_that_was_lost_is_replaced_by_one_that_begins_with_hello() 
 #[tokio::test]
 async fn with_a_server_of_version_1_0_there_are_the_features_of_1_0() {
     let recorded = include_bytes!("../../../../tests/fixtures/protocol/minor0/hello_response.bin");
+    let hello: wire::HelloResponse = prost::Message::decode(recorded.as_slice()).unwrap();
     let bench = Bench::new(Odd {
-        hello: prost::Message::decode(recorded.as_slice()).unwrap(),
+        // Its time, too, is the agent's, and the certificates here are of another.
+        hello: wire::HelloResponse {
+            clock_unix_ms: hello_of("example.org").clock_unix_ms,
+            ..hello
+        },
         ..Odd::default()
     })
     .await;

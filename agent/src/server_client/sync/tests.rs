@@ -44,7 +44,7 @@ impl Bench {
             api: server.clone(),
             anchors,
             trust_domain: trust_domain(),
-            clock: Arc::new(clock.clone()),
+            time: AgentTime::new(Arc::new(clock.clone())),
             certificate: certificate.subscribe(),
             objections: objections.clone(),
             reports: watch::Sender::new(TrustReport::default()).subscribe(),

@@ -103,6 +103,7 @@ impl TrustFile {
             policy_revision: kept.policy_revision,
             affected: None,
             epoch: kept.epoch,
+            clock: None,
             departed: Vec::new(),
         };
         let departed = |kept: KeptDeparted| Ok((kept.id.parse()?, from_unix_millis(kept.since_unix_ms)));

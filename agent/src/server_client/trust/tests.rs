@@ -31,6 +31,7 @@ impl Sender {
             policy_revision: 1,
             affected: None,
             epoch: 1,
+            clock: None,
             departed: Vec::new(),
         }
     }
@@ -167,8 +168,8 @@ fn an_authority_that_had_to_leave_does_not_come_back() {
     let directory = tempfile::tempdir().unwrap();
     TrustFile::new(directory.path()).write(&held).unwrap();
     let held = TrustFile::new(directory.path()).read(&trust_domain()).unwrap();
-    let back = |days: u64, epoch: u64| {
-        let now = at(100) + days * Duration::from_secs(86_400);
+    let back = |days: u32, epoch: u64| {
+        let now = at(100) + Duration::from_secs(86_400) * days;
         let mut update = sender.update(3, now);
         update.epoch = epoch;
         update.x509.push(offered(&bad, &[], now));

@@ -34,8 +34,8 @@ pub(super) struct SyncStream {
     pub(super) trust: watch::Receiver<Arc<TrustSnapshot>>,
     pub(super) clock: Arc<TrustedClock>,
     pub(super) policy_revision: u64,
-    /// Of the store.
-    pub(super) epoch: u64,
+    /// Of the store; `None` for an agent of minor version 0, which gets what it got then.
+    pub(super) epoch: Option<u64>,
     pub(super) sender: mpsc::Sender<Result<wire::TrustState, Status>>,
     /// When the next report is read.
     pub(super) reports_from: Instant,
@@ -61,7 +61,10 @@ impl SyncStream {
                 Some(status) => Next::End(status),
                 None => {
                     let mut state = state(&snapshot, self.policy_revision, std::mem::take(&mut affected));
-                    state.epoch = self.epoch;
+                    if let Some(epoch) = self.epoch {
+                        state.epoch = epoch;
+                        state.clock_unix_ms = unix_millis(self.clock.now());
+                    }
                     self.say(state, &snapshot, &mut reports, &drain).await
                 }
             };

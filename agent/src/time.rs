@@ -1,0 +1,187 @@
+//! The agent's time: the server's, carried on by elapsed time. The machine's own clock counts only before the server has
+//! told any time; after that it is compared and reported. So a machine whose clock is set wrong, for a minute or for good,
+//! goes on serving, and asks for nothing because of it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use signet_runtime::clock::Clock;
+use signet_runtime::sync::Mutex;
+
+/// What is told is late by the time it travels, and differs by as much: within this nothing is corrected.
+const TRAVEL: Duration = Duration::from_secs(2);
+
+/// A clock of the machine this far from the agent's time is worth a warning.
+const WORRYING: Duration = Duration::from_secs(60);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct AgentTime {
+    machine: Arc<dyn Clock>,
+    told: Mutex<Option<Told>>,
+}
+
+/// What the server said, and when by elapsed time.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    date: SystemTime,
+    at: Duration,
+}
+
+/// A moment: by the agent's time, which may be corrected either way, and by elapsed time, which only grows. Certificates
+/// are judged by the date; whoever waits counts elapsed time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// The agent's time.
+    pub date: SystemTime,
+    /// Elapsed time.
+    pub elapsed: Duration,
+}
+
+impl Moment {
+    /// Of a clock.
+    pub(crate) fn of(clock: &dyn Clock) -> Self {
+        Self {
+            date: clock.now(),
+            elapsed: clock.elapsed(),
+        }
+    }
+
+    /// When a date comes, by elapsed time; at once when it has passed.
+    pub(crate) fn reaches(&self, date: SystemTime) -> Duration {
+        self.elapsed + date.duration_since(self.date).unwrap_or_default()
+    }
+
+    /// The date at a moment of elapsed time, as far as is known now.
+    pub(crate) fn date_at(&self, elapsed: Duration) -> SystemTime {
+        self.date + elapsed.saturating_sub(self.elapsed)
+    }
+}
+
+impl AgentTime {
+    /// The machine's time, until another is told.
+    pub(crate) fn new(machine: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            machine,
+            told: Mutex::default(),
+        })
+    }
+
+    /// What the server says that it is now.
+    pub(crate) fn tell(&self, date: SystemTime) {
+        let at = self.machine.elapsed();
+        // Where the system does not tell elapsed time, the machine's clock is all there is.
+        if at.is_zero() {
+            return;
+        }
+        let mut told = self.told.lock();
+        if told.is_some_and(|told| apart(told.date + at.saturating_sub(told.at), date) <= TRAVEL) {
+            return;
+        }
+        *told = Some(Told { date, at });
+        drop(told);
+        let skew = self.skew();
+        if skew > WORRYING {
+            tracing::warn!(
+                seconds = skew.as_secs(),
+                "this machine's clock and the server's differ: the server's counts here, but synchronise them"
+            );
+        }
+    }
+
+    /// The machine's clock, which is reported.
+    pub(crate) fn machine(&self) -> SystemTime {
+        self.machine.now()
+    }
+
+    /// How far the machine's clock is from the agent's time, either way.
+    pub(crate) fn skew(&self) -> Duration {
+        apart(self.machine.now(), self.now())
+    }
+
+    /// What there is to say about the machine's clock, for a person; empty when it is right.
+    pub(crate) fn problem(&self) -> String {
+        let (machine, own) = (self.machine.now(), self.now());
+        let skew = apart(machine, own);
+        if skew <= WORRYING {
+            return String::new();
+        }
+        let way = if machine > own { "ahead of" } else { "behind" };
+        format!(
+            "this machine's is {} s {way} the server's, which counts; synchronise it",
+            skew.as_secs()
+        )
+    }
+}
+
+impl Clock for AgentTime {
+    fn now(&self) -> SystemTime {
+        let told = *self.told.lock();
+        told.map_or_else(
+            || self.machine.now(),
+            |told| told.date + self.machine.elapsed().saturating_sub(told.at),
+        )
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.machine.elapsed()
+    }
+}
+
+fn apart(one: SystemTime, other: SystemTime) -> Duration {
+    one.duration_since(other)
+        .or_else(|_| other.duration_since(one))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use signet_runtime::clock::FakeClock;
+    use signet_testkit::{MINUTE, at};
+
+    use super::*;
+
+    /// Elapsed time of a new clock is zero, which means that there is none.
+    async fn machine() -> FakeClock {
+        let clock = FakeClock::new(at(0));
+        tokio::time::advance(MINUTE).await;
+        clock
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_machines_time_counts_until_the_server_has_told_one() {
+        let clock = machine().await;
+        let time = AgentTime::new(Arc::new(clock.clone()));
+        clock.set_offset(7200);
+        assert_eq!(time.now(), at(60 + 7200));
+        time.tell(at(60));
+        assert_eq!(time.now(), at(60));
+        assert!(time.problem().contains("7200 s ahead"), "{}", time.problem());
+        for offset in [-7200, 400 * 86_400, 0] {
+            clock.set_offset(offset);
+            assert_eq!(time.now(), at(60));
+        }
+        assert!(time.problem().is_empty());
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(time.now(), at(120));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_corrects_it_either_way_but_not_for_the_travel_of_a_message() {
+        let time = AgentTime::new(Arc::new(machine().await));
+        for told in [60, 4000, 60] {
+            time.tell(at(told));
+            assert_eq!(time.now(), at(told));
+            time.tell(at(told + 1));
+            assert_eq!(time.now(), at(told));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_elapsed_time_the_machines_clock_is_all_there_is() {
+        let clock = FakeClock::new(at(0));
+        let time = AgentTime::new(Arc::new(clock.clone()));
+        time.tell(at(7200));
+        assert_eq!(time.now(), at(0));
+    }
+}
