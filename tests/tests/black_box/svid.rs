@@ -4,6 +4,7 @@ use serde_json::json;
 use signet_certs::verify::Role;
 use signet_tests::{
     domain::{Domain, Plan},
+    process::{binary, run},
     wait::eventually,
 };
 use tonic::Code;
@@ -196,6 +197,32 @@ fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         }
     }
     found
+}
+
+/// Each is a workload of its own, and none takes another's place.
+#[tokio::test]
+async fn ten_copies_of_one_program_of_one_user_all_get_an_identity() {
+    let domain = Plan::default()
+        .server("/rules", shell_rule())
+        .start()
+        .await
+        .unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let socket = format!("unix://{}", agent.shell_socket().display());
+    let expected = format!("spiffe://example.org/shell/{}", nix::unistd::getuid());
+    for number in 0..10 {
+        let copy = domain.path().join(format!("program-{number}"));
+        let program = binary("signet-agent");
+        // On another file system than the folder's there is no link.
+        std::fs::hard_link(&program, &copy)
+            .or_else(|_| std::fs::copy(&program, &copy).map(drop))
+            .unwrap();
+        let fetched = run(&copy, ["fetch", "x509"], &[("SPIFFE_ENDPOINT_SOCKET", &socket)])
+            .await
+            .unwrap();
+        assert!(fetched.status.success(), "copy {number}: {}", fetched.stderr);
+        assert!(fetched.stdout.contains(&expected), "{}", fetched.stdout);
+    }
 }
 
 /// Every verifier must accept the leaf as a client and as a server.
