@@ -212,10 +212,16 @@ impl Agents {
         self.sessions.status(agent)
     }
 
-    /// Forgets agents whose stream has been broken for two minutes. Called about once a minute.
+    /// Forgets agents whose stream has been broken for two minutes, and what is known in memory of those that hold no
+    /// certificate any more. Called about once a minute.
     pub(crate) fn forget_gone(&self, now: SystemTime) {
         self.sessions.forget_gone(now);
         self.guests.forget_gone(now);
+        let spread = self.spread.subscribe();
+        let live = spread.borrow().clone();
+        let is_live = |agent: &SpiffeId| live.agents.contains_key(agent.as_str());
+        self.rows.retain(is_live);
+        self.in_use.retain(is_live);
     }
 }
 

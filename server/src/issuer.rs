@@ -193,7 +193,7 @@ impl Issuer {
         let many = displaced > MANY_DISPLACED;
         self.parts.metrics.displaced(many);
         // The first beyond the bound, and of the others one in so many.
-        if many && displaced % (MANY_DISPLACED + 1) == 0 {
+        if many && displaced.is_multiple_of(MANY_DISPLACED + 1) {
             tracing::warn!(
                 spiffe_id = %leaf.spiffe_id(),
                 displaced,

@@ -536,6 +536,30 @@ async fn a_failing_api_server_is_never_a_verdict() {
     world.pod(&world.token("web-0")).await.unwrap();
 }
 
+/// How many certificates an agent may have, and whether it is waited for, is measured by what its node's watch shows.
+#[tokio::test]
+async fn a_node_has_the_pods_that_run_on_it_and_a_pod_is_gone_when_a_synced_watch_says_so() {
+    let mut world = World::new().await;
+    let agent = world.agent();
+    assert_eq!(world.attestor.pods_on_node(&agent), 2);
+    let web = world.pod(&world.token("web-0")).await.unwrap().pod_uid;
+    assert!(!world.attestor.is_pod_gone("prod", &web));
+    world.kube.delete_pod("shop", "web-0").unwrap();
+    world.until_pod(&web, PodEventKind::Gone).await;
+    assert!(world.attestor.is_pod_gone("prod", &web));
+    assert!(!world.attestor.is_pod_gone("another", &web), "nobody looks there");
+    assert_eq!(world.attestor.pods_on_node(&agent), 1);
+    let elsewhere = PodSpec::new("shop", "web-1")
+        .service_account("frontend")
+        .node("node-b");
+    let uid = world.kube.add_pod(&elsewhere).unwrap();
+    eventually("the pod in the watch", async || {
+        world.attestor.live_pod("prod", &uid)
+    })
+    .await;
+    assert_eq!(world.attestor.pods_on_node(&agent), 1);
+}
+
 #[tokio::test]
 async fn watches_survive_ends_cuts_and_forgotten_history() {
     let mut world = World::new().await;

@@ -50,6 +50,11 @@ impl InUse {
         }
     }
 
+    /// Forgets agents that are not wanted: they are asked about anew when they come back.
+    pub(super) fn retain(&self, wanted: impl Fn(&SpiffeId) -> bool) {
+        self.0.lock().retain(|agent, _| wanted(agent));
+    }
+
     /// Notes that a certificate was superseded. Returns how many were within the window, when that is worth an alarm: once
     /// until it has been quiet.
     pub(super) fn superseded(&self, agent: &SpiffeId, now: SystemTime) -> Option<usize> {

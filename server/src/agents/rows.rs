@@ -66,6 +66,11 @@ impl Rows {
         Ok(rows.get(agent).cloned())
     }
 
+    /// Forgets agents that are not wanted: they are read again when they come back.
+    pub(super) fn retain(&self, wanted: impl Fn(&SpiffeId) -> bool) {
+        self.0.lock().retain(|agent, _| wanted(agent));
+    }
+
     /// See [`Agents::attested`](super::Agents::attested).
     pub(super) fn attested(&self, node: AgentNode) {
         self.0.lock().insert(node.spiffe_id.clone(), node);

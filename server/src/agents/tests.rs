@@ -80,6 +80,27 @@ async fn an_agent_is_waited_for_connected_or_not_and_over_a_restart() {
     assert_eq!(spread(&next, at(6)).await, (1, 2), "it has lost what it held");
 }
 
+/// What is kept in memory of agents is bounded by those that hold a certificate.
+#[tokio::test]
+async fn nothing_is_remembered_of_agents_without_a_certificate() {
+    let agents = agents();
+    let id = attest(&agents, "a", at(0)).await;
+    let used = (serial(at(0)), Generation { epoch: 1, number: 1 });
+    agents.in_use.counts(&id, used.0, used.1);
+    spread(&agents, at(1)).await;
+    agents.forget_gone(at(1));
+    assert!(agents.in_use.generation(&id, used.0).is_some());
+    let over = at(5 * 3600);
+    spread(&agents, over).await;
+    agents.forget_gone(over);
+    assert!(agents.in_use.generation(&id, used.0).is_none());
+    assert_eq!(
+        agents.node(&id).await.unwrap().unwrap().node_name,
+        "a-name",
+        "the store still knows"
+    );
+}
+
 #[tokio::test]
 async fn an_agent_whose_pod_a_watch_shows_gone_is_not_waited_for() {
     let agents = agents();

@@ -182,6 +182,7 @@ impl agent_server::Agent for AgentService {
             epoch,
             sender,
             reports_from: tokio::time::Instant::now(),
+            objected_to: None,
         };
         let drain = self.drain.clone();
         self.drain.spawn(stream.run(request.into_inner(), drain));

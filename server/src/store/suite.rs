@@ -42,7 +42,8 @@ macro_rules! store_suite {
                 an_agent_that_is_revoked_or_denied_gets_nothing_by_what_it_has
                 expiry_gives_no_revoked_agent_anything_back
                 what_the_ledger_lacks_is_unknown
-                who_is_waited_for_holds_a_certificate_that_counts;
+                who_is_waited_for_holds_a_certificate_that_counts
+                what_an_agent_reported_is_kept_until_it_reports_something_else;
             issuing:
                 what_was_issued_is_listed
                 lists_match_whole_segments_pods_and_nodes

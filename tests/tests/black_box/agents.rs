@@ -1,8 +1,11 @@
 //! What certificates of agents are worth, across restarts of the server.
 
+use signet_certs::csr::create_csr;
+use signet_proto::agent::issue_result::Outcome;
 use signet_tests::{
-    agent_client::{ClientCertificate, RawAgent, new_csr, pod_item},
-    domain::Domain,
+    agent_client::{ClientCertificate, RawAgent, new_csr, new_key, pod_item},
+    domain::{CLUSTER, Domain},
+    wait::eventually,
 };
 use tonic::Code;
 
@@ -12,10 +15,11 @@ async fn asks(domain: &Domain, certificate: &ClientCertificate, token: &str) -> 
     let mut line = line.unwrap();
     line.hello().await.unwrap();
     let item = pod_item(new_csr().unwrap(), token);
-    line.issue(vec![item])
-        .await
-        .map(drop)
-        .map_err(|status| status.code())
+    let mut results = line.issue(vec![item]).await.map_err(|status| status.code())?;
+    match results.pop().unwrap().outcome.unwrap() {
+        Outcome::Issued(_) => Ok(()),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A copy that was stolen before a renewal stays worthless when the server has forgotten everything but its store, and takes
@@ -44,4 +48,37 @@ async fn a_superseded_certificate_is_worth_nothing_after_a_restart_either() {
         asks(&domain, &newest, &token).await.unwrap();
     }
     drop(thieves);
+}
+
+/// A crash loop costs nobody an identity: not the node, and not its pods. Somebody is told, once.
+#[tokio::test]
+async fn fifty_restarts_of_an_agent_lock_nobody_out() {
+    let domain = Domain::start().await.unwrap();
+    let (pod, node) = (
+        domain.shop_pod("front", "node-a").unwrap(),
+        domain.node_token("node-a").unwrap(),
+    );
+    let mut certificate = ClientCertificate {
+        chain: Vec::new(),
+        key: new_key().unwrap(),
+    };
+    for _ in 0..50 {
+        let mut stranger = RawAgent::connect(domain.server.agents(), None).await.unwrap();
+        stranger.hello().await.unwrap();
+        let csr = create_csr(&certificate.key).unwrap();
+        let attested = stranger.attest(csr, CLUSTER, &node).await.unwrap();
+        let chain = attested.certificate_chain.iter();
+        certificate.chain = chain.map(|der| der.to_vec()).collect();
+        asks(&domain, &certificate, &pod).await.unwrap();
+    }
+    let alarms = eventually("the alarm in the audit log", async || {
+        let lines = domain.server.audit().ok()?;
+        let alarms = lines
+            .iter()
+            .filter(|line| line["event"] == "agent_superseded_often");
+        let count = alarms.count();
+        (count > 0).then_some(count)
+    })
+    .await;
+    assert_eq!(alarms, 1);
 }

@@ -11,7 +11,7 @@ use signet_tests::{
     http,
     wait::eventually,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::support::pod_with_volume;
@@ -197,7 +197,7 @@ async fn a_restart_is_no_agreement_of_the_agents() {
     };
     domain.server.kill().await;
     domain.server.start().await.unwrap();
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let waiting = eventually(
         "the spread to be over, and the agent to be waited for",
         async || {
@@ -209,7 +209,10 @@ async fn a_restart_is_no_agreement_of_the_agents() {
     let awaited = waiting["agents_awaited"].as_array().unwrap();
     assert_eq!(awaited.len(), 1, "{waiting}");
     let shown = domain.server.admin(&["ca", "show"]).await.unwrap();
-    assert_eq!(authorities(&shown, "x509", "prepared"), [prepared.clone()]);
+    assert_eq!(
+        authorities(&shown, "x509", "prepared"),
+        std::slice::from_ref(&prepared)
+    );
 
     let mut agent = RawAgent::connect(domain.server.agents(), Some(&certificate))
         .await
@@ -218,7 +221,7 @@ async fn a_restart_is_no_agreement_of_the_agents() {
     let _open = report(&agent).await;
     eventually("the prepared authority to sign", async || {
         let shown = domain.server.admin(&["ca", "show"]).await.ok()?;
-        (authorities(&shown, "x509", "active") == [prepared.clone()]).then_some(())
+        (authorities(&shown, "x509", "active") == std::slice::from_ref(&prepared)).then_some(())
     })
     .await;
     let status = domain.server.admin(&["status"]).await.unwrap();

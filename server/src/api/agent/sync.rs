@@ -39,6 +39,8 @@ pub(super) struct SyncStream {
     pub(super) sender: mpsc::Sender<Result<wire::TrustState, Status>>,
     /// When the next report is read.
     pub(super) reports_from: Instant,
+    /// The sequence that was last objected to, so that it is said once.
+    pub(super) objected_to: Option<u64>,
 }
 
 /// Why a trust stream goes on or ends.
@@ -112,7 +114,8 @@ impl SyncStream {
                     Ok(Some(report)) => {
                         // Who has expired hears, and is not heard.
                         if self.svid.not_after() >= self.clock.now() {
-                            self.session.report(self.report(report, said));
+                            let confirmed = self.confirmed(&report, said);
+                            self.session.report(self.report(report, confirmed));
                         }
                         self.reports_from = Instant::now() + REPORT_PAUSE;
                     }
@@ -147,11 +150,13 @@ impl SyncStream {
 
     /// The sequence that a report stands for. One that this stream has not said, or that stands for another content here, is
     /// none: an older store was restored, or the agent lies.
-    fn confirmed(&self, report: &wire::TrustReport, said: &TrustSnapshot) -> u64 {
+    fn confirmed(&mut self, report: &wire::TrustReport, said: &TrustSnapshot) -> u64 {
         match report.sequence_number.cmp(&said.sequence) {
             Ordering::Less => report.sequence_number,
             Ordering::Equal if report.bundle_digest.as_ref() == said.bundle().digest() => said.sequence,
+            Ordering::Equal | Ordering::Greater if self.objected_to == Some(report.sequence_number) => 0,
             Ordering::Equal | Ordering::Greater => {
+                self.objected_to = Some(report.sequence_number);
                 tracing::warn!(
                     agent = %self.svid.spiffe_id(),
                     reported = report.sequence_number,
@@ -163,11 +168,11 @@ impl SyncStream {
         }
     }
 
-    fn report(&self, report: wire::TrustReport, said: &TrustSnapshot) -> Report {
+    fn report(&self, report: wire::TrustReport, confirmed: u64) -> Report {
         let authority = |bytes: &[u8]| AuthorityId::try_from(bytes).ok();
         Report {
             sequence: report.sequence_number,
-            confirmed: self.confirmed(&report, said),
+            confirmed,
             crls: report
                 .crls
                 .iter()

@@ -152,7 +152,7 @@ fn count(
     };
     let slot = state.workloads.slot(fingerprint, &item.workload, &state.live);
     let used = slot.map(|slot| state.live.used(slot, millis(now)));
-    let (live, mut bucket) = used.unwrap_or((0, Bucket::default()));
+    let (live, mut bucket) = used.unwrap_or_else(|| (0, Bucket::default()));
     let agent_id = item.workload.agent_id.as_str();
     let known = state.agent_budgets.get(agent_id).copied();
     let mut agent = known.unwrap_or_default();
