@@ -217,8 +217,9 @@ impl Crl {
         }
     }
 
-    /// Whether this list may take the place of `older` from the same authority: the number grows and
-    /// thisUpdate does not fall, or it is the same list again.
+    /// Whether this list may take the place of `older` from the same authority: the number grows and thisUpdate does not
+    /// fall, or it is the same list again. From a list that is dated ahead of our clock thisUpdate may fall: its signer's
+    /// clock was ahead and has been set right, and what is revoked since must not wait until we get there.
     pub fn may_replace(&self, older: &Self, now: SystemTime) -> Result<(), CrlError> {
         if self.0.authority_id != older.0.authority_id {
             return Err(CrlError::Issuer(older.0.authority_id));
@@ -230,7 +231,8 @@ impl Crl {
         if offered == held {
             return Err(CrlError::Conflict(offered));
         }
-        if offered < held || self.0.this_update < older.0.this_update {
+        let falls = self.0.this_update < older.0.this_update && older.0.this_update <= now;
+        if offered < held || falls {
             return Err(CrlError::Rollback { held, offered });
         }
         self.check_not_ahead(now)

@@ -1,8 +1,8 @@
 //! The publisher: for every authority exactly one current, complete CRL, empty or not; and the snapshot of all of it.
 //!
-//! A list is signed, checked as a peer would check it, stored, and only then shown; its number is the stored one plus one, the first
-//! of an authority is the time (INV-3). A failure leaves the list before it in force and is tried again: lists live three times as
-//! long as they wait for their renewal. A list names what was let onto it; what there is no room for waits.
+//! A list is signed, checked as a peer would check it, stored, and only then shown; its number is the stored one plus one
+//! (INV-3). A failure leaves the list before it in force and is tried again: lists live three times as long as they wait
+//! for their renewal. A list names what was let onto it; what there is no room for waits.
 
 mod list;
 mod plan;

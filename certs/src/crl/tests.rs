@@ -446,6 +446,28 @@ fn only_a_later_list_takes_the_place_of_an_earlier_one() {
     ));
 }
 
+/// Covers CRL-28.
+#[test]
+fn a_list_that_was_dated_ahead_gives_way_to_a_later_number() {
+    let authority = authority("td");
+    let at = |number, this_update| {
+        sign_crl(&authority, &[], CrlNumber(number), this_update, now() + HOUR).unwrap()
+    };
+    let ahead = at(10, now() + MAX_AHEAD);
+    assert!(ahead.check_not_ahead(now()).is_ok(), "readers have taken it");
+    let right = at(11, now());
+    assert_eq!(right.may_replace(&ahead, now()), Ok(()));
+    let rollback = |offered| {
+        Err(CrlError::Rollback {
+            held: CrlNumber(10),
+            offered: CrlNumber(offered),
+        })
+    };
+    assert_eq!(at(9, now()).may_replace(&ahead, now()), rollback(9));
+    let reached = now() + MAX_AHEAD;
+    assert_eq!(right.may_replace(&ahead, reached), rollback(11));
+}
+
 #[test]
 fn lists_from_the_future_are_refused() {
     let authority = authority("td");
