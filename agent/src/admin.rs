@@ -10,7 +10,7 @@ use signet_proto::local as wire;
 use signet_proto::local::local_server::{Local, LocalServer};
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
-use signet_runtime::ready::Readiness;
+use signet_runtime::ready::{Level, Readiness, Standing};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -33,7 +33,7 @@ pub(crate) struct Admin {
     pub trust_domain: TrustDomain,
     /// What time it is, and by whom.
     pub time: Arc<AgentTime>,
-    /// What the agent still waits for.
+    /// What keeps the agent from being ready.
     pub readiness: Readiness,
     /// The agent's own certificate.
     pub node: watch::Receiver<NodeState>,
@@ -84,8 +84,14 @@ impl Admin {
                 .map(|identity| identity.spiffe_id.as_str().to_owned())
                 .unwrap_or_default(),
             agent_expires_unix_ms: identity.map_or(0, |identity| unix_millis(identity.not_after)),
-            ready: self.readiness.is_ready(),
-            waiting_for: self.readiness.waiting_for(),
+            ready: self.readiness.is_ready(Level::Serve),
+            ready_issue: self.readiness.is_ready(Level::Issue),
+            not_ready: self
+                .readiness
+                .standing(Level::Issue)
+                .into_iter()
+                .map(not_ready)
+                .collect(),
             server_connected: connection.connected,
             server_problem: problem,
             sequence_number,
@@ -104,6 +110,14 @@ impl Local for Admin {
         _: Request<wire::StatusRequest>,
     ) -> Result<Response<wire::StatusResponse>, Status> {
         Ok(Response::new(self.answer().await))
+    }
+}
+
+fn not_ready(standing: Standing) -> wire::NotReady {
+    wire::NotReady {
+        reason: standing.reason.name.to_owned(),
+        detail: standing.detail,
+        serves: standing.reason.level == Level::Issue,
     }
 }
 

@@ -29,6 +29,7 @@ use crate::csi::volumes::Volumes;
 use crate::kept::Places;
 use crate::manager::{Manager, ManagerParts};
 use crate::node::{NodeAttestor, NodeState};
+use crate::readiness::{self, REASONS, STARTING, STOPPING, TRUST_NOT_BELIEVED};
 use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::objections::Objections;
 use crate::server_client::sync::{Connection, TrustSync};
@@ -151,7 +152,9 @@ impl Agent {
         let believed = TrustFile::new(&self.config.data_dir).read(&self.config.trust_domain);
         wires.trust.send_replace(believed.map(Arc::new));
         let metrics = Metrics::new("signet_agent");
-        let readiness = Readiness::new();
+        let readiness = Readiness::new(REASONS);
+        readiness.register(&metrics);
+        let starting = readiness.hold(STARTING);
         drain.spawn(metrics::keep(
             &metrics,
             &wires.node,
@@ -161,6 +164,7 @@ impl Agent {
         ));
         let api = self.server()?;
         let manager = self.start_control(&wires, &api.0, api.1, &readiness, &drain);
+        self.watch_readiness(&wires, &readiness, &drain);
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
@@ -179,7 +183,7 @@ impl Agent {
         drain.spawn_vital("admin socket", admin.serve(self.admin, drain.clone()));
         drain.spawn_vital(
             "telemetry",
-            serve_telemetry(self.telemetry, readiness, metrics, drain.clone()),
+            serve_telemetry(self.telemetry, readiness.clone(), metrics, drain.clone()),
         );
         // Dropping the handle leaves the socket open; it ends with the endpoint.
         let _shared = self
@@ -189,6 +193,7 @@ impl Agent {
             let node = self.config.node_name;
             csi::start(config, node, volumes, &endpoint, manager, &drain).context("csi")?;
         }
+        starting.done();
         let shared_socket = self.addresses.shared_socket.as_ref();
         let shared_socket = shared_socket.map(|path| path.display().to_string());
         tracing::info!(
@@ -199,6 +204,7 @@ impl Agent {
             "the agent is up"
         );
         drain.signalled().await;
+        let _stopping = readiness.hold(STOPPING);
         endpoint.shut_down().await;
         if !drain.finish(DRAIN_LIMIT).await {
             tracing::warn!(seconds = DRAIN_LIMIT.as_secs(), "not everything ended in time");
@@ -207,6 +213,16 @@ impl Agent {
             Some(task) => anyhow::bail!("the {task} ended unexpectedly, see the log"),
             None => Ok(()),
         }
+    }
+
+    fn watch_readiness(&self, wires: &Wires, readiness: &Readiness, drain: &Drain) {
+        let watched = readiness::Watched {
+            clock: self.clock.clone(),
+            node: wires.node.subscribe(),
+            trust: wires.trust.subscribe(),
+            connection: wires.connection.subscribe(),
+        };
+        readiness::start(watched, readiness, drain);
     }
 
     fn server(&self) -> anyhow::Result<(Arc<dyn ServerApi>, Arc<RotatingIdentity>)> {
@@ -245,7 +261,6 @@ impl Agent {
             state: wires.node.clone(),
             certificate: wires.certificate.clone(),
             backoff: BACKOFF,
-            ready: Some(readiness.guard("node attestation")),
         };
         let sync = TrustSync {
             api: api.clone(),
@@ -260,8 +275,7 @@ impl Agent {
             notices,
             connection: wires.connection.clone(),
             backoff: BACKOFF,
-            ready: Some(readiness.guard("first trust state")),
-            readiness: readiness.clone(),
+            not_believed: readiness.condition(TRUST_NOT_BELIEVED),
             kept_out: None,
         };
         let parts = ManagerParts {

@@ -31,8 +31,8 @@ enum Command {
     Run(ConfigArgs),
     /// Check a configuration file and exit.
     Validate(ValidateArgs),
-    /// Exit 0 if the running agent is ready (for exec probes).
-    Healthcheck(AdminArgs),
+    /// Exit 0 if a workload that comes now gets its identity.
+    Healthcheck(HealthcheckArgs),
     /// What the running agent is doing.
     Status(AdminArgs),
     /// Fetch what a workload is given, as the workload that calls this command.
@@ -62,6 +62,15 @@ struct AdminArgs {
     admin_socket: PathBuf,
     #[command(flatten)]
     answer: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct HealthcheckArgs {
+    /// Ask only whether the sockets serve, as an exec probe does.
+    #[arg(long)]
+    serving: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,7 +115,10 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Run(args) => PROGRAM.serve(&args.config, app::build, Agent::run),
         Command::Validate(args) => PROGRAM.validate::<Config>(&args.config.config, args.answer.output),
-        Command::Healthcheck(args) => PROGRAM.ask(args.answer.output, local::healthcheck(&args.admin_socket)),
+        Command::Healthcheck(args) => PROGRAM.ask(
+            args.admin.answer.output,
+            local::healthcheck(&args.admin.admin_socket, args.serving),
+        ),
         Command::Status(args) => PROGRAM.ask(args.answer.output, local::status(&args.admin_socket)),
         Command::Fetch(FetchCommand::X509(args)) => {
             let fetched = fetch::x509(&args.socket, args.write.as_deref(), args.timeout.get());

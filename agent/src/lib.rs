@@ -26,6 +26,7 @@ mod csi;
 mod kept;
 mod manager;
 mod node;
+mod readiness;
 mod server_client;
 mod shared;
 mod sockets;

@@ -26,7 +26,6 @@ use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace::{random_unit, sleep_until_elapsed};
-use signet_runtime::ready::ReadyGuard;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -71,8 +70,6 @@ pub(crate) struct NodeAttestor {
     pub certificate: watch::Sender<Option<SerialNumber>>,
     /// Waiting times between attempts.
     pub backoff: Backoff,
-    /// Dropped with the first certificate.
-    pub ready: Option<ReadyGuard>,
 }
 
 /// Why a certificate is to be replaced.
@@ -128,7 +125,6 @@ impl NodeAttestor {
 
     /// The certificate in use from here on.
     fn hold(&mut self, identity: &NodeIdentity) {
-        self.ready = None;
         self.state.send_replace(NodeState {
             identity: Some(identity.clone()),
             problem: String::new(),

@@ -191,8 +191,21 @@ async fn an_agent_without_its_server_runs_says_so_and_ends_on_a_signal() {
         says(
             &output(&["healthcheck", "--admin-socket", admin.to_str().unwrap()]),
             1,
-            &["not ready", "node attestation"],
+            &[
+                "not ready",
+                "node_not_attested",
+                "trust_not_believed",
+                "server_away",
+            ],
         );
+        // A probe asks for no more than that the sockets serve.
+        let probe = [
+            "healthcheck",
+            "--serving",
+            "--admin-socket",
+            admin.to_str().unwrap(),
+        ];
+        assert!(output(&probe).status.success());
         // It answers, so everything is in place.
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(
@@ -203,8 +216,8 @@ async fn an_agent_without_its_server_runs_says_so_and_ends_on_a_signal() {
         let status = output(&["status", "--admin-socket", admin, "-o", "json"]);
         let value: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
         assert_eq!(
-            (&value["ready"], &value["server_connected"]),
-            (&false.into(), &false.into())
+            (&value["ready"], &value["ready_issue"], &value["server_connected"]),
+            (&true.into(), &false.into(), &false.into())
         );
         assert_eq!(running.ends_on(signal).await, Some(0), "{signal}");
         says(

@@ -1,6 +1,8 @@
 //! What every Signet command line shares: how a process that serves is set up and ended, how a question is answered for
 //! people and for programs, and the exit codes.
 
+mod health;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,6 +13,7 @@ use anyhow::Context;
 use clap::{Args, Parser, ValueEnum};
 use serde_json::Value;
 
+pub use self::health::{Health, NotReady};
 use crate::config::{Configuration, load};
 use crate::drain::Drain;
 use crate::signal::shutdown_signal;

@@ -15,13 +15,14 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::{setsockopt, sockopt::SndBuf};
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use self::progress::Progress;
 use crate::accept;
 use crate::drain::Drain;
-use crate::ready::Readiness;
+use crate::ready::{Level, Readiness};
 use crate::telemetry::Metrics;
 
 /// What the kernel holds of an answer that is on its way, in bytes; it doubles the number for its own needs. With the megabytes that
@@ -106,8 +107,8 @@ struct Telemetry {
     drain: Drain,
 }
 
-/// Serves `/live`, `/ready` (503 with the list of what is waited for) and `/metrics` until the drain has started.
-/// It answers 503 on `/ready` while draining, so it should be the last listener to go: give it a drain of its own if so.
+/// Serves `/live`, `/ready` and `/ready/issue` (503 with what stands in the way) and `/metrics` until the drain has started.
+/// It is not ready while draining, so it should be the last listener to go: give it a drain of its own if so.
 pub async fn serve_telemetry(listener: TcpListener, readiness: Readiness, metrics: Metrics, drain: Drain) {
     let router = telemetry_router(readiness, metrics, drain.clone());
     serve(
@@ -127,7 +128,14 @@ pub async fn serve_telemetry(listener: TcpListener, readiness: Readiness, metric
 pub fn telemetry_router(readiness: Readiness, metrics: Metrics, drain: Drain) -> Router {
     Router::new()
         .route("/live", get(async || "ok\n"))
-        .route("/ready", get(ready))
+        .route(
+            Level::Serve.path(),
+            get(async |state: State<Telemetry>| ready(Level::Serve, state)),
+        )
+        .route(
+            Level::Issue.path(),
+            get(async |state: State<Telemetry>| ready(Level::Issue, state)),
+        )
         .route("/metrics", get(metrics_text))
         .with_state(Telemetry {
             readiness,
@@ -136,17 +144,21 @@ pub fn telemetry_router(readiness: Readiness, metrics: Metrics, drain: Drain) ->
         })
 }
 
-async fn ready(State(telemetry): State<Telemetry>) -> Response {
-    let mut waiting = telemetry.readiness.waiting_for();
+fn ready(level: Level, State(telemetry): State<Telemetry>) -> Response {
+    let standing = telemetry.readiness.standing(level);
+    let mut reasons: Vec<_> = standing
+        .iter()
+        .map(|standing| json!({ "reason": standing.reason.name, "detail": standing.detail }))
+        .collect();
     if telemetry.drain.is_draining() {
-        waiting.push("shutting down".into());
+        reasons.push(json!({ "reason": "stopping", "detail": "" }));
     }
-    let status = if waiting.is_empty() {
+    let status = if reasons.is_empty() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = serde_json::json!({ "ready": waiting.is_empty(), "waiting_for": waiting });
+    let body = json!({ "ready": reasons.is_empty(), "not_ready": reasons });
     (status, axum::Json(body)).into_response()
 }
 
@@ -161,6 +173,18 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::ready::Reason;
+
+    const SYNC: Reason = Reason {
+        name: "first_sync",
+        level: Level::Serve,
+        meaning: "nothing is known yet",
+    };
+    const AWAY: Reason = Reason {
+        name: "server_away",
+        level: Level::Issue,
+        meaning: "nobody answers",
+    };
 
     async fn started(readiness: Readiness, drain: Drain) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -179,20 +203,32 @@ mod tests {
         answer
     }
 
+    /// The status, and what stands in the way.
+    async fn readiness_at(address: SocketAddr, path: &str) -> (u16, serde_json::Value) {
+        let answer = fetch(address, path).await;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        assert_eq!(body["ready"], status == 200, "{answer}");
+        (status, body["not_ready"].clone())
+    }
+
     #[tokio::test]
-    async fn readiness_names_what_it_waits_for() {
-        let (readiness, drain) = (Readiness::new(), Drain::new());
-        let guard = readiness.guard("first sync");
+    async fn both_levels_of_readiness_name_what_stands_in_the_way() {
+        let (readiness, drain) = (Readiness::new(&[SYNC, AWAY]), Drain::new());
+        let (sync, away) = (readiness.hold(SYNC), readiness.condition(AWAY));
         let address = started(readiness.clone(), drain.clone()).await;
         assert!(fetch(address, "/live").await.starts_with("HTTP/1.1 200"));
-        let waiting = fetch(address, "/ready").await;
-        assert!(waiting.starts_with("HTTP/1.1 503"), "{waiting}");
-        assert!(
-            waiting.ends_with(r#"{"ready":false,"waiting_for":["first sync"]}"#),
-            "{waiting}"
-        );
-        guard.done();
-        assert!(fetch(address, "/ready").await.starts_with("HTTP/1.1 200"));
+        let first_sync = json!([{ "reason": "first_sync", "detail": "" }]);
+        assert_eq!(readiness_at(address, "/ready").await, (503, first_sync.clone()));
+        assert_eq!(readiness_at(address, "/ready/issue").await, (503, first_sync));
+        sync.done();
+        away.set(Some("connection refused".to_owned()));
+        let server_away = json!([{ "reason": "server_away", "detail": "connection refused" }]);
+        assert_eq!(readiness_at(address, "/ready").await, (200, json!([])));
+        assert_eq!(readiness_at(address, "/ready/issue").await, (503, server_away));
+        away.set(None);
+        assert_eq!(readiness_at(address, "/ready/issue").await, (200, json!([])));
         let metrics = fetch(address, "/metrics").await;
         assert!(
             metrics.contains("openmetrics-text") && metrics.ends_with("# EOF\n"),
@@ -206,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_connection_does_not_hold_the_drain() {
         let drain = Drain::new();
-        let address = started(Readiness::new(), drain.clone()).await;
+        let address = started(Readiness::new(&[]), drain.clone()).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         idle.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n")
             .await

@@ -1,91 +1,251 @@
-//! Readiness as a set of guards: the process is ready when every guard taken so far has been dropped.
+//! Readiness as named conditions that come and go, on two levels: `/ready`, whether the doors give what is true, and
+//! `/ready/issue`, whether the process does all of its work.
+//!
+//! A process has one fixed table of reasons. Each condition has one owner, who says when it begins to stand and when it no
+//! longer does.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::{family::Family, gauge::Gauge};
 use tokio::sync::watch;
 
-/// What a process still waits for before it may serve. Clones are the same set.
+use crate::telemetry::Metrics;
+
+/// What a reason takes away while it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What the doors give is not to be relied on. Probes and Services ask for this.
+    Serve,
+    /// What the doors give is true, but not all work is done. People and alarms ask for this; whatever takes away
+    /// [`Level::Serve`] takes away this too.
+    Issue,
+}
+
+impl Level {
+    /// Where it is asked for over HTTP.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Serve => "/ready",
+            Self::Issue => "/ready/issue",
+        }
+    }
+}
+
+/// One line of a process's table of reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Name in answers and metrics.
+    pub name: &'static str,
+    /// What it takes away.
+    pub level: Level,
+    /// What it means and what to do, for people.
+    pub meaning: &'static str,
+}
+
+/// Makes a table of reasons: for each a constant, its level, name and meaning, and `REASONS` with all of them in this order.
+#[macro_export]
+macro_rules! reasons {
+    ($($constant:ident = $level:ident $name:literal, $meaning:literal;)+) => {
+        $(pub(crate) const $constant: $crate::ready::Reason = $crate::ready::Reason {
+            name: $name,
+            level: $crate::ready::Level::$level,
+            meaning: $meaning,
+        };)+
+
+        /// Every reason, in the order of docs/operating.md.
+        pub(crate) const REASONS: &[$crate::ready::Reason] = &[$($constant),+];
+    };
+}
+
+/// A reason that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which.
+    pub reason: Reason,
+    /// What exactly is the matter; may be empty.
+    pub detail: String,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.name)?;
+        if self.detail.is_empty() {
+            return Ok(());
+        }
+        write!(f, ": {}", self.detail)
+    }
+}
+
+/// What keeps a process from being ready. Clones are the same set.
 ///
-/// Take all guards before the health endpoint starts: an empty set means ready.
+/// Let the conditions of the start stand before the health endpoint is served: an empty set means ready.
 #[derive(Clone, Debug)]
 pub struct Readiness {
-    waiting: Arc<watch::Sender<Waiting>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    table: &'static [Reason],
+    conditions: watch::Sender<Conditions>,
+    gauges: Gauges,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Conditions {
     next: u64,
-    reasons: BTreeMap<u64, String>,
+    standing: BTreeMap<u64, Standing>,
+}
+
+impl Conditions {
+    fn of(&self, level: Level) -> impl Iterator<Item = &Standing> {
+        self.standing
+            .values()
+            .filter(move |standing| standing.reason.level <= level)
+    }
 }
 
 impl Readiness {
-    /// Nothing to wait for yet.
+    /// Nothing stands yet. `table` has every reason that there will ever be.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(table: &'static [Reason]) -> Self {
+        let shared = Shared {
+            table,
+            conditions: watch::Sender::default(),
+            gauges: Gauges::default(),
+        };
+        shared.gauges.show(table, &Conditions::default());
         Self {
-            waiting: Arc::new(watch::Sender::new(Waiting::default())),
+            shared: Arc::new(shared),
         }
     }
 
-    /// Holds readiness back until the guard is dropped. `reason` is shown to people who ask why (“first sync”).
-    #[must_use = "dropping the guard says that the work is done"]
-    pub fn guard(&self, reason: impl Into<String>) -> ReadyGuard {
+    /// A condition that does not stand yet.
+    pub fn condition(&self, reason: Reason) -> Condition {
         let mut key = 0;
-        self.waiting.send_modify(|waiting| {
-            key = waiting.next;
-            waiting.next += 1;
-            waiting.reasons.insert(key, reason.into());
+        self.shared.conditions.send_modify(|conditions| {
+            key = conditions.next;
+            conditions.next += 1;
         });
-        ReadyGuard {
+        Condition {
             key,
-            waiting: self.waiting.clone(),
+            reason,
+            shared: self.shared.clone(),
         }
     }
 
-    /// Whether nothing is waited for.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.waiting.borrow().reasons.is_empty()
+    /// A condition that stands until it is dropped.
+    #[must_use = "dropping the condition says that it does not stand"]
+    pub fn hold(&self, reason: Reason) -> Condition {
+        let condition = self.condition(reason);
+        condition.set(Some(String::new()));
+        condition
     }
 
-    /// The reasons of the guards still held, oldest first.
+    /// Whether nothing stands in the way of `level`.
     #[must_use]
-    pub fn waiting_for(&self) -> Vec<String> {
-        self.waiting.borrow().reasons.values().cloned().collect()
+    pub fn is_ready(&self, level: Level) -> bool {
+        self.shared.conditions.borrow().of(level).next().is_none()
     }
 
-    /// Resolves when nothing is waited for.
-    pub async fn ready(&self) {
-        let mut changes = self.waiting.subscribe();
+    /// What stands in the way of `level`, oldest condition first.
+    #[must_use]
+    pub fn standing(&self, level: Level) -> Vec<Standing> {
+        self.shared.conditions.borrow().of(level).cloned().collect()
+    }
+
+    /// Resolves when nothing stands in the way of `level`.
+    pub async fn ready(&self, level: Level) {
+        let mut changes = self.shared.conditions.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
-        let _ = changes.wait_for(|waiting| waiting.reasons.is_empty()).await;
+        let _ = changes
+            .wait_for(|conditions| conditions.of(level).next().is_none())
+            .await;
+    }
+
+    /// Shows both levels, and each reason of the table, as metrics that follow by themselves.
+    pub fn register(&self, metrics: &Metrics) {
+        let gauges = self.shared.gauges.clone();
+        metrics.register(|registry| {
+            registry.register("ready", "1 while what the doors give is true", gauges.serve);
+            registry.register("ready_issue", "1 while all work is done", gauges.issue);
+            registry.register("not_ready", "1 while this reason stands", gauges.reasons);
+        });
     }
 }
 
-impl Default for Readiness {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Holds readiness back while it lives.
+/// Something that keeps a process from being ready while it stands. It no longer stands once this is dropped.
 #[derive(Debug)]
-pub struct ReadyGuard {
+pub struct Condition {
     key: u64,
-    waiting: Arc<watch::Sender<Waiting>>,
+    reason: Reason,
+    shared: Arc<Shared>,
 }
 
-impl ReadyGuard {
-    /// Says that the work is done; the same as dropping the guard, but it reads as what it means.
+impl Condition {
+    /// Says whether it stands: with what exactly is the matter, or not.
+    pub fn set(&self, detail: Option<String>) {
+        let next = detail.map(|detail| Standing {
+            reason: self.reason,
+            detail,
+        });
+        self.shared.conditions.send_if_modified(|conditions| {
+            if conditions.standing.get(&self.key) == next.as_ref() {
+                return false;
+            }
+            match next {
+                Some(standing) => conditions.standing.insert(self.key, standing),
+                None => conditions.standing.remove(&self.key),
+            };
+            self.shared.gauges.show(self.shared.table, conditions);
+            true
+        });
+    }
+
+    /// Says that it no longer stands; the same as dropping it, but it reads as what it means.
     pub fn done(self) {}
 }
 
-impl Drop for ReadyGuard {
+impl Drop for Condition {
     fn drop(&mut self) {
-        self.waiting.send_modify(|waiting| {
-            waiting.reasons.remove(&self.key);
-        });
+        self.set(None);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    reason: &'static str,
+}
+
+type GaugeI64 = Gauge<i64, AtomicI64>;
+
+#[derive(Clone, Debug, Default)]
+struct Gauges {
+    serve: GaugeI64,
+    issue: GaugeI64,
+    reasons: Family<Named, GaugeI64>,
+}
+
+impl Gauges {
+    /// Every reason of the table has a series from the start: an alarm on its absence then means what it says.
+    fn show(&self, table: &[Reason], conditions: &Conditions) {
+        let is_free = |level| i64::from(conditions.of(level).next().is_none());
+        self.serve.set(is_free(Level::Serve));
+        self.issue.set(is_free(Level::Issue));
+        for Reason { name: reason, .. } in table {
+            let stands = conditions
+                .standing
+                .values()
+                .any(|standing| standing.reason.name == *reason);
+            self.reasons
+                .get_or_create(&Named { reason })
+                .set(i64::from(stands));
+        }
     }
 }
 
@@ -93,32 +253,65 @@ impl Drop for ReadyGuard {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn ready_when_the_last_guard_is_dropped() {
-        let readiness = Readiness::new();
-        let store = readiness.guard("store");
-        let sync = readiness.guard("first sync");
-        let waiter = tokio::spawn({
-            let readiness = readiness.clone();
-            async move { readiness.ready().await }
-        });
-        assert_eq!(readiness.waiting_for(), ["store", "first sync"]);
-        store.done();
-        assert_eq!(readiness.waiting_for(), ["first sync"]);
-        assert!(!readiness.is_ready());
-        drop(sync);
-        waiter.await.unwrap();
-        assert!(readiness.is_ready());
+    const STARTING: Reason = reason("starting", Level::Serve);
+    const AWAY: Reason = reason("server_away", Level::Issue);
+
+    const fn reason(name: &'static str, level: Level) -> Reason {
+        let meaning = "a test's";
+        Reason { name, level, meaning }
+    }
+
+    fn names(readiness: &Readiness, level: Level) -> Vec<String> {
+        let standing = readiness.standing(level);
+        standing.iter().map(Standing::to_string).collect()
     }
 
     #[tokio::test]
-    async fn equal_reasons_are_counted_apart() {
-        let readiness = Readiness::new();
-        let first = readiness.guard("sync");
-        let second = readiness.guard("sync");
-        drop(first);
-        assert_eq!(readiness.waiting_for(), ["sync"]);
+    async fn ready_when_the_last_condition_has_gone() {
+        let readiness = Readiness::new(&[STARTING, AWAY]);
+        let (first, second) = (readiness.hold(STARTING), readiness.hold(STARTING));
+        let waiter = tokio::spawn({
+            let readiness = readiness.clone();
+            async move { readiness.ready(Level::Serve).await }
+        });
+        assert_eq!(names(&readiness, Level::Serve), ["starting", "starting"]);
+        first.done();
+        assert_eq!(names(&readiness, Level::Serve), ["starting"]);
+        assert!(!readiness.is_ready(Level::Serve));
         drop(second);
-        readiness.ready().await;
+        waiter.await.unwrap();
+        assert!(readiness.is_ready(Level::Issue));
+    }
+
+    #[test]
+    fn conditions_come_and_go_and_take_away_their_level_and_those_above() {
+        let readiness = Readiness::new(&[STARTING, AWAY]);
+        let (starting, away) = (readiness.condition(STARTING), readiness.condition(AWAY));
+        assert!(readiness.is_ready(Level::Serve) && readiness.is_ready(Level::Issue));
+        away.set(Some("refused".to_owned()));
+        assert!(readiness.is_ready(Level::Serve) && !readiness.is_ready(Level::Issue));
+        away.set(Some("timed out".to_owned()));
+        assert_eq!(names(&readiness, Level::Issue), ["server_away: timed out"]);
+        away.set(None);
+        starting.set(Some(String::new()));
+        assert!(!readiness.is_ready(Level::Serve) && !readiness.is_ready(Level::Issue));
+    }
+
+    #[test]
+    fn metrics_follow_and_every_reason_has_a_series_from_the_start() {
+        let (readiness, metrics) = (Readiness::new(&[STARTING, AWAY]), Metrics::new("signet_test"));
+        readiness.register(&metrics);
+        let has = |line: &str| {
+            let text = metrics.encode();
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        };
+        has("signet_test_ready_issue 1");
+        has(r#"signet_test_not_ready{reason="server_away"} 0"#);
+        let away = readiness.hold(AWAY);
+        has("signet_test_ready 1");
+        has("signet_test_ready_issue 0");
+        has(r#"signet_test_not_ready{reason="server_away"} 1"#);
+        away.done();
+        has(r#"signet_test_not_ready{reason="server_away"} 0"#);
     }
 }

@@ -9,13 +9,15 @@ mod trust;
 
 use std::sync::Arc;
 
-use signet_runtime::{clock::SystemClock, drain::Drain, http::serve_telemetry, ready::Readiness, telemetry};
+use signet_runtime::{clock::SystemClock, drain::Drain, http::serve_telemetry, telemetry};
 
 pub(crate) use self::doors::Addresses;
 use self::{
+    deciders::Deciders,
     doors::Doors,
     ending::Ending,
     listeners::{agents_tls, serve_admin, serve_agents, serve_bundle_door, serve_publish},
+    trust::Trust,
 };
 use crate::{
     audit::{AuditAction, AuditEmitter, AuditEvent, AuditKey, AuditLog, LineSink},
@@ -23,6 +25,8 @@ use crate::{
     config::Config,
     key_manager::KeyManager,
     metrics::Metrics,
+    own_svid::OwnSvids,
+    readiness::{self, STARTING},
     store::{Store, sqlite::SqliteStore},
 };
 
@@ -106,9 +110,9 @@ impl Server {
         };
         let ending = Ending::of(&base, emitter);
         // Held here, and `/ready` closed before it goes: a start that fails is never taken for ready.
-        let starting = ending.readiness.guard("start");
+        let starting = ending.readiness.hold(STARTING);
         let started = tokio::select! {
-            started = base.start(self.doors, self.keys, &ending.readiness, &ending.telemetry_drain) => started.map(Some),
+            started = base.start(self.doors, self.keys, &ending) => started.map(Some),
             () = stop.signalled() => Ok(None),
         };
         let Ok(Some(())) = started else {
@@ -138,26 +142,23 @@ impl Server {
 
 impl Base {
     /// Starts the parts, each when those it stands on have come up; the doors open last.
-    async fn start(
-        self,
-        doors: Doors,
-        keys: Arc<KeyManager>,
-        readiness: &Readiness,
-        telemetry_drain: &Drain,
-    ) -> anyhow::Result<()> {
+    async fn start(self, doors: Doors, keys: Arc<KeyManager>, ending: &Ending) -> anyhow::Result<()> {
+        let readiness = &ending.readiness;
         let registry = telemetry::Metrics::new("signet_server");
         let metrics = Metrics::register(&registry);
+        readiness.register(&registry);
         let telemetry = serve_telemetry(
             doors.telemetry,
             readiness.clone(),
             registry,
-            telemetry_drain.clone(),
+            ending.telemetry_drain.clone(),
         );
         tokio::spawn(telemetry);
 
         let trust = self.start_trust(keys).await?;
         let own = self.start_own(&trust, doors.bundle.is_some()).await?;
         let deciders = self.start_deciders(&trust, &metrics).await?;
+        self.watch_readiness(&trust, &own, &deciders, ending);
 
         serve_publish(doors.publish, trust.snapshots.clone(), &self.drain);
         if let Some(listener) = doors.bundle {
@@ -196,5 +197,19 @@ impl Base {
             },
         ));
         Ok(())
+    }
+
+    fn watch_readiness(&self, trust: &Trust, own: &OwnSvids, deciders: &Deciders, ending: &Ending) {
+        let watched = readiness::Watched {
+            clock: self.clock.clone(),
+            store: self.store.clone(),
+            view: trust.authorities.current(),
+            snapshots: trust.snapshots.clone(),
+            publishing: trust.publisher.trouble(),
+            own_valid_until: own.valid_until.clone(),
+            attestor: deciders.attestor.clone(),
+            audit: ending.audit_progress(),
+        };
+        readiness::start(watched, &ending.readiness, &self.drain);
     }
 }

@@ -43,7 +43,9 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Run(args) => PROGRAM.serve(&args.config, app::build, Server::run),
         Command::Validate(args) => PROGRAM.validate::<Config>(&args.config.config, args.answer.output),
-        Command::Healthcheck(args) => ask(args, AdminClient::healthcheck),
+        Command::Healthcheck(args) => ask(args.admin, async move |client| {
+            client.healthcheck(args.serving).await
+        }),
         Command::Status(args) => ask(args, AdminClient::status),
         Command::Ca(CaCommand::Show(args)) => ask(args, AdminClient::authorities),
         Command::Ca(CaCommand::Rotate(args)) => rotate(args),

@@ -38,6 +38,7 @@ mod own_svid;
 mod publish_http;
 mod publish_https;
 mod publisher;
+mod readiness;
 mod rules;
 mod store;
 mod trust;

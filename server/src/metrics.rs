@@ -204,6 +204,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::readiness::STARTING;
 
     #[test]
     fn every_metric_of_the_table_is_there_with_its_help() {
@@ -236,6 +237,7 @@ mod tests {
     #[test]
     fn the_documentation_names_every_metric_and_no_other() {
         let telemetry = signet_runtime::telemetry::Metrics::new("signet_server");
+        signet_runtime::ready::Readiness::new(&[STARTING]).register(&telemetry);
         // Without a reason the counter has no series.
         Metrics::register(&telemetry).refused("denied");
         let page = include_str!("../../docs/operating.md");

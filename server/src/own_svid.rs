@@ -56,6 +56,8 @@ pub(crate) struct OwnSvids {
     pub server: Arc<RotatingIdentity>,
     /// `/signet/bundle`, where it was asked for.
     pub bundle: Option<Arc<RotatingIdentity>>,
+    /// The end of the first of them that ends; none while one is missing.
+    pub valid_until: watch::Receiver<Option<SystemTime>>,
 }
 
 /// Why one of the server's own certificates could not be made. The one before it stays in use.
@@ -90,9 +92,11 @@ pub(crate) async fn keep_own_svids(parts: OwnSvidParts) -> Result<OwnSvids, OwnS
             profile,
         )
     });
+    let (ends, valid_until) = watch::channel(None);
     let identities = OwnSvids {
         server: server.identity.clone(),
         bundle: bundle.as_ref().map(|bundle| bundle.identity.clone()),
+        valid_until,
     };
     let mut keeper = Keeper {
         owned: std::iter::once(server).chain(bundle).collect(),
@@ -101,6 +105,7 @@ pub(crate) async fn keep_own_svids(parts: OwnSvidParts) -> Result<OwnSvids, OwnS
         snapshots: parts.snapshots,
         clock: parts.clock,
         random: SystemRandom::new(),
+        ends,
     };
     match keeper.refresh().await {
         // Dates mend themselves once the time is known. Until then no agent can connect, but lists are served, and admins are
@@ -133,6 +138,7 @@ struct Current {
     serial: SerialNumber,
     authority: AuthorityId,
     renew_at: SystemTime,
+    not_after: SystemTime,
 }
 
 impl Own {
@@ -162,6 +168,7 @@ struct Keeper {
     snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     clock: Arc<dyn Clock>,
     random: SystemRandom,
+    ends: watch::Sender<Option<SystemTime>>,
 }
 
 impl Keeper {
@@ -215,7 +222,13 @@ impl Keeper {
             };
             outcome = outcome.and(issued);
         }
+        self.ends.send_replace(self.valid_until());
         outcome
+    }
+
+    fn valid_until(&self) -> Option<SystemTime> {
+        let ends = self.owned.iter().map(|own| Some(own.current.as_ref()?.not_after));
+        ends.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 }
 
@@ -234,6 +247,7 @@ async fn renew(
         serial: svid.serial(),
         authority: svid.authority_id(),
         renew_at: now + life / 2,
+        not_after: svid.not_after(),
     });
     tracing::info!(spiffe_id = %own.spiffe_id, serial = %svid.serial(), "own certificate issued");
     Ok(())

@@ -57,6 +57,7 @@ pub(crate) struct Publisher {
     snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     view: watch::Receiver<Arc<AuthorityView>>,
     rooms: watch::Receiver<Vec<RoomUse>>,
+    trouble: watch::Receiver<Option<String>>,
     crl_max_bytes: usize,
 }
 
@@ -84,20 +85,27 @@ impl Publisher {
     pub(crate) async fn start(parts: PublisherParts) -> Result<Self, StoreError> {
         let (wanted, wishes) = watch::channel(0);
         let (room_sender, rooms) = watch::channel(Vec::new());
+        let (troubled, trouble) = watch::channel(None);
         let handle = Self {
             wanted: Arc::new(wanted),
             snapshots: parts.snapshots.subscribe(),
             view: parts.view.clone(),
             rooms,
+            trouble,
             crl_max_bytes: parts.settings.crl_max_bytes,
         };
         let drain = parts.drain.clone();
-        let mut worker = Worker::load(parts, wishes, room_sender).await?;
+        let mut worker = Worker::load(parts, wishes, room_sender, troubled).await?;
         worker.show_stored().await;
         drain
             .clone()
             .spawn_vital("publisher", async move { worker.run(drain).await });
         Ok(handle)
+    }
+
+    /// What failed in the last round, as it changes; nothing once a round went well.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 
     /// What is published, and every change of it.

@@ -25,6 +25,7 @@ pub(crate) mod suite;
 use std::time::{Duration, SystemTime};
 
 use signet_certs::id::TrustDomain;
+use tokio::sync::watch;
 
 pub(crate) use self::agents::{
     AgentRow, Attestation, AttestedAgents, Generation, Generations, LiveAgent, Presented,
@@ -74,6 +75,13 @@ pub(crate) trait Store:
     /// after their expiry and after a later CRL of their authority, agents and denials some days or weeks after their end. Call it
     /// about once a minute.
     fn housekeeping(&self, time: KnownTime) -> StoreFuture<'_, Housekeeping>;
+
+    /// Writes a page of nothing and waits until it is durable: whether the store takes anything at all.
+    fn probe(&self) -> StoreFuture<'_, ()>;
+
+    /// How many transactions have failed since the store was opened, by a full disk, an I/O error or a fault in one; changes
+    /// when one does, before its callers are answered.
+    fn failed_writes(&self) -> watch::Receiver<u64>;
 }
 
 /// Who a store belongs to.

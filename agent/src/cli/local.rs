@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use signet_certs::time::from_unix_millis;
 use signet_proto::local as wire;
 use signet_proto::local::local_client::LocalClient;
-use signet_runtime::cli::{Answer, or_dash, when};
+use signet_runtime::cli::{Answer, Health, NotReady, or_dash, when};
 use signet_runtime::table::{Table, age};
 use signet_runtime::uds;
 use tonic::transport::Endpoint;
@@ -19,27 +19,22 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Large nodes fit.
 const MAX_MESSAGE: usize = 64 << 20;
 
-/// Ready or not.
-pub(super) async fn healthcheck(socket: &Path) -> anyhow::Result<Answer> {
-    let status = ask(socket).await?;
-    let waiting = status.waiting_for.join(", ");
-    let problem = (!status.ready).then(|| {
-        let why = if status.server_problem.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", status.server_problem)
-        };
-        format!("not ready, waiting for {waiting}{why}")
-    });
-    Ok(Answer {
-        json: json!({ "ready": status.ready, "waiting_for": status.waiting_for }),
-        text: if status.ready {
-            "ready\n".to_owned()
-        } else {
-            String::new()
-        },
-        problem,
-    })
+/// Whether workloads that come now get their identities; with `serving`, only whether the sockets serve.
+pub(super) async fn healthcheck(socket: &Path, serving: bool) -> anyhow::Result<Answer> {
+    Ok(health(&ask(socket).await?).answer(serving))
+}
+
+fn health(status: &wire::StatusResponse) -> Health {
+    let not_ready = |one: &wire::NotReady| NotReady {
+        reason: one.reason.clone(),
+        detail: one.detail.clone(),
+        serves: one.serves,
+    };
+    Health {
+        ready: status.ready,
+        ready_issue: status.ready_issue,
+        not_ready: status.not_ready.iter().map(not_ready).collect(),
+    }
 }
 
 /// Everything.
@@ -92,7 +87,8 @@ fn status_json(status: &wire::StatusResponse) -> Value {
         "agent_id": status.agent_id,
         "agent_not_after": when(status.agent_expires_unix_ms),
         "ready": status.ready,
-        "waiting_for": status.waiting_for,
+        "ready_issue": status.ready_issue,
+        "not_ready": health(status).reasons_json(),
         "server_connected": status.server_connected,
         "server_problem": status.server_problem,
         "sequence_number": status.sequence_number,
@@ -125,14 +121,14 @@ fn workload_json(workload: &wire::Workload) -> Value {
 fn status_text(status: &wire::StatusResponse) -> String {
     let now = from_unix_millis(status.now_unix_ms);
     let mut facts = Table::new(&["TRUST DOMAIN", "READY", "SERVER", "BUNDLE", "AGENT", "EXPIRES"]);
-    let ready = if status.ready {
-        "yes".to_owned()
-    } else {
-        format!("no: {}", status.waiting_for.join(", "))
+    let ready = match (status.ready, status.ready_issue) {
+        (true, true) => "yes",
+        (true, false) => "serves only",
+        (false, _) => "no",
     };
     facts.row([
         status.trust_domain.as_str(),
-        &ready,
+        ready,
         if status.server_connected {
             "connected"
         } else {
@@ -143,6 +139,9 @@ fn status_text(status: &wire::StatusResponse) -> String {
         &expiry(now, status.agent_expires_unix_ms),
     ]);
     let mut text = facts.render();
+    for line in health(status).lines() {
+        text.push_str(&format!("not ready: {line}\n"));
+    }
     for (about, problem) in [
         ("server", &status.server_problem),
         ("keys", &status.not_kept),

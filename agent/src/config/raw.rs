@@ -36,7 +36,7 @@ pub(crate) struct Raw {
     pub(super) shared_socket: Option<SharedSocket>,
     /// Where `status` and `healthcheck` ask.
     pub(super) admin_socket: PathBuf,
-    /// `/live`, `/ready`, `/metrics`.
+    /// `/live`, `/ready`, `/ready/issue`, `/metrics`.
     pub(super) telemetry: Telemetry,
     /// Logs go to standard error.
     pub(super) log: Log,

@@ -37,7 +37,7 @@ pub(crate) struct Config {
     pub shared_socket: Option<SharedSocket>,
     /// Where `signet-agent status` and `healthcheck` ask. Mode 0600, of the agent's own uid.
     pub admin_socket: PathBuf,
-    /// Address of `/live`, `/ready`, `/metrics`; port 0 chooses one.
+    /// Address of `/live`, `/ready`, `/ready/issue`, `/metrics`; port 0 chooses one.
     pub telemetry: SocketAddr,
     /// How logs look.
     pub log: LogFormat,

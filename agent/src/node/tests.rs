@@ -78,7 +78,6 @@ impl Bench {
             state: sender,
             certificate: certificates.clone(),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
-            ready: None,
         };
         tokio::spawn(attestor.run(drain.clone()));
         Self {

@@ -12,7 +12,7 @@ use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace::random_unit;
-use signet_runtime::ready::{Readiness, ReadyGuard};
+use signet_runtime::ready::Condition;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -70,10 +70,8 @@ pub(crate) struct TrustSync {
     pub connection: watch::Sender<Connection>,
     /// Waiting times between attempts.
     pub backoff: Backoff,
-    /// Dropped with the first believed state.
-    pub ready: Option<ReadyGuard>,
-    /// What the agent waits for, with a bundle that is kept out for long.
-    pub readiness: Readiness,
+    /// Stands while a bundle has been kept out for long.
+    pub not_believed: Condition,
     /// The bundle that was pushed last, if it is not believed.
     pub kept_out: Option<KeptOut>,
 }
@@ -82,18 +80,21 @@ pub(crate) struct TrustSync {
 #[derive(Debug)]
 pub(crate) struct KeptOut {
     since: Instant,
-    /// Held once it lasts.
-    ready: Option<ReadyGuard>,
+    /// It has lasted for long, and that was said.
+    is_said: bool,
 }
 
 impl KeptOut {
     fn since(since: Instant) -> Self {
-        Self { since, ready: None }
+        Self {
+            since,
+            is_said: false,
+        }
     }
 
     /// When it has lasted for long; `None` when that is said.
     fn alarms_at(&self) -> Option<Instant> {
-        self.ready.is_none().then(|| self.since + KEPT_OUT)
+        (!self.is_said).then(|| self.since + KEPT_OUT)
     }
 }
 
@@ -195,6 +196,7 @@ impl TrustSync {
                 if problem.is_empty() {
                     tracing::info!(sequence, "trust state received");
                     self.kept_out = None;
+                    self.not_believed.set(None);
                 } else {
                     tracing::error!(
                         problem,
@@ -208,7 +210,6 @@ impl TrustSync {
                     connected: true,
                     problem,
                 });
-                self.ready = None;
                 true
             }
             Err(error) => {
@@ -245,7 +246,9 @@ impl TrustSync {
     /// A bundle has been kept out for long enough to say so by not being ready.
     fn alarm(&mut self) {
         if let Some(kept_out) = &mut self.kept_out {
-            kept_out.ready = Some(self.readiness.guard("a bundle that can be believed"));
+            kept_out.is_said = true;
+            let problem = self.connection.borrow().problem.clone();
+            self.not_believed.set(Some(problem));
         }
     }
 

@@ -11,11 +11,9 @@ pub struct StatusResponse {
     pub started_unix_ms: i64,
     #[prost(int64, tag = "4")]
     pub now_unix_ms: i64,
+    /// Whether what the server gives is true: /ready.
     #[prost(bool, tag = "5")]
     pub ready: bool,
-    /// What readiness still waits for.
-    #[prost(string, repeated, tag = "6")]
-    pub waiting_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint64, tag = "7")]
     pub sequence_number: u64,
     #[prost(uint64, tag = "8")]
@@ -33,6 +31,12 @@ pub struct StatusResponse {
     /// How full the revocation lists are, by kind of authority.
     #[prost(message, repeated, tag = "14")]
     pub lists: ::prost::alloc::vec::Vec<ListRoom>,
+    /// Whether a pod gets a usable certificate now: /ready/issue.
+    #[prost(bool, tag = "15")]
+    pub ready_issue: bool,
+    /// What stands in the way of either.
+    #[prost(message, repeated, tag = "16")]
+    pub not_ready: ::prost::alloc::vec::Vec<NotReady>,
     /// While an authority waits to sign: SPIFFE IDs of the agents that have not reported the current bundle.
     #[prost(string, repeated, tag = "17")]
     pub agents_awaited: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -53,6 +57,18 @@ pub struct ListRoom {
     /// An admin should know: something waits, or half of the room is taken.
     #[prost(bool, tag = "5")]
     pub alarming: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotReady {
+    /// Name from the table in docs/operating.md.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// What exactly is the matter; may be empty.
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
+    /// Only issuing suffers; what is served is true.
+    #[prost(bool, tag = "3")]
+    pub serves: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterStatus {

@@ -12,10 +12,9 @@ pub struct StatusResponse {
     pub agent_id: ::prost::alloc::string::String,
     #[prost(int64, tag = "4")]
     pub agent_expires_unix_ms: i64,
+    /// Whether what its sockets give is true: /ready.
     #[prost(bool, tag = "5")]
     pub ready: bool,
-    #[prost(string, repeated, tag = "6")]
-    pub waiting_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "7")]
     pub server_connected: bool,
     /// Last trouble with the server, empty when none.
@@ -33,6 +32,24 @@ pub struct StatusResponse {
     /// What is wrong with the machine's clock, empty when nothing is.
     #[prost(string, tag = "13")]
     pub clock_problem: ::prost::alloc::string::String,
+    /// Whether a workload that comes now gets an identity: /ready/issue.
+    #[prost(bool, tag = "14")]
+    pub ready_issue: bool,
+    /// What stands in the way of either.
+    #[prost(message, repeated, tag = "15")]
+    pub not_ready: ::prost::alloc::vec::Vec<NotReady>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotReady {
+    /// Name from the table in docs/operating.md.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// What exactly is the matter; may be empty.
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
+    /// Only issuing suffers; what is served is true.
+    #[prost(bool, tag = "3")]
+    pub serves: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Workload {

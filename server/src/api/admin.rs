@@ -11,7 +11,10 @@ use signet_certs::{
     time::{from_unix_millis, rfc3339, unix_millis},
 };
 use signet_proto::admin::{self as wire, admin_server};
-use signet_runtime::{error, ready::Readiness};
+use signet_runtime::{
+    error,
+    ready::{Level, Readiness},
+};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
@@ -83,8 +86,9 @@ impl admin_server::Admin for AdminService {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_unix_ms: unix_millis(self.started),
             now_unix_ms: unix_millis(now),
-            ready: self.readiness.is_ready(),
-            waiting_for: self.readiness.waiting_for(),
+            ready: self.readiness.is_ready(Level::Serve),
+            ready_issue: self.readiness.is_ready(Level::Issue),
+            not_ready: convert::not_ready(&self.readiness),
             sequence_number: self.trust.borrow().sequence,
             policy_revision: self.policy_revision,
             svids_issued: self.metrics.issued_total(),

@@ -4,8 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use signet_runtime::{clock::Clock, drain::Drain, ready::Readiness};
 
+use tokio::sync::watch;
+
 use super::Base;
-use crate::audit::{AuditAction, AuditEmitter, AuditEvent, AuditLog};
+use crate::{
+    audit::{AuditAction, AuditEmitter, AuditEvent, AuditLog, AuditProgress},
+    readiness::{REASONS, STOPPING},
+};
 
 /// Bound of the graceful end; Kubernetes gives 30 s by default.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
@@ -29,11 +34,16 @@ impl Ending {
         Self {
             drain: base.drain.clone(),
             telemetry_drain: Drain::new(),
-            readiness: Readiness::new(),
+            readiness: Readiness::new(REASONS),
             audit: base.audit.clone(),
             emitter,
             clock: base.clock.clone(),
         }
+    }
+
+    /// How far the audit log has come.
+    pub(super) fn audit_progress(&self) -> watch::Receiver<AuditProgress> {
+        self.emitter.progress()
     }
 
     /// Nothing was served yet: what has been started ends again.
@@ -47,7 +57,7 @@ impl Ending {
     /// Streams end first, requests under way finish, the audit log is written out.
     pub(super) async fn end(self, reason: &str) {
         tracing::info!(reason, "stopping");
-        let _stopping = self.readiness.guard("stopping");
+        let _stopping = self.readiness.hold(STOPPING);
         let stopped = AuditAction::ServerStopped {
             reason: reason.to_owned(),
         };

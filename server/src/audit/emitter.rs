@@ -24,9 +24,19 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Longest wait at the end for a sink that takes nothing.
 const FINISH_LIMIT: Duration = Duration::from_secs(5);
 
+/// How far the audit log has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AuditProgress {
+    /// Position of the last line that is safe where it was written.
+    pub emitted: u64,
+    /// Why the last try failed; none once lines are taken again.
+    pub failing: Option<String>,
+}
+
 /// Handle on the emitting task.
 pub(crate) struct AuditEmitter {
     stop: CancellationToken,
+    progress: watch::Receiver<AuditProgress>,
     task: JoinHandle<()>,
 }
 
@@ -40,6 +50,7 @@ impl AuditEmitter {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let stop = CancellationToken::new();
+        let (sender, progress) = watch::channel(AuditProgress::default());
         let worker = Worker {
             stored: outbox.stored(),
             outbox,
@@ -48,14 +59,21 @@ impl AuditEmitter {
             sink,
             clock,
             stop: stop.clone(),
+            progress: sender,
             end: AuditCursor::default(),
             saved: AuditCursor::default(),
             signed: AuditCursor::default(),
         };
         Self {
             stop,
+            progress,
             task: tokio::spawn(worker.run()),
         }
+    }
+
+    /// How far it has come, as it changes.
+    pub(crate) fn progress(&self) -> watch::Receiver<AuditProgress> {
+        self.progress.clone()
     }
 
     /// Emits what has been stored until now, signs the head, and ends. Call it last, after
@@ -82,6 +100,7 @@ struct Worker {
     sink: Box<dyn LineSink>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
+    progress: watch::Sender<AuditProgress>,
     /// The last line emitted; what the store knows of it; what the last head was signed for.
     end: AuditCursor,
     saved: AuditCursor,
@@ -120,6 +139,8 @@ impl Worker {
             };
             if let Err(error) = result {
                 tracing::error!(%error, "audit lines wait in the store");
+                self.progress
+                    .send_modify(|progress| progress.failing = Some(error.to_string()));
                 if matches!(error, EmitError::Sink(_)) {
                     self.rewind();
                 }
@@ -137,6 +158,7 @@ impl Worker {
             match self.outbox.cursor().await {
                 Ok(cursor) => {
                     (self.end, self.saved, self.signed) = (cursor, cursor, cursor);
+                    self.tell_saved();
                     return true;
                 }
                 Err(error) => tracing::error!(%error, "cannot read how far the audit log has come"),
@@ -176,8 +198,16 @@ impl Worker {
             self.sink.sync().await?;
             self.outbox.advance(self.end, head).await?;
             self.saved = self.end;
+            self.tell_saved();
         }
         Ok(())
+    }
+
+    fn tell_saved(&self) {
+        self.progress.send_replace(AuditProgress {
+            emitted: self.saved.sequence,
+            failing: None,
+        });
     }
 
     async fn sign_head(&mut self) -> Result<(), EmitError> {

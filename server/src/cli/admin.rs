@@ -69,13 +69,14 @@ impl AdminClient {
         })
     }
 
-    /// Whether the server is ready; if not, the answer's problem says what it waits for.
+    /// Whether a pod gets a usable certificate now; with `serving`, only whether what the server gives is true. If not, the
+    /// answer's problem says what stands in the way.
     ///
     /// # Errors
     /// What the server answered.
-    pub async fn healthcheck(&mut self) -> anyhow::Result<Answer> {
+    pub async fn healthcheck(&mut self, serving: bool) -> anyhow::Result<Answer> {
         let response = self.inner.status(wire::StatusRequest {}).await.map_err(said)?;
-        Ok(render::health(&response.into_inner()))
+        Ok(render::health(&response.into_inner()).answer(serving))
     }
 
     /// Status of the server.

@@ -19,8 +19,8 @@ pub(super) enum Command {
     Run(ConfigArgs),
     /// Check a configuration file and exit.
     Validate(ValidateArgs),
-    /// Exit 0 if the running server is ready (for exec probes).
-    Healthcheck(AdminArgs),
+    /// Exit 0 if a pod that comes now gets a usable certificate.
+    Healthcheck(HealthcheckArgs),
     /// What the server is doing.
     Status(AdminArgs),
     /// Certificate authorities.
@@ -72,6 +72,15 @@ pub(super) struct AdminArgs {
     pub(super) admin_socket: PathBuf,
     #[command(flatten)]
     pub(super) answer: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HealthcheckArgs {
+    /// Ask only whether what the server gives is true, as an exec probe does.
+    #[arg(long)]
+    pub(super) serving: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
 }
 
 #[derive(Debug, Subcommand)]

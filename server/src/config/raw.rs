@@ -77,7 +77,7 @@ pub(super) struct Listen {
     pub(super) publish: SocketAddr,
     /// The trust bundle over HTTPS; absent, it is not served there.
     pub(super) bundle: Option<SocketAddr>,
-    /// `/live`, `/ready`, `/metrics`.
+    /// `/live`, `/ready`, `/ready/issue`, `/metrics`.
     pub(super) telemetry: SocketAddr,
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct Listen {
     pub publish: SocketAddr,
     /// The trust bundle over HTTPS; absent, it is not served there.
     pub bundle: Option<SocketAddr>,
-    /// `/live`, `/ready`, `/metrics`.
+    /// `/live`, `/ready`, `/ready/issue`, `/metrics`.
     pub telemetry: SocketAddr,
 }
 

@@ -9,6 +9,7 @@ use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::{Crl, RevokedEntry};
 use signet_runtime::backoff::Backoff;
 use signet_runtime::drain::Drain;
+use signet_runtime::error;
 use signet_runtime::pace;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -35,6 +36,7 @@ pub(super) struct Worker {
     clock_state: watch::Receiver<State>,
     wishes: watch::Receiver<u64>,
     rooms: Rooms,
+    trouble: watch::Sender<Option<String>>,
     lists: BTreeMap<AuthorityId, List>,
     /// Where the authorities stood when a snapshot was shown last.
     states: Vec<AuthorityState>,
@@ -48,6 +50,7 @@ impl Worker {
         parts: PublisherParts,
         wishes: watch::Receiver<u64>,
         rooms: watch::Sender<Vec<RoomUse>>,
+        trouble: watch::Sender<Option<String>>,
     ) -> Result<Self, StoreError> {
         let mut worker = Self {
             settings: parts.settings,
@@ -58,6 +61,7 @@ impl Worker {
             clock: parts.clock,
             wishes,
             rooms: Rooms::new(rooms),
+            trouble,
             lists: BTreeMap::new(),
             states: Vec::new(),
             sequence: None,
@@ -107,12 +111,14 @@ impl Worker {
     pub(super) async fn run(mut self, drain: Drain) {
         let mut retry = RETRIES;
         loop {
-            let wake_at = if self.refresh().await {
+            let trouble = self.refresh().await;
+            let wake_at = if trouble.is_none() {
                 retry.reset();
                 self.next_look()
             } else {
                 Instant::now() + retry.next(0.0)
             };
+            self.trouble.send_replace(trouble);
             tokio::select! {
                 Ok(()) = self.view.changed() => {}
                 Ok(()) = self.wishes.changed() => self.coalesce(&drain).await,
@@ -138,17 +144,19 @@ impl Worker {
         }
     }
 
-    /// Brings every list up to date and shows the result. False: something failed and is worth another try.
-    async fn refresh(&mut self) -> bool {
+    /// Brings every list up to date and shows the result. Returns the first thing that failed and is worth another try.
+    async fn refresh(&mut self) -> Option<String> {
         let view = self.view.borrow_and_update().clone();
         let asked = *self.wishes.borrow_and_update();
         let rooms = room::rooms(&view, self.settings.crl_max_bytes);
         let admitted = self.admit(rooms.clone()).await;
-        let mut healthy = admitted.is_some();
+        let mut trouble = admitted.as_ref().err().map(|error| error::chain(error));
         let wanted = asked.max(admitted.unwrap_or_default());
         for (kind, viewed) in view.all() {
             if let Err(error) = self.refresh_list(viewed, wanted).await {
-                healthy = false;
+                trouble.get_or_insert_with(|| {
+                    format!("{kind} authority {}: {}", viewed.id(), error::chain(&error))
+                });
                 tracing::error!(
                     %kind, authority_id = %viewed.id(), error = &error as &dyn Error,
                     "CRL not renewed, the one before it stays in force"
@@ -159,27 +167,22 @@ impl Worker {
             .retain(|id, _| view.all().any(|(_, viewed)| viewed.id() == *id));
         self.rooms.show(&rooms, |authority| self.entry_count(authority));
         if let Err(error) = self.show(&view).await {
-            healthy = false;
+            trouble.get_or_insert_with(|| error::chain(&error));
             tracing::error!(
                 error = &error as &dyn Error,
                 "trust state not published, will try again"
             );
         }
-        healthy
+        trouble
     }
 
     /// Lets onto the lists what there is room for, before they are signed. Where that fails they are signed all the same.
-    async fn admit(&mut self, rooms: Vec<ListRoom>) -> Option<u64> {
-        match self.store.admit(rooms, self.clock.now()).await {
-            Ok(admitted) => {
-                self.rooms.set_waiting(admitted.waiting);
-                Some(admitted.revision)
-            }
-            Err(error) => {
-                tracing::error!(%error, "what waits for room on the lists goes on waiting");
-                None
-            }
-        }
+    async fn admit(&mut self, rooms: Vec<ListRoom>) -> Result<u64, StoreError> {
+        let admitted = self.store.admit(rooms, self.clock.now()).await.inspect_err(
+            |error| tracing::error!(%error, "what waits for room on the lists goes on waiting"),
+        )?;
+        self.rooms.set_waiting(admitted.waiting);
+        Ok(admitted.revision)
     }
 
     fn entry_count(&self, authority: &AuthorityId) -> usize {

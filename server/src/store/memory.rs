@@ -37,6 +37,9 @@ pub(crate) struct MemoryStore {
     info: StoreInfo,
     kept: Mutex<Kept>,
     stored_lines: watch::Sender<u64>,
+    failed_writes: watch::Sender<u64>,
+    /// Fails [`Store::probe`].
+    pub probe_failures: AtomicU32,
     /// Fails [`Journals::save_journal`].
     pub journal_failures: AtomicU32,
     /// Fails [`Lists::save_crl`].
@@ -65,6 +68,8 @@ impl MemoryStore {
             },
             kept: Mutex::default(),
             stored_lines: watch::Sender::new(0),
+            failed_writes: watch::Sender::new(0),
+            probe_failures: AtomicU32::new(0),
             journal_failures: AtomicU32::new(0),
             crl_failures: AtomicU32::new(0),
             issue_failures: AtomicU32::new(0),
@@ -116,18 +121,19 @@ impl MemoryStore {
         })
     }
 
+    fn fails(&self, counter: &AtomicU32) -> Result<(), StoreError> {
+        let left = counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_err() {
+            return Ok(());
+        }
+        self.failed_writes.send_modify(|failed| *failed += 1);
+        Err(StoreError::Unavailable {
+            message: "disk full".to_owned(),
+        })
+    }
+
     fn look<'a, T>(&'a self, look: impl FnOnce(&Kept) -> T + Send + 'a) -> StoreFuture<'a, T> {
         Box::pin(async move { Ok(look(&self.kept())) })
-    }
-}
-
-fn fails(counter: &AtomicU32) -> Result<(), StoreError> {
-    let left = counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-    match left {
-        Ok(_) => Err(StoreError::Unavailable {
-            message: "disk full".to_owned(),
-        }),
-        Err(_) => Ok(()),
     }
 }
 
@@ -139,6 +145,14 @@ impl Store for MemoryStore {
     fn housekeeping(&self, time: KnownTime) -> StoreFuture<'_, Housekeeping> {
         self.transaction(move |kept| Ok(kept.housekeeping(time)))
     }
+
+    fn probe(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async { self.fails(&self.probe_failures) })
+    }
+
+    fn failed_writes(&self) -> watch::Receiver<u64> {
+        self.failed_writes.subscribe()
+    }
 }
 
 impl Ledger for MemoryStore {
@@ -148,7 +162,7 @@ impl Ledger for MemoryStore {
         now: SystemTime,
     ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>> {
         self.transaction(move |kept| {
-            fails(&self.issue_failures)?;
+            self.fails(&self.issue_failures)?;
             kept.issue(batch, self.info.epoch, now)
         })
     }
@@ -194,7 +208,7 @@ impl Lists for MemoryStore {
 
     fn save_crl(&self, crl: StoredCrl) -> StoreFuture<'_, ()> {
         self.transaction(move |kept| {
-            fails(&self.crl_failures)?;
+            self.fails(&self.crl_failures)?;
             kept.save_crl(crl)
         })
     }
@@ -227,7 +241,7 @@ impl Journals for MemoryStore {
         audit: Vec<AuditEvent>,
     ) -> StoreFuture<'_, u64> {
         self.transaction(move |kept| {
-            fails(&self.journal_failures)?;
+            self.fails(&self.journal_failures)?;
             kept.save_journal(kind, expected_revision, body, keys, audit)
         })
     }
@@ -255,7 +269,7 @@ impl AttestedAgents for MemoryStore {
 
     fn record_reports(&self, reports: Vec<(SpiffeId, u64)>) -> StoreFuture<'_, ()> {
         self.transaction(move |kept| {
-            fails(&self.report_failures)?;
+            self.fails(&self.report_failures)?;
             kept.reported(reports);
             Ok(())
         })
@@ -269,7 +283,7 @@ impl AttestedAgents for MemoryStore {
 impl AuditOutbox for MemoryStore {
     fn append(&self, events: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
         self.transaction(move |kept| {
-            fails(&self.audit_failures)?;
+            self.fails(&self.audit_failures)?;
             kept.audit(events);
             Ok(())
         })

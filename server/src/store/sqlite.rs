@@ -147,6 +147,14 @@ impl Store for SqliteStore {
             Ok(found)
         })
     }
+
+    fn probe(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.writer.run(1, |tx| schema::write_a_page(tx.conn)))
+    }
+
+    fn failed_writes(&self) -> watch::Receiver<u64> {
+        self.writer.failed()
+    }
 }
 
 impl Ledger for SqliteStore {

@@ -84,7 +84,8 @@ macro_rules! store_suite {
                 every_change_leaves_its_lines_in_order
                 an_issued_line_says_what_the_row_says
                 a_journal_that_lost_leaves_no_line
-                lines_leave_once_they_are_emitted;
+                lines_leave_once_they_are_emitted
+                a_probe_says_nothing_but_that_the_store_takes_something;
             pruning:
                 rows_stay_a_day_and_until_a_later_list
                 a_time_that_is_not_settled_lets_nothing_go

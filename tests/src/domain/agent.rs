@@ -96,7 +96,7 @@ impl Agent {
     /// When it ends instead, or is never ready; its log is part of the message.
     pub async fn start(&mut self) -> Result<()> {
         self.spawn()?;
-        let url = format!("http://{}/ready", self.telemetry);
+        let url = format!("http://{}/ready/issue", self.telemetry);
         self.process()?.until_ready(&url).await
     }
 

@@ -383,5 +383,6 @@ async fn admin_commands_refuse_what_cannot_be_meant() {
         json!([]),
         "a refused command left a denial behind"
     );
-    assert!(server.command(&["healthcheck"]).await.unwrap().status.success());
+    let probe = server.command(&["healthcheck", "--serving"]).await.unwrap();
+    assert!(probe.status.success(), "{}", probe.stderr);
 }

@@ -13,6 +13,7 @@ mod config;
 mod full_lists;
 mod hello;
 mod outage;
+mod readiness;
 mod renewal;
 mod restart;
 mod revocation;

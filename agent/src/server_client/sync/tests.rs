@@ -3,6 +3,7 @@
 use std::fs;
 
 use signet_runtime::clock::FakeClock;
+use signet_runtime::ready::{Level, Readiness, Reason};
 use signet_testkit::{DOMAIN, at, control_authority, trust_domain};
 use tokio::time::timeout;
 
@@ -10,6 +11,12 @@ use super::*;
 use crate::server_client::fake::{FakeServer, offered};
 
 type Updates = mpsc::UnboundedSender<Result<TrustUpdate, ServerError>>;
+
+const NOT_BELIEVED: Reason = Reason {
+    name: "not_believed",
+    level: Level::Issue,
+    meaning: "a test's",
+};
 
 struct Bench {
     server: Arc<FakeServer>,
@@ -38,7 +45,7 @@ impl Bench {
             watch::Sender::new(Connection::default()),
         );
         let (notices, heard) = mpsc::channel(16);
-        let readiness = Readiness::new();
+        let readiness = Readiness::new(&[NOT_BELIEVED]);
         let objections = Arc::new(Objections::default());
         let sync = TrustSync {
             api: server.clone(),
@@ -53,8 +60,7 @@ impl Bench {
             file: TrustFile::new(directory.path()),
             connection: connection.clone(),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
-            ready: None,
-            readiness: readiness.clone(),
+            not_believed: readiness.condition(NOT_BELIEVED),
             kept_out: None,
         };
         tokio::spawn(sync.run(Drain::new()));
@@ -183,12 +189,21 @@ async fn a_bundle_that_stays_kept_out_makes_the_agent_unready_until_one_is_belie
     let problem = bench.state.borrow().as_ref().unwrap().problem.clone();
     assert!(problem.contains("fell from 9 to 8"), "{problem}");
     tokio::time::sleep(KEPT_OUT - Duration::from_secs(1)).await;
-    assert!(bench.readiness.is_ready(), "it may be over in a moment");
+    assert!(
+        bench.readiness.is_ready(Level::Issue),
+        "it may be over in a moment"
+    );
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(bench.readiness.waiting_for(), ["a bundle that can be believed"]);
+    let standing = bench.readiness.standing(Level::Issue);
+    assert_eq!(standing[0].reason, NOT_BELIEVED);
+    assert!(
+        standing[0].detail.contains("fell from 9 to 8"),
+        "{}",
+        standing[0].detail
+    );
     updates.send(Ok(bench.update(10))).unwrap();
     bench.sequence(10).await;
-    assert!(bench.readiness.is_ready());
+    assert!(bench.readiness.is_ready(Level::Issue));
 }
 
 #[tokio::test(start_paused = true)]

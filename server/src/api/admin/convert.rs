@@ -8,6 +8,7 @@ use signet_certs::{
     time::unix_millis,
 };
 use signet_proto::admin as wire;
+use signet_runtime::ready::{Level, Readiness, Standing};
 
 use crate::{
     agents::AgentStatus,
@@ -21,6 +22,15 @@ use crate::{
 
 fn millis(time: Option<SystemTime>) -> i64 {
     time.map_or(0, unix_millis)
+}
+
+pub(super) fn not_ready(readiness: &Readiness) -> Vec<wire::NotReady> {
+    let reason = |standing: Standing| wire::NotReady {
+        reason: standing.reason.name.to_owned(),
+        detail: standing.detail,
+        serves: standing.reason.level == Level::Issue,
+    };
+    readiness.standing(Level::Issue).into_iter().map(reason).collect()
 }
 
 pub(super) fn cluster(health: ClusterHealth) -> wire::ClusterStatus {

@@ -4,7 +4,7 @@ mod revoked;
 
 use serde_json::{Value, json};
 use signet_proto::admin as wire;
-use signet_runtime::cli::{Answer, or_dash, when, when_text};
+use signet_runtime::cli::{Answer, Health, NotReady, or_dash, when, when_text};
 use signet_runtime::table::Table;
 
 pub(super) use self::revoked::revoked;
@@ -18,15 +18,17 @@ fn table_or(table: Table, rows: usize, empty: &str) -> String {
     }
 }
 
-pub(super) fn health(status: &wire::StatusResponse) -> Answer {
-    let (text, problem) = if status.ready {
-        ("ready\n".to_owned(), None)
-    } else {
-        let waiting = format!("not ready, waiting for: {}", status.waiting_for.join(", "));
-        (String::new(), Some(waiting))
+pub(super) fn health(status: &wire::StatusResponse) -> Health {
+    let not_ready = |one: &wire::NotReady| NotReady {
+        reason: one.reason.clone(),
+        detail: one.detail.clone(),
+        serves: one.serves,
     };
-    let json = json!({ "ready": status.ready, "waiting_for": status.waiting_for });
-    Answer { json, text, problem }
+    Health {
+        ready: status.ready,
+        ready_issue: status.ready_issue,
+        not_ready: status.not_ready.iter().map(not_ready).collect(),
+    }
 }
 
 pub(super) fn status(status: &wire::StatusResponse) -> Answer {
@@ -35,7 +37,8 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         "trust_domain": status.trust_domain,
         "version": status.version,
         "ready": status.ready,
-        "waiting_for": status.waiting_for,
+        "ready_issue": status.ready_issue,
+        "not_ready": health(status).reasons_json(),
         "started": when(status.started_unix_ms),
         "sequence_number": status.sequence_number,
         "policy_revision": status.policy_revision,
@@ -48,13 +51,10 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         "lists": status.lists.iter().map(list_json).collect::<Vec<_>>(),
     });
     let mut text = format!(
-        "trust domain   {}\nready          {}\nstarted        {}\nversion        {}\nbundle         sequence {}\nlive SVIDs     {}\nissued         {} since start\nagents         {} connected\n",
+        "trust domain   {}\nserves         {}\nissues         {}\nstarted        {}\nversion        {}\nbundle         sequence {}\nlive SVIDs     {}\nissued         {} since start\nagents         {} connected\n",
         status.trust_domain,
-        if status.ready {
-            "yes".to_owned()
-        } else {
-            format!("no, waiting for {}", status.waiting_for.join(", "))
-        },
+        yes_no(status.ready),
+        yes_no(status.ready_issue),
         when_text(status.started_unix_ms),
         status.version,
         status.sequence_number,
@@ -62,6 +62,9 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         status.svids_issued,
         status.agents_connected,
     );
+    for line in health(status).lines() {
+        text.push_str(&format!("not ready      {line}\n"));
+    }
     if !status.agents_awaited.is_empty() {
         let awaited = status.agents_awaited.join("\n               ");
         text.push_str(&format!("waiting for    {awaited}\n"));
@@ -86,6 +89,10 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
     text.push('\n');
     text.push_str(&authorities(&status.authorities).text);
     Answer::new(json, text)
+}
+
+const fn yes_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
 }
 
 fn cluster_json(cluster: &wire::ClusterStatus) -> Value {

@@ -239,6 +239,15 @@ pub(super) fn meta_text(conn: &Connection, key: &str) -> rusqlite::Result<Option
         .optional()
 }
 
+/// Writes a page of nothing, another one each time: SQLite writes no page whose content stays.
+pub(super) fn write_a_page(conn: &Connection) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO meta VALUES ('probe', hex(randomblob(2048))) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )?
+    .execute([])?;
+    Ok(())
+}
+
 /// Sets a value in `meta`.
 pub(super) fn set_meta(conn: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(

@@ -268,7 +268,11 @@ async fn a_full_disk_fails_its_callers_and_nothing_else() {
         store.list(SvidFilter::default()).await.unwrap().rows.is_empty(),
         "reads go on, of nothing half done"
     );
+    assert_eq!(*store.failed_writes().borrow(), 1);
+    store.probe().await.unwrap_err();
+    assert_eq!(*store.failed_writes().borrow(), 2);
     set_max_pages(&sqlite, 1_000_000).await;
+    store.probe().await.unwrap();
     assert_eq!(
         displaced(&store, budgeted(), at(1)).await,
         Ok(0),

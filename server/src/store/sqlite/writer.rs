@@ -76,6 +76,7 @@ fn panicked() -> rusqlite::Error {
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    failed: watch::Receiver<u64>,
 }
 
 impl Writer {
@@ -87,12 +88,14 @@ impl Writer {
         stored: watch::Sender<u64>,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
+        let (failures, failed) = watch::channel(0);
         let worker = Worker {
             conn,
             state: Some(state),
             fingerprints,
             jobs,
             stored,
+            failures,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -100,7 +103,13 @@ impl Writer {
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
+            failed,
         })
+    }
+
+    /// How many transactions have failed; told before their callers are.
+    pub(super) fn failed(&self) -> watch::Receiver<u64> {
+        self.failed.clone()
     }
 
     /// Runs `work` in the next transaction and returns what it returned, once that is durable. `rows` is its weight.
@@ -139,6 +148,7 @@ struct Worker {
     fingerprints: Fingerprints,
     jobs: mpsc::Receiver<Box<dyn Job>>,
     stored: watch::Sender<u64>,
+    failures: watch::Sender<u64>,
 }
 
 impl Worker {
@@ -165,6 +175,7 @@ impl Worker {
         let result = self.transaction(&mut group);
         if let Err(error) = &result {
             tracing::error!(%error, jobs = group.len(), "store transaction failed");
+            self.failures.send_modify(|failures| *failures += 1);
         }
         let result = result.map_err(|error| store_error(&error));
         for job in group {

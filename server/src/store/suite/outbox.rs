@@ -138,3 +138,11 @@ pub(crate) async fn lines_leave_once_they_are_emitted(store: Arc<dyn Store>) {
     store.append(vec![stopped("four")]).await.unwrap();
     assert_eq!(names(&store, 0).await[0].0, 4, "positions go on");
 }
+
+pub(crate) async fn a_probe_says_nothing_but_that_the_store_takes_something(store: Arc<dyn Store>) {
+    for _ in 0..2 {
+        store.probe().await.unwrap();
+    }
+    assert_eq!(*store.failed_writes().borrow(), 0);
+    assert_eq!(*store.stored().borrow(), 0, "it leaves no line");
+}
