@@ -89,13 +89,14 @@ impl Agents {
         self.spread.is_dirty()
     }
 
-    /// Stores what agents have reported, all in one go, and asks the store who is live. Call it every few seconds, and within one
-    /// of anything that happens.
+    /// Stores what agents have reported, all in one go, and asks the store who is live at the earliest time it may be: a clock
+    /// that is ahead takes nobody out of those who are waited for. Call it every few seconds, and within one of anything that
+    /// happens.
     ///
     /// # Errors
     /// When the store cannot be asked: what was published stays.
-    pub(crate) async fn refresh_spread(&self, now: SystemTime) -> Result<(), StoreError> {
-        self.spread.refresh(self.store.as_ref(), now).await
+    pub(crate) async fn refresh_spread(&self, earliest: SystemTime) -> Result<(), StoreError> {
+        self.spread.refresh(self.store.as_ref(), earliest).await
     }
 
     /// Opens a session; an older one of the same agent ends (its [`Session::next_affected`] returns `None`).

@@ -97,7 +97,7 @@ impl Parts {
     }
 
     async fn refresh_spread(&self) {
-        if let Err(error) = self.agents.refresh_spread(self.clock.now()).await {
+        if let Err(error) = self.agents.refresh_spread(self.clock.time().earliest).await {
             tracing::error!(%error, "what agents hold could not be stored or read");
         }
     }

@@ -35,7 +35,7 @@ impl Base {
         let refresh_hint = self.config.refresh_hint;
         let (snapshot_sender, snapshots) = trust::channel(trust_domain.clone(), refresh_hint);
         let agents = Arc::new(Agents::new(self.store.clone(), self.audit.clone()));
-        agents.refresh_spread(self.clock.now()).await?;
+        agents.refresh_spread(self.clock.time().earliest).await?;
         let authorities = AuthorityManager::start(AuthorityManagerParts {
             trust_domain: trust_domain.clone(),
             x509: self.config.lives.x509,
