@@ -96,7 +96,7 @@ impl NodeAttestor {
         // A certificate that is not accepted right after it was given is not replaced in a tight loop.
         let mut early = self.backoff.clone();
         let mut keys = NodeKeys::open(self.state_dir.as_deref());
-        if let Some(identity) = self.restored(&mut keys, &rng) {
+        if let Some(identity) = self.restored(&mut keys, &rng).await {
             tracing::info!(spiffe_id = %identity.spiffe_id, serial = %identity.serial, "the node's certificate was kept");
             self.hold(&identity);
             self.until_renewal(&identity, identity.not_before, &mut keys, &mut early)
@@ -134,8 +134,9 @@ impl NodeAttestor {
 
     /// What an earlier run kept, if it still is what the server would accept. A key whose certificate is on a held list
     /// is forgotten.
-    fn restored(&self, keys: &mut NodeKeys, rng: &SystemRandom) -> Option<NodeIdentity> {
-        let (kept, key) = keys.certificate(rng)?;
+    async fn restored(&self, keys: &mut NodeKeys, rng: &SystemRandom) -> Option<NodeIdentity> {
+        let token = self.read_token().await.ok()?;
+        let (kept, key) = keys.certificate(&token, rng)?;
         let leaf = inspect_leaf(kept.chain.first()?).ok()?;
         if self.revoked(&leaf.authority_id, &leaf.serial) {
             tracing::warn!(serial = %leaf.serial, "the node's kept certificate is revoked");

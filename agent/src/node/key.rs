@@ -13,6 +13,7 @@ use signet_certs::signer::{KeyError, LeafKey};
 use signet_certs::verify::inspect_leaf;
 use zeroize::Zeroizing;
 
+use super::token::pod_of;
 use crate::kept::{self, SvidHex, SvidText};
 use crate::server_client::AttestedNode;
 
@@ -28,6 +29,8 @@ const ENVELOPE: usize = 512;
 struct Kept<'a> {
     /// Of the token that the key goes with.
     token_sha256: &'a str,
+    /// UID of the pod that the token is bound to.
+    pod_uid: String,
     #[serde(borrow)]
     svid: SvidText<'a>,
     node_name: String,
@@ -43,6 +46,7 @@ pub(super) struct NodeKeys {
 
 struct Held {
     token_sha256: String,
+    pod_uid: String,
     pkcs8: Zeroizing<Vec<u8>>,
     /// With the server's names; not verified yet.
     certificate: Option<AttestedNode>,
@@ -70,6 +74,7 @@ impl NodeKeys {
         let key = LeafKey::generate(rng)?;
         self.held = Some(Held {
             token_sha256,
+            pod_uid: pod_of(token),
             pkcs8: Zeroizing::new(key.pkcs8_der().to_vec()),
             certificate: None,
         });
@@ -86,9 +91,10 @@ impl NodeKeys {
         }
     }
 
-    /// The certificate that an earlier run kept, and its key.
-    pub(super) fn certificate(&self, rng: &SystemRandom) -> Option<(AttestedNode, LeafKey)> {
-        let held = self.held.as_ref()?;
+    /// The certificate that an earlier run kept, and its key, if that run was of the pod to which this token is bound. The
+    /// server counts agents by their pods: another one attests for itself.
+    pub(super) fn certificate(&self, token: &str, rng: &SystemRandom) -> Option<(AttestedNode, LeafKey)> {
+        let held = self.held.as_ref().filter(|held| held.pod_uid == pod_of(token))?;
         let key = LeafKey::from_pkcs8(held.pkcs8.clone(), rng).ok()?;
         Some((held.certificate.clone()?, key))
     }
@@ -113,12 +119,14 @@ impl NodeKeys {
         let svid = SvidHex::new(&chain, &held.pkcs8);
         let kept = Kept {
             token_sha256: &held.token_sha256,
+            pod_uid: held.pod_uid.clone(),
             svid: svid.text(),
             node_name: name(|certificate| &certificate.node_name),
             node_uid: name(|certificate| &certificate.node_uid),
         };
         // A name may be escaped.
-        let size = svid.size() + 6 * (kept.node_name.len() + kept.node_uid.len()) + ENVELOPE;
+        let names = kept.node_name.len() + kept.node_uid.len() + kept.pod_uid.len();
+        let size = svid.size() + 6 * names + ENVELOPE;
         if let Err(error) = kept::write(path, &kept, size) {
             tracing::warn!(%error, "cannot keep the node's key");
         }
@@ -135,6 +143,7 @@ fn read(path: &Path) -> Option<Held> {
     let chain = kept.svid.chain()?;
     Some(Held {
         token_sha256: kept.token_sha256.to_owned(),
+        pod_uid: kept.pod_uid,
         pkcs8,
         certificate: certificate(chain, kept.node_name, kept.node_uid),
     })

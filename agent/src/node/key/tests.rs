@@ -48,10 +48,10 @@ fn the_certificate_is_kept_with_its_key_until_there_is_another_key() {
     let rng = SystemRandom::new();
     let mut keys = open(&directory);
     let key = keys.key_for("token-1", &rng).unwrap();
-    assert!(open(&directory).certificate(&rng).is_none());
+    assert!(open(&directory).certificate("token-1", &rng).is_none());
     let certificate = certificate_for(&key);
     keys.certified(certificate.clone());
-    let (kept, its_key) = open(&directory).certificate(&rng).unwrap();
+    let (kept, its_key) = open(&directory).certificate("token-1", &rng).unwrap();
     assert_eq!(its_key.public_key_spki(), key.public_key_spki());
     assert_eq!(
         (kept.chain, kept.spiffe_id, kept.node_name, kept.node_uid),
@@ -63,7 +63,30 @@ fn the_certificate_is_kept_with_its_key_until_there_is_another_key() {
         )
     );
     spki(&mut keys, "token-2");
-    assert!(open(&directory).certificate(&rng).is_none());
+    assert!(open(&directory).certificate("token-2", &rng).is_none());
+}
+
+/// A token of a pod with the UID `pod-1`.
+const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJodHRwczovL2siLCJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6czphIiwiYXVkI\
+    jpbInNpZ25ldDpleGFtcGxlLm9yZzpub2RlIl0sImV4cCI6MTgwMDAwMzYwMCwiaWF0IjoxODAwMDAwMDAwLCJuYmYiOjE4MDAwMDAwMDAsImp0aSI6ImoiLCJrd\
+    WJlcm5ldGVzLmlvIjp7Im5hbWVzcGFjZSI6InMiLCJub2RlIjp7Im5hbWUiOiJuIiwidWlkIjoidSJ9LCJwb2QiOnsibmFtZSI6InAiLCJ1aWQiOiJwb2QtMSJ9L\
+    CJzZXJ2aWNlYWNjb3VudCI6eyJuYW1lIjoiYSIsInVpZCI6IngifX19.AAAA";
+
+#[test]
+fn the_certificate_is_of_the_pod_and_another_pod_of_the_node_does_not_take_it_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let rng = SystemRandom::new();
+    let mut keys = open(&directory);
+    let key = keys.key_for(TOKEN, &rng).unwrap();
+    keys.certified(certificate_for(&key));
+    let next_of_the_pod = TOKEN.replace(".AAAA", ".BBBB");
+    assert!(open(&directory).certificate(&next_of_the_pod, &rng).is_some());
+    let of_another = TOKEN.replace("J1aWQiOiJwb2QtMSJ9", "J1aWQiOiJwb2QtMiJ9");
+    assert_eq!(
+        (pod_of(TOKEN), pod_of(&of_another)),
+        ("pod-1".to_owned(), "pod-2".to_owned())
+    );
+    assert!(open(&directory).certificate(&of_another, &rng).is_none());
 }
 
 /// Covers INV-13.
