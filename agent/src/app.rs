@@ -26,7 +26,7 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::context::WorkloadSource;
 use crate::csi::volumes::Volumes;
-use crate::kept::Places;
+use crate::kept::{self, Places};
 use crate::manager::{Manager, ManagerParts};
 use crate::node::{NodeAttestor, NodeState};
 use crate::readiness::{self, REASONS, STARTING, STOPPING, TRUST_NOT_BELIEVED};
@@ -112,6 +112,8 @@ pub(crate) async fn build(config: Config) -> anyhow::Result<Agent> {
         .transpose();
     let volumes = volumes.context("csi.volumes_dir")?;
     let volumes_dir = config.csi.as_ref().map(|csi| csi.volumes_dir.as_path());
+    // A version that kept the agent's key among what is public left it here.
+    kept::remove(&config.data_dir.join("node.key"));
     let places = Places::open(config.keeping, &config.state_dir, volumes_dir);
     Ok(Agent {
         addresses: Addresses {
@@ -155,31 +157,15 @@ impl Agent {
         let readiness = Readiness::new(REASONS);
         readiness.register(&metrics);
         let starting = readiness.hold(STARTING);
-        drain.spawn(metrics::keep(
-            &metrics,
-            &wires.node,
-            &wires.trust,
-            &wires.connection,
-            drain.clone(),
-        ));
         let api = self.server()?;
         let manager = self.start_control(&wires, &api.0, api.1, &readiness, &drain);
-        self.watch_readiness(&wires, &readiness, &drain);
+        self.observe(&wires, &metrics, &readiness, &drain);
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
         let endpoint = Endpoint::new(routes, workload_api::PROTECTED, Settings::default());
         let trust_domain = self.config.trust_domain.clone();
-        let admin = Admin {
-            trust_domain: trust_domain.clone(),
-            time: self.clock.clone(),
-            readiness: readiness.clone(),
-            node: wires.node.subscribe(),
-            connection: wires.connection.subscribe(),
-            trust: wires.trust.subscribe(),
-            manager: manager.clone(),
-            not_kept: self.places.problem.clone(),
-        };
+        let admin = self.admin(&wires, &readiness, &manager);
         drain.spawn_vital("admin socket", admin.serve(self.admin, drain.clone()));
         drain.spawn_vital(
             "telemetry",
@@ -215,7 +201,17 @@ impl Agent {
         }
     }
 
-    fn watch_readiness(&self, wires: &Wires, readiness: &Readiness, drain: &Drain) {
+    /// What is measured, said and answered of the parts.
+    fn observe(&self, wires: &Wires, metrics: &Metrics, readiness: &Readiness, drain: &Drain) {
+        drain.spawn(metrics::keep(
+            metrics,
+            &wires.node,
+            &wires.trust,
+            &wires.connection,
+            self.clock.clone(),
+            drain.clone(),
+        ));
+        drain.spawn(self.clock.clone().watch(drain.clone()));
         let watched = readiness::Watched {
             clock: self.clock.clone(),
             node: wires.node.subscribe(),
@@ -223,6 +219,20 @@ impl Agent {
             connection: wires.connection.subscribe(),
         };
         readiness::start(watched, readiness, drain);
+    }
+
+    /// What a person at the node sees.
+    fn admin(&self, wires: &Wires, readiness: &Readiness, manager: &Manager) -> Admin {
+        Admin {
+            trust_domain: self.config.trust_domain.clone(),
+            time: self.clock.clone(),
+            readiness: readiness.clone(),
+            node: wires.node.subscribe(),
+            connection: wires.connection.subscribe(),
+            trust: wires.trust.subscribe(),
+            manager: manager.clone(),
+            not_kept: self.places.problem.clone(),
+        }
     }
 
     fn server(&self) -> anyhow::Result<(Arc<dyn ServerApi>, Arc<RotatingIdentity>)> {

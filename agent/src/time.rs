@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
 use signet_runtime::sync::Mutex;
 
 /// What is told is late by the time it travels, and differs by as much: within this nothing is corrected.
@@ -13,6 +14,9 @@ const TRAVEL: Duration = Duration::from_secs(2);
 
 /// A clock of the machine this far from the agent's time is worth a warning.
 const WORRYING: Duration = Duration::from_secs(60);
+
+/// How often the machine's clock is looked at.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -75,17 +79,33 @@ impl AgentTime {
             return;
         }
         let mut told = self.told.lock();
-        if told.is_some_and(|told| apart(told.date + at.saturating_sub(told.at), date) <= TRAVEL) {
-            return;
+        let known = told.map(|told| told.date + at.saturating_sub(told.at));
+        if known.is_none_or(|known| apart(known, date) > TRAVEL) {
+            *told = Some(Told { date, at });
         }
-        *told = Some(Told { date, at });
-        drop(told);
-        let skew = self.skew();
-        if skew > WORRYING {
-            tracing::warn!(
-                seconds = skew.as_secs(),
-                "this machine's clock and the server's differ: the server's counts here, but synchronise them"
-            );
+    }
+
+    /// Says when the machine's clock parts from the agent's time and when it is right again, until draining starts.
+    pub(crate) async fn watch(self: Arc<Self>, drain: Drain) {
+        let mut worried = false;
+        loop {
+            let skew = self.skew();
+            if (skew > WORRYING) != worried {
+                worried = !worried;
+                let seconds = skew.as_secs();
+                if worried {
+                    tracing::warn!(
+                        seconds,
+                        "this machine's clock and the server's differ: the server's counts here, but synchronise them"
+                    );
+                } else {
+                    tracing::info!(seconds, "this machine's clock is right again");
+                }
+            }
+            tokio::select! {
+                () = drain.signalled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
         }
     }
 

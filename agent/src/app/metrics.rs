@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use signet_certs::time::unix_seconds;
@@ -12,6 +13,10 @@ use tokio::sync::watch;
 use crate::node::NodeState;
 use crate::server_client::sync::Connection;
 use crate::server_client::trust::TrustState;
+use crate::time::AgentTime;
+
+/// How often the clock is looked at.
+const LOOK: Duration = Duration::from_secs(15);
 
 type GaugeI64 = Gauge<i64, AtomicI64>;
 
@@ -21,6 +26,7 @@ pub(super) fn keep(
     node: &watch::Sender<NodeState>,
     trust: &watch::Sender<Option<Arc<TrustState>>>,
     connection: &watch::Sender<Connection>,
+    time: Arc<AgentTime>,
     drain: Drain,
 ) -> impl Future<Output = ()> + Send + 'static {
     let expires = gauge(
@@ -43,6 +49,11 @@ pub(super) fn keep(
         "server_connected",
         "1 while the trust stream to the server is open",
     );
+    let difference = gauge(
+        metrics,
+        "clock_difference_seconds",
+        "How far this machine's clock is from the agent's time, either way",
+    );
     let (mut node, mut trust, mut connection) = (node.subscribe(), trust.subscribe(), connection.subscribe());
     async move {
         loop {
@@ -62,7 +73,10 @@ pub(super) fn keep(
                 .map(|authority| authority.crl.next_update());
             stale.set(ends.min().map_or(0, unix_seconds));
             connected.set(i64::from(connection.borrow_and_update().connected));
+            difference.set(i64::try_from(time.skew().as_secs()).unwrap_or(i64::MAX));
             tokio::select! {
+                // A clock tells nobody that it was set.
+                () = tokio::time::sleep(LOOK) => {}
                 () = drain.signalled() => return,
                 Ok(()) = node.changed() => {}
                 Ok(()) = trust.changed() => {}
