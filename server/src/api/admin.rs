@@ -195,6 +195,7 @@ impl admin_server::Admin for AdminService {
         })?;
         self.metrics.revoked(revoked.svids.len());
         self.agents.after(&revoked);
+        self.ask_again(&revoked).await;
         let (crls, not_published) = self.published(&revoked).await;
         Ok(Response::new(convert::revoked(&revoked, &crls, not_published)))
     }

@@ -115,7 +115,7 @@ impl Room {
         mut waiting: Vec<Waiting<K>>,
     ) -> (Vec<Waiting<K>>, Vec<Waiting<K>>) {
         waiting.sort_by(|one, other| {
-            (one.class, other.not_after, &one.key).cmp(&(other.class, one.not_after, &other.key))
+            (one.class, other.not_after, &other.key).cmp(&(other.class, one.not_after, &one.key))
         });
         waiting.into_iter().partition(|candidate| {
             let enters = self.takes(candidate.class);

@@ -4,10 +4,12 @@ use serde_json::{Value, json};
 use signet_proto::agent::{issue_result::Outcome, refusal::Reason};
 use signet_tests::{
     agent_client::{RawAgent, new_csr, pod_item},
-    domain::{Domain, Plan},
+    domain::{Agent, Domain, Plan},
     fake_kube::PodSpec,
     wait::eventually,
+    workload::{Identity, WorkloadClient},
 };
+use tonic::Code;
 
 use super::support::{assert_refused, id_of};
 
@@ -48,6 +50,19 @@ async fn room(domain: &Domain) -> Value {
     status["lists"][0].clone()
 }
 
+/// A real workload of the same account, served by a real agent.
+async fn first_of_all(domain: &Domain) -> (Agent, WorkloadClient, Identity) {
+    let agent = domain.agent("node-b").await.unwrap();
+    let spec = PodSpec::new("shop", "first")
+        .service_account("web")
+        .node("node-b");
+    domain.kube.add_pod(&spec).unwrap();
+    let volume = agent.publish("shop", "first").await.unwrap();
+    let workload = agent.workload(&volume);
+    let identity = workload.identity().await;
+    (agent, workload, identity)
+}
+
 /// Covers INV-11, INV-15.
 #[tokio::test]
 async fn a_revocation_beyond_the_room_of_the_lists_denies_and_names_what_waits() {
@@ -55,6 +70,7 @@ async fn a_revocation_beyond_the_room_of_the_lists_denies_and_names_what_waits()
         .server("/crl/max_bytes", json!(65_536))
         .server("/svid/max_live", json!(100));
     let domain = plan.start().await.unwrap();
+    let (_first_agent, workload, first) = first_of_all(&domain).await;
     let (mut agent, _) = domain.raw_agent("node-a").await.unwrap();
     let token = fill(&domain, &mut agent).await;
 
@@ -66,8 +82,16 @@ async fn a_revocation_beyond_the_room_of_the_lists_denies_and_names_what_waits()
     let svids = revoked["revoked"].as_array().unwrap();
     let (listed, waiting): (Vec<&Value>, Vec<&Value>) =
         svids.iter().partition(|svid| svid["listed"] == json!(true));
-    assert_eq!(svids.len(), PODS * EACH);
+    assert_eq!(svids.len(), PODS * EACH + 1);
     assert!(waiting.iter().all(|svid| svid["not_after"].is_string()));
+    // What ends first waits, so no list tells the agent of it. It is told all the same, and lets go of the identity.
+    let ends_first = json!(first.svid.serial().to_string());
+    assert!(waiting.iter().any(|svid| svid["serial"] == ends_first));
+    eventually("the workload has lost its identity", async || {
+        let refused = workload.fetch().await.err()?;
+        (refused.code() == Code::PermissionDenied).then_some(())
+    })
+    .await;
     eventually("status tells of the full lists", async || {
         (room(&domain).await["waiting"] == json!(waiting.len())).then_some(())
     })
@@ -81,7 +105,7 @@ async fn a_revocation_beyond_the_room_of_the_lists_denies_and_names_what_waits()
     );
 
     // A key that is known to have leaked finds the room that was kept.
-    let serial = waiting[0]["serial"].as_str().unwrap();
+    let serial = waiting[1]["serial"].as_str().unwrap();
     let by_hand = ["revoke", "--serial", serial, "--reason", "keyCompromise"];
     let by_hand = domain.server.admin(&by_hand).await.unwrap();
     assert_eq!(by_hand["revoked"][0]["listed"], true);
@@ -94,8 +118,9 @@ async fn a_revocation_beyond_the_room_of_the_lists_denies_and_names_what_waits()
             .all(|svid| on_lists.contains(svid["serial"].as_str().unwrap()))
     );
     assert!(
-        waiting[1..]
+        waiting
             .iter()
+            .filter(|svid| svid["serial"] != serial)
             .all(|svid| !on_lists.contains(svid["serial"].as_str().unwrap()))
     );
 }

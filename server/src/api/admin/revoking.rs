@@ -1,13 +1,16 @@
 //! Revocations: what an admin may order, and when it is done.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
-use signet_certs::{authority::AuthorityId, crl::RevocationReason, serial::SerialNumber};
+use signet_certs::{authority::AuthorityId, crl::RevocationReason, id::SpiffeId, serial::SerialNumber};
 use signet_proto::admin::{self as wire, revoke_request::Target};
 use tonic::Status;
 
 use super::AdminService;
-use crate::store::{RevokeRequest, RevokeTarget, Revoked};
+use crate::store::{LedgerRow, RevokeRequest, RevokeTarget, Revoked, SvidFilter};
 
 /// How long `revoke` waits for the published list before it answers "recorded, not yet published".
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,6 +83,50 @@ impl AdminService {
             ));
         }
         Ok(RevokeTarget::SpiffeId(id))
+    }
+
+    /// No list tells an agent that it holds one of the certificates that wait: it is told to ask again for those pods, and gets
+    /// another certificate or a refusal. Best effort: the order stands whatever becomes of it.
+    pub(super) async fn ask_again(&self, revoked: &Revoked) {
+        let waiting = revoked.svids.iter().filter(|svid| svid.waits);
+        let serials: HashSet<SerialNumber> = waiting.clone().map(|svid| svid.serial).collect();
+        let ids: BTreeSet<&SpiffeId> = waiting.filter_map(|svid| svid.spiffe_id.as_ref()).collect();
+        for id in ids {
+            let filter = SvidFilter {
+                spiffe_id_prefix: Some(id.clone()),
+                limit: u32::MAX,
+                ..SvidFilter::default()
+            };
+            match self.store.list(filter).await {
+                Ok(page) if page.truncated => self.agents.all_affected(),
+                Ok(page) => self.affect(page.rows.iter().filter(|row| serials.contains(&row.serial))),
+                Err(error) => {
+                    tracing::warn!(%error, "agents are not told of revoked certificates that no list names")
+                }
+            }
+        }
+    }
+
+    fn affect<'a>(&self, rows: impl Iterator<Item = &'a LedgerRow>) {
+        let clusters = self.attestor.clusters();
+        let pods: BTreeSet<(&str, &str, &str)> = rows
+            .map(|row| &row.workload)
+            .map(|of| {
+                (
+                    of.cluster_uid.as_str(),
+                    of.node_name.as_str(),
+                    of.pod_uid.as_str(),
+                )
+            })
+            .collect();
+        for (cluster_uid, node_name, pod_uid) in pods {
+            let cluster = clusters
+                .iter()
+                .find(|known| known.uid.as_deref() == Some(cluster_uid));
+            if let Some(cluster) = cluster {
+                self.agents.pod_affected(&cluster.name, node_name, pod_uid);
+            }
+        }
     }
 
     /// Waits until the lists that HTTP serves contain the revocation.
