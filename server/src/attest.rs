@@ -2,13 +2,15 @@
 //!
 //! A token is believed in four steps, the cheap ones first: it is checked locally against the cluster's signing keys
 //! (`jwks`), reviewed once by the API server (`token_review`), matched with the live pod of the watch ([`pods`]),
-//! and judged by pure rules ([`policy`]). [`cluster`] puts the steps together for one or several clusters.
+//! and judged by pure rules ([`policy`]). [`cluster`] puts the steps together for one or several clusters. While one cannot be
+//! reached ([`reach`]) what was attested before goes on for a while.
 //!
 //! Calls made to a cluster's API server, all of them bounded in time and size:
 //!
 //! | call | when |
 //! |---|---|
 //! | `GET /api/v1/namespaces/kube-system` | at start: its UID names the cluster |
+//! | `GET /version` | every 20 s, every 5 s without an answer: whether the cluster can be reached, and which time it is |
 //! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | hourly, and for an unknown key id at most every 10 s |
 //! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token |
 //! | list and watch `/api/v1/pods`, `/api/v1/serviceaccounts` | always |
@@ -24,6 +26,8 @@ mod jwks;
 mod kube_api;
 pub(crate) mod pods;
 pub(crate) mod policy;
+mod reach;
+mod remembered;
 #[cfg(test)]
 mod testing;
 mod token_review;
@@ -56,6 +60,13 @@ pub trait Attestor: Send + Sync {
         agent: &'a AgentIdentity,
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedPod, AttestError>>;
+
+    /// Which node a node token names, where an outage of its cluster is no reason to refuse it. No proof by itself: whoever
+    /// asks holds it against the certificate that the agent of this node was given before.
+    ///
+    /// `None` while the cluster can be reached, however a call went, once the outage is older than the grace, and for a token
+    /// that was no good when it began.
+    fn node_in_outage<'a>(&'a self, cluster: &'a str, token: &'a str) -> BoxFuture<'a, Option<NodeInOutage>>;
 
     /// Pods on the agent's node, as the watch of its cluster last showed them; those that are over do not count.
     fn pods_on_node(&self, agent: &AgentIdentity) -> usize;
@@ -106,6 +117,17 @@ pub struct AttestedNode {
     pub jti: String,
     /// When the token expires; its id need not be remembered longer.
     pub expires: SystemTime,
+}
+
+/// The node that a token names while nobody can be asked about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInOutage {
+    /// UID of the cluster's kube-system namespace; empty where it is not known.
+    pub cluster_uid: String,
+    /// Name of the node.
+    pub node_name: String,
+    /// UID of the node object.
+    pub node_uid: String,
 }
 
 /// A live pod proven by its own token, on the node of the agent that brought it.
@@ -162,6 +184,8 @@ pub struct ClusterHealth {
     pub uid: Option<String>,
     /// Pod and service account watches are complete and showed a sign of life within the last minute.
     pub synced: bool,
+    /// Since when its API server cannot be reached; none while it can.
+    pub unreachable_since: Option<SystemTime>,
     /// Time since the older of the two watches last showed a sign of life.
     pub last_seen: Option<Duration>,
     /// Number of pods in the watch.

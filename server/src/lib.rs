@@ -53,4 +53,32 @@ pub mod testing {
         AgentIdentity, AttestError, AttestedPod, Attestor, PodEvent, PodEventKind, RefusedReason,
     };
     pub use crate::clock::TrustedClock;
+
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use signet_certs::id::TrustDomain;
+    use signet_runtime::drain::Drain;
+    use tokio::sync::mpsc;
+
+    /// An attestor over a store of its own in `data_dir`.
+    ///
+    /// # Errors
+    /// What is in the way, as text.
+    pub async fn attestor(
+        data_dir: &Path,
+        config: &AttestationConfig,
+        clock_skew: Duration,
+        clock: Arc<TrustedClock>,
+        drain: &Drain,
+        events: mpsc::Sender<PodEvent>,
+    ) -> Result<KubernetesAttestor, String> {
+        let domain = TrustDomain::parse("example.org").map_err(|error| error.to_string())?;
+        let store =
+            crate::store::sqlite::SqliteStore::open(data_dir, &domain).map_err(|error| error.to_string())?;
+        KubernetesAttestor::start(config, clock_skew, clock, Arc::new(store), drain, events)
+            .await
+            .map_err(|error| error.to_string())
+    }
 }

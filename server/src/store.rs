@@ -8,6 +8,7 @@
 
 mod agents;
 mod budget;
+mod clusters;
 mod error;
 mod issued_line;
 mod journals;
@@ -34,6 +35,7 @@ pub(crate) use self::agents::{
 #[cfg(test)]
 pub(crate) use self::budget::BudgetOwner;
 pub(crate) use self::budget::{AgentShare, Budget, MANY_DISPLACED, Spent};
+pub(crate) use self::clusters::{ClusterRow, Clusters, SigningKeySet};
 pub(crate) use self::error::{OpenError, RevokeError, StoreError};
 pub(crate) use self::journals::{Journal, Journals, KeyChanges, KeyPurpose, SealedKey};
 pub(crate) use self::ledger::{
@@ -66,7 +68,7 @@ const DENIALS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The server's memory. Adapters: [`sqlite::SqliteStore`], and [`memory::MemoryStore`] for tests; all pass the same
 /// conformance suite.
 pub(crate) trait Store:
-    Ledger + Revocations + Lists + Journals + AttestedAgents + AuditOutbox
+    Ledger + Revocations + Lists + Journals + AttestedAgents + Clusters + AuditOutbox
 {
     /// Who this store belongs to. Never changes while it is open.
     fn info(&self) -> &StoreInfo;

@@ -12,7 +12,7 @@ use signet_certs::jws::{ClaimsError, JwsError};
 use signet_runtime::clock::SystemClock;
 use signet_runtime::drain::Drain;
 use signet_server::testing::{
-    Access, AgentIdentity, AttestError, AttestationConfig, AttestedPod, Attestor, ClusterConfig,
+    self, Access, AgentIdentity, AttestError, AttestationConfig, AttestedPod, Attestor, ClusterConfig,
     KubernetesAttestor, PodEvent, PodEventKind, RefusedReason, ServiceAccountName, TrustedClock,
 };
 use signet_tests::fake_kube::{Endpoint, FakeKube, FakeKubeConfig, Fault, PodSpec};
@@ -58,19 +58,23 @@ fn config(kube: &FakeKube, dir: &Path) -> AttestationConfig {
         node_audience: NODE_AUDIENCE.to_owned(),
         pod_audience: POD_AUDIENCE.to_owned(),
         max_token_lifetime: 24 * HOUR,
+        grace: 24 * HOUR,
         calls: (200, 400),
     }
 }
 
 async fn attestor(
+    data_dir: &Path,
     config: &AttestationConfig,
     drain: &Drain,
 ) -> (Result<KubernetesAttestor, String>, mpsc::Receiver<PodEvent>) {
     let (sender, events) = mpsc::channel(100);
     let skew = Duration::from_secs(120);
     let clock = Arc::new(TrustedClock::agreed(Arc::new(SystemClock)));
-    let started = KubernetesAttestor::start(config, skew, clock, drain, sender).await;
-    (started.map_err(|error| error.to_string()), events)
+    (
+        testing::attestor(data_dir, config, skew, clock, drain, sender).await,
+        events,
+    )
 }
 
 impl World {
@@ -95,7 +99,7 @@ impl World {
         .unwrap();
         let dir = tempfile::tempdir().unwrap();
         let drain = Drain::new();
-        let (attestor, events) = attestor(&config(&kube, dir.path()), &drain).await;
+        let (attestor, events) = attestor(&dir.path().join("data"), &config(&kube, dir.path()), &drain).await;
         let attestor = attestor.unwrap();
         attestor.first_sync().await;
         Self {
@@ -594,7 +598,11 @@ async fn another_cluster_than_the_one_named_is_refused_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&kube, dir.path());
     config.clusters[0].uid = Some("another".into());
-    let error = attestor(&config, &Drain::new()).await.0.err().unwrap();
+    let error = attestor(&dir.path().join("data"), &config, &Drain::new())
+        .await
+        .0
+        .err()
+        .unwrap();
     assert!(error.contains("`prod`") && error.contains("another"), "{error}");
 }
 
@@ -607,7 +615,10 @@ async fn a_server_starts_without_its_cluster_and_finds_it_later() {
     let config = config(&kube, dir.path());
     kube.refuse_connections().await;
     let drain = Drain::new();
-    let attestor = attestor(&config, &drain).await.0.unwrap();
+    let attestor = attestor(&dir.path().join("data"), &config, &drain)
+        .await
+        .0
+        .unwrap();
     let answer = attestor.attest_node("prod", "any").await.unwrap_err();
     assert!(matches!(answer, AttestError::Unavailable { .. }), "{answer:?}");
     assert!(attestor.clusters()[0].problem.is_some());

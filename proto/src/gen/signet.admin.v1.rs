@@ -82,6 +82,9 @@ pub struct ClusterStatus {
     pub pods: u64,
     #[prost(string, tag = "5")]
     pub problem: ::prost::alloc::string::String,
+    /// Since when its API server cannot be reached; 0 while it can.
+    #[prost(int64, tag = "6")]
+    pub unreachable_since_unix_ms: i64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShowAuthoritiesRequest {}

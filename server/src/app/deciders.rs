@@ -35,6 +35,7 @@ impl Base {
             &self.config.attestation,
             self.config.clock_skew,
             self.clock.clone(),
+            self.store.clone(),
             &self.drain,
             event_sender,
         )

@@ -12,10 +12,13 @@ use tokio::sync::mpsc;
 use self::member::{Cluster, PinError, Settings};
 use super::config::AttestationConfig;
 use super::pods::LivePod;
+use super::remembered::Remembered;
 use super::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, PodEvent, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, PodEvent,
+    RefusedReason,
 };
 use crate::clock::TrustedClock;
+use crate::store::Store;
 
 /// Proves nodes and pods of the configured clusters.
 pub struct KubernetesAttestor {
@@ -25,7 +28,7 @@ pub struct KubernetesAttestor {
 /// Why attestation cannot begin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cluster `{cluster}`: {problem}")]
-pub struct StartError {
+pub(crate) struct StartError {
     /// Name of the cluster.
     pub cluster: String,
     /// What is wrong and what to do.
@@ -37,10 +40,11 @@ impl KubernetesAttestor {
     ///
     /// A cluster that cannot be reached is no error: it is tried again until `drain` starts. Pod changes go to `events`;
     /// a slow receiver slows the watches down, which makes attestation costlier but never wrong.
-    pub async fn start(
+    pub(crate) async fn start(
         config: &AttestationConfig,
         clock_skew: Duration,
         clock: Arc<TrustedClock>,
+        store: Arc<dyn Store>,
         drain: &Drain,
         events: mpsc::Sender<PodEvent>,
     ) -> Result<Self, StartError> {
@@ -51,11 +55,14 @@ impl KubernetesAttestor {
                 problem,
             };
             let client = cluster.access.client().await.map_err(problem)?;
+            let remembered = Remembered::load(Arc::clone(&store), &cluster.name).await;
+            let remembered = remembered.map_err(|error| problem(error.to_string()))?;
             let settings = Settings::new(config, cluster, clock_skew);
             clusters.push(Arc::new(Cluster::new(
                 settings,
                 client,
                 Arc::clone(&clock),
+                Arc::new(remembered),
                 events.clone(),
             )));
         }
@@ -125,6 +132,10 @@ impl Attestor for KubernetesAttestor {
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedPod, AttestError>> {
         async move { self.cluster(&agent.cluster)?.attest_pod(agent, token).await }.boxed()
+    }
+
+    fn node_in_outage<'a>(&'a self, cluster: &'a str, token: &'a str) -> BoxFuture<'a, Option<NodeInOutage>> {
+        async move { self.cluster(cluster).ok()?.node_in_outage(token).await }.boxed()
     }
 
     fn pods_on_node(&self, agent: &AgentIdentity) -> usize {

@@ -7,7 +7,10 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use signet_certs::jws::JwsError;
 use signet_runtime::sync::{Mutex, MutexGuard};
 
-use super::{AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, RefusedReason};
+use super::{
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage,
+    RefusedReason,
+};
 
 /// Answers from tables of tokens; confines pods to the calling agent's node as the real one does.
 #[derive(Debug, Default)]
@@ -19,7 +22,10 @@ pub(crate) struct FakeAttestor {
 struct State {
     nodes: HashMap<String, AttestedNode>,
     pods: HashMap<String, AttestedPod>,
-    outage: Option<String>,
+    /// Every call fails with this.
+    failure: Option<String>,
+    /// The clusters are away, and not for longer than the grace.
+    unreachable: bool,
 }
 
 impl FakeAttestor {
@@ -38,9 +44,15 @@ impl FakeAttestor {
         self.lock().pods.insert(token.to_owned(), pod);
     }
 
-    /// With a message every question is answered with it, as if the cluster were away; without one the outage is over.
-    pub(crate) fn set_outage(&self, message: Option<&str>) {
-        self.lock().outage = message.map(str::to_owned);
+    /// With a message every call fails with it, as a call can while the cluster is there; without one that is over.
+    pub(crate) fn set_failure(&self, message: Option<&str>) {
+        self.lock().failure = message.map(str::to_owned);
+    }
+
+    /// The clusters are away: every call fails, and what was attested before may be renewed.
+    pub(crate) fn set_unreachable(&self) {
+        self.set_failure(Some("away"));
+        self.lock().unreachable = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -49,7 +61,7 @@ impl FakeAttestor {
 
     fn verdict<T: Clone>(&self, known: impl Fn(&State) -> Option<&T>) -> Result<T, AttestError> {
         let state = self.lock();
-        if let Some(message) = &state.outage {
+        if let Some(message) = &state.failure {
             return Err(AttestError::Unavailable {
                 message: message.clone(),
                 retry_after: Duration::from_secs(1),
@@ -104,6 +116,21 @@ impl Attestor for FakeAttestor {
         ready(self.pod(agent, token)).boxed()
     }
 
+    fn node_in_outage<'a>(
+        &'a self,
+        _cluster: &'a str,
+        token: &'a str,
+    ) -> BoxFuture<'a, Option<NodeInOutage>> {
+        let state = self.lock();
+        let node = state.nodes.get(token).filter(|_| state.unreachable);
+        let node = node.map(|node| NodeInOutage {
+            cluster_uid: node.cluster_uid.clone(),
+            node_name: node.node_name.clone(),
+            node_uid: node.node_uid.clone(),
+        });
+        ready(node).boxed()
+    }
+
     fn pods_on_node(&self, agent: &AgentIdentity) -> usize {
         let state = self.lock();
         let pods: std::collections::HashSet<_> = state
@@ -122,11 +149,12 @@ impl Attestor for FakeAttestor {
     fn forget_reviews(&self) {}
 
     fn clusters(&self) -> Vec<ClusterHealth> {
-        let problem = self.lock().outage.clone();
+        let problem = self.lock().failure.clone();
         vec![ClusterHealth {
             name: "dev".to_owned(),
             uid: None,
             synced: problem.is_none(),
+            unreachable_since: None,
             last_seen: None,
             pods: 0,
             problem,

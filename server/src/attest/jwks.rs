@@ -15,7 +15,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::kube_api::{CallError, KubeApi, Purpose};
+use super::remembered::Remembered;
 use super::{AttestError, RefusedReason};
+use crate::store::SigningKeySet;
 
 /// How often the keys are read without a cause.
 const REFRESH_EVERY: Duration = Duration::from_secs(3600);
@@ -34,6 +36,7 @@ pub(super) struct SigningKeys {
     api: Arc<KubeApi>,
     /// Issuers accepted besides the one that discovery names; for a change of issuer.
     more_issuers: Vec<String>,
+    remembered: Arc<Remembered>,
     known: ArcSwapOption<Known>,
     attempts: Mutex<Attempts>,
 }
@@ -64,11 +67,15 @@ struct Discovery {
 }
 
 impl SigningKeys {
-    pub(super) fn new(api: Arc<KubeApi>, more_issuers: Vec<String>) -> Self {
+    /// Begins with the keys that were read last, which are read anew as soon as that is possible.
+    pub(super) fn new(api: Arc<KubeApi>, more_issuers: Vec<String>, remembered: Arc<Remembered>) -> Self {
+        let kept = remembered.row().signing_keys;
+        let known = kept.and_then(|kept| known(kept, &more_issuers).ok());
         Self {
             api,
             more_issuers,
-            known: ArcSwapOption::empty(),
+            remembered,
+            known: ArcSwapOption::from(known.map(Arc::new)),
             attempts: Mutex::default(),
         }
     }
@@ -149,16 +156,20 @@ impl SigningKeys {
 
     async fn read(&self) -> Result<Arc<Known>, AttestError> {
         match self.fetch().await {
-            Ok(known) => {
+            Ok((known, set)) => {
                 let known = Arc::new(known);
                 self.known.store(Some(Arc::clone(&known)));
+                let kept = self.remembered.change(|row| row.signing_keys = Some(set)).await;
+                if let Err(error) = kept {
+                    tracing::warn!(cluster = %self.api.cluster(), %error, "the store did not take the cluster's signing keys");
+                }
                 Ok(known)
             }
             Err(error) => Err(self.api.unavailable(PURPOSE, &error)),
         }
     }
 
-    async fn fetch(&self) -> Result<Known, CallError> {
+    async fn fetch(&self) -> Result<(Known, SigningKeySet), CallError> {
         let (discovery, document) = tokio::try_join!(
             self.api
                 .get::<Discovery>("/.well-known/openid-configuration", MAX_JWKS_BYTES),
@@ -167,11 +178,11 @@ impl SigningKeys {
         if discovery.issuer.is_empty() {
             return Err(CallError::Junk("the issuer is empty".into()));
         }
-        let keys = JwkSet::parse(&document).map_err(|error| CallError::Junk(error.to_string()))?;
-        let issuers = std::iter::once(discovery.issuer)
-            .chain(self.more_issuers.iter().cloned())
-            .collect();
-        Ok(Known { keys, issuers })
+        let set = SigningKeySet {
+            issuer: discovery.issuer,
+            document,
+        };
+        Ok((known(set.clone(), &self.more_issuers)?, set))
     }
 
     fn unreadable(&self, retry_after: Duration) -> AttestError {
@@ -183,6 +194,15 @@ impl SigningKeys {
             retry_after,
         }
     }
+}
+
+fn known(set: SigningKeySet, more_issuers: &[String]) -> Result<Known, CallError> {
+    let keys = JwkSet::parse(&set.document).map_err(|error| CallError::Junk(error.to_string()))?;
+    let issuers = std::iter::once(set.issuer).chain(more_issuers.iter().cloned());
+    Ok(Known {
+        keys,
+        issuers: issuers.collect(),
+    })
 }
 
 fn refused(error: JwsError) -> AttestError {

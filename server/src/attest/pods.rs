@@ -63,7 +63,7 @@ pub enum PodPhase {
 }
 
 impl PodPhase {
-    fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
 }
@@ -105,6 +105,16 @@ impl PodWatch {
     /// Both watches are complete and lively.
     pub(super) fn is_synced(&self) -> bool {
         self.pods_health.is_synced() && self.accounts_health.is_synced()
+    }
+
+    /// Both watches are complete, lively, and nothing interrupts them at the moment.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_synced() && self.problem().is_none()
+    }
+
+    /// Both watches have shown the whole cluster once.
+    pub(super) fn was_listed(&self) -> bool {
+        self.last_seen().is_some()
     }
 
     /// Returns once both first lists are complete.

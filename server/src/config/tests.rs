@@ -82,6 +82,8 @@ rules:
             ("attestation.clusters[1]", 14),
             ("rules[1]", 18),
             ("trust_domain", 1),
+            ("attestation.clusters[0].uid", 13),
+            ("attestation.clusters[2].uid", 15),
             ("attestation.clusters[0].name", 13),
             ("attestation.clusters[2].context", 15),
             ("rules[0]", 17),

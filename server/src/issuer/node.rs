@@ -1,6 +1,6 @@
 //! Certificates for node agents, from the control authority.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use signet_certs::{
@@ -24,8 +24,6 @@ use crate::{
     store::{AgentShare, Attestation, Budget, EvidenceKind, WorkloadRef},
 };
 
-/// While the API server is away, an agent may renew by its valid certificate this long after its last review.
-const RENEW_WITHOUT_REVIEW: Duration = Duration::from_secs(24 * 3600);
 /// Certificates of an agent that displace no other: the one in use, its successor, and some for an agent that crashes and
 /// attests anew.
 const FREE: u32 = 8;
@@ -205,7 +203,7 @@ impl Issuer {
                 pod: Some(node),
             }),
             Err(AttestError::Unavailable { message, retry_after }) => {
-                match self.prove_by_certificate(&request.cluster, presented).await {
+                match self.prove_by_certificate(request, presented).await {
                     Some(proven) => Ok(proven),
                     None => Err(NotIssued::Unavailable { message, retry_after }),
                 }
@@ -214,18 +212,27 @@ impl Issuer {
         }
     }
 
-    /// Outage of the API server: the agent's own valid certificate stands in for a review, for a day (design §4).
-    async fn prove_by_certificate(&self, cluster: &str, presented: Option<&VerifiedSvid>) -> Option<Proven> {
+    /// In an outage of the cluster the agent's own valid certificate stands in for a review, together with a token of the same
+    /// node that was good when the outage began. That a call failed is no outage.
+    async fn prove_by_certificate(
+        &self,
+        request: &NodeRequest,
+        presented: Option<&VerifiedSvid>,
+    ) -> Option<Proven> {
         let presented = presented?;
-        let now = self.parts.clock.now();
+        let attestor = &self.parts.attestor;
+        let node = attestor.node_in_outage(&request.cluster, &request.token).await?;
+        let agent = SpiffeId::agent(&self.parts.trust_domain, &request.cluster, &node.node_uid).ok()?;
+        if agent != *presented.spiffe_id() || presented.not_after() <= self.parts.clock.now() {
+            return None;
+        }
         let agents = self.parts.store.agents().await.ok()?;
         let row = agents
             .into_iter()
-            .find(|row| row.spiffe_id == *presented.spiffe_id() && row.cluster == cluster)?;
-        let reviewed_for = now.duration_since(row.attested_at).ok()?;
-        (reviewed_for < RENEW_WITHOUT_REVIEW && presented.not_after() > now).then(|| Proven {
+            .find(|row| row.spiffe_id == agent && row.node_name == node.node_name)?;
+        Some(Proven {
             cluster: row.cluster,
-            cluster_uid: String::new(),
+            cluster_uid: node.cluster_uid,
             node_name: row.node_name,
             node_uid: row.node_uid,
             pod: None,

@@ -35,6 +35,8 @@ use crate::{
     store::{AttestedAgents as _, PresentedCertificate, Revocations as _, Standing, memory::MemoryStore},
 };
 
+mod outages;
+
 struct World {
     running: Running,
     attestor: Arc<FakeAttestor>,
@@ -438,7 +440,7 @@ async fn programs_of_one_user_do_not_share_a_budget_and_an_agent_invents_only_so
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_is_away_is_never_a_refusal() {
     let world = World::new().await;
-    world.attestor.set_outage(Some("the API server does not answer"));
+    world.attestor.set_failure(Some("the API server does not answer"));
     let outcome = world.issue_one(item(csr(), "pod-token")).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
     assert!(world.audited_refusals().await.is_empty());
@@ -585,62 +587,4 @@ async fn a_pods_token_makes_nobody_an_agent() {
     let outcome = world.issuer.issue_to_node(node_request("pod-token"), None).await;
     assert_eq!(refused(outcome).0, RefusalReason::NotAttested);
     assert_eq!(world.audited_refusals().await.len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_the_api_server_a_stranger_stays_one() {
-    let world = World::new().await;
-    world.attestor.add_node("node-token", node(world.running.now()));
-    world.attestor.set_outage(Some("away"));
-    let outcome = world.issuer.issue_to_node(node_request("node-token"), None).await;
-    assert!(is_unavailable(&outcome), "{outcome:?}");
-}
-
-fn verified(world: &World, chain: &[CertificateDer<'_>]) -> VerifiedSvid {
-    let roots = world.running.snapshot().control_roots();
-    verify_chain(chain, Role::Client, &roots, world.running.now()).unwrap()
-}
-
-/// A certificate of the active control authority, as a connection shows it.
-fn presented(world: &World, id: &SpiffeId, ttl: Duration) -> VerifiedSvid {
-    let view = world.running.manager.current().borrow().clone();
-    let authority = &view.control.active().unwrap().authority;
-    let now = world.running.now();
-    let svid = signet_testkit::leaf(authority, id.as_str())
-        .at(now)
-        .ttl(ttl)
-        .svid();
-    verified(world, &signet_testkit::chain(&svid))
-}
-
-/// While the API server is away an agent renews by its own valid certificate, for a day after its last review.
-#[tokio::test(start_paused = true)]
-async fn without_the_api_server_a_known_agent_renews_by_its_certificate_for_a_day() {
-    let world = World::new().await;
-    world.attestor.add_node("node-token", node(world.running.now()));
-    let first = world
-        .issuer
-        .issue_to_node(node_request("node-token"), None)
-        .await
-        .unwrap();
-    let other = presented(&world, &agent("node-b").spiffe_id, HOUR);
-    let short = presented(&world, &first.spiffe_id, Duration::from_secs(1));
-    let valid = verified(&world, &[first.leaf.into()]);
-    world.attestor.set_outage(Some("away"));
-    let renewed = world
-        .issuer
-        .issue_to_node(node_request("stale"), Some(&valid))
-        .await
-        .unwrap();
-    assert_eq!(renewed.spiffe_id, first.spiffe_id);
-    let refuses = async |presented: VerifiedSvid| {
-        let request = node_request("stale");
-        is_unavailable(&world.issuer.issue_to_node(request, Some(&presented)).await)
-    };
-    assert!(refuses(other).await, "an agent that was never attested");
-    world.running.pass(Duration::from_secs(2)).await;
-    assert!(refuses(short).await, "a certificate that has expired");
-    world.running.pass(25 * HOUR).await;
-    let late = presented(&world, &first.spiffe_id, HOUR);
-    assert!(refuses(late).await, "a review that is a day old");
 }

@@ -224,9 +224,9 @@ async fn without_a_certificate_of_its_own_no_agent_can_connect() {
 #[tokio::test(start_paused = true)]
 async fn when_no_cluster_can_be_reached_nobody_is_attested() {
     let world = World::new().await;
-    world.attestor.set_outage(Some("connection refused"));
+    world.attestor.set_failure(Some("connection refused"));
     assert_eq!(world.only("clusters_away").await, "`dev`: connection refused");
-    world.attestor.set_outage(None);
+    world.attestor.set_failure(None);
     world.nothing_stands().await;
 }
 

@@ -24,10 +24,10 @@ use tokio::sync::watch;
 
 pub(crate) use self::kept::Kept;
 use super::{
-    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
-    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent, NewIssuance, Presented,
-    PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey,
-    Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, ClusterRow, Clusters, Denial,
+    Housekeeping, IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent,
+    NewIssuance, Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked,
+    RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -277,6 +277,19 @@ impl AttestedAgents for MemoryStore {
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
         self.look(move |kept| kept.agents.values().cloned().collect())
+    }
+}
+
+impl Clusters for MemoryStore {
+    fn clusters(&self) -> StoreFuture<'_, Vec<ClusterRow>> {
+        self.look(|kept| kept.clusters.values().cloned().collect())
+    }
+
+    fn save_cluster(&self, cluster: ClusterRow) -> StoreFuture<'_, ()> {
+        self.transaction(move |kept| {
+            kept.clusters.insert(cluster.name.clone(), cluster);
+            Ok(())
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod agents;
 mod audit_rows;
+mod clusters;
 mod compromised;
 mod convert;
 mod entering;
@@ -43,10 +44,11 @@ use self::schema::MigrateError;
 use self::state::State;
 use self::writer::Writer;
 use super::{
-    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
-    Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent, MAX_BATCH, NewIssuance,
-    OpenError, Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked,
-    RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, ClusterRow, Clusters, Denial,
+    Housekeeping, IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent,
+    MAX_BATCH, NewIssuance, OpenError, Presented, PresentedCertificate, Recorded, Revocations, RevokeError,
+    RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl,
+    SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -293,6 +295,16 @@ impl AttestedAgents for SqliteStore {
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
         Box::pin(self.reader.run(|tx| known_agents::all(tx)))
+    }
+}
+
+impl Clusters for SqliteStore {
+    fn clusters(&self) -> StoreFuture<'_, Vec<ClusterRow>> {
+        Box::pin(self.reader.run(|tx| clusters::all(tx)))
+    }
+
+    fn save_cluster(&self, cluster: ClusterRow) -> StoreFuture<'_, ()> {
+        Box::pin(self.writer.run(1, move |tx| clusters::save(tx.conn, &cluster)))
     }
 }
 

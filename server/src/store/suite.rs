@@ -2,6 +2,7 @@
 //! [`run_store_suite`].
 
 pub(crate) mod agents;
+pub(crate) mod clusters;
 pub(crate) mod entering;
 pub(crate) mod fixture;
 pub(crate) mod issuing;
@@ -35,6 +36,8 @@ macro_rules! store_suite {
                 of_two_writers_of_one_revision_one_wins
                 keys_come_and_go_with_the_journal
                 a_bundle_has_one_number_and_numbers_never_go_back;
+            clusters:
+                a_cluster_is_kept_as_last_saved;
             agents:
                 an_agent_is_remembered_once
                 the_first_use_of_a_certificate_ends_the_older_ones

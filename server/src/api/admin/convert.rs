@@ -40,6 +40,7 @@ pub(super) fn cluster(health: ClusterHealth) -> wire::ClusterStatus {
         pods_synced: health.synced,
         pods: health.pods as u64,
         problem: health.problem.unwrap_or_default(),
+        unreachable_since_unix_ms: millis(health.unreachable_since),
     }
 }
 

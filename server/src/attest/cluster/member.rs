@@ -1,22 +1,31 @@
-//! One cluster: which it is, and the way of a token through local check, review, live pod and verdict.
+//! One cluster: the way of a token through local check, review, live pod and verdict.
+
+mod outage;
+mod pin;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
-use signet_runtime::sync::{Mutex, MutexGuard};
+use signet_runtime::sync::Mutex;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, interval, sleep};
 
+use self::pin::PIN_AGAIN_AFTER;
+pub(super) use self::pin::PinError;
 use crate::attest::budget::Budget;
 use crate::attest::config::{AttestationConfig, ClusterConfig};
 use crate::attest::jwks::SigningKeys;
 use crate::attest::kube_api::{CallError, KubeApi, Purpose, is_path_segment};
 use crate::attest::pods::{LivePod, PodWatch, get_pod};
 use crate::attest::policy::{
-    ClusterRef, ReviewedToken, ServiceAccountName, judge_node, judge_pod, may_be_agent, on_node_of,
+    ReviewedToken, ServiceAccountName, judge_node, judge_pod, may_be_agent, on_node_of,
 };
+use crate::attest::reach::Reach;
+use crate::attest::remembered::Remembered;
 use crate::attest::token_review::{TokenKey, TokenReviewer};
 use crate::attest::{
     AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, PodEvent, RefusedReason,
@@ -24,15 +33,7 @@ use crate::attest::{
 use crate::clock::TrustedClock;
 
 const OBJECT_BYTES: usize = 4 * 1024 * 1024;
-/// Answers count as a clock for a minute; two that are lost in between change nothing.
-const ASK_THE_TIME_EVERY: Duration = Duration::from_secs(20);
-const VERSION_BYTES: usize = 16 * 1024;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-const PIN_AGAIN_AFTER: Duration = Duration::from_secs(2);
-const PINNING: Purpose = Purpose {
-    doing: "reading the namespace kube-system, whose UID names the cluster",
-    permission: "get namespaces (kube-system)",
-};
 const READING_POD: Purpose = Purpose {
     doing: "reading a pod",
     permission: "get pods in every namespace",
@@ -52,6 +53,7 @@ pub(super) struct Settings {
     more_issuers: Vec<String>,
     clock_skew: Duration,
     max_token_lifetime: Duration,
+    grace: Duration,
     calls: (u32, u32),
 }
 
@@ -66,6 +68,7 @@ impl Settings {
             more_issuers: cluster.more_issuers.clone(),
             clock_skew,
             max_token_lifetime: config.max_token_lifetime,
+            grace: config.grace,
             calls: config.calls,
         }
     }
@@ -78,17 +81,11 @@ pub(super) struct Cluster {
     api: Arc<KubeApi>,
     keys: SigningKeys,
     reviewer: TokenReviewer,
+    reach: Reach,
+    remembered: Arc<Remembered>,
     pub(super) watch: PodWatch,
     uid: OnceCell<String>,
     pin_problem: Mutex<Option<(Instant, PinError)>>,
-}
-
-/// Why the cluster's UID is not known.
-#[derive(Debug, Clone)]
-pub(super) enum PinError {
-    /// For good: this is not the cluster meant.
-    OtherCluster(String),
-    Unavailable(AttestError),
 }
 
 /// What a token is brought for.
@@ -103,6 +100,7 @@ impl Cluster {
         settings: Settings,
         client: kube::Client,
         clock: Arc<TrustedClock>,
+        remembered: Arc<Remembered>,
         events: mpsc::Sender<PodEvent>,
     ) -> Self {
         let (per_second, burst) = settings.calls;
@@ -112,9 +110,16 @@ impl Cluster {
             Budget::new(per_second, burst),
             Arc::clone(&clock),
         ));
+        let since = remembered.row().unreachable_since;
         Self {
+            reach: Reach::new(Arc::clone(&clock), settings.grace, since),
             clock,
-            keys: SigningKeys::new(Arc::clone(&api), settings.more_issuers.clone()),
+            keys: SigningKeys::new(
+                Arc::clone(&api),
+                settings.more_issuers.clone(),
+                Arc::clone(&remembered),
+            ),
+            remembered,
             reviewer: TokenReviewer::new(Arc::clone(&api)),
             watch: PodWatch::new(Arc::clone(&settings.name), events),
             api,
@@ -124,8 +129,15 @@ impl Cluster {
         }
     }
 
-    /// Watches the cluster once it is known to be the right one; ends never.
+    /// Watches the cluster once it is known to be the right one; ends where it is another one.
     pub(super) async fn run(&self) {
+        tokio::select! {
+            () = self.follow() => {}
+            () = self.probe() => {}
+        }
+    }
+
+    async fn follow(&self) {
         loop {
             match self.pin().await {
                 Ok(_) => break,
@@ -140,23 +152,11 @@ impl Cluster {
             self.keys.run(),
             self.watch.run(Arc::clone(&self.api)),
             self.sweep(),
-            self.ask_the_time()
         );
     }
 
     pub(super) fn forget_reviews(&self) {
         self.reviewer.sweep(self.clock.now(), |_| false);
-    }
-
-    /// Keeps a fresh answer of the API server at hand: its `Date` is the server's second clock.
-    async fn ask_the_time(&self) {
-        let mut timer = interval(ASK_THE_TIME_EVERY);
-        loop {
-            timer.tick().await;
-            if let Err(error) = self.api.get_bytes("/version", VERSION_BYTES).await {
-                tracing::debug!(cluster = %self.settings.name, %error, "the API server does not tell its version");
-            }
-        }
     }
 
     async fn sweep(&self) {
@@ -165,62 +165,9 @@ impl Cluster {
             timer.tick().await;
             // An unsynced watch shows nothing that would be a reason to forget.
             let synced = self.watch.is_synced();
-            self.reviewer.sweep(self.clock.now(), |review| {
+            self.reviewer.sweep(self.good_at(), |review| {
                 !synced || self.watch.pod(&review.pod_uid).is_some()
             });
-        }
-    }
-
-    /// The cluster's UID, read once and held against the configured one.
-    pub(super) async fn pin(&self) -> Result<&str, PinError> {
-        if let Some(uid) = self.uid.get() {
-            return Ok(uid);
-        }
-        if let Some((at, problem)) = &*self.pin_problem()
-            && (matches!(problem, PinError::OtherCluster(_)) || at.elapsed() < Duration::from_secs(1))
-        {
-            return Err(problem.clone());
-        }
-        let pinned = self.uid.get_or_try_init(|| self.read_uid()).await;
-        if let Err(error) = &pinned {
-            *self.pin_problem() = Some((Instant::now(), error.clone()));
-        }
-        pinned.map(String::as_str)
-    }
-
-    async fn read_uid(&self) -> Result<String, PinError> {
-        let read = self
-            .api
-            .get::<Object>("/api/v1/namespaces/kube-system", OBJECT_BYTES)
-            .await;
-        let uid = read
-            .map_err(|error| PinError::Unavailable(self.api.unavailable(PINNING, &error)))?
-            .metadata
-            .uid;
-        match &self.settings.expected_uid {
-            Some(expected) if *expected != uid => Err(PinError::OtherCluster(format!(
-                "the API server belongs to the cluster {uid}, the configuration says {expected}; \
-                 correct its address or its `uid`"
-            ))),
-            _ => Ok(uid),
-        }
-    }
-
-    fn pin_problem(&self) -> MutexGuard<'_, Option<(Instant, PinError)>> {
-        self.pin_problem.lock()
-    }
-
-    async fn reference(&self) -> Result<ClusterRef<'_>, AttestError> {
-        match self.pin().await {
-            Ok(uid) => Ok(ClusterRef {
-                name: &self.settings.name,
-                uid,
-            }),
-            Err(PinError::Unavailable(error)) => Err(error),
-            Err(PinError::OtherCluster(problem)) => Err(AttestError::Unavailable {
-                message: format!("cluster `{}`: {problem}", self.settings.name),
-                retry_after: Duration::from_secs(60),
-            }),
         }
     }
 
@@ -268,10 +215,10 @@ impl Cluster {
     }
 
     /// A kept review counts while the watches are synced and show that its service account and its pod still exist:
-    /// that is all another review would add.
+    /// that is all another review would add. In an outage they show what there was when it began.
     fn kept_review(&self, key: &TokenKey) -> Option<Arc<ReviewedToken>> {
-        let review = self.reviewer.kept(key, self.clock.now())?;
-        if !self.watch.is_synced() {
+        let review = self.reviewer.kept(key, self.good_at())?;
+        if !self.is_watch_believed() {
             return None;
         }
         let holds = self.watch.pod(&review.pod_uid).is_some()
@@ -303,9 +250,11 @@ impl Cluster {
             clock_skew: self.settings.clock_skew,
             max_lifetime: self.settings.max_token_lifetime,
         };
-        claims
-            .check(&policy, self.clock.now())
-            .map_err(RefusedReason::from)?;
+        let mut checked = claims.check(&policy, self.clock.now());
+        if checked == Err(ClaimsError::Expired) && self.reach.in_grace().is_some() {
+            checked = claims.check(&policy, self.good_at());
+        }
+        checked.map_err(RefusedReason::from)?;
         self.keys.verify(&jws).await?;
         match (role, &claims.node) {
             (Role::Node, _) => {
@@ -328,7 +277,7 @@ impl Cluster {
         review: &ReviewedToken,
         verdict: impl Fn(&LivePod) -> Result<T, RefusedReason>,
     ) -> Result<T, AttestError> {
-        if self.watch.is_synced()
+        if self.is_watch_believed()
             && let Some(live) = self.watch.pod(&review.pod_uid)
         {
             match verdict(&live) {
@@ -371,6 +320,7 @@ impl Cluster {
             name: self.settings.name.to_string(),
             uid: self.uid.get().cloned(),
             synced: self.watch.is_synced(),
+            unreachable_since: self.reach.unreachable_since(),
             last_seen: self.watch.last_seen(),
             pods: self.watch.pod_count(),
             problem: if self.uid.initialized() {

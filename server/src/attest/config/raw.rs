@@ -11,6 +11,8 @@ use signet_runtime::config::{Findings, HumanDuration, Refused};
 use super::valid::{self, AttestationConfig, ClusterConfig, check_scheme};
 use crate::attest::policy::ServiceAccountName;
 
+/// Longest time that anybody goes by what was true once.
+const LONGEST_GRACE: Duration = Duration::from_secs(7 * 86_400);
 /// What join tokens use in place of a cluster in agents' IDs.
 const RESERVED_CLUSTER: &str = "join";
 
@@ -26,6 +28,8 @@ pub(crate) struct Attestation {
     pod_audience: Option<String>,
     /// Longest lifetime of a token that is accepted.
     max_token_lifetime: HumanDuration,
+    /// How long what was attested before may be renewed while its cluster's API server cannot be reached; 0s is not at all.
+    grace: HumanDuration,
     /// TokenReviews and live reads per second and cluster.
     calls_per_second: u32,
     /// How many of them may come at once.
@@ -39,6 +43,7 @@ impl Default for Attestation {
             node_audience: None,
             pod_audience: None,
             max_token_lifetime: HumanDuration::from_secs(86_400),
+            grace: HumanDuration::from_secs(86_400),
             calls_per_second: 200,
             calls_burst: 400,
         }
@@ -129,13 +134,41 @@ impl Attestation {
                 "write at least 10m",
             );
         }
+        if self.grace.get() > LONGEST_GRACE {
+            findings.error(
+                &format!("{key}.grace"),
+                "what was attested longer ago than a week is no reason for a certificate",
+                "write at most 7d, or 0s for none",
+            );
+        }
+        require_uids(&self.clusters, &format!("{key}.clusters"), findings);
         Ok(AttestationConfig {
             clusters: clusters(self.clusters, &format!("{key}.clusters"), findings)?,
             node_audience,
             pod_audience,
             max_token_lifetime: self.max_token_lifetime.get(),
+            grace: self.grace.get(),
             calls: (self.calls_per_second, self.calls_burst),
         })
+    }
+}
+
+/// With several clusters a swapped address would give one the identities of another.
+fn require_uids(raw: &[Cluster], key: &str, findings: &mut Findings) {
+    if raw.len() < 2 {
+        return;
+    }
+    for (index, _) in raw
+        .iter()
+        .enumerate()
+        .filter(|(_, cluster)| cluster.uid.is_none())
+    {
+        let key = findings.element(key, index);
+        findings.error(
+            &format!("{key}.uid"),
+            "with several clusters each must be named for good",
+            "write what `kubectl get namespace kube-system -o jsonpath={.metadata.uid}` says",
+        );
     }
 }
 

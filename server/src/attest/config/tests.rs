@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use std::path::Path;
+use std::time::Duration;
 
 use signet_certs::id::TrustDomain;
 use signet_runtime::config::Findings;
@@ -32,6 +33,8 @@ fn everything_has_a_default() {
         "signet-system:signet-agent"
     );
     assert_eq!(config.clusters[0].name, "prod");
+    assert_eq!(config.grace, Duration::from_secs(24 * 3600));
+    assert_eq!(check(json!({"grace": "0s"})).unwrap().grace, Duration::ZERO);
 }
 
 #[test]
@@ -54,6 +57,11 @@ fn faults_are_found_with_their_place() {
         (
             json!({"max_token_lifetime": "5m"}),
             "attestation.max_token_lifetime",
+        ),
+        (json!({"grace": "8d"}), "attestation.grace"),
+        (
+            json!({"clusters": [{"name": "a", "uid": "u"}, {"name": "b"}]}),
+            "attestation.clusters[1].uid",
         ),
         (
             json!({"clusters": [{"name": "a"}, {"name": "a"}]}),

@@ -22,6 +22,8 @@ pub struct AttestationConfig {
     pub pod_audience: String,
     /// Longest lifetime of a token that is accepted.
     pub max_token_lifetime: Duration,
+    /// How long what was attested before may be renewed while its cluster cannot be reached.
+    pub grace: Duration,
     /// TokenReviews and live reads per second and cluster, and how many of them may come at once.
     pub calls: (u32, u32),
 }

@@ -1,50 +1,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use serde_json::json;
 use tokio::time::advance;
 
 use super::*;
-use crate::attest::testing::{Answer, Script};
-
-struct Key {
-    id: &'static str,
-    pair: EcdsaKeyPair,
-}
-
-impl Key {
-    fn new(id: &'static str) -> Self {
-        let (rng, algorithm) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &rng).unwrap();
-        Self {
-            id,
-            pair: EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &rng).unwrap(),
-        }
-    }
-
-    fn jwks(&self) -> String {
-        let point = self.pair.public_key().as_ref();
-        let (x, y) = (
-            URL_SAFE_NO_PAD.encode(&point[1..33]),
-            URL_SAFE_NO_PAD.encode(&point[33..]),
-        );
-        json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": self.id, "x": x, "y": y}]}).to_string()
-    }
-
-    fn token(&self) -> String {
-        let header = json!({"alg": "ES256", "kid": self.id}).to_string();
-        let input = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header),
-            URL_SAFE_NO_PAD.encode("{}")
-        );
-        let signature = self.pair.sign(&SystemRandom::new(), input.as_bytes()).unwrap();
-        format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-}
+use crate::attest::testing::{Answer, Key, Script, remembered};
 
 fn discovery() -> Answer {
     Answer::ok(r#"{"issuer":"https://kubernetes.default.svc","jwks_uri":"ignored"}"#)
@@ -70,15 +29,15 @@ async fn an_unknown_key_id_is_looked_up_at_most_every_ten_seconds() {
             discovery()
         }
     });
-    let keys = SigningKeys::new(Arc::clone(&script.api), Vec::new());
-    assert_eq!(verify(&keys, &ours.token()).await, Ok(()));
+    let keys = SigningKeys::new(Arc::clone(&script.api), Vec::new(), remembered().await);
+    assert_eq!(verify(&keys, &ours.sign("{}")).await, Ok(()));
     for _ in 0..100 {
-        assert_eq!(verify(&keys, &theirs.token()).await, unknown_key());
+        assert_eq!(verify(&keys, &theirs.sign("{}")).await, unknown_key());
     }
     assert_eq!(script.asked("jwks").len(), 2);
     advance(UNKNOWN_KEY_EVERY).await;
-    assert_eq!(verify(&keys, &theirs.token()).await, unknown_key());
-    assert_eq!(verify(&keys, &ours.token()).await, Ok(()));
+    assert_eq!(verify(&keys, &theirs.sign("{}")).await, unknown_key());
+    assert_eq!(verify(&keys, &ours.sign("{}")).await, Ok(()));
     assert_eq!(script.asked("jwks").len(), 3);
 }
 
@@ -97,9 +56,13 @@ async fn a_new_key_is_found_when_its_first_token_comes() {
             (true, _) => Answer::ok(second.clone()),
         },
     );
-    let keys = SigningKeys::new(Arc::clone(&script.api), vec!["https://old.example.org".into()]);
-    assert_eq!(verify(&keys, &old.token()).await, Ok(()));
-    assert_eq!(verify(&keys, &new.token()).await, Ok(()));
+    let keys = SigningKeys::new(
+        Arc::clone(&script.api),
+        vec!["https://old.example.org".into()],
+        remembered().await,
+    );
+    assert_eq!(verify(&keys, &old.sign("{}")).await, Ok(()));
+    assert_eq!(verify(&keys, &new.sign("{}")).await, Ok(()));
     let known = keys.known().await.unwrap();
     assert_eq!(
         known.issuers,
@@ -120,23 +83,23 @@ async fn keys_that_cannot_be_read_are_no_verdict() {
             (_, false) => discovery(),
         },
     );
-    let keys = SigningKeys::new(Arc::clone(&script.api), Vec::new());
+    let keys = SigningKeys::new(Arc::clone(&script.api), Vec::new(), remembered().await);
     for _ in 0..100 {
-        let error = verify(&keys, &key.token()).await.unwrap_err();
+        let error = verify(&keys, &key.sign("{}")).await.unwrap_err();
         assert!(matches!(error, AttestError::Unavailable { .. }), "{error:?}");
     }
     assert_eq!(script.asked("jwks").len(), 1);
     away.store(false, Ordering::SeqCst);
     advance(RETRY_EVERY).await;
-    assert_eq!(verify(&keys, &key.token()).await, Ok(()));
+    assert_eq!(verify(&keys, &key.sign("{}")).await, Ok(()));
     // With keys at hand, failing to look for another one is no verdict on it either.
     away.store(true, Ordering::SeqCst);
-    let other = Key::new("b").token();
+    let other = Key::new("b").sign("{}");
     for _ in 0..3 {
         let error = verify(&keys, &other).await.unwrap_err();
         assert!(matches!(error, AttestError::Unavailable { .. }), "{error:?}");
     }
-    assert_eq!(verify(&keys, &key.token()).await, Ok(()));
+    assert_eq!(verify(&keys, &key.sign("{}")).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +112,11 @@ async fn the_keys_are_read_every_hour() {
             discovery()
         }
     });
-    let keys = Arc::new(SigningKeys::new(Arc::clone(&script.api), Vec::new()));
+    let keys = Arc::new(SigningKeys::new(
+        Arc::clone(&script.api),
+        Vec::new(),
+        remembered().await,
+    ));
     let task = tokio::spawn({
         let keys = Arc::clone(&keys);
         async move { keys.run().await }

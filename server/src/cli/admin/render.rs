@@ -1,5 +1,6 @@
 //! Answers as JSON and as tables.
 
+mod clusters;
 mod revoked;
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, Health, NotReady, or_dash, when, when_text};
 use signet_runtime::table::Table;
 
+use self::clusters::{cluster_json, cluster_state};
 pub(super) use self::revoked::revoked;
 
 /// `table`, or `empty` in words.
@@ -70,12 +72,11 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         text.push_str(&format!("waiting for    {awaited}\n"));
     }
     for cluster in &status.clusters {
-        let state = if cluster.problem.is_empty() {
-            format!("{} pods", cluster.pods)
-        } else {
-            cluster.problem.clone()
-        };
-        text.push_str(&format!("cluster        {}: {state}\n", cluster.name));
+        text.push_str(&format!(
+            "cluster        {}: {}\n",
+            cluster.name,
+            cluster_state(cluster)
+        ));
     }
     for room in status.lists.iter().filter(|room| room.alarming) {
         text.push_str(&format!(
@@ -93,16 +94,6 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
 
 const fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
-}
-
-fn cluster_json(cluster: &wire::ClusterStatus) -> Value {
-    json!({
-        "name": cluster.name,
-        "uid": cluster.uid,
-        "pods_synced": cluster.pods_synced,
-        "pods": cluster.pods,
-        "problem": if cluster.problem.is_empty() { Value::Null } else { json!(cluster.problem) },
-    })
 }
 
 fn list_json(room: &wire::ListRoom) -> Value {

@@ -13,8 +13,8 @@ use crate::store::budget::{AgentBudget, Bucket};
 use crate::store::issued_line::{IssuedLine, IssuedTo};
 use crate::store::room::Class;
 use crate::store::{
-    AgentRow, Denial, Generation, Journal, KeyChanges, NewIssuance, SealedKey, StoreError, StoreInfo,
-    StoredCrl,
+    AgentRow, ClusterRow, Denial, Generation, Journal, KeyChanges, NewIssuance, SealedKey, StoreError,
+    StoreInfo, StoredCrl,
 };
 
 /// Everything a [`MemoryStore`](super::MemoryStore) holds.
@@ -26,6 +26,8 @@ pub(crate) struct Kept {
     pub keys: BTreeMap<AuthorityId, SealedKey>,
     /// Every list that was saved, oldest first.
     pub crls: BTreeMap<AuthorityId, Vec<StoredCrl>>,
+    /// Clusters, by name.
+    pub clusters: BTreeMap<String, ClusterRow>,
     /// Node agents.
     pub agents: BTreeMap<SpiffeId, AgentRow>,
     /// Certificates of agents that are in the ledger.

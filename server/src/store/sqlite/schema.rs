@@ -7,10 +7,10 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 /// Migration `n` brings version `n` to `n + 1`. Never change one that was released: add another.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7];
 
 /// The version this release writes.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 
 const V1: &str = "
 CREATE TABLE meta (
@@ -168,6 +168,18 @@ UPDATE agent SET revoked_epoch = 1, revoked_generation = 1
 const V6: &str = "
 ALTER TABLE agent ADD COLUMN pod_uid TEXT NOT NULL DEFAULT '';
 ALTER TABLE agent ADD COLUMN reported INTEGER NOT NULL DEFAULT 0;
+";
+
+/// What a restart must not forget of clusters.
+const V7: &str = "
+-- unreachable_since: NULL while the API server can be reached.
+CREATE TABLE cluster (
+    name              TEXT PRIMARY KEY,
+    uid               TEXT,
+    unreachable_since INTEGER,
+    issuer            TEXT,
+    signing_keys      BLOB
+) WITHOUT ROWID;
 ";
 
 /// Why the schema could not be brought up to date.

@@ -1,0 +1,364 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use signet_certs::id::{SpiffeId, TrustDomain};
+use signet_runtime::clock::FakeClock;
+use tokio::task::JoinHandle;
+
+use super::outage::PROBE_AGAIN_AFTER;
+use super::*;
+use crate::attest::config::Access;
+use crate::attest::testing::{Answer, Key, Script};
+use crate::fixtures::{HOUR, START, trust_domain};
+use crate::store::memory::MemoryStore;
+use crate::store::{ClusterRow, Clusters as _};
+
+const UID: &str = "uid-of-the-cluster";
+const POD: &str = "web-0";
+const AGENT: &str = "agent-a";
+
+/// What the API server holds and how it is.
+struct Api {
+    key: Key,
+    away: AtomicBool,
+    /// Whether the agent's pod is there.
+    agent_pod: AtomicBool,
+    /// Claims of the token under review.
+    reviewed: Mutex<Value>,
+    /// Watches that are open.
+    watches: Mutex<Vec<mpsc::UnboundedSender<String>>>,
+}
+
+impl Api {
+    fn answer(&self, line: &str) -> Answer {
+        if self.away.load(Ordering::SeqCst) {
+            self.watches.lock().clear();
+            return Answer::Broken;
+        }
+        let (_, path) = line.split_once(' ').unwrap();
+        let list = |items: Vec<Value>| {
+            Answer::ok(json!({"metadata": {"resourceVersion": "7"}, "items": items}).to_string())
+        };
+        match path.split('?').next().unwrap() {
+            "/version" => Answer::ok("{}"),
+            "/.well-known/openid-configuration" => Answer::ok(r#"{"issuer":"https://issuer"}"#),
+            "/openid/v1/jwks" => Answer::ok(self.key.jwks()),
+            "/api/v1/namespaces/kube-system" => Answer::ok(json!({"metadata": {"uid": UID}}).to_string()),
+            "/api/v1/nodes/node-a" => Answer::ok(json!({"metadata": {"uid": "uid-of-node-a"}}).to_string()),
+            "/apis/authentication.k8s.io/v1/tokenreviews" => Answer::ok(review_of(&self.reviewed.lock())),
+            _ if path.contains("watch=true") => self.watch(),
+            "/api/v1/pods" => list(self.pods()),
+            "/api/v1/serviceaccounts" => list(vec![json!({"metadata": named("shop", "runner")})]),
+            other => panic!("{other}"),
+        }
+    }
+
+    fn pods(&self) -> Vec<Value> {
+        let there = [(POD, true), (AGENT, self.agent_pod.load(Ordering::SeqCst))];
+        let pod = |name| {
+            json!({
+                "metadata": named("shop", name),
+                "spec": {"nodeName": "node-a", "serviceAccountName": "runner"},
+                "status": {"phase": "Running"},
+            })
+        };
+        let there = there.into_iter().filter(|(_, is_there)| *is_there);
+        there.map(|(name, _)| pod(name)).collect()
+    }
+
+    fn watch(&self) -> Answer {
+        let (sender, events) = mpsc::unbounded_channel();
+        self.watches.lock().push(sender);
+        Answer::Stream(events)
+    }
+}
+
+fn named(namespace: &str, name: &str) -> Value {
+    json!({"namespace": namespace, "name": name, "uid": format!("uid-of-{name}")})
+}
+
+fn review_of(claims: &Value) -> String {
+    let bound = &claims["kubernetes.io"];
+    let extra = |of: &str, what: &str| json!([bound[of][what]]);
+    let account = &bound["serviceaccount"];
+    json!({"kind": "TokenReview", "status": {
+        "authenticated": true,
+        "audiences": claims["aud"],
+        "user": {"username": claims["sub"], "uid": account["uid"], "extra": {
+            "authentication.kubernetes.io/pod-name": extra("pod", "name"),
+            "authentication.kubernetes.io/pod-uid": extra("pod", "uid"),
+            "authentication.kubernetes.io/node-name": extra("node", "name"),
+            "authentication.kubernetes.io/node-uid": extra("node", "uid"),
+        }},
+    }})
+    .to_string()
+}
+
+struct World {
+    api: Arc<Api>,
+    client: kube::Client,
+    clock: Arc<TrustedClock>,
+    store: Arc<MemoryStore>,
+    cluster: Arc<Cluster>,
+    task: JoinHandle<()>,
+    _events: mpsc::Receiver<PodEvent>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let api = Arc::new(Api {
+            key: Key::new("a"),
+            away: AtomicBool::new(false),
+            agent_pod: AtomicBool::new(true),
+            reviewed: Mutex::default(),
+            watches: Mutex::default(),
+        });
+        let of_api = Arc::clone(&api);
+        let client = Script::new(move |line| of_api.answer(line)).client;
+        let clock = Arc::new(TrustedClock::agreed(Arc::new(FakeClock::new(UNIX_EPOCH + START))));
+        let store = MemoryStore::new(trust_domain());
+        let (cluster, events) = cluster(&client, &clock, &store, None).await;
+        let world = Self {
+            api,
+            client,
+            clock,
+            store,
+            task: begin(&cluster),
+            cluster,
+            _events: events,
+        };
+        world.cluster.watch.first_sync().await;
+        world
+    }
+
+    /// Another process over the same store.
+    async fn restart(self) -> Self {
+        self.task.abort();
+        let (cluster, events) = cluster(&self.client, &self.clock, &self.store, None).await;
+        Self {
+            task: begin(&cluster),
+            cluster,
+            _events: events,
+            ..self
+        }
+    }
+
+    /// The API server breaks every connection; returns once the cluster counts as unreachable.
+    async fn go_away(&self) -> SystemTime {
+        self.api.away.store(true, Ordering::SeqCst);
+        self.api.watches.lock().clear();
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            if let Some(since) = self.cluster.health().unreachable_since {
+                return since;
+            }
+        }
+    }
+
+    /// A token for this pod, made now.
+    fn token(&self, pod: &str, audience: &str, life: Duration) -> String {
+        let now = self.clock.now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let claims = json!({
+            "iss": "https://issuer", "sub": "system:serviceaccount:shop:runner", "aud": [audience],
+            "iat": now, "nbf": now, "exp": now + life.as_secs(), "jti": format!("{pod} at {now}"),
+            "kubernetes.io": {
+                "namespace": "shop",
+                "serviceaccount": {"name": "runner", "uid": "uid-of-runner"},
+                "pod": {"name": pod, "uid": format!("uid-of-{pod}")},
+                "node": {"name": "node-a", "uid": "uid-of-node-a"},
+            },
+        });
+        let token = self.api.key.sign(&claims.to_string());
+        *self.api.reviewed.lock() = claims;
+        token
+    }
+
+    async fn pod(&self, token: &str) -> Result<AttestedPod, AttestError> {
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let agent = AgentIdentity {
+            spiffe_id: SpiffeId::agent(&domain, "prod", "uid-of-node-a").unwrap(),
+            cluster: "prod".into(),
+            node_name: "node-a".into(),
+            node_uid: "uid-of-node-a".into(),
+        };
+        self.cluster.attest_pod(&agent, token).await
+    }
+
+    async fn kept(&self) -> ClusterRow {
+        self.store.clusters().await.unwrap().pop().unwrap()
+    }
+}
+
+async fn cluster(
+    client: &kube::Client,
+    clock: &Arc<TrustedClock>,
+    store: &Arc<MemoryStore>,
+    uid: Option<&str>,
+) -> (Arc<Cluster>, mpsc::Receiver<PodEvent>) {
+    let account = ServiceAccountName {
+        namespace: "shop".into(),
+        name: "runner".into(),
+    };
+    let of_cluster = ClusterConfig {
+        name: "prod".into(),
+        uid: uid.map(str::to_owned),
+        access: Access::InCluster,
+        agents: vec![account],
+        more_issuers: Vec::new(),
+    };
+    let config = AttestationConfig {
+        clusters: Vec::new(),
+        node_audience: "node".into(),
+        pod_audience: "pod".into(),
+        max_token_lifetime: 48 * HOUR,
+        grace: 24 * HOUR,
+        calls: (100, 100),
+    };
+    let settings = Settings::new(&config, &of_cluster, Duration::from_secs(120));
+    let remembered = Remembered::load(Arc::clone(store) as _, "prod").await.unwrap();
+    let (sender, events) = mpsc::channel(100);
+    let cluster = Cluster::new(
+        settings,
+        client.clone(),
+        Arc::clone(clock),
+        Arc::new(remembered),
+        sender,
+    );
+    (Arc::new(cluster), events)
+}
+
+fn begin(cluster: &Arc<Cluster>) -> JoinHandle<()> {
+    let cluster = Arc::clone(cluster);
+    tokio::spawn(async move { cluster.run().await })
+}
+
+fn is_unavailable<T>(result: &Result<T, AttestError>) -> bool {
+    matches!(result, Err(AttestError::Unavailable { .. }))
+}
+
+/// The tokens of an outage are those that were there when it began, for kubelet gets no others.
+///
+/// Covers BT-11.
+#[tokio::test(start_paused = true)]
+async fn in_an_outage_what_was_attested_before_goes_on_for_a_day_and_nothing_else() {
+    let world = World::new().await;
+    let (pod, other) = (world.token(POD, "pod", HOUR), world.token(POD, "pod", 47 * HOUR));
+    let (node, short) = (
+        world.token(AGENT, "node", HOUR),
+        world.token(AGENT, "node", Duration::from_secs(9)),
+    );
+    let unsigned = Key::new("a").sign(&world.api.reviewed.lock().to_string());
+    world.token(POD, "pod", HOUR);
+    assert!(world.pod(&pod).await.is_ok());
+    assert_eq!(
+        world.cluster.node_in_outage(&node).await,
+        None,
+        "the cluster is there"
+    );
+    sleep(Duration::from_secs(10)).await;
+    let since = world.go_away().await;
+    assert_eq!(world.kept().await.unreachable_since, Some(since));
+    sleep(2 * HOUR).await;
+    assert_eq!(
+        world.pod(&pod).await.unwrap().pod_name,
+        POD,
+        "reviewed before, and good then"
+    );
+    assert!(is_unavailable(&world.pod(&other).await), "never reviewed");
+    assert!(is_unavailable(&world.cluster.attest_node(&node).await));
+    let named = world.cluster.node_in_outage(&node).await.unwrap();
+    assert_eq!(
+        (named.node_uid.as_str(), named.cluster_uid.as_str()),
+        ("uid-of-node-a", UID)
+    );
+    assert_eq!(
+        world.cluster.node_in_outage(&short).await,
+        None,
+        "expired before the outage"
+    );
+    assert_eq!(
+        world.cluster.node_in_outage(&unsigned).await,
+        None,
+        "not signed by the cluster"
+    );
+    assert_eq!(world.cluster.node_in_outage(&pod).await, None, "a pod's token");
+    sleep(22 * HOUR).await;
+    assert!(world.pod(&pod).await.is_err(), "the grace is over");
+    assert_eq!(world.cluster.node_in_outage(&node).await, None);
+    world.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_answer_ends_an_outage() {
+    let world = World::new().await;
+    let node = world.token(AGENT, "node", 47 * HOUR);
+    world.go_away().await;
+    assert!(world.cluster.node_in_outage(&node).await.is_some());
+    world.api.away.store(false, Ordering::SeqCst);
+    sleep(PROBE_AGAIN_AFTER).await;
+    assert_eq!(world.cluster.node_in_outage(&node).await, None);
+    assert_eq!(world.kept().await.unreachable_since, None);
+    world.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_keeps_its_start_over_a_restart_of_the_server() {
+    let world = World::new().await;
+    let node = world.token(AGENT, "node", HOUR);
+    let since = world.go_away().await;
+    sleep(23 * HOUR).await;
+    let world = world.restart().await;
+    assert_eq!(world.cluster.health().unreachable_since, Some(since));
+    let named = world.cluster.node_in_outage(&node).await.unwrap();
+    assert_eq!(named.cluster_uid, UID, "known from before");
+    sleep(HOUR).await;
+    assert_eq!(
+        world.cluster.node_in_outage(&node).await,
+        None,
+        "a day after the start"
+    );
+    world.task.abort();
+}
+
+/// Covers BT-09.
+#[tokio::test(start_paused = true)]
+async fn an_agent_whose_pod_was_gone_before_the_outage_has_nothing_to_renew_by() {
+    let world = World::new().await;
+    let node = world.token(AGENT, "node", 47 * HOUR);
+    world.api.agent_pod.store(false, Ordering::SeqCst);
+    // Watches end, and the next list shows what is there.
+    for watch in world.api.watches.lock().drain(..) {
+        let expired = json!({"type": "ERROR", "object": {"code": 410, "reason": "Expired"}});
+        watch.send(format!("{expired}\n")).unwrap();
+    }
+    while world.cluster.watch.pod("uid-of-agent-a").is_some() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    world.go_away().await;
+    assert_eq!(world.cluster.node_in_outage(&node).await, None);
+    world.task.abort();
+}
+
+/// Another cluster would inherit identities, denials and agents.
+#[tokio::test(start_paused = true)]
+async fn a_name_means_one_cluster_until_the_configuration_says_otherwise() {
+    let world = World::new().await;
+    world.task.abort();
+    let known = ClusterRow {
+        uid: Some("uid-of-another".to_owned()),
+        ..world.kept().await
+    };
+    world.store.save_cluster(known).await.unwrap();
+    let (unnamed, _events) = cluster(&world.client, &world.clock, &world.store, None).await;
+    let Err(PinError::OtherCluster(problem)) = unnamed.pin().await else {
+        panic!("another cluster is taken for the one that was known")
+    };
+    for said in ["uid-of-another", &format!("write `uid: {UID}`")] {
+        assert!(problem.contains(said), "{problem}");
+    }
+    assert_eq!(unnamed.health().problem, Some(problem));
+    let (named, _events) = cluster(&world.client, &world.clock, &world.store, Some(UID)).await;
+    assert_eq!(named.pin().await.unwrap(), UID);
+    assert_eq!(world.kept().await.uid.as_deref(), Some(UID));
+}
