@@ -2,6 +2,8 @@
 
 pub(crate) mod access;
 pub(crate) mod admin;
+pub(crate) mod admin_calls;
 pub(crate) mod agent;
 pub(crate) mod listener;
 pub(crate) mod opening;
+mod refusals;

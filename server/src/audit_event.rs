@@ -93,6 +93,8 @@ pub(crate) enum AuditAction {
         caller: String,
         /// What was asked for, such as `attest_node` or `issue`.
         operation: String,
+        /// The kind of no, in one word: the first of each caller, kind and minute is always written.
+        kind: &'static str,
         /// Exactly why not.
         reason: String,
         /// About which identity, where that is known.
@@ -107,6 +109,17 @@ pub(crate) enum AuditAction {
         caller: String,
         /// How many.
         count: u64,
+    },
+    /// An admin asked for something or ordered it.
+    AdminCall {
+        /// By whom: the user at the other end of the socket.
+        author: String,
+        /// The RPC.
+        method: String,
+        /// What it was about, in the caller's words.
+        target: Option<String>,
+        /// `ok`, or the error as it was answered.
+        outcome: String,
     },
     /// Certificates were revoked, a target denied, or both. A long one goes on in further lines.
     Revoked {

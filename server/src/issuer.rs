@@ -208,6 +208,7 @@ impl Issuer {
             AuditAction::Refused {
                 caller,
                 operation: operation.to_owned(),
+                kind: refusal.reason.as_str(),
                 reason: format!("{}: {}", refusal.reason.as_str(), refusal.message),
                 spiffe_id: refusal.spiffe_id.clone(),
                 pod_uid: refusal.pod_uid.clone(),

@@ -18,9 +18,11 @@ use tower::{Layer, Service};
 use super::{
     listener::Peer,
     opening::{HELLO, Opening},
+    refusals::{self, Doubt, Kind},
 };
 use crate::{
     agents::{Agents, STREAM_AFTER_END},
+    audit::AuditLog,
     clock::TrustedClock,
     store::Standing,
 };
@@ -153,18 +155,24 @@ fn refused(why: &str) -> Status {
 /// What is known of a certificate before anybody says whether it may be used.
 enum Judged {
     All,
-    Stream(String),
-    Nothing(String),
-    /// The same, for the certificate itself is revoked.
-    Revoked(String),
+    Stream(Doubt),
+    Nothing(Doubt),
 }
 
 impl Judged {
     fn worth(&self) -> Worth<'_> {
         match self {
             Self::All => Worth::All,
-            Self::Stream(why) => Worth::Stream(why),
-            Self::Nothing(why) | Self::Revoked(why) => Worth::Nothing(why),
+            Self::Stream(doubt) => Worth::Stream(&doubt.why),
+            Self::Nothing(doubt) => Worth::Nothing(&doubt.why),
+        }
+    }
+
+    /// The kind of a refusal that rests on it.
+    fn kind(&self) -> Kind {
+        match self {
+            Self::All => Kind::NotAllowed,
+            Self::Stream(doubt) | Self::Nothing(doubt) => doubt.kind,
         }
     }
 }
@@ -182,6 +190,8 @@ pub(crate) struct AccessLayer {
     pub agents: Arc<Agents>,
     /// The server's time.
     pub clock: Arc<TrustedClock>,
+    /// Where refused uses of certificates are told.
+    pub audit: AuditLog,
 }
 
 impl AccessLayer {
@@ -208,10 +218,15 @@ impl AccessLayer {
             agent: svid.spiffe_id().is_agent(),
             worth: judged.worth(),
         };
-        decide(path, caller, &peer.opening).map_err(|status| match judged {
-            // The agent takes another key on this word.
-            Judged::Revoked(_) => objection::revoked(status, &svid.serial().to_string()),
-            _ => status,
+        decide(path, caller, &peer.opening).map_err(|status| {
+            let (kind, now) = (judged.kind(), self.clock.now());
+            self.audit
+                .record(refusals::of_call(svid, method(path), kind, &status, now));
+            match kind {
+                // The agent takes another key on this word.
+                Kind::Revoked => objection::revoked(status, &svid.serial().to_string()),
+                _ => status,
+            }
         })?;
         Ok(matches!(judged, Judged::Stream(_)).then_some(Guest))
     }
@@ -220,23 +235,20 @@ impl AccessLayer {
     /// certificate counts. What those calls ask for is judged by the store again.
     async fn judge(&self, svid: &VerifiedSvid, access: Access) -> Result<Judged, Status> {
         let Some(control) = &self.control else {
-            return Ok(Judged::Nothing("nobody is trusted here".to_owned()));
+            return Ok(Judged::Nothing(Kind::NotVerified.doubt("nobody is trusted here")));
         };
         let time = self.clock.time();
         let long_over = svid.not_after().checked_add(STREAM_AFTER_END);
         if long_over.is_none_or(|end| end < time.latest) {
-            return Ok(Judged::Nothing(
-                "it has expired long ago: attest the node again".to_owned(),
-            ));
+            let why = "it has expired long ago: attest the node again";
+            return Ok(Judged::Nothing(Kind::Expired.doubt(why)));
         }
         if let Err(error) = svid.recheck_revocation(&control.load(), time.now) {
-            let revoked = matches!(error, VerifyError::Revoked { .. });
-            let why = error.to_string();
-            return Ok(if revoked {
-                Judged::Revoked(why)
-            } else {
-                Judged::Nothing(why)
-            });
+            let kind = match error {
+                VerifyError::Revoked { .. } => Kind::Revoked,
+                _ => Kind::NotVerified,
+            };
+            return Ok(Judged::Nothing(kind.doubt(error)));
         }
         let expired = svid.not_after() < time.now;
         if access == Access::Agent && !expired && self.agents.in_use(svid).is_some() {
@@ -247,13 +259,24 @@ impl AccessLayer {
             Status::unavailable("the server cannot ask its store at the moment")
         })?;
         Ok(match presented.standing {
-            Standing::Counts if expired => Judged::Stream("it has expired: attest the node again".to_owned()),
+            Standing::Counts if expired => {
+                Judged::Stream(Kind::Expired.doubt("it has expired: attest the node again"))
+            }
             Standing::Counts => Judged::All,
-            unknown @ Standing::Unknown => Judged::Stream(unknown.to_string()),
-            revoked @ Standing::Revoked => Judged::Revoked(revoked.to_string()),
-            lost @ (Standing::Superseded | Standing::Denied(_)) => Judged::Nothing(lost.to_string()),
+            unknown @ Standing::Unknown => Judged::Stream(Kind::Unknown.doubt(unknown)),
+            revoked @ Standing::Revoked => Judged::Nothing(Kind::Revoked.doubt(revoked)),
+            lost @ Standing::Superseded => Judged::Nothing(Kind::Superseded.doubt(lost)),
+            lost @ Standing::Denied(_) => Judged::Nothing(Kind::Denied.doubt(lost)),
         })
     }
+}
+
+/// The name of an RPC that the table has.
+pub(super) fn method(path: &str) -> &'static str {
+    let known = ACCESS.iter().find(|(known, ..)| *known == path);
+    known
+        .and_then(|(path, ..)| path.rsplit('/').next())
+        .unwrap_or("unknown")
 }
 
 fn access_of(path: &str) -> Option<Access> {

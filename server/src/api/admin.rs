@@ -17,8 +17,9 @@ use signet_runtime::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
+use tonic::{Request, Response, Status};
 
+use super::admin_calls::{author, is_about};
 use crate::{
     agents::Agents,
     attest::Attestor,
@@ -126,7 +127,8 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::RotateAuthorityRequest>,
     ) -> Result<Response<Self::RotateAuthorityStream>, Status> {
-        let author = author(&request);
+        let author = author(request.extensions());
+        is_about(&request, &request.get_ref().kind);
         let request = request.into_inner();
         let kind: AuthorityKind = request
             .kind
@@ -187,7 +189,8 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::RevokeRequest>,
     ) -> Result<Response<wire::RevokeResponse>, Status> {
-        let author = author(&request);
+        let author = author(request.extensions());
+        is_about(&request, &revoking::named(request.get_ref()));
         let order = self.revocation(request.into_inner(), author)?;
         let revoked = self.store.revoke(order).await.map_err(|error| match error {
             RevokeError::Store(error) => store_status(error),
@@ -204,7 +207,8 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::AllowRequest>,
     ) -> Result<Response<wire::AllowResponse>, Status> {
-        let author = author(&request);
+        let author = author(request.extensions());
+        is_about(&request, &request.get_ref().denial_id);
         let denial = self
             .store
             .allow(&request.into_inner().denial_id, &author, self.clock.now())
@@ -265,8 +269,9 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::ConfirmClockRequest>,
     ) -> Result<Response<wire::Clock>, Status> {
-        let author = author(&request);
-        let said = from_unix_millis(request.into_inner().time_unix_ms);
+        let author = author(request.extensions());
+        let said = from_unix_millis(request.get_ref().time_unix_ms);
+        is_about(&request, &rfc3339(said));
         let before = self.clock.now();
         let went_back = self.clock.confirm(said).map_err(|refused| {
             Status::failed_precondition(format!(
@@ -327,15 +332,6 @@ impl AdminService {
         }
         Ok(id)
     }
-}
-
-/// The caller's user, as the kernel says it.
-fn author<T>(request: &Request<T>) -> String {
-    request
-        .extensions()
-        .get::<UdsConnectInfo>()
-        .and_then(|info| info.peer_cred)
-        .map_or_else(|| "unknown".to_owned(), |cred| format!("uid:{}", cred.uid()))
 }
 
 fn store_status(error: StoreError) -> Status {

@@ -25,10 +25,11 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
 use self::places::{AgentPlace, AgentPlaces};
-use super::opening::Opening;
+use super::{opening::Opening, refusals};
 use crate::{
     admission::{Admission, Admitted},
     agents::{Agents, STREAM_AFTER_END},
+    audit::AuditLog,
     clock::TrustedClock,
     store::{Generation, Standing},
 };
@@ -185,6 +186,8 @@ pub(crate) struct Judges {
     pub agents: Arc<Agents>,
     /// The server's time.
     pub clock: Arc<TrustedClock>,
+    /// Where refused certificates are told.
+    pub audit: AuditLog,
 }
 
 struct Door {
@@ -214,7 +217,13 @@ impl Door {
             match result {
                 // A failed send means the server is draining: the connection closes by being dropped.
                 Ok(Ok(connection)) => drop(finished.send(Ok(connection)).await),
-                Ok(Err(error)) => tracing::debug!(%address, %error, "handshake failed"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%address, %error, "handshake failed");
+                    let refused = refusals::of_handshake(address.ip(), &error, door.judges.clock.now());
+                    refused
+                        .into_iter()
+                        .for_each(|event| door.judges.audit.record(event));
+                }
                 Err(_) => tracing::debug!(%address, "handshake timed out"),
             }
         });

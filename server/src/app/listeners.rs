@@ -20,6 +20,7 @@ use crate::{
     api::{
         access::AccessLayer,
         admin::AdminService,
+        admin_calls::AdminCallLayer,
         agent::AgentService,
         listener::{self, Judges},
     },
@@ -96,6 +97,7 @@ pub(super) fn serve_agents(
     let judges = Judges {
         agents: access.agents.clone(),
         clock: access.clock.clone(),
+        audit: access.audit.clone(),
     };
     let incoming = ReceiverStream::new(listener::accept(listener, tls, judges, drain));
     let ended = drain.clone();
@@ -118,7 +120,13 @@ pub(super) fn serve_agents(
 
 pub(super) fn serve_admin(listener: UnixListener, service: AdminService, access: AccessLayer, drain: &Drain) {
     let ended = drain.clone();
+    // Outermost: what the table refuses is a line as well.
+    let calls = AdminCallLayer {
+        audit: access.audit.clone(),
+        clock: access.clock.clone(),
+    };
     let server = tonic::transport::Server::builder()
+        .layer(calls)
         .layer(access)
         .add_service(service.into_grpc());
     drain.spawn(async move {
@@ -177,6 +185,7 @@ impl Base {
             control,
             agents: trust.agents.clone(),
             clock: self.clock.clone(),
+            audit: self.audit.clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Refusals are written in full at a human rate and counted beyond it, per caller, so that whoever hammers the server
-//! cannot bury the log or fill the disk.
+//! cannot bury the log or fill the disk. Nor can noise of one kind hide a theft: the first refusal of each kind in each
+//! minute is written whatever came before.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -16,7 +17,7 @@ const WRITTEN: Rate = Rate {
 };
 /// After so long without a refusal the count of a caller is written and the caller forgotten.
 const IDLE: Duration = Duration::from_secs(60);
-/// Callers told apart; further ones share one budget.
+/// Callers told apart; further ones share one budget, unless they have proved who they are.
 const CALLERS: usize = 4096;
 /// The shared budget's name.
 const OTHERS: &str = "others";
@@ -29,18 +30,21 @@ struct Caller {
     bucket: Bucket<SystemTime>,
     seen: SystemTime,
     suppressed: u64,
+    /// The minute in which a refusal of a kind was written first.
+    minutes: HashMap<&'static str, u64>,
 }
 
 impl Sampler {
     /// What is to be written: the event, and before it what was suppressed of its caller; nothing when it was only
     /// counted. Events other than refusals always pass.
     pub(super) fn admit(&self, event: AuditEvent) -> Vec<AuditEvent> {
-        let AuditAction::Refused { caller, .. } = event.action() else {
+        let AuditAction::Refused { caller, kind, .. } = event.action() else {
             return vec![event];
         };
         let now = event.time();
         let mut callers = self.0.lock();
-        let name = if callers.len() < CALLERS || callers.contains_key(caller) {
+        let is_proven = caller.starts_with("spiffe://");
+        let name = if is_proven || callers.len() < CALLERS || callers.contains_key(caller) {
             caller.as_str()
         } else {
             OTHERS
@@ -50,10 +54,12 @@ impl Sampler {
             bucket: Bucket::full(WRITTEN, now),
             seen: now,
             suppressed: 0,
+            minutes: HashMap::new(),
         };
         let state = callers.entry(name.clone()).or_insert_with(fresh);
         state.seen = now;
-        if state.bucket.take(now).is_err() {
+        let is_first = state.minutes.insert(kind, minute(now)) != Some(minute(now));
+        if state.bucket.take(now).is_err() && !is_first {
             state.suppressed += 1;
             return Vec::new();
         }
@@ -74,6 +80,11 @@ impl Sampler {
     }
 }
 
+fn minute(now: SystemTime) -> u64 {
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since_1970.as_secs() / 60
+}
+
 fn suppressed(now: SystemTime, caller: String, count: u64) -> AuditEvent {
     AuditEvent::new(now, AuditAction::RefusalsSuppressed { caller, count })
 }
@@ -83,9 +94,14 @@ mod tests {
     use super::*;
 
     fn refusal(caller: &str, second: u64) -> AuditEvent {
+        refusal_of("budget", caller, second)
+    }
+
+    fn refusal_of(kind: &'static str, caller: &str, second: u64) -> AuditEvent {
         let action = AuditAction::Refused {
             caller: caller.into(),
             operation: "issue".into(),
+            kind,
             reason: "no".into(),
             spiffe_id: None,
             pod_uid: None,
@@ -125,6 +141,33 @@ mod tests {
             AuditAction::RefusalsSuppressed { count: 5, .. }
         ));
         assert!(sampler.drain_idle(refusal("a", 600).time()).is_empty());
+    }
+
+    #[test]
+    fn noise_hides_no_kind_for_longer_than_a_minute() {
+        let sampler = Sampler::default();
+        let mut written = 0;
+        // 1,800,000,000 s begins a minute.
+        for second in 0..120 {
+            (0..50).for_each(|_| drop(sampler.admit(refusal("a", second))));
+            for _ in 0..10 {
+                let admitted = sampler.admit(refusal_of("revoked", "a", second));
+                written += usize::from(!admitted.is_empty());
+            }
+        }
+        assert_eq!(written, 2, "one in each minute");
+    }
+
+    #[test]
+    fn a_crowd_of_strangers_takes_nothing_from_an_agent() {
+        let sampler = Sampler::default();
+        (0..10_000).for_each(|n| drop(sampler.admit(refusal(&format!("10.0.{}.{}", n / 256, n % 256), 0))));
+        assert_eq!(
+            sampler
+                .admit(refusal("spiffe://example.org/signet/agent/c/n", 0))
+                .len(),
+            1
+        );
     }
 
     #[test]

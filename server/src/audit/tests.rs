@@ -440,6 +440,7 @@ async fn a_refusal_is_written_with_its_reason() {
     let action = AuditAction::Refused {
         caller: "spiffe://example.org/signet/agent/c/n".into(),
         operation: "issue".into(),
+        kind: "not_attested",
         reason: "the pod runs on another node".into(),
         spiffe_id: None,
         pod_uid: Some("one".into()),

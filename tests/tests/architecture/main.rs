@@ -1,6 +1,7 @@
 //! The arrows of `ARCHITECTURE.md`, and rules of style that no lint knows.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
+mod audit;
 mod crates;
 mod files;
 mod homes;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod agents;
+mod audit;
 mod bad_csr;
 mod bad_grpc;
 mod bad_tokens;

@@ -9,7 +9,7 @@ use tonic::Code;
 
 use super::*;
 use crate::{
-    audit::AuditLog,
+    audit::{AuditAction, AuditEvent, AuditLog},
     fixtures::{HOUR, Running, deny},
     store::{Attestation, Ledger as _, NewIssuance, suite::fixture::of_agent},
     trust,
@@ -180,8 +180,9 @@ impl Door {
         let control = trust::keep_control_roots(running.publisher.snapshots(), &running.drain);
         let layer = AccessLayer {
             control: Some(control),
-            agents: Arc::new(Agents::new(running.store.clone(), audit)),
+            agents: Arc::new(Agents::new(running.store.clone(), audit.clone())),
             clock: running.trusted.clone(),
+            audit,
         };
         Self { running, layer }
     }
@@ -256,6 +257,51 @@ async fn expiry_leaves_an_agent_its_trust_stream_and_one_that_is_denied_nothing(
         let why = door.lets_in(SYNC, peer).await.unwrap_err();
         assert!(why.contains("denied"), "{why}");
     }
+}
+
+/// A stolen certificate shows by being used: each use that is refused is told, with who, what, why and the serial.
+#[tokio::test(start_paused = true)]
+async fn every_refused_use_of_an_agents_certificate_is_a_line() {
+    let door = Door::new().await;
+    let (old, new) = (door.agent(true, HOUR).await, door.agent(true, HOUR).await);
+    door.lets_in(ISSUE, &old).await.unwrap();
+    door.lets_in(ISSUE, &new).await.unwrap();
+    let unknown = door.agent(false, HOUR).await;
+    door.lets_in(SYNC, &old).await.unwrap_err();
+    door.lets_in(ISSUE, &unknown).await.unwrap_err();
+    door.lets_in("/signet.admin.v1.Admin/Revoke", &new)
+        .await
+        .unwrap_err();
+    let id = new.svid.as_ref().unwrap().spiffe_id().clone();
+    deny(door.running.store.as_ref(), &id, door.running.now()).await;
+    door.lets_in(SYNC, &new).await.unwrap_err();
+    door.layer.audit.flush().await;
+    let told = |event: &AuditEvent| match event.action() {
+        AuditAction::Refused {
+            caller,
+            operation,
+            kind,
+            reason,
+            ..
+        } => {
+            assert_eq!(caller, id.as_str());
+            assert!(reason.contains(", serial "), "{reason}");
+            Some((operation.clone(), *kind))
+        }
+        _ => None,
+    };
+    let events = door.running.store.audit_events();
+    let lines: Vec<_> = events.iter().filter_map(told).collect();
+    let expected = [
+        ("SyncTrust", "superseded"),
+        ("IssueX509Svids", "unknown"),
+        ("Revoke", "not_allowed"),
+        ("SyncTrust", "denied"),
+    ];
+    assert_eq!(
+        lines,
+        expected.map(|(operation, kind)| (operation.to_owned(), kind))
+    );
 }
 
 /// Covers INV-12.

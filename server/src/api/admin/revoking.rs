@@ -15,6 +15,15 @@ use crate::store::{LedgerRow, RevokeRequest, RevokeTarget, Revoked, SvidFilter};
 /// How long `revoke` waits for the published list before it answers "recorded, not yet published".
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What an order names, in the caller's words.
+pub(super) fn named(request: &wire::RevokeRequest) -> String {
+    match &request.target {
+        Some(Target::Serial(serial)) => format!("serial {serial}"),
+        Some(Target::SpiffeId(id)) => id.clone(),
+        None => String::new(),
+    }
+}
+
 impl AdminService {
     /// Turns an order into what the store takes, refusing what it must not.
     pub(super) fn revocation(
