@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `GET /api/v1/namespaces/kube-system` | at start: its UID names the cluster |
 //! | `GET /version` | every 20 s, every 5 s without an answer: whether the cluster can be reached, and which time it is |
-//! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | hourly, and for an unknown key id at most every 10 s |
+//! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | every 5 min, and for an unknown key id at most every 10 s |
 //! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token |
 //! | list and watch `/api/v1/pods`, `/api/v1/serviceaccounts` | always |
 //! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |

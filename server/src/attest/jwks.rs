@@ -19,8 +19,8 @@ use super::remembered::Remembered;
 use super::{AttestError, RefusedReason};
 use crate::store::SigningKeySet;
 
-/// How often the keys are read without a cause.
-const REFRESH_EVERY: Duration = Duration::from_secs(3600);
+/// How often the keys are read without a cause: so long a key is still believed that the cluster has given up.
+const REFRESH_EVERY: Duration = Duration::from_secs(300);
 /// How often at most an unknown key id leads to a read: whoever makes up key ids causes no more calls than that.
 const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(10);
 /// How often at most it is tried while there are no keys yet.
@@ -119,6 +119,12 @@ impl SigningKeys {
             succeeded: read.is_ok(),
         });
         read
+    }
+
+    /// Whether the keys read last verify a token. No call.
+    pub(super) fn still_verify(&self, token: &str) -> bool {
+        let known = self.known.load_full();
+        known.is_some_and(|known| CompactJws::parse(token).is_ok_and(|jws| jws.verify(&known.keys).is_ok()))
     }
 
     /// Verifies a token's signature; reads the keys anew when its key id is unknown.

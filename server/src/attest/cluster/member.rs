@@ -205,7 +205,7 @@ impl Cluster {
             Role::PodOf(_) => &self.settings.pod_audience,
         };
         let key = TokenKey::new(audience, token);
-        if let Some(review) = self.kept_review(&key) {
+        if let Some(review) = self.kept_review(&key, token) {
             return Ok(review);
         }
         let claims = self.check_locally(role, audience, token).await?;
@@ -214,14 +214,16 @@ impl Cluster {
         Ok(review)
     }
 
-    /// A kept review counts while the watches are synced and show that its service account and its pod still exist:
-    /// that is all another review would add. In an outage they show what there was when it began.
-    fn kept_review(&self, key: &TokenKey) -> Option<Arc<ReviewedToken>> {
+    /// A kept review counts while the cluster still has the key that signed its token, and the watches are synced and show
+    /// that its service account and its pod still exist: that is all another review would add. In an outage they show what
+    /// there was when it began.
+    fn kept_review(&self, key: &TokenKey, token: &str) -> Option<Arc<ReviewedToken>> {
         let review = self.reviewer.kept(key, self.good_at())?;
         if !self.is_watch_believed() {
             return None;
         }
-        let holds = self.watch.pod(&review.pod_uid).is_some()
+        let holds = self.keys.still_verify(token)
+            && self.watch.pod(&review.pod_uid).is_some()
             && self.watch.has_account(
                 &review.namespace,
                 &review.service_account,

@@ -21,6 +21,8 @@ const AGENT: &str = "agent-a";
 /// What the API server holds and how it is.
 struct Api {
     key: Key,
+    /// In place of the key set with `key`.
+    other_keys: Mutex<Option<String>>,
     away: AtomicBool,
     /// Whether the agent's pod is there.
     agent_pod: AtomicBool,
@@ -43,7 +45,9 @@ impl Api {
         match path.split('?').next().unwrap() {
             "/version" => Answer::ok("{}"),
             "/.well-known/openid-configuration" => Answer::ok(r#"{"issuer":"https://issuer"}"#),
-            "/openid/v1/jwks" => Answer::ok(self.key.jwks()),
+            "/openid/v1/jwks" => {
+                Answer::ok(self.other_keys.lock().clone().unwrap_or_else(|| self.key.jwks()))
+            }
             "/api/v1/namespaces/kube-system" => Answer::ok(json!({"metadata": {"uid": UID}}).to_string()),
             "/api/v1/nodes/node-a" => Answer::ok(json!({"metadata": {"uid": "uid-of-node-a"}}).to_string()),
             "/apis/authentication.k8s.io/v1/tokenreviews" => Answer::ok(review_of(&self.reviewed.lock())),
@@ -109,6 +113,7 @@ impl World {
     async fn new() -> Self {
         let api = Arc::new(Api {
             key: Key::new("a"),
+            other_keys: Mutex::default(),
             away: AtomicBool::new(false),
             agent_pod: AtomicBool::new(true),
             reviewed: Mutex::default(),
@@ -361,4 +366,27 @@ async fn a_name_means_one_cluster_until_the_configuration_says_otherwise() {
     let (named, _events) = cluster(&world.client, &world.clock, &world.store, Some(UID)).await;
     assert_eq!(named.pin().await.unwrap(), UID);
     assert_eq!(world.kept().await.uid.as_deref(), Some(UID));
+}
+
+/// What the API server said of a token rests on the key that signed it.
+///
+/// Covers BT-07.
+#[tokio::test(start_paused = true)]
+async fn a_kept_review_ends_with_the_key_that_signed_its_token() {
+    for successor in ["b", "a"] {
+        let world = World::new().await;
+        let old = world.token(POD, "pod", HOUR);
+        assert!(world.pod(&old).await.is_ok());
+        // The cluster has another key, be it under the name of the old one; an unknown name has the keys read anew.
+        *world.api.other_keys.lock() = Some(Key::new(successor).jwks());
+        let unknown = Key::new("c").sign(&world.api.reviewed.lock().to_string());
+        for token in [&unknown, &old] {
+            let refused = world.pod(token).await;
+            assert!(
+                matches!(refused, Err(AttestError::Refused(RefusedReason::Token(_)))),
+                "{successor}: {refused:?}"
+            );
+        }
+        world.task.abort();
+    }
 }
