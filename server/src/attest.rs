@@ -15,7 +15,7 @@
 //! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token |
 //! | list and watch `/api/v1/pods`, `/api/v1/serviceaccounts` | always |
 //! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
-//! | `GET /api/v1/nodes/{name}` | node attestation: the node still exists under that UID |
+//! | `GET /api/v1/nodes/{name}` | the node still exists under that UID: for each node attestation, and every 5 min for the pods of a node |
 
 mod budget;
 pub(crate) mod cluster;

@@ -179,19 +179,7 @@ pub(crate) fn judge_node(
 ) -> Result<AttestedNode, RefusedReason> {
     may_be_agent(&token.namespace, &token.service_account, allowed)?;
     match_live_pod(token, live)?;
-    match live_node_uid {
-        None => {
-            return Err(RefusedReason::NodeGone {
-                node: token.node_name.clone(),
-            });
-        }
-        Some(uid) if uid != token.node_uid => {
-            return Err(RefusedReason::NodeReplaced {
-                node: token.node_name.clone(),
-            });
-        }
-        Some(_) => {}
-    }
+    same_node(token, live_node_uid)?;
     Ok(AttestedNode {
         cluster: cluster.name.to_owned(),
         cluster_uid: cluster.uid.to_owned(),
@@ -204,6 +192,16 @@ pub(crate) fn judge_node(
         jti: token.jti.clone(),
         expires: token.expires,
     })
+}
+
+/// Whether the token's node is the one that has its name now; `live_node_uid` is that one's UID, if it exists.
+pub(crate) fn same_node(token: &ReviewedToken, live_node_uid: Option<&str>) -> Result<(), RefusedReason> {
+    let node = token.node_name.clone();
+    match live_node_uid {
+        None => Err(RefusedReason::NodeGone { node }),
+        Some(uid) if uid != token.node_uid => Err(RefusedReason::NodeReplaced { node }),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Whether the live pod is the one the token is bound to, and neither over nor elsewhere.

@@ -1,5 +1,6 @@
 //! One cluster: the way of a token through local check, review, live pod and verdict.
 
+mod nodes;
 mod outage;
 mod pin;
 #[cfg(test)]
@@ -14,12 +15,13 @@ use signet_runtime::sync::Mutex;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, interval, sleep};
 
+use self::nodes::SeenNodes;
 use self::pin::PIN_AGAIN_AFTER;
 pub(super) use self::pin::PinError;
 use crate::attest::budget::Budget;
 use crate::attest::config::{AttestationConfig, ClusterConfig};
 use crate::attest::jwks::SigningKeys;
-use crate::attest::kube_api::{CallError, KubeApi, Purpose, is_path_segment};
+use crate::attest::kube_api::{KubeApi, Purpose};
 use crate::attest::pods::{LivePod, PodWatch, get_pod};
 use crate::attest::policy::{
     ReviewedToken, ServiceAccountName, judge_node, judge_pod, may_be_agent, on_node_of,
@@ -82,6 +84,7 @@ pub(super) struct Cluster {
     keys: SigningKeys,
     reviewer: TokenReviewer,
     reach: Reach,
+    nodes: SeenNodes,
     remembered: Arc<Remembered>,
     pub(super) watch: PodWatch,
     uid: OnceCell<String>,
@@ -121,6 +124,7 @@ impl Cluster {
             ),
             remembered,
             reviewer: TokenReviewer::new(Arc::clone(&api)),
+            nodes: SeenNodes::default(),
             watch: PodWatch::new(Arc::clone(&settings.name), events),
             api,
             uid: OnceCell::new(),
@@ -165,6 +169,9 @@ impl Cluster {
             timer.tick().await;
             // An unsynced watch shows nothing that would be a reason to forget.
             let synced = self.watch.is_synced();
+            if self.reach.unreachable_since().is_none() {
+                self.nodes.sweep();
+            }
             self.reviewer.sweep(self.good_at(), |review| {
                 !synced || self.watch.pod(&review.pod_uid).is_some()
             });
@@ -174,7 +181,8 @@ impl Cluster {
     pub(super) async fn attest_node(&self, token: &str) -> Result<AttestedNode, AttestError> {
         let reference = self.reference().await?;
         let review = self.review(Role::Node, token).await?;
-        let node_uid = self.live_node_uid(&review.node_name, &review.node_uid).await?;
+        let read = self.read_node_uid(&review.node_name, &review.node_uid).await;
+        let node_uid = read.map_err(|error| self.api.unavailable(READING_NODE, &error))?;
         let judge = |live: &LivePod| {
             judge_node(
                 reference,
@@ -194,6 +202,7 @@ impl Cluster {
     ) -> Result<AttestedPod, AttestError> {
         let reference = self.reference().await?;
         let review = self.review(Role::PodOf(agent), token).await?;
+        self.still_has_node(&review).await?;
         self.judge(&review, |live| judge_pod(reference, &review, live, agent))
             .await
     }
@@ -293,23 +302,6 @@ impl Cluster {
             pod: format!("{}/{}", review.namespace, review.pod_name),
         };
         Ok(verdict(&live.ok_or_else(gone)?)?)
-    }
-
-    async fn live_node_uid(&self, name: &str, caller: &str) -> Result<Option<String>, AttestError> {
-        if !is_path_segment(name) {
-            return Ok(None);
-        }
-        let read = async {
-            self.api.admit(caller)?;
-            self.api
-                .get::<Object>(&format!("/api/v1/nodes/{name}"), OBJECT_BYTES)
-                .await
-        };
-        match read.await {
-            Ok(node) => Ok(Some(node.metadata.uid)),
-            Err(CallError::NotFound) => Ok(None),
-            Err(error) => Err(self.api.unavailable(READING_NODE, &error)),
-        }
     }
 
     pub(super) fn health(&self) -> ClusterHealth {

@@ -6,6 +6,7 @@ use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_runtime::clock::FakeClock;
 use tokio::task::JoinHandle;
 
+use super::nodes::NODE_COUNTS_FOR;
 use super::outage::PROBE_AGAIN_AFTER;
 use super::*;
 use crate::attest::config::Access;
@@ -21,6 +22,8 @@ const AGENT: &str = "agent-a";
 /// What the API server holds and how it is.
 struct Api {
     key: Key,
+    /// The UID of node-a, while it is there.
+    node: Mutex<Option<&'static str>>,
     /// In place of the key set with `key`.
     other_keys: Mutex<Option<String>>,
     away: AtomicBool,
@@ -49,7 +52,10 @@ impl Api {
                 Answer::ok(self.other_keys.lock().clone().unwrap_or_else(|| self.key.jwks()))
             }
             "/api/v1/namespaces/kube-system" => Answer::ok(json!({"metadata": {"uid": UID}}).to_string()),
-            "/api/v1/nodes/node-a" => Answer::ok(json!({"metadata": {"uid": "uid-of-node-a"}}).to_string()),
+            "/api/v1/nodes/node-a" => match *self.node.lock() {
+                Some(uid) => Answer::ok(json!({"metadata": {"uid": uid}}).to_string()),
+                None => Answer::Json(404, json!({"kind": "Status", "reason": "NotFound"}).to_string()),
+            },
             "/apis/authentication.k8s.io/v1/tokenreviews" => Answer::ok(review_of(&self.reviewed.lock())),
             _ if path.contains("watch=true") => self.watch(),
             "/api/v1/pods" => list(self.pods()),
@@ -113,6 +119,7 @@ impl World {
     async fn new() -> Self {
         let api = Arc::new(Api {
             key: Key::new("a"),
+            node: Mutex::new(Some("uid-of-node-a")),
             other_keys: Mutex::default(),
             away: AtomicBool::new(false),
             agent_pod: AtomicBool::new(true),
@@ -157,6 +164,19 @@ impl World {
             sleep(Duration::from_secs(1)).await;
             if let Some(since) = self.cluster.health().unreachable_since {
                 return since;
+            }
+        }
+    }
+
+    /// Time passes, and the watches show signs of life.
+    async fn pass(&self, time: Duration) {
+        let bookmark = json!({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}});
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            sleep(Duration::from_secs(20)).await;
+            let watches = self.api.watches.lock();
+            for watch in watches.iter() {
+                let _ = watch.send(format!("{bookmark}\n"));
             }
         }
     }
@@ -387,6 +407,37 @@ async fn a_kept_review_ends_with_the_key_that_signed_its_token() {
                 "{successor}: {refused:?}"
             );
         }
+        world.task.abort();
+    }
+}
+
+/// The API server goes on vouching for tokens of pods on a deleted node until somebody removes the pods.
+///
+/// Covers BT-09.
+#[tokio::test(start_paused = true)]
+async fn pods_go_with_the_node_that_their_tokens_name() {
+    let node = || "node-a".to_owned();
+    let cases = [
+        (None, RefusedReason::NodeGone { node: node() }),
+        (
+            Some("uid-of-another"),
+            RefusedReason::NodeReplaced { node: node() },
+        ),
+    ];
+    for (now, reason) in cases {
+        let world = World::new().await;
+        let kept = world.token(POD, "pod", HOUR);
+        assert!(world.pod(&kept).await.is_ok());
+        *world.api.node.lock() = now;
+        world.pass(NODE_COUNTS_FOR).await;
+        assert!(world.cluster.watch.is_synced());
+        assert_eq!(world.pod(&kept).await, Err(reason.clone().into()));
+        let other = world.token(POD, "pod", 2 * HOUR);
+        assert_eq!(
+            world.pod(&other).await,
+            Err(reason.into()),
+            "a token never seen before"
+        );
         world.task.abort();
     }
 }

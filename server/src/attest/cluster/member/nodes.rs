@@ -1,0 +1,80 @@
+//! Nodes as the API server last showed them: a pod's token goes with the node it rests on.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use signet_runtime::sync::Mutex;
+use tokio::time::Instant;
+
+use super::{Cluster, OBJECT_BYTES, Object, READING_NODE};
+use crate::attest::AttestError;
+use crate::attest::kube_api::{CallError, is_path_segment};
+use crate::attest::policy::{ReviewedToken, same_node};
+
+/// How long one look at a node counts for its pods: one call in that time for each node that asks for some.
+pub(super) const NODE_COUNTS_FOR: Duration = Duration::from_secs(300);
+/// How long a node that nobody asks about is remembered.
+const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
+
+/// UIDs of nodes by name, with when they were read.
+#[derive(Default)]
+pub(super) struct SeenNodes(Mutex<HashMap<String, (String, Instant)>>);
+
+impl SeenNodes {
+    fn is(&self, name: &str, uid: &str, within: Duration) -> bool {
+        let seen = self.0.lock();
+        seen.get(name)
+            .is_some_and(|(seen, at)| seen == uid && at.elapsed() < within)
+    }
+
+    fn saw(&self, name: &str, uid: Option<&str>) {
+        let mut seen = self.0.lock();
+        match uid {
+            Some(uid) => seen.insert(name.to_owned(), (uid.to_owned(), Instant::now())),
+            None => seen.remove(name),
+        };
+    }
+
+    /// Forgets nodes that nobody has asked about for long.
+    pub(super) fn sweep(&self) {
+        self.0.lock().retain(|_, (_, at)| at.elapsed() < REMEMBERED_FOR);
+    }
+}
+
+impl Cluster {
+    /// Whether the token's node is still the one it names. In an outage, and where a call for it is not answered, it is if
+    /// it was when last seen.
+    pub(super) async fn still_has_node(&self, token: &ReviewedToken) -> Result<(), AttestError> {
+        let (name, uid) = (&token.node_name, &token.node_uid);
+        let is_away = self.reach.in_grace().is_some();
+        if self
+            .nodes
+            .is(name, uid, if is_away { Duration::MAX } else { NODE_COUNTS_FOR })
+        {
+            return Ok(());
+        }
+        match self.read_node_uid(name, uid).await {
+            Ok(live) => Ok(same_node(token, live.as_deref())?),
+            Err(CallError::Timeout | CallError::Transport(_)) if self.nodes.is(name, uid, Duration::MAX) => {
+                Ok(())
+            }
+            Err(error) => Err(self.api.unavailable(READING_NODE, &error)),
+        }
+    }
+
+    /// The UID that the node of this name has now; the call is one of the caller's.
+    pub(super) async fn read_node_uid(&self, name: &str, caller: &str) -> Result<Option<String>, CallError> {
+        if !is_path_segment(name) {
+            return Ok(None);
+        }
+        self.api.admit(caller)?;
+        let path = format!("/api/v1/nodes/{name}");
+        let uid = match self.api.get::<Object>(&path, OBJECT_BYTES).await {
+            Ok(node) => Some(node.metadata.uid),
+            Err(CallError::NotFound) => None,
+            Err(error) => return Err(error),
+        };
+        self.nodes.saw(name, uid.as_deref());
+        Ok(uid)
+    }
+}
