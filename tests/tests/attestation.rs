@@ -341,7 +341,9 @@ async fn bad_tokens_cost_no_review() {
         RefusedReason::Claims(ClaimsError::Legacy)
     );
     let mut tampered = world.token("web-0");
-    tampered.replace_range(tampered.len() - 10..tampered.len() - 9, "_");
+    let place = tampered.len() - 10..tampered.len() - 9;
+    let other = if tampered[place.clone()] == *"_" { "A" } else { "_" };
+    tampered.replace_range(place, other);
     let refusal = world.refused(&tampered).await;
     assert_eq!(refusal, RefusedReason::Token(JwsError::BadSignature));
     let far = world.token("far-0");
