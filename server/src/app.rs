@@ -4,6 +4,8 @@ mod background;
 mod deciders;
 mod doors;
 mod ending;
+#[cfg(test)]
+mod life;
 mod listeners;
 mod trust;
 

@@ -224,6 +224,15 @@ pub(crate) struct Moment {
     pub settled: Option<SystemTime>,
 }
 
+impl Moment {
+    /// When the settled time, by which timers go and which may lie behind [`now`](Self::now), reaches `moment`; never as long as
+    /// there is none.
+    pub(super) fn when_settled(&self, moment: SystemTime) -> Option<SystemTime> {
+        let left = moment.duration_since(self.settled?).unwrap_or_default();
+        Some(self.now + left)
+    }
+}
+
 /// What every step may look at besides the state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {

@@ -37,14 +37,15 @@ impl AuthoritySet {
     /// A moment that is not after `now` means: at once.
     pub(crate) fn next_deadline(&self, context: &Context<'_>) -> Option<SystemTime> {
         let now = context.at.now;
+        let settled = |moment| context.at.when_settled(moment);
         let mut moments = Vec::new();
         match (self.prepared(), self.active()) {
             (None, None) => moments.push(now),
             (None, Some(active)) if context.at.trusted && active.is_useless(now) => moments.push(now),
-            (None, Some(active)) => moments.extend(context.at.settled.map(|_| prepare_threshold(active))),
+            (None, Some(active)) => moments.extend(settled(prepare_threshold(active))),
             (Some(prepared), _) if context.at.trusted && prepared.is_early(now) => moments.push(now),
             (Some(prepared), active) => {
-                moments.extend(context.at.settled.map(|_| prepared.certificate.not_after));
+                moments.extend(settled(prepared.certificate.not_after));
                 moments.extend(self.activation_moments(prepared, active, context));
             }
         }
@@ -55,7 +56,7 @@ impl AuthoritySet {
             } => Some(leaves_until),
             _ => None,
         });
-        moments.extend(ends.filter(|_| context.at.settled.is_some()));
+        moments.extend(ends.filter_map(settled));
         moments.into_iter().min()
     }
 
@@ -74,8 +75,8 @@ impl AuthoritySet {
                     activation: Activation::OnSchedule,
                 },
                 Some(active),
-            ) => activate_threshold(active),
-            _ => context.at.now,
+            ) => context.at.when_settled(activate_threshold(active)),
+            _ => Some(context.at.now),
         };
         let ends = active.map(|active| active.certificate.not_after);
         let gate = if status.confirmed == status.live {
@@ -83,11 +84,11 @@ impl AuthoritySet {
         } else {
             status.at_latest
         };
-        let due = scheduled.max(gate);
+        let due = scheduled.map(|scheduled| scheduled.max(gate));
         if self.takes_over(context) {
             vec![context.at.now]
         } else {
-            ends.into_iter().chain([due]).collect()
+            ends.into_iter().chain(due).collect()
         }
     }
 

@@ -331,8 +331,12 @@ impl Worker {
         }
     }
 
+    /// When a list is due; while there is no trusted time none is, whatever its dates.
     fn next_look(&self) -> Instant {
-        let (view, now) = (self.view.borrow().clone(), self.clock.now());
+        let Ok(now) = self.clock.time().adding() else {
+            return Instant::now() + LONGEST_SLEEP;
+        };
+        let view = self.view.borrow().clone();
         let due = view.all().filter_map(|(_, viewed)| {
             let crl = self.lists.get(&viewed.id())?.crl.as_ref()?;
             Some(self.demand(viewed).due(crl))

@@ -50,6 +50,8 @@ pub(crate) struct MemoryStore {
     pub report_failures: AtomicU32,
     /// Fails [`AuditOutbox::append`].
     pub audit_failures: AtomicU32,
+    /// How many transactions there were.
+    pub transactions: AtomicU32,
 }
 
 impl MemoryStore {
@@ -75,12 +77,19 @@ impl MemoryStore {
             issue_failures: AtomicU32::new(0),
             report_failures: AtomicU32::new(0),
             audit_failures: AtomicU32::new(0),
+            transactions: AtomicU32::new(0),
         })
     }
 
     /// What it keeps; nobody else gets at it meanwhile.
     pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock()
+    }
+
+    /// The time that the next process finds: the mark, and whether the delay after a jump was running.
+    pub(crate) fn past(&self) -> (Option<SystemTime>, bool) {
+        let kept = self.kept();
+        (kept.mark, kept.jumped)
     }
 
     /// What was issued and not yet pruned, in the order of issuing.
@@ -112,6 +121,7 @@ impl MemoryStore {
         work: impl FnOnce(&mut Kept) -> Result<T, E> + Send + 'a,
     ) -> StoreFuture<'a, T, E> {
         Box::pin(async move {
+            self.transactions.fetch_add(1, Ordering::Relaxed);
             let mut kept = self.kept();
             let result = work(&mut kept);
             let newest = kept.newest_line();
