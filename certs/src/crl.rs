@@ -12,7 +12,7 @@ use crate::authority::{AuthorityCertificate, AuthorityError, AuthorityId};
 use crate::der::DerError;
 use crate::pem;
 use crate::serial::{SerialError, SerialNumber};
-use crate::time::{from_unix_millis, rfc3339, unix_millis};
+use crate::time::{from_unix_millis, rfc3339};
 
 mod read;
 mod reason;
@@ -94,16 +94,11 @@ pub struct RevokedEntry {
 pub struct CrlNumber(pub u64);
 
 impl CrlNumber {
-    /// The number after `stored`; the first of an authority is `now` in milliseconds, or 1 where the time is not known for sure:
-    /// readers refuse a number that lies ahead of their clock. No later one follows the clock: one wrong reading would raise all
-    /// that come.
+    /// The number after `stored`; the first of an authority is 1. None follows the clock: one wrong reading would raise all that
+    /// come, and readers refuse a number that lies ahead of theirs, read as milliseconds.
     #[must_use]
-    pub fn next(stored: Option<Self>, now: Option<SystemTime>) -> Self {
-        let first = || now.and_then(|now| u64::try_from(unix_millis(now)).ok());
-        match stored {
-            Some(stored) => Self(stored.0.saturating_add(1)),
-            None => Self(first().unwrap_or(1)),
-        }
+    pub fn next(stored: Option<Self>) -> Self {
+        Self(stored.map_or(1, |stored| stored.0.saturating_add(1)))
     }
 }
 

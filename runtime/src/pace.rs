@@ -10,10 +10,10 @@ use crate::clock::Clock;
 /// Longest sleep of [`nap_until`] and [`sleep_until`].
 pub const LONGEST_NAP: Duration = Duration::from_secs(30);
 
-/// Shortest wait, so that a deadline that does not go away cannot keep a core busy.
-const SHORTEST: Duration = Duration::from_millis(1);
+/// Shortest wait, so that a deadline that does not go away, for it is another's to move it, keeps neither a core nor a store busy.
+const SHORTEST: Duration = Duration::from_millis(50);
 
-/// How long to wait before looking again: until the deadline, at most `longest` (without a deadline too), at least a millisecond.
+/// How long to wait before looking again: until the deadline, at most `longest` (without a deadline too), at least a twentieth of a second.
 #[must_use]
 pub fn slice(now: SystemTime, deadline: Option<SystemTime>, longest: Duration) -> Duration {
     let left = deadline.map_or(longest, |deadline| {
@@ -77,8 +77,8 @@ mod tests {
         assert_eq!(of(Some(BASE + 12 * SECOND)), 2 * SECOND);
         assert_eq!(of(Some(BASE + 1000 * SECOND)), 60 * SECOND);
         assert_eq!(of(None), 60 * SECOND);
-        assert_eq!(of(Some(BASE + 10 * SECOND)), Duration::from_millis(1));
-        assert_eq!(of(Some(BASE)), Duration::from_millis(1));
+        assert_eq!(of(Some(BASE + 10 * SECOND)), Duration::from_millis(50));
+        assert_eq!(of(Some(BASE)), Duration::from_millis(50));
     }
 
     #[tokio::test(start_paused = true)]

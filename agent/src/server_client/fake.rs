@@ -14,6 +14,7 @@ use signet_certs::crl::CrlNumber;
 use signet_certs::csr::verify_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
+use signet_certs::time::unix_millis;
 use signet_runtime::clock::Clock;
 use signet_runtime::sync::{Mutex, MutexGuard};
 use signet_testkit::{DAY, DOMAIN, HOUR, authority, control_authority, crl_at, id, leaf, trust_domain};
@@ -278,7 +279,7 @@ pub(crate) fn offered(
     revoked: &[SerialNumber],
     now: SystemTime,
 ) -> OfferedAuthority {
-    let number = CrlNumber::next(None, Some(now));
+    let number = CrlNumber(u64::try_from(unix_millis(now)).unwrap());
     OfferedAuthority {
         certificate: Bytes::copy_from_slice(authority.certificate().der()),
         crl: crl_at(authority, number.0, revoked, now, now + 7 * DAY)

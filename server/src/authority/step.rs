@@ -78,7 +78,10 @@ impl AuthoritySet {
             ) => context.at.when_settled(activate_threshold(active)),
             _ => Some(context.at.now),
         };
-        let ends = active.map(|active| active.certificate.not_after);
+        // An end that a time nobody trusts says is no reason to take over.
+        let ends = active
+            .filter(|_| context.at.trusted)
+            .map(|active| active.certificate.not_after);
         let gate = if status.confirmed == status.live {
             status.not_before
         } else {

@@ -76,7 +76,7 @@ impl Draft {
         };
         Self {
             entries: plan::dated(entries, clock_skew, this_update),
-            number: CrlNumber::next(list.number, time.confirmed()),
+            number: CrlNumber::next(list.number),
             this_update,
             next_update,
         }
