@@ -4,9 +4,9 @@ mod background;
 mod deciders;
 mod doors;
 mod ending;
-#[cfg(test)]
-mod life;
 mod listeners;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 use std::sync::Arc;

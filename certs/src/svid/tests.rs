@@ -233,11 +233,17 @@ fn life_begins_in_the_past_and_never_outlives_the_authority() {
         );
         assert_eq!(words.contains("expired"), not_before <= now, "{words}");
     }
+}
+
+/// Covers INV-10.
+#[test]
+fn no_life_is_refused_and_an_endless_one_ends_with_the_authority() {
+    let young = authority_between("td", now() - Duration::from_secs(5), now() + DAY);
     let none = SvidProfile {
         ttl: Duration::ZERO,
         ..profile()
     };
-    let refusal = super::template(
+    let refusal = template(
         &none,
         Purpose::Workload,
         id(WORKLOAD),
@@ -252,7 +258,7 @@ fn life_begins_in_the_past_and_never_outlives_the_authority() {
         clock_skew: Duration::MAX,
         ..profile()
     };
-    let capped = super::template(
+    let capped = template(
         &endless,
         Purpose::Workload,
         id(WORKLOAD),

@@ -212,7 +212,7 @@ impl Judge {
         }
         self.last_jump = Some(reading.elapsed);
         let steady = self.steady(reading);
-        if !date.is_some_and(|date| apart(date, reading.wall) <= TOLERANCE) {
+        if date.is_none_or(|date| apart(date, reading.wall) > TOLERANCE) {
             self.overruling_since = None;
             return self.part(reading, steady);
         }

@@ -291,6 +291,9 @@ impl Worker {
         let moved = self.states != states;
         self.states = states;
         self.snapshots.send_if_modified(|current| {
+            // The same list may be complete up to more revocations.
+            let revisions =
+                |snapshot: &TrustSnapshot| snapshot.all().map(|one| one.crl_revision).collect::<Vec<_>>();
             let changed = moved || !current.same_content(&next) || revisions(current) != revisions(&next);
             if changed {
                 *current = Arc::new(next);
@@ -343,9 +346,4 @@ impl Worker {
         });
         Instant::now() + pace::slice(now, due.min(), LONGEST_SLEEP)
     }
-}
-
-/// Up to which revocations the lists are complete; the same list may be complete up to more.
-fn revisions(snapshot: &TrustSnapshot) -> Vec<u64> {
-    snapshot.all().map(|published| published.crl_revision).collect()
 }

@@ -110,7 +110,7 @@ impl AdminService {
                 Ok(page) if page.truncated => self.agents.all_affected(),
                 Ok(page) => self.affect(page.rows.iter().filter(|row| serials.contains(&row.serial))),
                 Err(error) => {
-                    tracing::warn!(%error, "agents are not told of revoked certificates that no list names")
+                    tracing::warn!(%error, "agents are not told of revoked certificates that no list names");
                 }
             }
         }

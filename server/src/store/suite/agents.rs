@@ -229,14 +229,14 @@ pub(crate) async fn who_is_waited_for_holds_a_certificate_that_counts(store: Arc
         .revoke(revocation(by_id(c.workload.spiffe_id.path()), at(3)))
         .await
         .unwrap();
-    assert_eq!(live(&store, at(3)).await, [id_a.clone()]);
+    assert_eq!(live(&store, at(3)).await, std::slice::from_ref(&id_a));
     store
         .allow(&denied.denial.unwrap().id, "bob", at(4))
         .await
         .unwrap();
     assert_eq!(
         live(&store, at(4)).await,
-        [id_a.clone()],
+        std::slice::from_ref(&id_a),
         "its certificate stays revoked"
     );
     issue(&store, of_agent("b", at(5)), at(5)).await.unwrap();

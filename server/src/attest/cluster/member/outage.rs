@@ -78,7 +78,7 @@ impl Cluster {
                 .uid
                 .get()
                 .cloned()
-                .or(self.remembered.row().uid)
+                .or_else(|| self.remembered.row().uid)
                 .unwrap_or_default(),
             node_name: node.name,
             node_uid: node.uid,

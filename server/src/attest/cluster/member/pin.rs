@@ -45,7 +45,6 @@ impl Cluster {
 
     /// Reads which cluster it is. A name of the configuration means one cluster for good: identities, denials and agents
     /// are known by it, and another cluster would inherit them.
-
     async fn read_uid(&self) -> Result<String, PinError> {
         let read = self
             .api

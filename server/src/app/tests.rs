@@ -348,9 +348,9 @@ impl World {
             );
         }
         let mut served = self.issue().await;
-        for _ in 0..5 {
+        for _ in 0..20 {
             if served.is_err() {
-                // As agents do: a budget that a clock set back finds empty has one more within a second.
+                // As agents do: a budget that a clock set back finds empty has one more within ten seconds.
                 sleep(Duration::from_secs(2)).await;
                 served = self.issue().await;
             }
