@@ -13,7 +13,7 @@
 //! | `api`, `publish_http`, `publish_https` | what agents and admins call; lists and bundles for everybody |
 //! | `own_svid` | the server's certificate of its own |
 //! | `audit_event`, `audit` | what is audited; how it leaves the house |
-//! | `metrics` | what is counted |
+//! | `metrics`, `readiness` | what is counted; what keeps the server from serving or issuing |
 //!
 //! What is not public here is nobody's but the server's, so that the compiler tells what is not used.
 
