@@ -118,6 +118,12 @@ impl Agents {
         self.sessions.pod_affected(cluster, node_name, pod_uid);
     }
 
+    /// Revoked certificates are on no list: until this process ends, an agent that connects asks about every workload again, for it
+    /// may hold one of them and have missed the word. True for the first time.
+    pub(crate) fn lists_lack(&self) -> bool {
+        self.sessions.lists_lack()
+    }
+
     /// Every agent shall ask about every workload again: a denial was lifted, the rules changed.
     pub(crate) fn all_affected(&self) {
         self.sessions.all_affected();

@@ -30,6 +30,8 @@ pub(super) struct Sessions {
 #[derive(Debug, Default)]
 struct State {
     last_session: u64,
+    /// Some revoked certificates are on no list.
+    lists_lack: bool,
     agents: HashMap<SpiffeId, Entry>,
 }
 
@@ -67,12 +69,18 @@ impl Sessions {
         state.last_session += 1;
         let session = state.last_session;
         let wake = Arc::new(Notify::new());
+        // What was named to a broken stream was not heard, and what is on no list nothing else tells.
+        let unheard = state.agents.get_mut(&node.spiffe_id);
+        let unheard = unheard
+            .map(|old| std::mem::take(&mut old.affected))
+            .unwrap_or_default();
+        let affected = if state.lists_lack { Affected::All } else { unheard };
         let entry = Entry {
             session,
             node_name: node.node_name.clone(),
             cluster: node.cluster.clone(),
             report: Report::default(),
-            affected: Affected::Nothing,
+            affected,
             wake: wake.clone(),
             gone_at: None,
         };
@@ -97,6 +105,10 @@ impl Sessions {
             entry.affected.add(pod_uid);
             entry.wake.notify_one();
         }
+    }
+
+    pub(super) fn lists_lack(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().lists_lack, true)
     }
 
     pub(super) fn all_affected(&self) {

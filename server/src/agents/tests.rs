@@ -195,3 +195,21 @@ async fn affected_pods_reach_only_the_agent_of_their_node() {
     agents.all_affected();
     assert_eq!(b.next_affected().await, Some(Affected::All));
 }
+
+/// What no list names is told by word alone; so whoever may have missed the word asks about everything.
+#[tokio::test]
+async fn an_agent_that_was_away_asks_again_for_what_no_list_names() {
+    let agents = agents();
+    let before = agents.connect(&node("a"));
+    agents.pod_affected("dev", "node-a", "uid-1");
+    before.end(SystemTime::UNIX_EPOCH);
+    let back = agents.connect(&node("a"));
+    assert_eq!(
+        back.next_affected().await,
+        Some(Affected::Pods(HashSet::from(["uid-1".to_owned()]))),
+        "the word that its broken stream did not carry"
+    );
+    assert!(agents.lists_lack() && !agents.lists_lack());
+    let away = agents.connect(&node("b"));
+    assert_eq!(away.next_affected().await, Some(Affected::All));
+}

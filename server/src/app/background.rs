@@ -75,8 +75,14 @@ async fn run(mut parts: Parts) {
 
 impl Parts {
     fn show_rooms(&mut self) {
+        let mut lack = false;
         for room in self.rooms.borrow_and_update().iter() {
             self.metrics.set_room(room.kind, room.capacity, room.waiting);
+            lack |= room.waiting > 0;
+        }
+        // Found in the store by a new process: who has connected before this may have missed the word.
+        if lack && self.agents.lists_lack() {
+            self.agents.all_affected();
         }
     }
 

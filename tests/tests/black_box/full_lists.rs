@@ -51,16 +51,23 @@ async fn room(domain: &Domain) -> Value {
 }
 
 /// A real workload of the same account, served by a real agent.
-async fn first_of_all(domain: &Domain) -> (Agent, WorkloadClient, Identity) {
-    let agent = domain.agent("node-b").await.unwrap();
-    let spec = PodSpec::new("shop", "first")
-        .service_account("web")
-        .node("node-b");
+async fn real(domain: &Domain, node: &str, pod: &str) -> (Agent, WorkloadClient, Identity) {
+    let agent = domain.agent(node).await.unwrap();
+    let spec = PodSpec::new("shop", pod).service_account("web").node(node);
     domain.kube.add_pod(&spec).unwrap();
-    let volume = agent.publish("shop", "first").await.unwrap();
+    let volume = agent.publish("shop", pod).await.unwrap();
     let workload = agent.workload(&volume);
     let identity = workload.identity().await;
     (agent, workload, identity)
+}
+
+/// Waits until the agent serves the workload's identity no more.
+async fn let_go(workload: &WorkloadClient) {
+    eventually("the workload to have lost its identity", async || {
+        let refused = workload.fetch().await.err()?;
+        (refused.code() == Code::PermissionDenied).then_some(())
+    })
+    .await;
 }
 
 /// Covers INV-11, INV-15.
@@ -70,9 +77,11 @@ async fn a_revocation_beyond_the_room_of_the_lists_denies_and_names_what_waits()
         .server("/crl/max_bytes", json!(65_536))
         .server("/svid/max_live", json!(100));
     let domain = plan.start().await.unwrap();
-    let (_first_agent, workload, first) = first_of_all(&domain).await;
+    let (_first_agent, workload, first) = real(&domain, "node-b", "first").await;
+    let (mut away_agent, away_workload, away) = real(&domain, "node-c", "away").await;
     let (mut agent, _) = domain.raw_agent("node-a").await.unwrap();
     let token = fill(&domain, &mut agent).await;
+    away_agent.kill().await;
 
     let revoked = revoke_partly(&domain, &["--spiffe-id", &id_of("web")]).await;
     assert!(revoked["denial_id"].is_string(), "the denial stands: {revoked}");
@@ -82,16 +91,17 @@ async fn a_revocation_beyond_the_room_of_the_lists_denies_and_names_what_waits()
     let svids = revoked["revoked"].as_array().unwrap();
     let (listed, waiting): (Vec<&Value>, Vec<&Value>) =
         svids.iter().partition(|svid| svid["listed"] == json!(true));
-    assert_eq!(svids.len(), PODS * EACH + 1);
+    assert_eq!(svids.len(), PODS * EACH + 2);
     assert!(waiting.iter().all(|svid| svid["not_after"].is_string()));
     // What ends first waits, so no list tells the agent of it. It is told all the same, and lets go of the identity.
     let ends_first = json!(first.svid.serial().to_string());
     assert!(waiting.iter().any(|svid| svid["serial"] == ends_first));
-    eventually("the workload has lost its identity", async || {
-        let refused = workload.fetch().await.err()?;
-        (refused.code() == Code::PermissionDenied).then_some(())
-    })
-    .await;
+    let_go(&workload).await;
+    // So does one that was away when the word was given.
+    let missed = json!(away.svid.serial().to_string());
+    assert!(waiting.iter().any(|svid| svid["serial"] == missed));
+    away_agent.start().await.unwrap();
+    let_go(&away_workload).await;
     eventually("status tells of the full lists", async || {
         (room(&domain).await["waiting"] == json!(waiting.len())).then_some(())
     })

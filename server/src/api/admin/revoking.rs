@@ -98,6 +98,10 @@ impl AdminService {
     /// another certificate or a refusal. Best effort: the order stands whatever becomes of it.
     pub(super) async fn ask_again(&self, revoked: &Revoked) {
         let waiting = revoked.svids.iter().filter(|svid| svid.waits);
+        if waiting.clone().next().is_some() {
+            // Those that are connected are told by pod.
+            self.agents.lists_lack();
+        }
         let serials: HashSet<SerialNumber> = waiting.clone().map(|svid| svid.serial).collect();
         let ids: BTreeSet<&SpiffeId> = waiting.filter_map(|svid| svid.spiffe_id.as_ref()).collect();
         for id in ids {
