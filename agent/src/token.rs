@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use signet_certs::jws::{CompactJws, KubernetesClaims};
 use zeroize::Zeroizing;
 
 /// A pod's token for our audience. Has neither `Clone` nor `Debug`.
@@ -37,6 +38,22 @@ impl PodToken {
     pub fn expires(&self) -> SystemTime {
         self.expires
     }
+
+    /// Whether it names another pod than this UID: it would get that one's identity.
+    #[must_use]
+    pub fn is_of_another_pod(&self, uid: &str) -> bool {
+        let of = pod_of(&self.secret);
+        !of.is_empty() && of != uid
+    }
+}
+
+/// UID of the pod that a token says it is bound to; empty where it says none. Nothing but the comparison with what the agent
+/// knows of the pod rests on it: the server looks for itself.
+pub(crate) fn pod_of(token: &str) -> String {
+    let jws = CompactJws::parse(token).ok();
+    let claims = jws.and_then(|jws| KubernetesClaims::parse(jws.payload()).ok());
+    let pod = claims.and_then(|claims| claims.pod);
+    pod.map(|pod| pod.uid).unwrap_or_default()
 }
 
 #[cfg(test)]

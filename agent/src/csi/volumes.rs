@@ -120,7 +120,15 @@ impl Volumes {
     /// Every volume with its token, if that is still there.
     #[must_use]
     pub fn all(&self) -> Vec<(VolumeRecord, Option<Arc<PodToken>>)> {
-        let token = |record: &VolumeRecord| read_token(&self.folder(&record.volume_id).join("token.json"));
+        let token = |record: &VolumeRecord| {
+            let path = self.folder(&record.volume_id).join("token.json");
+            let kept = read_token(&path)?;
+            if kept.is_of_another_pod(&record.pod_uid) {
+                tracing::warn!(path = %path.display(), "a kept token is another pod's and is not used; kubelet brings the next one");
+                return None;
+            }
+            Some(kept)
+        };
         self.records
             .values()
             .map(|record| (record.clone(), token(record)))

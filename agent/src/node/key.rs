@@ -13,9 +13,9 @@ use signet_certs::signer::{KeyError, LeafKey};
 use signet_certs::verify::inspect_leaf;
 use zeroize::Zeroizing;
 
-use super::token::pod_of;
 use crate::kept::{self, SvidHex, SvidText};
 use crate::server_client::AttestedNode;
+use crate::token::pod_of;
 
 /// Name of the file in the folder for the agent's state.
 const FILE: &str = "node.json";

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use signet_certs::jws::{CompactJws, KubernetesClaims};
 use zeroize::Zeroizing;
 
 /// Kubernetes' tokens have a few kilobytes; more is not read.
@@ -29,13 +28,4 @@ pub(super) fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
         return Err("the file is empty".to_owned());
     }
     Ok(text)
-}
-
-/// UID of the pod that a token says it is bound to; empty where it says none. Nothing but the comparison with an earlier
-/// token rests on it: the server looks for itself.
-pub(super) fn pod_of(token: &str) -> String {
-    let jws = CompactJws::parse(token).ok();
-    let claims = jws.and_then(|jws| KubernetesClaims::parse(jws.payload()).ok());
-    let pod = claims.and_then(|claims| claims.pod);
-    pod.map(|pod| pod.uid).unwrap_or_default()
 }

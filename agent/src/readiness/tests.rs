@@ -9,8 +9,8 @@ use crate::node::NodeIdentity;
 fn the_documentation_has_the_table_of_reasons() {
     let page = include_str!("../../../docs/operating.md");
     let section = page
-        .split("\n### ")
-        .find(|part| part.starts_with("Reasons of an agent"));
+        .split("\n#")
+        .find(|part| part.starts_with("## Reasons of an agent"));
     let rows = section.unwrap().lines().filter(|line| line.starts_with("| `"));
     let row = |reason: &Reason| {
         let (name, level, meaning) = (reason.name, reason.level.path(), reason.meaning);

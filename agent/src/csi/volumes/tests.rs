@@ -83,3 +83,22 @@ fn the_socket_path_is_short_enough_where_agents_run() {
     };
     assert!(volumes.socket_path(&record().volume_id).as_os_str().len() <= 107);
 }
+
+/// A token that was put into the wrong folder would get its socket another pod's identity.
+#[test]
+fn a_kept_token_of_another_pod_is_not_used() {
+    let of_pod_1 = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJodHRwczovL2siLCJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6czphIiwiYXVkIjpb\
+        InNpZ25ldDpleGFtcGxlLm9yZzpub2RlIl0sImV4cCI6MTgwMDAwMzYwMCwiaWF0IjoxODAwMDAwMDAwLCJuYmYiOjE4MDAwMDAwMDAsImp0aSI6ImoiLCJrd\
+        WJlcm5ldGVzLmlvIjp7Im5hbWVzcGFjZSI6InMiLCJub2RlIjp7Im5hbWUiOiJuIiwidWlkIjoidSJ9LCJwb2QiOnsibmFtZSI6InAiLCJ1aWQiOiJwb2QtMSJ9L\
+        CJzZXJ2aWNlYWNjb3VudCI6eyJuYW1lIjoiYSIsInVpZCI6IngifX19.AAAA";
+    for (uid, used) in [("pod-1", true), ("pod-2", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut volumes = Volumes::open(&dir.path().join("volumes")).unwrap();
+        let record = VolumeRecord {
+            pod_uid: uid.into(),
+            ..record()
+        };
+        keep(&mut volumes, &record, of_pod_1);
+        assert_eq!(volumes.all()[0].1.is_some(), used, "{uid}");
+    }
+}
