@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -122,6 +122,22 @@ impl Drop for Staged {
         // Gone already after the rename.
         let _ = fs::remove_file(&self.temporary);
     }
+}
+
+/// The content of a file that has at most `limit` bytes, in one piece of memory that was not moved while it filled: who wipes it
+/// wipes all of it.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] when there is none; or it cannot be read, or is larger.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > limit {
+        return Err(io::Error::other(format!("larger than {limit} bytes")));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Makes a directory of this user alone (mode 0700), with those above it that are missing. One that is there already

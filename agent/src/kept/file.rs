@@ -1,7 +1,7 @@
 //! The form of the files: JSON, bytes in hexadecimal, read where it stands so that a key has one copy.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -77,27 +77,14 @@ impl SvidText<'_> {
 
 /// The bytes of a file that was written here; `None` when there is none or it cannot be read, and then that is logged.
 pub(crate) fn read(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
-    match read_whole(path) {
-        Ok(bytes) => Some(bytes),
+    match files::read(path, MAX_FILE) {
+        Ok(bytes) => Some(Zeroizing::new(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "a file that was kept for a restart is not used");
             None
         }
     }
-}
-
-fn read_whole(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    if length > MAX_FILE {
-        return Err(io::Error::other(format!("larger than {MAX_FILE} bytes")));
-    }
-    // Large enough from the start: memory that it grew out of would not be wiped.
-    let room = usize::try_from(length).unwrap_or_default() + 1;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    file.take(length).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Puts a value in its file, mode 0600, by rename; `size` is at least the length of its text. What lies in memory needs

@@ -132,7 +132,7 @@ impl World {
 
     async fn start(&self, clock: Arc<TrustedClock>) -> Process {
         let drain = Drain::new();
-        let (_, no_reports) = (0, watch::Sender::new(SpreadReports::default()));
+        let no_reports = watch::Sender::new(SpreadReports::default());
         let (manager, publisher) = begin(
             self.store.clone(),
             self.kek.path(),

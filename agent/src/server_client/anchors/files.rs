@@ -1,8 +1,7 @@
 //! The configured file (PEM) and the kept one (JSON).
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use ring::digest::{SHA256, digest};
@@ -47,7 +46,7 @@ pub(super) fn read_configured(path: &Path, trust_domain: &TrustDomain) -> Result
         path: path.to_owned(),
         problem,
     };
-    let text = read_bounded(path, MAX_FILE).map_err(|problem| AnchorsError::Unreadable {
+    let text = read(path, MAX_FILE).map_err(|problem| AnchorsError::Unreadable {
         path: path.to_owned(),
         problem,
     })?;
@@ -68,7 +67,7 @@ pub(super) fn read_configured(path: &Path, trust_domain: &TrustDomain) -> Result
 
 /// Whatever is wrong with the kept file, the configured one is the way back.
 pub(super) fn read_kept(path: &Path, trust_domain: &TrustDomain) -> Option<State> {
-    let text = match read_bounded(path, MAX_KEPT) {
+    let text = match read(path, MAX_KEPT) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
@@ -122,13 +121,8 @@ pub(super) fn write_kept(path: &Path, trust_domain: &TrustDomain, state: &State)
     Ok(files::replace(path, &text, 0o600, Durability::Durable)?)
 }
 
-fn read_bounded(path: &Path, limit: u64) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > limit {
-        return Err(io::Error::other(format!("larger than {limit} bytes")));
-    }
-    Ok(text)
+fn read(path: &Path, limit: u64) -> io::Result<String> {
+    String::from_utf8(files::read(path, limit)?).map_err(io::Error::other)
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

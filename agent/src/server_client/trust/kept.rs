@@ -2,8 +2,7 @@
 //! verified anew when it is read, but for the dates of the CRLs, which were judged when they came: the clock of a machine
 //! that has just started may be wrong.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -90,7 +89,7 @@ impl TrustFile {
     }
 
     fn try_read(&self, trust_domain: &TrustDomain) -> Result<TrustState, Unreadable> {
-        let kept: Kept = serde_json::from_slice(&read_bounded(&self.path)?).map_err(because)?;
+        let kept: Kept = serde_json::from_slice(&read(&self.path)?).map_err(because)?;
         if kept.trust_domain != trust_domain.as_str() {
             return Err(because(format!("it is of trust domain {}", kept.trust_domain)));
         }
@@ -152,17 +151,11 @@ fn because(problem: impl ToString) -> Unreadable {
     Unreadable::Because(problem.to_string())
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>, Unreadable> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unreadable::Missing),
-        opened => opened.map_err(because)?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(because)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(because(format!("larger than {MAX_FILE} bytes")));
-    }
-    Ok(bytes)
+fn read(path: &Path) -> Result<Vec<u8>, Unreadable> {
+    files::read(path, MAX_FILE).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unreadable::Missing,
+        _ => because(error),
+    })
 }
 
 fn offered(kept: KeptAuthority) -> Result<OfferedAuthority, hex::FromHexError> {
