@@ -125,13 +125,20 @@ impl Drop for Staged {
 }
 
 /// The content of a file that has at most `limit` bytes, in one piece of memory that was not moved while it filled: who wipes it
-/// wipes all of it.
+/// wipes all of it. A pipe in its place is not waited for.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`] when there is none; or it cannot be read, or is larger.
+/// [`io::ErrorKind::NotFound`] when there is none; or it cannot be read, is larger, or is no regular file.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let length = metadata.len();
     if length > limit {
         return Err(io::Error::other(format!("larger than {limit} bytes")));
     }

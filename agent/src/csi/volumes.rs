@@ -77,6 +77,8 @@ struct KeptToken<'a> {
     expires_unix_ms: i64,
 }
 
+/// Records and tokens have a few kilobytes; more is not read.
+const MAX_FILE: u64 = 1024 * 1024;
 /// What `token.json` has beside the token, at most.
 const ENVELOPE: usize = 128;
 
@@ -224,7 +226,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileEr
 }
 
 fn read_record(path: &Path) -> io::Result<VolumeRecord> {
-    Ok(serde_json::from_slice(&fs::read(path)?)?)
+    Ok(serde_json::from_slice(&files::read(path, MAX_FILE)?)?)
 }
 
 fn write_record(path: &Path, record: &VolumeRecord) -> Result<(), FileError> {
@@ -234,7 +236,7 @@ fn write_record(path: &Path, record: &VolumeRecord) -> Result<(), FileError> {
 
 /// None as well when it is damaged: kubelet brings the next one.
 fn read_token(path: &Path) -> Option<Arc<PodToken>> {
-    let bytes = Zeroizing::new(fs::read(path).ok()?);
+    let bytes = Zeroizing::new(files::read(path, MAX_FILE).ok()?);
     let kept: KeptToken<'_> = serde_json::from_slice(&bytes).ok()?;
     Some(PodToken::new(kept.secret, from_unix_millis(kept.expires_unix_ms)))
 }

@@ -152,3 +152,20 @@ fn directories_are_made_and_private_ones_are_narrowed() {
     let error = make_parent(&file.join("below")).unwrap_err();
     assert!(error.to_string().contains("file/below: cannot make"), "{error}");
 }
+
+#[test]
+fn a_file_is_read_up_to_its_bound_and_nothing_else_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kept");
+    assert_eq!(read(&path, 3).unwrap_err().kind(), io::ErrorKind::NotFound);
+    fs::write(&path, "abc").unwrap();
+    assert_eq!(read(&path, 3).unwrap(), b"abc");
+    assert!(read(&path, 2).unwrap_err().to_string().contains("larger than 2"));
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert_eq!(read(&path, 3).unwrap_err().to_string(), "not a regular file");
+    assert_eq!(
+        read(directory.path(), 3).unwrap_err().to_string(),
+        "not a regular file"
+    );
+}
