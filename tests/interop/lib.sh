@@ -38,7 +38,7 @@ tidy() {
   for pid in "${children[@]}"; do { kill "$pid" && wait "$pid"; } 2>/dev/null || true; done
   rm -rf "$work"
 }
-work=$(mktemp -d /tmp/signet-peer.XXXXXX)
+work=$(mktemp -d -t signet-peer.XXXXXX)
 trap tidy EXIT
 trap 'exit 143' TERM INT
 

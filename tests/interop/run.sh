@@ -16,7 +16,7 @@ rm -rf "$logs" && mkdir -p "$logs"
 export INTEROP_VENV=${INTEROP_VENV:-$target/interop/venv} PATH=$target/debug:$PATH
 
 # Below /tmp, whatever TMPDIR says: the paths of Unix sockets are short.
-domain=$(mktemp -d /tmp/signet-interop.XXXXXX)
+domain=$(mktemp -d -t signet-interop.XXXXXX)
 signet-dev --dir "$domain" >"$logs/signet-dev.log" 2>&1 </dev/null &
 dev=$!
 finish() {
