@@ -2,8 +2,8 @@
 //!
 //! A certificate's way: [`id`] names whom it is for, [`csr`] brings the key, [`svid`] decides, signs and
 //! checks the leaf under an [`authority`], [`crl`] lists it once revoked, [`bundle`] tells others whom to
-//! trust, and [`verify`] with [`tls`] judges what peers present. rcgen builds, x509-parser reads, webpki
-//! judges paths; each is named in few files.
+//! trust, [`link`] leads from an authority to its successor, and [`verify`] with [`tls`] judges what peers
+//! present. rcgen builds, x509-parser reads, webpki judges paths; each is named in few files.
 
 pub mod authority;
 pub mod bundle;
@@ -14,6 +14,7 @@ mod der;
 pub mod id;
 mod json;
 pub mod jws;
+pub mod link;
 pub mod pem;
 pub mod serial;
 pub mod signer;

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::client::Resumption;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
@@ -30,6 +30,12 @@ pub use verifier::SpiffeVerifier;
 pub trait TrustSource: Send + Sync + fmt::Debug {
     /// The roots as they are now; cheap.
     fn roots(&self) -> Arc<TrustRoots>;
+
+    /// The roots that judge a server which presents this chain, where what follows its leaf is [links](crate::link) to a reader:
+    /// the leaf alone is then judged by them. `None`, which is the default, judges the chain as it is by [`roots`](Self::roots).
+    fn roots_by_links(&self, _chain: &[CertificateDer<'_>], _now: SystemTime) -> Option<Arc<TrustRoots>> {
+        None
+    }
 }
 
 /// Roots that can be replaced while verifiers use them.

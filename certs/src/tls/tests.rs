@@ -2,15 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConnection, HandshakeKind, ServerConnection};
 
 use super::*;
-use crate::authority::X509Authority;
+use crate::authority::{AuthorityCertificate, X509Authority};
 use crate::crl::{CrlNumber, RevocationReason, RevokedEntry, sign_crl};
+use crate::link::{LINKS_PROTOCOL, create_link, walk};
 use crate::svid::X509Svid;
 use crate::testing::*;
-use crate::verify::{Role, TrustedAuthority, VerifyError};
+use crate::verify::{CrlPolicy, Role, TrustedAuthority, VerifyError};
 
 const SERVER: &str = "spiffe://td/signet/server";
 const CLIENT: &str = "spiffe://td/ns/shop/sa/cart";
@@ -345,6 +346,58 @@ fn sessions_are_never_resumed() {
         assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full));
         assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full));
     }
+}
+
+/// Takes what follows a server's leaf for links.
+#[derive(Debug)]
+struct Walker(Arc<SharedRoots>);
+
+impl TrustSource for Walker {
+    fn roots(&self) -> Arc<TrustRoots> {
+        self.0.load()
+    }
+
+    fn roots_by_links(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Option<Arc<TrustRoots>> {
+        let read = |der: &CertificateDer<'_>| AuthorityCertificate::from_der(der).unwrap();
+        let links: Vec<_> = chain[1..].iter().map(read).collect();
+        let held = self.0.load().authorities(&td("td")).to_vec();
+        let anchors: Vec<_> = held.iter().map(|held| held.certificate.clone()).collect();
+        let found = walk(&anchors, &links, &td("td"), |_| false, now);
+        let found = found.into_iter().map(|certificate| TrustedAuthority {
+            certificate,
+            crl: None,
+        });
+        let all = held.into_iter().chain(found).collect();
+        Some(Arc::new(roots("td", all).with_crl_policy(CrlPolicy::Tolerate)))
+    }
+}
+
+/// Links are sent to whoever offers to take them, and to nobody else; HTTP/2 is what is spoken in any case. A client that takes what
+/// follows a leaf for links finds its way, one that does not refuses it.
+#[test]
+fn links_are_sent_on_request_and_lead_only_who_walks() {
+    let (old, new) = (authority("td"), authority("td"));
+    let link = create_link(&old, new.certificate(), serial(3), now() - HOUR).unwrap();
+    let (server, mut client) = pair(&new);
+    server.identity.as_ref().unwrap().set_links(&[link]);
+    client.identity = None;
+    let connect = |source: Arc<dyn TrustSource>, alpn: &[&[u8]]| {
+        let verifier = SpiffeVerifier::new(source, client.allow.clone());
+        let mut config = client_config(None, verifier, alpn).unwrap();
+        config.time_provider = time_provider(now);
+        let (at_client, at_server) = handshake(config, server.server(false))?;
+        assert_eq!(at_server.alpn_protocol(), Some(&b"h2"[..]));
+        Ok::<_, Failed>(at_client.peer_certificates().unwrap().len())
+    };
+    let both: &[&[u8]] = &[LINKS_PROTOCOL, b"h2"];
+    assert_eq!(connect(client.roots.clone(), ALPN).unwrap(), 1);
+    assert_eq!(connect(client.roots.clone(), both).unwrap(), 2);
+    let behind = Arc::new(SharedRoots::new(roots("td", vec![trusted(&old, &[])])));
+    connect(behind.clone(), ALPN).unwrap_err();
+    connect(behind.clone(), both).unwrap_err();
+    let walker = Arc::new(Walker(behind));
+    connect(walker.clone(), ALPN).unwrap_err();
+    assert_eq!(connect(walker, both).unwrap(), 2);
 }
 
 #[test]

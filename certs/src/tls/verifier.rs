@@ -59,7 +59,14 @@ impl SpiffeVerifier {
             }
             _ => now,
         };
-        let verified = verify_chain_at(chain, role, &self.source.roots(), path_time, now)?;
+        let linked = match role {
+            Role::Server => self.source.roots_by_links(chain, now),
+            Role::Client => None,
+        };
+        let verified = match linked {
+            Some(roots) => verify_chain_at(chain.get(..1).unwrap_or(chain), role, &roots, path_time, now)?,
+            None => verify_chain_at(chain, role, &self.source.roots(), path_time, now)?,
+        };
         if self.allow.accepts(verified.spiffe_id()) {
             Ok(verified)
         } else {
