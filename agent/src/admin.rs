@@ -41,6 +41,8 @@ pub(crate) struct Admin {
     pub connection: watch::Receiver<Connection>,
     /// What is believed.
     pub trust: watch::Receiver<Option<Arc<TrustState>>>,
+    /// Since when the cluster's API server cannot be reached.
+    pub outage: watch::Receiver<Option<SystemTime>>,
     /// The workloads.
     pub manager: Manager,
     /// Why keys do not outlive a restart; empty when they do.
@@ -99,6 +101,7 @@ impl Admin {
             now_unix_ms: unix_millis(self.time.now()),
             not_kept: self.not_kept.clone(),
             clock_problem: self.time.problem(),
+            cluster_unreachable_since_unix_ms: self.outage.borrow().map_or(0, unix_millis),
         }
     }
 }

@@ -6,7 +6,7 @@ mod metrics;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use signet_certs::serial::SerialNumber;
@@ -139,6 +139,7 @@ struct Wires {
     certificate: watch::Sender<Option<SerialNumber>>,
     trust: watch::Sender<Option<Arc<crate::server_client::trust::TrustState>>>,
     connection: watch::Sender<Connection>,
+    outage: watch::Sender<Option<SystemTime>>,
     reports: watch::Sender<TrustReport>,
     objections: Arc<Objections>,
 }
@@ -230,6 +231,7 @@ impl Agent {
             node: wires.node.subscribe(),
             connection: wires.connection.subscribe(),
             trust: wires.trust.subscribe(),
+            outage: wires.outage.subscribe(),
             manager: manager.clone(),
             not_kept: self.places.problem.clone(),
         }
@@ -284,6 +286,7 @@ impl Agent {
             file: TrustFile::new(&self.config.data_dir),
             notices,
             connection: wires.connection.clone(),
+            outage: wires.outage.clone(),
             backoff: BACKOFF,
             not_believed: readiness.condition(TRUST_NOT_BELIEVED),
             kept_out: None,
@@ -292,6 +295,7 @@ impl Agent {
             api: api.clone(),
             clock: self.clock.clone(),
             trust: wires.trust.subscribe(),
+            outage: wires.outage.subscribe(),
             notices: heard,
             reports: wires.reports.clone(),
             objections: wires.objections.clone(),

@@ -9,7 +9,9 @@
 //! - a failure keeps the last good leaf until that expires and is retried with a backoff of its own (invariant 9);
 //! - a verdict (no rule, denied) withdraws the leaf and stands until the policy revision changes or the workload is
 //!   named as affected;
-//! - at most one request is in flight.
+//! - at most one request is in flight;
+//! - nothing is asked without evidence: a token proves its pod until it expires, and in an outage of the cluster also
+//!   after that, if it had not expired when the outage began.
 
 mod slot;
 mod types;
@@ -24,7 +26,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
@@ -49,6 +51,8 @@ pub(crate) struct Cache {
     workloads: BTreeMap<WorkloadId, Workload>,
     trust: Option<Arc<dyn TrustView>>,
     policy_revision: Option<u64>,
+    /// Since when the cluster's API server cannot be reached.
+    outage: Option<SystemTime>,
     backoff: Backoff,
     next_slot: u64,
 }
@@ -60,6 +64,7 @@ impl Cache {
             workloads: BTreeMap::new(),
             trust: None,
             policy_revision: None,
+            outage: None,
             backoff,
             next_slot: 0,
         }
@@ -135,6 +140,12 @@ impl Cache {
         }
     }
 
+    /// Takes over since when the cluster's API server cannot be reached: meanwhile nobody gets a newer token, and one that was
+    /// good when it began is asked with.
+    pub(crate) fn set_outage(&mut self, since: Option<SystemTime>) {
+        self.outage = since;
+    }
+
     /// Asks again for the named workloads at once, for all of them within [`TAINT_SPREAD`].
     pub(crate) fn affected(&mut self, affected: &Affected, now: Moment) {
         match affected {
@@ -180,7 +191,7 @@ impl Cache {
         let mut wanted = Vec::new();
         self.forget_expired(now);
         for (id, workload) in &mut self.workloads {
-            if !workload.can_ask(now) {
+            if !workload.can_ask(self.outage, now) {
                 continue;
             }
             for (index, slot) in workload.slots.iter_mut().enumerate() {
@@ -257,7 +268,7 @@ impl Cache {
     /// What to publish for a workload; `None` when it is not known.
     pub(crate) fn state(&self, id: &WorkloadId, now: Moment) -> Option<CacheState<'_>> {
         let workload = self.workloads.get(id)?;
-        Some(workload.state(self.trust.as_deref(), now))
+        Some(workload.state(self.trust.as_deref(), self.outage, now))
     }
 
     /// Whether the workload holds something and nothing but the date speaks against it.
@@ -281,7 +292,7 @@ impl Cache {
     pub(crate) fn next_deadline(&self, now: Moment) -> Option<Duration> {
         self.workloads
             .values()
-            .filter_map(|workload| workload.next_deadline(now))
+            .filter_map(|workload| workload.next_deadline(self.outage, now))
             .min()
     }
 

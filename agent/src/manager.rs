@@ -28,6 +28,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
 use signet_runtime::backoff::Backoff;
@@ -67,6 +68,8 @@ pub(crate) struct ManagerParts {
     pub clock: Arc<dyn Clock>,
     /// The newest verified trust state.
     pub trust: watch::Receiver<Option<Arc<TrustState>>>,
+    /// Since when the cluster's API server cannot be reached.
+    pub outage: watch::Receiver<Option<SystemTime>>,
     /// News that is not state.
     pub notices: mpsc::Receiver<Notice>,
     /// Where the manager says what it has published.

@@ -221,6 +221,8 @@ pub(crate) struct TrustUpdate {
     pub clock: Option<SystemTime>,
     /// Authorities that left because they were not to be trusted any more.
     pub departed: Vec<AuthorityId>,
+    /// Since when the API server of the agent's cluster cannot be reached; `None` while it can, or the server does not say.
+    pub unreachable_since: Option<SystemTime>,
 }
 
 /// One authority as it came.

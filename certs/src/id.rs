@@ -208,6 +208,13 @@ impl SpiffeId {
         self.path().starts_with(AGENTS)
     }
 
+    /// Name of the cluster in an agent's ID; `None` for any other.
+    #[must_use]
+    pub fn cluster_of_agent(&self) -> Option<&str> {
+        let (cluster, _) = self.path().strip_prefix(AGENTS)?.split_once('/')?;
+        Some(cluster)
+    }
+
     /// Whether this ID equals `prefix` or lies below it. Whole segments count: `/ns/shop-admin` is not within
     /// `/ns/shop`.
     #[must_use]

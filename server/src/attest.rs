@@ -39,6 +39,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use signet_certs::id::SpiffeId;
+use tokio::sync::watch::Receiver;
 
 pub use self::policy::RefusedReason;
 
@@ -77,9 +78,15 @@ pub trait Attestor: Send + Sync {
     /// Forgets what API servers have said of tokens: time went back, and what they were trusted until was another time.
     fn forget_reviews(&self);
 
+    /// The clusters that cannot be reached, as that changes.
+    fn outages(&self) -> Receiver<Outages>;
+
     /// The clusters by name, with what is known of their health.
     fn clusters(&self) -> Vec<ClusterHealth>;
 }
+
+/// Since when each cluster that cannot be reached cannot be, by the cluster's name.
+pub(crate) type Outages = BTreeMap<String, SystemTime>;
 
 /// A calling agent, as proven by its own certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -41,6 +41,17 @@ pub(crate) enum Evidence {
     Absent,
 }
 
+impl Evidence {
+    /// Whether it proves the workload now, where the cluster's API server cannot be reached since `outage`.
+    pub(super) fn holds(self, outage: Option<SystemTime>, now: SystemTime) -> bool {
+        match self {
+            Self::Until(expires) => expires > outage.map_or(now, |since| since.min(now)),
+            Self::Live => true,
+            Self::Absent => false,
+        }
+    }
+}
+
 /// One leaf with what the cache decides by.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaf {

@@ -1,6 +1,6 @@
 //! One workload: its evidence and its identities, default first. There is always at least one slot.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use signet_certs::id::SpiffeId;
 use signet_certs::time::rfc3339;
@@ -38,12 +38,8 @@ impl Workload {
         self.slots.iter().all(Slot::is_empty)
     }
 
-    pub(super) fn can_ask(&self, now: Moment) -> bool {
-        match self.evidence {
-            Evidence::Until(expires) => expires > now.date,
-            Evidence::Live => true,
-            Evidence::Absent => false,
-        }
+    pub(super) fn can_ask(&self, outage: Option<SystemTime>, now: Moment) -> bool {
+        self.evidence.holds(outage, now.date)
     }
 
     pub(super) fn recheck(&mut self, now: Moment) {
@@ -89,7 +85,12 @@ impl Workload {
         }
     }
 
-    pub(super) fn state(&self, trust: Option<&dyn TrustView>, now: Moment) -> CacheState<'_> {
+    pub(super) fn state(
+        &self,
+        trust: Option<&dyn TrustView>,
+        outage: Option<SystemTime>,
+        now: Moment,
+    ) -> CacheState<'_> {
         let Some(trust) = trust else {
             let problem = "the agent has not received the trust bundle from its server yet";
             return CacheState::Pending {
@@ -102,7 +103,7 @@ impl Workload {
             let in_doubt =
                 self.evidence == Evidence::Absent && self.slots.iter().any(|slot| slot.ask_at(now).is_some());
             return if in_doubt {
-                self.pending(now)
+                self.pending(outage, now)
             } else {
                 self.refused()
             };
@@ -110,18 +111,18 @@ impl Workload {
         // A first answer is complete or not given: a client that fetches once must see every identity.
         let complete = self.served || open().all(|slot| slot.settled);
         if !complete || usable(default, trust, now).is_none() {
-            return self.pending(now);
+            return self.pending(outage, now);
         }
         CacheState::Ready(open().filter_map(|slot| usable(slot, trust, now)).collect())
     }
 
     /// See [`super::Cache::next_deadline`].
-    pub(super) fn next_deadline(&self, now: Moment) -> Option<Duration> {
+    pub(super) fn next_deadline(&self, outage: Option<SystemTime>, now: Moment) -> Option<Duration> {
         let asks = self
             .slots
             .iter()
             .filter_map(|slot| slot.ask_at(now))
-            .filter(|_| self.can_ask(now));
+            .filter(|_| self.can_ask(outage, now));
         let ends = self
             .slots
             .iter()
@@ -141,21 +142,26 @@ impl Workload {
         }
     }
 
-    fn pending(&self, now: Moment) -> CacheState<'_> {
-        let problem = self.evidence_problem(now);
+    fn pending(&self, outage: Option<SystemTime>, now: Moment) -> CacheState<'_> {
+        let problem = self.evidence_problem(outage, now);
         let problem = problem.or_else(|| self.slots.iter().find_map(Slot::problem).map(str::to_owned));
         CacheState::Pending { problem }
     }
 
-    fn evidence_problem(&self, now: Moment) -> Option<String> {
-        match self.evidence {
-            Evidence::Until(expires) if expires <= now.date => Some(format!(
+    fn evidence_problem(&self, outage: Option<SystemTime>, now: Moment) -> Option<String> {
+        match (self.evidence, outage) {
+            (evidence, _) if evidence.holds(outage, now.date) => None,
+            (Evidence::Until(expires), Some(since)) => Some(format!(
+                "the pod's token expired at {}, and the cluster's API server, which alone gives new ones, is away since {}",
+                rfc3339(expires),
+                rfc3339(since)
+            )),
+            (Evidence::Until(expires), None) => Some(format!(
                 "the pod's token expired at {} and kubelet has not delivered a new one; look at requiresRepublish and \
                  tokenRequests of the CSIDriver object and at kubelet's log",
                 rfc3339(expires)
             )),
-            Evidence::Until(_) | Evidence::Live => None,
-            Evidence::Absent => Some(
+            (Evidence::Live | Evidence::Absent, _) => Some(
                 "nothing proves the workload now: no token has come from kubelet, or no process is connected"
                     .to_owned(),
             ),

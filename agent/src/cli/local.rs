@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use signet_certs::time::from_unix_millis;
+use signet_certs::time::{from_unix_millis, rfc3339};
 use signet_proto::local as wire;
 use signet_proto::local::local_client::LocalClient;
 use signet_runtime::cli::{Answer, Health, NotReady, or_dash, when};
@@ -94,6 +94,7 @@ fn status_json(status: &wire::StatusResponse) -> Value {
         "sequence_number": status.sequence_number,
         "not_kept": status.not_kept,
         "clock_problem": status.clock_problem,
+        "cluster_unreachable_since": when(status.cluster_unreachable_since_unix_ms),
         "workloads": status.workloads.iter().map(workload_json).collect::<Vec<_>>(),
     })
 }
@@ -146,6 +147,7 @@ fn status_text(status: &wire::StatusResponse) -> String {
         ("server", &status.server_problem),
         ("keys", &status.not_kept),
         ("clock", &status.clock_problem),
+        ("cluster", &outage(status)),
     ] {
         if !problem.is_empty() {
             // Cleaned like a cell: it holds what others wrote.
@@ -159,6 +161,16 @@ fn status_text(status: &wire::StatusResponse) -> String {
     text.push('\n');
     text.push_str(&workloads_text(status, now));
     text
+}
+
+fn outage(status: &wire::StatusResponse) -> String {
+    match status.cluster_unreachable_since_unix_ms {
+        0 => String::new(),
+        since => format!(
+            "the server cannot reach its API server since {}",
+            rfc3339(from_unix_millis(since))
+        ),
+    }
 }
 
 fn workloads_text(status: &wire::StatusResponse, now: SystemTime) -> String {

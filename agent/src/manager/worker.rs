@@ -1,7 +1,7 @@
 //! The task that owns the cache.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ring::rand::SystemRandom;
 use signet_runtime::clock::Clock;
@@ -37,6 +37,7 @@ pub(super) struct Worker {
     clock: Arc<dyn Clock>,
     commands: mpsc::UnboundedReceiver<Command>,
     notices: mpsc::Receiver<Notice>,
+    outage: watch::Receiver<Option<SystemTime>>,
     trust_changes: watch::Receiver<Option<Arc<TrustState>>>,
     trust: Option<Arc<TrustState>>,
     /// Numbers the trust states, so that comparing what was published is cheap.
@@ -48,6 +49,8 @@ impl Worker {
     pub(super) fn new(parts: ManagerParts, commands: mpsc::UnboundedReceiver<Command>) -> Self {
         let mut trust_changes = parts.trust;
         trust_changes.mark_changed();
+        let mut outage = parts.outage;
+        outage.mark_changed();
         Self {
             cache: Cache::new(parts.backoff),
             admitted: Admitted::default(),
@@ -62,6 +65,7 @@ impl Worker {
             clock: parts.clock,
             commands,
             notices: parts.notices,
+            outage,
             trust_changes,
             trust: None,
             trust_number: 0,
@@ -85,6 +89,7 @@ impl Worker {
                 },
                 Some(notice) = self.notices.recv() => self.notice(&notice),
                 Ok(()) = self.trust_changes.changed() => self.take_trust(),
+                Ok(()) = self.outage.changed() => self.cache.set_outage(*self.outage.borrow_and_update()),
                 Some(answers) = self.requests.next() => {
                     answers.into_iter().for_each(|(wanted, answer)| self.take_answer(wanted, answer));
                 }

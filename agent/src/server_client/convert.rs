@@ -274,6 +274,7 @@ pub(super) fn trust_update(state: wire::TrustState) -> Result<TrustUpdate, Serve
             .iter()
             .filter_map(|id| AuthorityId::try_from(id.as_ref()).ok())
             .collect(),
+        unreachable_since: date(state.cluster_unreachable_since_unix_ms),
     })
 }
 

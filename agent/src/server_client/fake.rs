@@ -147,6 +147,7 @@ impl FakeServer {
             epoch: 1,
             clock: None,
             departed: Vec::new(),
+            unreachable_since: None,
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
+use signet_certs::time::rfc3339;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
@@ -66,6 +67,8 @@ pub(crate) struct TrustSync {
     pub notices: mpsc::Sender<Notice>,
     /// Where the newest one is kept for a restart.
     pub file: Arc<TrustFile>,
+    /// Told since when the API server of this node's cluster cannot be reached, as the server said last.
+    pub outage: watch::Sender<Option<SystemTime>>,
     /// For people.
     pub connection: watch::Sender<Connection>,
     /// Waiting times between attempts.
@@ -183,6 +186,7 @@ impl TrustSync {
         if let Some(date) = update.clock {
             self.time.tell(date);
         }
+        self.tell_of_outage(update.unreachable_since);
         let now = self.time.now();
         let held = self.state.borrow().clone();
         match accept(held.as_deref(), update, &self.trust_domain, now) {
@@ -220,6 +224,21 @@ impl TrustSync {
                 });
                 false
             }
+        }
+    }
+
+    /// Whatever becomes of the bundle beside it.
+    fn tell_of_outage(&self, since: Option<SystemTime>) {
+        let is_new = self
+            .outage
+            .send_if_modified(|held| std::mem::replace(held, since) != since);
+        match since.filter(|_| is_new) {
+            Some(since) => tracing::warn!(
+                since = rfc3339(since),
+                "the API server of this node's cluster is away: tokens that were good then count on"
+            ),
+            None if is_new => tracing::info!("the API server of this node's cluster is back"),
+            None => {}
         }
     }
 

@@ -307,6 +307,10 @@ pub struct TrustState {
     /// The server's clock when it sent this; 0 says nothing.
     #[prost(int64, tag = "9")]
     pub clock_unix_ms: i64,
+    /// Since when the API server of the agent's own cluster cannot be reached; 0 while it can. Meanwhile a token that was
+    /// unexpired then is worth bringing.
+    #[prost(int64, tag = "10")]
+    pub cluster_unreachable_since_unix_ms: i64,
     /// Ids of authorities that left because they were not to be trusted any more, in order of leaving.
     #[prost(bytes = "bytes", repeated, tag = "12")]
     pub departed_authorities: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,

@@ -38,6 +38,9 @@ pub struct StatusResponse {
     /// What stands in the way of either.
     #[prost(message, repeated, tag = "15")]
     pub not_ready: ::prost::alloc::vec::Vec<NotReady>,
+    /// Since when the server cannot reach the API server of this node's cluster; 0 while it can.
+    #[prost(int64, tag = "16")]
+    pub cluster_unreachable_since_unix_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotReady {

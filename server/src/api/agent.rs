@@ -22,7 +22,7 @@ use self::{
 use super::{access::Guest, listener::Peer, opening::Opening};
 use crate::{
     agents::{AgentNode, Agents},
-    attest::AgentIdentity,
+    attest::{AgentIdentity, Outages},
     clock::TrustedClock,
     issuer::{CallRefused, Issuer, MAX_ITEMS, NodeRequest},
     store::Standing,
@@ -47,6 +47,8 @@ pub(crate) struct AgentService {
     pub epoch: u64,
     /// The server's time.
     pub clock: Arc<TrustedClock>,
+    /// The clusters that cannot be reached.
+    pub outages: watch::Receiver<Outages>,
     /// Ends streams.
     pub drain: Drain,
 }
@@ -178,6 +180,7 @@ impl agent_server::Agent for AgentService {
             svid,
             trust: self.trust.clone(),
             clock: self.clock.clone(),
+            outages: self.outages.clone(),
             policy_revision: self.policy_revision,
             epoch,
             sender,

@@ -151,6 +151,7 @@ impl Base {
             policy_revision: deciders.policy_revision,
             epoch: self.store.info().epoch,
             clock: self.clock.clone(),
+            outages: deciders.attestor.outages(),
             drain: self.drain.clone(),
         }
     }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use signet_runtime::drain::Drain;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::member::{Cluster, PinError, Settings};
 use super::config::AttestationConfig;
 use super::pods::LivePod;
 use super::remembered::Remembered;
 use super::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, PodEvent,
-    RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, Outages,
+    PodEvent, RefusedReason,
 };
 use crate::clock::TrustedClock;
 use crate::store::Store;
@@ -23,6 +23,7 @@ use crate::store::Store;
 /// Proves nodes and pods of the configured clusters.
 pub struct KubernetesAttestor {
     clusters: Vec<Arc<Cluster>>,
+    outages: watch::Sender<Outages>,
 }
 
 /// Why attestation cannot begin.
@@ -49,6 +50,7 @@ impl KubernetesAttestor {
         events: mpsc::Sender<PodEvent>,
     ) -> Result<Self, StartError> {
         let mut clusters = Vec::with_capacity(config.clusters.len());
+        let outages = watch::Sender::default();
         for cluster in &config.clusters {
             let problem = |problem| StartError {
                 cluster: cluster.name.clone(),
@@ -64,6 +66,7 @@ impl KubernetesAttestor {
                 Arc::clone(&clock),
                 Arc::new(remembered),
                 events.clone(),
+                outages.clone(),
             )));
         }
         for (cluster, pinned) in clusters
@@ -89,7 +92,7 @@ impl KubernetesAttestor {
                 }
             });
         }
-        Ok(Self { clusters })
+        Ok(Self { clusters, outages })
     }
 
     /// Returns once the first lists of every cluster are complete.
@@ -152,6 +155,10 @@ impl Attestor for KubernetesAttestor {
         for cluster in &self.clusters {
             cluster.forget_reviews();
         }
+    }
+
+    fn outages(&self) -> watch::Receiver<Outages> {
+        self.outages.subscribe()
     }
 
     fn clusters(&self) -> Vec<ClusterHealth> {

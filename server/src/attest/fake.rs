@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use signet_certs::jws::JwsError;
 use signet_runtime::sync::{Mutex, MutexGuard};
+use tokio::sync::watch;
 
 use super::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, Outages,
     RefusedReason,
 };
 
@@ -147,6 +148,10 @@ impl Attestor for FakeAttestor {
     }
 
     fn forget_reviews(&self) {}
+
+    fn outages(&self) -> watch::Receiver<Outages> {
+        watch::Sender::default().subscribe()
+    }
 
     fn clusters(&self) -> Vec<ClusterHealth> {
         let problem = self.lock().failure.clone();

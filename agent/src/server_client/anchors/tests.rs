@@ -55,6 +55,7 @@ fn held(control: Vec<OfferedAuthority>) -> Vec<HeldAuthority> {
         epoch: 1,
         clock: None,
         departed: Vec::new(),
+        unreachable_since: None,
     };
     accept(None, &update, &trust_domain(), at(0))
         .unwrap()

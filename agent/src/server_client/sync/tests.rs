@@ -25,6 +25,7 @@ struct Bench {
     state: watch::Receiver<Option<Arc<TrustState>>>,
     notices: mpsc::Receiver<Notice>,
     connection: watch::Receiver<Connection>,
+    outage: watch::Receiver<Option<SystemTime>>,
     objections: Arc<Objections>,
     clock: FakeClock,
     readiness: Readiness,
@@ -44,6 +45,7 @@ impl Bench {
             watch::Sender::new(None),
             watch::Sender::new(Connection::default()),
         );
+        let outage = watch::Sender::default();
         let (notices, heard) = mpsc::channel(16);
         let readiness = Readiness::new(&[NOT_BELIEVED]);
         let objections = Arc::new(Objections::default());
@@ -58,6 +60,7 @@ impl Bench {
             state: state.clone(),
             notices,
             file: TrustFile::new(directory.path()),
+            outage: outage.clone(),
             connection: connection.clone(),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
             not_believed: readiness.condition(NOT_BELIEVED),
@@ -73,6 +76,7 @@ impl Bench {
                 state,
                 notices: heard,
                 connection,
+                outage: outage.subscribe(),
                 objections,
                 clock,
                 readiness,
@@ -281,4 +285,29 @@ async fn pushed_control_authorities_are_kept_for_a_restart() {
         roots.authorities(&trust_domain())[0].certificate.id(),
         newer.certificate().id()
     );
+}
+
+/// An outage of the cluster is told by what the server said last, whatever becomes of the bundle beside it and of the stream.
+#[tokio::test(start_paused = true)]
+async fn an_outage_stands_until_the_server_says_that_it_is_over() {
+    let (mut bench, updates) = Bench::start();
+    let away = TrustUpdate {
+        unreachable_since: Some(at(5)),
+        ..bench.update(1)
+    };
+    updates.send(Ok(away.clone())).unwrap();
+    bench.sequence(1).await;
+    assert_eq!(*bench.outage.borrow(), Some(at(5)));
+    let again = bench.server.next_stream();
+    drop(updates);
+    bench.connection(|connection| !connection.connected).await;
+    assert_eq!(*bench.outage.borrow(), Some(at(5)), "nobody said that it is over");
+    let unbelievable = TrustUpdate {
+        x509: Vec::new(),
+        unreachable_since: None,
+        ..away
+    };
+    again.send(Ok(unbelievable)).unwrap();
+    let over = bench.outage.wait_for(Option::is_none);
+    timeout(Duration::from_secs(600), over).await.unwrap().unwrap();
 }

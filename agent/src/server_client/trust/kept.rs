@@ -103,6 +103,7 @@ impl TrustFile {
             affected: None,
             epoch: kept.epoch,
             clock: None,
+            unreachable_since: None,
             departed: Vec::new(),
         };
         let departed = |kept: KeptDeparted| Ok((kept.id.parse()?, from_unix_millis(kept.since_unix_ms)));

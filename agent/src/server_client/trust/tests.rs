@@ -33,6 +33,7 @@ impl Sender {
             epoch: 1,
             clock: None,
             departed: Vec::new(),
+            unreachable_since: None,
         }
     }
 }

@@ -1,6 +1,11 @@
 //! The trust stream: what is true now goes out, what the agent holds comes back.
 
-use std::{cmp::Ordering, collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis, verify::VerifiedSvid};
@@ -14,6 +19,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     agents::{Affected, Report, STREAM_AFTER_END, Session},
+    attest::Outages,
     clock::TrustedClock,
     trust::{PublishedAuthority, TrustSnapshot},
 };
@@ -33,6 +39,7 @@ pub(super) struct SyncStream {
     pub(super) svid: Arc<VerifiedSvid>,
     pub(super) trust: watch::Receiver<Arc<TrustSnapshot>>,
     pub(super) clock: Arc<TrustedClock>,
+    pub(super) outages: watch::Receiver<Outages>,
     pub(super) policy_revision: u64,
     /// Of the store; `None` for an agent of minor version 0, which gets what it got then.
     pub(super) epoch: Option<u64>,
@@ -59,6 +66,8 @@ impl SyncStream {
         let mut affected = Affected::Nothing;
         loop {
             let snapshot = self.trust.borrow_and_update().clone();
+            self.outages.mark_unchanged();
+            let away = self.cluster_away();
             let next = match self.rejected(&snapshot) {
                 Some(status) => Next::End(status),
                 None => {
@@ -66,8 +75,9 @@ impl SyncStream {
                     if let Some(epoch) = self.epoch {
                         state.epoch = epoch;
                         state.clock_unix_ms = unix_millis(self.clock.now());
+                        state.cluster_unreachable_since_unix_ms = away.map_or(0, unix_millis);
                     }
-                    self.say(state, &snapshot, &mut reports, &drain).await
+                    self.say(state, &snapshot, away, &mut reports, &drain).await
                 }
             };
             match next {
@@ -88,6 +98,7 @@ impl SyncStream {
         &mut self,
         state: wire::TrustState,
         said: &TrustSnapshot,
+        away: Option<SystemTime>,
         reports: &mut Streaming<wire::TrustReport>,
         drain: &Drain,
     ) -> Next {
@@ -103,6 +114,9 @@ impl SyncStream {
                     Ok(()) if self.trust.borrow().same_content(said) => {}
                     Ok(()) => return Next::Say(Affected::Nothing),
                     Err(_) => return stopping(),
+                },
+                Ok(()) = self.outages.changed() => if self.cluster_away() != away {
+                    return Next::Say(Affected::Nothing);
                 },
                 next = self.session.next_affected() => {
                     return next.map_or_else(
@@ -124,6 +138,12 @@ impl SyncStream {
                 () = drain.signalled() => return stopping(),
             }
         }
+    }
+
+    /// Since when the agent's own cluster cannot be reached.
+    fn cluster_away(&self) -> Option<SystemTime> {
+        let cluster = self.svid.spiffe_id().cluster_of_agent()?;
+        self.outages.borrow().get(cluster).copied()
     }
 
     /// Expiry does not end the stream for seven days, revocation does. Judged by the very lists that are about to be sent.

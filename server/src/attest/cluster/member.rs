@@ -12,10 +12,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
 use signet_runtime::sync::Mutex;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::{Instant, interval, sleep};
 
 use self::nodes::SeenNodes;
+use self::outage::tell;
 use self::pin::PIN_AGAIN_AFTER;
 pub(super) use self::pin::PinError;
 use crate::attest::budget::Budget;
@@ -30,7 +31,7 @@ use crate::attest::reach::Reach;
 use crate::attest::remembered::Remembered;
 use crate::attest::token_review::{TokenKey, TokenReviewer};
 use crate::attest::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, PodEvent, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, Outages, PodEvent, RefusedReason,
 };
 use crate::clock::TrustedClock;
 
@@ -84,6 +85,8 @@ pub(super) struct Cluster {
     keys: SigningKeys,
     reviewer: TokenReviewer,
     reach: Reach,
+    /// Where it is told whether it can be reached, with all others.
+    outages: watch::Sender<Outages>,
     nodes: SeenNodes,
     remembered: Arc<Remembered>,
     pub(super) watch: PodWatch,
@@ -105,6 +108,7 @@ impl Cluster {
         clock: Arc<TrustedClock>,
         remembered: Arc<Remembered>,
         events: mpsc::Sender<PodEvent>,
+        outages: watch::Sender<Outages>,
     ) -> Self {
         let (per_second, burst) = settings.calls;
         let api = Arc::new(KubeApi::new(
@@ -114,7 +118,9 @@ impl Cluster {
             Arc::clone(&clock),
         ));
         let since = remembered.row().unreachable_since;
+        tell(&outages, &settings.name, since);
         Self {
+            outages,
             reach: Reach::new(Arc::clone(&clock), settings.grace, since),
             clock,
             keys: SigningKeys::new(
@@ -261,12 +267,11 @@ impl Cluster {
             clock_skew: self.settings.clock_skew,
             max_lifetime: self.settings.max_token_lifetime,
         };
-        let mut checked = claims.check(&policy, self.clock.now());
-        if checked == Err(ClaimsError::Expired) && self.reach.in_grace().is_some() {
-            checked = claims.check(&policy, self.good_at());
-        }
-        checked.map_err(RefusedReason::from)?;
+        let outlived = self.check_age(&claims, &policy)?;
         self.keys.verify(&jws).await?;
+        if outlived && self.reach.in_grace().is_none() {
+            return Err(self.away_for_too_long());
+        }
         match (role, &claims.node) {
             (Role::Node, _) => {
                 may_be_agent(

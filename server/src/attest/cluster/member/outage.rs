@@ -2,17 +2,29 @@
 
 use std::time::{Duration, SystemTime};
 
+use signet_certs::jws::{ClaimsError, ClaimsPolicy, KubernetesClaims};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Cluster, Role};
-use crate::attest::NodeInOutage;
 use crate::attest::reach::Probe;
+use crate::attest::{AttestError, NodeInOutage, Outages, RefusedReason};
 
 const VERSION_BYTES: usize = 16 * 1024;
 /// Answers count as a clock for a minute; two that are lost in between change nothing.
 const PROBE_EVERY: Duration = Duration::from_secs(20);
 /// While there is no answer.
 pub(super) const PROBE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// For whoever asks when the grace is over.
+const AFTER_GRACE: Duration = Duration::from_secs(60);
+
+/// Says since when the cluster of this name cannot be reached, if it cannot be.
+pub(super) fn tell(outages: &watch::Sender<Outages>, cluster: &str, since: Option<SystemTime>) {
+    outages.send_if_modified(|all| match since {
+        Some(since) => all.insert(cluster.to_owned(), since) != Some(since),
+        None => all.remove(cluster).is_some(),
+    });
+}
 
 impl Cluster {
     /// Asks the API server whether it is there. Keeps a fresh answer at hand too: its `Date` is the server's second clock.
@@ -42,6 +54,7 @@ impl Cluster {
             (Some(_), None) => tracing::info!(cluster = %self.settings.name, "the API server is back"),
             _ => {}
         }
+        tell(&self.outages, &self.settings.name, since);
         // Every time, so that what could not be written once is written soon.
         let kept = self.remembered.change(|row| row.unreachable_since = since).await;
         if let Err(error) = kept {
@@ -54,6 +67,37 @@ impl Cluster {
     pub(super) fn good_at(&self) -> SystemTime {
         let now = self.clock.now();
         self.reach.in_grace().map_or(now, |since| since.min(now))
+    }
+
+    /// Checks a token's claims by the time. True for one that has expired since the outage began: it was good then, and kubelet
+    /// gets no newer one.
+    pub(super) fn check_age(
+        &self,
+        claims: &KubernetesClaims,
+        policy: &ClaimsPolicy<'_>,
+    ) -> Result<bool, RefusedReason> {
+        let now = self.clock.now();
+        let checked = claims.check(policy, now);
+        match self.reach.unreachable_since() {
+            Some(since)
+                if checked == Err(ClaimsError::Expired) && claims.check(policy, since.min(now)).is_ok() =>
+            {
+                Ok(true)
+            }
+            _ => Ok(checked.map(|()| false)?),
+        }
+    }
+
+    /// Not a verdict: nobody can ask about the pod, and what was known of it is too old.
+    pub(super) fn away_for_too_long(&self) -> AttestError {
+        let cluster = &self.settings.name;
+        AttestError::Unavailable {
+            message: format!(
+                "cluster `{cluster}`: its API server has been away for longer than `attestation.grace`, and the token has \
+                 expired meanwhile"
+            ),
+            retry_after: AFTER_GRACE,
+        }
     }
 
     pub(super) fn is_watch_believed(&self) -> bool {
