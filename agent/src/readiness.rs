@@ -24,6 +24,8 @@ signet_runtime::reasons! {
         "the agent has no valid certificate of its own: its token, the server, or a denial; the detail says which";
     SERVER_AWAY = Issue "server_away",
         "no trust stream to the server is open: workloads keep what they have, new ones wait, revocations do not arrive";
+    SERVER_NOT_ISSUING = Issue "server_not_issuing",
+        "the server says that it cannot issue: its table says what its reasons mean; workloads keep what they have, new ones wait";
 }
 
 /// How often the agent's own certificate is held against the clock.
@@ -48,6 +50,7 @@ pub(crate) fn start(watched: Watched, readiness: &Readiness, drain: &Drain) {
         trust: readiness.condition(TRUST_NOT_BELIEVED),
         node: readiness.condition(NODE_NOT_ATTESTED),
         server: readiness.condition(SERVER_AWAY),
+        not_issuing: readiness.condition(SERVER_NOT_ISSUING),
     };
     look.all();
     drain.spawn_vital("readiness", look.run(drain.clone()));
@@ -58,6 +61,7 @@ struct Look {
     trust: Condition,
     node: Condition,
     server: Condition,
+    not_issuing: Condition,
 }
 
 impl Look {
@@ -83,6 +87,8 @@ impl Look {
             &self.watched.node.borrow(),
             self.watched.clock.now(),
         ));
+        let reasons = connection.not_issuing.join(", ");
+        self.not_issuing.set((!reasons.is_empty()).then_some(reasons));
         self.server
             .set((!connection.connected).then_some(connection.problem));
     }

@@ -223,6 +223,8 @@ pub(crate) struct TrustUpdate {
     pub departed: Vec<AuthorityId>,
     /// Since when the API server of the agent's cluster cannot be reached; `None` while it can, or the server does not say.
     pub unreachable_since: Option<SystemTime>,
+    /// Names of the reasons for which the server cannot issue; empty when it can, or does not say.
+    pub not_issuing: Vec<String>,
 }
 
 /// One authority as it came.

@@ -4,7 +4,7 @@
 //! A process has one fixed table of reasons. Each condition has one owner, who says when it begins to stand and when it no
 //! longer does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -108,6 +108,11 @@ impl Conditions {
             .values()
             .filter(move |standing| standing.reason.level <= level)
     }
+
+    fn names(&self, level: Level) -> Vec<&'static str> {
+        let names: BTreeSet<_> = self.of(level).map(|standing| standing.reason.name).collect();
+        names.into_iter().collect()
+    }
 }
 
 impl Readiness {
@@ -157,6 +162,22 @@ impl Readiness {
     #[must_use]
     pub fn standing(&self, level: Level) -> Vec<Standing> {
         self.shared.conditions.borrow().of(level).cloned().collect()
+    }
+
+    /// The names of what stands in the way of `level`, each once, in order of the alphabet.
+    #[must_use]
+    pub fn names(&self, level: Level) -> Vec<&'static str> {
+        self.shared.conditions.borrow().names(level)
+    }
+
+    /// Resolves when other reasons stand in the way of `level` than those named, as by [`names`](Self::names). A
+    /// detail that changes is no other reason.
+    pub async fn differs(&self, level: Level, named: &[&str]) {
+        let mut changes = self.shared.conditions.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = changes
+            .wait_for(|conditions| conditions.names(level) != named)
+            .await;
     }
 
     /// Resolves when nothing stands in the way of `level`.
@@ -250,68 +271,4 @@ impl Gauges {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STARTING: Reason = reason("starting", Level::Serve);
-    const AWAY: Reason = reason("server_away", Level::Issue);
-
-    const fn reason(name: &'static str, level: Level) -> Reason {
-        let meaning = "a test's";
-        Reason { name, level, meaning }
-    }
-
-    fn names(readiness: &Readiness, level: Level) -> Vec<String> {
-        let standing = readiness.standing(level);
-        standing.iter().map(Standing::to_string).collect()
-    }
-
-    #[tokio::test]
-    async fn ready_when_the_last_condition_has_gone() {
-        let readiness = Readiness::new(&[STARTING, AWAY]);
-        let (first, second) = (readiness.hold(STARTING), readiness.hold(STARTING));
-        let waiter = tokio::spawn({
-            let readiness = readiness.clone();
-            async move { readiness.ready(Level::Serve).await }
-        });
-        assert_eq!(names(&readiness, Level::Serve), ["starting", "starting"]);
-        first.done();
-        assert_eq!(names(&readiness, Level::Serve), ["starting"]);
-        assert!(!readiness.is_ready(Level::Serve));
-        drop(second);
-        waiter.await.unwrap();
-        assert!(readiness.is_ready(Level::Issue));
-    }
-
-    #[test]
-    fn conditions_come_and_go_and_take_away_their_level_and_those_above() {
-        let readiness = Readiness::new(&[STARTING, AWAY]);
-        let (starting, away) = (readiness.condition(STARTING), readiness.condition(AWAY));
-        assert!(readiness.is_ready(Level::Serve) && readiness.is_ready(Level::Issue));
-        away.set(Some("refused".to_owned()));
-        assert!(readiness.is_ready(Level::Serve) && !readiness.is_ready(Level::Issue));
-        away.set(Some("timed out".to_owned()));
-        assert_eq!(names(&readiness, Level::Issue), ["server_away: timed out"]);
-        away.set(None);
-        starting.set(Some(String::new()));
-        assert!(!readiness.is_ready(Level::Serve) && !readiness.is_ready(Level::Issue));
-    }
-
-    #[test]
-    fn metrics_follow_and_every_reason_has_a_series_from_the_start() {
-        let (readiness, metrics) = (Readiness::new(&[STARTING, AWAY]), Metrics::new("signet_test"));
-        readiness.register(&metrics);
-        let has = |line: &str| {
-            let text = metrics.encode();
-            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
-        };
-        has("signet_test_ready_issue 1");
-        has(r#"signet_test_not_ready{reason="server_away"} 0"#);
-        let away = readiness.hold(AWAY);
-        has("signet_test_ready 1");
-        has("signet_test_ready_issue 0");
-        has(r#"signet_test_not_ready{reason="server_away"} 1"#);
-        away.done();
-        has(r#"signet_test_not_ready{reason="server_away"} 0"#);
-    }
-}
+mod tests;

@@ -173,7 +173,7 @@ impl Base {
             )?;
         }
         let access = self.access(&trust, Some(trust.control.clone()));
-        let agent_service = self.agent_service(&trust, &deciders);
+        let agent_service = self.agent_service(&trust, &deciders, readiness);
         let trust_domain = self.config.trust_domain.id();
         let tls = agents_tls(&own, trust.control.clone(), &trust_domain, self.clock.clone())?;
         serve_agents(doors.agents, tls, agent_service, access, &self.drain);

@@ -275,6 +275,7 @@ pub(super) fn trust_update(state: wire::TrustState) -> Result<TrustUpdate, Serve
             .filter_map(|id| AuthorityId::try_from(id.as_ref()).ok())
             .collect(),
         unreachable_since: date(state.cluster_unreachable_since_unix_ms),
+        not_issuing: bounded(state.not_issuing)?.into_iter().map(short).collect(),
     })
 }
 

@@ -148,6 +148,7 @@ impl FakeServer {
             clock: None,
             departed: Vec::new(),
             unreachable_since: None,
+            not_issuing: Vec::new(),
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     pub connected: bool,
     /// Last trouble, empty when none.
     pub problem: String,
+    /// Why the server cannot issue, in its own words; empty when it can.
+    pub not_issuing: Vec<String>,
 }
 
 /// What the sync task works with.
@@ -213,6 +215,7 @@ impl TrustSync {
                 self.say(Connection {
                     connected: true,
                     problem,
+                    not_issuing: update.not_issuing.clone(),
                 });
                 true
             }
@@ -221,6 +224,7 @@ impl TrustSync {
                 self.say(Connection {
                     connected: true,
                     problem: error.to_string(),
+                    not_issuing: update.not_issuing.clone(),
                 });
                 false
             }
@@ -259,6 +263,7 @@ impl TrustSync {
         self.say(Connection {
             connected: false,
             problem: error.to_string(),
+            not_issuing: Vec::new(),
         });
     }
 

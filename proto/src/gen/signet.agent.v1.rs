@@ -314,6 +314,9 @@ pub struct TrustState {
     /// Ids of authorities that left because they were not to be trusted any more, in order of leaving.
     #[prost(bytes = "bytes", repeated, tag = "12")]
     pub departed_authorities: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Names of the reasons for which the server cannot issue at the moment, in its table's words; empty when it can.
+    #[prost(string, repeated, tag = "13")]
+    pub not_issuing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Authority {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use signet_certs::{id::TrustDomain, time::unix_millis, tls::SharedRoots, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, agent_server, objection};
-use signet_runtime::drain::Drain;
+use signet_runtime::{drain::Drain, ready::Readiness};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -49,6 +49,8 @@ pub(crate) struct AgentService {
     pub clock: Arc<TrustedClock>,
     /// The clusters that cannot be reached.
     pub outages: watch::Receiver<Outages>,
+    /// Whether the server issues, told to agents.
+    pub readiness: Readiness,
     /// Ends streams.
     pub drain: Drain,
 }
@@ -181,6 +183,7 @@ impl agent_server::Agent for AgentService {
             trust: self.trust.clone(),
             clock: self.clock.clone(),
             outages: self.outages.clone(),
+            readiness: self.readiness.clone(),
             policy_revision: self.policy_revision,
             epoch,
             sender,

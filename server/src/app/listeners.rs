@@ -141,7 +141,12 @@ pub(super) fn serve_admin(listener: UnixListener, service: AdminService, access:
 }
 
 impl Base {
-    pub(super) fn agent_service(&self, trust: &Trust, deciders: &Deciders) -> AgentService {
+    pub(super) fn agent_service(
+        &self,
+        trust: &Trust,
+        deciders: &Deciders,
+        readiness: &Readiness,
+    ) -> AgentService {
         AgentService {
             trust_domain: self.config.trust_domain.clone(),
             issuer: deciders.issuer.clone(),
@@ -152,6 +157,7 @@ impl Base {
             epoch: self.store.info().epoch,
             clock: self.clock.clone(),
             outages: deciders.attestor.outages(),
+            readiness: readiness.clone(),
             drain: self.drain.clone(),
         }
     }

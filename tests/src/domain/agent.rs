@@ -118,6 +118,11 @@ impl Agent {
         Ok(())
     }
 
+    /// Where its health and its metrics are.
+    pub fn telemetry_url(&self) -> String {
+        format!("http://{}", self.telemetry)
+    }
+
     /// Its process.
     ///
     /// # Errors

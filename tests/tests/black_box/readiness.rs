@@ -13,8 +13,8 @@ use signet_tests::{
 use super::support::audited;
 
 /// Status of one of the two questions, and the names of what stands in the way.
-async fn asked(domain: &Domain, path: &str) -> (u16, Vec<String>) {
-    let url = format!("{}{path}", domain.server.telemetry_url());
+async fn asked(telemetry: &str, path: &str) -> (u16, Vec<String>) {
+    let url = format!("{telemetry}{path}");
     let answer = http::get(&url).await.unwrap();
     let body = answer.json().unwrap();
     let reasons = body["not_ready"].as_array().unwrap().iter();
@@ -23,16 +23,18 @@ async fn asked(domain: &Domain, path: &str) -> (u16, Vec<String>) {
 }
 
 async fn until_only(domain: &Domain, reason: &str) {
+    let telemetry = domain.server.telemetry_url();
     eventually(&format!("{reason} to be the only reason"), async || {
-        (asked(domain, "/ready/issue").await == (503, vec![reason.to_owned()])).then_some(())
+        (asked(&telemetry, "/ready/issue").await == (503, vec![reason.to_owned()])).then_some(())
     })
     .await;
-    assert_eq!(asked(domain, "/ready").await, (200, vec![]), "{reason}");
+    assert_eq!(asked(&telemetry, "/ready").await, (200, vec![]), "{reason}");
 }
 
 async fn until_all_is_well(domain: &Domain) {
+    let telemetry = domain.server.telemetry_url();
     eventually("nothing to stand in the way", async || {
-        (asked(domain, "/ready/issue").await == (200, vec![])).then_some(())
+        (asked(&telemetry, "/ready/issue").await == (200, vec![])).then_some(())
     })
     .await;
 }
@@ -84,6 +86,32 @@ async fn a_server_without_its_cluster_serves_on_and_every_door_says_why_it_issue
     until_all_is_well(&domain).await;
     let healthy = server.command(&["healthcheck"]).await.unwrap();
     assert!(healthy.status.success(), "{}", healthy.stderr);
+}
+
+/// The agent of a server that cannot issue says so too, with the server's reason, and takes it back with it.
+#[tokio::test]
+async fn an_agent_says_that_its_server_cannot_issue() {
+    let domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let telemetry = agent.telemetry_url();
+    domain.kube.fault_at(Endpoint::PodWatches, Fault::InternalError);
+    domain.kube.cut_watches();
+    eventually("the agent to know that the server cannot issue", async || {
+        (asked(&telemetry, "/ready/issue").await == (503, vec!["server_not_issuing".to_owned()]))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(asked(&telemetry, "/ready").await, (200, vec![]));
+    let checked = agent.command(&["healthcheck"]).await.unwrap();
+    assert!(
+        !checked.status.success() && checked.stderr.contains("server_not_issuing: clusters_away"),
+        "{checked:?}"
+    );
+    domain.kube.clear_faults();
+    eventually("the agent to know that the server issues", async || {
+        (asked(&telemetry, "/ready/issue").await == (200, vec![])).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ fn held(control: Vec<OfferedAuthority>) -> Vec<HeldAuthority> {
         clock: None,
         departed: Vec::new(),
         unreachable_since: None,
+        not_issuing: Vec::new(),
     };
     accept(None, &update, &trust_domain(), at(0))
         .unwrap()

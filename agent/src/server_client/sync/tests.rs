@@ -211,6 +211,31 @@ async fn a_bundle_that_stays_kept_out_makes_the_agent_unready_until_one_is_belie
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_keeps_the_server_from_issuing_is_known_until_it_says_otherwise_or_is_away() {
+    let (mut bench, updates) = Bench::start();
+    let reasons = vec!["clock_untrusted".to_owned()];
+    let troubled = |sequence| TrustUpdate {
+        not_issuing: reasons.clone(),
+        ..bench.update(sequence)
+    };
+    // A bundle that is not believed says it as well.
+    let (first, second) = (troubled(9), troubled(8));
+    for update in [first, second] {
+        updates.send(Ok(update)).unwrap();
+        bench
+            .connection(|connection| connection.connected && connection.not_issuing == reasons)
+            .await;
+    }
+    updates.send(Ok(bench.update(9))).unwrap();
+    bench
+        .connection(|connection| connection.not_issuing.is_empty())
+        .await;
+    updates.send(Err(ServerError::unavailable("cut"))).unwrap();
+    let lost = bench.connection(|connection| !connection.connected).await;
+    assert!(lost.not_issuing.is_empty(), "an absent server says nothing");
+}
+
+#[tokio::test(start_paused = true)]
 async fn affected_pods_are_passed_on_and_missed_changes_concern_everyone() {
     let (mut bench, updates) = Bench::start();
     let pods = Affected::Pods(vec!["pod-1".to_owned()]);

@@ -105,6 +105,7 @@ impl TrustFile {
             clock: None,
             unreachable_since: None,
             departed: Vec::new(),
+            not_issuing: Vec::new(),
         };
         let departed = |kept: KeptDeparted| Ok((kept.id.parse()?, from_unix_millis(kept.since_unix_ms)));
         let departed: Result<Vec<_>, <AuthorityId as FromStr>::Err> =

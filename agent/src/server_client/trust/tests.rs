@@ -34,6 +34,7 @@ impl Sender {
             clock: None,
             departed: Vec::new(),
             unreachable_since: None,
+            not_issuing: Vec::new(),
         }
     }
 }

@@ -10,7 +10,11 @@ use std::{
 use bytes::Bytes;
 use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, objection};
-use signet_runtime::{drain::Drain, error::excerpt};
+use signet_runtime::{
+    drain::Drain,
+    error::excerpt,
+    ready::{Level, Readiness},
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -27,6 +31,9 @@ use crate::{
 /// Pause after a report before the next one is read. Each report wakes those who wait for a bundle to spread: an agent
 /// that sends them without end waits, and nobody else.
 const REPORT_PAUSE: Duration = Duration::from_millis(100);
+/// Shortest time between a trust state and one that is sent only because other reasons keep the server from issuing: each
+/// carries every list.
+const REASONS_PAUSE: Duration = Duration::from_secs(5);
 /// Pods on one node that a report may name; Kubernetes recommends at most 110.
 const MAX_PODS: usize = 4096;
 
@@ -40,6 +47,8 @@ pub(super) struct SyncStream {
     pub(super) trust: watch::Receiver<Arc<TrustSnapshot>>,
     pub(super) clock: Arc<TrustedClock>,
     pub(super) outages: watch::Receiver<Outages>,
+    /// Says whether the server issues.
+    pub(super) readiness: Readiness,
     pub(super) policy_revision: u64,
     /// Of the store; `None` for an agent of minor version 0, which gets what it got then.
     pub(super) epoch: Option<u64>,
@@ -48,6 +57,15 @@ pub(super) struct SyncStream {
     pub(super) reports_from: Instant,
     /// The sequence that was last objected to, so that it is said once.
     pub(super) objected_to: Option<u64>,
+}
+
+/// What the agent was told last.
+struct Said {
+    snapshot: Arc<TrustSnapshot>,
+    /// Since when its cluster cannot be reached.
+    away: Option<SystemTime>,
+    /// Why the server does not issue.
+    reasons: Vec<&'static str>,
 }
 
 /// Why a trust stream goes on or ends.
@@ -72,12 +90,19 @@ impl SyncStream {
                 Some(status) => Next::End(status),
                 None => {
                     let mut state = state(&snapshot, self.policy_revision, std::mem::take(&mut affected));
+                    let reasons = self.readiness.names(Level::Issue);
                     if let Some(epoch) = self.epoch {
                         state.epoch = epoch;
                         state.clock_unix_ms = unix_millis(self.clock.now());
                         state.cluster_unreachable_since_unix_ms = away.map_or(0, unix_millis);
+                        state.not_issuing = reasons.iter().map(ToString::to_string).collect();
                     }
-                    self.say(state, &snapshot, away, &mut reports, &drain).await
+                    let said = Said {
+                        snapshot,
+                        away,
+                        reasons,
+                    };
+                    self.say(state, &said, &mut reports, &drain).await
                 }
             };
             match next {
@@ -97,8 +122,7 @@ impl SyncStream {
     async fn say(
         &mut self,
         state: wire::TrustState,
-        said: &TrustSnapshot,
-        away: Option<SystemTime>,
+        said: &Said,
         reports: &mut Streaming<wire::TrustReport>,
         drain: &Drain,
     ) -> Next {
@@ -107,15 +131,16 @@ impl SyncStream {
             sent = self.sender.send(Ok(state)) => if sent.is_err() { return Next::Gone },
             () = drain.signalled() => return stopping(),
         }
+        let reasons_from = Instant::now() + REASONS_PAUSE;
         loop {
             tokio::select! {
                 changed = self.trust.changed() => match changed {
                     // Revisions of the revoked set move without any list changing.
-                    Ok(()) if self.trust.borrow().same_content(said) => {}
+                    Ok(()) if self.trust.borrow().same_content(&said.snapshot) => {}
                     Ok(()) => return Next::Say(Affected::Nothing),
                     Err(_) => return stopping(),
                 },
-                Ok(()) = self.outages.changed() => if self.cluster_away() != away {
+                Ok(()) = self.outages.changed() => if self.cluster_away() != said.away {
                     return Next::Say(Affected::Nothing);
                 },
                 next = self.session.next_affected() => {
@@ -124,11 +149,14 @@ impl SyncStream {
                         Next::Say,
                     );
                 }
+                () = other_reasons(&self.readiness, reasons_from, &said.reasons), if self.epoch.is_some() => {
+                    return Next::Say(Affected::Nothing);
+                }
                 report = next_report(self.reports_from, reports) => match report {
                     Ok(Some(report)) => {
                         // Who has expired hears, and is not heard.
                         if self.svid.not_after() >= self.clock.now() {
-                            let confirmed = self.confirmed(&report, said);
+                            let confirmed = self.confirmed(&report, &said.snapshot);
                             self.session.report(self.report(report, confirmed));
                         }
                         self.reports_from = Instant::now() + REPORT_PAUSE;
@@ -221,6 +249,11 @@ impl SyncStream {
             clock_skew_ms: report.clock_unix_ms.saturating_sub(unix_millis(self.clock.now())),
         }
     }
+}
+
+async fn other_reasons(readiness: &Readiness, from: Instant, said: &[&str]) {
+    sleep_until(from).await;
+    readiness.differs(Level::Issue, said).await;
 }
 
 /// Loses nothing when it is given up: a message is taken only when it is complete.
