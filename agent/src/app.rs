@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows every part of the agent.
 
 mod csi;
+mod in_memory;
 mod metrics;
 
 use std::net::SocketAddr;
@@ -25,20 +26,24 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::context::WorkloadSource;
+use crate::csi::Driver;
 use crate::csi::volumes::Volumes;
 use crate::kept::{self, Places};
 use crate::manager::{Manager, ManagerParts};
 use crate::node::{NodeAttestor, NodeState};
 use crate::readiness::{self, REASONS, STARTING, STOPPING, TRUST_NOT_BELIEVED};
 use crate::server_client::anchors::ControlAnchors;
+use crate::server_client::dial::{Dialer, Tcp};
 use crate::server_client::objections::Objections;
 use crate::server_client::sync::{Connection, TrustSync};
 use crate::server_client::trust::TrustFile;
 use crate::server_client::{GrpcServer, ServerApi, TrustReport};
-use crate::sockets::{Endpoint, Origin, Settings};
+use crate::sockets::{Endpoint, Origin, ServedSocket, Settings};
 use crate::time::AgentTime;
 use crate::unix::UnixAttestor;
 use crate::workload_api;
+
+pub use self::in_memory::InMemory;
 
 /// Upper bound of an orderly end; Kubernetes gives 30 s by default.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -67,6 +72,7 @@ pub(crate) struct Agent {
     config: Config,
     anchors: Arc<ControlAnchors>,
     clock: Arc<AgentTime>,
+    way: Arc<dyn Dialer>,
     telemetry: TcpListener,
     admin: UnixListener,
     shared: Option<UnixListener>,
@@ -80,7 +86,13 @@ pub(crate) struct Agent {
 /// # Errors
 /// What is in the way, with the configuration key that names it.
 pub(crate) async fn build(config: Config) -> anyhow::Result<Agent> {
-    let clock = AgentTime::new(Arc::new(SystemClock));
+    let way = Tcp::new(&config.server_address);
+    build_with(config, Arc::new(SystemClock), way).await
+}
+
+/// On a machine with this clock, and this way to the server.
+async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer>) -> anyhow::Result<Agent> {
+    let clock = AgentTime::new(machine);
     private_dir(&config.data_dir).context("data_dir")?;
     let anchors = ControlAnchors::load(
         &config.trust_domain,
@@ -125,6 +137,7 @@ pub(crate) async fn build(config: Config) -> anyhow::Result<Agent> {
         places,
         anchors,
         clock,
+        way,
         telemetry,
         admin,
         shared,
@@ -144,12 +157,42 @@ struct Wires {
     objections: Arc<Objections>,
 }
 
+/// An agent whose parts have started.
+struct Running {
+    endpoint: Endpoint,
+    readiness: Readiness,
+    manager: Manager,
+    driver: Option<Driver>,
+    /// Dropping the handle leaves the socket open; it ends with the endpoint.
+    _shared: Option<ServedSocket>,
+}
+
+impl Running {
+    async fn until_the_end(self, drain: Drain) -> anyhow::Result<()> {
+        drain.signalled().await;
+        let _stopping = self.readiness.hold(STOPPING);
+        self.endpoint.shut_down().await;
+        if !drain.finish(DRAIN_LIMIT).await {
+            tracing::warn!(seconds = DRAIN_LIMIT.as_secs(), "not everything ended in time");
+        }
+        match drain.failure() {
+            Some(task) => anyhow::bail!("the {task} ended unexpectedly, see the log"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Agent {
     /// Serves until `drain` is started, then ends in order within a bound: streams with Unavailable, then the rest.
     ///
     /// # Errors
     /// What kept a part from starting.
     pub(crate) async fn run(self, drain: Drain) -> anyhow::Result<()> {
+        self.start(&drain)?.until_the_end(drain).await
+    }
+
+    /// Starts every part.
+    fn start(self, drain: &Drain) -> anyhow::Result<Running> {
         let wires = Wires::default();
         // What was believed is served until the server says more.
         let believed = TrustFile::new(&self.config.data_dir).read(&self.config.trust_domain);
@@ -159,8 +202,8 @@ impl Agent {
         readiness.register(&metrics);
         let starting = readiness.hold(STARTING);
         let api = self.server()?;
-        let manager = self.start_control(&wires, &api.0, api.1, &readiness, &drain);
-        self.observe(&wires, &metrics, &readiness, &drain);
+        let manager = self.start_control(&wires, &api.0, api.1, &readiness, drain);
+        self.observe(&wires, &metrics, &readiness, drain);
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
@@ -172,14 +215,16 @@ impl Agent {
             "telemetry",
             serve_telemetry(self.telemetry, readiness.clone(), metrics, drain.clone()),
         );
-        // Dropping the handle leaves the socket open; it ends with the endpoint.
-        let _shared = self
+        let shared = self
             .shared
             .map(|listener| endpoint.serve(listener, Origin::Shared));
-        if let (Some(config), Some(volumes)) = (self.config.csi, self.volumes) {
-            let node = self.config.node_name;
-            csi::start(config, node, volumes, &endpoint, manager, &drain).context("csi")?;
-        }
+        let driver = match (self.config.csi, self.volumes) {
+            (Some(config), Some(volumes)) => {
+                let (node, manager) = (self.config.node_name, manager.clone());
+                Some(csi::start(config, node, volumes, &endpoint, manager, drain).context("csi")?)
+            }
+            _ => None,
+        };
         starting.done();
         let shared_socket = self.addresses.shared_socket.as_ref();
         let shared_socket = shared_socket.map(|path| path.display().to_string());
@@ -190,16 +235,13 @@ impl Agent {
             shared_socket,
             "the agent is up"
         );
-        drain.signalled().await;
-        let _stopping = readiness.hold(STOPPING);
-        endpoint.shut_down().await;
-        if !drain.finish(DRAIN_LIMIT).await {
-            tracing::warn!(seconds = DRAIN_LIMIT.as_secs(), "not everything ended in time");
-        }
-        match drain.failure() {
-            Some(task) => anyhow::bail!("the {task} ended unexpectedly, see the log"),
-            None => Ok(()),
-        }
+        Ok(Running {
+            endpoint,
+            readiness,
+            manager,
+            driver,
+            _shared: shared,
+        })
     }
 
     /// What is measured, said and answered of the parts.
@@ -240,7 +282,7 @@ impl Agent {
     fn server(&self) -> anyhow::Result<(Arc<dyn ServerApi>, Arc<RotatingIdentity>)> {
         let identity = Arc::new(RotatingIdentity::new());
         let server = GrpcServer::new(
-            &self.config.server_address,
+            self.way.clone(),
             &self.config.trust_domain,
             self.anchors.clone(),
             identity.clone(),

@@ -37,9 +37,10 @@ mod workload_api;
 
 pub use csi::volumes::SOCKET_NAME;
 
-/// The sockets of the agent as workloads, kubelet and fuzzers meet them: for the tests of this crate that stand outside of
-/// it. Not an interface; it follows what those tests need.
+/// The sockets of the agent as workloads, kubelet and fuzzers meet them, and the whole agent without a network: for tests
+/// that stand outside of this crate. Not an interface; it follows what those tests need.
 pub mod testing {
+    pub use crate::app::InMemory;
     pub use crate::context::{
         AttachError, Caller, GrantedSvid, PrivateKey, WorkloadSource, WorkloadState, X509Context,
     };

@@ -7,6 +7,7 @@ mod alert;
 pub(crate) mod anchors;
 mod connect;
 mod convert;
+pub(crate) mod dial;
 mod grpc;
 mod line;
 pub(crate) mod objections;

@@ -4,6 +4,7 @@ mod background;
 mod deciders;
 mod doors;
 mod ending;
+mod in_memory;
 mod listeners;
 #[cfg(test)]
 mod tests;
@@ -11,12 +12,18 @@ mod trust;
 
 use std::sync::Arc;
 
-use signet_runtime::{clock::SystemClock, drain::Drain, http::serve_telemetry, telemetry};
+use signet_runtime::{
+    clock::{Clock, SystemClock},
+    drain::Drain,
+    http::serve_telemetry,
+    telemetry,
+};
 
 pub(crate) use self::doors::Addresses;
+pub use self::in_memory::{Dial, InMemory, KeptInMemory};
 use self::{
     deciders::Deciders,
-    doors::Doors,
+    doors::{Doors, Entrances, Network},
     ending::Ending,
     listeners::{agents_tls, serve_admin, serve_agents, serve_bundle_door, serve_publish},
     trust::Trust,
@@ -33,11 +40,13 @@ use crate::{
 };
 
 /// A server with every address taken, its store and keys open, and nothing started.
-pub(crate) struct Server {
+pub(crate) struct Server<E: Entrances = Network> {
     /// Where it can be reached.
     pub addresses: Addresses,
     config: Config,
-    doors: Doors,
+    doors: Doors<E>,
+    /// The machine's.
+    clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
     keys: Arc<KeyManager>,
     audit_key: AuditKey,
@@ -51,20 +60,13 @@ pub(crate) struct Server {
 /// What is in the way, with the configuration key or the file that names it.
 pub(crate) async fn build(config: Config) -> anyhow::Result<Server> {
     let doors = Doors::open(&config.listen).await?;
-    let audit_sink = config.audit.open()?;
-    let addresses = doors.addresses()?;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_dir, &config.trust_domain)?);
-    let keys = Arc::new(KeyManager::open(&config.kek_file, store.as_ref()).await?);
-    let audit_key = keys.audit_key(store.as_ref()).await?;
-    Ok(Server {
-        addresses,
-        config,
-        doors,
-        store,
-        keys,
-        audit_key,
-        audit_sink,
-    })
+    let open = |config: &Config| -> anyhow::Result<Arc<dyn Store>> {
+        Ok(Arc::new(SqliteStore::open(
+            &config.data_dir,
+            &config.trust_domain,
+        )?))
+    };
+    Server::over(config, doors, Arc::new(SystemClock), open).await
 }
 
 /// What every part is built on.
@@ -76,7 +78,31 @@ struct Base {
     drain: Drain,
 }
 
-impl Server {
+impl<E: Entrances> Server<E> {
+    /// Behind open doors: the audit log first, then the store, then the keys.
+    async fn over(
+        config: Config,
+        doors: Doors<E>,
+        clock: Arc<dyn Clock>,
+        open_store: impl FnOnce(&Config) -> anyhow::Result<Arc<dyn Store>>,
+    ) -> anyhow::Result<Self> {
+        let audit_sink = config.audit.open()?;
+        let addresses = doors.addresses()?;
+        let store = open_store(&config)?;
+        let keys = Arc::new(KeyManager::open(&config.kek_file, store.as_ref()).await?);
+        let audit_key = keys.audit_key(store.as_ref()).await?;
+        Ok(Self {
+            addresses,
+            config,
+            doors,
+            clock,
+            store,
+            keys,
+            audit_key,
+            audit_sink,
+        })
+    }
+
     /// What is known of time before the first look at a clock.
     fn past(&self) -> Past {
         let lives = &self.config.lives;
@@ -94,7 +120,7 @@ impl Server {
     /// # Errors
     /// What kept it from starting, or that a part ended without which it is of no use.
     pub(crate) async fn run(self, stop: Drain) -> anyhow::Result<()> {
-        let clock = Arc::new(TrustedClock::new(Arc::new(SystemClock), self.past()));
+        let clock = Arc::new(TrustedClock::new(self.clock.clone(), self.past()));
         let server_id = self.store.info().server_id.clone();
         let emitter = AuditEmitter::spawn(
             self.store.clone(),
@@ -144,7 +170,12 @@ impl Server {
 
 impl Base {
     /// Starts the parts, each when those it stands on have come up; the doors open last.
-    async fn start(self, doors: Doors, keys: Arc<KeyManager>, ending: &Ending) -> anyhow::Result<()> {
+    async fn start<E: Entrances>(
+        self,
+        doors: Doors<E>,
+        keys: Arc<KeyManager>,
+        ending: &Ending,
+    ) -> anyhow::Result<()> {
         let readiness = &ending.readiness;
         let registry = telemetry::Metrics::new("signet_server");
         let metrics = Metrics::register(&registry);
@@ -176,9 +207,9 @@ impl Base {
         let agent_service = self.agent_service(&trust, &deciders, readiness);
         let trust_domain = self.config.trust_domain.id();
         let tls = agents_tls(&own, trust.control.clone(), &trust_domain, self.clock.clone())?;
-        serve_agents(doors.agents, tls, agent_service, access, &self.drain);
+        serve_agents::<E>(doors.agents, tls, agent_service, access, &self.drain);
         let admin_service = self.admin_service(&trust, &deciders, readiness, &metrics);
-        serve_admin(doors.admin, admin_service, self.access(&trust, None), &self.drain);
+        serve_admin::<E>(doors.admin, admin_service, self.access(&trust, None), &self.drain);
         background::start(background::Parts {
             store: self.store.clone(),
             audit: self.audit.clone(),

@@ -41,7 +41,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Run(args) => PROGRAM.serve(&args.config, app::build, Server::run),
+        Command::Run(args) => PROGRAM.serve(&args.config, app::build, <Server>::run),
         Command::Validate(args) => PROGRAM.validate::<Config>(&args.config.config, args.answer.output),
         Command::Healthcheck(args) => ask(args.admin, async move |client| {
             client.healthcheck(args.serving).await

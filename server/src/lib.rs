@@ -43,9 +43,10 @@ mod rules;
 mod store;
 mod trust;
 
-/// The attestor, for the tests of the workspace that stand outside of this crate. Not an interface; it follows what those
+/// The attestor, and the whole server in memory, for the tests of the workspace that stand outside of this crate. Not an interface; it follows what those
 /// need.
 pub mod testing {
+    pub use crate::app::{Dial, InMemory, KeptInMemory};
     pub use crate::attest::cluster::KubernetesAttestor;
     pub use crate::attest::config::{Access, AttestationConfig, ClusterConfig};
     pub use crate::attest::policy::ServiceAccountName;

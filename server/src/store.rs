@@ -14,7 +14,6 @@ mod issued_line;
 mod journals;
 mod ledger;
 mod lists;
-#[cfg(test)]
 pub(crate) mod memory;
 mod outbox;
 mod revocations;

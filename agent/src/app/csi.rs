@@ -14,7 +14,7 @@ use crate::csi::{Driver, DriverConfig};
 use crate::manager::Manager;
 use crate::sockets::Endpoint;
 
-/// Rebuilds the sockets of every known volume, then listens for kubelet.
+/// Rebuilds the sockets of every known volume, then listens for kubelet. Returns the driver, for who calls it in kubelet's place.
 pub(super) fn start(
     config: Csi,
     node: Option<String>,
@@ -22,7 +22,7 @@ pub(super) fn start(
     endpoint: &Endpoint,
     manager: Manager,
     drain: &Drain,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Driver> {
     let driver = DriverConfig {
         driver_name: config.driver_name,
         socket_path: config.socket_path,
@@ -37,7 +37,9 @@ pub(super) fn start(
         MounterKind::Link => Arc::new(LinkMounter),
     };
     let sink = Arc::new(VolumeSockets::new(endpoint.clone(), manager));
-    Driver::restore(driver, volumes, mounter, sink).serve(drain)
+    let driver = Driver::restore(driver, volumes, mounter, sink);
+    driver.clone().serve(drain)?;
+    Ok(driver)
 }
 
 /// The node's name where the configuration does not give it.

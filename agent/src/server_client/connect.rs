@@ -1,4 +1,4 @@
-//! Connections to the server: TCP, then TLS 1.3 in which the server proves its one SPIFFE ID before anything is sent, then
+//! Connections to the server: a way there, then TLS 1.3 in which the server proves its one SPIFFE ID before anything is sent, then
 //! HTTP/2.
 
 use std::fmt;
@@ -16,13 +16,13 @@ use rustls::{AlertDescription, ClientConfig};
 use signet_certs::id::TrustDomain;
 use signet_certs::tls::{PeerRule, RotatingIdentity, SpiffeVerifier, client_config, time_provider};
 use signet_runtime::clock::Clock;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
 
 use super::alert::{Alert, Listened};
 use super::anchors::ControlAnchors;
+use super::dial::{Carrier, Dialer};
 use super::server_id;
 
 /// Name resolution, TCP and handshakes together.
@@ -34,7 +34,7 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::fro
 /// Makes connections to the server.
 #[derive(Clone)]
 pub(super) struct Connector {
-    address: Arc<str>,
+    way: Arc<dyn Dialer>,
     tls: TlsConnector,
     anchors: Arc<ControlAnchors>,
     clock: Arc<dyn Clock>,
@@ -44,7 +44,7 @@ impl fmt::Debug for Connector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Connector")
-            .field("address", &self.address)
+            .field("address", &self.way.address())
             .finish_non_exhaustive()
     }
 }
@@ -52,7 +52,7 @@ impl fmt::Debug for Connector {
 impl Connector {
     /// `identity` is presented where the agent has one; without it the agent stays unknown.
     pub(super) fn new(
-        address: &str,
+        way: Arc<dyn Dialer>,
         trust_domain: &TrustDomain,
         anchors: Arc<ControlAnchors>,
         identity: Option<Arc<RotatingIdentity>>,
@@ -63,7 +63,7 @@ impl Connector {
         let own = clock.clone();
         config.time_provider = time_provider(move || own.now());
         Ok(Self {
-            address: address.into(),
+            way,
             tls: TlsConnector::from(Arc::new(config)),
             anchors,
             clock,
@@ -100,10 +100,9 @@ impl Connector {
         Ok(Http2 { requests, alert })
     }
 
-    async fn connect_tls(&self) -> io::Result<TlsStream<TcpStream>> {
+    async fn connect_tls(&self) -> io::Result<TlsStream<Box<dyn Carrier>>> {
         let failed = |error: io::Error| io::Error::new(error.kind(), self.says(&error.to_string()));
-        let stream = TcpStream::connect(self.address.as_ref()).await.map_err(failed)?;
-        stream.set_nodelay(true)?;
+        let stream = self.way.dial().await.map_err(failed)?;
         let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
         match self.tls.connect(name, stream).await {
             Ok(stream) => Ok(stream),
@@ -128,7 +127,7 @@ impl Connector {
     }
 
     fn says(&self, problem: &str) -> String {
-        format!("server {}: {problem}", self.address)
+        format!("server {}: {problem}", self.way.address())
     }
 }
 

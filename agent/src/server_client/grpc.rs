@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::anchors::ControlAnchors;
 use super::connect::{Connector, Http2};
+use super::dial::Dialer;
 use super::line::{Line, limited};
 use super::{
     AttestedNode, IssueItem, IssueOutcome, NodeAttestation, ServerApi, ServerError, TrustReport, TrustUpdate,
@@ -44,14 +45,14 @@ impl GrpcServer {
     /// # Errors
     /// When TLS cannot be set up.
     pub(crate) fn new(
-        address: &str,
+        way: Arc<dyn Dialer>,
         trust_domain: &TrustDomain,
         anchors: Arc<ControlAnchors>,
         identity: Arc<RotatingIdentity>,
         time: Arc<AgentTime>,
     ) -> Result<Self, rustls::Error> {
-        let anonymous = Connector::new(address, trust_domain, anchors.clone(), None, time.clone())?;
-        let connector = Connector::new(address, trust_domain, anchors, Some(identity), time.clone())?;
+        let anonymous = Connector::new(way.clone(), trust_domain, anchors.clone(), None, time.clone())?;
+        let connector = Connector::new(way, trust_domain, anchors, Some(identity), time.clone())?;
         Ok(Self {
             anonymous: Line::new(anonymous, trust_domain.clone(), time.clone(), None),
             identified: Mutex::new(None),

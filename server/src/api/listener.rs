@@ -1,14 +1,12 @@
 //! The agents' door: TLS 1.3 with our own accept loop, so that one slow or hostile client costs one bounded task.
 
+mod connection;
 mod places;
 
 use std::{
-    future::Future,
     io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -16,18 +14,20 @@ use rustls::ServerConfig;
 use signet_certs::{id::SpiffeId, tls::peer_svid, verify::VerifiedSvid};
 use signet_runtime::{accept, drain::Drain};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{Sleep, sleep, timeout},
+    time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tonic::transport::server::Connected;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::net::Listener;
 
-use self::places::{AgentPlace, AgentPlaces};
+pub(crate) use self::connection::Carrier;
+use self::{
+    connection::{PeerConnection, Place},
+    places::AgentPlaces,
+};
 use super::{opening::Opening, refusals};
 use crate::{
-    admission::{Admission, Admitted},
+    admission::Admission,
     agents::{Agents, STREAM_AFTER_END},
     audit::AuditLog,
     clock::TrustedClock,
@@ -62,101 +62,16 @@ pub(crate) struct Peer {
     pub opening: Opening,
 }
 
-/// A TLS connection with its verified [`Peer`].
-#[derive(Debug)]
-pub(crate) struct PeerConnection {
-    stream: TlsStream<TcpStream>,
-    peer: Peer,
-    /// Ends a stranger's connection.
-    end: Option<Pin<Box<Sleep>>>,
-    place: Place,
-}
-
-/// What an open connection is counted against.
-#[derive(Debug)]
-enum Place {
-    Agent(AgentPlace),
-    Guest { _counted: Admitted<SpiffeId> },
-    Stranger { _counted: Admitted<IpAddr> },
-}
-
-impl PeerConnection {
-    /// Fails once the connection has lived for as long as it may, or has lost its place; wakes its task at that moment.
-    fn check_life(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let ended = self
-            .end
-            .as_mut()
-            .is_some_and(|end| end.as_mut().poll(cx).is_ready());
-        if ended {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a connection without a client certificate that counts lives a minute",
-            ));
-        }
-        if let Place::Agent(place) = &mut self.place
-            && place.poll_lost(cx).is_ready()
-        {
-            return Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "a newer certificate of this agent needs the place",
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl Connected for PeerConnection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for PeerConnection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check_life(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for PeerConnection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 /// Accepts until `drain` is signalled; finished handshakes come out of the receiver.
-pub(crate) fn accept(
-    tcp: TcpListener,
+pub(crate) fn accept<L>(
+    listener: L,
     tls: Arc<ServerConfig>,
     judges: Judges,
     drain: &Drain,
-) -> mpsc::Receiver<io::Result<PeerConnection>> {
+) -> mpsc::Receiver<io::Result<PeerConnection<L::Io>>>
+where
+    L: Listener<Io: Carrier, Addr = SocketAddr> + Send + Unpin + 'static,
+{
     let (finished, receiver) = mpsc::channel(64);
     let loop_drain = drain.clone();
     drain.spawn(async move {
@@ -172,7 +87,7 @@ pub(crate) fn accept(
                 () = finished.closed() => {}
             }
         };
-        accept::each(tcp, "agents", stop, |stream, address| {
+        accept::each(listener, "agents", stop, |stream, address| {
             door.admit(stream, address, &finished);
         })
         .await;
@@ -199,11 +114,11 @@ struct Door {
 
 impl Door {
     /// Starts the handshake in its own task, or closes the connection when a bound is reached.
-    fn admit(
+    fn admit<C: Carrier>(
         self: &Arc<Self>,
-        stream: TcpStream,
+        stream: C,
         address: SocketAddr,
-        finished: &mpsc::Sender<io::Result<PeerConnection>>,
+        finished: &mpsc::Sender<io::Result<PeerConnection<C>>>,
     ) {
         let Some(handshake) = self.handshakes.admit(&address.ip(), 1) else {
             tracing::debug!(%address, "too many handshakes, one connection was closed");
@@ -229,8 +144,8 @@ impl Door {
         });
     }
 
-    async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> io::Result<PeerConnection> {
-        stream.set_nodelay(true)?;
+    async fn handshake<C: Carrier>(&self, stream: C, address: SocketAddr) -> io::Result<PeerConnection<C>> {
+        stream.prepare()?;
         let stream = self.tls.accept(stream).await?;
         let svid = peer_svid(stream.get_ref().1).map(Arc::new);
         let claim = match svid.as_deref() {

@@ -1,17 +1,42 @@
 //! The server's addresses.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use anyhow::Context;
 use signet_runtime::uds;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixStream},
+};
+use tokio_stream::{Stream, wrappers::UnixListenerStream};
+use tokio_util::net::Listener;
+use tonic::transport::server::Connected;
 
-use crate::config::Listen;
+use crate::{api::listener::Carrier, config::Listen};
+
+/// How agents and admins come in: over the machine's network or, in tests, through memory.
+pub(crate) trait Entrances: 'static {
+    /// Connections of agents.
+    type Agents: Listener<Io: Carrier, Addr = SocketAddr> + Send + Unpin + 'static;
+    /// Connections of admins.
+    type Admins: Stream<Item = io::Result<Self::Admin>> + Send + 'static;
+    /// One of them.
+    type Admin: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static;
+}
+
+/// TCP for agents, a Unix socket for admins.
+pub(crate) struct Network;
+
+impl Entrances for Network {
+    type Agents = TcpListener;
+    type Admins = UnixListenerStream;
+    type Admin = UnixStream;
+}
 
 /// Every address, taken before anything is started, so that a port in use costs nothing but the message.
-pub(super) struct Doors {
-    pub(super) agents: TcpListener,
-    pub(super) admin: UnixListener,
+pub(super) struct Doors<E: Entrances> {
+    pub(super) agents: E::Agents,
+    pub(super) admin: E::Admins,
     pub(super) publish: TcpListener,
     pub(super) bundle: Option<TcpListener>,
     pub(super) telemetry: TcpListener,
@@ -30,11 +55,24 @@ pub(crate) struct Addresses {
     pub telemetry: SocketAddr,
 }
 
-impl Doors {
+impl Doors<Network> {
     pub(super) async fn open(listen: &Listen) -> anyhow::Result<Self> {
+        let agents = bind("listen.agents", listen.agents).await?;
+        let admin = uds::bind(&listen.admin_socket, 0o660, None, None).context("listen.admin_socket")?;
+        Self::open_others(listen, agents, UnixListenerStream::new(admin)).await
+    }
+}
+
+impl<E: Entrances> Doors<E> {
+    /// The other doors beside these.
+    pub(super) async fn open_others(
+        listen: &Listen,
+        agents: E::Agents,
+        admin: E::Admins,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
-            agents: bind("listen.agents", listen.agents).await?,
-            admin: uds::bind(&listen.admin_socket, 0o660, None, None).context("listen.admin_socket")?,
+            agents,
+            admin,
             publish: bind("listen.publish", listen.publish).await?,
             bundle: match listen.bundle {
                 Some(address) => Some(bind("listen.bundle", address).await?),

@@ -8,12 +8,13 @@ use signet_certs::{
     tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config, time_provider},
 };
 use signet_runtime::{clock::Clock, drain::Drain, http::Limits, ready::Readiness};
-use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     Base,
     deciders::Deciders,
+    doors::Entrances,
     trust::{Snapshots, Trust},
 };
 use crate::{
@@ -87,8 +88,8 @@ pub(super) fn agents_tls(
     Ok(Arc::new(tls))
 }
 
-pub(super) fn serve_agents(
-    listener: TcpListener,
+pub(super) fn serve_agents<E: Entrances>(
+    listener: E::Agents,
     tls: Arc<ServerConfig>,
     service: AgentService,
     access: AccessLayer,
@@ -118,7 +119,12 @@ pub(super) fn serve_agents(
     });
 }
 
-pub(super) fn serve_admin(listener: UnixListener, service: AdminService, access: AccessLayer, drain: &Drain) {
+pub(super) fn serve_admin<E: Entrances>(
+    incoming: E::Admins,
+    service: AdminService,
+    access: AccessLayer,
+    drain: &Drain,
+) {
     let ended = drain.clone();
     // Outermost: what the table refuses is a line as well.
     let calls = AdminCallLayer {
@@ -130,7 +136,6 @@ pub(super) fn serve_admin(listener: UnixListener, service: AdminService, access:
         .layer(access)
         .add_service(service.into_grpc());
     drain.spawn(async move {
-        let incoming = UnixListenerStream::new(listener);
         if let Err(error) = server
             .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
             .await

@@ -7,6 +7,7 @@
 mod agents;
 mod issuing;
 mod kept;
+mod outbox;
 mod pruning;
 mod revoking;
 #[cfg(test)]
@@ -18,24 +19,23 @@ use std::time::SystemTime;
 
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::id::{SpiffeId, TrustDomain};
-use signet_certs::serial::SerialNumber;
 use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 pub(crate) use self::kept::Kept;
 use super::{
-    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, ClusterRow, Clusters, Denial,
-    Housekeeping, IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent,
-    NewIssuance, Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked,
-    RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+    Admitted, AgentRow, AttestedAgents, AuthorityUse, ClusterRow, Clusters, Denial, Housekeeping,
+    IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent, NewIssuance,
+    Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet,
+    SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
-use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
+use crate::audit_event::AuditEvent;
 
 /// A store that forgets everything when it is dropped. Each counter makes that many calls of its methods fail, as if the
 /// disk were full.
 pub(crate) struct MemoryStore {
     info: StoreInfo,
-    kept: Mutex<Kept>,
+    kept: Arc<Mutex<Kept>>,
     stored_lines: watch::Sender<u64>,
     failed_writes: watch::Sender<u64>,
     /// Fails [`Store::probe`].
@@ -58,17 +58,36 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub(crate) fn new(trust_domain: TrustDomain) -> Arc<Self> {
+        let info = StoreInfo {
+            trust_domain,
+            epoch: 1,
+            server_id: "0123456789abcdef".to_owned(),
+            boot: 1,
+            was_empty: true,
+            mark: None,
+            jumped: false,
+        };
+        Self::over(info, Arc::default())
+    }
+
+    /// As the next process finds it. The present one must not use its own any more.
+    #[must_use]
+    pub(crate) fn reopened(&self) -> Arc<Self> {
+        let (mark, jumped) = self.past();
+        let info = StoreInfo {
+            boot: self.info.boot + 1,
+            was_empty: self.kept().keys.is_empty(),
+            mark,
+            jumped,
+            ..self.info.clone()
+        };
+        Self::over(info, self.kept.clone())
+    }
+
+    fn over(info: StoreInfo, kept: Arc<Mutex<Kept>>) -> Arc<Self> {
         Arc::new(Self {
-            info: StoreInfo {
-                trust_domain,
-                epoch: 1,
-                server_id: "0123456789abcdef".to_owned(),
-                boot: 1,
-                was_empty: true,
-                mark: None,
-                jumped: false,
-            },
-            kept: Mutex::default(),
+            info,
+            kept,
             stored_lines: watch::Sender::new(0),
             failed_writes: watch::Sender::new(0),
             probe_failures: AtomicU32::new(0),
@@ -93,12 +112,14 @@ impl MemoryStore {
     }
 
     /// What was issued and not yet pruned, in the order of issuing.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn issued(&self) -> Vec<NewIssuance> {
         self.kept().rows.clone()
     }
 
     /// The events that were stored and not yet emitted, in order; certificates have none.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn audit_events(&self) -> Vec<AuditEvent> {
         self.kept().audit_events().cloned().collect()
@@ -106,10 +127,11 @@ impl MemoryStore {
 
     /// Revokes serials of an authority in one go, however many; they wait for whoever lets them onto the list. Returns the
     /// revision that will contain those that fit.
+    #[cfg(test)]
     pub(crate) fn revoke_all(
         &self,
         authority: AuthorityId,
-        serials: impl IntoIterator<Item = SerialNumber>,
+        serials: impl IntoIterator<Item = signet_certs::serial::SerialNumber>,
         now: SystemTime,
     ) -> u64 {
         self.kept().revoke_all(authority, serials, now)
@@ -298,35 +320,6 @@ impl Clusters for MemoryStore {
     fn save_cluster(&self, cluster: ClusterRow) -> StoreFuture<'_, ()> {
         self.transaction(move |kept| {
             kept.clusters.insert(cluster.name.clone(), cluster);
-            Ok(())
-        })
-    }
-}
-
-impl AuditOutbox for MemoryStore {
-    fn append(&self, events: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
-        self.transaction(move |kept| {
-            self.fails(&self.audit_failures)?;
-            kept.audit(events);
-            Ok(())
-        })
-    }
-
-    fn stored(&self) -> watch::Receiver<u64> {
-        self.stored_lines.subscribe()
-    }
-
-    fn cursor(&self) -> StoreFuture<'_, AuditCursor> {
-        self.look(move |kept| kept.cursor)
-    }
-
-    fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
-        self.look(move |kept| kept.lines_after(sequence, limit, &self.info))
-    }
-
-    fn advance(&self, cursor: AuditCursor, _head: Option<String>) -> StoreFuture<'_, ()> {
-        self.transaction(move |kept| {
-            kept.advance(cursor);
             Ok(())
         })
     }

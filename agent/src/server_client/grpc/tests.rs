@@ -24,6 +24,7 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
+use super::super::dial::Tcp;
 use super::*;
 use crate::cache::UnixFacts;
 use crate::server_client::{IssueEvidence, RefusalReason};
@@ -231,7 +232,7 @@ impl Bench {
         let anchors = ControlAnchors::load(&trust_domain(), &anchors_file, directory.path(), at(0)).unwrap();
         let identity = Arc::new(RotatingIdentity::new());
         let client = GrpcServer::new(
-            &address.to_string(),
+            Tcp::new(&address.to_string()),
             &trust_domain(),
             anchors,
             identity.clone(),

@@ -1,5 +1,6 @@
 //! How clusters are attested and reached, checked.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +65,24 @@ pub enum Access {
     },
     /// From a pod of it, by that pod's own service account.
     InCluster,
+    /// Through a client that somebody has made already; for tests, no configuration leads to it.
+    Given(GivenClient),
+}
+
+/// A ready client.
+#[derive(Clone)]
+pub struct GivenClient(kube::Client);
+
+impl From<kube::Client> for GivenClient {
+    fn from(client: kube::Client) -> Self {
+        Self(client)
+    }
+}
+
+impl fmt::Debug for GivenClient {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("GivenClient")
+    }
 }
 
 impl Access {
@@ -79,6 +98,7 @@ impl Access {
                 ca_file,
                 token_file,
             } => from_address(url, ca_file.as_deref(), token_file.as_deref())?,
+            Self::Given(client) => return Ok(client.0.clone()),
             Self::InCluster => kube::Config::incluster().map_err(|error| {
                 format!("not inside a cluster ({error}); give `kubeconfig` or `api_server`, or run as a pod")
             })?,

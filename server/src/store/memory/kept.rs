@@ -170,6 +170,7 @@ impl Kept {
         self.last_line
     }
 
+    #[cfg(test)]
     pub(super) fn audit_events(&self) -> impl Iterator<Item = &AuditEvent> {
         self.lines.iter().filter_map(|line| match &line.entry {
             Entry::Event(event) => Some(event),

@@ -201,6 +201,7 @@ impl Kept {
     }
 
     /// See [`MemoryStore::revoke_all`](super::MemoryStore::revoke_all).
+    #[cfg(test)]
     pub(super) fn revoke_all(
         &mut self,
         authority: AuthorityId,

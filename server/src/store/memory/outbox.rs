@@ -1,0 +1,36 @@
+//! Audit lines on their way out.
+
+use tokio::sync::watch;
+
+use super::MemoryStore;
+use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
+use crate::store::{AuditOutbox, StoreFuture};
+
+impl AuditOutbox for MemoryStore {
+    fn append(&self, events: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
+        self.transaction(move |kept| {
+            self.fails(&self.audit_failures)?;
+            kept.audit(events);
+            Ok(())
+        })
+    }
+
+    fn stored(&self) -> watch::Receiver<u64> {
+        self.stored_lines.subscribe()
+    }
+
+    fn cursor(&self) -> StoreFuture<'_, AuditCursor> {
+        self.look(move |kept| kept.cursor)
+    }
+
+    fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
+        self.look(move |kept| kept.lines_after(sequence, limit, &self.info))
+    }
+
+    fn advance(&self, cursor: AuditCursor, _head: Option<String>) -> StoreFuture<'_, ()> {
+        self.transaction(move |kept| {
+            kept.advance(cursor);
+            Ok(())
+        })
+    }
+}
