@@ -26,6 +26,8 @@ const OWN: Rate = Rate {
     each: 2_000_000,
     room: 256 * 2_000_000,
 };
+/// By how much a clock may go back, in microseconds, and a bucket still be what it was: what clocks may differ by.
+const SET_BACK: i64 = 5 * 60 * 1_000_000;
 /// Displaced and unexpired certificates of one workload and identity from which on somebody should look.
 pub(crate) const MANY_DISPLACED: u32 = 32;
 
@@ -108,10 +110,13 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// The bucket with one less in it, or how long until there is one. A clock that goes back finds it empty at most, and
-    /// refilling from then on.
+    /// The bucket with one less in it, or how long until there is one. A clock that goes back a little finds it empty at
+    /// most, and refilling from then on; one that was far ahead says nothing of what is in it, and finds it full.
     fn less_one(&mut self, rate: Rate, now: i64) -> Result<Self, Duration> {
         let empty = now.saturating_add(rate.room);
+        if self.full_at > empty.saturating_add(SET_BACK) {
+            self.full_at = now;
+        }
         self.full_at = self.full_at.clamp(now, empty);
         let full_at = self.full_at.saturating_add(rate.each);
         if full_at <= empty {

@@ -51,6 +51,7 @@ macro_rules! store_suite {
                 what_was_issued_is_listed
                 lists_match_whole_segments_pods_and_nodes
                 a_budget_displaces_the_oldest_and_locks_nobody_out
+                a_budget_used_up_by_a_clock_that_was_ahead_holds_up_nobody
                 a_budget_without_a_pod_counts_per_process_and_node
                 an_agent_that_asks_without_end_gets_its_bucket
                 a_budget_frees_what_expired_or_was_revoked

@@ -93,6 +93,18 @@ fn a_node_that_gets_more_pods_has_more_at_once_and_one_that_loses_them_owes_noth
     assert_eq!(ask(16), 64 * 16, "and goes up and down with it");
 }
 
+/// What was used up while the clock was ahead holds up nobody once it is right; a clock that is slewed gives nothing back.
+#[test]
+fn a_clock_that_was_far_ahead_leaves_a_full_bucket_and_one_that_was_a_little_an_empty_one() {
+    for (back, expected) in [(24 * 3600 * 1000, Ok(1)), (200_000, Err(Duration::from_secs(10)))] {
+        let itself = budget(1, AgentShare::Itself);
+        let (mut bucket, mut agent) = (Bucket::default(), AgentBudget::default());
+        while take(&itself, 1, &mut bucket, &mut agent, at(back)).is_ok() {}
+        let taken = take(&itself, 1, &mut bucket, &mut agent, at(0));
+        assert_eq!(taken.map_err(|spent| spent.retry_after), expected);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Ask,
@@ -120,20 +132,21 @@ fn share() -> impl Strategy<Value = AgentShare> {
 
 proptest! {
     /// Whatever happened, clocks that go back included: who is refused waits at most a minute, and gets a certificate when
-    /// it has waited as long as it was told; and nobody gets more than a bucket and what has dripped into it.
+    /// it has waited as long as it was told; and nobody gets more than a bucket, one more for each time that the clock went
+    /// far back, and what has dripped into it.
     #[test]
     fn nobody_is_locked_out_and_nobody_floods(
         steps in prop::collection::vec(step(), 1..60), share in share(), free in 1..10u32
     ) {
         let budget = budget(free, share);
         let (mut bucket, mut agent) = (Bucket::default(), AgentBudget::default());
-        let (mut now, mut live, mut given, mut passed) = (0i64, 0u32, 0i64, 0i64);
+        let (mut now, mut live, mut given, mut passed, mut leaps) = (0i64, 0u32, 0i64, 0i64, 0i64);
         for step in steps {
             let asked = match step {
                 Step::Ask => 1,
                 Step::Flood => 400,
                 Step::Pass(ms) => { now += ms; passed += ms; 0 }
-                Step::GoBack(ms) => { now -= ms; 0 }
+                Step::GoBack(ms) => { now -= ms; leaps += i64::from(ms * 1000 > SET_BACK); 0 }
             };
             for _ in 0..asked {
                 let (mut then, mut tries) = (at(now), 0);
@@ -153,7 +166,7 @@ proptest! {
                 }
             }
         }
-        let most = i64::from(free) + 64 + passed / 10_000;
+        let most = i64::from(free) + 64 * (1 + leaps) + passed / 10_000;
         prop_assert!(given <= most, "{given} > {most}");
     }
 }

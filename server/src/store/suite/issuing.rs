@@ -134,6 +134,25 @@ pub(crate) async fn a_budget_displaces_the_oldest_and_locks_nobody_out(store: Ar
     assert_eq!(revoked.svids.len(), 66 + 1 + 1 + 1, "the displaced ones too");
 }
 
+/// Buckets of a workload and of an agent that were emptied an hour ahead are full once the clock is right.
+pub(crate) async fn a_budget_used_up_by_a_clock_that_was_ahead_holds_up_nobody(store: Arc<dyn Store>) {
+    let ahead = 3600;
+    let batch = (0..67).map(|_| budgeted("/a", "one", ahead)).collect();
+    let results = verdicts(store.issue(batch, at(ahead)).await.unwrap());
+    assert!(results[66].is_err(), "the workload's is empty");
+    let invented = |n: u64, seconds| {
+        let mut item = issuance("/unix", &format!("pod-{n}"), at(seconds));
+        let share = AgentShare::ItsWord;
+        item.budget = Some(Budget { free: 8, share });
+        item
+    };
+    let batch = (0..257).map(|n| invented(n, ahead)).collect();
+    let results = verdicts(store.issue(batch, at(ahead)).await.unwrap());
+    assert!(results[256].is_err(), "the agent's is empty");
+    issue(&store, budgeted("/a", "one", 0), at(0)).await.unwrap();
+    issue(&store, invented(300, 0), at(0)).await.unwrap();
+}
+
 pub(crate) async fn a_budget_without_a_pod_counts_per_process_and_node(store: Arc<dyn Store>) {
     let of = |node: &str, process: &str| {
         let mut item = budgeted("/unix", "", 0);
