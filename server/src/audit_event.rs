@@ -212,6 +212,9 @@ pub(crate) enum AuditAction {
         wall: String,
         /// The time before.
         steady: String,
+        /// The API servers against whose time it was forced.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        against: String,
     },
     /// Events that were lost because the queue was full.
     EventsLost {

@@ -61,7 +61,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Agent(AgentCommand::List(args)) => ask(args, AdminClient::agents),
         Command::Clock(ClockCommand::Show(args)) => ask(args, AdminClient::clock),
         Command::Clock(ClockCommand::Confirm(args)) => ask(args.admin, async move |client| {
-            client.confirm_clock(&args.time).await
+            client.confirm_clock(&args.time, args.force).await
         }),
     }
 }

@@ -49,6 +49,31 @@ pub(crate) struct Shown {
     pub(crate) api_servers: Vec<Told>,
     /// One sentence: which clocks differ, and what to do.
     pub(crate) reason: String,
+    /// The API servers tell another time than the one the server goes by.
+    pub(crate) contradicted: bool,
+}
+
+/// Why an admin's word is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotConfirmed {
+    /// This machine says something else.
+    NotThisMachinesTime(NotThisMachinesTime),
+    /// API servers do.
+    Contradicted {
+        /// What this machine says.
+        wall: SystemTime,
+        /// Who says what instead.
+        told: Vec<Told>,
+    },
+}
+
+/// What came of an admin's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Confirmed {
+    /// Time went back by it: what was trusted until a date is then asked anew.
+    pub(crate) went_back: bool,
+    /// The API servers against whose time it was said.
+    pub(crate) against: Vec<Told>,
 }
 
 impl TrustedClock {
@@ -109,16 +134,16 @@ impl TrustedClock {
         self.lock().dates.hear(cluster, date, took, elapsed);
     }
 
-    /// An admin says what time it is. True when time went back by it: what was trusted until a date is then asked anew.
+    /// An admin says what time it is, with `force` though the API servers tell another.
     ///
     /// # Errors
-    /// When this machine's clock says something else.
-    pub(crate) fn confirm(&self, said: SystemTime) -> Result<bool, NotThisMachinesTime> {
+    /// When this machine's clock says something else, or the API servers do and it is not forced.
+    pub(crate) fn confirm(&self, said: SystemTime, force: bool) -> Result<Confirmed, NotConfirmed> {
         self.time();
         let reading = self.reading();
-        let went_back = self.lock().judge.confirm(said, reading);
+        let confirmed = self.lock().confirm(said, force, reading);
         self.time();
-        went_back
+        confirmed
     }
 
     /// What has happened since the last call.
@@ -138,12 +163,14 @@ impl TrustedClock {
         let reading = self.reading();
         let inner = self.lock();
         let second = inner.dates.second_clock(reading.elapsed);
+        let against = inner.dates.against(time.now, reading.elapsed);
         Shown {
             state: time.state,
             wall: reading.wall,
             steady: time.now,
             api_servers: inner.dates.told(reading.elapsed),
-            reason: reason(&time, reading.wall, second),
+            reason: reason(&time, reading.wall, second, &against),
+            contradicted: !against.is_empty(),
         }
     }
 
@@ -166,6 +193,29 @@ impl Inner {
         self.events.extend(event);
         time
     }
+
+    fn confirm(
+        &mut self,
+        said: SystemTime,
+        force: bool,
+        reading: Reading,
+    ) -> Result<Confirmed, NotConfirmed> {
+        let against = self.dates.against(reading.wall, reading.elapsed);
+        // The machine's own word comes first: where that differs, force is of no use.
+        let refused = self.judge.check_said(said, reading);
+        refused.map_err(NotConfirmed::NotThisMachinesTime)?;
+        if !against.is_empty() && !force {
+            return Err(NotConfirmed::Contradicted {
+                wall: reading.wall,
+                told: against,
+            });
+        }
+        let went_back = self.judge.confirm(said, reading);
+        Ok(Confirmed {
+            went_back: went_back.map_err(NotConfirmed::NotThisMachinesTime)?,
+            against,
+        })
+    }
 }
 
 impl Clock for TrustedClock {
@@ -185,13 +235,13 @@ impl fmt::Debug for TrustedClock {
 }
 
 /// Says which clocks differ and what ends it.
-fn reason(time: &Time, wall: SystemTime, second: Option<SystemTime>) -> String {
+fn reason(time: &Time, wall: SystemTime, second: Option<SystemTime>, against: &[Told]) -> String {
     let (wall, now) = (rfc3339(wall), rfc3339(time.now));
     match (time.state, second) {
-        (State::Confirmed | State::Unconfirmed, Some(date)) if judge::apart(date, time.now) > TOLERANCE => {
+        (State::Confirmed | State::Unconfirmed, _) if !against.is_empty() => {
             format!(
-                "the API servers say {}, this machine says {wall}: if they are right, set this machine's clock",
-                rfc3339(date)
+                "{}, this machine says {wall} and is believed: set the clock that is wrong",
+                dates::say(against)
             )
         }
         (State::Confirmed, _) => String::new(),
@@ -217,8 +267,8 @@ fn reason(time: &Time, wall: SystemTime, second: Option<SystemTime>) -> String {
              `signet-server clock confirm {wall}`"
         ),
         (State::SecondClockDiffers, date) => format!(
-            "this machine's clock says {wall}, the API servers say {}: set this machine's clock, or if it is right run \
-             `signet-server clock confirm {wall}`",
+            "this machine's clock says {wall}, the API servers say {}: set the clock that is wrong, or if it is theirs run \
+             `signet-server clock confirm {wall} --force`",
             date.map_or_else(|| "nothing".to_owned(), rfc3339)
         ),
     }
@@ -242,6 +292,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_admin_stands_against_the_api_servers_only_by_force_and_it_is_said_as_long_as_they_differ() {
+        let clock = waiting();
+        let (wall, far) = (clock.machine.now(), Duration::from_secs(86_400));
+        clock.heard("dev", wall + far, Duration::ZERO);
+        let Err(NotConfirmed::Contradicted { told, .. }) = clock.confirm(wall, false) else {
+            panic!("it was taken, or refused for another reason");
+        };
+        assert_eq!(told[0].cluster, "dev");
+        assert!(!clock.time().state.is_trusted());
+        assert!(clock.show().reason.contains("--force"), "{}", clock.show().reason);
+        for force in [false, true] {
+            let refused = clock.confirm(wall + far, force).unwrap_err();
+            assert!(
+                matches!(refused, NotConfirmed::NotThisMachinesTime(_)),
+                "{refused:?}"
+            );
+        }
+
+        let against = clock.confirm(wall, true).unwrap().against;
+        assert_eq!(against[0].cluster, told[0].cluster);
+        let shown = clock.show();
+        assert!(shown.contradicted && shown.state == State::Confirmed);
+        assert!(
+            shown.reason.starts_with("the API server of `dev` says "),
+            "{}",
+            shown.reason
+        );
+
+        clock.heard("dev", wall, Duration::ZERO);
+        let shown = clock.show();
+        assert_eq!((shown.contradicted, shown.reason.as_str()), (false, ""));
+        assert!(clock.confirm(wall, false).unwrap().against.is_empty());
+    }
+
+    #[tokio::test]
     async fn whoever_waits_for_a_trusted_clock_hears_of_it_from_any_look() {
         let looks: [fn(&TrustedClock); 3] = [
             |clock| {
@@ -249,7 +334,7 @@ mod tests {
             },
             |clock| drop(clock.show()),
             |clock| {
-                clock.confirm(clock.machine.now()).unwrap();
+                clock.confirm(clock.machine.now(), false).unwrap();
             },
         ];
         for look in looks {

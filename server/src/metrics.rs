@@ -75,6 +75,8 @@ metrics! {
     authority_not_after: Family<Kind, GaugeI64> =
         "authority_not_after_timestamp_seconds", "When the last of the published authorities ends, by kind";
     clock_trusted: GaugeI64 = "clock_trusted", "1 while the server knows what time it is";
+    clock_contradicted: GaugeI64 =
+        "clock_contradicted", "1 while the API servers tell another time than the one the server goes by";
     clock_difference: GaugeI64 = "clock_difference_seconds", "The machine's clock less the time the server goes by";
     audit_backlog: GaugeI64 = "audit_backlog_lines", "Audit lines that are stored and not yet emitted";
 }
@@ -159,8 +161,9 @@ impl Metrics {
     }
 
     /// How the clocks stand.
-    pub(crate) fn set_clock(&self, trusted: bool, wall: SystemTime, steady: SystemTime) {
+    pub(crate) fn set_clock(&self, trusted: bool, contradicted: bool, wall: SystemTime, steady: SystemTime) {
         self.clock_trusted.set(i64::from(trusted));
+        self.clock_contradicted.set(i64::from(contradicted));
         self.clock_difference
             .set(unix_seconds(wall) - unix_seconds(steady));
     }

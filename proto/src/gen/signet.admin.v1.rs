@@ -40,6 +40,11 @@ pub struct StatusResponse {
     /// While an authority waits to sign: SPIFFE IDs of the agents that have not reported the current bundle.
     #[prost(string, repeated, tag = "17")]
     pub agents_awaited: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How the clocks stand, as Clock.state, and which differ, as Clock.reason.
+    #[prost(string, tag = "18")]
+    pub clock_state: ::prost::alloc::string::String,
+    #[prost(string, tag = "19")]
+    pub clock_reason: ::prost::alloc::string::String,
 }
 /// All lists of one kind reach a reader in one message, so one room holds them all.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -323,6 +328,9 @@ pub struct ShowClockRequest {}
 pub struct ConfirmClockRequest {
     #[prost(int64, tag = "1")]
     pub time_unix_ms: i64,
+    /// Though the API servers tell another time.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Clock {
@@ -343,6 +351,9 @@ pub struct Clock {
     /// Which clocks differ and what to do; empty when all agree.
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
+    /// The API servers tell another time than the one the server goes by.
+    #[prost(bool, tag = "7")]
+    pub contradicted: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ApiServerClock {
@@ -743,7 +754,8 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ShowClock"));
             self.inner.unary(req, path, codec).await
         }
-        /// Says that the machine's clock is right. FAILED_PRECONDITION when it is more than a minute off what is said.
+        /// Says that the machine's clock is right. FAILED_PRECONDITION when it is more than a minute off what is said, and when
+        /// API servers tell another time, unless it is forced.
         pub async fn confirm_clock(
             &mut self,
             request: impl tonic::IntoRequest<super::ConfirmClockRequest>,
@@ -845,7 +857,8 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::ShowClockRequest>,
         ) -> std::result::Result<tonic::Response<super::Clock>, tonic::Status>;
-        /// Says that the machine's clock is right. FAILED_PRECONDITION when it is more than a minute off what is said.
+        /// Says that the machine's clock is right. FAILED_PRECONDITION when it is more than a minute off what is said, and when
+        /// API servers tell another time, unless it is forced.
         async fn confirm_clock(
             &self,
             request: tonic::Request<super::ConfirmClockRequest>,

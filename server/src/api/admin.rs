@@ -25,7 +25,7 @@ use crate::{
     attest::Attestor,
     audit::{AuditAction, AuditEvent, AuditLog},
     authority::{AuthorityManager, RotateRequest},
-    clock::TrustedClock,
+    clock::{TrustedClock, dates::say},
     metrics::Metrics,
     publisher::Publisher,
     store::{RevokeError, Store, StoreError, SvidFilter},
@@ -82,6 +82,7 @@ impl admin_server::Admin for AdminService {
         let now = self.clock.now();
         let authorities = self.all_authorities(now).await?;
         let waits = self.authorities.current().borrow().has_prepared();
+        let clock = self.clock.show();
         Ok(Response::new(wire::StatusResponse {
             trust_domain: self.trust_domain.as_str().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -110,6 +111,8 @@ impl admin_server::Admin for AdminService {
                 .iter()
                 .map(convert::list_room)
                 .collect(),
+            clock_state: clock.state.as_str().to_owned(),
+            clock_reason: clock.reason,
         }))
     }
 
@@ -273,27 +276,26 @@ impl admin_server::Admin for AdminService {
         let said = from_unix_millis(request.get_ref().time_unix_ms);
         is_about(&request, &rfc3339(said));
         let before = self.clock.now();
-        let went_back = self.clock.confirm(said).map_err(|refused| {
-            Status::failed_precondition(format!(
-                "this machine says {}, which is more than a minute off {}: set its clock first",
-                rfc3339(refused.wall),
-                rfc3339(said)
-            ))
-        })?;
-        if went_back {
+        let confirmed = self
+            .clock
+            .confirm(said, request.get_ref().force)
+            .map_err(|refused| convert::not_confirmed(&refused, said))?;
+        if confirmed.went_back {
             self.attestor.forget_reviews();
         }
-        let now = self.clock.now();
+        let (now, against) = (self.clock.now(), say(&confirmed.against));
         tracing::warn!(
             author,
             time = rfc3339(now),
             before = rfc3339(before),
+            against,
             "an admin confirmed the time"
         );
         let confirmed = AuditAction::ClockConfirmed {
             author,
             wall: rfc3339(now),
             steady: rfc3339(before),
+            against,
         };
         self.audit.record(AuditEvent::new(now, confirmed));
         Ok(Response::new(self.shown_clock()))

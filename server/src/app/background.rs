@@ -111,8 +111,9 @@ impl Parts {
     /// Says what has happened to the clocks, once, and shows how they stand.
     fn look_at_the_clocks(&self) {
         let shown = self.clock.show();
+        let trusted = shown.state.is_trusted();
         self.metrics
-            .set_clock(shown.state.is_trusted(), shown.wall, shown.steady);
+            .set_clock(trusted, shown.contradicted, shown.wall, shown.steady);
         for event in self.clock.take_events() {
             let action = match event {
                 ClockEvent::Jumped { wall, steady } => {

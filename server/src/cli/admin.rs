@@ -262,15 +262,16 @@ impl AdminClient {
         Ok(render::clock(&response.into_inner()))
     }
 
-    /// Says that it is `time` (RFC 3339), which is what the server's machine must say too.
+    /// Says that it is `time` (RFC 3339), which is what the server's machine must say too, and without `force` the API servers.
     ///
     /// # Errors
     /// The text is no time, or the server refused.
-    pub async fn confirm_clock(&mut self, time: &str) -> anyhow::Result<Answer> {
+    pub async fn confirm_clock(&mut self, time: &str, force: bool) -> anyhow::Result<Answer> {
         let parsed = parse_rfc3339(time)
             .map_err(|_| anyhow::anyhow!("`{time}` is no time; write it as 2026-11-26T09:00:00Z"))?;
         let request = wire::ConfirmClockRequest {
             time_unix_ms: unix_millis(parsed),
+            force,
         };
         let response = self.inner.confirm_clock(request).await.map_err(said)?;
         Ok(render::clock(&response.into_inner()))

@@ -211,6 +211,9 @@ pub(super) enum ClockCommand {
 pub(super) struct ConfirmClockArgs {
     /// The time now by another clock, as 2026-11-26T09:00:00Z.
     pub(super) time: String,
+    /// Though the API servers tell another time: theirs is wrong.
+    #[arg(long)]
+    pub(super) force: bool,
     #[command(flatten)]
     pub(super) admin: AdminArgs,
 }

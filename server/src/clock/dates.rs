@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use signet_certs::time::rfc3339;
+
 use super::judge::{TOLERANCE, apart};
 
 /// A call that took longer says nothing about time.
@@ -25,6 +27,12 @@ pub(crate) struct Told {
     pub(crate) date: SystemTime,
     /// How long ago it was heard.
     pub(crate) age: Duration,
+}
+
+/// Who says what, in words.
+pub(crate) fn say(told: &[Told]) -> String {
+    let one = |told: &Told| format!("the API server of `{}` says {}", told.cluster, rfc3339(told.date));
+    told.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// The last quick answer of each cluster.
@@ -76,6 +84,19 @@ impl Dates {
         let between = apart(low, high);
         (between <= TOLERANCE).then(|| low + between / 2)
     }
+
+    /// Who tells another time than `wall`: those that do where the second clock does, or where all do and it is silent.
+    pub(crate) fn against(&self, wall: SystemTime, elapsed: Duration) -> Vec<Told> {
+        let differs = |date: SystemTime| apart(date, wall) > TOLERANCE;
+        let told = self.told(elapsed);
+        let speaks_against = self
+            .second_clock(elapsed)
+            .map_or_else(|| told.iter().all(|told| differs(told.date)), differs);
+        let against = told
+            .into_iter()
+            .filter(|told| speaks_against && differs(told.date));
+        against.collect()
+    }
 }
 
 #[cfg(test)]
@@ -124,5 +145,21 @@ mod tests {
         assert_eq!(heard(&[0, 10]).second_clock(NOW), Some(at(5) + CUT));
         assert_eq!(heard(&[0, 86_400]).second_clock(NOW), None);
         assert_eq!(heard(&[0, 0, 86_400, 86_400]).second_clock(NOW), None);
+    }
+
+    #[test]
+    fn who_stands_against_a_time_is_named_where_nobody_with_weight_agrees_to_it() {
+        let against = |seconds: &[u64]| -> Vec<String> {
+            let against = heard(seconds).against(at(0), NOW);
+            against.into_iter().map(|told| told.cluster).collect()
+        };
+        let nobody: [&str; 0] = [];
+        assert_eq!(against(&[]), nobody);
+        assert_eq!(against(&[0]), nobody);
+        assert_eq!(against(&[0, 10, 86_400]), nobody, "outvoted");
+        assert_eq!(against(&[0, 86_400]), nobody, "one agrees");
+        assert_eq!(against(&[86_400]), ["0"]);
+        assert_eq!(against(&[3600, 86_400]), ["0", "1"], "neither agrees");
+        assert_eq!(against(&[0, 86_400, 86_400]), ["1", "2"]);
     }
 }

@@ -144,6 +144,17 @@ impl Judge {
         (self.time(reading), event)
     }
 
+    /// Whether an admin says what this machine does.
+    ///
+    /// # Errors
+    /// The two differ by more than [`CONFIRM_WITHIN`].
+    pub(crate) fn check_said(&self, said: SystemTime, reading: Reading) -> Result<(), NotThisMachinesTime> {
+        if apart(said, reading.wall) > CONFIRM_WITHIN {
+            return Err(NotThisMachinesTime { wall: reading.wall });
+        }
+        Ok(())
+    }
+
     /// An admin says what time it is. It ends this one disagreement and shortens no delay. True when time went back.
     ///
     /// # Errors
@@ -153,9 +164,7 @@ impl Judge {
         said: SystemTime,
         reading: Reading,
     ) -> Result<bool, NotThisMachinesTime> {
-        if apart(said, reading.wall) > CONFIRM_WITHIN {
-            return Err(NotThisMachinesTime { wall: reading.wall });
-        }
+        self.check_said(said, reading)?;
         let before = [self.confirmed, self.provisional]
             .into_iter()
             .flatten()

@@ -1,9 +1,10 @@
 //! A server whose wall clock is wrong: what two witnesses agree on goes on, and nothing is lost that waits. Run by
 //! `.ci/step clock`, which installs Debian's `libfaketime`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use signet_tests::{
     domain::{Domain, MovedClock},
+    http,
     wait::eventually,
 };
 
@@ -24,6 +25,11 @@ async fn started() -> (Domain, MovedClock) {
 async fn state(domain: &Domain) -> String {
     let shown = domain.server.admin(&["clock", "show"]).await.unwrap();
     shown["state"].as_str().unwrap().to_owned()
+}
+
+async fn wall(domain: &Domain) -> String {
+    let shown = domain.server.admin(&["clock", "show"]).await.unwrap();
+    shown["wall"].as_str().unwrap().to_owned()
 }
 
 async fn authorities(domain: &Domain) -> Vec<Value> {
@@ -117,6 +123,15 @@ async fn a_server_first_started_in_the_future_recovers_by_itself() {
         !refused.status.success() && refused.stderr.contains("set its clock first"),
         "{refused:?}"
     );
+    let wall = wall(&domain).await;
+    let refused = domain.server.command(&["clock", "confirm", &wall]).await.unwrap();
+    assert!(
+        !refused.status.success() && refused.stderr.contains("--force"),
+        "{refused:?}"
+    );
+    for named in ["this machine says ", "the API server of `box` says "] {
+        assert!(refused.stderr.contains(named), "{refused:?}");
+    }
     clock.set(0).unwrap();
     eventually("the clock to be right", async || {
         (state(&domain).await == "confirmed").then_some(())
@@ -125,4 +140,50 @@ async fn a_server_first_started_in_the_future_recovers_by_itself() {
     let agent = domain.agent("node-a").await.unwrap();
     let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     front.identity().await;
+}
+
+/// An admin may say that the API servers are wrong. That is written, and said for as long as the two differ.
+#[tokio::test]
+#[ignore = "needs Debian's libfaketime: `.ci/step clock` installs it"]
+async fn a_time_that_an_admin_forced_against_the_api_servers_is_never_silent() {
+    let (mut domain, clock) = started().await;
+    domain.server.stop().await.unwrap();
+    clock.set(HOUR).unwrap();
+    domain.server.spawn().unwrap();
+    eventually("the two clocks to differ", async || {
+        let shown = domain.server.admin(&["clock", "show"]).await.ok()?;
+        (shown["state"] == "second_clock_differs").then_some(())
+    })
+    .await;
+    let wall = wall(&domain).await;
+    let forced = domain
+        .server
+        .admin(&["clock", "confirm", &wall, "--force"])
+        .await
+        .unwrap();
+    assert_eq!(
+        (&forced["state"], &forced["contradicted"]),
+        (&json!("confirmed"), &json!(true))
+    );
+    domain.server.ready().await.unwrap();
+    let lines = audited(&domain, &["clock_confirmed"]).await;
+    assert!(
+        lines[0].to_string().contains("the API server of `box` says "),
+        "{lines:?}"
+    );
+    let said = async |contradicted: u8| {
+        let status = domain.server.admin(&["status"]).await.ok()?;
+        let is_said = status["clock"]["reason"]
+            .as_str()?
+            .contains("the API server of `box` says ");
+        let metrics = http::get(&format!("{}/metrics", domain.server.telemetry_url()))
+            .await
+            .ok()?;
+        let metric = format!("signet_server_clock_contradicted {contradicted}");
+        let is_measured = String::from_utf8_lossy(&metrics.body)
+            .lines()
+            .any(|line| line == metric);
+        (is_said == (contradicted == 1) && is_measured).then_some(())
+    };
+    eventually("status and metric to say so", async || said(1).await).await;
 }

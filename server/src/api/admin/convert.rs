@@ -5,16 +5,17 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use signet_certs::{
     authority::{AuthorityId, AuthorityKind},
-    time::unix_millis,
+    time::{rfc3339, unix_millis},
 };
 use signet_proto::admin as wire;
 use signet_runtime::ready::{Level, Readiness, Standing};
+use tonic::Status;
 
 use crate::{
     agents::AgentStatus,
     attest::ClusterHealth,
     authority::{AuthorityState, AuthorityView, RotationProgress, ViewedAuthority, activate_at, prepare_at},
-    clock::Shown,
+    clock::{NotConfirmed, Shown, dates::say},
     publisher::RoomUse,
     store::{AgentRow, AuthorityUse, Denial, LedgerRow, Revoked},
     trust::{PublishedAuthority, TrustSnapshot},
@@ -132,8 +133,8 @@ pub(super) fn step(step: RotationProgress) -> wire::RotateProgress {
             agents_reported: u32::try_from(confirmed).unwrap_or(u32::MAX),
             message: format!(
                 "signs from {} at the earliest, {} at the latest",
-                signet_certs::time::rfc3339(not_before),
-                signet_certs::time::rfc3339(at_latest)
+                rfc3339(not_before),
+                rfc3339(at_latest)
             ),
             ..wire::RotateProgress::default()
         },
@@ -278,5 +279,22 @@ pub(super) fn clock(shown: &Shown, mark: Option<SystemTime>) -> wire::Clock {
         mark_unix_ms: mark.map_or(0, unix_millis),
         api_servers: api_servers.collect(),
         reason: shown.reason.clone(),
+        contradicted: shown.contradicted,
     }
+}
+
+/// Why a time is not confirmed, with the times and whose clock differs.
+pub(super) fn not_confirmed(refused: &NotConfirmed, said: SystemTime) -> Status {
+    Status::failed_precondition(match refused {
+        NotConfirmed::NotThisMachinesTime(machine) => format!(
+            "this machine says {}, which is more than a minute off {}: set its clock first",
+            rfc3339(machine.wall),
+            rfc3339(said)
+        ),
+        NotConfirmed::Contradicted { wall, told: against } => format!(
+            "this machine says {}, but {}: set the clock that is wrong; if it is not this machine's, repeat with --force",
+            rfc3339(*wall),
+            say(against)
+        ),
+    })
 }

@@ -42,6 +42,7 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         "ready_issue": status.ready_issue,
         "not_ready": health(status).reasons_json(),
         "started": when(status.started_unix_ms),
+        "clock": { "state": status.clock_state, "reason": status.clock_reason },
         "sequence_number": status.sequence_number,
         "policy_revision": status.policy_revision,
         "svids_issued": status.svids_issued,
@@ -66,6 +67,9 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
     );
     for line in health(status).lines() {
         text.push_str(&format!("not ready      {line}\n"));
+    }
+    if !status.clock_reason.is_empty() {
+        text.push_str(&format!("clock          {}\n", status.clock_reason));
     }
     if !status.agents_awaited.is_empty() {
         let awaited = status.agents_awaited.join("\n               ");
@@ -353,7 +357,7 @@ pub(super) fn clock(clock: &wire::Clock) -> Answer {
     }
     let json = json!({
         "state": clock.state, "wall": when(clock.wall_unix_ms), "steady": when(clock.steady_unix_ms),
-        "mark": when(clock.mark_unix_ms), "reason": clock.reason,
+        "mark": when(clock.mark_unix_ms), "reason": clock.reason, "contradicted": clock.contradicted,
         "api_servers": clock.api_servers.iter().map(|server| json!({
             "cluster": server.cluster, "date": when(server.date_unix_ms), "age_ms": server.age_ms,
         })).collect::<Vec<_>>(),
