@@ -118,6 +118,11 @@ impl Agents {
         self.sessions.pod_affected(cluster, node_name, pod_uid);
     }
 
+    /// An agent shall ask about every workload again.
+    pub(crate) fn agent_affected(&self, agent: &str) {
+        self.sessions.agent_affected(agent);
+    }
+
     /// Revoked certificates are on no list: until this process ends, an agent that connects asks about every workload again, for it
     /// may hold one of them and have missed the word. True for the first time.
     pub(crate) fn lists_lack(&self) -> bool {

@@ -114,13 +114,10 @@ impl Publisher {
         self.snapshots.clone()
     }
 
-    /// The store has revocations up to `revision`: sign what lacks them.
+    /// The store has revocations up to `revision`: sign what lacks them. Where the revision is known already, something may
+    /// have been revoked that no list has room for: it is counted then.
     pub(crate) fn revocation_changed(&self, revision: u64) {
-        self.wanted.send_if_modified(|wanted| {
-            let grows = revision > *wanted;
-            *wanted = revision.max(*wanted);
-            grows
-        });
+        self.wanted.send_modify(|wanted| *wanted = revision.max(*wanted));
     }
 
     /// Waits until every revocation up to `revision` is in a list that is being served, and asks for it.

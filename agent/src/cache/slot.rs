@@ -224,8 +224,10 @@ impl Slot {
         }
     }
 
+    /// What failed before is asked again, or waits for evidence and not for the server.
     pub(super) fn server_back(&mut self, now: Moment) {
         self.retry_at = None;
+        self.problem = None;
         if self.verdict.is_some() {
             self.ask_again(now);
         }

@@ -337,6 +337,24 @@ fn a_new_token_ends_the_waiting_for_a_retry() {
     assert_eq!(bench.due(1).len(), 1);
 }
 
+/// A workload that cannot be asked for again, since its token has expired, would say it for ever.
+#[test]
+fn what_failed_while_the_server_was_away_is_not_said_once_it_is_back() {
+    let mut bench = Bench::new();
+    bench.serve(&[1], 0);
+    bench.cache.affected(&Affected::All, m(1));
+    let wanted = bench.due(11).remove(0);
+    bench
+        .cache
+        .failed(&wanted, &Failure::new("not attested yet"), m(11), 0.0);
+    bench.cache.set_evidence(&pod(0), Evidence::Until(at(12)));
+    let said = |bench: &Bench| bench.cache.status(&pod(0), m(13))[0].problem.clone();
+    assert_eq!(said(&bench).as_deref(), Some("not attested yet"));
+    bench.cache.server_back(m(13));
+    assert_eq!(said(&bench), None);
+    assert_eq!(bench.names(13).len(), 1, "it is served meanwhile");
+}
+
 #[test]
 fn an_answer_for_a_workload_that_came_back_is_ignored() {
     let mut bench = Bench::new();

@@ -127,6 +127,7 @@ impl TrustSync {
             if self.certificate.wait_for(Option::is_some).await.is_err() {
                 return;
             }
+            let present = *self.certificate.borrow();
             let error = match self.api.sync_trust(self.reports.clone()).await {
                 Ok(updates) => match self.follow(updates).await {
                     Ok(()) => continue,
@@ -136,8 +137,7 @@ impl TrustSync {
             };
             self.lost(&error);
             let wait = self.backoff.next(random_unit());
-            let present = *self.certificate.borrow();
-            // A new certificate is a reason to try at once.
+            // One that is newer than the attempt is a reason to try at once.
             let newer = self.certificate.wait_for(|serial| *serial != present);
             let _ = tokio::time::timeout(wait, newer).await;
         }

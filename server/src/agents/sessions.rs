@@ -107,6 +107,15 @@ impl Sessions {
         }
     }
 
+    pub(super) fn agent_affected(&self, agent: &str) {
+        let mut state = self.state.lock();
+        let entry = state.agents.iter_mut().find(|(id, _)| id.as_str() == agent);
+        if let Some((_, entry)) = entry {
+            entry.affected = Affected::All;
+            entry.wake.notify_one();
+        }
+    }
+
     pub(super) fn lists_lack(&self) -> bool {
         !std::mem::replace(&mut self.state.lock().lists_lack, true)
     }

@@ -192,6 +192,13 @@ async fn affected_pods_reach_only_the_agent_of_their_node() {
         a.next_affected().await,
         Some(Affected::Pods(HashSet::from(["uid-1".to_owned()])))
     );
+    agents.agent_affected(agent("a").as_str());
+    assert_eq!(a.next_affected().await, Some(Affected::All));
+    agents.pod_affected("dev", "node-b", "uid-2");
+    assert!(
+        matches!(b.next_affected().await, Some(Affected::Pods(_))),
+        "none of it was b's"
+    );
     agents.all_affected();
     assert_eq!(b.next_affected().await, Some(Affected::All));
 }

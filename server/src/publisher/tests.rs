@@ -211,6 +211,12 @@ async fn what_does_not_fit_waits_and_the_list_goes_on() {
         (share, capacity, 500)
     );
     assert!(usage.is_alarming() && !running.publisher.room_use().borrow()[1].is_alarming());
+    // Nothing of this order is on a list, so no list changes: what waits is counted all the same, and at once.
+    let one = running.now() + Duration::from_millis(1);
+    let revision = running.store.revoke_all(id, many(1, one), running.now());
+    running.publisher.revocation_changed(revision);
+    running.pass(LIMIT).await;
+    assert_eq!(running.publisher.room_use().borrow()[0].waiting, 501);
     running.pass(HOUR).await;
     let renewed = list(&running, X509);
     assert_eq!(renewed.entry_count(), share, "it is renewed as it is");

@@ -1,12 +1,14 @@
 //! More is revoked than the lists have room for: the order stands all the same, and says what it could not reach.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use signet_proto::agent::{issue_result::Outcome, refusal::Reason};
 use signet_tests::{
     agent_client::{RawAgent, new_csr, pod_item},
     domain::{Agent, Domain, Plan},
     fake_kube::PodSpec,
-    wait::eventually,
+    wait::{eventually, within},
     workload::{Identity, WorkloadClient},
 };
 use tonic::Code;
@@ -16,6 +18,15 @@ use super::support::{assert_refused, id_of};
 /// Pods of one service account, and certificates each of them gets.
 const PODS: usize = 9;
 const EACH: usize = 95;
+
+/// A rule that makes whoever runs these tests a workload.
+fn with_a_shell() -> Value {
+    json!([{
+        "name": "shell",
+        "match": { "evidence": ["unix"], "unix": { "uids": [nix::unistd::getuid().as_raw()] } },
+        "spiffe_id": "/shell",
+    }])
+}
 
 /// Takes [`EACH`] certificates for each of [`PODS`]; returns a token of the last one.
 async fn fill(domain: &Domain, agent: &mut RawAgent) -> String {
@@ -75,9 +86,10 @@ async fn let_go(workload: &WorkloadClient) {
 async fn a_revocation_beyond_the_room_of_the_lists_denies_and_names_what_waits() {
     let plan = Plan::default()
         .server("/crl/max_bytes", json!(65_536))
+        .server("/rules", with_a_shell())
         .server("/svid/max_live", json!(100));
     let domain = plan.start().await.unwrap();
-    let (_first_agent, workload, first) = real(&domain, "node-b", "first").await;
+    let (first_agent, workload, first) = real(&domain, "node-b", "first").await;
     let (mut away_agent, away_workload, away) = real(&domain, "node-c", "away").await;
     let (mut agent, _) = domain.raw_agent("node-a").await.unwrap();
     let token = fill(&domain, &mut agent).await;
@@ -106,6 +118,15 @@ async fn a_revocation_beyond_the_room_of_the_lists_denies_and_names_what_waits()
         (room(&domain).await["waiting"] == json!(waiting.len())).then_some(())
     })
     .await;
+    // A process outside Kubernetes is told as well, and what waits is counted though no list changes.
+    let shell = first_agent.shell();
+    shell.identity().await;
+    revoke_partly(&domain, &["--spiffe-id", "/shell"]).await;
+    let counted = within(Duration::from_secs(10), async || {
+        (room(&domain).await["waiting"] == json!(waiting.len() + 1)).then_some(())
+    });
+    counted.await.expect("what waits to be counted at once");
+    let_go(&shell).await;
     let full = room(&domain).await;
     let capacity = usize::try_from(full["capacity"].as_u64().unwrap()).unwrap();
     assert_eq!(listed.len(), capacity - capacity / 4, "a quarter is kept: {full}");

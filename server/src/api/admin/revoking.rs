@@ -94,8 +94,8 @@ impl AdminService {
         Ok(RevokeTarget::SpiffeId(id))
     }
 
-    /// No list tells an agent that it holds one of the certificates that wait: it is told to ask again for those pods, and gets
-    /// another certificate or a refusal. Best effort: the order stands whatever becomes of it.
+    /// No list tells an agent that it holds one of the certificates that wait: it is told to ask again for those pods, or for all
+    /// that it serves where it is a process outside Kubernetes, and gets another certificate or a refusal. Best effort: the order stands whatever becomes of it.
     pub(super) async fn ask_again(&self, revoked: &Revoked) {
         let waiting = revoked.svids.iter().filter(|svid| svid.waits);
         if waiting.clone().next().is_some() {
@@ -122,8 +122,16 @@ impl AdminService {
 
     fn affect<'a>(&self, rows: impl Iterator<Item = &'a LedgerRow>) {
         let clusters = self.attestor.clusters();
-        let pods: BTreeSet<(&str, &str, &str)> = rows
+        let (pods, processes): (Vec<_>, Vec<_>) = rows
+            .filter(|row| !row.workload.agent_id.is_empty())
             .map(|row| &row.workload)
+            .partition(|of| of.process.is_empty());
+        let agents: BTreeSet<&str> = processes.into_iter().map(|of| of.agent_id.as_str()).collect();
+        agents
+            .into_iter()
+            .for_each(|agent| self.agents.agent_affected(agent));
+        let pods: BTreeSet<(&str, &str, &str)> = pods
+            .into_iter()
             .map(|of| {
                 (
                     of.cluster_uid.as_str(),
