@@ -8,6 +8,7 @@ mod agents;
 mod issuing;
 mod kept;
 mod outbox;
+mod proofs;
 mod pruning;
 mod revoking;
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub(crate) mod issuing;
 pub(crate) mod journal;
 pub(crate) mod lists;
 pub(crate) mod outbox;
+pub(crate) mod proofs;
 pub(crate) mod pruning;
 pub(crate) mod racing;
 pub(crate) mod revoking;
@@ -84,6 +85,9 @@ macro_rules! store_suite {
                 crl_numbers_only_grow
                 a_crl_of_an_older_set_is_refused
                 an_entry_stays_until_listed_once_after_expiry;
+            proofs:
+                a_list_is_known_by_its_number_for_a_while
+                a_proof_is_kept_and_written_once_until_it_is_dropped;
             outbox:
                 every_change_leaves_its_lines_in_order
                 an_issued_line_says_what_the_row_says

@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::SystemTime;
 
+use ring::digest::{SHA256, digest};
 use signet_certs::authority::{AuthorityId, AuthorityKind};
-use signet_certs::crl::RevocationReason;
+use signet_certs::crl::{CrlNumber, RevocationReason};
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 use crate::store::budget::{AgentBudget, Bucket};
 use crate::store::issued_line::{IssuedLine, IssuedTo};
+use crate::store::proofs::LISTS_KNOWN;
 use crate::store::room::Class;
 use crate::store::{
-    AgentRow, ClusterRow, Denial, Generation, Journal, KeyChanges, NewIssuance, SealedKey, StoreError,
-    StoreInfo, StoredCrl,
+    AgentRow, ClusterRow, Denial, Generation, Journal, KeyChanges, ListProof, NewIssuance, SealedKey,
+    StoreError, StoreInfo, StoredCrl,
 };
 
 /// Everything a [`MemoryStore`](super::MemoryStore) holds.
@@ -26,6 +28,8 @@ pub(crate) struct Kept {
     pub keys: BTreeMap<AuthorityId, SealedKey>,
     /// Every list that was saved, oldest first.
     pub crls: BTreeMap<AuthorityId, Vec<StoredCrl>>,
+    /// Lists that its authorities have signed and that it lacks.
+    pub proofs: Vec<ListProof>,
     /// Clusters, by name.
     pub clusters: BTreeMap<String, ClusterRow>,
     /// Node agents.
@@ -133,6 +137,15 @@ impl Kept {
         }
         lists.push(crl);
         Ok(())
+    }
+
+    pub(super) fn list_digest(&self, authority: AuthorityId, number: CrlNumber) -> Option<[u8; 32]> {
+        let lists = self.crls.get(&authority)?;
+        let forgotten = lists.last()?.number.0.saturating_sub(LISTS_KNOWN);
+        let list = lists.iter().find(|list| list.number == number)?;
+        let mut sum = [0; 32];
+        sum.copy_from_slice(digest(&SHA256, &list.der).as_ref());
+        (number.0 > forgotten).then_some(sum)
     }
 
     pub(super) fn next_sequence(&mut self, digest: [u8; 32]) -> u64 {

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use signet_certs::authority::AuthorityKind;
 
 use super::convert::{crl_number_at, millis, number_at};
+use super::proofs;
 use super::read;
 use super::schema::{meta_number, meta_text, set_meta};
 use super::writer::Tx;
@@ -94,6 +95,7 @@ fn write_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<()> {
             millis(crl.next_update),
             crl.revision.cast_signed(),
         ])?;
+    proofs::remember(tx.conn, authority, crl)?;
     // These were on the list just stored, and it was made after they expired (RFC 5280 §3.3): they need no other. The list's
     // date alone does not show that: the mark is the time that was confirmed.
     tx.conn
