@@ -28,7 +28,7 @@ use signet_certs::authority::AuthorityId;
 use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
 use crate::cache::{Affected, UnixFacts};
@@ -53,13 +53,15 @@ pub(crate) trait ServerApi: Send + Sync {
     /// [`ServerError`] when the request as a whole failed.
     fn issue(&self, items: Vec<IssueItem>) -> BoxFuture<'_, Result<Vec<IssueOutcome>, ServerError>>;
 
-    /// Opens the trust stream: each update is complete; the newest report is sent at once and after each change.
+    /// Opens the trust stream: each update is complete; the newest report is sent at once and after each change. What is
+    /// `handed_over`, CRLs as DER, goes out once, beside the newest report.
     ///
     /// # Errors
     /// [`ServerError`].
     fn sync_trust(
         &self,
         reports: watch::Receiver<TrustReport>,
+        handed_over: mpsc::Receiver<Vec<Bytes>>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>>;
 
     /// From here on new calls use connections made with the agent's newest certificate, which has this serial.
@@ -226,6 +228,8 @@ pub(crate) struct TrustUpdate {
     pub unreachable_since: Option<SystemTime>,
     /// Names of the reasons for which the server cannot issue; empty when it can, or does not say.
     pub not_issuing: Vec<String>,
+    /// Authorities of which the server asks for the list that is held.
+    pub wanted: Vec<AuthorityId>,
 }
 
 /// One authority as it came.

@@ -26,7 +26,7 @@ use thiserror::Error;
 
 use self::files::{read_configured, read_kept, write_kept};
 use self::state::{State, same};
-use super::trust::HeldAuthority;
+use super::trust::{Departed, HeldAuthority};
 
 /// Why there are no anchors.
 #[derive(Debug, Error)]
@@ -103,12 +103,25 @@ impl ControlAnchors {
             return;
         }
         state.replace(anchors);
+        state.drop_departed();
         self.roots
             .store(control_roots(&self.trust_domain, &state.anchors));
         if let Err(error) = write_kept(&self.kept, &self.trust_domain, &state) {
             // Served all the same; a restart then begins with older anchors.
             tracing::warn!(path = %self.kept.display(), %error, "cannot keep the control anchors");
         }
+    }
+
+    /// From now on these are no anchors, whoever names them: the server when a node attests, or the configured file.
+    pub(crate) fn refuse(&self, departed: Departed) {
+        let mut state = self.state.lock();
+        if state.departed == departed {
+            return;
+        }
+        state.departed = departed;
+        state.drop_departed();
+        self.roots
+            .store(control_roots(&self.trust_domain, &state.anchors));
     }
 
     /// Adds authorities that the verified server named when this node attested, before the first push.
@@ -119,6 +132,7 @@ impl ControlAnchors {
                 .anchors
                 .iter()
                 .any(|known| known.certificate == *certificate)
+                && !state.departed.contains(&certificate.id())
             {
                 state.anchors.push(TrustedAuthority {
                     certificate: certificate.clone(),

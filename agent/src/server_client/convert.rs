@@ -241,6 +241,7 @@ pub(super) fn report(report: TrustReport, now: SystemTime) -> wire::TrustReport 
         pod_uids: report.pod_uids,
         clock_unix_ms: unix_millis(now),
         problem: report.problem,
+        held_crls: Vec::new(),
     }
 }
 
@@ -270,13 +271,19 @@ pub(super) fn trust_update(state: wire::TrustState) -> Result<TrustUpdate, Serve
         affected,
         epoch: state.epoch,
         clock: date(state.clock_unix_ms),
-        departed: bounded(state.departed_authorities)?
-            .iter()
-            .filter_map(|id| AuthorityId::try_from(id.as_ref()).ok())
-            .collect(),
+        departed: authority_ids(state.departed_authorities)?,
+        wanted: authority_ids(state.wanted_crls)?,
         unreachable_since: date(state.cluster_unreachable_since_unix_ms),
         not_issuing: bounded(state.not_issuing)?.into_iter().map(short).collect(),
     })
+}
+
+/// Ids that are none say nothing.
+fn authority_ids(ids: Vec<Bytes>) -> Result<Vec<AuthorityId>, ServerError> {
+    let ids = bounded(ids)?.into_iter();
+    Ok(ids
+        .filter_map(|id| AuthorityId::try_from(id.as_ref()).ok())
+        .collect())
 }
 
 fn spiffe_id(text: &str) -> Result<SpiffeId, ServerError> {

@@ -80,6 +80,8 @@ pub(crate) struct State {
     /// Streams to hand out, oldest first.
     pub(crate) streams: VecDeque<mpsc::UnboundedReceiver<Result<TrustUpdate, ServerError>>>,
     pub(crate) streams_opened: usize,
+    /// What the newest stream hands over.
+    pub(crate) handed_over: Option<mpsc::Receiver<Vec<Bytes>>>,
 }
 
 impl FakeServer {
@@ -103,6 +105,7 @@ impl FakeServer {
                 identity_changes: 0,
                 streams: VecDeque::new(),
                 streams_opened: 0,
+                handed_over: None,
             }),
         })
     }
@@ -149,6 +152,7 @@ impl FakeServer {
             departed: Vec::new(),
             unreachable_since: None,
             not_issuing: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
@@ -320,9 +324,11 @@ impl ServerApi for FakeServer {
     fn sync_trust(
         &self,
         _reports: watch::Receiver<TrustReport>,
+        handed_over: mpsc::Receiver<Vec<Bytes>>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>> {
         let next = self.state().streams.pop_front();
         self.state().streams_opened += 1;
+        self.state().handed_over = Some(handed_over);
         Box::pin(async move {
             let receiver = next.ok_or_else(|| ServerError::unavailable("no stream"))?;
             Ok(stream::unfold(receiver, |mut receiver| async {

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 use signet_certs::tls::RotatingIdentity;
+use signet_proto::agent as wire;
 use signet_proto::agent::agent_client::AgentClient;
 use signet_proto::agent::opening::Agreement;
 use signet_runtime::sync::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::anchors::ControlAnchors;
 use super::connect::{Connector, Http2};
@@ -110,9 +112,10 @@ impl GrpcServer {
     async fn sync(
         &self,
         reports: watch::Receiver<TrustReport>,
+        handed_over: mpsc::Receiver<Vec<Bytes>>,
     ) -> Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError> {
         let (mut client, _) = self.identified().await?;
-        let outgoing = report_stream(reports, self.time.clone());
+        let outgoing = report_stream(reports, handed_over, self.time.clone());
         let updates = limited(client.sync_trust(outgoing)).await?;
         let converted = updates.map(|update| match update {
             Ok(state) => convert::trust_update(state),
@@ -134,8 +137,9 @@ impl ServerApi for GrpcServer {
     fn sync_trust(
         &self,
         reports: watch::Receiver<TrustReport>,
+        handed_over: mpsc::Receiver<Vec<Bytes>>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>> {
-        Box::pin(self.sync(reports))
+        Box::pin(self.sync(reports, handed_over))
     }
 
     fn identity_changed(&self, serial: SerialNumber) {
@@ -150,17 +154,26 @@ impl ServerApi for GrpcServer {
     }
 }
 
-/// The newest report at once, then each newer one; ends when the manager does.
+/// The newest report at once, then each newer one, and one more for what is handed over; ends when the manager does.
 fn report_stream(
     reports: watch::Receiver<TrustReport>,
+    handed_over: mpsc::Receiver<Vec<Bytes>>,
     time: Arc<AgentTime>,
-) -> impl stream::Stream<Item = signet_proto::agent::TrustReport> + Send + 'static {
-    stream::unfold((reports, time, true), |(mut reports, time, first)| async move {
+) -> impl stream::Stream<Item = wire::TrustReport> + Send + 'static {
+    let begin = (reports, handed_over, time, true);
+    stream::unfold(begin, |(mut reports, mut handed_over, time, first)| async move {
+        let mut held_crls = Vec::new();
         if !first {
-            reports.changed().await.ok()?;
+            tokio::select! {
+                changed = reports.changed() => changed.ok()?,
+                Some(lists) = handed_over.recv() => held_crls = lists,
+            }
         }
-        let report = convert::report(reports.borrow_and_update().clone(), time.machine());
-        Some((report, (reports, time, false)))
+        let report = wire::TrustReport {
+            held_crls,
+            ..convert::report(reports.borrow_and_update().clone(), time.machine())
+        };
+        Some((report, (reports, handed_over, time, false)))
     })
 }
 

@@ -4,8 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use signet_certs::authority::AuthorityId;
 use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::rfc3339;
@@ -116,6 +118,9 @@ type Updates = BoxStream<'static, Result<TrustUpdate, ServerError>>;
 impl TrustSync {
     /// Runs until draining starts.
     pub(crate) async fn run(mut self, drain: Drain) {
+        if let Some(believed) = self.state.borrow().as_ref() {
+            self.anchors.refuse(believed.departed.clone());
+        }
         tokio::select! {
             () = drain.signalled() => {}
             () = self.keep_in_sync() => {}
@@ -128,8 +133,9 @@ impl TrustSync {
                 return;
             }
             let present = *self.certificate.borrow();
-            let error = match self.api.sync_trust(self.reports.clone()).await {
-                Ok(updates) => match self.follow(updates).await {
+            let (hand_over, handed_over) = mpsc::channel(1);
+            let error = match self.api.sync_trust(self.reports.clone(), handed_over).await {
+                Ok(updates) => match self.follow(updates, &hand_over).await {
                     Ok(()) => continue,
                     Err(error) => error,
                 },
@@ -144,7 +150,11 @@ impl TrustSync {
     }
 
     /// Takes updates until the stream breaks, or until a newer certificate asks for a newer connection (then `Ok`).
-    async fn follow(&mut self, mut updates: Updates) -> Result<(), ServerError> {
+    async fn follow(
+        &mut self,
+        mut updates: Updates,
+        hand_over: &mpsc::Sender<Vec<Bytes>>,
+    ) -> Result<(), ServerError> {
         let before = self.state.borrow().as_ref().map(|state| state.policy_revision);
         let present = *self.certificate.borrow();
         let mut first = true;
@@ -177,6 +187,7 @@ impl TrustSync {
                     self.notify(Notice::Affected(Affected::All)).await;
                 }
             }
+            self.answer(&update.wanted, hand_over);
             if let Some(affected) = update.affected {
                 self.notify(Notice::Affected(affected)).await;
             }
@@ -197,6 +208,7 @@ impl TrustSync {
                     tracing::error!(%authority, %error, "a CRL from the server is not believed, the older one stays");
                 }
                 self.anchors.update(&state.control);
+                self.anchors.refuse(state.departed.clone());
                 let (sequence, problem) = (state.bundle.sequence_number, state.problem.clone());
                 self.state.send_replace(Some(Arc::new(state)));
                 if problem.is_empty() {
@@ -243,6 +255,18 @@ impl TrustSync {
             ),
             None if is_new => tracing::info!("the API server of this node's cluster is back"),
             None => {}
+        }
+    }
+
+    /// Hands over what the server asks for, so far as it is held: lists are public, and prove what its store may lack.
+    fn answer(&self, wanted: &[AuthorityId], hand_over: &mpsc::Sender<Vec<Bytes>>) {
+        let state = self.state.borrow().clone();
+        if let Some(lists) = state
+            .map(|state| state.lists_of(wanted))
+            .filter(|lists| !lists.is_empty())
+        {
+            // An answer that is still on its way is one, and the server asks again.
+            let _ = hand_over.try_send(lists);
         }
     }
 

@@ -3,6 +3,7 @@
 mod departed;
 mod judge;
 mod kept;
+mod left;
 
 use std::sync::Arc;
 
@@ -18,8 +19,12 @@ pub(crate) use self::departed::Departed;
 pub(super) use self::judge::usable;
 pub(crate) use self::judge::{Accepted, TrustError, accept};
 pub(crate) use self::kept::TrustFile;
+pub(crate) use self::left::LeftLists;
 use super::{CrlReport, TrustReport};
 use crate::cache::TrustView;
+
+/// Most bytes of lists in one answer to the server: the most that it signs.
+const MAX_HANDED_OVER: usize = 3 << 20;
 
 /// Everything that was pushed and believed, at one moment.
 #[derive(Clone, Debug)]
@@ -40,6 +45,8 @@ pub(crate) struct TrustState {
     pub epoch: u64,
     /// Authorities that may not come back.
     pub departed: Departed,
+    /// Numbers of the lists of authorities that were held in this epoch.
+    pub left: LeftLists,
     /// Why the bundle that was pushed last is kept out; empty when it was believed.
     pub problem: String,
 }
@@ -84,6 +91,18 @@ impl TrustState {
             problem: self.problem.clone(),
             ..TrustReport::default()
         }
+    }
+
+    /// The lists of these authorities as DER, each once and no more than the server takes in one message.
+    pub(crate) fn lists_of(&self, wanted: &[AuthorityId]) -> Vec<Bytes> {
+        let all = self.x509.iter().chain(&self.control);
+        let wanted = all.filter(|held| wanted.contains(&held.certificate.id()));
+        let mut left = MAX_HANDED_OVER;
+        let fits = |der: &Bytes| {
+            left = left.checked_sub(der.len())?;
+            Some(der.clone())
+        };
+        wanted.map(|held| &held.crl_der).map_while(fits).collect()
     }
 
     /// Workloads would see no difference between the two.

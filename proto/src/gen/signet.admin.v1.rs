@@ -45,6 +45,32 @@ pub struct StatusResponse {
     pub clock_state: ::prost::alloc::string::String,
     #[prost(string, tag = "19")]
     pub clock_reason: ::prost::alloc::string::String,
+    /// Lists that authorities of this store have signed and that it lacks: an older store was put in its place.
+    #[prost(message, repeated, tag = "20")]
+    pub list_proofs: ::prost::alloc::vec::Vec<ListProof>,
+}
+/// A list that an agent has handed over, verified.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListProof {
+    #[prost(string, tag = "1")]
+    pub authority_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Number of the newest list of this store.
+    #[prost(uint64, tag = "3")]
+    pub own_number: u64,
+    /// How many certificates it names, and the serials of those that the newest list of this store does not.
+    #[prost(uint64, tag = "4")]
+    pub entries: u64,
+    #[prost(string, repeated, tag = "5")]
+    pub missing_serials: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// By which agent, and when.
+    #[prost(string, tag = "6")]
+    pub agent_id: ::prost::alloc::string::String,
+    #[prost(int64, tag = "7")]
+    pub found_unix_ms: i64,
+    #[prost(bytes = "bytes", tag = "8")]
+    pub der: ::prost::bytes::Bytes,
 }
 /// All lists of one kind reach a reader in one message, so one room holds them all.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

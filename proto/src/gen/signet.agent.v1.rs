@@ -261,6 +261,9 @@ pub struct TrustReport {
     pub pod_uids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(int64, tag = "6")]
     pub clock_unix_ms: i64,
+    /// DER, once: the lists that `wanted_crls` has asked for and that are held, and no other.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub held_crls: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// Why the pushed bundle is not believed; empty when it is.
     #[prost(string, tag = "8")]
     pub problem: ::prost::alloc::string::String,
@@ -311,6 +314,9 @@ pub struct TrustState {
     /// unexpired then is worth bringing.
     #[prost(int64, tag = "10")]
     pub cluster_unreachable_since_unix_ms: i64,
+    /// Ids of authorities of which the server wants to see the list that the agent has reported. Asked once, in this message.
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    pub wanted_crls: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// Ids of authorities that left because they were not to be trusted any more, in order of leaving.
     #[prost(bytes = "bytes", repeated, tag = "12")]
     pub departed_authorities: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,

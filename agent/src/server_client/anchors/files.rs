@@ -14,7 +14,7 @@ use signet_runtime::files::{self, Durability};
 
 use super::AnchorsError;
 use super::state::State;
-use crate::server_client::trust::{TrustError, usable};
+use crate::server_client::trust::{Departed, TrustError, usable};
 
 /// Largest anchors file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -62,6 +62,7 @@ pub(super) fn read_configured(path: &Path, trust_domain: &TrustDomain) -> Result
         anchors: anchors.map_err(|error| unusable(error.to_string()))?,
         source: sha256(text.as_bytes()),
         retired: BTreeSet::new(),
+        departed: Departed::default(),
     })
 }
 
@@ -98,6 +99,7 @@ fn parse_kept(text: &str, trust_domain: &TrustDomain) -> Option<State> {
         anchors: anchors?,
         source,
         retired: retired?,
+        departed: Departed::default(),
     })
     .filter(|_| kept.trust_domain == trust_domain.as_str())
 }

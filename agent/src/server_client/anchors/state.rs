@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use signet_certs::authority::AuthorityId;
 use signet_certs::verify::TrustedAuthority;
 
+use crate::server_client::trust::Departed;
+
 /// Removed authorities that are remembered; years of rotations.
 const MAX_RETIRED: usize = 256;
 
@@ -17,6 +19,8 @@ pub(super) struct State {
     pub(super) source: [u8; 32],
     /// Authorities that the server no longer names.
     pub(super) retired: BTreeSet<AuthorityId>,
+    /// Authorities that may not come back, as the trust state says.
+    pub(super) departed: Departed,
 }
 
 impl State {
@@ -54,10 +58,22 @@ impl State {
         if anchors.is_empty() {
             anchors = configured.anchors;
         }
-        Self {
+        let mut joined = Self {
             anchors,
             source: configured.source,
             retired: self.retired.clone(),
+            departed: self.departed.clone(),
+        };
+        joined.drop_departed();
+        joined
+    }
+
+    /// Those that may not come back go, whoever named them; but for the last anchor, without which nobody could be heard.
+    pub(super) fn drop_departed(&mut self) {
+        let departed = |anchor: &TrustedAuthority| self.departed.contains(&anchor.certificate.id());
+        if !self.anchors.iter().all(departed) {
+            self.anchors
+                .retain(|anchor| !self.departed.contains(&anchor.certificate.id()));
         }
     }
 }

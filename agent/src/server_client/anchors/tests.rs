@@ -44,8 +44,8 @@ impl Files {
     }
 }
 
-fn held(control: Vec<OfferedAuthority>) -> Vec<HeldAuthority> {
-    let update = TrustUpdate {
+fn update(control: Vec<OfferedAuthority>) -> TrustUpdate {
+    TrustUpdate {
         sequence_number: 1,
         refresh_hint: Duration::from_secs(60),
         x509: vec![offered(&authority(DOMAIN), &[], at(0))],
@@ -57,7 +57,12 @@ fn held(control: Vec<OfferedAuthority>) -> Vec<HeldAuthority> {
         departed: Vec::new(),
         unreachable_since: None,
         not_issuing: Vec::new(),
-    };
+        wanted: Vec::new(),
+    }
+}
+
+fn held(control: Vec<OfferedAuthority>) -> Vec<HeldAuthority> {
+    let update = update(control);
     accept(None, &update, &trust_domain(), at(0))
         .unwrap()
         .state
@@ -177,4 +182,35 @@ fn without_usable_anchors_there_is_no_start() {
     fs::remove_file(files.configured()).unwrap();
     let error = files.load(0).unwrap_err();
     assert!(error.to_string().contains("anchors.pem"), "{error}");
+}
+
+/// Not by what a server names when the node attests, not by a configured file that lags behind, not after a restart.
+#[test]
+fn an_anchor_that_had_to_leave_does_not_come_back() {
+    let (good, bad) = (control_authority(DOMAIN), control_authority(DOMAIN));
+    let files = Files::new(&[&good, &bad]);
+    let anchors = files.load(0).unwrap();
+    let ids = |anchors: &ControlAnchors| {
+        let state = anchors.state.lock();
+        let ids = state.anchors.iter().map(|anchor| anchor.certificate.id());
+        ids.collect::<Vec<_>>()
+    };
+    let left = accept(
+        None,
+        &TrustUpdate {
+            departed: vec![bad.certificate().id()],
+            ..update(vec![offered(&good, &[], at(0))])
+        },
+        &trust_domain(),
+        at(0),
+    );
+    let left = left.unwrap().state;
+    anchors.refuse(left.departed.clone());
+    assert_eq!(ids(&anchors), [good.certificate().id()]);
+    anchors.add(&[bad.certificate().clone()]);
+    assert_eq!(ids(&anchors), [good.certificate().id()]);
+    anchors.update(&left.control);
+    files.configure(&[&bad]);
+    let _ = anchors.server_not_verified(at(10));
+    assert_eq!(ids(&anchors), [good.certificate().id()]);
 }

@@ -29,6 +29,10 @@ use super::*;
 use crate::cache::UnixFacts;
 use crate::server_client::{IssueEvidence, RefusalReason};
 
+mod reports;
+
+use self::reports::nothing;
+
 /// What the service saw.
 #[derive(Default)]
 struct Seen {
@@ -576,12 +580,20 @@ async fn a_connection_that_was_lost_is_replaced_by_one_that_begins_with_hello() 
     let bench = Bench::new(Odd::default()).await;
     bench.identify("/signet/agent/kind/node-1");
     let reports = watch::Sender::new(TrustReport::default());
-    let mut updates = bench.client.sync_trust(reports.subscribe()).await.unwrap();
+    let mut updates = bench
+        .client
+        .sync_trust(reports.subscribe(), nothing())
+        .await
+        .unwrap();
     updates.next().await.unwrap().unwrap();
     bench.wires.cut();
     assert!(updates.next().await.unwrap().is_err(), "the stream was cut");
     bench.client.issue(Vec::new()).await.unwrap();
-    let _updates = bench.client.sync_trust(reports.subscribe()).await.unwrap();
+    let _updates = bench
+        .client
+        .sync_trust(reports.subscribe(), nothing())
+        .await
+        .unwrap();
     assert_eq!(
         bench.conversations(),
         [
@@ -611,27 +623,5 @@ async fn with_a_server_of_version_1_0_there_are_the_features_of_1_0() {
     assert_eq!(
         (agreed.version().minor, agreed.names()),
         (0, vec!["pod-token".to_owned(), "unix".to_owned()])
-    );
-}
-
-#[tokio::test]
-async fn reports_go_out_at_once_and_with_each_change() {
-    let bench = Bench::new(Odd::default()).await;
-    bench.identify("/signet/agent/kind/node-1");
-    let reports = watch::Sender::new(TrustReport {
-        sequence_number: 3,
-        ..TrustReport::default()
-    });
-    let mut updates = bench.client.sync_trust(reports.subscribe()).await.unwrap();
-    assert_eq!(updates.next().await.unwrap().unwrap().sequence_number, 3);
-    reports.send_replace(TrustReport {
-        sequence_number: 4,
-        ..TrustReport::default()
-    });
-    assert_eq!(updates.next().await.unwrap().unwrap().sequence_number, 4);
-    let told = bench.seen.reports.lock()[0].clock_unix_ms;
-    assert!(
-        told >= signet_certs::time::unix_millis(at(0)),
-        "the agent's clock goes along"
     );
 }

@@ -118,6 +118,37 @@ impl Bench {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_list_is_handed_over_once_and_only_when_it_is_asked_for() {
+    let (mut bench, updates) = Bench::start();
+    updates.send(Ok(bench.update(1))).unwrap();
+    bench.sequence(1).await;
+    let signer = bench.server.state().signer.certificate().id();
+    let stranger = control_authority(DOMAIN).certificate().id();
+    let mut handed_over = bench.server.state().handed_over.take().unwrap();
+    for (sequence, wanted) in [
+        (2, vec![]),
+        (3, vec![stranger]),
+        (4, vec![stranger, signer]),
+        (5, vec![]),
+    ] {
+        let update = TrustUpdate {
+            wanted,
+            ..bench.update(sequence)
+        };
+        updates.send(Ok(update)).unwrap();
+        bench.sequence(sequence).await;
+    }
+    let held = bench.state.borrow().as_ref().unwrap().x509[0].crl_der.clone();
+    assert_eq!(handed_over.recv().await.unwrap(), [held]);
+    drop(updates);
+    assert_eq!(
+        handed_over.recv().await,
+        None,
+        "the stream ended, and nothing else was said"
+    );
+}
+
 fn serial(number: u8) -> Option<SerialNumber> {
     Some(SerialNumber::generate(at(0), &[number; 13]))
 }

@@ -35,7 +35,7 @@ impl Departed {
     }
 
     /// It may not come back.
-    pub(super) fn contains(&self, id: &AuthorityId) -> bool {
+    pub(in crate::server_client) fn contains(&self, id: &AuthorityId) -> bool {
         self.0.iter().any(|(known, _)| known == id)
     }
 

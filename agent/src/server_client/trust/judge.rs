@@ -10,7 +10,7 @@ use signet_certs::crl::{Crl, CrlError};
 use signet_certs::id::TrustDomain;
 use thiserror::Error;
 
-use super::{Departed, HeldAuthority, TrustState, roots};
+use super::{Departed, HeldAuthority, LeftLists, TrustState, roots};
 use crate::server_client::{OfferedAuthority, TrustUpdate};
 
 /// Why a bundle is not believed. The one that was held before stays in force.
@@ -101,23 +101,20 @@ fn only_lists(held: &TrustState, update: &TrustUpdate, error: &TrustError, now: 
     let mut kept = Vec::new();
     let mut newer = |held: &HeldAuthority| {
         let certificate = held.certificate.der();
-        let offered = update.x509.iter().chain(&update.control);
-        let Some(offered) = offered.clone().find(|offered| offered.certificate == certificate) else {
-            return held.clone();
-        };
-        let judged = Crl::verify(&offered.crl, &held.certificate)
-            .and_then(|crl| crl.may_replace(&held.crl, now).map(|()| crl));
-        match judged {
-            Ok(crl) => HeldAuthority {
-                crl_der: crl.der().clone(),
-                crl,
-                ..held.clone()
-            },
-            Err(error) => {
-                kept.push((held.certificate.id(), error));
-                held.clone()
+        let all = update.x509.iter().chain(&update.control);
+        let mut newest = held.clone();
+        for offered in all.filter(|offered| offered.certificate == certificate) {
+            let judged = Crl::verify(&offered.crl, &held.certificate)
+                .and_then(|crl| crl.may_replace(&newest.crl, now).map(|()| crl));
+            match judged {
+                Ok(crl) => {
+                    newest.crl_der = crl.der().clone();
+                    newest.crl = crl;
+                }
+                Err(error) => kept.push((held.certificate.id(), error)),
             }
         }
+        newest
     };
     let x509: Vec<_> = held.x509.iter().map(&mut newer).collect();
     let control = held.control.iter().map(&mut newer).collect();
@@ -173,7 +170,9 @@ fn judge(
     );
     // CRLs in the order of the bundle: the same on every node, whatever the update's order was.
     x509.sort_by_key(|authority| authority.certificate.id());
+    let left = judge.left(&x509, &control);
     let state = TrustState {
+        left,
         bundle_der: bundle.to_der_concat(),
         bundle,
         roots: Arc::new(roots(trust_domain, &x509)),
@@ -281,7 +280,7 @@ impl Judge<'_> {
         let held = self.held.and_then(|held| held.find(&issuer.id()));
         let judged = Crl::verify(offered, issuer).and_then(|crl| match (held, self.now) {
             (Some(held), Some(now)) => self.may_replace(&crl, &held.crl, now).map(|()| crl),
-            (None, Some(now)) => crl.check_not_ahead(now).map(|()| crl),
+            (None, Some(now)) => self.may_begin(&crl, now).map(|()| crl),
             (_, None) => Ok(crl),
         });
         match (judged, held) {
@@ -299,16 +298,38 @@ impl Judge<'_> {
 }
 
 impl Judge<'_> {
+    /// The server's store was restored since what is held was pushed.
+    fn is_restored(&self) -> bool {
+        let before = self.held.map_or(0, |held| held.epoch);
+        before > 0 && self.epoch > before
+    }
+
     /// In a later epoch a list with a lower number may follow, but none of an earlier time.
     fn may_replace(&self, offered: &Crl, held: &Crl, now: SystemTime) -> Result<(), CrlError> {
-        let before = self.held.map_or(0, |held| held.epoch);
-        let restored = before > 0 && self.epoch > before;
         match offered.may_replace(held, now) {
-            Err(CrlError::Rollback { .. }) if restored && offered.this_update() >= held.this_update() => {
+            Err(CrlError::Rollback { .. })
+                if self.is_restored() && offered.this_update() >= held.this_update() =>
+            {
                 offered.check_not_ahead(now)
             }
             outcome => outcome,
         }
+    }
+
+    /// Whether a list is taken of an authority that is not held, but may have been.
+    fn may_begin(&self, offered: &Crl, now: SystemTime) -> Result<(), CrlError> {
+        if let Some(held) = self.held.filter(|_| !self.is_restored()) {
+            held.left.check(offered)?;
+        }
+        offered.check_not_ahead(now)
+    }
+
+    fn left(&self, x509: &[HeldAuthority], control: &[HeldAuthority]) -> LeftLists {
+        let Some(held) = self.held.filter(|_| !self.is_restored()) else {
+            return LeftLists::default();
+        };
+        held.left
+            .after(held.x509.iter().chain(&held.control), x509.iter().chain(control))
     }
 }
 

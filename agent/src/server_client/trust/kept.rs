@@ -11,13 +11,14 @@ use std::time::{Duration, SystemTime};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use signet_certs::authority::AuthorityId;
+use signet_certs::crl::CrlNumber;
 use signet_certs::id::TrustDomain;
 use signet_certs::time::{from_unix_millis, unix_millis};
 use signet_runtime::files::{self, Durability};
 use signet_runtime::sync::Mutex;
 
 use super::judge::{TrustError, believed_before};
-use super::{Departed, HeldAuthority, TrustState};
+use super::{Departed, HeldAuthority, LeftLists, TrustState};
 use crate::server_client::{OfferedAuthority, TrustUpdate};
 
 /// Name of the file in the data folder.
@@ -37,6 +38,9 @@ struct Kept {
     epoch: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     departed: Vec<KeptDeparted>,
+    /// By authority, the number of its last list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left: Vec<(String, u64)>,
     x509: Vec<KeptAuthority>,
     control: Vec<KeptAuthority>,
 }
@@ -106,13 +110,17 @@ impl TrustFile {
             unreachable_since: None,
             departed: Vec::new(),
             not_issuing: Vec::new(),
+            wanted: Vec::new(),
         };
         let departed = |kept: KeptDeparted| Ok((kept.id.parse()?, from_unix_millis(kept.since_unix_ms)));
         let departed: Result<Vec<_>, <AuthorityId as FromStr>::Err> =
             kept.departed.into_iter().map(departed).collect();
         let state = believed_before(&update, trust_domain).map_err(|error: TrustError| because(error))?;
+        let left = |(id, number): (String, u64)| Ok((id.parse()?, CrlNumber(number)));
+        let left: Result<Vec<_>, <AuthorityId as FromStr>::Err> = kept.left.into_iter().map(left).collect();
         Ok(TrustState {
             departed: Departed::of(departed.map_err(because)?),
+            left: LeftLists::of(left.map_err(because)?),
             ..state
         })
     }
@@ -129,6 +137,11 @@ impl TrustFile {
             policy_revision: state.policy_revision,
             epoch: state.epoch,
             departed: state.departed.iter().map(gone).collect(),
+            left: state
+                .left
+                .iter()
+                .map(|(id, number)| (id.to_string(), number.0))
+                .collect(),
             x509: state.x509.iter().map(written).collect(),
             control: state.control.iter().map(written).collect(),
         };

@@ -9,6 +9,8 @@ use super::*;
 use crate::server_client::fake::offered;
 use crate::server_client::{OfferedAuthority, TrustUpdate};
 
+mod walk;
+
 struct Sender {
     x509: X509Authority,
     control: X509Authority,
@@ -35,6 +37,7 @@ impl Sender {
             departed: Vec::new(),
             unreachable_since: None,
             not_issuing: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 }
@@ -316,4 +319,48 @@ fn a_kept_state_that_is_damaged_or_of_another_domain_is_not_used() {
         std::fs::write(&path, damaged).unwrap();
         assert!(file.read(&trust_domain()).is_none());
     }
+}
+
+/// A server that names an authority anew, after it was gone, may not take its list back.
+/// Covers INV-3.
+#[test]
+fn an_authority_that_comes_back_brings_no_older_list() {
+    let (sender, guest) = (Sender::new(), authority(DOMAIN));
+    let id = guest.certificate().id();
+    let with = |sequence: u64, number: u64, epoch: u64| {
+        let list = crl_at(&guest, number, &[], at(20), at(1_000_000));
+        let mut update = sender.update(sequence, at(0));
+        update.epoch = epoch;
+        update.x509.push(OfferedAuthority {
+            crl: list.der().clone(),
+            ..offered(&guest, &[], at(0))
+        });
+        update
+    };
+    let held = judge(None, &with(1, 7, 1)).unwrap().state;
+    let held = judge(Some(&held), &sender.update(2, at(0))).unwrap().state;
+    let directory = tempfile::tempdir().unwrap();
+    TrustFile::new(directory.path()).write(&held).unwrap();
+    let held = TrustFile::new(directory.path()).read(&trust_domain()).unwrap();
+    let older = judge(Some(&held), &with(3, 6, 1)).unwrap().state;
+    assert!(older.problem.contains(&id.to_string()), "{}", older.problem);
+    for update in [with(3, 7, 1), with(3, 8, 1), with(3, 6, 2)] {
+        assert_eq!(judge(Some(&held), &update).unwrap().state.problem, "");
+    }
+}
+
+/// What is handed over is what was asked for, and fits into one message.
+#[test]
+fn the_lists_that_are_handed_over_are_those_that_were_asked_for() {
+    let sender = Sender::new();
+    let state = judge(None, &sender.update(1, at(0))).unwrap().state;
+    let (mine, other) = (
+        sender.x509.certificate().id(),
+        authority(DOMAIN).certificate().id(),
+    );
+    assert_eq!(
+        state.lists_of(&[mine, other, mine]),
+        [state.x509[0].crl_der.clone()]
+    );
+    assert!(state.lists_of(&[other]).is_empty() && state.lists_of(&[]).is_empty());
 }

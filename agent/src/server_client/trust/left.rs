@@ -1,0 +1,55 @@
+//! Numbers of the lists of authorities that are held no more: should one come back, its list may not be an older one. Pure.
+
+use signet_certs::authority::AuthorityId;
+use signet_certs::crl::{Crl, CrlError, CrlNumber};
+
+use super::HeldAuthority;
+
+/// Most that are remembered; the oldest give way. Authorities come and go by the month.
+const MOST: usize = 256;
+
+/// In order of leaving, by the numbers of one epoch.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct LeftLists(Vec<(AuthorityId, CrlNumber)>);
+
+impl LeftLists {
+    /// Those that were kept.
+    pub(super) fn of(kept: Vec<(AuthorityId, CrlNumber)>) -> Self {
+        Self(kept)
+    }
+
+    /// After `held` was replaced by `now`.
+    pub(super) fn after<'a>(
+        &self,
+        held: impl Iterator<Item = &'a HeldAuthority>,
+        now: impl Iterator<Item = &'a HeldAuthority> + Clone,
+    ) -> Self {
+        let is_held = |id: &AuthorityId| now.clone().any(|authority| authority.certificate.id() == *id);
+        let newly = held.map(|held| (held.certificate.id(), held.crl.number()));
+        let all = self.0.iter().copied().chain(newly);
+        let mut left: Vec<_> = all.filter(|(id, _)| !is_held(id)).collect();
+        let excess = left.len().saturating_sub(MOST);
+        left.drain(..excess);
+        Self(left)
+    }
+
+    /// Refuses a list that is older than the one that was held when its authority left.
+    ///
+    /// # Errors
+    /// [`CrlError::Rollback`].
+    pub(super) fn check(&self, offered: &Crl) -> Result<(), CrlError> {
+        let left = self.0.iter().find(|(id, _)| *id == offered.authority_id());
+        match left {
+            Some((_, held)) if offered.number() < *held => Err(CrlError::Rollback {
+                held: *held,
+                offered: offered.number(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// In order of leaving.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(AuthorityId, CrlNumber)> {
+        self.0.iter()
+    }
+}

@@ -1,0 +1,161 @@
+//! What holds whatever a server sends: random walks over authorities that come and go, lists, sequences, epochs and restarts.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use signet_certs::crl::CrlNumber;
+
+use super::*;
+
+/// One push, or a restart before it.
+#[derive(Clone, Debug)]
+struct Step {
+    sequence: u64,
+    epoch: u64,
+    /// For each authority whether it is there, and number and second of its list.
+    x509: Vec<Option<(u64, u64)>>,
+    control: Vec<Option<(u64, u64)>>,
+    /// Which workload authority is called departed.
+    departed: Option<usize>,
+    restart: bool,
+}
+
+const AUTHORITIES: usize = 3;
+
+fn step() -> impl Strategy<Value = Step> {
+    let lists = || prop::collection::vec(prop::option::weighted(0.7, (1..9_u64, 0..60_u64)), AUTHORITIES);
+    let departed = prop::option::weighted(0.1, 0..AUTHORITIES);
+    (
+        1..12_u64,
+        0..4_u64,
+        lists(),
+        lists(),
+        departed,
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(sequence, epoch, x509, control, departed, restart)| Step {
+            sequence,
+            epoch,
+            x509,
+            control,
+            departed,
+            restart,
+        })
+}
+
+struct World {
+    x509: Vec<X509Authority>,
+    control: Vec<X509Authority>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            x509: (0..AUTHORITIES).map(|_| authority(DOMAIN)).collect(),
+            control: (0..AUTHORITIES).map(|_| control_authority(DOMAIN)).collect(),
+        }
+    }
+
+    fn update(&self, step: &Step) -> TrustUpdate {
+        let all = |authorities: &[X509Authority], lists: &[Option<(u64, u64)>]| {
+            let pairs = authorities.iter().zip(lists);
+            let present = pairs.filter_map(|(authority, list)| {
+                let (number, second) = (*list)?;
+                // One list for each number and second: two of one number are a conflict.
+                let list = crl_at(authority, number, &[], at(second), at(1_000_000));
+                Some(OfferedAuthority {
+                    crl: list.der().clone(),
+                    ..offered(authority, &[], at(0))
+                })
+            });
+            present.collect::<Vec<_>>()
+        };
+        TrustUpdate {
+            sequence_number: step.sequence,
+            refresh_hint: Duration::from_secs(300),
+            x509: all(&self.x509, &step.x509),
+            control: all(&self.control, &step.control),
+            policy_revision: 1,
+            affected: None,
+            epoch: step.epoch,
+            clock: None,
+            departed: step
+                .departed
+                .iter()
+                .map(|index| self.x509[*index].certificate().id())
+                .collect(),
+            wanted: Vec::new(),
+            unreachable_since: None,
+            not_issuing: Vec::new(),
+        }
+    }
+}
+
+fn lists(state: &TrustState) -> BTreeMap<AuthorityId, Crl> {
+    let all = state.x509.iter().chain(&state.control);
+    all.map(|held| (held.certificate.id(), held.crl.clone()))
+        .collect()
+}
+
+/// What an update offers and verifies, by authority.
+fn offers(update: &TrustUpdate) -> BTreeMap<AuthorityId, Crl> {
+    let all = update.x509.iter().chain(&update.control);
+    all.map(|one| {
+        let certificate = AuthorityCertificate::from_der(&one.certificate).unwrap();
+        (certificate.id(), Crl::verify(&one.crl, &certificate).unwrap())
+    })
+    .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Within an epoch no number falls, whatever comes and goes; who departed does not come back; and a newer list of an
+    /// authority that is held is always taken.
+    ///
+    /// Covers INV-3.
+    #[test]
+    fn numbers_never_fall_and_newer_lists_are_always_taken(steps in prop::collection::vec(step(), 1..24)) {
+        let world = World::new();
+        let directory = tempfile::tempdir().unwrap();
+        let mut held: Option<TrustState> = None;
+        let mut highest: BTreeMap<AuthorityId, CrlNumber> = BTreeMap::new();
+        for step in &steps {
+            if let Some(state) = held.as_ref().filter(|_| step.restart) {
+                TrustFile::new(directory.path()).write(state).unwrap();
+                held = TrustFile::new(directory.path()).read(&trust_domain());
+                prop_assert!(held.is_some());
+            }
+            let update = world.update(step);
+            let Ok(Accepted { state, .. }) = judge(held.as_ref(), &update) else {
+                prop_assert!(held.is_none(), "what is held stays");
+                continue;
+            };
+            let (now, offered) = (lists(&state), offers(&update));
+            if let Some(before) = &held {
+                prop_assert!(state.epoch >= before.epoch);
+                if before.epoch > 0 && state.epoch > before.epoch {
+                    highest.clear();
+                } else {
+                    prop_assert!(state.bundle.sequence_number >= before.bundle.sequence_number);
+                }
+                for (id, list) in lists(before) {
+                    let newer = offered.get(&id).filter(|offered| offered.may_replace(&list, at(100)).is_ok());
+                    if let (Some(newer), Some(now)) = (newer, now.get(&id)) {
+                        prop_assert_eq!(newer, now);
+                    }
+                }
+                for (id, _) in before.departed.iter() {
+                    prop_assert!(state.departed.contains(id));
+                    prop_assert!(lists(before).contains_key(id) || !now.contains_key(id), "{id} is back");
+                }
+            }
+            for (id, list) in &now {
+                let known = highest.entry(*id).or_insert(list.number());
+                prop_assert!(list.number() >= *known, "{id}: {} after {known}", list.number());
+                *known = list.number();
+            }
+            held = Some(state);
+        }
+    }
+}
