@@ -35,6 +35,7 @@ use crate::{
     key_manager::KeyManager,
     metrics::Metrics,
     own_svid::OwnSvids,
+    put_back::PutBack,
     readiness::{self, STARTING},
     store::{Store, sqlite::SqliteStore},
 };
@@ -191,7 +192,8 @@ impl Base {
         let trust = self.start_trust(keys).await?;
         let own = self.start_own(&trust, doors.bundle.is_some()).await?;
         let deciders = self.start_deciders(&trust, &metrics).await?;
-        self.watch_readiness(&trust, &own, &deciders, ending);
+        let put_back = self.start_put_back(&trust, &metrics).await?;
+        self.watch_readiness(&trust, &own, &deciders, &put_back, ending);
 
         serve_publish(doors.publish, trust.snapshots.clone(), &self.drain);
         if let Some(listener) = doors.bundle {
@@ -204,11 +206,11 @@ impl Base {
             )?;
         }
         let access = self.access(&trust, Some(trust.control.clone()));
-        let agent_service = self.agent_service(&trust, &deciders, readiness);
+        let agent_service = self.agent_service(&trust, &deciders, &put_back, readiness);
         let trust_domain = self.config.trust_domain.id();
         let tls = agents_tls(&own, trust.control.clone(), &trust_domain, self.clock.clone())?;
         serve_agents::<E>(doors.agents, tls, agent_service, access, &self.drain);
-        let admin_service = self.admin_service(&trust, &deciders, readiness, &metrics);
+        let admin_service = self.admin_service(&trust, &deciders, &put_back, readiness, &metrics);
         serve_admin::<E>(doors.admin, admin_service, self.access(&trust, None), &self.drain);
         background::start(background::Parts {
             store: self.store.clone(),
@@ -232,13 +234,21 @@ impl Base {
         Ok(())
     }
 
-    fn watch_readiness(&self, trust: &Trust, own: &OwnSvids, deciders: &Deciders, ending: &Ending) {
+    fn watch_readiness(
+        &self,
+        trust: &Trust,
+        own: &OwnSvids,
+        deciders: &Deciders,
+        put_back: &PutBack,
+        ending: &Ending,
+    ) {
         let watched = readiness::Watched {
             clock: self.clock.clone(),
             store: self.store.clone(),
             view: trust.authorities.current(),
             snapshots: trust.snapshots.clone(),
             publishing: trust.publisher.trouble(),
+            put_back: put_back.trouble(),
             own_valid_until: own.valid_until.clone(),
             attestor: deciders.attestor.clone(),
             audit: ending.audit_progress(),

@@ -188,6 +188,36 @@ pub(crate) enum AuditAction {
         #[serde(serialize_with = "text")]
         authority_id: AuthorityId,
     },
+    /// An agent has handed over a list that one of our authorities has signed and that this store lacks.
+    StorePutBack {
+        /// The agent's identity.
+        #[serde(serialize_with = "text")]
+        agent_id: SpiffeId,
+        /// Who signed the list.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// Its number.
+        number: u64,
+        /// The number of the newest list of this store.
+        own_number: u64,
+        /// SHA-256 of the list.
+        sha256: String,
+    },
+    /// An agent reported a list that this store lacks, and has not proved it: it lies, or what it holds is damaged.
+    ListUnproven {
+        /// The agent's identity.
+        #[serde(serialize_with = "text")]
+        agent_id: SpiffeId,
+        /// Whose list it says it is.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// The number it says.
+        number: u64,
+        /// The number of the newest list of this store.
+        own_number: u64,
+        /// Why it proves nothing.
+        reason: String,
+    },
     /// The machine's clock parted from the time the server goes by.
     ClockJumped {
         /// What it says.

@@ -9,6 +9,7 @@
 //! | `store` | what survives: ledger, revocations, lists, journals, agents, audit events |
 //! | `clock` | which time it is, and what may be done by it |
 //! | `publisher`, `trust` | revocation lists; what is published at this moment |
+//! | `put_back` | whether an older store was put in this one's place, and how agents prove it |
 //! | `agents` | the agents that are connected, which authorities they know, which certificate is their newest |
 //! | `api`, `publish_http`, `publish_https` | what agents and admins call; lists and bundles for everybody |
 //! | `own_svid` | the server's certificate of its own |
@@ -38,6 +39,7 @@ mod own_svid;
 mod publish_http;
 mod publish_https;
 mod publisher;
+mod put_back;
 mod readiness;
 mod rules;
 mod store;

@@ -74,6 +74,8 @@ metrics! {
         "crl_next_update_timestamp_seconds", "When the first of the published CRLs ends, by kind of authority";
     authority_not_after: Family<Kind, GaugeI64> =
         "authority_not_after_timestamp_seconds", "When the last of the published authorities ends, by kind";
+    lists_unproven: Counter = "lists_unproven",
+        "Reports of lists that this store lacks and that the agent did not prove";
     clock_trusted: GaugeI64 = "clock_trusted", "1 while the server knows what time it is";
     clock_contradicted: GaugeI64 =
         "clock_contradicted", "1 while the API servers tell another time than the one the server goes by";
@@ -148,6 +150,11 @@ impl Metrics {
     /// Certificates were revoked.
     pub(crate) fn revoked(&self, count: usize) {
         self.revoked.inc_by(count as u64);
+    }
+
+    /// An agent reported a list that it did not prove.
+    pub(crate) fn list_unproven(&self) {
+        self.lists_unproven.inc();
     }
 
     /// Open trust streams.

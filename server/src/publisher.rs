@@ -9,10 +9,12 @@ mod plan;
 mod room;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_certs::authority::AuthorityKind;
+use signet_certs::authority::{AuthorityId, AuthorityKind};
+use signet_certs::crl::CrlNumber;
 use signet_certs::id::TrustDomain;
 use signet_runtime::drain::Drain;
 use tokio::sync::watch;
@@ -69,6 +71,8 @@ pub(crate) struct PublisherParts {
     pub store: Arc<dyn Store>,
     /// The authorities, from the manager.
     pub view: watch::Receiver<Arc<AuthorityView>>,
+    /// Numbers that the next lists have to pass, by authority: readers hold lists with these that the store lacks.
+    pub floors: watch::Receiver<BTreeMap<AuthorityId, CrlNumber>>,
     /// Where snapshots go: the sending half of [`trust::channel`](crate::trust::channel).
     pub snapshots: watch::Sender<Arc<TrustSnapshot>>,
     /// The server's time.

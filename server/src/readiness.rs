@@ -13,6 +13,8 @@ signet_runtime::reasons! {
     STOPPING = Serve "stopping", "the server was told to end, or a part of it has; the log says which";
     LISTS_OLD = Serve "lists_old",
         "an active authority has no list, or a list is past two thirds of its life: see `CRL not renewed` in the log";
+    STORE_PUT_BACK = Serve "store_put_back",
+        "an agent has proved that an authority of this store has signed more than the store knows, so an older one was put in its place: see [Restores](#restores)";
     CLOCK_UNTRUSTED = Issue "clock_untrusted",
         "the server does not know what time it is: `clock show` says what it lacks";
     STORE_FAILING = Issue "store_failing",

@@ -16,6 +16,7 @@ mod ledger;
 mod lists;
 pub(crate) mod memory;
 mod outbox;
+mod proofs;
 mod revocations;
 mod room;
 pub(crate) mod sqlite;
@@ -43,6 +44,7 @@ pub(crate) use self::ledger::{
 };
 pub(crate) use self::lists::{Admitted, Lists, RevokedSet, StoredCrl};
 pub(crate) use self::outbox::AuditOutbox;
+pub(crate) use self::proofs::{ListProof, Proofs};
 pub(crate) use self::revocations::{
     Denial, DenialKind, Lifted, Revocations, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
 };
@@ -67,7 +69,7 @@ const DENIALS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The server's memory. Adapters: [`sqlite::SqliteStore`], and [`memory::MemoryStore`] for tests; all pass the same
 /// conformance suite.
 pub(crate) trait Store:
-    Ledger + Revocations + Lists + Journals + AttestedAgents + Clusters + AuditOutbox
+    Ledger + Revocations + Lists + Journals + AttestedAgents + Clusters + Proofs + AuditOutbox
 {
     /// Who this store belongs to. Never changes while it is open.
     fn info(&self) -> &StoreInfo;

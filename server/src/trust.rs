@@ -116,6 +116,15 @@ impl TrustSnapshot {
         roots(&self.trust_domain, &self.control)
     }
 
+    /// What its sequence number stands for: the authorities of both kinds and the refresh hint.
+    pub(crate) fn content_digest(&self) -> [u8; 32] {
+        let kind = |kind| self.kind(kind).iter().map(move |one| (kind, &one.certificate));
+        content_digest(
+            kind(AuthorityKind::X509).chain(kind(AuthorityKind::Control)),
+            self.refresh_hint,
+        )
+    }
+
     /// Whether a reader would see no difference: same sequence, same lists.
     pub(crate) fn same_content(&self, other: &Self) -> bool {
         let lists = |snapshot: &Self| -> Vec<_> {
@@ -128,8 +137,8 @@ impl TrustSnapshot {
     }
 }
 
-/// What the sequence number stands for: the authorities of both kinds and the refresh hint.
-pub(crate) fn content_digest<'a>(
+/// See [`TrustSnapshot::content_digest`].
+fn content_digest<'a>(
     authorities: impl Iterator<Item = (AuthorityKind, &'a AuthorityCertificate)>,
     refresh_hint: Duration,
 ) -> [u8; 32] {

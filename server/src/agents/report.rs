@@ -27,6 +27,8 @@ pub(crate) struct Report {
     pub clock_skew_ms: i64,
     /// Why it does not believe the bundle that it was sent; empty when it does.
     pub problem: String,
+    /// Which list it says it holds and does not prove; empty when none.
+    pub unproven: String,
 }
 
 impl Report {

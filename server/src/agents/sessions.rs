@@ -190,6 +190,14 @@ impl Session {
         }
     }
 
+    /// Shows that the agent reports a list that it does not prove.
+    pub(crate) fn unproven(&self, alarm: &str) {
+        let mut state = self.sessions.state.lock();
+        if let Some(entry) = state.of_session(&self.agent, self.session) {
+            alarm.clone_into(&mut entry.report.unproven);
+        }
+    }
+
     /// Waits for workloads to ask about again; `None` once a newer stream or certificate of the same agent has taken over, or
     /// it was revoked.
     pub(crate) async fn next_affected(&self) -> Option<Affected> {

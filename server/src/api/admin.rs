@@ -28,6 +28,7 @@ use crate::{
     clock::{TrustedClock, dates::say},
     metrics::Metrics,
     publisher::Publisher,
+    put_back::PutBack,
     store::{RevokeError, Store, StoreError, SvidFilter},
     trust::TrustSnapshot,
 };
@@ -46,6 +47,8 @@ pub(crate) struct AdminService {
     pub trust: watch::Receiver<Arc<TrustSnapshot>>,
     /// Open trust streams.
     pub agents: Arc<Agents>,
+    /// Proofs against the store.
+    pub put_back: Arc<PutBack>,
     /// Clusters.
     pub attestor: Arc<dyn Attestor>,
     /// Whether the server serves.
@@ -97,20 +100,10 @@ impl admin_server::Admin for AdminService {
             svids_live: authorities.iter().map(|authority| authority.live_svids).sum(),
             agents_connected: u32::try_from(self.agents.connected()).unwrap_or(u32::MAX),
             agents_awaited: self.agents.awaited(waits.then(|| self.trust.borrow().sequence)),
-            clusters: self
-                .attestor
-                .clusters()
-                .into_iter()
-                .map(convert::cluster)
-                .collect(),
+            clusters: convert::clusters(self.attestor.clusters()),
             authorities,
-            lists: self
-                .publisher
-                .room_use()
-                .borrow()
-                .iter()
-                .map(convert::list_room)
-                .collect(),
+            lists: convert::list_rooms(&self.publisher.room_use().borrow()),
+            list_proofs: convert::list_proofs(&self.put_back.standing()),
             clock_state: clock.state.as_str().to_owned(),
             clock_reason: clock.reason,
         }))

@@ -1,6 +1,7 @@
 //! `signet.agent.v1`: wire types in, domain types out, and back. Who may call is decided in front ([`super::access`]).
 
 mod convert;
+mod evidence;
 mod sync;
 
 use std::{pin::Pin, sync::Arc};
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 use self::{
     convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy},
+    evidence::Evidence,
     sync::SyncStream,
 };
 use super::{access::Guest, listener::Peer, opening::Opening};
@@ -25,6 +27,7 @@ use crate::{
     attest::{AgentIdentity, Outages},
     clock::TrustedClock,
     issuer::{CallRefused, Issuer, MAX_ITEMS, NodeRequest},
+    put_back::PutBack,
     store::Standing,
     trust::TrustSnapshot,
 };
@@ -39,6 +42,8 @@ pub(crate) struct AgentService {
     pub agents: Arc<Agents>,
     /// What is true now.
     pub trust: watch::Receiver<Arc<TrustSnapshot>>,
+    /// Judges the lists that agents report.
+    pub put_back: Arc<PutBack>,
     /// For the check of a certificate that is presented with a request.
     pub control: Arc<SharedRoots>,
     /// Revision of the rules, told to agents.
@@ -55,8 +60,8 @@ pub(crate) struct AgentService {
     pub drain: Drain,
 }
 
-/// Longest request; 256 CSRs and tokens at their usual size are well below.
-const MAX_REQUEST_BYTES: usize = 2 << 20;
+/// Longest request: a report with the largest list that was asked for; 256 CSRs and tokens at their usual size are well below.
+const MAX_REQUEST_BYTES: usize = 4 << 20;
 /// Longest answer: a trust state with full lists of every authority.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
@@ -171,7 +176,8 @@ impl agent_server::Agent for AgentService {
             .ok_or_else(no_certificate)?;
         let more = opening(&request).agreed()?.version().minor > 0;
         let epoch = more.then_some(self.epoch);
-        let session = if request.extensions().get::<Guest>().is_some() {
+        let is_guest = request.extensions().get::<Guest>().is_some();
+        let session = if is_guest {
             self.agents.connect_guest(svid.spiffe_id()).ok_or_else(too_busy)?
         } else {
             self.agents.connect(&self.node(&svid).await?)
@@ -179,6 +185,7 @@ impl agent_server::Agent for AgentService {
         let (sender, receiver) = mpsc::channel(1);
         let stream = SyncStream {
             session,
+            evidence: Evidence::new(&self.put_back, svid.spiffe_id().clone(), more, is_guest),
             svid,
             trust: self.trust.clone(),
             clock: self.clock.clone(),

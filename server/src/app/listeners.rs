@@ -30,6 +30,7 @@ use crate::{
     own_svid::OwnSvids,
     publish_http::serve_signed_objects,
     publish_https::{WebCertificate, bundle_tls, serve_bundle},
+    put_back::PutBack,
 };
 
 /// Connections of the two HTTP doors.
@@ -150,12 +151,14 @@ impl Base {
         &self,
         trust: &Trust,
         deciders: &Deciders,
+        put_back: &Arc<PutBack>,
         readiness: &Readiness,
     ) -> AgentService {
         AgentService {
             trust_domain: self.config.trust_domain.clone(),
             issuer: deciders.issuer.clone(),
             agents: trust.agents.clone(),
+            put_back: put_back.clone(),
             trust: trust.snapshots.clone(),
             control: trust.control.clone(),
             policy_revision: deciders.policy_revision,
@@ -171,6 +174,7 @@ impl Base {
         &self,
         trust: &Trust,
         deciders: &Deciders,
+        put_back: &Arc<PutBack>,
         readiness: &Readiness,
         metrics: &Arc<Metrics>,
     ) -> AdminService {
@@ -181,6 +185,7 @@ impl Base {
             publisher: trust.publisher.clone(),
             trust: trust.snapshots.clone(),
             agents: trust.agents.clone(),
+            put_back: put_back.clone(),
             attestor: deciders.attestor.clone(),
             readiness: readiness.clone(),
             metrics: metrics.clone(),

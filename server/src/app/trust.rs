@@ -11,8 +11,10 @@ use crate::{
     agents::Agents,
     authority::{AuthorityManager, AuthorityManagerParts},
     key_manager::KeyManager,
+    metrics::Metrics,
     own_svid::{OwnSvidParts, OwnSvids, keep_own_svids},
     publisher::{Publisher, PublisherParts, PublisherSettings},
+    put_back::{Floors, PutBack, PutBackParts},
     trust::{self, TrustSnapshot},
 };
 
@@ -25,6 +27,8 @@ pub(super) struct Trust {
     pub(super) authorities: AuthorityManager,
     pub(super) publisher: Publisher,
     pub(super) snapshots: Snapshots,
+    /// Numbers that the next lists have to pass.
+    pub(super) floors: watch::Sender<Floors>,
     pub(super) control: Arc<SharedRoots>,
 }
 
@@ -48,6 +52,7 @@ impl Base {
             drain: self.drain.clone(),
         })
         .await?;
+        let floors = watch::Sender::new(Floors::new());
         let publisher = Publisher::start(PublisherParts {
             settings: PublisherSettings {
                 trust_domain: trust_domain.clone(),
@@ -57,6 +62,7 @@ impl Base {
             },
             store: self.store.clone(),
             view: authorities.current(),
+            floors: floors.subscribe(),
             snapshots: snapshot_sender,
             clock: self.clock.clone(),
             drain: self.drain.clone(),
@@ -79,8 +85,27 @@ impl Base {
             authorities,
             publisher,
             snapshots,
+            floors,
             control,
         })
+    }
+
+    /// Who finds out that an older store was put in place of the present one.
+    pub(super) async fn start_put_back(
+        &self,
+        trust: &Trust,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Arc<PutBack>> {
+        let parts = PutBackParts {
+            store: self.store.clone(),
+            audit: self.audit.clone(),
+            metrics: metrics.clone(),
+            clock: self.clock.clone(),
+            snapshots: trust.snapshots.clone(),
+            floors: trust.floors.clone(),
+            drain: self.drain.clone(),
+        };
+        Ok(PutBack::start(parts).await?)
     }
 
     /// The server's own certificates.

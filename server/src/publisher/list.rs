@@ -31,6 +31,8 @@ pub(super) struct List {
     pub(super) crl: Option<Crl>,
     pub(super) number: Option<CrlNumber>,
     pub(super) revision: u64,
+    /// The next list has to have a higher number than this.
+    pub(super) floor: Option<CrlNumber>,
     /// When the revoked set was last read; not yet in this process means that revocations may be waiting.
     pub(super) checked: Option<Instant>,
 }
@@ -40,6 +42,11 @@ impl List {
     pub(super) fn is_checked(&self, wanted: u64, age: Duration) -> bool {
         let recent = self.checked.is_some_and(|checked| checked.elapsed() < age);
         recent && self.revision >= wanted
+    }
+
+    /// Whether readers hold a list that this one does not replace.
+    pub(super) fn is_behind(&self) -> bool {
+        self.floor.is_some_and(|floor| self.number <= Some(floor))
     }
 }
 
@@ -76,7 +83,7 @@ impl Draft {
         };
         Self {
             entries: plan::dated(entries, clock_skew, this_update),
-            number: CrlNumber::next(list.number),
+            number: CrlNumber::next(list.number.max(list.floor)),
             this_update,
             next_update,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_certs::authority::{AuthorityId, AuthorityKind};
-use signet_certs::crl::{Crl, RevokedEntry};
+use signet_certs::crl::{Crl, CrlNumber, RevokedEntry};
 use signet_runtime::backoff::Backoff;
 use signet_runtime::drain::Drain;
 use signet_runtime::error;
@@ -21,7 +21,7 @@ use super::{COALESCE, PublisherParts, PublisherSettings};
 use crate::authority::{AuthorityState, AuthorityView, ViewedAuthority};
 use crate::clock::{State, Time, TrustedClock};
 use crate::store::{ListRoom, Store, StoreError, StoredCrl};
-use crate::trust::{PublishedAuthority, TrustSnapshot, content_digest};
+use crate::trust::{PublishedAuthority, TrustSnapshot};
 
 const RETRIES: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(30));
 /// The wall clock may be set, and a word of a revocation lost; so the task looks at both at least this often.
@@ -35,6 +35,7 @@ pub(super) struct Worker {
     clock: Arc<TrustedClock>,
     clock_state: watch::Receiver<State>,
     wishes: watch::Receiver<u64>,
+    floors: watch::Receiver<BTreeMap<AuthorityId, CrlNumber>>,
     rooms: Rooms,
     trouble: watch::Sender<Option<String>>,
     lists: BTreeMap<AuthorityId, List>,
@@ -60,6 +61,7 @@ impl Worker {
             clock_state: parts.clock.state(),
             clock: parts.clock,
             wishes,
+            floors: parts.floors,
             rooms: Rooms::new(rooms),
             trouble,
             lists: BTreeMap::new(),
@@ -86,6 +88,7 @@ impl Worker {
                 crl,
                 number: Some(stored.number),
                 revision: stored.revision,
+                floor: None,
                 checked: None,
             };
             self.lists.insert(stored.authority, list);
@@ -123,6 +126,7 @@ impl Worker {
                 Ok(()) = self.view.changed() => {}
                 Ok(()) = self.wishes.changed() => self.coalesce(&drain).await,
                 Ok(()) = self.clock_state.changed() => {}
+                Ok(()) = self.floors.changed() => {}
                 () = sleep_until(wake_at) => {}
                 () = drain.signalled() => return,
             }
@@ -194,10 +198,12 @@ impl Worker {
         let (id, time) = (viewed.id(), self.clock.time());
         let demand = self.demand(viewed);
         let list = self.lists.entry(id).or_default();
-        let due = list.crl.as_ref().is_none_or(|crl| {
-            let now = time.adding().ok();
-            now.is_some_and(|now| demand.due(crl) <= now || plan::is_of_the_future(crl, now))
-        });
+        list.floor = self.floors.borrow().get(&id).copied();
+        let due = list.is_behind()
+            || list.crl.as_ref().is_none_or(|crl| {
+                let now = time.adding().ok();
+                now.is_some_and(|now| demand.due(crl) <= now || plan::is_of_the_future(crl, now))
+            });
         if !due && list.is_checked(wanted, LONGEST_SLEEP) {
             return Ok(());
         }
@@ -245,6 +251,7 @@ impl Worker {
             crl: Some(crl),
             number: Some(number),
             revision,
+            floor: list.floor,
             checked: signed_at,
         };
         self.last_signed = signed_at;
@@ -261,31 +268,14 @@ impl Worker {
         if x509.is_empty() && control.is_empty() {
             return Ok(());
         }
-        let with_kind = |kind, published: &[PublishedAuthority]| {
-            published
-                .iter()
-                .map(|one| (kind, one.certificate.clone()))
-                .collect::<Vec<_>>()
-        };
-        let listed = [
-            with_kind(AuthorityKind::X509, &x509),
-            with_kind(AuthorityKind::Control, &control),
-        ]
-        .concat();
-        let refresh_hint = self.settings.refresh_hint;
-        let digest = content_digest(
-            listed.iter().map(|(kind, certificate)| (*kind, certificate)),
-            refresh_hint,
-        );
-        let sequence = self.sequence_of(digest).await?;
-        let trust_domain = self.settings.trust_domain.clone();
-        let next = TrustSnapshot {
-            trust_domain,
-            sequence,
-            refresh_hint,
+        let mut next = TrustSnapshot {
+            trust_domain: self.settings.trust_domain.clone(),
+            sequence: 0,
+            refresh_hint: self.settings.refresh_hint,
             x509,
             control,
         };
+        next.sequence = self.sequence_of(next.content_digest()).await?;
         // Readers do not see where an authority stands, but whoever drives it waits for word of each step.
         let states: Vec<AuthorityState> = view.all().map(|(_, viewed)| viewed.state).collect();
         let moved = self.states != states;

@@ -24,6 +24,7 @@ struct World {
     attestor: Arc<FakeAttestor>,
     audit: watch::Sender<AuditProgress>,
     own: watch::Sender<Option<SystemTime>>,
+    put_back: watch::Sender<Option<String>>,
 }
 
 impl World {
@@ -40,12 +41,14 @@ impl World {
             failing: None,
         });
         let own = watch::Sender::new(Some(running.now() + 4 * HOUR));
+        let put_back = watch::Sender::new(None);
         let mut watched = Watched {
             clock: running.trusted.clone(),
             store: running.store.clone(),
             view: running.manager.current(),
             snapshots: running.publisher.snapshots(),
             publishing: running.publisher.trouble(),
+            put_back: put_back.subscribe(),
             own_valid_until: own.subscribe(),
             attestor: attestor.clone(),
             audit: audit.subscribe(),
@@ -59,6 +62,7 @@ impl World {
             attestor,
             audit,
             own,
+            put_back,
         }
     }
 
@@ -113,6 +117,17 @@ async fn nothing_stands_in_the_way_of_a_server_that_is_well() {
     let world = World::new().await;
     world.nothing_stands().await;
     world.running.pass(2 * HOUR).await;
+    world.nothing_stands().await;
+}
+
+/// Its lists lack what others name: they are not to be relied on.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_put_back_does_not_serve_what_is_true() {
+    let world = World::new().await;
+    world.put_back.send_replace(Some("list 7".to_owned()));
+    assert_eq!(world.standing().await, ["store_put_back"]);
+    assert!(!world.readiness.is_ready(Level::Serve));
+    world.put_back.send_replace(None);
     world.nothing_stands().await;
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use super::judge;
 use super::{
     AUDIT_STUCK, CLOCK_UNTRUSTED, CLUSTERS_AWAY, LISTS_FAILING, LISTS_OLD, NO_AUTHORITY, OWN_CERTIFICATE,
-    STORE_FAILING,
+    STORE_FAILING, STORE_PUT_BACK,
 };
 use crate::attest::Attestor;
 use crate::audit::AuditProgress;
@@ -41,6 +41,8 @@ pub(crate) struct Watched {
     pub snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     /// Why the publisher's last round failed.
     pub publishing: watch::Receiver<Option<String>>,
+    /// What proves that an older store was put in place of the present one.
+    pub put_back: watch::Receiver<Option<String>>,
     /// Until when the server's own certificates are valid.
     pub own_valid_until: watch::Receiver<Option<std::time::SystemTime>>,
     /// The clusters.
@@ -69,6 +71,7 @@ struct Look {
     audit_moved: (u64, Instant),
     lists_old: Condition,
     lists_failing: Condition,
+    put_back: Condition,
     clock: Condition,
     authority: Condition,
     own: Condition,
@@ -84,6 +87,7 @@ impl Look {
             audit_moved: (0, Instant::now()),
             lists_old: readiness.condition(LISTS_OLD),
             lists_failing: readiness.condition(LISTS_FAILING),
+            put_back: readiness.condition(STORE_PUT_BACK),
             clock: readiness.condition(CLOCK_UNTRUSTED),
             authority: readiness.condition(NO_AUTHORITY),
             own: readiness.condition(OWN_CERTIFICATE),
@@ -102,6 +106,7 @@ impl Look {
                 Ok(()) = self.watched.view.changed() => {}
                 Ok(()) = self.watched.snapshots.changed() => {}
                 Ok(()) = self.watched.publishing.changed() => {}
+                Ok(()) = self.watched.put_back.changed() => {}
                 Ok(()) = self.watched.own_valid_until.changed() => {}
                 Ok(()) = self.watched.audit.changed() => {}
             }
@@ -118,6 +123,7 @@ impl Look {
         self.lists_old.set(judge::lists_old(&view, &snapshot, &time));
         self.authority.set(judge::no_authority(&view, &time));
         self.lists_failing.set(self.watched.publishing.borrow().clone());
+        self.put_back.set(self.watched.put_back.borrow().clone());
         let valid_until = *self.watched.own_valid_until.borrow();
         self.own.set(judge::own_certificate(valid_until, &time));
         self.clusters

@@ -14,6 +14,7 @@ mod config;
 mod full_lists;
 mod hello;
 mod outage;
+mod put_back;
 mod readiness;
 mod renewal;
 mod restart;

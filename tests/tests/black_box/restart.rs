@@ -17,6 +17,7 @@ use signet_tests::{
 };
 use tonic::Code;
 
+use super::put_back::copy_folder;
 use super::support::{id_of, pod_with_volume, workload_svids};
 
 /// Whatever a client holds can be found and revoked, however the server ended.
@@ -236,16 +237,6 @@ async fn what_a_server_revokes_after_an_old_store_was_put_back_reaches_the_workl
         "the held bundle stays"
     );
     assert!(told.judge(&victim.svid).is_err());
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    let _ = std::fs::remove_dir_all(to);
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
 }
 
 /// Serials of everything that was issued to agents and workloads.

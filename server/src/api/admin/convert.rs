@@ -1,6 +1,6 @@
 //! Domain types to `signet.admin.v1`.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use signet_certs::{
@@ -17,6 +17,7 @@ use crate::{
     authority::{AuthorityState, AuthorityView, RotationProgress, ViewedAuthority, activate_at, prepare_at},
     clock::{NotConfirmed, Shown, dates::say},
     publisher::RoomUse,
+    put_back::{Lack, Proof},
     store::{AgentRow, AuthorityUse, Denial, LedgerRow, Revoked},
     trust::{PublishedAuthority, TrustSnapshot},
 };
@@ -34,7 +35,11 @@ pub(super) fn not_ready(readiness: &Readiness) -> Vec<wire::NotReady> {
     readiness.standing(Level::Issue).into_iter().map(reason).collect()
 }
 
-pub(super) fn cluster(health: ClusterHealth) -> wire::ClusterStatus {
+pub(super) fn clusters(all: Vec<ClusterHealth>) -> Vec<wire::ClusterStatus> {
+    all.into_iter().map(cluster).collect()
+}
+
+fn cluster(health: ClusterHealth) -> wire::ClusterStatus {
     wire::ClusterStatus {
         name: health.name,
         uid: health.uid.unwrap_or_default(),
@@ -45,7 +50,25 @@ pub(super) fn cluster(health: ClusterHealth) -> wire::ClusterStatus {
     }
 }
 
-pub(super) fn list_room(room: &RoomUse) -> wire::ListRoom {
+pub(super) fn list_rooms(all: &[RoomUse]) -> Vec<wire::ListRoom> {
+    all.iter().map(list_room).collect()
+}
+
+pub(super) fn list_proofs(all: &[(Arc<Proof>, Lack)]) -> Vec<wire::ListProof> {
+    let proof = |(proof, stands): &(Arc<Proof>, Lack)| wire::ListProof {
+        authority_id: proof.stored.authority.to_string(),
+        number: proof.stored.number.0,
+        own_number: stands.own.0,
+        entries: stands.entries as u64,
+        missing_serials: stands.missing.iter().map(ToString::to_string).collect(),
+        agent_id: proof.stored.agent.to_string(),
+        found_unix_ms: unix_millis(proof.stored.found_at),
+        der: proof.stored.der.clone(),
+    };
+    all.iter().map(proof).collect()
+}
+
+fn list_room(room: &RoomUse) -> wire::ListRoom {
     wire::ListRoom {
         kind: room.kind.to_string(),
         entries: room.entries as u64,
@@ -261,9 +284,14 @@ pub(super) fn agent(row: &AgentRow, status: Option<AgentStatus>) -> wire::AgentR
         connected,
         sequence_number: report.sequence,
         clock_skew_ms: report.clock_skew_ms,
-        problem: report.problem,
+        problem: problems([report.problem, report.unproven]),
         pods: u32::try_from(report.pod_uids.len()).unwrap_or(u32::MAX),
     }
+}
+
+fn problems(all: [String; 2]) -> String {
+    let said: Vec<_> = all.into_iter().filter(|problem| !problem.is_empty()).collect();
+    said.join("; ")
 }
 
 pub(super) fn clock(shown: &Shown, mark: Option<SystemTime>) -> wire::Clock {

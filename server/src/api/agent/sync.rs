@@ -21,6 +21,7 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
+use super::evidence::Evidence;
 use crate::{
     agents::{Affected, Report, STREAM_AFTER_END, Session},
     attest::Outages,
@@ -52,6 +53,8 @@ pub(super) struct SyncStream {
     pub(super) policy_revision: u64,
     /// Of the store; `None` for an agent of minor version 0, which gets what it got then.
     pub(super) epoch: Option<u64>,
+    /// What is made of the lists that the agent reports.
+    pub(super) evidence: Evidence,
     pub(super) sender: mpsc::Sender<Result<wire::TrustState, Status>>,
     /// When the next report is read.
     pub(super) reports_from: Instant,
@@ -72,6 +75,8 @@ struct Said {
 enum Next {
     /// There is something to say.
     Say(Affected),
+    /// The agent is to hand over its list of this authority.
+    Ask(AuthorityId),
     /// The agent is gone.
     Gone,
     /// Told to the agent as the last thing.
@@ -81,7 +86,7 @@ enum Next {
 impl SyncStream {
     /// Serves the stream until either side ends it.
     pub(super) async fn run(mut self, mut reports: Streaming<wire::TrustReport>, drain: Drain) {
-        let mut affected = Affected::Nothing;
+        let (mut affected, mut wanted) = (Affected::Nothing, None);
         loop {
             let snapshot = self.trust.borrow_and_update().clone();
             self.outages.mark_unchanged();
@@ -97,6 +102,10 @@ impl SyncStream {
                         state.cluster_unreachable_since_unix_ms = away.map_or(0, unix_millis);
                         state.not_issuing = reasons.iter().map(ToString::to_string).collect();
                     }
+                    let wanted = wanted.take().into_iter();
+                    state.wanted_crls = wanted
+                        .map(|id: AuthorityId| Bytes::copy_from_slice(id.as_bytes()))
+                        .collect();
                     let said = Said {
                         snapshot,
                         away,
@@ -107,7 +116,11 @@ impl SyncStream {
             };
             match next {
                 Next::Say(pods) => affected = pods,
-                Next::Gone => break,
+                Next::Ask(authority) => wanted = Some(authority),
+                Next::Gone => {
+                    self.evidence.gone();
+                    break;
+                }
                 Next::End(status) => {
                     // An agent that does not read learns it from the end of the connection.
                     let _ = self.sender.try_send(Err(status));
@@ -156,12 +169,15 @@ impl SyncStream {
                     Ok(Some(report)) => {
                         // Who has expired hears, and is not heard.
                         if self.svid.not_after() >= self.clock.now() {
-                            let confirmed = self.confirmed(&report, &said.snapshot);
-                            self.session.report(self.report(report, confirmed));
+                            self.hear(report, &said.snapshot).await;
                         }
                         self.reports_from = Instant::now() + REPORT_PAUSE;
                     }
                     Ok(None) | Err(_) => return Next::Gone,
+                },
+                next = self.evidence.next() => match next {
+                    Ok(authority) => return Next::Ask(authority),
+                    Err(alarm) => self.session.unproven(&alarm),
                 },
                 () = drain.signalled() => return stopping(),
             }
@@ -172,6 +188,14 @@ impl SyncStream {
     fn cluster_away(&self) -> Option<SystemTime> {
         let cluster = self.svid.spiffe_id().cluster_of_agent()?;
         self.outages.borrow().get(cluster).copied()
+    }
+
+    async fn hear(&mut self, mut report: wire::TrustReport, said: &TrustSnapshot) {
+        let held = std::mem::take(&mut report.held_crls);
+        let confirmed = self.confirmed(&report, said);
+        let mut report = self.report(report, confirmed);
+        report.unproven = self.evidence.hear(&report.crls, &held).await;
+        self.session.report(report);
     }
 
     /// Expiry does not end the stream for seven days, revocation does. Judged by the very lists that are about to be sent.
@@ -246,6 +270,7 @@ impl SyncStream {
                 .take(MAX_PODS)
                 .collect::<HashSet<_>>(),
             problem: excerpt(&report.problem, MAX_PROBLEM),
+            unproven: String::new(),
             clock_skew_ms: report.clock_unix_ms.saturating_sub(unix_millis(self.clock.now())),
         }
     }

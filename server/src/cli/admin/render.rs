@@ -1,6 +1,7 @@
 //! Answers as JSON and as tables.
 
 mod clusters;
+mod proofs;
 mod revoked;
 
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use signet_runtime::cli::{Answer, Health, NotReady, or_dash, when, when_text};
 use signet_runtime::table::Table;
 
 use self::clusters::{cluster_json, cluster_state};
+use self::proofs::{proof_json, proof_text};
 pub(super) use self::revoked::revoked;
 
 /// `table`, or `empty` in words.
@@ -52,6 +54,7 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
         "clusters": clusters,
         "authorities": status.authorities.iter().map(authority_json).collect::<Vec<_>>(),
         "lists": status.lists.iter().map(list_json).collect::<Vec<_>>(),
+        "list_proofs": status.list_proofs.iter().map(proof_json).collect::<Vec<_>>(),
     });
     let mut text = format!(
         "trust domain   {}\nserves         {}\nissues         {}\nstarted        {}\nversion        {}\nbundle         sequence {}\nlive SVIDs     {}\nissued         {} since start\nagents         {} connected\n",
@@ -90,6 +93,9 @@ pub(super) fn status(status: &wire::StatusResponse) -> Answer {
             room.capacity,
             room.waiting
         ));
+    }
+    for proof in &status.list_proofs {
+        text.push_str(&format!("store lacks    {}\n", proof_text(proof)));
     }
     text.push('\n');
     text.push_str(&authorities(&status.authorities).text);
