@@ -23,7 +23,7 @@ signet_runtime::reasons! {
     NODE_NOT_ATTESTED = Issue "node_not_attested",
         "the agent has no valid certificate of its own: its token, the server, or a denial; the detail says which";
     SERVER_AWAY = Issue "server_away",
-        "no trust stream to the server is open: workloads keep what they have, new ones wait, revocations do not arrive";
+        "no trust stream to the server is open: workloads keep what they have, new ones wait; lists arrive late if the server answers, else not";
     SERVER_NOT_ISSUING = Issue "server_not_issuing",
         "the server says that it cannot issue: its table says what its reasons mean; workloads keep what they have, new ones wait";
 }

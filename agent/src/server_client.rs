@@ -64,6 +64,12 @@ pub(crate) trait ServerApi: Send + Sync {
         handed_over: mpsc::Receiver<Vec<Bytes>>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>>;
 
+    /// Reads what is public of the trust state once, without a client certificate. Rules and workloads are not in it.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    fn read_trust(&self) -> BoxFuture<'_, Result<TrustUpdate, ServerError>>;
+
     /// From here on new calls use connections made with the agent's newest certificate, which has this serial.
     fn identity_changed(&self, serial: SerialNumber);
 }

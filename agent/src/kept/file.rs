@@ -17,7 +17,6 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// A certificate chain with its key, as it stands in a file.
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct SvidText<'a> {
     /// DER, one certificate after another, leaf first, in hexadecimal; empty where there is a key alone.
     pub chain: &'a str,

@@ -32,7 +32,6 @@ const ENVELOPE: usize = 512;
 
 /// One workload's file.
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct File<'a> {
     /// Whose: a file that was moved is not taken over.
     owner: String,
@@ -42,11 +41,13 @@ struct File<'a> {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Entry<'a> {
     #[serde(borrow)]
     svid: SvidText<'a>,
+    #[serde(default)]
     hint: String,
+    /// One that no server says asks again.
+    #[serde(default)]
     policy_revision: u64,
 }
 

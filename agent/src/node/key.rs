@@ -25,15 +25,17 @@ const ENVELOPE: usize = 512;
 
 /// The file.
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Kept<'a> {
     /// Of the token that the key goes with.
     token_sha256: &'a str,
     /// UID of the pod that the token is bound to.
+    #[serde(default)]
     pod_uid: String,
     #[serde(borrow)]
     svid: SvidText<'a>,
+    #[serde(default)]
     node_name: String,
+    #[serde(default)]
     node_uid: String,
 }
 

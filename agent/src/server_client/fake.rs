@@ -82,6 +82,9 @@ pub(crate) struct State {
     pub(crate) streams_opened: usize,
     /// What the newest stream hands over.
     pub(crate) handed_over: Option<mpsc::Receiver<Vec<Bytes>>>,
+    /// What is public, if it can be read.
+    pub(crate) public: Option<TrustUpdate>,
+    pub(crate) reads: usize,
 }
 
 impl FakeServer {
@@ -106,6 +109,8 @@ impl FakeServer {
                 streams: VecDeque::new(),
                 streams_opened: 0,
                 handed_over: None,
+                public: None,
+                reads: 0,
             }),
         })
     }
@@ -336,6 +341,13 @@ impl ServerApi for FakeServer {
             })
             .boxed())
         })
+    }
+
+    fn read_trust(&self) -> BoxFuture<'_, Result<TrustUpdate, ServerError>> {
+        let mut state = self.state();
+        state.reads += 1;
+        let public = state.public.clone();
+        Box::pin(async move { public.ok_or_else(|| ServerError::unavailable("nothing to read")) })
     }
 
     fn identity_changed(&self, _: SerialNumber) {

@@ -14,6 +14,7 @@ use signet_proto::agent::agent_client::AgentClient;
 use signet_proto::agent::opening::Agreement;
 use signet_runtime::sync::Mutex;
 use tokio::sync::{mpsc, watch};
+use tonic::{Response, Status};
 
 use super::anchors::ControlAnchors;
 use super::connect::{Connector, Http2};
@@ -125,6 +126,21 @@ impl GrpcServer {
     }
 }
 
+impl GrpcServer {
+    async fn read(&self) -> Result<TrustUpdate, ServerError> {
+        let client = self.anonymous().await?;
+        let mut client = client.max_decoding_message_size(MAX_TRUST_STATE);
+        let state = limited(async {
+            let mut states = client.get_trust(wire::GetTrustRequest {}).await?.into_inner();
+            let state = states.message().await?;
+            state
+                .map(Response::new)
+                .ok_or_else(|| Status::unavailable("no trust state came"))
+        });
+        convert::trust_update(state.await?)
+    }
+}
+
 impl ServerApi for GrpcServer {
     fn attest_node(&self, request: NodeAttestation) -> BoxFuture<'_, Result<AttestedNode, ServerError>> {
         Box::pin(self.attest(request))
@@ -140,6 +156,10 @@ impl ServerApi for GrpcServer {
         handed_over: mpsc::Receiver<Vec<Bytes>>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>> {
         Box::pin(self.sync(reports, handed_over))
+    }
+
+    fn read_trust(&self) -> BoxFuture<'_, Result<TrustUpdate, ServerError>> {
+        Box::pin(self.read())
     }
 
     fn identity_changed(&self, serial: SerialNumber) {

@@ -1,5 +1,7 @@
 //! The trust stream as a value that is always there: what was last believed, kept over every interruption.
 
+mod public;
+
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,9 +21,10 @@ use signet_runtime::ready::Condition;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use self::public::next_read;
 use super::anchors::ControlAnchors;
 use super::objections::Objections;
-use super::trust::{Accepted, TrustFile, TrustState, accept};
+use super::trust::{Accepted, TrustError, TrustFile, TrustState, accept};
 use super::{ServerApi, ServerError, TrustReport, TrustUpdate};
 use crate::cache::Affected;
 use crate::time::AgentTime;
@@ -128,24 +131,32 @@ impl TrustSync {
     }
 
     async fn keep_in_sync(&mut self) {
+        let mut read_at = next_read();
         loop {
-            if self.certificate.wait_for(Option::is_some).await.is_err() {
+            let mut certificate = self.certificate.clone();
+            let certified = async { certificate.wait_for(Option::is_some).await.is_ok() };
+            if !self.read_until(certified, &mut read_at).await {
                 return;
             }
             let present = *self.certificate.borrow();
             let (hand_over, handed_over) = mpsc::channel(1);
             let error = match self.api.sync_trust(self.reports.clone(), handed_over).await {
-                Ok(updates) => match self.follow(updates, &hand_over).await {
-                    Ok(()) => continue,
-                    Err(error) => error,
-                },
+                Ok(updates) => {
+                    let followed = self.follow(updates, &hand_over).await;
+                    read_at = next_read();
+                    match followed {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
                 Err(error) => error,
             };
             self.lost(&error);
             let wait = self.backoff.next(random_unit());
             // One that is newer than the attempt is a reason to try at once.
-            let newer = self.certificate.wait_for(|serial| *serial != present);
-            let _ = tokio::time::timeout(wait, newer).await;
+            let newer = certificate.wait_for(|serial| *serial != present);
+            let retry = tokio::time::timeout(wait, newer);
+            let _ = self.read_until(retry, &mut read_at).await;
         }
     }
 
@@ -194,12 +205,24 @@ impl TrustSync {
         }
     }
 
-    /// Believes an update, or keeps what is held and says why.
+    /// Believes an update of the stream, or keeps what is held and says why.
     fn take(&mut self, update: &TrustUpdate) -> bool {
+        self.tell_of_outage(update.unreachable_since);
+        let believed = self.believe(update);
+        let is_believed = believed.is_ok();
+        self.say(Connection {
+            connected: true,
+            problem: believed.unwrap_or_else(|error| error.to_string()),
+            not_issuing: update.not_issuing.clone(),
+        });
+        is_believed
+    }
+
+    /// Believes what can be believed of an update; why its bundle is kept out, empty when it is not.
+    fn believe(&mut self, update: &TrustUpdate) -> Result<String, TrustError> {
         if let Some(date) = update.clock {
             self.time.tell(date);
         }
-        self.tell_of_outage(update.unreachable_since);
         let now = self.time.now();
         let held = self.state.borrow().clone();
         match accept(held.as_deref(), update, &self.trust_domain, now) {
@@ -224,21 +247,11 @@ impl TrustSync {
                     self.kept_out
                         .get_or_insert_with(|| KeptOut::since(Instant::now()));
                 }
-                self.say(Connection {
-                    connected: true,
-                    problem,
-                    not_issuing: update.not_issuing.clone(),
-                });
-                true
+                Ok(problem)
             }
             Err(error) => {
                 tracing::error!(%error, "the server's trust state is not believed, what is held stays");
-                self.say(Connection {
-                    connected: true,
-                    problem: error.to_string(),
-                    not_issuing: update.not_issuing.clone(),
-                });
-                false
+                Err(error)
             }
         }
     }

@@ -244,6 +244,8 @@ pub struct Unavailable {
     #[prost(uint64, tag = "2")]
     pub retry_after_ms: u64,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetTrustRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrustReport {
     #[prost(uint64, tag = "1")]
@@ -523,6 +525,32 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("signet.agent.v1.Agent", "SyncTrust"));
             self.inner.streaming(req, path, codec).await
         }
+        /// What is public of the trust state, once: for an agent that has no certificate to open a stream with. One message, which
+        /// names neither rules nor workloads. RESOURCE_EXHAUSTED while too many read it.
+        pub async fn get_trust(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetTrustRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::TrustState>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.agent.v1.Agent/GetTrust",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.agent.v1.Agent", "GetTrust"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -571,6 +599,18 @@ pub mod agent_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::TrustReport>>,
         ) -> std::result::Result<tonic::Response<Self::SyncTrustStream>, tonic::Status>;
+        /// Server streaming response type for the GetTrust method.
+        type GetTrustStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::TrustState, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What is public of the trust state, once: for an agent that has no certificate to open a stream with. One message, which
+        /// names neither rules nor workloads. RESOURCE_EXHAUSTED while too many read it.
+        async fn get_trust(
+            &self,
+            request: tonic::Request<super::GetTrustRequest>,
+        ) -> std::result::Result<tonic::Response<Self::GetTrustStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AgentServer<T> {
@@ -819,6 +859,52 @@ pub mod agent_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.agent.v1.Agent/GetTrust" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetTrustSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::GetTrustRequest>
+                    for GetTrustSvc<T> {
+                        type Response = super::TrustState;
+                        type ResponseStream = T::GetTrustStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetTrustRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::get_trust(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetTrustSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

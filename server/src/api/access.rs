@@ -63,6 +63,7 @@ pub(crate) const ACCESS: &[(&str, Access, Before)] = {
         ("/signet.agent.v1.Agent/AttestNode", Anyone, Nothing),
         ("/signet.agent.v1.Agent/IssueX509Svids", Agent, Hello),
         ("/signet.agent.v1.Agent/SyncTrust", AgentEvenExpired, Hello),
+        ("/signet.agent.v1.Agent/GetTrust", Anyone, Hello),
         ("/signet.admin.v1.Admin/Status", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ShowAuthorities", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/RotateAuthority", AdminSocket, Nothing),

@@ -4,7 +4,7 @@ mod convert;
 mod evidence;
 mod sync;
 
-use std::{pin::Pin, sync::Arc};
+use std::{net::IpAddr, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -17,13 +17,14 @@ use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use self::{
-    convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy},
+    convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy, too_many},
     evidence::Evidence,
     sync::SyncStream,
 };
 use super::{access::Guest, listener::Peer, opening::Opening};
 use crate::{
-    agents::{AgentNode, Agents},
+    admission::Admission,
+    agents::{Affected, AgentNode, Agents},
     attest::{AgentIdentity, Outages},
     clock::TrustedClock,
     issuer::{CallRefused, Issuer, MAX_ITEMS, NodeRequest},
@@ -58,6 +59,19 @@ pub(crate) struct AgentService {
     pub readiness: Readiness,
     /// Ends streams.
     pub drain: Drain,
+    /// Who reads what is public.
+    pub readers: Arc<Admission<IpAddr>>,
+}
+
+/// Answers to GetTrust under way, in all and to one address: each may be as large as all lists together, and stands in memory
+/// for as long as its reader takes.
+const READERS: usize = 32;
+const READERS_PER_ADDRESS: usize = 4;
+
+/// Room for those who read what is public.
+#[must_use]
+pub(crate) fn readers() -> Arc<Admission<IpAddr>> {
+    Admission::new(READERS, READERS_PER_ADDRESS)
 }
 
 /// Longest request: a report with the largest list that was asked for; 256 CSRs and tokens at their usual size are well below.
@@ -204,6 +218,32 @@ impl agent_server::Agent for AgentService {
             Err(Status::unavailable("the trust stream ended: open another"))
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).chain(end))))
+    }
+
+    type GetTrustStream = TrustStream;
+
+    async fn get_trust(
+        &self,
+        request: Request<wire::GetTrustRequest>,
+    ) -> Result<Response<TrustStream>, Status> {
+        let address = peer(&request)
+            .map(|peer| peer.address.ip())
+            .ok_or_else(no_certificate)?;
+        let place = self
+            .readers
+            .admit(&address, 1)
+            .ok_or_else(|| too_many("too many read the trust state at the moment"))?;
+        let snapshot = self.trust.borrow().clone();
+        let state = wire::TrustState {
+            epoch: self.epoch,
+            clock_unix_ms: unix_millis(self.clock.now()),
+            ..sync::state(&snapshot, 0, Affected::Nothing)
+        };
+        // The place is held until the message has been taken: only then is the stream asked for its end.
+        let once = futures_util::stream::unfold((Some(state), place), |(state, place)| async move {
+            state.map(|state| (Ok(state), (None, place)))
+        });
+        Ok(Response::new(Box::pin(once)))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
         access::AccessLayer,
         admin::AdminService,
         admin_calls::AdminCallLayer,
-        agent::AgentService,
+        agent::{self, AgentService},
         listener::{self, Judges},
     },
     config::BundlePage,
@@ -166,6 +166,7 @@ impl Base {
             clock: self.clock.clone(),
             outages: deciders.attestor.outages(),
             readiness: readiness.clone(),
+            readers: agent::readers(),
             drain: self.drain.clone(),
         }
     }

@@ -7,9 +7,9 @@ use std::sync::{
 
 use serde_json::Value;
 use signet_certs::verify::inspect_leaf;
-use signet_proto::agent::issue_result::Outcome;
+use signet_proto::agent::{GetTrustRequest, issue_result::Outcome};
 use signet_tests::{
-    agent_client::new_csr,
+    agent_client::{RawAgent, new_csr},
     domain::Domain,
     fake_kube::{Endpoint, Fault, PodSpec},
     wait::eventually,
@@ -251,4 +251,62 @@ async fn ledger(domain: &Domain) -> Vec<String> {
     let mut serials: Vec<String> = others.map(|svid| svid["serial"].to_string()).collect();
     serials.sort();
     serials
+}
+
+/// An agent whose folder of keys is lost waits for its next token, and its workloads learn of a revocation meanwhile.
+#[tokio::test]
+async fn an_agent_that_lost_its_key_hears_of_new_lists_while_it_waits_for_its_next_token() {
+    let domain = Domain::start().await.unwrap();
+    let mut agent = domain.agent("node-a").await.unwrap();
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
+    let back = agent.workload(&pod_with_volume(&domain, &agent, "back").await);
+    let (victim, peer) = (front.identity().await, back.identity().await);
+    peer.judge(&victim.svid).unwrap();
+    agent.kill().await;
+    std::fs::remove_dir_all(agent.folder().join("state")).unwrap();
+    agent.spawn().unwrap();
+    eventually("the agent to be refused", async || {
+        let checked = agent.command(&["healthcheck"]).await.ok()?;
+        checked.stderr.contains("node_not_attested: ").then_some(())
+    })
+    .await;
+    let mut stream = back.watch().await.unwrap();
+    let serial = victim.svid.serial().to_string();
+    domain
+        .server
+        .admin(&["revoke", "--serial", &serial])
+        .await
+        .unwrap();
+    let told = stream
+        .until("the list that names the victim", |peer| {
+            peer.sees_revoked(&victim.svid)
+        })
+        .await;
+    assert!(told.judge(&victim.svid).is_err());
+    let agents = domain.server.admin(&["agent", "list"]).await.unwrap();
+    assert_eq!(agents["agents"][0]["connected"], false, "{agents}");
+}
+
+/// After Hello, as every call that rests on what was agreed.
+#[tokio::test]
+async fn what_is_public_is_read_without_a_certificate_and_says_nothing_of_rules() {
+    let domain = Domain::start().await.unwrap();
+    let mut stranger = RawAgent::connect(domain.server.agents(), None).await.unwrap();
+    let unopened = stranger.stub().get_trust(GetTrustRequest {}).await.unwrap_err();
+    assert_eq!(unopened.code(), Code::FailedPrecondition);
+    stranger.hello().await.unwrap();
+    let read = async || stranger.stub().get_trust(GetTrustRequest {}).await;
+    for _ in 0..10 {
+        let mut answers = read().await.unwrap().into_inner();
+        let state = answers.message().await.unwrap().unwrap();
+        assert!(!state.x509_authorities.is_empty() && !state.control_authorities.is_empty());
+        assert!(
+            state
+                .x509_authorities
+                .iter()
+                .all(|authority| !authority.crl.is_empty())
+        );
+        assert_eq!(state.policy_revision, 0);
+        assert!(answers.message().await.unwrap().is_none(), "it is said once");
+    }
 }

@@ -265,3 +265,22 @@ async fn a_programs_identity_survives_as_well_and_goes_at_its_end() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(files(), 0);
 }
+
+/// Otherwise an upgrade, or the way back from one, asks for everything anew.
+#[tokio::test(start_paused = true)]
+async fn a_file_of_another_version_is_taken_over() {
+    let node = Node::new();
+    let first = node.served().await;
+    let written = fs::read_to_string(node.file()).unwrap();
+    node.server.set(Mode::Away);
+    for (of, by) in [
+        ("\"owner\"", "\"of_tomorrow\":1,\"owner\""),
+        ("\"key\"", "\"of_tomorrow\":\"\",\"key\""),
+        ("\"policy_revision\":1", "\"of_tomorrow\":1"),
+    ] {
+        let other = written.replace(of, by);
+        assert_ne!(other, written, "{of}");
+        fs::write(node.file(), other).unwrap();
+        assert_eq!(node.served().await.svids, first.svids, "{of}");
+    }
+}

@@ -98,6 +98,23 @@ fn the_file_holds_no_token() {
     assert!(!bytes.windows(8).any(|part| part == b"a secret"));
 }
 
+/// Otherwise an upgrade, or the way back from one, waits for the next token.
+#[test]
+fn a_file_of_another_version_keeps_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE);
+    let first = spki(&mut open(&directory), TOKEN);
+    let written = fs::read_to_string(&path).unwrap();
+    for other in [
+        written.replace("\"pod_uid\":\"pod-1\",", ""),
+        written.replace("\"pod_uid\"", "\"of_tomorrow\":[1],\"pod_uid\""),
+    ] {
+        assert_ne!(other, written);
+        fs::write(&path, other).unwrap();
+        assert_eq!(spki(&mut open(&directory), TOKEN), first);
+    }
+}
+
 #[test]
 fn a_forgotten_or_damaged_key_is_replaced() {
     let directory = tempfile::tempdir().unwrap();

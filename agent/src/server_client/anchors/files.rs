@@ -24,7 +24,6 @@ const MAX_KEPT: u64 = 32 * 1024 * 1024;
 
 /// The kept file.
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Kept {
     trust_domain: String,
     source_sha256: String,
@@ -34,7 +33,6 @@ struct Kept {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct KeptAnchor {
     certificate: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]

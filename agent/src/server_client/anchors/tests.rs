@@ -168,6 +168,25 @@ fn kept_anchors_that_all_expired_give_way_to_the_configured_ones() {
 }
 
 #[test]
+fn kept_anchors_of_another_version_are_used() {
+    let (old, new) = (control_authority(DOMAIN), control_authority(DOMAIN));
+    let files = Files::new(&[&old]);
+    files
+        .load(0)
+        .unwrap()
+        .update(&held(vec![offered(&new, &[], at(0))]));
+    let path = files.directory.path().join("anchors.json");
+    let written = fs::read_to_string(&path).unwrap();
+    for key in ["\"anchors\"", "\"certificate\""] {
+        let of_tomorrow = format!("\"of_tomorrow\":[],{key}");
+        let other = written.replace(key, &of_tomorrow);
+        assert_ne!(other, written);
+        fs::write(&path, other).unwrap();
+        assert_eq!(ids(&files.load(1).unwrap()), [new.certificate().id().to_string()]);
+    }
+}
+
+#[test]
 fn damaged_kept_anchors_are_passed_over() {
     let old = control_authority(DOMAIN);
     let files = Files::new(&[&old]);

@@ -169,6 +169,16 @@ impl Agent for Service {
         });
         Ok(Response::new(UnboundedReceiverStream::new(receiver)))
     }
+
+    type GetTrustStream = Self::SyncTrustStream;
+
+    async fn get_trust(
+        &self,
+        request: Request<wire::GetTrustRequest>,
+    ) -> Result<Response<Self::GetTrustStream>, Status> {
+        self.saw(&request, "GetTrust");
+        Err(Status::unavailable("nothing is read here"))
+    }
 }
 
 struct Bench {

@@ -266,6 +266,42 @@ async fn what_keeps_the_server_from_issuing_is_known_until_it_says_otherwise_or_
     assert!(lost.not_issuing.is_empty(), "an absent server says nothing");
 }
 
+/// Lists and bundle are public: whoever has no certificate, or one that is not accepted, hears of them all the same, and is not
+/// taken for connected. Of the rules nothing is said there, and nothing is concluded.
+#[tokio::test(start_paused = true)]
+async fn without_a_certificate_that_counts_what_is_public_is_read_now_and_then() {
+    let (mut bench, updates) = Bench::start();
+    updates
+        .send(Ok(TrustUpdate {
+            policy_revision: 5,
+            ..bench.update(1)
+        }))
+        .unwrap();
+    bench.sequence(1).await;
+    assert_eq!(bench.notice().await, Notice::Connected);
+    assert_eq!(bench.server.state().reads, 0, "the stream says it all");
+    let public = TrustUpdate {
+        policy_revision: 0,
+        ..bench.update(2)
+    };
+    bench.server.state().public = Some(public);
+    updates
+        .send(Err(ServerError::Unauthenticated("revoked".to_owned())))
+        .unwrap();
+    bench.sequence(2).await;
+    assert_eq!(bench.state.borrow().as_ref().unwrap().policy_revision, 5);
+    assert!(!bench.connection.borrow().connected);
+
+    bench.certificate.send_replace(None);
+    let before = bench.server.state().reads;
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    let reads = bench.server.state().reads - before;
+    assert!((9..=15).contains(&reads), "{reads} in 150 s");
+    assert!(bench.notices.try_recv().is_err(), "no workload is concerned");
+    let kept = TrustFile::new(bench.directory.path()).read(&trust_domain());
+    assert_eq!(kept.unwrap().bundle.sequence_number, 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn affected_pods_are_passed_on_and_missed_changes_concern_everyone() {
     let (mut bench, updates) = Bench::start();

@@ -28,11 +28,12 @@ const FILE: &str = "trust.json";
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Kept {
     trust_domain: String,
     sequence_number: u64,
+    #[serde(default)]
     refresh_hint_seconds: u64,
+    #[serde(default)]
     policy_revision: u64,
     #[serde(default)]
     epoch: u64,
@@ -47,7 +48,6 @@ struct Kept {
 
 /// An authority that may not come back.
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct KeptDeparted {
     id: String,
     since_unix_ms: i64,
@@ -55,7 +55,6 @@ struct KeptDeparted {
 
 /// DER in hexadecimal.
 #[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct KeptAuthority {
     certificate: String,
     crl: String,

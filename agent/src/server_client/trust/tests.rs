@@ -298,6 +298,28 @@ fn what_was_believed_is_found_again_after_a_restart() {
 }
 
 #[test]
+fn a_kept_state_of_another_version_is_used() {
+    let sender = Sender::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = TrustFile::new(directory.path());
+    file.write(&judge(None, &sender.update(7, at(0))).unwrap().state)
+        .unwrap();
+    let path = directory.path().join("trust.json");
+    let written = std::fs::read_to_string(&path).unwrap();
+    for (of, by) in [
+        ("\"epoch\":1,", ""),
+        ("\"refresh_hint_seconds\":300,", ""),
+        ("\"epoch\"", "\"of_tomorrow\":{},\"epoch\""),
+        ("\"crl\"", "\"of_tomorrow\":0,\"crl\""),
+    ] {
+        let other = written.replace(of, by);
+        assert_ne!(other, written, "{of}");
+        std::fs::write(&path, other).unwrap();
+        assert_eq!(file.read(&trust_domain()).unwrap().bundle.sequence_number, 7);
+    }
+}
+
+#[test]
 fn a_kept_state_that_is_damaged_or_of_another_domain_is_not_used() {
     let sender = Sender::new();
     let directory = tempfile::tempdir().unwrap();

@@ -156,10 +156,12 @@ pub(super) fn status_of(not_issued: NotIssued) -> Status {
 }
 
 pub(super) fn too_busy() -> Status {
-    with_retry(
-        Status::resource_exhausted("too many certificates are being issued at the moment"),
-        RETRY_AFTER,
-    )
+    too_many("too many certificates are being issued at the moment")
+}
+
+/// The caller comes back in a moment.
+pub(super) fn too_many(what: &str) -> Status {
+    with_retry(Status::resource_exhausted(what), RETRY_AFTER)
 }
 
 fn with_retry(mut status: Status, after: Duration) -> Status {

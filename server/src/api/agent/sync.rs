@@ -290,7 +290,7 @@ async fn next_report(
     reports.message().await
 }
 
-fn state(snapshot: &TrustSnapshot, policy_revision: u64, affected: Affected) -> wire::TrustState {
+pub(super) fn state(snapshot: &TrustSnapshot, policy_revision: u64, affected: Affected) -> wire::TrustState {
     let authorities = |all: &[PublishedAuthority]| {
         all.iter()
             .map(|authority| wire::Authority {
