@@ -148,7 +148,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Makes a directory of this user alone (mode 0700), with those above it that are missing. One that is there already
-/// gets that mode.
+/// gets that mode; one that has it is not touched, so it may lie on a disk that is read only.
 ///
 /// # Errors
 /// [`FileError`].
@@ -158,7 +158,19 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
         .mode(0o700)
         .create(path)
         .map_err(failed(path, "make the directory"))?;
-    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed(path, "set the mode"))
+    ensure_mode(path, 0o700)
+}
+
+/// Sets the mode of a file or directory where it has another.
+///
+/// # Errors
+/// [`FileError`].
+pub fn ensure_mode(path: &Path, mode: u32) -> Result<(), FileError> {
+    let found = fs::metadata(path).map_err(failed(path, "read the mode"))?.mode();
+    if found & 0o7777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed(path, "set the mode"))
 }
 
 /// Makes the directory that `path` lies in, and those above it, where they are missing; their mode is the umask's.

@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -153,8 +153,7 @@ impl Volumes {
         let socket_dir = self.socket_dir(&record.volume_id);
         make_dir(&socket_dir, 0o755)?;
         // The process's umask may have narrowed it, and every uid of the pod must get through.
-        fs::set_permissions(&socket_dir, fs::Permissions::from_mode(0o755))
-            .map_err(failed("set its mode", &socket_dir))?;
+        files::ensure_mode(&socket_dir, 0o755)?;
         if !self.records.contains_key(&record.volume_id) {
             write_record(&folder.join("record.json"), record)?;
             self.records.insert(record.volume_id.clone(), record.clone());

@@ -124,6 +124,29 @@ pub(crate) enum OpenError {
         /// The newest this build understands.
         known: i64,
     },
+    /// The disk is full.
+    #[error(
+        "{cause}: the disk of {dir} is full. Free at least {missing} bytes there and start again: nothing that was acknowledged is lost"
+    )]
+    DiskFull {
+        /// The data directory.
+        dir: PathBuf,
+        /// What is missing for the store to recover its log and write.
+        missing: u64,
+        /// What could not be done.
+        cause: Box<Self>,
+    },
+    /// The disk cannot be written to.
+    #[error(
+        "{cause}: the disk of {dir} is read only, and the server records every certificate before it is signed. Mount it for writing, \
+         or set `data_dir` to a folder that can be written"
+    )]
+    ReadOnly {
+        /// The data directory.
+        dir: PathBuf,
+        /// What could not be done.
+        cause: Box<Self>,
+    },
     /// The database refuses.
     #[error("cannot open the store {path}: {message}")]
     Database {

@@ -36,7 +36,7 @@ use signet_certs::id::{SpiffeId, TrustDomain};
 use tokio::sync::watch;
 
 use self::convert::millis;
-use self::files::StoreFiles;
+use self::files::{StoreFiles, because_of_the_disk};
 use self::fingerprint::Fingerprints;
 use self::identity::{fill, identify};
 use self::issue::Prepared;
@@ -72,6 +72,10 @@ impl SqliteStore {
     ///
     /// Makes `dir` (mode 0700) and the database in it (0600) where they are missing.
     pub(crate) fn open(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, OpenError> {
+        Self::open_on_disk(dir, trust_domain).map_err(|error| because_of_the_disk(dir, error))
+    }
+
+    fn open_on_disk(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, OpenError> {
         let files = StoreFiles::prepare(dir)?;
         let path = files.database().to_owned();
         let database = |error: rusqlite::Error| OpenError::Database {

@@ -11,6 +11,7 @@ mod bad_tokens;
 mod clock;
 mod commands;
 mod config;
+mod disk;
 mod full_lists;
 mod hello;
 mod outage;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::store::OpenError;
 
@@ -34,6 +35,28 @@ impl StoreFiles {
 
     pub(super) fn database(&self) -> &Path {
         &self.database
+    }
+}
+
+/// Bytes that a start writes at least: the index of the log, and the first rows.
+const FIRST_WRITES: u64 = 1 << 20;
+
+/// What keeps a store in `dir` from being opened, where that is the disk: SQLite says little more than that it failed.
+pub(super) fn because_of_the_disk(dir: &Path, error: OpenError) -> OpenError {
+    if !matches!(error, OpenError::Io { .. } | OpenError::Database { .. }) {
+        return error;
+    }
+    let Ok(disk) = statvfs(dir) else { return error };
+    let (dir, cause) = (dir.to_owned(), Box::new(error));
+    if disk.flags().contains(FsFlags::ST_RDONLY) {
+        return OpenError::ReadOnly { dir, cause };
+    }
+    // What the log holds goes into the database once it is recovered.
+    let log = dir.join("signet.db-wal").metadata().map_or(0, |log| log.len());
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    match log.saturating_add(FIRST_WRITES).saturating_sub(free) {
+        0 => *cause,
+        missing => OpenError::DiskFull { dir, missing, cause },
     }
 }
 
