@@ -2,6 +2,7 @@
 //! agents also stand alone, for a cluster that is not in the box.
 
 mod agent;
+mod moved_clock;
 mod server;
 
 use std::{
@@ -20,7 +21,8 @@ use crate::{
 };
 
 pub use agent::Agent;
-pub use server::{MovedClock, Server};
+pub use moved_clock::MovedClock;
+pub use server::Server;
 
 /// Name of the trust domain.
 pub const TRUST_DOMAIN: &str = "example.org";

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use signet_agent::SOCKET_NAME;
 use signet_runtime::files::{self, Durability};
 
-use super::{CLUSTER, Change, POD_AUDIENCE, Server, TRUST_DOMAIN, apply};
+use super::{CLUSTER, Change, MovedClock, POD_AUDIENCE, Server, TRUST_DOMAIN, apply};
 use crate::{
     kubelet::{Kubelet, KubeletConfig, Volume},
     part::{Launch, Part},
@@ -28,6 +28,7 @@ pub struct Agent {
     telemetry: String,
     process: Option<Process>,
     kubelet: Option<Kubelet>,
+    environment: Vec<(String, String)>,
 }
 
 impl Agent {
@@ -70,6 +71,7 @@ impl Agent {
             telemetry,
             process: None,
             kubelet: None,
+            environment: Vec::new(),
         })
     }
 
@@ -108,8 +110,26 @@ impl Agent {
         let path = self.folder.join("agent.yaml");
         fs::write(&path, serde_json::to_string_pretty(&self.config)?)?;
         let args = ["run".as_ref(), "--config".as_ref(), path.as_os_str()];
-        self.process = Some(self.launch.start(Part::Agent, &args, &self.folder, &[])?);
+        let environment: Vec<_> = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        self.process = Some(
+            self.launch
+                .start(Part::Agent, &args, &self.folder, &environment)?,
+        );
         Ok(())
+    }
+
+    /// Gives its next start a wall clock of its own, set by hand; timers and elapsed time go on as they are.
+    ///
+    /// # Errors
+    /// When the library is not installed (Debian's `libfaketime`), or the file cannot be written.
+    pub fn move_clock(&mut self) -> Result<MovedClock> {
+        let clock = MovedClock::of(&self.folder)?;
+        self.environment = clock.environment()?;
+        Ok(clock)
     }
 
     pub(super) async fn register(&mut self, kube: &str) -> Result<()> {

@@ -8,9 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use signet_runtime::files::{self, Durability};
 
-use super::{CLUSTER, Change, TRUST_DOMAIN, apply};
+use super::{CLUSTER, Change, MovedClock, TRUST_DOMAIN, apply};
 use crate::{
     http,
     part::{Launch, Part},
@@ -118,19 +117,8 @@ impl Server {
     /// # Errors
     /// When the library is not installed (Debian's `libfaketime`), or the file cannot be written.
     pub fn move_clock(&mut self) -> Result<MovedClock> {
-        let library = faketime_library().context("Debian's libfaketime is not installed")?;
-        let file = self.folder.join("wall-clock");
-        let clock = MovedClock { file };
-        clock.set(0)?;
-        let file = clock.file.display().to_string();
-        self.environment = [
-            ("LD_PRELOAD", library.as_str()),
-            ("FAKETIME_TIMESTAMP_FILE", &file),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-            ("FAKETIME_NO_CACHE", "1"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec();
+        let clock = MovedClock::of(&self.folder)?;
+        self.environment = clock.environment()?;
         Ok(clock)
     }
 
@@ -266,31 +254,4 @@ impl Server {
         ensure!(answer.status == 200, "{url}: {}", answer.status);
         Ok(answer.body.to_vec())
     }
-}
-
-/// A process's wall clock, set by hand.
-#[derive(Debug)]
-pub struct MovedClock {
-    file: PathBuf,
-}
-
-impl MovedClock {
-    /// Sets it to so many seconds ahead of the machine's (negative: behind).
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn set(&self, seconds: i64) -> Result<()> {
-        // By rename: the process reads it at every look at its clock.
-        let text = format!("{seconds:+}\n");
-        files::replace(&self.file, text.as_bytes(), 0o600, Durability::Volatile).context("set the wall clock")
-    }
-}
-
-/// Where Debian keeps the library, if it is installed.
-fn faketime_library() -> Option<String> {
-    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
-    folders
-        .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
-        .find(|library| library.exists())
-        .map(|library| library.display().to_string())
 }

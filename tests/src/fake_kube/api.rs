@@ -30,6 +30,7 @@ type Shared = State<Arc<Cluster>>;
 /// Routes, behind faults and access control.
 pub(crate) fn router(cluster: &Arc<Cluster>) -> Router {
     let guard = axum::middleware::from_fn_with_state(Arc::clone(cluster), guard);
+    let dated = axum::middleware::map_response_with_state(Arc::clone(cluster), dated);
     Router::new()
         .route("/openid/v1/jwks", get(jwks))
         .route("/.well-known/openid-configuration", get(discovery))
@@ -45,7 +46,16 @@ pub(crate) fn router(cluster: &Arc<Cluster>) -> Router {
         )
         .fallback(unknown)
         .layer(guard)
+        .layer(dated)
         .with_state(Arc::clone(cluster))
+}
+
+/// What it says the time is, in each answer.
+async fn dated(State(cluster): Shared, mut response: Response) -> Response {
+    if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(cluster.now())) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
 }
 
 async fn unknown() -> Response {

@@ -10,6 +10,8 @@ use signet_tests::{
 
 use super::support::{audited, id_of, pod_with_volume};
 
+mod outage_table;
+
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
