@@ -162,6 +162,9 @@ pub(crate) enum AuditAction {
         not_after: SystemTime,
         /// Who wanted it: `timer` or an admin.
         author: String,
+        /// The authority that certified its key, for agents that know only that one.
+        #[serde(serialize_with = "optional_text", skip_serializing_if = "Option::is_none")]
+        linked_by: Option<AuthorityId>,
     },
     /// An authority began to sign.
     AuthorityActivated {

@@ -3,9 +3,11 @@
 //! [`state`] and its steps are a pure machine; [`journal`] is its memory; [`manager`] is the task that drives it, and
 //! [`view`] is what the rest of the server sees of it.
 
+mod audited;
 mod command;
 pub(crate) mod journal;
 mod lifecycle;
+mod links;
 pub(crate) mod manager;
 pub(crate) mod policy;
 mod rotation;

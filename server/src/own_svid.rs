@@ -152,6 +152,14 @@ impl Own {
         }
     }
 
+    /// What leads to the authority of the certificate in use goes along with it, for agents that know only an earlier one.
+    fn send_links(&self, view: &AuthorityView, now: SystemTime) {
+        if let Some(current) = &self.current {
+            let links = view.kind(self.kind).links_to(current.authority, now);
+            self.identity.set_links(&links);
+        }
+    }
+
     fn is_due(&self, active: Option<AuthorityId>, snapshot: &TrustSnapshot, now: SystemTime) -> bool {
         let Some(current) = &self.current else { return true };
         let listed = snapshot.get(current.authority);
@@ -221,6 +229,9 @@ impl Keeper {
                 None => Err(OwnSvidError::NoAuthority(own.kind)),
             };
             outcome = outcome.and(issued);
+        }
+        for own in &self.owned {
+            own.send_links(&view, now);
         }
         self.ends.send_replace(self.valid_until());
         outcome

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use signet_certs::authority::AuthorityId;
 use signet_certs::time::{from_unix_millis, unix_millis};
 
+use super::links::{Link, Links};
 use super::state::{Activation, AuthorityRecord, AuthoritySet, AuthorityState, Introduced, NewAuthority};
 
 /// The version this build writes and reads.
@@ -47,6 +48,8 @@ struct VersionOnly {
 struct Document {
     version: u32,
     authorities: Vec<Row>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    links: Vec<LinkRow>,
 }
 
 /// Times are Unix milliseconds; an unknown member is refused, since it may carry meaning that would be lost.
@@ -72,6 +75,16 @@ struct Row {
     drained_at: Option<i64>,
 }
 
+/// A link: who certified whose key, until when.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkRow {
+    by: String,
+    to: String,
+    not_after: i64,
+    certificate: String,
+}
+
 /// Writes the journal body.
 ///
 /// # Errors
@@ -81,6 +94,7 @@ pub(crate) fn encode(set: &AuthoritySet) -> Result<Vec<u8>, JournalError> {
     Ok(serde_json::to_vec(&Document {
         version: JOURNAL_VERSION,
         authorities,
+        links: set.links().iter().map(link_row).collect(),
     })?)
 }
 
@@ -99,7 +113,11 @@ pub(crate) fn decode(body: &[u8]) -> Result<AuthoritySet, JournalError> {
         .iter()
         .map(record)
         .collect::<Result<Vec<_>, _>>()?;
-    let set = AuthoritySet { authorities };
+    let links = document.links.iter().map(link).collect::<Result<_, _>>()?;
+    let set = AuthoritySet {
+        authorities,
+        links: Links::of(links),
+    };
     check_counts(&set)?;
     Ok(set)
 }
@@ -171,6 +189,28 @@ fn record(row: &Row) -> Result<AuthorityRecord, JournalError> {
         introduced: introduced(row)?,
         longest_leaf_ttl: Duration::from_millis(row.longest_leaf_ttl_ms),
         author: row.author.as_str().into(),
+    })
+}
+
+fn link_row(link: &Link) -> LinkRow {
+    LinkRow {
+        by: link.by.to_string(),
+        to: link.to.to_string(),
+        not_after: unix_millis(link.not_after),
+        certificate: STANDARD.encode(&link.certificate),
+    }
+}
+
+fn link(row: &LinkRow) -> Result<Link, JournalError> {
+    let id = |text: &str| AuthorityId::from_str(text).map_err(|_| damaged(text, "its id does not parse"));
+    let certificate = STANDARD
+        .decode(&row.certificate)
+        .map_err(|_| damaged(&row.to, "the link to it is not base64"))?;
+    Ok(Link {
+        by: id(&row.by)?,
+        to: id(&row.to)?,
+        not_after: from_unix_millis(row.not_after),
+        certificate: certificate.into(),
     })
 }
 
@@ -246,6 +286,27 @@ mod tests {
             Some(7)
         );
         assert_eq!(decode(&encode(&set).unwrap()).unwrap(), set);
+    }
+
+    #[test]
+    fn links_are_kept_with_the_authorities() {
+        let id = |number| AuthorityId::from_bytes([number; 20]);
+        let mut set = decode(&body(1, ROW)).unwrap();
+        set.links.add(Link {
+            by: id(8),
+            to: id(9),
+            not_after: from_unix_millis(5000),
+            certificate: [1, 2, 3].into(),
+        });
+        let written = encode(&set).unwrap();
+        assert_eq!(decode(&written).unwrap(), set);
+        let text = String::from_utf8(written).unwrap();
+        let cut = text.replace("\"certificate\":\"AQID\"}]}", "\"certificate\":\"A?\"}]}");
+        assert_ne!(cut, text);
+        assert!(matches!(
+            decode(cut.as_bytes()),
+            Err(JournalError::Damaged { .. })
+        ));
     }
 
     #[test]

@@ -12,15 +12,16 @@ use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 use signet_certs::signer::AuthoritySigner;
 
+use super::audited;
 use super::journal::{self, JournalError};
+use super::links::Link;
 use super::policy::LifePolicy;
 use super::spread::{SpreadReports, SpreadStatus};
 use super::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Moment, NewAuthority,
-    Refused, Transition,
+    Activation, AuthorityRecord, AuthoritySet, Context, Effect, Event, Moment, NewAuthority, Refused,
+    Transition,
 };
 use super::view::{KindView, ViewedAuthority};
-use crate::audit_event::{AuditAction, AuditEvent};
 use crate::key_manager::{KeyManager, KeyManagerError, NewKey};
 use crate::store::{KeyChanges, KeyPurpose, SealedKey, Store, StoreError};
 
@@ -125,6 +126,10 @@ impl Lifecycle {
             let certificate = self.certificate(record)?;
             authorities.push(self.join(certificate, signer)?);
         }
+        if let Some(link) = set.links().iter().find(|link| link.certificate().is_none()) {
+            let problem = "the link to it is not the one the journal describes";
+            return Err(self.unusable(link.to, problem.to_owned()));
+        }
         (self.set, self.revision, self.authorities, self.visible) = (set, stored.revision, authorities, true);
         Ok(())
     }
@@ -221,7 +226,7 @@ impl Lifecycle {
             add: sealed.into_iter().collect(),
             remove: removed.collect(),
         };
-        let audit = audit_events(self.kind, &self.set, next, forced, now);
+        let audit = audited::changes(self.kind, &self.set, next, forced, now);
         let body = journal::encode(next)?;
         match tools
             .store
@@ -253,19 +258,19 @@ impl Lifecycle {
             sealed,
         } = tools.keys.generate(self.kind)?;
         let unusable = |problem| self.unusable(authority_id, problem);
-        let mut random = [0; 13];
-        tools
-            .random
-            .fill(&mut random)
-            .map_err(|_| unusable("the system has no randomness".to_owned()))?;
+        let serial = || {
+            let random = fresh_random(tools);
+            random.map_err(|_| unusable("the system has no randomness".to_owned()))
+        };
+        let not_before = now
+            .checked_sub(self.policy.clock_skew())
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         let profile = AuthorityProfile {
             trust_domain: tools.trust_domain.clone(),
             kind: self.kind,
-            not_before: now
-                .checked_sub(self.policy.clock_skew())
-                .unwrap_or(SystemTime::UNIX_EPOCH),
+            not_before,
             not_after: now + self.policy.authority_ttl(),
-            serial: SerialNumber::generate(now, &random),
+            serial: SerialNumber::generate(now, &serial()?),
         };
         let certificate =
             create_authority(&profile, signer.as_ref()).map_err(|error| unusable(error.to_string()))?;
@@ -275,15 +280,41 @@ impl Lifecycle {
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
         };
+        let link = self.link(&certificate, SerialNumber::generate(now, &serial()?), not_before);
         let authority = self.join(certificate, signer)?;
         Ok((
             Event::Prepared {
                 certificate: new,
                 activation,
                 author,
+                link,
             },
             Fresh { authority, sealed },
         ))
+    }
+
+    /// What the active control authority says of its successor's key; an old one, and one for workloads, says nothing.
+    fn link(
+        &self,
+        successor: &AuthorityCertificate,
+        serial: SerialNumber,
+        not_before: SystemTime,
+    ) -> Option<Link> {
+        let active = self
+            .set
+            .active()
+            .filter(|_| self.kind == AuthorityKind::Control)?
+            .id();
+        let acting = self
+            .authorities
+            .iter()
+            .find(|held| held.certificate().id() == active)?;
+        let made = Link::make(acting, successor, serial, not_before);
+        // A rotation does not fail for it: agents that know the active authority need no link.
+        made.inspect_err(|error| {
+            tracing::warn!(authority = %active, successor = %successor.id(), %error, "no link to the successor");
+        })
+        .ok()
     }
 
     /// The state as journalled.
@@ -329,6 +360,7 @@ impl Lifecycle {
         });
         KindView {
             authorities: viewed.collect(),
+            links: self.set.links().clone(),
         }
     }
 }
@@ -346,51 +378,9 @@ async fn last_leaf(authority: AuthorityId, at: Moment, tools: &Tools) -> Result<
     })
 }
 
-/// The audit lines of a change, written with it.
-fn audit_events(
-    kind: AuthorityKind,
-    before: &AuthoritySet,
-    after: &AuthoritySet,
-    ungated: bool,
-    now: SystemTime,
-) -> Vec<AuditEvent> {
-    let previous = before.active().map(AuthorityRecord::id);
-    let changes = after.authorities().iter().filter_map(|record| {
-        let (authority_id, author) = (record.id(), record.author.to_string());
-        let old = before.get(authority_id).map(|old| old.state);
-        match (old, record.state) {
-            (None, _) => {
-                let not_after = record.certificate.not_after;
-                Some(AuditAction::AuthorityPrepared {
-                    kind,
-                    authority_id,
-                    not_after,
-                    author,
-                })
-            }
-            (Some(AuthorityState::Prepared { .. }), AuthorityState::Active) => {
-                let forced = ungated && previous.is_some();
-                Some(AuditAction::AuthorityActivated {
-                    kind,
-                    authority_id,
-                    previous,
-                    forced,
-                    author,
-                })
-            }
-            _ => None,
-        }
-    });
-    let gone = before
-        .authorities()
-        .iter()
-        .filter(|record| after.get(record.id()).is_none());
-    let gone = gone.map(|record| AuditAction::AuthorityExpired {
-        kind,
-        authority_id: record.id(),
-    });
-    changes
-        .chain(gone)
-        .map(|action| AuditEvent::new(now, action))
-        .collect()
+/// The random part of a serial.
+fn fresh_random(tools: &Tools) -> Result<[u8; 13], ring::error::Unspecified> {
+    let mut random = [0; 13];
+    tools.random.fill(&mut random)?;
+    Ok(random)
 }

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::links::{Link, Links};
 use super::policy::LifePolicy;
 use super::spread::{SpreadReports, SpreadStatus};
 use signet_certs::authority::AuthorityId;
@@ -127,6 +128,8 @@ impl AuthorityRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AuthoritySet {
     pub(super) authorities: Vec<AuthorityRecord>,
+    /// By which readers that know only earlier ones find the present ones. Of control authorities; of others there are none.
+    pub(super) links: Links,
 }
 
 /// What happened.
@@ -144,6 +147,8 @@ pub(crate) enum Event {
         activation: Activation,
         /// Who wanted it.
         author: Arc<str>,
+        /// What the active one says of its key.
+        link: Option<Link>,
     },
     /// The publisher serves a bundle.
     Published {
@@ -248,6 +253,11 @@ impl AuthoritySet {
     /// The authorities, oldest first.
     pub(crate) fn authorities(&self) -> &[AuthorityRecord] {
         &self.authorities
+    }
+
+    /// What leads from earlier authorities to these.
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
     }
 
     /// The authority with this id.

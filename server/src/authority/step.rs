@@ -25,7 +25,12 @@ impl AuthoritySet {
                 certificate,
                 activation,
                 author,
-            } => self.add(certificate, activation, author, context),
+                link,
+            } => {
+                let mut transition = self.add(certificate, activation, author, context)?;
+                link.into_iter().for_each(|link| transition.next.links.add(link));
+                Ok(transition)
+            }
             Event::Published { sequence, listed } => Ok(self.published(sequence, &listed, context.at)),
             Event::Rotate { force, author } => Ok(self.rotate(force, author)),
             Event::LastLeafExpired { authority } => self.drained(authority, context.at.now),
@@ -56,7 +61,7 @@ impl AuthoritySet {
             } => Some(leaves_until),
             _ => None,
         });
-        moments.extend(ends.filter_map(settled));
+        moments.extend(ends.chain(self.links.next_end()).filter_map(settled));
         moments.into_iter().min()
     }
 
@@ -120,6 +125,7 @@ impl AuthoritySet {
         let mut next = self.clone();
         if let Some(settled) = context.at.settled {
             next.retire_unused(settled);
+            next.links.let_go(settled);
         }
         if context.at.trusted {
             next.reinstate(context.at.now);

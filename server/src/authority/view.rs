@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use signet_certs::authority::{AuthorityCertificate, AuthorityId, AuthorityKind, X509Authority};
 
+use super::links::{Link, Links};
 use super::state::AuthorityState;
 
 /// One authority with its key.
@@ -52,9 +53,17 @@ impl fmt::Debug for ViewedAuthority {
 pub(crate) struct KindView {
     /// All that are in the bundle, or about to be.
     pub authorities: Vec<ViewedAuthority>,
+    /// What leads to them from earlier ones.
+    pub links: Links,
 }
 
 impl KindView {
+    /// What leads a reader that knows only an earlier authority to this one at `now`.
+    pub(crate) fn links_to(&self, authority: AuthorityId, now: SystemTime) -> Vec<AuthorityCertificate> {
+        let way = self.links.leading_to(authority, now);
+        way.into_iter().filter_map(Link::certificate).collect()
+    }
+
     /// The authority that signs leaves. It may be past its end.
     pub(crate) fn active(&self) -> Option<&ViewedAuthority> {
         self.authorities

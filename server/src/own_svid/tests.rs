@@ -1,7 +1,14 @@
 use std::sync::atomic::Ordering;
 
 use rustls::client::ResolvesClientCert;
-use signet_certs::verify::{LeafInfo, Role, inspect_leaf, verify_chain};
+use rustls::pki_types::{CertificateDer, ServerName};
+use signet_certs::authority::AuthorityCertificate;
+use signet_certs::link::{LINKS_PROTOCOL, MAX_LINKS};
+use signet_certs::tls::{
+    PeerRule, SharedRoots, SpiffeVerifier, TrustSource, client_config, server_config, time_provider,
+};
+use signet_certs::verify::{LeafInfo, Role, TrustRoots, inspect_leaf, verify_chain};
+use signet_runtime::sync::Mutex;
 
 use super::*;
 use crate::authority::RotateRequest;
@@ -110,6 +117,69 @@ async fn they_move_with_the_active_authority_and_away_from_a_revocation() {
     running.publisher.wait_published(revision, MINUTE).await.unwrap();
     running.pass(Duration::from_millis(10)).await;
     assert_ne!(leaf(&own.server).serial, second.serial);
+}
+
+/// What a server presents to a client that offers these protocols.
+fn presented(identity: &Arc<RotatingIdentity>, protocols: &[&[u8]], now: SystemTime) -> Vec<Vec<u8>> {
+    let (trust_domain, nobody) = (trust_domain(), Arc::new(SharedRoots::default()));
+    let strangers = SpiffeVerifier::new(nobody, PeerRule::TrustDomain(trust_domain));
+    let server = server_config(identity.clone(), strangers, false, &[b"h2"]).unwrap();
+    let seen = Arc::new(Seen::default());
+    let verifier = SpiffeVerifier::new(seen.clone(), PeerRule::Any);
+    let mut client = client_config(None, verifier, protocols).unwrap();
+    client.time_provider = time_provider(move || now);
+    let name = ServerName::try_from("ignored.invalid").unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+    let mut server = rustls::ServerConnection::new(Arc::new(server)).unwrap();
+    let (mut hello, mut answer) = (Vec::new(), Vec::new());
+    client.write_tls(&mut hello).unwrap();
+    server.read_tls(&mut hello.as_slice()).unwrap();
+    server.process_new_packets().unwrap();
+    server.write_tls(&mut answer).unwrap();
+    client.read_tls(&mut answer.as_slice()).unwrap();
+    client.process_new_packets().unwrap_err();
+    seen.0.lock().clone()
+}
+
+/// Trusts nobody, and remembers what it was shown.
+#[derive(Debug, Default)]
+struct Seen(Mutex<Vec<Vec<u8>>>);
+
+impl TrustSource for Seen {
+    fn roots(&self) -> Arc<TrustRoots> {
+        Arc::default()
+    }
+
+    fn roots_by_links(&self, chain: &[CertificateDer<'_>], _: SystemTime) -> Option<Arc<TrustRoots>> {
+        *self.0.lock() = chain.iter().map(|der| der.to_vec()).collect();
+        None
+    }
+}
+
+/// An agent of 1.0 offers HTTP/2 alone, and is shown no more than the leaf.
+#[tokio::test(start_paused = true)]
+async fn links_to_its_authority_follow_the_leaf_for_those_who_ask() {
+    let running = Running::new().await;
+    let own = keep(&running).await.unwrap();
+    let wants: &[&[u8]] = &[LINKS_PROTOCOL, b"h2"];
+    assert_eq!(presented(&own.server, wants, running.now()).len(), 1);
+    for rotation in 1..=6 {
+        let wish = RotateRequest {
+            kind: AuthorityKind::Control,
+            force: true,
+            author: "admin".to_owned(),
+        };
+        let mut steps = running.manager.rotate(wish).await.unwrap();
+        while steps.recv().await.is_some() {}
+        running.pass(Duration::from_millis(10)).await;
+        let shown = presented(&own.server, wants, running.now());
+        assert_eq!(shown.len(), 1 + MAX_LINKS.min(rotation));
+        let last = AuthorityCertificate::from_der(&shown[1]).unwrap();
+        assert_eq!(last.id(), leaf(&own.server).authority_id);
+        assert_eq!(presented(&own.server, &[b"h2"], running.now()).len(), 1);
+    }
+    let bundle = own.bundle.unwrap();
+    assert_eq!(presented(&bundle, wants, running.now()).len(), 1);
 }
 
 /// Covers INV-4.

@@ -1,6 +1,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use signet_certs::authority::AuthorityCertificate;
+use signet_certs::link::walk;
+
 use super::*;
 use crate::audit_event::{AuditAction, AuditEvent};
 use crate::fixtures::{HOUR, MINUTE, Running, SKEW};
@@ -262,4 +265,52 @@ async fn a_rotation_after_the_drain_says_that_the_server_stops() {
         running.manager.rotate(wish(false)).await,
         Err(RotateError::Stopping)
     ));
+}
+
+fn links(running: &Running, kind: AuthorityKind) -> Vec<AuthorityCertificate> {
+    let view = running.manager.current().borrow().clone();
+    view.kind(kind).links_to(running.active(kind), running.now())
+}
+
+/// Whoever holds only the first control authority finds the one that signs after two rotations, over one that has left, also after
+/// a restart; with the authorities of workloads nothing leads anywhere.
+#[tokio::test(start_paused = true)]
+async fn each_control_authority_certifies_its_successor_and_that_outlives_both() {
+    let running = Running::new().await;
+    let first = running.snapshot().control[0].certificate.clone();
+    assert!(links(&running, AuthorityKind::Control).is_empty());
+    running.pass(17 * HOUR).await;
+    let running = running.restart().await;
+    let active = running.active(AuthorityKind::Control);
+    assert!(running.snapshot().get(first.id()).is_none(), "it has left");
+    let links_now = links(&running, AuthorityKind::Control);
+    assert_eq!(links_now.len(), 2);
+    let anchors = [first.clone()];
+    let domain = crate::fixtures::trust_domain();
+    let reached = walk(&anchors, &links_now, &domain, |_| false, running.now());
+    assert_eq!(reached.last().map(AuthorityCertificate::id), Some(active));
+    assert_eq!(links(&running, X509), []);
+    let prepared = running.store.audit_events();
+    let linked = prepared.iter().map(AuditEvent::action).any(|action| {
+        matches!(action, AuditAction::AuthorityPrepared { linked_by: Some(by), .. } if *by == first.id())
+    });
+    assert!(linked, "{prepared:?}");
+}
+
+/// An authority that was over when its successor was made leads to it too: agents of a server that was down for long come back.
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_ended_while_the_server_was_down_leads_to_the_next() {
+    let running = Running::new().await;
+    let first = running.snapshot().control[0].certificate.clone();
+    running.drain.start();
+    running.pass(10 * 24 * HOUR).await;
+    let running = running.restart().await;
+    running.pass(MINUTE).await;
+    assert_ne!(running.active(AuthorityKind::Control), first.id());
+    let anchors = [first];
+    let (domain, links) = (
+        crate::fixtures::trust_domain(),
+        links(&running, AuthorityKind::Control),
+    );
+    assert_eq!(walk(&anchors, &links, &domain, |_| false, running.now()).len(), 1);
 }

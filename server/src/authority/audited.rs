@@ -1,0 +1,58 @@
+//! What the audit log is told of a change of the authorities; written in its transaction.
+
+use std::time::SystemTime;
+
+use signet_certs::authority::AuthorityKind;
+
+use super::state::{AuthorityRecord, AuthoritySet, AuthorityState};
+use crate::audit_event::{AuditAction, AuditEvent};
+
+/// The lines of a change.
+pub(super) fn changes(
+    kind: AuthorityKind,
+    before: &AuthoritySet,
+    after: &AuthoritySet,
+    ungated: bool,
+    now: SystemTime,
+) -> Vec<AuditEvent> {
+    let previous = before.active().map(AuthorityRecord::id);
+    let changes = after.authorities().iter().filter_map(|record| {
+        let (authority_id, author) = (record.id(), record.author.to_string());
+        let old = before.get(authority_id).map(|old| old.state);
+        match (old, record.state) {
+            (None, _) => {
+                let not_after = record.certificate.not_after;
+                Some(AuditAction::AuthorityPrepared {
+                    kind,
+                    authority_id,
+                    not_after,
+                    author,
+                    linked_by: after.links().maker_of(authority_id),
+                })
+            }
+            (Some(AuthorityState::Prepared { .. }), AuthorityState::Active) => {
+                let forced = ungated && previous.is_some();
+                Some(AuditAction::AuthorityActivated {
+                    kind,
+                    authority_id,
+                    previous,
+                    forced,
+                    author,
+                })
+            }
+            _ => None,
+        }
+    });
+    let gone = before
+        .authorities()
+        .iter()
+        .filter(|record| after.get(record.id()).is_none());
+    let gone = gone.map(|record| AuditAction::AuthorityExpired {
+        kind,
+        authority_id: record.id(),
+    });
+    changes
+        .chain(gone)
+        .map(|action| AuditEvent::new(now, action))
+        .collect()
+}

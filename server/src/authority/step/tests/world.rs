@@ -1,0 +1,398 @@
+//! What is around the machine: a ledger, agents, a publisher, a journal that may fail, restarts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proptest::prelude::*;
+use signet_certs::link::WALK_AFTER_END;
+
+use super::super::super::journal;
+use super::super::super::links::Link;
+use super::super::super::policy::{LifePolicy, LifeSettings};
+use super::super::super::spread::SpreadReports;
+use super::super::*;
+
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const SKEW: Duration = Duration::from_secs(120);
+pub(super) const AGENTS: u64 = 3;
+
+pub(super) fn policy() -> LifePolicy {
+    LifePolicy::new(LifeSettings {
+        authority_ttl: 12 * HOUR,
+        leaf_ttl: HOUR,
+        clock_skew: SKEW,
+        spread: 5 * MINUTE,
+        spread_max: HOUR,
+    })
+    .unwrap()
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaf {
+    pub(super) authority: AuthorityId,
+    pub(super) not_after: SystemTime,
+}
+
+/// Everything around the machine.
+pub(super) struct World {
+    pub(super) policy: LifePolicy,
+    pub(super) now: SystemTime,
+    pub(super) set: AuthoritySet,
+    pub(super) journal: Vec<u8>,
+    pub(super) journal_fails: bool,
+    pub(super) keys: BTreeSet<AuthorityId>,
+    pub(super) made: u8,
+    pub(super) reports: SpreadReports,
+    pub(super) bundle: Vec<(AuthorityId, SystemTime)>,
+    pub(super) sequence: u64,
+    pub(super) first_published: BTreeMap<AuthorityId, (u64, SystemTime)>,
+    pub(super) leaves: Vec<Leaf>,
+    pub(super) forced: bool,
+    pub(super) activations: Vec<AuthorityId>,
+    pub(super) last_active: Option<(AuthorityId, SystemTime)>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let agents = (0..AGENTS).map(|agent| (format!("agent-{agent}"), 0));
+        Self {
+            policy: policy(),
+            now: SystemTime::UNIX_EPOCH + 500_000 * HOUR,
+            set: AuthoritySet::default(),
+            journal: journal::encode(&AuthoritySet::default()).unwrap(),
+            journal_fails: false,
+            keys: BTreeSet::new(),
+            made: 0,
+            reports: SpreadReports {
+                agents: agents.collect(),
+            },
+            bundle: Vec::new(),
+            sequence: 0,
+            first_published: BTreeMap::new(),
+            leaves: Vec::new(),
+            forced: false,
+            activations: Vec::new(),
+            last_active: None,
+        }
+    }
+
+    /// A started world whose first authority signs.
+    pub(super) fn started() -> Self {
+        let mut world = Self::new();
+        world.step(Event::Start).unwrap();
+        world.publish();
+        world.settle();
+        assert!(world.set.active().is_some());
+        world
+    }
+
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            at: Moment {
+                now: self.now,
+                trusted: true,
+                settled: Some(self.now),
+            },
+            policy: &self.policy,
+            reports: &self.reports,
+        }
+    }
+
+    /// Does what the worker does with an event.
+    pub(super) fn step(&mut self, event: Event) -> Result<(), Refused> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let before = self.set.clone();
+            let transition = before.apply(event, &self.context())?;
+            assert_order(&before, &transition);
+            for effect in &transition.effects {
+                match effect {
+                    Effect::SaveJournal if std::mem::take(&mut self.journal_fails) => return Ok(()),
+                    Effect::SaveJournal => {
+                        self.journal = journal::encode(&transition.next).unwrap();
+                        self.set = transition.next.clone();
+                        self.keys
+                            .extend(self.set.authorities().iter().map(AuthorityRecord::id));
+                        self.check_activation(&before);
+                    }
+                    Effect::Publish => {}
+                    Effect::DeleteKey(id) => assert!(self.keys.remove(id)),
+                    Effect::CheckLastLeaf(id) => events.push_back(self.last_leaf(*id)),
+                    Effect::GenerateKey { activation, author } => {
+                        let (activation, author) = (*activation, author.clone());
+                        let certificate = self.make();
+                        let link = self.link_to(&certificate);
+                        events.push_back(Event::Prepared {
+                            certificate,
+                            activation,
+                            author,
+                            link,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ticks until there is nothing left to do at this moment.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..10 {
+            if self
+                .set
+                .next_deadline(&self.context())
+                .is_some_and(|deadline| deadline > self.now)
+            {
+                return;
+            }
+            let _ = self.step(Event::Tick);
+            if self
+                .set
+                .prepared()
+                .is_some_and(|prepared| prepared.introduced.is_none())
+            {
+                return;
+            }
+        }
+        panic!("the machine does not come to rest: {:?}", self.set);
+    }
+
+    pub(super) fn make(&mut self) -> NewAuthority {
+        self.made += 1;
+        let whole = from_unix_seconds(unix_seconds(self.now));
+        NewAuthority {
+            id: AuthorityId::from_bytes([self.made; 20]),
+            certificate: vec![self.made; 8].into(),
+            not_before: whole - SKEW,
+            not_after: whole + self.policy.authority_ttl(),
+        }
+    }
+
+    /// By the active one, valid until 90 days after its end; none after that.
+    pub(super) fn link_to(&self, successor: &NewAuthority) -> Option<Link> {
+        let acting = &self.set.active()?.certificate;
+        Some(Link {
+            by: acting.id,
+            to: successor.id,
+            not_after: acting.not_after + WALK_AFTER_END,
+            certificate: successor.certificate.clone(),
+        })
+        .filter(|link| link.not_after > self.now)
+    }
+
+    pub(super) fn last_leaf(&self, authority: AuthorityId) -> Event {
+        let own = self.leaves.iter().filter(|leaf| leaf.authority == authority);
+        match own.map(|leaf| leaf.not_after).max() {
+            Some(not_after) if not_after >= self.now => Event::LeafOutlives { authority, not_after },
+            _ => Event::LastLeafExpired { authority },
+        }
+    }
+
+    /// The publisher: a list for every authority, then the bundle, then word to the machine.
+    pub(super) fn publish(&mut self) {
+        let this_update = from_unix_seconds(unix_seconds(self.now - SKEW));
+        let ids: Vec<_> = self.set.authorities().iter().map(AuthorityRecord::id).collect();
+        if self.bundle.iter().map(|(id, _)| *id).collect::<Vec<_>>() != ids {
+            self.sequence += 1;
+        }
+        self.bundle = ids.into_iter().map(|id| (id, this_update)).collect();
+        for (id, _) in &self.bundle {
+            self.first_published
+                .entry(*id)
+                .or_insert((self.sequence, self.now));
+        }
+        let (sequence, listed) = (self.sequence, self.bundle.clone());
+        self.step(Event::Published { sequence, listed }).unwrap();
+    }
+
+    pub(super) fn report(&mut self, agent: u64) {
+        self.reports
+            .agents
+            .insert(format!("agent-{agent}"), self.sequence);
+    }
+
+    /// What an issuer does, `late` after it has read which authority is active.
+    pub(super) fn issue(&mut self, late: Duration) {
+        let Some((authority, not_after)) = self.issuer(late) else {
+            return;
+        };
+        let end = from_unix_seconds(unix_seconds(self.now + self.policy.leaf_ttl())).min(not_after);
+        if self.now < not_after {
+            self.leaves.push(Leaf {
+                authority,
+                not_after: end,
+            });
+        }
+    }
+
+    pub(super) fn issuer(&self, late: Duration) -> Option<(AuthorityId, SystemTime)> {
+        let stale = self.last_active.filter(|(_, until)| self.now <= *until + late);
+        let id = stale
+            .map(|(id, _)| id)
+            .or_else(|| self.set.active().map(AuthorityRecord::id))?;
+        self.set.get(id).map(|record| (id, record.certificate.not_after))
+    }
+
+    pub(super) fn check_activation(&mut self, before: &AuthoritySet) {
+        let (old, new) = (before.active(), self.set.active());
+        let Some(new) = new.filter(|new| old.map(AuthorityRecord::id) != Some(new.id())) else {
+            return;
+        };
+        let (sequence, at) = self.first_published[&new.id()];
+        let spread =
+            self.now >= at + self.policy.spread() && self.reports.confirmed(sequence) == self.reports.live();
+        let waited = self.now >= at + self.policy.spread_max();
+        let nothing_else = old.is_none_or(|old| old.is_useless(self.now));
+        assert!(
+            spread || waited || nothing_else || self.forced,
+            "INV-8: signs before it has spread"
+        );
+        self.last_active = old.map(|old| (old.id(), self.now));
+        self.forced = false;
+        self.activations.push(new.id());
+    }
+
+    pub(super) fn check(&self) {
+        let active = self
+            .set
+            .authorities()
+            .iter()
+            .filter(|one| one.state == AuthorityState::Active)
+            .count();
+        assert_eq!(
+            active,
+            usize::from(!self.activations.is_empty()),
+            "exactly one Active after the start"
+        );
+        for record in self.set.authorities() {
+            assert!(
+                self.keys.contains(&record.id()),
+                "an authority in the bundle has no key"
+            );
+        }
+        assert_eq!(
+            self.keys.len(),
+            self.set.authorities().len(),
+            "a key was left behind"
+        );
+        for leaf in self.leaves.iter().filter(|leaf| leaf.not_after >= self.now) {
+            let end = self
+                .set
+                .get(leaf.authority)
+                .expect("CA-16: a leaf outlives its root")
+                .certificate
+                .not_after;
+            assert!(leaf.not_after <= end, "INV-10: a leaf outlives its authority");
+            assert!(
+                self.bundle.iter().any(|(id, _)| *id == leaf.authority),
+                "CA-14: its root is not published"
+            );
+        }
+        let restored = journal::decode(&self.journal).unwrap();
+        assert_eq!(
+            journal::encode(&restored).unwrap(),
+            self.journal,
+            "the journal loses something"
+        );
+        let due = self
+            .set
+            .next_deadline(&self.context())
+            .is_some_and(|deadline| deadline <= self.now);
+        let works = !self
+            .set
+            .apply(Event::Tick, &self.context())
+            .unwrap()
+            .effects
+            .is_empty();
+        assert_eq!(due, works, "the deadline is wrong: {:?}", self.set);
+    }
+}
+
+/// The journal comes before everything that shows, keys go last.
+pub(super) fn assert_order(before: &AuthoritySet, transition: &Transition) {
+    let place = |wanted: &Effect| transition.effects.iter().position(|effect| effect == wanted);
+    if transition.next != *before {
+        assert_eq!(place(&Effect::SaveJournal), Some(0));
+        assert_eq!(place(&Effect::Publish), Some(1));
+    }
+    let first_delete = transition
+        .effects
+        .iter()
+        .position(|effect| matches!(effect, Effect::DeleteKey(_)));
+    assert!(first_delete.is_none_or(|first| first > 1));
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Action {
+    Wait(u64),
+    WaitForDeadline,
+    Tick,
+    Rotate(bool),
+    Publish,
+    Report(u64),
+    Join(u64),
+    Leave(u64),
+    Issue,
+    IssueLate,
+    JournalFails,
+    Restart,
+}
+
+pub(super) fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        3 => (0_u64..4 * 3600).prop_map(Action::Wait),
+        1 => (0_u64..20 * 3600).prop_map(Action::Wait),
+        4 => Just(Action::WaitForDeadline),
+        3 => Just(Action::Tick),
+        1 => any::<bool>().prop_map(Action::Rotate),
+        5 => Just(Action::Publish),
+        4 => (0..AGENTS).prop_map(Action::Report),
+        1 => (0..AGENTS).prop_map(Action::Join),
+        1 => (0..AGENTS).prop_map(Action::Leave),
+        5 => Just(Action::Issue),
+        2 => Just(Action::IssueLate),
+        1 => Just(Action::JournalFails),
+        1 => Just(Action::Restart),
+    ]
+}
+
+impl World {
+    pub(super) fn perform(&mut self, action: &Action) {
+        match action {
+            Action::Wait(seconds) => self.now += Duration::from_secs(*seconds) + Duration::from_millis(7),
+            Action::WaitForDeadline => {
+                let deadline = self.set.next_deadline(&self.context());
+                self.now = deadline.map_or(self.now, |deadline| deadline.max(self.now));
+                let _ = self.step(Event::Tick);
+            }
+            Action::Tick => self.step(Event::Tick).unwrap(),
+            Action::Rotate(force) => {
+                self.forced |= force;
+                self.step(Event::Rotate {
+                    force: *force,
+                    author: "admin".into(),
+                })
+                .unwrap();
+            }
+            Action::Publish => self.publish(),
+            Action::Report(agent) => {
+                if self.reports.agents.contains_key(&format!("agent-{agent}")) {
+                    self.report(*agent);
+                }
+            }
+            Action::Join(agent) => {
+                self.reports.agents.entry(format!("agent-{agent}")).or_insert(0);
+            }
+            Action::Leave(agent) => {
+                self.reports.agents.remove(&format!("agent-{agent}"));
+            }
+            Action::Issue => self.issue(Duration::ZERO),
+            Action::IssueLate => self.issue(Duration::from_secs(5)),
+            Action::JournalFails => self.journal_fails = true,
+            Action::Restart => {
+                self.set = journal::decode(&self.journal).unwrap();
+                self.step(Event::Start).unwrap();
+            }
+        }
+    }
+}
