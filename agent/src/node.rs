@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ring::rand::SystemRandom;
-use signet_certs::authority::{AuthorityCertificate, AuthorityId};
+use signet_certs::authority::AuthorityId;
 use signet_certs::csr::create_csr;
 use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
@@ -215,12 +215,8 @@ impl NodeAttestor {
     fn verify(&self, attested: &AttestedNode, key: LeafKey) -> Result<(X509Svid, NodeIdentity), NodeError> {
         let unusable = |error: &dyn std::fmt::Display| NodeError::Unusable(error.to_string());
         // Named over the verified channel: a certificate may come from an authority newer than the anchors.
-        let named: Result<Vec<_>, _> = attested
-            .control_authorities
-            .iter()
-            .map(|der| AuthorityCertificate::from_der(der))
-            .collect();
-        self.anchors.add(&named.map_err(|error| unusable(&error))?);
+        let named = self.anchors.add(&attested.control_authorities);
+        named.map_err(|error| unusable(&error))?;
         let roots = self.anchors.roots().load();
         let svid = verified(
             &attested.chain,

@@ -9,24 +9,30 @@
 //! Anybody on the network path can make a handshake fail and so cause that reading. It therefore only adds: no living
 //! anchor and no CRL is lost by it, and an authority that the server has removed does not come back by a configured file
 //! that lags behind. The next push of the server, once it is verified, says what really counts.
+//!
+//! What neither has heard of is found over links that the server shows ([`Following`]): they come last, and add as well.
 
 mod files;
+mod following;
 mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use signet_certs::authority::AuthorityCertificate;
+use bytes::Bytes;
+use signet_certs::authority::{AuthorityCertificate, AuthorityId};
 use signet_certs::id::TrustDomain;
+use signet_certs::time::rfc3339;
 use signet_certs::tls::SharedRoots;
 use signet_certs::verify::{CrlPolicy, TrustRoots, TrustedAuthority};
 use signet_runtime::sync::Mutex;
 use thiserror::Error;
 
 use self::files::{read_configured, read_kept, write_kept};
-use self::state::{State, same};
-use super::trust::{Departed, HeldAuthority};
+pub(crate) use self::following::Following;
+use self::state::{MAX_ANCHORS, State, same};
+use super::trust::{Departed, HeldAuthority, TrustError, usable};
 
 /// Why there are no anchors.
 #[derive(Debug, Error)]
@@ -47,6 +53,17 @@ pub(crate) enum AnchorsError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+/// Why authorities that the server named are not taken over.
+#[derive(Debug, Error)]
+pub(crate) enum NamedError {
+    /// More than any trust domain has.
+    #[error("the server names {0} control authorities, of at most {MAX_ANCHORS}")]
+    Many(usize),
+    /// Not an authority, or one of another trust domain.
+    #[error(transparent)]
+    Authority(#[from] TrustError),
 }
 
 /// The anchors in force. Shared by the connector, the node attestor and the trust stream.
@@ -91,6 +108,11 @@ impl ControlAnchors {
         self.roots.clone()
     }
 
+    /// Whether the server can be verified without links.
+    pub(crate) fn one_lives(&self, now: SystemTime) -> bool {
+        self.state.lock().one_lives(now)
+    }
+
     /// Takes over what the server pushed, and keeps it on disk.
     pub(crate) fn update(&self, control: &[HeldAuthority]) {
         let trusted = |held: &HeldAuthority| TrustedAuthority {
@@ -112,7 +134,7 @@ impl ControlAnchors {
         }
     }
 
-    /// From now on these are no anchors, whoever names them: the server when a node attests, or the configured file.
+    /// From now on these are no anchors, whoever names them: the server when a node attests, the configured file, or a link.
     pub(crate) fn refuse(&self, departed: Departed) {
         let mut state = self.state.lock();
         if state.departed == departed {
@@ -124,24 +146,63 @@ impl ControlAnchors {
             .store(control_roots(&self.trust_domain, &state.anchors));
     }
 
-    /// Adds authorities that the verified server named when this node attested, before the first push.
-    pub(crate) fn add(&self, certificates: &[AuthorityCertificate]) {
-        let mut state = self.state.lock();
-        for certificate in certificates {
-            if !state
-                .anchors
-                .iter()
-                .any(|known| known.certificate == *certificate)
-                && !state.departed.contains(&certificate.id())
-            {
-                state.anchors.push(TrustedAuthority {
-                    certificate: certificate.clone(),
-                    crl: None,
-                });
-            }
+    /// Adds authorities, DER, that the verified server named when this node attested, before the first push.
+    ///
+    /// # Errors
+    /// [`NamedError`]; then none is added.
+    pub(crate) fn add(&self, named: &[Bytes]) -> Result<(), NamedError> {
+        if named.len() > MAX_ANCHORS {
+            return Err(NamedError::Many(named.len()));
         }
+        let read = named.iter().map(|der| usable(der, &self.trust_domain));
+        self.grow(read.collect::<Result<_, _>>()?);
+        Ok(())
+    }
+
+    fn grow(&self, certificates: Vec<AuthorityCertificate>) {
+        let mut state = self.state.lock();
+        state.add(certificates);
         self.roots
             .store(control_roots(&self.trust_domain, &state.anchors));
+    }
+
+    /// The anchors with what links lead to, as roots for a verifier.
+    fn roots_with(&self, links: &[AuthorityCertificate], now: SystemTime) -> TrustRoots {
+        let state = self.state.lock();
+        let linked = state.linked(links, &self.trust_domain, now).into_iter();
+        let linked = linked.map(|certificate| TrustedAuthority {
+            certificate,
+            crl: None,
+        });
+        let all: Vec<_> = state.anchors.iter().cloned().chain(linked).collect();
+        control_roots(&self.trust_domain, &all)
+    }
+
+    /// Takes over what the links of a server lead to that was verified by it.
+    fn follow(&self, links: &[AuthorityCertificate], now: SystemTime) {
+        let linked = self.state.lock().linked(links, &self.trust_domain, now);
+        for authority in &linked {
+            tracing::info!(authority = %authority.id(), anchors_file = %self.configured.display(),
+                "a control authority that the anchors file lacks was found over links");
+        }
+        self.grow(linked);
+    }
+
+    /// For people: the server showed a certificate of `shown`, and nothing at hand vouches for that.
+    pub(crate) fn cannot_recognise(&self, shown: Option<AuthorityId>, now: SystemTime) -> String {
+        let shown = shown.map_or_else(
+            || "an unknown authority".to_owned(),
+            |id| format!("authority {id}"),
+        );
+        format!(
+            "it shows a certificate of {shown}, to which nothing leads from the control authorities at hand: {}; by this \
+             clock it is {}. If it is the right server, replace {} by the file that the server keeps at \
+             trust.control_anchors_file: `cat /var/lib/signet-server/control-anchors.pem` there, whose authorities \
+             `signet-server ca show` names; on Kubernetes it is the ConfigMap that `kubectl create configmap` made of it",
+            self.state.lock().told(),
+            rfc3339(now),
+            self.configured.display(),
+        )
     }
 
     /// The server could not be verified. Reads the configured file again; `true` when it gave other anchors, so that

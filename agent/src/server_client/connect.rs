@@ -12,21 +12,28 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig};
 use signet_certs::id::TrustDomain;
-use signet_certs::tls::{PeerRule, RotatingIdentity, SpiffeVerifier, client_config, time_provider};
+use signet_certs::link::LINKS_PROTOCOL;
+use signet_certs::tls::{
+    PeerRule, RotatingIdentity, SpiffeVerifier, TrustSource, client_config, time_provider,
+};
+use signet_certs::verify::VerifyError;
 use signet_runtime::clock::Clock;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
 
 use super::alert::{Alert, Listened};
-use super::anchors::ControlAnchors;
+use super::anchors::{ControlAnchors, Following};
 use super::dial::{Carrier, Dialer};
 use super::server_id;
 
 /// Name resolution, TCP and handshakes together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is spoken with the server.
+const HTTP_2: &[u8] = b"h2";
 
 /// A silent connection is asked for a sign of life this often, and given up after the second.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
@@ -35,6 +42,9 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::fro
 #[derive(Clone)]
 pub(super) struct Connector {
     way: Arc<dyn Dialer>,
+    trust_domain: TrustDomain,
+    identity: Option<Arc<RotatingIdentity>>,
+    /// By the anchors alone.
     tls: TlsConnector,
     anchors: Arc<ControlAnchors>,
     clock: Arc<dyn Clock>,
@@ -58,13 +68,12 @@ impl Connector {
         identity: Option<Arc<RotatingIdentity>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, rustls::Error> {
-        let verifier = SpiffeVerifier::new(anchors.roots(), PeerRule::Exactly(server_id(trust_domain)));
-        let mut config: ClientConfig = client_config(identity, verifier, &[b"h2"])?;
-        let own = clock.clone();
-        config.time_provider = time_provider(move || own.now());
+        let config = config(anchors.roots(), trust_domain, identity.clone(), &[HTTP_2], &clock)?;
         Ok(Self {
             way,
-            tls: TlsConnector::from(Arc::new(config)),
+            trust_domain: trust_domain.clone(),
+            identity,
+            tls: TlsConnector::from(config),
             anchors,
             clock,
         })
@@ -100,35 +109,111 @@ impl Connector {
         Ok(Http2 { requests, alert })
     }
 
+    /// The server is verified by the anchors at hand, then by those that the configured file holds by now, then by what its links lead
+    /// to from them. A certificate that none of that vouches for ends each attempt before anything is said.
     async fn connect_tls(&self) -> io::Result<TlsStream<Box<dyn Carrier>>> {
-        let failed = |error: io::Error| io::Error::new(error.kind(), self.says(&error.to_string()));
-        let stream = self.way.dial().await.map_err(failed)?;
-        let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
-        match self.tls.connect(name, stream).await {
-            Ok(stream) => Ok(stream),
-            Err(error) => {
-                self.look_for_newer_anchors(&error);
-                Err(failed(error))
-            }
+        if let Some(outcome) = self.connect_by_anchors().await {
+            return outcome;
+        }
+        if self.finds_newer_anchors()
+            && let Some(outcome) = self.connect_by_anchors().await
+        {
+            return outcome;
+        }
+        self.connect_by_links().await
+    }
+
+    /// `None` when no anchor lives, or none vouches for the server.
+    async fn connect_by_anchors(&self) -> Option<io::Result<TlsStream<Box<dyn Carrier>>>> {
+        if !self.anchors.one_lives(self.clock.now()) {
+            return None;
+        }
+        match self.handshake(&self.tls).await {
+            Err(error) if refusal(&error).is_some() => None,
+            outcome => Some(outcome.map_err(|error| self.failed(&error))),
         }
     }
 
-    /// The next attempt may succeed with what the configured file says by now.
-    fn look_for_newer_anchors(&self, error: &io::Error) {
-        let cause = error
-            .get_ref()
-            .and_then(|cause| cause.downcast_ref::<rustls::Error>());
-        if !matches!(cause, Some(rustls::Error::InvalidCertificate(_))) {
-            return;
+    async fn connect_by_links(&self) -> io::Result<TlsStream<Box<dyn Carrier>>> {
+        let following = Following::new(self.anchors.clone());
+        let protocols = [HTTP_2, LINKS_PROTOCOL];
+        let config = config(
+            following.clone(),
+            &self.trust_domain,
+            self.identity.clone(),
+            &protocols,
+            &self.clock,
+        );
+        let tls = TlsConnector::from(config.map_err(|error| self.failed(&io::Error::other(error)))?);
+        let outcome = self.handshake(&tls).await;
+        let now = self.clock.now();
+        match &outcome {
+            Ok(_) => following.verified(now),
+            Err(error) if refusal(error).is_some_and(is_stranger) => {
+                let words = self.anchors.cannot_recognise(following.authority(), now);
+                return Err(io::Error::new(error.kind(), self.says(&words)));
+            }
+            Err(_) => {}
         }
-        if let Err(error) = self.anchors.server_not_verified(self.clock.now()) {
+        outcome.map_err(|error| self.failed(&error))
+    }
+
+    async fn handshake(&self, tls: &TlsConnector) -> io::Result<TlsStream<Box<dyn Carrier>>> {
+        let stream = self.way.dial().await?;
+        let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+        tls.connect(name, stream).await
+    }
+
+    /// Another attempt may succeed with what the configured file says by now.
+    fn finds_newer_anchors(&self) -> bool {
+        let newer = self.anchors.server_not_verified(self.clock.now());
+        newer.unwrap_or_else(|error| {
             tracing::warn!(%error, "the server cannot be verified and no newer control anchors are there");
-        }
+            false
+        })
+    }
+
+    fn failed(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), self.says(&error.to_string()))
     }
 
     fn says(&self, problem: &str) -> String {
         format!("server {}: {problem}", self.way.address())
     }
+}
+
+/// TLS to a server that proves its one SPIFFE ID by `source`, judged by the agent's time.
+fn config(
+    source: Arc<dyn TrustSource>,
+    trust_domain: &TrustDomain,
+    identity: Option<Arc<RotatingIdentity>>,
+    protocols: &[&[u8]],
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let verifier = SpiffeVerifier::new(source, PeerRule::Exactly(server_id(trust_domain)));
+    let mut config = client_config(identity, verifier, protocols)?;
+    let clock = clock.clone();
+    config.time_provider = time_provider(move || clock.now());
+    Ok(Arc::new(config))
+}
+
+/// Why the server's certificate was not believed, if that is what went wrong.
+fn refusal(error: &io::Error) -> Option<&CertificateError> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(refusal) => Some(refusal),
+        _ => None,
+    }
+}
+
+/// Whether other anchors could change it: nothing at hand vouches for it.
+fn is_stranger(refusal: &CertificateError) -> bool {
+    let CertificateError::Other(other) = refusal else {
+        return false;
+    };
+    matches!(
+        other.0.downcast_ref(),
+        Some(VerifyError::Untrusted { .. } | VerifyError::AuthorityNotValid(_))
+    )
 }
 
 /// One HTTP/2 connection, as a gRPC client wants it. It does not connect again by itself, so that nothing is said over a

@@ -58,6 +58,7 @@ pub(super) fn read_configured(path: &Path, trust_domain: &TrustDomain) -> Result
     let anchors: Result<Vec<_>, _> = certificates.iter().map(anchor).collect();
     Ok(State {
         anchors: anchors.map_err(|error| unusable(error.to_string()))?,
+        ended: Vec::new(),
         source: sha256(text.as_bytes()),
         retired: BTreeSet::new(),
         departed: Departed::default(),
@@ -95,6 +96,7 @@ fn parse_kept(text: &str, trust_domain: &TrustDomain) -> Option<State> {
     let retired: Option<_> = kept.retired.iter().map(|id| id.parse().ok()).collect();
     Some(State {
         anchors: anchors?,
+        ended: Vec::new(),
         source,
         retired: retired?,
         departed: Departed::default(),

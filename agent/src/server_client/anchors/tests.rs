@@ -1,8 +1,12 @@
 use std::fs;
 use std::time::Duration;
 
-use signet_certs::authority::X509Authority;
-use signet_testkit::{DOMAIN, at, authority, control_authority, serial, trust_domain};
+use signet_certs::authority::{AuthorityKind, AuthorityProfile, X509Authority};
+use signet_certs::link::create_link;
+use signet_testkit::{
+    DAY, DOMAIN, HOUR, at, authority, authority_profile, control_authority, new_authority, serial,
+    trust_domain,
+};
 
 use super::*;
 use crate::server_client::fake::offered;
@@ -226,10 +230,152 @@ fn an_anchor_that_had_to_leave_does_not_come_back() {
     let left = left.unwrap().state;
     anchors.refuse(left.departed.clone());
     assert_eq!(ids(&anchors), [good.certificate().id()]);
-    anchors.add(&[bad.certificate().clone()]);
+    let named = Bytes::copy_from_slice(bad.certificate().der());
+    anchors.add(&[named]).unwrap();
     assert_eq!(ids(&anchors), [good.certificate().id()]);
     anchors.update(&left.control);
     files.configure(&[&bad]);
     let _ = anchors.server_not_verified(at(10));
     assert_eq!(ids(&anchors), [good.certificate().id()]);
+}
+
+/// Control authorities of 30 days, each prepared when the one before was half over, the first an hour before the tests begin; and the
+/// links between them.
+fn followed(count: u32) -> (Vec<X509Authority>, Vec<AuthorityCertificate>) {
+    let begin = |number: u32| at(0) - HOUR + 15 * DAY * number;
+    let profile = |number| AuthorityProfile {
+        kind: AuthorityKind::Control,
+        not_before: begin(number),
+        not_after: begin(number) + 30 * DAY,
+        ..authority_profile(DOMAIN)
+    };
+    let all: Vec<_> = (0..count).map(|number| new_authority(profile(number))).collect();
+    let link = |[acting, next]: &[X509Authority; 2]| {
+        create_link(
+            acting,
+            next.certificate(),
+            serial(1),
+            next.certificate().not_before(),
+        )
+        .unwrap()
+    };
+    let links = all.array_windows().map(link).collect();
+    (all, links)
+}
+
+fn linked(anchors: &ControlAnchors, links: &[AuthorityCertificate], days: u64) -> usize {
+    let now = at(days * 86_400);
+    let before = ids(anchors).len();
+    let roots = anchors.roots_with(links, now);
+    roots.authorities(&trust_domain()).len() - before
+}
+
+#[test]
+fn links_lead_from_an_anchor_for_90_days_after_its_end_and_no_longer() {
+    let (authorities, links) = followed(6);
+    let files = Files::new(&[&authorities[0]]);
+    let anchors = files.load(0).unwrap();
+    assert_eq!(linked(&anchors, &links[..2], 40), 2, "ended twice over");
+    assert_eq!(linked(&anchors, &links, 80), 5);
+    assert_eq!(linked(&anchors, &links, 119), 5);
+    assert_eq!(linked(&anchors, &links, 120), 0);
+    anchors.follow(&links, at(80 * 86_400));
+    assert_eq!(ids(&anchors).len(), 6, "what was found is an anchor");
+    anchors.update(&held(vec![offered(&authorities[5], &[], at(0))]));
+    assert_eq!(
+        ids(&anchors),
+        [authorities[5].certificate().id().to_string()],
+        "until a push says what counts"
+    );
+}
+
+/// Whoever got hold of the key of an authority that has ended leads nobody who knows one that lives.
+#[test]
+fn while_an_anchor_lives_nothing_leads_from_one_that_has_ended() {
+    let (authorities, links) = followed(4);
+    let files = Files::new(&[&authorities[0], &authorities[2]]);
+    let anchors = files.load(0).unwrap();
+    let stolen = create_link(
+        &authorities[0],
+        control_authority(DOMAIN).certificate(),
+        serial(2),
+        at(35 * 86_400),
+    );
+    assert_eq!(linked(&anchors, &[stolen.clone().unwrap()], 40), 0);
+    assert_eq!(
+        linked(&anchors, &links[2..], 50),
+        1,
+        "from the living one links lead on"
+    );
+    assert_eq!(
+        linked(&anchors, &[stolen.unwrap()], 70),
+        1,
+        "what a stolen key is good for"
+    );
+}
+
+/// Kept anchors that ended give way to configured ones, and still lead on where those are older.
+#[test]
+fn links_lead_from_kept_anchors_that_ended_too() {
+    let (authorities, links) = followed(8);
+    let files = Files::new(&[&authorities[0]]);
+    let kept = files.load(0).unwrap();
+    kept.update(&held(vec![offered(&authorities[5], &[], at(0))]));
+    let anchors = files.load(130 * 86_400).unwrap();
+    assert_eq!(ids(&anchors), [authorities[0].certificate().id().to_string()]);
+    assert_eq!(linked(&anchors, &links[5..], 130), 2);
+    let told = anchors.cannot_recognise(None, at(130 * 86_400));
+    for authority in [&authorities[0], &authorities[5]] {
+        assert!(told.contains(&authority.certificate().id().to_string()), "{told}");
+    }
+}
+
+/// Neither to what left in distrust, nor over it, nor to what is no longer named; also after a restart.
+#[test]
+fn nothing_leads_to_what_the_server_has_removed() {
+    let (authorities, links) = followed(4);
+    let [first, second, third, _] = authorities.as_slice() else {
+        panic!()
+    };
+    let files = Files::new(&[first]);
+    let anchors = files.load(0).unwrap();
+    anchors.update(&held(vec![offered(second, &[], at(0))]));
+    let departed = TrustUpdate {
+        departed: vec![third.certificate().id()],
+        ..update(vec![offered(second, &[], at(0))])
+    };
+    let believed = accept(None, &departed, &trust_domain(), at(0)).unwrap().state;
+    let back = create_link(second, first.certificate(), serial(2), at(20 * 86_400)).unwrap();
+    for anchors in [anchors, files.load(20 * 86_400).unwrap()] {
+        assert_eq!(
+            linked(&anchors, &links[1..], 44),
+            1,
+            "nothing is known against it"
+        );
+        anchors.refuse(believed.departed.clone());
+        assert_eq!(linked(&anchors, &links, 44), 0);
+        assert_eq!(linked(&anchors, std::slice::from_ref(&back), 44), 0);
+    }
+}
+
+#[test]
+fn what_a_server_names_is_of_its_trust_domain_and_bounded() {
+    let first = control_authority(DOMAIN);
+    let files = Files::new(&[&first]);
+    let anchors = files.load(0).unwrap();
+    let der = |authority: &X509Authority| Bytes::copy_from_slice(authority.certificate().der());
+    let foreign = der(&control_authority("other.org"));
+    let refused = anchors.add(&[der(&control_authority(DOMAIN)), foreign]);
+    assert!(matches!(refused, Err(NamedError::Authority(_))), "{refused:?}");
+    let many = vec![der(&first); MAX_ANCHORS + 1];
+    assert!(matches!(anchors.add(&many), Err(NamedError::Many(_))));
+    assert_eq!(ids(&anchors), [first.certificate().id().to_string()]);
+    let mut newest = String::new();
+    for _ in 0..MAX_ANCHORS + 3 {
+        let next = control_authority(DOMAIN);
+        newest = next.certificate().id().to_string();
+        anchors.add(&[der(&next)]).unwrap();
+    }
+    assert_eq!(ids(&anchors).len(), MAX_ANCHORS);
+    assert_eq!(ids(&anchors).last(), Some(&newest));
 }

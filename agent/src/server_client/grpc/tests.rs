@@ -494,7 +494,7 @@ async fn changed_anchors_are_found_when_the_known_ones_do_not_verify_the_server(
     .await;
     assert!(bench.attest().await.is_err());
     std::fs::write(&bench.anchors_file, recovered.certificate().pem()).unwrap();
-    assert!(bench.attest().await.is_err(), "this attempt finds the new file");
+    // The attempt that finds the new file goes by it.
     bench.attest().await.unwrap();
 }
 
