@@ -33,6 +33,7 @@ use signet_certs::id::SpiffeId;
 use signet_runtime::backoff::Backoff;
 
 use self::slot::Slot;
+use self::types::leaf_id;
 pub(crate) use self::types::{
     Affected, CacheState, Evidence, Failure, Granted, Issued, Leaf, SlotStatus, TrustView, UnixFacts,
     Verdict, Wanted, WorkloadId,
@@ -344,14 +345,5 @@ impl Cache {
     fn slot_mut(&mut self, wanted: &Wanted) -> Option<&mut Slot> {
         let workload = self.workloads.get_mut(&wanted.workload)?;
         workload.slots.iter_mut().find(|slot| slot.number == wanted.slot)
-    }
-}
-
-/// The identity of an answered leaf: the one asked for by name, or the listed one whose text is in the leaf.
-fn leaf_id(leaf: &Leaf, wanted: &Wanted, identities: &[(SpiffeId, String)]) -> Option<SpiffeId> {
-    let matches = |id: &&SpiffeId| id.as_str() == leaf.svid.spiffe_id;
-    match &wanted.spiffe_id {
-        Some(asked) => Some(asked).filter(matches).cloned(),
-        None => identities.iter().map(|(id, _)| id).find(matches).cloned(),
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     clock::{Past, REMOVAL_DELAY, TrustedClock},
     config::Config,
     key_manager::KeyManager,
+    late_review::LateReview,
     metrics::Metrics,
     own_svid::OwnSvids,
     put_back::PutBack,
@@ -212,6 +213,7 @@ impl Base {
         serve_agents::<E>(doors.agents, tls, agent_service, access, &self.drain);
         let admin_service = self.admin_service(&trust, &deciders, &put_back, readiness, &metrics);
         serve_admin::<E>(doors.admin, admin_service, self.access(&trust, None), &self.drain);
+        self.start_late_review(&trust, &deciders, &metrics);
         background::start(background::Parts {
             store: self.store.clone(),
             audit: self.audit.clone(),
@@ -232,6 +234,20 @@ impl Base {
             },
         ));
         Ok(())
+    }
+
+    /// What was issued while a cluster was away is looked at when it is back.
+    fn start_late_review(&self, trust: &Trust, deciders: &Deciders, metrics: &Arc<Metrics>) {
+        let review = LateReview {
+            store: self.store.clone(),
+            attestor: deciders.attestor.clone(),
+            publisher: trust.publisher.clone(),
+            agents: trust.agents.clone(),
+            metrics: metrics.clone(),
+            clock: self.clock.clone(),
+        };
+        self.drain
+            .spawn_vital("late review", review.run(self.drain.clone()));
     }
 
     fn watch_readiness(

@@ -75,6 +75,10 @@ pub trait Attestor: Send + Sync {
     /// Whether a synced watch of the cluster shows no pod with this UID. Never on a guess: a watch that lags shows less.
     fn is_pod_gone(&self, cluster: &str, pod_uid: &str) -> bool;
 
+    /// Whether what a certificate was issued for is there now, by an API server that can be reached and whose watch has come up
+    /// to the present. `None` where nobody can say yet.
+    fn is_there<'a>(&'a self, place: Place<'a>) -> BoxFuture<'a, Option<bool>>;
+
     /// Forgets what API servers have said of tokens: time went back, and what they were trusted until was another time.
     fn forget_reviews(&self);
 
@@ -126,6 +130,19 @@ pub struct AttestedNode {
     pub expires: SystemTime,
 }
 
+/// What a certificate was issued for.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// UID of the cluster's kube-system namespace.
+    pub cluster_uid: &'a str,
+    /// UID of the pod; empty for a node alone.
+    pub pod_uid: &'a str,
+    /// Name of the node.
+    pub node_name: &'a str,
+    /// UID of the node.
+    pub node_uid: &'a str,
+}
+
 /// The node that a token names while nobody can be asked about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeInOutage {
@@ -164,6 +181,8 @@ pub struct AttestedPod {
     pub expires: SystemTime,
     /// The pod is being deleted and still there: it may renew until it is gone.
     pub terminating: bool,
+    /// The API server is away: this is what was known when that began.
+    pub outage: bool,
 }
 
 /// Why a token led to no proof.

@@ -175,6 +175,8 @@ impl Issuer {
             IssueRefusal::Budget(spent) => (RefusalReason::Budget, Some(spent.retry_after)),
             IssueRefusal::CompromisedKey => (RefusalReason::InvalidRequest, None),
             IssueRefusal::TokenReused => (RefusalReason::NotAttested, None),
+            // Not a verdict: it may be answered when the API server is back.
+            IssueRefusal::NewInOutage => return NotIssued::unavailable(&error.to_string()),
             // 104 random bits met twice in one millisecond: chance does not do that, the next try has another one.
             IssueRefusal::SerialTaken => return NotIssued::unavailable("a serial number was taken"),
         };

@@ -12,6 +12,7 @@
 //! | `put_back` | whether an older store was put in this one's place, and how agents prove it |
 //! | `agents` | the agents that are connected, which authorities they know, which certificate is their newest |
 //! | `api`, `publish_http`, `publish_https` | what agents and admins call; lists and bundles for everybody |
+//! | `late_review` | what was issued while a cluster was away is looked at when it is back |
 //! | `own_svid` | the server's certificate of its own |
 //! | `audit_event`, `audit` | what is audited; how it leaves the house |
 //! | `metrics`, `readiness` | what is counted; what keeps the server from serving or issuing |
@@ -34,6 +35,7 @@ mod config;
 mod fixtures;
 mod issuer;
 mod key_manager;
+mod late_review;
 mod metrics;
 mod own_svid;
 mod publish_http;

@@ -169,3 +169,12 @@ pub(crate) struct SlotStatus {
     /// Why the last attempt did not succeed.
     pub problem: Option<String>,
 }
+
+/// The identity of an answered leaf: the one asked for by name, or the listed one whose text is in the leaf.
+pub(super) fn leaf_id(leaf: &Leaf, wanted: &Wanted, identities: &[(SpiffeId, String)]) -> Option<SpiffeId> {
+    let matches = |id: &&SpiffeId| id.as_str() == leaf.svid.spiffe_id;
+    match &wanted.spiffe_id {
+        Some(asked) => Some(asked).filter(matches).cloned(),
+        None => identities.iter().map(|(id, _)| id).find(matches).cloned(),
+    }
+}

@@ -468,6 +468,7 @@ fn pod() -> AttestedPod {
         jti: "pod-token".to_owned(),
         expires: SystemTime::UNIX_EPOCH,
         terminating: false,
+        outage: false,
     }
 }
 

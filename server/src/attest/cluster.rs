@@ -15,7 +15,7 @@ use super::pods::LivePod;
 use super::remembered::Remembered;
 use super::{
     AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, Outages,
-    PodEvent, RefusedReason,
+    Place, PodEvent, RefusedReason,
 };
 use crate::clock::TrustedClock;
 use crate::store::Store;
@@ -149,6 +149,11 @@ impl Attestor for KubernetesAttestor {
     fn is_pod_gone(&self, cluster: &str, pod_uid: &str) -> bool {
         self.cluster(cluster)
             .is_ok_and(|cluster| cluster.watch.is_synced() && cluster.watch.pod(pod_uid).is_none())
+    }
+
+    fn is_there<'a>(&'a self, place: Place<'a>) -> BoxFuture<'a, Option<bool>> {
+        let of_uid = |cluster: &&Arc<Cluster>| cluster.is_pinned_to(place.cluster_uid);
+        async move { self.clusters.iter().find(of_uid)?.is_there(place).await }.boxed()
     }
 
     fn forget_reviews(&self) {

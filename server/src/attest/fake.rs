@@ -1,6 +1,6 @@
 //! An attestor that believes a table, for tests of everything behind attestation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, Outages,
-    RefusedReason,
+    Place, RefusedReason,
 };
 
 /// Answers from tables of tokens; confines pods to the calling agent's node as the real one does.
@@ -27,6 +27,8 @@ struct State {
     failure: Option<String>,
     /// The clusters are away, and not for longer than the grace.
     unreachable: bool,
+    /// UIDs of pods and nodes that are gone.
+    gone: HashSet<String>,
 }
 
 impl FakeAttestor {
@@ -54,6 +56,23 @@ impl FakeAttestor {
     pub(crate) fn set_unreachable(&self) {
         self.set_failure(Some("away"));
         self.lock().unreachable = true;
+    }
+
+    /// In an outage: the pod of this token goes on being proved, by what was known before.
+    pub(crate) fn remember_pod(&self, token: &str) {
+        let mut state = self.lock();
+        state.failure = None;
+        if let Some(pod) = state.pods.get_mut(token) {
+            pod.outage = true;
+        }
+    }
+
+    /// The clusters are back, without the pods and nodes of these UIDs.
+    pub(crate) fn set_back(&self, gone: &[&str]) {
+        let mut state = self.lock();
+        (state.failure, state.unreachable) = (None, false);
+        state.gone = gone.iter().map(|uid| (*uid).to_owned()).collect();
+        state.pods.values_mut().for_each(|pod| pod.outage = false);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -134,7 +153,7 @@ impl Attestor for FakeAttestor {
 
     fn pods_on_node(&self, agent: &AgentIdentity) -> usize {
         let state = self.lock();
-        let pods: std::collections::HashSet<_> = state
+        let pods: HashSet<_> = state
             .pods
             .values()
             .filter(|pod| pod.cluster == agent.cluster && pod.node_name == agent.node_name)
@@ -145,6 +164,12 @@ impl Attestor for FakeAttestor {
 
     fn is_pod_gone(&self, _cluster: &str, _pod_uid: &str) -> bool {
         false
+    }
+
+    fn is_there<'a>(&'a self, place: Place<'a>) -> BoxFuture<'a, Option<bool>> {
+        let state = self.lock();
+        let is_there = !state.gone.contains(place.pod_uid) && !state.gone.contains(place.node_uid);
+        ready((!state.unreachable).then_some(is_there)).boxed()
     }
 
     fn forget_reviews(&self) {}

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use signet_runtime::sync::RwLock;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use self::known::KnownPods;
 use self::wire::{AccountItem, PodItem};
@@ -110,6 +111,12 @@ impl PodWatch {
     /// Both watches are complete, lively, and nothing interrupts them at the moment.
     pub(super) fn is_whole(&self) -> bool {
         self.is_synced() && self.problem().is_none()
+    }
+
+    /// The watch of pods is lively, and has shown everything up to some moment after this one.
+    pub(super) fn is_current(&self, after: Option<Instant>) -> bool {
+        let reached = self.pods_health.current_at();
+        self.is_whole() && reached.is_some_and(|reached| after.is_none_or(|after| reached > after))
     }
 
     /// Both watches have shown the whole cluster once.

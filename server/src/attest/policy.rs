@@ -130,6 +130,7 @@ pub(crate) fn judge_pod(
         jti: token.jti.clone(),
         expires: token.expires,
         terminating: live.terminating,
+        outage: false,
     })
 }
 

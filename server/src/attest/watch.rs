@@ -64,6 +64,7 @@ pub(super) struct WatchHealth {
 #[derive(Debug, Default)]
 struct State {
     seen: Option<Instant>,
+    current: Option<Instant>,
     problem: Option<String>,
 }
 
@@ -85,6 +86,11 @@ impl WatchHealth {
         self.lock().seen.map(|at| at.elapsed())
     }
 
+    /// When it had shown all that there was: with a list, or a bookmark.
+    pub(super) fn current_at(&self) -> Option<Instant> {
+        self.lock().current
+    }
+
     fn last_seen_at(&self) -> Option<Instant> {
         self.lock().seen
     }
@@ -100,9 +106,12 @@ impl WatchHealth {
         let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
     }
 
-    fn alive(&self) {
+    fn alive(&self, is_current: bool) {
         let mut state = self.lock();
         state.seen = Some(Instant::now());
+        if is_current {
+            state.current = state.seen;
+        }
         state.problem = None;
     }
 
@@ -229,7 +238,7 @@ async fn list<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth) -> Next {
             Some(token) => more = format!("&continue={}", utf8_percent_encode(&token, ENCODED)),
             None => {
                 sink.replace(items).await;
-                health.alive();
+                health.alive(true);
                 health.listed.send_replace(true);
                 return Ok(Some(page.metadata.resource_version));
             }
@@ -259,9 +268,10 @@ async fn watch_from<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth, from
         };
         match read_event::<S::Item>(&line) {
             Ok(Step::Apply(event, version)) => {
+                let is_bookmark = matches!(event, Event::Bookmark(_));
                 apply(sink, event).await;
                 position = version;
-                health.alive();
+                health.alive(is_bookmark);
             }
             Ok(Step::Expired) => return Ok(None),
             Err(error) => return Err(Interrupted::at(position, error)),

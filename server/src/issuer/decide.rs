@@ -18,6 +18,8 @@ pub(super) struct Decided {
     pub(super) workload: WorkloadRef,
     pub(super) evidence: EvidenceKind,
     pub(super) token_jti: Option<String>,
+    /// See [`NewIssuance::outage`](crate::store::NewIssuance::outage).
+    pub(super) outage: bool,
     /// What it takes of what the agent may have.
     pub(super) share: AgentShare,
 }
@@ -47,6 +49,7 @@ impl Issuer {
                     identity,
                     identities,
                     evidence: EvidenceKind::PodToken,
+                    outage: pod.outage,
                     token_jti: Some(pod.jti),
                 })
             }
@@ -71,6 +74,7 @@ impl Issuer {
                     identity,
                     identities,
                     evidence: EvidenceKind::Unix,
+                    outage: false,
                     token_jti: None,
                 })
             }

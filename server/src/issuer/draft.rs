@@ -31,6 +31,8 @@ pub(super) struct Order {
     pub(super) caller: Option<SerialNumber>,
     /// See [`NewIssuance::attestation`].
     pub(super) attestation: Option<Attestation>,
+    /// See [`NewIssuance::outage`].
+    pub(super) outage: bool,
     /// See [`NewIssuance::budget`].
     pub(super) budget: Option<Budget>,
 }
@@ -83,6 +85,7 @@ impl Draft {
             not_after: template.not_after,
             caller: order.caller,
             attestation: order.attestation,
+            outage: order.outage,
             budget: order.budget,
         };
         let details = Details {

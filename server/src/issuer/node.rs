@@ -152,6 +152,7 @@ impl Issuer {
                     .map(|pod| pod.pod_uid.clone())
                     .unwrap_or_default(),
             }),
+            outage: proven.pod.is_none(),
             budget: Some(Budget {
                 free: FREE,
                 share: AgentShare::Itself,

@@ -81,6 +81,7 @@ pub(crate) async fn issue_own(
         policy_revision: 0,
         caller: None,
         attestation: None,
+        outage: false,
         budget: None,
     };
     let draft = Draft::new(order, profile, authority, random, now)?;

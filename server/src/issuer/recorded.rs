@@ -170,6 +170,7 @@ mod tests {
             not_after: now() + HOUR,
             caller: None,
             attestation: None,
+            outage: false,
             budget: None,
         };
         let store = MemoryStore::new(trust_domain());

@@ -150,6 +150,7 @@ fn pod(node: &str) -> AttestedPod {
         jti: "jti-1".to_owned(),
         expires: SystemTime::UNIX_EPOCH,
         terminating: false,
+        outage: false,
     }
 }
 

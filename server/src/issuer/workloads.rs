@@ -119,6 +119,7 @@ impl Issuer {
             policy_revision,
             caller: Some(certificate),
             attestation: None,
+            outage: decided.outage,
             budget: Some(Budget {
                 free: self.parts.max_live,
                 share: decided.share,

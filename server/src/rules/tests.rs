@@ -52,6 +52,7 @@ fn pod() -> AttestedPod {
         jti: "jti".into(),
         expires: UNIX_EPOCH,
         terminating: false,
+        outage: false,
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) struct IssuedLine<'a> {
     pub(super) not_before: SystemTime,
     pub(super) not_after: SystemTime,
     pub(super) epoch: u64,
+    pub(super) outage: bool,
 }
 
 /// Who it is for; see [`WorkloadRef`](super::WorkloadRef).
@@ -56,6 +57,9 @@ struct Members<'a> {
     not_before: String,
     not_after: String,
     epoch: u64,
+    /// Only where it is so: its cluster's API server was away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outage: Option<bool>,
 }
 
 impl IssuedLine<'_> {
@@ -76,6 +80,7 @@ impl IssuedLine<'_> {
             not_before: rfc3339(self.not_before),
             not_after: rfc3339(self.not_after),
             epoch: self.epoch,
+            outage: self.outage.then_some(true),
         })
     }
 }

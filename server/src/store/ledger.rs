@@ -27,6 +27,13 @@ pub(crate) trait Ledger: Send + Sync {
     /// What was issued, newest first.
     fn list(&self, filter: SvidFilter) -> StoreFuture<'_, SvidPage>;
 
+    /// Certificates that rest on an outage and were not reviewed since, in the order of their serials: at most `limit` after
+    /// `after`.
+    fn unreviewed(&self, after: Option<SerialNumber>, limit: usize) -> StoreFuture<'_, Vec<LedgerRow>>;
+
+    /// These rest on an outage no more: somebody has looked. Serials that the ledger lacks are passed over.
+    fn reviewed(&self, serials: Vec<SerialNumber>) -> StoreFuture<'_, ()>;
+
     /// For every authority that signed something still recorded: how much of it is live, and until when it matters.
     fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>>;
 }
@@ -58,6 +65,9 @@ pub(crate) struct NewIssuance {
     pub caller: Option<SerialNumber>,
     /// For an agent's own certificate: what is kept of the agent. The certificate is its newest from then on.
     pub attestation: Option<Attestation>,
+    /// Its cluster's API server is away, and what was known before stands in for an answer: the row waits for a late review. A
+    /// pod's is recorded only for a workload that has a row already, so nobody gets more by an outage than he had.
+    pub outage: bool,
     /// What it is counted by: with the unexpired ones of its SPIFFE ID for the same pod, or for the same process and node
     /// when `pod_uid` is empty. `None` is no limit.
     pub budget: Option<Budget>,
@@ -203,6 +213,9 @@ pub(crate) enum IssueRefusal {
     /// The key is that of a certificate that was revoked as compromised.
     #[error("this key was revoked as compromised: make another")]
     CompromisedKey,
+    /// In an outage, for a pod that had no certificate of this identity before.
+    #[error("the cluster's API server is away, and this pod had no certificate of this identity before")]
+    NewInOutage,
     /// A node token that was already used with another key: somebody has copied it.
     #[error("this node token was already used with another key")]
     TokenReused,

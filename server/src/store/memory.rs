@@ -20,15 +20,16 @@ use std::time::SystemTime;
 
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::id::{SpiffeId, TrustDomain};
+use signet_certs::serial::SerialNumber;
 use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 pub(crate) use self::kept::Kept;
 use super::{
     Admitted, AgentRow, AttestedAgents, AuthorityUse, ClusterRow, Clusters, Denial, Housekeeping,
-    IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent, NewIssuance,
-    Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet,
-    SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+    IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent,
+    NewIssuance, Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked,
+    RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::AuditEvent;
 
@@ -132,7 +133,7 @@ impl MemoryStore {
     pub(crate) fn revoke_all(
         &self,
         authority: AuthorityId,
-        serials: impl IntoIterator<Item = signet_certs::serial::SerialNumber>,
+        serials: impl IntoIterator<Item = SerialNumber>,
         now: SystemTime,
     ) -> u64 {
         self.kept().revoke_all(authority, serials, now)
@@ -202,6 +203,19 @@ impl Ledger for MemoryStore {
 
     fn list(&self, filter: SvidFilter) -> StoreFuture<'_, SvidPage> {
         self.look(move |kept| kept.list(&filter))
+    }
+
+    fn unreviewed(&self, after: Option<SerialNumber>, limit: usize) -> StoreFuture<'_, Vec<LedgerRow>> {
+        self.look(move |kept| kept.unreviewed(after, limit))
+    }
+
+    fn reviewed(&self, serials: Vec<SerialNumber>) -> StoreFuture<'_, ()> {
+        self.transaction(move |kept| {
+            for serial in &serials {
+                kept.unreviewed.remove(serial);
+            }
+            Ok(())
+        })
     }
 
     fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>> {

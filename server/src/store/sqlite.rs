@@ -33,6 +33,7 @@ use std::time::SystemTime;
 use rusqlite::Connection;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::id::{SpiffeId, TrustDomain};
+use signet_certs::serial::SerialNumber;
 use tokio::sync::watch;
 
 use self::convert::millis;
@@ -46,10 +47,10 @@ use self::state::State;
 use self::writer::Writer;
 use super::{
     Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, ClusterRow, Clusters, Denial,
-    Housekeeping, IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, ListRoom, Lists, LiveAgent,
-    MAX_BATCH, NewIssuance, OpenError, Presented, PresentedCertificate, Recorded, Revocations, RevokeError,
-    RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl,
-    SvidFilter, SvidPage,
+    Housekeeping, IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists,
+    LiveAgent, MAX_BATCH, NewIssuance, OpenError, Presented, PresentedCertificate, Recorded, Revocations,
+    RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
+    StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -194,6 +195,15 @@ impl Ledger for SqliteStore {
 
     fn list(&self, filter: SvidFilter) -> StoreFuture<'_, SvidPage> {
         Box::pin(self.scanner.run(move |tx| read::list(tx, &filter)))
+    }
+
+    fn unreviewed(&self, after: Option<SerialNumber>, limit: usize) -> StoreFuture<'_, Vec<LedgerRow>> {
+        Box::pin(self.scanner.run(move |tx| read::unreviewed(tx, after, limit)))
+    }
+
+    fn reviewed(&self, serials: Vec<SerialNumber>) -> StoreFuture<'_, ()> {
+        let work = move |tx: &mut writer::Tx<'_>| issue::reviewed(tx.conn, &serials);
+        Box::pin(self.writer.run(1, work))
     }
 
     fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>> {

@@ -8,6 +8,7 @@ pub(crate) mod fixture;
 pub(crate) mod issuing;
 pub(crate) mod journal;
 pub(crate) mod lists;
+pub(crate) mod outages;
 pub(crate) mod outbox;
 pub(crate) mod proofs;
 pub(crate) mod pruning;
@@ -85,6 +86,10 @@ macro_rules! store_suite {
                 crl_numbers_only_grow
                 a_crl_of_an_older_set_is_refused
                 an_entry_stays_until_listed_once_after_expiry;
+            outages:
+                what_rests_on_an_outage_waits_for_its_review
+                an_outage_gives_nobody_more_than_he_had
+                an_issued_line_says_that_it_rests_on_an_outage;
             proofs:
                 a_list_is_known_by_its_number_for_a_while
                 a_proof_is_kept_and_written_once_until_it_is_dropped;

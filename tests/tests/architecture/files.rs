@@ -12,7 +12,7 @@ const MAX_LINES_OF_TESTS: usize = 650;
 const LONGER: [(&str, usize, &str); 4] = [
     (
         "server/src/attest/watch.rs",
-        365,
+        380,
         "list and watch of the Kubernetes API, from bytes to objects",
     ),
     (

@@ -1,17 +1,21 @@
 //! Each part goes away for a while: the others serve what they have, and nobody gets what he should not.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use serde_json::{Value, json};
+use signet_certs::time::rfc3339;
 use signet_proto::agent::issue_result::Outcome;
+use signet_runtime::clock::{Clock as _, SystemClock};
 use signet_tests::{
     agent_client::new_csr,
-    domain::Domain,
+    domain::{Agent, Domain, POD_AUDIENCE, Plan},
     fake_kube::{Endpoint, Fault, PodSpec},
-    wait::eventually,
+    kubelet::Volume,
+    wait::{eventually, within},
 };
 use tonic::Code;
 
-use super::support::{id_of, pod_with_volume, workload_svids};
+use super::support::{audited, id_of, pod_with_volume, workload_svids};
 
 /// Covers INV-9.
 #[tokio::test]
@@ -195,4 +199,82 @@ async fn a_refused_pod_disturbs_no_neighbour() {
     assert_eq!(good.fetch().await.unwrap().svid.serial(), before.svid.serial());
     let ids = workload_svids(&domain).await;
     assert!(ids.iter().any(|svid| svid["spiffe_id"] == id_of("good")));
+}
+
+/// A pod with its volume, and a token of so long a life as the only one it ever had. Returns the token's end too.
+async fn pod_with_token(domain: &Domain, agent: &Agent, name: &str, life: Duration) -> (Volume, SystemTime) {
+    let volume = pod_with_volume(domain, agent, name).await;
+    let kubelet = agent.kubelet().unwrap();
+    kubelet.unpublish(&volume).await.unwrap();
+    let token = domain.kube.token("shop", name, POD_AUDIENCE, life).unwrap();
+    let end = SystemClock.now() + life;
+    let tokens = json!({ POD_AUDIENCE: { "token": token, "expirationTimestamp": rfc3339(end) } });
+    kubelet
+        .publish_with_tokens(&volume, &tokens.to_string())
+        .await
+        .unwrap();
+    (volume, end)
+}
+
+/// Longer than tokens live nobody can be asked: pods are renewed by what was known before. Whose pod went meanwhile is revoked when
+/// somebody can.
+///
+/// Covers INV-9, BT-09.
+#[tokio::test]
+#[ignore = "takes more than a minute: `.ci/step clock` runs it"]
+async fn an_outage_longer_than_a_tokens_life_ends_no_identity_and_keeps_none_of_a_pod_that_went() {
+    let plan = Plan::default().server("/svid/ttl", json!("30s"));
+    let domain = plan
+        .server("/svid/clock_skew", json!("1s"))
+        .start()
+        .await
+        .unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let life = Duration::from_secs(45);
+    let (volume, _) = pod_with_token(&domain, &agent, "stays", life).await;
+    let stays = agent.workload(&volume);
+    let (volume_that_goes, end) = pod_with_token(&domain, &agent, "goes", life).await;
+    let goes = agent.workload(&volume_that_goes);
+    for workload in [&stays, &goes] {
+        workload.identity().await;
+    }
+    domain.kube.refuse_connections().await;
+    let told = within(Duration::from_secs(70), async || {
+        let status = agent.command(&["status", "--output", "json"]).await.unwrap();
+        let status: Value = serde_json::from_str(&status.stdout).unwrap();
+        (status["cluster_unreachable_since"].is_string() && SystemClock.now() > end).then_some(())
+    });
+    assert!(told.await.is_some(), "the agent never learned of the outage");
+    let mut last = None;
+    for workload in [&stays, &goes] {
+        let held = workload.fetch().await.unwrap().svid.serial();
+        let mut updates = workload.watch().await.unwrap();
+        last = Some(
+            updates
+                .until("a renewal", |identity| identity.svid.serial() != held)
+                .await,
+        );
+    }
+    let gone = last.unwrap().svid;
+    domain.kube.delete_pod("shop", "goes").unwrap();
+    domain.kube.accept_connections().await.unwrap();
+    let serial = gone.serial().to_string();
+    let revoked = audited(&domain, &["revoked", "system", &serial]).await;
+    assert!(
+        revoked[0].to_string().contains("cessationOfOperation"),
+        "{revoked:?}"
+    );
+    eventually("the list to name it", async || {
+        let held = stays.fetch().await.unwrap();
+        held.sees_revoked(&gone).then_some(())
+    })
+    .await;
+    agent.kubelet().unwrap().republish(&volume).await.unwrap();
+    let held = stays.fetch().await.unwrap();
+    assert!(
+        !held.sees_revoked(&held.svid),
+        "whose pod is there keeps what it has"
+    );
+    let marked = audited(&domain, &[r#""outage":true"#, &serial]).await;
+    assert_eq!(marked.len(), 1);
 }

@@ -9,7 +9,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
 use signet_runtime::sync::Mutex;
 use tokio::sync::{OnceCell, mpsc, watch};
@@ -87,6 +86,8 @@ pub(super) struct Cluster {
     reach: Reach,
     /// Where it is told whether it can be reached, with all others.
     outages: watch::Sender<Outages>,
+    /// When it was away last; none in this process.
+    away_at: Mutex<Option<Instant>>,
     nodes: SeenNodes,
     remembered: Arc<Remembered>,
     pub(super) watch: PodWatch,
@@ -121,6 +122,7 @@ impl Cluster {
         tell(&outages, &settings.name, since);
         Self {
             outages,
+            away_at: Mutex::default(),
             reach: Reach::new(Arc::clone(&clock), settings.grace, since),
             clock,
             keys: SigningKeys::new(
@@ -206,11 +208,18 @@ impl Cluster {
         agent: &AgentIdentity,
         token: &str,
     ) -> Result<AttestedPod, AttestError> {
+        // Asked before and after: an outage that begins or ends meanwhile counts.
+        let away = self.reach.in_grace().is_some();
         let reference = self.reference().await?;
         let review = self.review(Role::PodOf(agent), token).await?;
         self.still_has_node(&review).await?;
-        self.judge(&review, |live| judge_pod(reference, &review, live, agent))
-            .await
+        let pod = self
+            .judge(&review, |live| judge_pod(reference, &review, live, agent))
+            .await?;
+        Ok(AttestedPod {
+            outage: away || self.reach.in_grace().is_some(),
+            ..pod
+        })
     }
 
     /// The API server's word on a token: one given before, or a new one after the local checks.
@@ -329,14 +338,4 @@ impl Cluster {
             },
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Object {
-    metadata: ObjectMeta,
-}
-
-#[derive(Deserialize)]
-struct ObjectMeta {
-    uid: String,
 }

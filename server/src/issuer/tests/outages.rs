@@ -1,4 +1,7 @@
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::store::Ledger as _;
 
 #[tokio::test(start_paused = true)]
 async fn without_the_api_server_a_stranger_stays_one() {
@@ -93,4 +96,39 @@ async fn a_call_that_fails_is_no_outage() {
         .issue_to_node(node_request("node-token"), Some(&valid))
         .await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
+}
+
+/// What rests on an outage is marked until somebody has looked; a pod that had nothing before gets nothing, which is no verdict.
+#[tokio::test(start_paused = true)]
+async fn what_is_issued_in_an_outage_is_marked_and_only_renews() {
+    let world = World::new().await;
+    world.attestor.add_node("node-token", node(world.running.now()));
+    world.issue_one(item(csr(), "pod-token")).await.unwrap();
+    let first = world
+        .issuer
+        .issue_to_node(node_request("node-token"), None)
+        .await
+        .unwrap();
+    let valid = verified(&world, &[first.leaf.into()]);
+    let other = AttestedPod {
+        pod_uid: "uid-of-another".to_owned(),
+        ..pod("node-a")
+    };
+    world.attestor.add_pod("other-pod", other);
+    assert!(world.running.store.unreviewed(None, 10).await.unwrap().is_empty());
+    world.attestor.set_unreachable();
+    let renewed = world
+        .issuer
+        .issue_to_node(node_request("node-token"), Some(&valid))
+        .await;
+    let renewed = renewed.unwrap().spiffe_id;
+    for token in ["pod-token", "other-pod"] {
+        world.attestor.remember_pod(token);
+    }
+    let pod = world.issue_one(item(csr(), "pod-token")).await.unwrap();
+    let other = world.issue_one(item(csr(), "other-pod")).await;
+    assert!(is_unavailable(&other), "{other:?}");
+    let marked = world.running.store.unreviewed(None, 10).await.unwrap();
+    let marked: BTreeSet<_> = marked.into_iter().map(|row| row.workload.spiffe_id).collect();
+    assert_eq!(marked, [renewed, pod.spiffe_id].into());
 }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
 
 use super::kept::Kept;
 use crate::store::budget::take;
@@ -52,6 +53,9 @@ impl Kept {
         if let Some(attestation) = &item.attestation {
             self.attested(&item, attestation, epoch);
         }
+        if item.outage {
+            self.unreviewed.insert(item.serial);
+        }
         self.audit_issued(now, &item);
         self.rows.push(item.clone());
         Ok(Recorded::new(item, displaced))
@@ -71,6 +75,10 @@ impl Kept {
         }
         if self.compromised.contains(&item.spki_sha256) {
             return Err(IssueRefusal::CompromisedKey);
+        }
+        let of_pod = !item.workload.pod_uid.is_empty();
+        if item.outage && of_pod && !self.rows.iter().any(|row| row.workload == item.workload) {
+            return Err(IssueRefusal::NewInOutage);
         }
         let first_use = node_token(item).and_then(|jti| self.node_tokens.get(jti));
         if first_use.is_some_and(|(spki_sha256, _)| *spki_sha256 != item.spki_sha256) {
@@ -143,6 +151,20 @@ impl Kept {
                 .map(|row| self.ledger_row(row))
                 .collect(),
         }
+    }
+
+    pub(super) fn unreviewed(&self, after: Option<SerialNumber>, limit: usize) -> Vec<LedgerRow> {
+        let marked = self
+            .rows
+            .iter()
+            .filter(|row| self.unreviewed.contains(&row.serial));
+        let mut rows: Vec<_> = marked
+            .filter(|row| after.is_none_or(|after| row.serial > after))
+            .map(|row| self.ledger_row(row))
+            .collect();
+        rows.sort_by_key(|row| row.serial);
+        rows.truncate(limit);
+        rows
     }
 
     fn ledger_row(&self, row: &NewIssuance) -> LedgerRow {

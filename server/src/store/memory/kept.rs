@@ -38,6 +38,8 @@ pub(crate) struct Kept {
     pub(super) certificates: HashMap<SerialNumber, (SpiffeId, Generation)>,
     /// The ledger, in the order of issuing.
     pub(super) rows: Vec<NewIssuance>,
+    /// Serials of certificates that rest on an outage and were not reviewed.
+    pub(super) unreviewed: BTreeSet<SerialNumber>,
     /// Serials in the ledger.
     pub(super) serials: BTreeSet<SerialNumber>,
     /// When the last certificate of an authority ends; it stays when the row is pruned.
@@ -245,5 +247,6 @@ fn issued_line(row: &NewIssuance, at: SystemTime, epoch: u64) -> IssuedLine<'_> 
         not_before: row.not_before,
         not_after: row.not_after,
         epoch,
+        outage: row.outage,
     }
 }

@@ -46,6 +46,7 @@ impl Kept {
         self.rows = kept;
         for row in &gone {
             self.serials.remove(&row.serial);
+            self.unreviewed.remove(&row.serial);
             self.certificates.remove(&row.serial);
             if let Some(jti) = node_token(row)
                 && self.node_tokens.get(jti).is_some_and(|(_, end)| *end < long_ago)

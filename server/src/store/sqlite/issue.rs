@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use rusqlite::{Statement, params};
+use rusqlite::{Connection, Statement, params};
+use signet_certs::serial::SerialNumber;
 
 use super::agents;
 use super::convert::millis;
@@ -16,8 +17,8 @@ use crate::store::{AgentShare, EvidenceKind, IssueRefusal, NewIssuance, Standing
 // The primary key is the only constraint that can be broken here: a serial that was drawn twice.
 const INSERT: &str = "
     INSERT INTO ledger (serial, epoch, authority, workload, evidence, token_jti, spki_sha256, rule, policy_revision,
-                        not_before, not_after, generation)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                        not_before, not_after, generation, outage)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
     ON CONFLICT DO NOTHING";
 
 /// An item with what can be worked out before the writer has it.
@@ -42,7 +43,7 @@ fn one(
     Prepared { item, fingerprint }: &Prepared,
     now: SystemTime,
 ) -> rusqlite::Result<Result<u32, IssueRefusal>> {
-    let judged = judge(tx, item, now).and_then(|()| count(tx.state, item, fingerprint, now));
+    let judged = judge(tx, item, fingerprint, now).and_then(|()| count(tx.state, item, fingerprint, now));
     let displaced = match judged {
         Ok(displaced) => displaced,
         Err(refusal) => return Ok(Err(refusal)),
@@ -76,6 +77,7 @@ fn one(
         millis(item.not_before),
         not_after,
         generation.map(|generation| generation.number.cast_signed()),
+        item.outage.then_some(1),
     ])?;
     if inserted == 0 {
         workloads.release(tx.conn, workload.row, live)?;
@@ -103,6 +105,15 @@ fn one(
     Ok(Ok(displaced))
 }
 
+/// Takes the mark of an outage off these rows.
+pub(super) fn reviewed(conn: &Connection, serials: &[SerialNumber]) -> rusqlite::Result<()> {
+    let mut update = conn.prepare_cached("UPDATE ledger SET outage = 0 WHERE serial = ?1 AND outage = 1")?;
+    for serial in serials {
+        update.execute([serial.as_bytes()])?;
+    }
+    Ok(())
+}
+
 /// The agent that asks: it may have been admitted before somebody revoked it.
 fn judge_caller(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
     let Some(serial) = &item.caller else {
@@ -120,7 +131,12 @@ fn judge_caller(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), 
 }
 
 /// Denial first: a denied target learns nothing of its budget.
-fn judge(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
+fn judge(
+    tx: &Tx<'_>,
+    item: &NewIssuance,
+    fingerprint: &Fingerprint,
+    now: SystemTime,
+) -> Result<(), IssueRefusal> {
     judge_caller(tx, item, now)?;
     if let Some(denial) = tx.state.denial_of(&item.workload.spiffe_id, now) {
         return Err(IssueRefusal::Denied {
@@ -130,6 +146,10 @@ fn judge(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRe
     }
     if tx.state.compromised.contains(&item.spki_sha256) {
         return Err(IssueRefusal::CompromisedKey);
+    }
+    let of_pod = !item.workload.pod_uid.is_empty();
+    if item.outage && of_pod && tx.state.workloads.known(fingerprint).is_none() {
+        return Err(IssueRefusal::NewInOutage);
     }
     if let (EvidenceKind::NodeToken, Some(jti)) = (item.evidence, &item.token_jti)
         && let Some(first) = tx.state.node_tokens.get(jti)

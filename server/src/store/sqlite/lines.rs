@@ -15,7 +15,7 @@ const ROW: &str = "
     SELECT a.authority_id, l.evidence, l.token_jti, l.spki_sha256, n.name, l.policy_revision, l.not_before,
            l.not_after, l.epoch,
            w.spiffe_id, w.cluster_uid, w.pod_namespace, w.pod_name, w.pod_uid, w.node_name, w.node_uid, w.agent_id,
-           w.process
+           w.process, l.outage
     FROM ledger l
     JOIN workload w ON w.id = l.workload
     JOIN authority a ON a.id = l.authority
@@ -46,6 +46,7 @@ fn line_from(row: &Row<'_>, at: i64, serial: SerialNumber) -> rusqlite::Result<S
         not_before: time_at(row, 6)?,
         not_after: time_at(row, 7)?,
         epoch: number_at(row, 8)?,
+        outage: row.get::<_, Option<i64>>(18)?.is_some(),
     };
     line.to_json().map_err(|_| unreadable(0, "audit line"))
 }

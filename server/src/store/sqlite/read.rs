@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, named_params, params};
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::RevokedEntry;
 use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
 use signet_runtime::sync::Mutex;
 
 use super::convert::{
@@ -218,6 +219,21 @@ pub(super) fn list(tx: &Connection, filter: &SvidFilter) -> rusqlite::Result<Svi
     let truncated = rows.len() > most;
     rows.truncate(most);
     Ok(SvidPage { rows, truncated })
+}
+
+pub(super) fn unreviewed(
+    tx: &Connection,
+    after: Option<SerialNumber>,
+    limit: usize,
+) -> rusqlite::Result<Vec<LedgerRow>> {
+    // Ours are of one length: their bytes are in the order of their numbers.
+    let mut statement = tx.prepare_cached(&format!(
+        "{LEDGER} WHERE l.outage = 1 AND l.serial > ?1 ORDER BY l.serial LIMIT ?2"
+    ))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let after = after.map(|serial| serial.as_bytes().to_vec()).unwrap_or_default();
+    let rows = statement.query_map(params![after, limit], ledger_from)?;
+    rows.collect()
 }
 
 fn ledger_from(row: &Row<'_>) -> rusqlite::Result<LedgerRow> {

@@ -1,16 +1,16 @@
 //! Tables, as numbered migrations that only go forward.
 //!
-//! The ledger has no secondary index: with one, issuing falls to a twentieth. What is looked up by SPIFFE ID, pod or
+//! No index holds all rows of the ledger: with one, issuing falls to a twentieth. What is looked up by SPIFFE ID, pod or
 //! node goes through the interned workloads and through memory. Its key is the serial, which begins with the time, so
 //! rows are added at the right edge and pruned at the left one. Times are milliseconds since 1970.
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
 /// Migration `n` brings version `n` to `n + 1`. Never change one that was released: add another.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7, V8];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7, V8, V9];
 
 /// The version this release writes.
-pub(super) const VERSION: i64 = 8;
+pub(super) const VERSION: i64 = 9;
 
 const V1: &str = "
 CREATE TABLE meta (
@@ -202,6 +202,13 @@ CREATE TABLE list_proof (
     found_at  INTEGER NOT NULL,
     PRIMARY KEY (authority, sha256)
 );
+";
+
+/// What rests on an outage. The index holds what waits for its review: mostly nothing.
+const V9: &str = "
+-- outage: 1 waits for its late review, 0 was reviewed, NULL needs none.
+ALTER TABLE ledger ADD COLUMN outage INTEGER;
+CREATE INDEX ledger_unreviewed ON ledger (serial) WHERE outage = 1;
 ";
 
 /// Why the schema could not be brought up to date.

@@ -71,6 +71,7 @@ pub(crate) fn issuance(path: &str, pod: &str, now: SystemTime) -> NewIssuance {
         not_after: now + HOUR,
         caller: None,
         attestation: None,
+        outage: false,
         budget: None,
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use signet_runtime::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{Cluster, OBJECT_BYTES, Object, READING_NODE};
+use super::pin::Object;
+use super::{Cluster, OBJECT_BYTES, READING_NODE};
 use crate::attest::AttestError;
 use crate::attest::kube_api::{CallError, is_path_segment};
 use crate::attest::policy::{ReviewedToken, same_node};
@@ -25,6 +26,13 @@ impl SeenNodes {
         let seen = self.0.lock();
         seen.get(name)
             .is_some_and(|(seen, at)| seen == uid && at.elapsed() < within)
+    }
+
+    /// Whether it was read after this moment; at any time without one.
+    fn is_after(&self, name: &str, uid: &str, moment: Option<Instant>) -> bool {
+        let seen = self.0.lock();
+        seen.get(name)
+            .is_some_and(|(seen, at)| seen == uid && moment.is_none_or(|moment| *at > moment))
     }
 
     fn saw(&self, name: &str, uid: Option<&str>) {
@@ -62,12 +70,28 @@ impl Cluster {
         }
     }
 
+    /// Whether a node was there at some time after this moment; asks at most once for each. `None` where that is not answered.
+    /// The call is the server's own.
+    pub(super) async fn has_node(&self, name: &str, uid: &str, after: Option<Instant>) -> Option<bool> {
+        if self.nodes.is_after(name, uid, after) {
+            return Some(true);
+        }
+        let live = self.node_uid(name).await.ok()?;
+        Some(live.is_some_and(|live| live == uid))
+    }
+
     /// The UID that the node of this name has now; the call is one of the caller's.
     pub(super) async fn read_node_uid(&self, name: &str, caller: &str) -> Result<Option<String>, CallError> {
+        if is_path_segment(name) {
+            self.api.admit(caller)?;
+        }
+        self.node_uid(name).await
+    }
+
+    async fn node_uid(&self, name: &str) -> Result<Option<String>, CallError> {
         if !is_path_segment(name) {
             return Ok(None);
         }
-        self.api.admit(caller)?;
         let path = format!("/api/v1/nodes/{name}");
         let uid = match self.api.get::<Object>(&path, OBJECT_BYTES).await {
             Ok(node) => Some(node.metadata.uid),

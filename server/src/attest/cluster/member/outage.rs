@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, KubernetesClaims};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Cluster, Role};
+use crate::attest::pods::LivePod;
 use crate::attest::reach::Probe;
-use crate::attest::{AttestError, NodeInOutage, Outages, RefusedReason};
+use crate::attest::{AttestError, NodeInOutage, Outages, Place, RefusedReason};
 
 const VERSION_BYTES: usize = 16 * 1024;
 /// Answers count as a clock for a minute; two that are lost in between change nothing.
@@ -46,6 +47,9 @@ impl Cluster {
 
     async fn probed(&self, probe: Probe) {
         let before = self.reach.unreachable_since();
+        if before.is_some() {
+            *self.away_at.lock() = Some(Instant::now());
+        }
         let since = self.reach.probed(probe, self.watch.is_whole());
         match (before, since) {
             (None, Some(_)) => {
@@ -102,6 +106,22 @@ impl Cluster {
 
     pub(super) fn is_watch_believed(&self) -> bool {
         self.watch.is_synced() || self.reach.in_grace().is_some()
+    }
+
+    /// What an outage put off: whether a pod and its node, or a node alone, are there. The watch says so once it has come up to
+    /// a moment after the last that the cluster was away at; a node is read once after that.
+    pub(in crate::attest::cluster) async fn is_there(&self, place: Place<'_>) -> Option<bool> {
+        let away_at = *self.away_at.lock();
+        if self.reach.unreachable_since().is_some() || !self.watch.is_current(away_at) {
+            return None;
+        }
+        let of_pod = !place.pod_uid.is_empty();
+        let pod = self.watch.pod(place.pod_uid);
+        let is_on_node = |pod: &LivePod| pod.node_name == place.node_name && !pod.phase.is_over();
+        if of_pod && !pod.is_some_and(|pod| is_on_node(&pod)) {
+            return Some(false);
+        }
+        self.has_node(place.node_name, place.node_uid, away_at).await
     }
 
     /// In an outage that is not older than the grace: the node that a token names, if the cluster signed it, it was unexpired

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use signet_runtime::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::{Cluster, OBJECT_BYTES, Object};
+use super::{Cluster, OBJECT_BYTES};
 use crate::attest::AttestError;
 use crate::attest::kube_api::Purpose;
 use crate::attest::policy::ClusterRef;
@@ -72,6 +73,11 @@ impl Cluster {
         }
     }
 
+    /// Whether this is the cluster with this UID, as its API server has said in this process.
+    pub(in crate::attest::cluster) fn is_pinned_to(&self, uid: &str) -> bool {
+        self.uid.get().is_some_and(|known| known == uid)
+    }
+
     fn not_kept(&self, error: &StoreError) -> AttestError {
         AttestError::Unavailable {
             message: format!("cluster `{}`: {error}", self.settings.name),
@@ -96,4 +102,15 @@ impl Cluster {
             }),
         }
     }
+}
+
+/// What is read of a namespace or a node.
+#[derive(Deserialize)]
+pub(super) struct Object {
+    pub(super) metadata: ObjectMeta,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ObjectMeta {
+    pub(super) uid: String,
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::nodes::NODE_COUNTS_FOR;
 use super::outage::PROBE_AGAIN_AFTER;
 use super::*;
+use crate::attest::Place;
 use crate::attest::config::Access;
 use crate::attest::testing::{Answer, Key, Script};
 use crate::fixtures::{HOUR, START, trust_domain};
@@ -276,7 +277,7 @@ async fn in_an_outage_what_was_attested_before_goes_on_for_a_day_and_nothing_els
     );
     let unsigned = Key::new("a").sign(&world.api.reviewed.lock().to_string());
     world.token(POD, "pod", HOUR);
-    assert!(world.pod(&pod).await.is_ok());
+    assert!(!world.pod(&pod).await.unwrap().outage);
     assert_eq!(
         world.cluster.node_in_outage(&node).await,
         None,
@@ -286,9 +287,9 @@ async fn in_an_outage_what_was_attested_before_goes_on_for_a_day_and_nothing_els
     let since = world.go_away().await;
     assert_eq!(world.kept().await.unreachable_since, Some(since));
     sleep(2 * HOUR).await;
-    assert_eq!(
-        world.pod(&pod).await.unwrap().pod_name,
-        POD,
+    let proven = world.pod(&pod).await.unwrap();
+    assert!(
+        proven.outage && proven.pod_name == POD,
         "reviewed before, and good then"
     );
     assert!(is_unavailable(&world.pod(&other).await), "never reviewed");
@@ -443,5 +444,58 @@ async fn pods_go_with_the_node_that_their_tokens_name() {
             "a token never seen before"
         );
         world.task.abort();
+    }
+}
+
+/// A watch that goes on where it was broken off shows what went meanwhile one by one: what it still shows is there only once it
+/// says that it has come to the present.
+///
+/// Covers BT-09.
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_nobody_is_there_before_the_watch_has_caught_up() {
+    let world = World::new().await;
+    let (pod, agent) = (place("uid-of-web-0"), place("uid-of-agent-a"));
+    assert_eq!(world.cluster.is_there(pod).await, Some(true));
+    world.go_away().await;
+    assert_eq!(world.cluster.is_there(pod).await, None);
+    world.api.away.store(false, Ordering::SeqCst);
+    while world.cluster.health().unreachable_since.is_some() || world.api.watches.lock().len() < 2 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    let say = async |event: Value| {
+        for watch in world.api.watches.lock().iter() {
+            watch.send(format!("{event}\n")).unwrap();
+        }
+        sleep(Duration::from_secs(1)).await;
+    };
+    let gone = json!({"metadata": {"namespace": "shop", "name": AGENT, "uid": "uid-of-agent-a", "resourceVersion": "8"}});
+    say(json!({"type": "DELETED", "object": gone})).await;
+    assert_eq!(world.cluster.is_there(pod).await, None, "more may follow");
+    say(json!({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}})).await;
+    assert_eq!(world.cluster.is_there(pod).await, Some(true));
+    assert_eq!(world.cluster.is_there(agent).await, Some(false));
+    world.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_a_pod_is_there_with_its_node() {
+    let world = World::new().await;
+    let pod = world.token(POD, "pod", HOUR);
+    assert!(world.pod(&pod).await.is_ok(), "the node is known from before");
+    world.go_away().await;
+    *world.api.node.lock() = None;
+    world.api.away.store(false, Ordering::SeqCst);
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(world.cluster.is_there(place("uid-of-web-0")).await, Some(false));
+    world.task.abort();
+}
+
+/// A pod of node-a.
+fn place(pod_uid: &str) -> Place<'_> {
+    Place {
+        cluster_uid: UID,
+        pod_uid,
+        node_name: "node-a",
+        node_uid: "uid-of-node-a",
     }
 }

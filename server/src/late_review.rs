@@ -1,0 +1,178 @@
+//! What was issued while a cluster was away is looked at again when it is back: whose pod or node is gone is revoked, of all
+//! others the mark goes. The marks are in the ledger, so a restart forgets none.
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use signet_certs::{crl::RevocationReason, serial::SerialNumber};
+use signet_runtime::drain::Drain;
+use tokio::time::interval;
+
+use crate::{
+    agents::Agents,
+    attest::{Attestor, Place},
+    clock::TrustedClock,
+    metrics::Metrics,
+    publisher::Publisher,
+    store::{AgentRow, LedgerRow, RevokeError, RevokeRequest, RevokeTarget, Store, StoreError},
+};
+
+/// How often it is looked whether something waits and its cluster is back.
+const LOOK: Duration = Duration::from_secs(5);
+/// Rows in one slice: between two of them everybody else gets at the store.
+const SLICE: usize = 128;
+/// In audit lines.
+const AUTHOR: &str = "system";
+
+/// Reviews what rests on an outage.
+pub(crate) struct LateReview {
+    /// Has the marks.
+    pub store: Arc<dyn Store>,
+    /// Says what is there.
+    pub attestor: Arc<dyn Attestor>,
+    /// Puts on a list what is revoked.
+    pub publisher: Publisher,
+    /// Whose streams end with a revoked certificate.
+    pub agents: Arc<Agents>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The server's time.
+    pub clock: Arc<TrustedClock>,
+}
+
+/// What became of one round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Round {
+    /// Still there, or over by itself.
+    kept: usize,
+    revoked: usize,
+}
+
+impl LateReview {
+    /// Looks whenever a cluster is back; ends with the drain.
+    pub(crate) async fn run(self, drain: Drain) {
+        let mut look = interval(LOOK);
+        loop {
+            tokio::select! {
+                () = drain.signalled() => return,
+                _ = look.tick() => {}
+            }
+            if self.is_everything_away() {
+                continue;
+            }
+            let round = tokio::select! {
+                () = drain.signalled() => return,
+                round = self.round() => round,
+            };
+            match round {
+                Ok(Round { kept: 0, revoked: 0 }) => {}
+                Ok(Round { kept, revoked }) => {
+                    tracing::info!(
+                        kept,
+                        revoked,
+                        "what was issued while a cluster was away is reviewed"
+                    );
+                }
+                Err(error) => {
+                    tracing::error!(%error, "what was issued while a cluster was away waits for its review")
+                }
+            }
+        }
+    }
+
+    fn is_everything_away(&self) -> bool {
+        let clusters = self.attestor.clusters();
+        clusters.iter().all(|cluster| cluster.unreachable_since.is_some())
+    }
+
+    /// Everything that waits, once, slice by slice. What nobody can tell of yet goes on waiting.
+    async fn round(&self) -> Result<Round, StoreError> {
+        let (mut round, mut after) = (Round::default(), None);
+        loop {
+            let rows = self.store.unreviewed(after, SLICE).await?;
+            let Some(last) = rows.last() else { return Ok(round) };
+            after = Some(last.serial);
+            let done = self.slice(&rows, &mut round).await?;
+            if !done.is_empty() {
+                self.store.reviewed(done).await?;
+            }
+        }
+    }
+
+    /// The serials of which the mark may go. Whoever is gone is revoked first: after a crash in between it is so again.
+    async fn slice(&self, rows: &[LedgerRow], round: &mut Round) -> Result<Vec<SerialNumber>, StoreError> {
+        let agents = self.store.agents().await?;
+        let now = self.clock.now();
+        let mut done = Vec::with_capacity(rows.len());
+        for row in rows {
+            let is_over = row.not_after <= now || row.revoked.is_some();
+            match if is_over {
+                Some(true)
+            } else {
+                self.is_there(row, &agents).await
+            } {
+                None => continue,
+                Some(true) => round.kept += 1,
+                Some(false) => {
+                    self.revoke(row).await?;
+                    round.revoked += 1;
+                }
+            }
+            done.push(row.serial);
+        }
+        Ok(done)
+    }
+
+    /// An agent is gone with its node, and with the pod that it attested by as long as no other one took its place.
+    async fn is_there(&self, row: &LedgerRow, agents: &[AgentRow]) -> Option<bool> {
+        let place = Place {
+            cluster_uid: &row.workload.cluster_uid,
+            pod_uid: &row.workload.pod_uid,
+            node_name: &row.workload.node_name,
+            node_uid: &row.workload.node_uid,
+        };
+        let is_there = self.attestor.is_there(place).await?;
+        let mut newest = agents.iter().filter(|agent| agent.serial == row.serial);
+        let is_gone = |agent: &AgentRow| {
+            !agent.pod_uid.is_empty() && self.attestor.is_pod_gone(&agent.cluster, &agent.pod_uid)
+        };
+        Some(is_there && !newest.any(is_gone))
+    }
+
+    async fn revoke(&self, row: &LedgerRow) -> Result<(), StoreError> {
+        let what = if row.workload.pod_uid.is_empty() {
+            "node"
+        } else {
+            "pod"
+        };
+        let request = RevokeRequest {
+            target: RevokeTarget::Serial {
+                serial: row.serial,
+                authority: Some(row.authority),
+                expires_by: None,
+            },
+            reason: RevocationReason::CessationOfOperation,
+            comment: format!("issued while the API server was away; when it was back, the {what} was gone"),
+            author: AUTHOR.to_owned(),
+            keep_issuing: true,
+            denial_expires: None,
+            rooms: self.publisher.rooms(),
+            now: self.clock.now(),
+        };
+        match self.store.revoke(request).await {
+            Ok(revoked) => {
+                self.metrics.revoked(revoked.svids.len());
+                self.agents.after(&revoked);
+                self.publisher.revocation_changed(revoked.revision);
+                Ok(())
+            }
+            Err(RevokeError::Expired(_)) => Ok(()),
+            Err(RevokeError::Store(error)) => Err(error),
+            Err(error) => Err(StoreError::Unavailable {
+                message: error.to_string(),
+            }),
+        }
+    }
+}
