@@ -1,10 +1,12 @@
 //! The client over real TLS on loopback, against a server that speaks the protocol.
 
+mod links;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::pki_types::CertificateDer;
-use signet_certs::authority::X509Authority;
+use signet_certs::authority::{AuthorityCertificate, X509Authority};
 use signet_certs::csr::create_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::signer::LeafKey;
@@ -198,6 +200,10 @@ struct Odd {
     spiffe_id: SpiffeId,
     /// Signs the server's certificate instead of the control authority that the agent trusts.
     impostor: Option<X509Authority>,
+    /// What the server sends after its leaf to those who ask.
+    links: Vec<AuthorityCertificate>,
+    /// What the agent's file holds instead of the control authority.
+    anchor: Option<X509Authority>,
     hello: wire::HelloResponse,
     refuse_identified: bool,
 }
@@ -218,6 +224,8 @@ impl Default for Odd {
         Self {
             spiffe_id: id("/signet/server"),
             impostor: None,
+            links: Vec::new(),
+            anchor: None,
             hello: hello_of("example.org"),
             refuse_identified: false,
         }
@@ -237,12 +245,13 @@ impl Bench {
             control: control.clone(),
             node: id("/signet/agent/kind/node-1"),
         };
-        let (address, server) = serve(service, &signer, &odd.spiffe_id, &control).await;
+        let (address, server) = serve(service, &signer, &odd, &control).await;
         let wires = Wires::default();
         let address = wires.lay(address).await;
         let directory = tempfile::tempdir().unwrap();
         let anchors_file = directory.path().join("anchors.pem");
-        std::fs::write(&anchors_file, control.certificate().pem()).unwrap();
+        let anchor = odd.anchor.as_ref().unwrap_or(&control);
+        std::fs::write(&anchors_file, anchor.certificate().pem()).unwrap();
         let anchors = ControlAnchors::load(&trust_domain(), &anchors_file, directory.path(), at(0)).unwrap();
         let identity = Arc::new(RotatingIdentity::new());
         let client = GrpcServer::new(
@@ -334,11 +343,12 @@ impl Wires {
 async fn serve(
     service: Service,
     signer: &X509Authority,
-    spiffe_id: &SpiffeId,
+    odd: &Odd,
     control: &X509Authority,
 ) -> (SocketAddr, AbortHandle) {
     let identity = Arc::new(RotatingIdentity::new());
-    identity.set(&svid(signer, spiffe_id.as_str())).unwrap();
+    identity.set(&svid(signer, odd.spiffe_id.as_str())).unwrap();
+    identity.set_links(&odd.links);
     let roots = roots(&[(control, None)]).with_crl_policy(CrlPolicy::Tolerate);
     let verifier = SpiffeVerifier::new(
         Arc::new(SharedRoots::new(roots)),
