@@ -47,10 +47,8 @@ pub use self::in_memory::InMemory;
 
 /// Upper bound of an orderly end; Kubernetes gives 30 s by default.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
-
 /// News for the manager that may wait; more make the trust stream wait.
 const NOTICES: usize = 64;
-
 /// Waiting times between attempts of one kind.
 const BACKOFF: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(30)).jittered(0.5);
 

@@ -207,20 +207,8 @@ impl Ledger for SqliteStore {
     }
 
     fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>> {
-        Box::pin(self.writer.run(0, move |tx| {
-            let counts = tx.state.live.counts(millis(now)).into_iter();
-            let mut uses = counts
-                .map(|(row, live, latest)| {
-                    Ok(AuthorityUse {
-                        authority: tx.state.authorities.id(row)?,
-                        live,
-                        latest_not_after: signet_certs::time::from_unix_millis(latest),
-                    })
-                })
-                .collect::<rusqlite::Result<Vec<_>>>()?;
-            uses.sort_by_key(|usage| usage.authority);
-            Ok(uses)
-        }))
+        let uses = move |tx: &mut writer::Tx<'_>| tx.state.authority_uses(millis(now));
+        Box::pin(self.writer.run(0, uses))
     }
 }
 

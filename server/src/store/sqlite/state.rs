@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use rusqlite::Connection;
 use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
+use signet_certs::time::from_unix_millis;
 
 use super::compromised;
 use super::convert::{authority_at, millis, number_at, serial_at, span_ms, unreadable};
@@ -17,7 +18,7 @@ use super::read::denial_from;
 use super::schema::{MARK, REVISION, meta_number};
 use super::workloads::Workloads;
 use crate::store::budget::AgentBudget;
-use crate::store::{CLOCK_TOLERANCE, Denial, EvidenceKind};
+use crate::store::{AuthorityUse, CLOCK_TOLERANCE, Denial, EvidenceKind};
 
 /// [`CLOCK_TOLERANCE`] in milliseconds.
 pub(super) fn tolerance_ms() -> i64 {
@@ -127,6 +128,21 @@ impl State {
             return None;
         }
         self.denials.get(id)?.iter().find(|denial| denial.is_active(now))
+    }
+
+    /// How much of what each authority signed is in use, by authority.
+    pub(super) fn authority_uses(&self, now: i64) -> rusqlite::Result<Vec<AuthorityUse>> {
+        let counts = self.live.counts(now).into_iter();
+        let uses = counts.map(|(row, live, latest)| {
+            Ok(AuthorityUse {
+                authority: self.authorities.id(row)?,
+                live,
+                latest_not_after: from_unix_millis(latest),
+            })
+        });
+        let mut uses = uses.collect::<rusqlite::Result<Vec<_>>>()?;
+        uses.sort_by_key(|usage| usage.authority);
+        Ok(uses)
     }
 
     /// The row of a rule's name.
