@@ -262,9 +262,14 @@ pub(crate) async fn apply(
         let collection = match object["kind"].as_str() {
             // The test has its own.
             Some("Namespace") => continue,
-            Some("ServiceAccount") => {
+            Some(kind @ ("ServiceAccount" | "ConfigMap" | "DaemonSet")) => {
+                let collection = match kind {
+                    "ServiceAccount" => cluster.path("serviceaccounts"),
+                    "ConfigMap" => cluster.path("configmaps"),
+                    _ => format!("/apis/apps/v1/namespaces/{}/daemonsets", cluster.namespace),
+                };
                 object["metadata"]["namespace"] = json!(cluster.namespace);
-                cluster.create(&cluster.path("serviceaccounts"), &object).await?;
+                cluster.create(&collection, &object).await?;
                 continue;
             }
             Some("ClusterRole") => "/apis/rbac.authorization.k8s.io/v1/clusterroles",

@@ -13,7 +13,7 @@ use signet_tests::{
     workload::Identity,
 };
 
-pub(crate) use self::node::OneNode;
+pub(crate) use self::node::{OneNode, find_process, running, socket_of, workload_spec};
 use self::node::{Volume, agent_stands};
 use crate::{
     api::{PATIENCE, wait_for},
@@ -150,12 +150,21 @@ async fn token_comes_again(node: &mut OneNode) -> Result<()> {
     let token = node.first()?.token_file()?;
     std::fs::remove_file(&token)?;
     node.start_agent().await?;
-    let volume = node.first()?;
     // kubelet calls again with the next sync of the pod: within 90 s.
-    let back = within(2 * PATIENCE, async || volume.client().fetch().await.ok());
-    back.await.context("no identity after kubelet's next call")?;
-    ensure!(token.is_file(), "an identity without a token");
-    Ok(())
+    let back = within(2 * PATIENCE, async || token.is_file().then_some(())).await;
+    back.context("no token after kubelet's next call")?;
+    // What was kept is served meanwhile; the new token is good for another certificate.
+    let held = node.first()?.client().identity().await;
+    let mut updates = node.first()?.client().watch().await?;
+    let renewed = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let next = updates.next().await?;
+            if next.svid.serial() != held.svid.serial() {
+                return anyhow::Ok(());
+            }
+        }
+    });
+    renewed.await.context("no renewal by the token that came again")?
 }
 
 async fn without_server(node: &mut OneNode) -> Result<()> {

@@ -5,6 +5,7 @@
 //! - `SIGNET_TEST_KUBECONFIG`: a kubeconfig with which the tests may create namespaces, nodes and cluster roles.
 //! - `SIGNET_TEST_KUBELET_DIR`: the root directory of a kubelet on this machine, in the same mount namespace; the tests
 //!   then run as root. `SIGNET_TEST_IMAGE` is an image with a shell that is on the node (default `local/busybox:1`).
+//! - `SIGNET_TEST_AGENT_IMAGE`: an image on the node that holds the agent, for the manifests as they are shipped.
 //! - `SIGNET_TEST_TOKEN_KEY`: the cluster's private key that signs tokens (RSA, PKCS#8), to make one that has expired.
 //!
 //! docs/kubernetes.md says how to run them.
@@ -18,12 +19,14 @@ mod permissions;
 mod pod_tokens;
 mod relay;
 mod server;
+mod shipped;
 mod world;
 
 use checks::run;
 
 const KUBECONFIG: &str = "SIGNET_TEST_KUBECONFIG";
 const KUBELET_DIR: &str = "SIGNET_TEST_KUBELET_DIR";
+const AGENT_IMAGE: &str = "SIGNET_TEST_AGENT_IMAGE";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pod_tokens_of_a_real_cluster_get_their_verdicts() {
@@ -48,4 +51,10 @@ async fn the_documented_permissions_are_narrow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_kubelet_gives_a_pod_its_socket() {
     run(&[KUBECONFIG, KUBELET_DIR], csi::CHECKS, csi::OneNode::set_up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shipped_manifests_run() {
+    let needed = [KUBECONFIG, KUBELET_DIR, AGENT_IMAGE];
+    run(&needed, shipped::CHECKS, shipped::Shipped::set_up).await;
 }

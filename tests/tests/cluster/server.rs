@@ -4,7 +4,11 @@ use std::ops::{Deref, DerefMut};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use signet_tests::{domain, part::Launch};
+use signet_tests::{
+    domain::{self, Change},
+    part::Launch,
+    process::free_port,
+};
 use tempfile::TempDir;
 
 use crate::api::{Cluster, apply, wait_for};
@@ -20,6 +24,20 @@ impl Server {
     ///
     /// `relay` stands in for the API server's URL; `svid_ttl` is the life of the workloads' certificates.
     pub(crate) async fn start(cluster: &Cluster, relay: Option<&str>, svid_ttl: &str) -> Result<Self> {
+        Self::started(cluster, relay, &[("/svid/ttl".to_owned(), json!(svid_ttl))]).await
+    }
+
+    /// As [`start`](Self::start), with the agents' door at an address that pods reach.
+    pub(crate) async fn start_at(cluster: &Cluster, address: &str, svid_ttl: &str) -> Result<Self> {
+        let agents = format!("{address}:{}", free_port()?);
+        let changes = [
+            ("/svid/ttl".to_owned(), json!(svid_ttl)),
+            ("/listen/agents".to_owned(), json!(agents)),
+        ];
+        Self::started(cluster, None, &changes).await
+    }
+
+    async fn started(cluster: &Cluster, relay: Option<&str>, changes: &[Change]) -> Result<Self> {
         apply(cluster, "rbac.yaml", |_| {}).await?;
         let token = cluster
             .token("signet-server", &[], 3600, None)
@@ -30,8 +48,8 @@ impl Server {
         std::fs::write(&kubeconfig, cluster.kubeconfig(&token, relay).to_string())?;
         let mut server = domain::Server::prepare(folder.path(), &kubeconfig, &Launch::Binaries)?;
         let agents = format!("{}:signet-agent", cluster.namespace);
+        server.change(changes)?;
         server.change(&[
-            ("/svid/ttl".to_owned(), json!(svid_ttl)),
             ("/attestation/clusters/0/uid".to_owned(), json!(cluster.uid)),
             (
                 "/attestation/clusters/0/agent_service_accounts".to_owned(),

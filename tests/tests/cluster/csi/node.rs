@@ -146,17 +146,7 @@ impl OneNode {
 
     /// A workload that mounts the volume; returns once it runs.
     pub(crate) async fn start_pod(&self, name: &str) -> Result<Pod> {
-        let spec = json!({
-            "serviceAccountName": "web", "automountServiceAccountToken": false, "nodeName": self.node.name,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {"runAsUser": NOBODY, "runAsGroup": NOBODY, "runAsNonRoot": true},
-            "containers": [{
-                "name": "main", "image": self.image, "imagePullPolicy": "Never",
-                "command": ["/bin/sh", "-c", LOOK],
-                "volumeMounts": [{"name": "spiffe", "mountPath": format!("/{MOUNT}"), "readOnly": true}],
-            }],
-            "volumes": [{"name": "spiffe", "csi": {"driver": self.driver, "readOnly": true}}],
-        });
+        let spec = workload_spec(&self.node.name, &self.image, &self.driver);
         let pod = self.cluster.create_pod_of(name, spec).await?;
         let started = running(&self.cluster, &pod).await;
         started.with_context(|| agent_stands(&self.agent))?;
@@ -223,11 +213,7 @@ impl OneNode {
 impl Volume {
     /// The socket as a process of the pod sees it.
     pub(crate) fn socket(&self) -> PathBuf {
-        Path::new("/proc")
-            .join(self.pid.to_string())
-            .join("root")
-            .join(MOUNT)
-            .join("spiffe.sock")
+        socket_of(self.pid)
     }
 
     /// A client in the pod's place.
@@ -285,8 +271,32 @@ fn agent_spec(image: &str) -> Value {
     })
 }
 
+/// A workload of any user that mounts the driver's volume.
+pub(crate) fn workload_spec(node: &str, image: &str, driver: &str) -> Value {
+    json!({
+        "serviceAccountName": "web", "automountServiceAccountToken": false, "nodeName": node,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {"runAsUser": NOBODY, "runAsGroup": NOBODY, "runAsNonRoot": true},
+        "containers": [{
+            "name": "main", "image": image, "imagePullPolicy": "Never",
+            "command": ["/bin/sh", "-c", LOOK],
+            "volumeMounts": [{"name": "spiffe", "mountPath": format!("/{MOUNT}"), "readOnly": true}],
+        }],
+        "volumes": [{"name": "spiffe", "csi": {"driver": driver, "readOnly": true}}],
+    })
+}
+
+/// The socket as a process of its pod sees it.
+pub(crate) fn socket_of(pid: u32) -> PathBuf {
+    Path::new("/proc")
+        .join(pid.to_string())
+        .join("root")
+        .join(MOUNT)
+        .join("spiffe.sock")
+}
+
 /// Waits until a pod runs; returns its node.
-async fn running(cluster: &Cluster, pod: &Pod) -> Result<Node> {
+pub(crate) async fn running(cluster: &Cluster, pod: &Pod) -> Result<Node> {
     let path = format!("{}/{}", cluster.path("pods"), pod.name);
     let mut last = Value::Null;
     let found = wait_for("a running pod", async || {
@@ -302,7 +312,7 @@ async fn running(cluster: &Cluster, pod: &Pod) -> Result<Node> {
 }
 
 /// The workload's process, once its shell has become it.
-fn find_process(pod_uid: &str) -> Result<Option<u32>> {
+pub(crate) fn find_process(pod_uid: &str) -> Result<Option<u32>> {
     let flat = pod_uid.replace('-', "_");
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
