@@ -14,6 +14,7 @@ mod config;
 mod disk;
 mod full_lists;
 mod hello;
+mod links;
 mod outage;
 mod put_back;
 mod readiness;
