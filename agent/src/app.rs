@@ -3,6 +3,7 @@
 mod csi;
 mod in_memory;
 mod metrics;
+mod running;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,27 +27,25 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::context::WorkloadSource;
-use crate::csi::Driver;
 use crate::csi::volumes::Volumes;
 use crate::kept::{self, Places};
 use crate::manager::{Manager, ManagerParts};
 use crate::node::{NodeAttestor, NodeState};
-use crate::readiness::{self, REASONS, STARTING, STOPPING, TRUST_NOT_BELIEVED};
+use crate::readiness::{self, REASONS, STARTING, TRUST_NOT_BELIEVED};
 use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::dial::{Dialer, Tcp};
 use crate::server_client::objections::Objections;
 use crate::server_client::sync::{Connection, TrustSync};
 use crate::server_client::trust::TrustFile;
 use crate::server_client::{GrpcServer, ServerApi, TrustReport};
-use crate::sockets::{Endpoint, Origin, ServedSocket, Settings};
+use crate::sockets::{Endpoint, Origin, Settings};
 use crate::time::AgentTime;
 use crate::unix::UnixAttestor;
 use crate::workload_api;
 
 pub use self::in_memory::InMemory;
+use self::running::Running;
 
-/// Upper bound of an orderly end; Kubernetes gives 30 s by default.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// News for the manager that may wait; more make the trust stream wait.
 const NOTICES: usize = 64;
 /// Waiting times between attempts of one kind.
@@ -155,31 +154,6 @@ struct Wires {
     objections: Arc<Objections>,
 }
 
-/// An agent whose parts have started.
-struct Running {
-    endpoint: Endpoint,
-    readiness: Readiness,
-    manager: Manager,
-    driver: Option<Driver>,
-    /// Dropping the handle leaves the socket open; it ends with the endpoint.
-    _shared: Option<ServedSocket>,
-}
-
-impl Running {
-    async fn until_the_end(self, drain: Drain) -> anyhow::Result<()> {
-        drain.signalled().await;
-        let _stopping = self.readiness.hold(STOPPING);
-        self.endpoint.shut_down().await;
-        if !drain.finish(DRAIN_LIMIT).await {
-            tracing::warn!(seconds = DRAIN_LIMIT.as_secs(), "not everything ended in time");
-        }
-        match drain.failure() {
-            Some(task) => anyhow::bail!("the {task} ended unexpectedly, see the log"),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Agent {
     /// Serves until `drain` is started, then ends in order within a bound: streams with Unavailable, then the rest.
     ///
@@ -238,7 +212,7 @@ impl Agent {
             readiness,
             manager,
             driver,
-            _shared: shared,
+            shared,
         })
     }
 

@@ -1,5 +1,5 @@
 //! The agent's time: the server's, carried on by elapsed time. The machine's own clock counts only before the server has
-//! told any time; after that it is compared and reported. So a machine whose clock is set wrong, for a minute or for good,
+//! told any time, and for a server that the told time would keep away; else it is compared and reported. So a machine whose clock is set wrong, for a minute or for good,
 //! goes on serving, and asks for nothing because of it.
 
 use std::sync::Arc;
@@ -109,7 +109,12 @@ impl AgentTime {
         }
     }
 
-    /// The machine's clock, which is reported.
+    /// The machine's clock itself.
+    pub(crate) fn of_the_machine(&self) -> Arc<dyn Clock> {
+        self.machine.clone()
+    }
+
+    /// What the machine's clock says, which is reported.
     pub(crate) fn machine(&self) -> SystemTime {
         self.machine.now()
     }
@@ -117,6 +122,11 @@ impl AgentTime {
     /// How far the machine's clock is from the agent's time, either way.
     pub(crate) fn skew(&self) -> Duration {
         apart(self.machine.now(), self.now())
+    }
+
+    /// Whether one of the two, the machine's clock or what was told, must be wrong.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.skew() > WORRYING
     }
 
     /// What there is to say about the machine's clock, for a person; empty when it is right.

@@ -28,6 +28,7 @@ use super::alert::{Alert, Listened};
 use super::anchors::{ControlAnchors, Following};
 use super::dial::{Carrier, Dialer};
 use super::server_id;
+use crate::time::AgentTime;
 
 /// Name resolution, TCP and handshakes together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -46,8 +47,10 @@ pub(super) struct Connector {
     identity: Option<Arc<RotatingIdentity>>,
     /// By the anchors alone.
     tls: TlsConnector,
+    /// The same, judging by the machine's clock.
+    by_the_machine: TlsConnector,
     anchors: Arc<ControlAnchors>,
-    clock: Arc<dyn Clock>,
+    time: Arc<AgentTime>,
 }
 
 impl fmt::Debug for Connector {
@@ -66,16 +69,19 @@ impl Connector {
         trust_domain: &TrustDomain,
         anchors: Arc<ControlAnchors>,
         identity: Option<Arc<RotatingIdentity>>,
-        clock: Arc<dyn Clock>,
+        time: Arc<AgentTime>,
     ) -> Result<Self, rustls::Error> {
-        let config = config(anchors.roots(), trust_domain, identity.clone(), &[HTTP_2], &clock)?;
+        let judging_by =
+            |clock: Arc<dyn Clock>| config(anchors.roots(), trust_domain, identity.clone(), &[HTTP_2], clock);
+        let (tls, by_the_machine) = (judging_by(time.clone())?, judging_by(time.of_the_machine())?);
         Ok(Self {
             way,
             trust_domain: trust_domain.clone(),
             identity,
-            tls: TlsConnector::from(config),
+            tls: TlsConnector::from(tls),
+            by_the_machine: TlsConnector::from(by_the_machine),
             anchors,
-            clock,
+            time,
         })
     }
 
@@ -109,8 +115,8 @@ impl Connector {
         Ok(Http2 { requests, alert })
     }
 
-    /// The server is verified by the anchors at hand, then by those that the configured file holds by now, then by what its links lead
-    /// to from them. A certificate that none of that vouches for ends each attempt before anything is said.
+    /// The server is verified by the anchors at hand, then by those that the configured file holds by now, then by the
+    /// machine's clock where that and the time that was told differ, then by what its links lead to from the anchors. A certificate that none of that vouches for ends each attempt before anything is said.
     async fn connect_tls(&self) -> io::Result<TlsStream<Box<dyn Carrier>>> {
         if let Some(outcome) = self.connect_by_anchors().await {
             return outcome;
@@ -120,12 +126,28 @@ impl Connector {
         {
             return outcome;
         }
+        if let Some(stream) = self.connect_by_the_machine().await {
+            return Ok(stream);
+        }
         self.connect_by_links().await
+    }
+
+    /// A time that was told by a server whose own was wrong would keep every server away, and with it whoever could tell a
+    /// better one. Before the first contact the machine's clock is all there is, and here it is again.
+    async fn connect_by_the_machine(&self) -> Option<TlsStream<Box<dyn Carrier>>> {
+        if !self.time.is_doubtful() {
+            return None;
+        }
+        let stream = self.handshake(&self.by_the_machine).await.ok()?;
+        tracing::warn!(
+            "the server is believed by this machine's clock, and not by the time that was told last"
+        );
+        Some(stream)
     }
 
     /// `None` when no anchor lives, or none vouches for the server.
     async fn connect_by_anchors(&self) -> Option<io::Result<TlsStream<Box<dyn Carrier>>>> {
-        if !self.anchors.one_lives(self.clock.now()) {
+        if !self.anchors.one_lives(self.time.now()) {
             return None;
         }
         match self.handshake(&self.tls).await {
@@ -142,11 +164,11 @@ impl Connector {
             &self.trust_domain,
             self.identity.clone(),
             &protocols,
-            &self.clock,
+            self.time.clone(),
         );
         let tls = TlsConnector::from(config.map_err(|error| self.failed(&io::Error::other(error)))?);
         let outcome = self.handshake(&tls).await;
-        let now = self.clock.now();
+        let now = self.time.now();
         match &outcome {
             Ok(_) => following.verified(now),
             Err(error) if refusal(error).is_some_and(is_stranger) => {
@@ -166,7 +188,7 @@ impl Connector {
 
     /// Another attempt may succeed with what the configured file says by now.
     fn finds_newer_anchors(&self) -> bool {
-        let newer = self.anchors.server_not_verified(self.clock.now());
+        let newer = self.anchors.server_not_verified(self.time.now());
         newer.unwrap_or_else(|error| {
             tracing::warn!(%error, "the server cannot be verified and no newer control anchors are there");
             false
@@ -188,11 +210,10 @@ fn config(
     trust_domain: &TrustDomain,
     identity: Option<Arc<RotatingIdentity>>,
     protocols: &[&[u8]],
-    clock: &Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
     let verifier = SpiffeVerifier::new(source, PeerRule::Exactly(server_id(trust_domain)));
     let mut config = client_config(identity, verifier, protocols)?;
-    let clock = clock.clone();
     config.time_provider = time_provider(move || clock.now());
     Ok(Arc::new(config))
 }

@@ -1,6 +1,7 @@
 //! The client over real TLS on loopback, against a server that speaks the protocol.
 
 mod links;
+mod time;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -184,6 +185,7 @@ impl Agent for Service {
 }
 
 struct Bench {
+    time: Arc<AgentTime>,
     client: GrpcServer,
     identity: Arc<RotatingIdentity>,
     control: X509Authority,
@@ -259,11 +261,12 @@ impl Bench {
             &trust_domain(),
             anchors,
             identity.clone(),
-            clock,
+            clock.clone(),
         )
         .unwrap();
         Self {
             client,
+            time: clock,
             identity,
             control,
             seen,
