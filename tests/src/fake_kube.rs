@@ -166,6 +166,11 @@ impl FakeKube {
         &self.cluster.config.cluster_uid
     }
 
+    /// The API's routes, to be called without a network. Neither answers nor refusals have a `Date`, which a server of HTTP adds.
+    pub fn routes(&self) -> Router {
+        api::router(&self.cluster)
+    }
+
     /// Writes a kubeconfig for a user who may do everything.
     ///
     /// # Errors

@@ -279,7 +279,8 @@ fn registration_socket(registry: &Path) -> Option<PathBuf> {
     })
 }
 
-fn volume(config: &KubeletConfig, pod: PodOfVolume) -> Volume {
+/// The inline volume that kubelet makes for a pod.
+pub fn volume(config: &KubeletConfig, pod: PodOfVolume) -> Volume {
     let hash = digest::digest(
         &digest::SHA256,
         format!("{}{}", pod.uid, config.volume).as_bytes(),
@@ -298,7 +299,8 @@ fn volume(config: &KubeletConfig, pod: PodOfVolume) -> Volume {
     }
 }
 
-fn publish_request(volume: &Volume, tokens: &str) -> NodePublishVolumeRequest {
+/// What kubelet says to the driver to publish a volume, with this `serviceAccount.tokens` text.
+pub fn publish_request(volume: &Volume, tokens: &str) -> NodePublishVolumeRequest {
     let key = |name: &str| format!("csi.storage.k8s.io/{name}");
     let pod = &volume.pod;
     NodePublishVolumeRequest {

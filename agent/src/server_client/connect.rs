@@ -115,8 +115,9 @@ impl Connector {
         Ok(Http2 { requests, alert })
     }
 
-    /// The server is verified by the anchors at hand, then by those that the configured file holds by now, then by the
-    /// machine's clock where that and the time that was told differ, then by what its links lead to from the anchors. A certificate that none of that vouches for ends each attempt before anything is said.
+    /// The server is verified by the anchors at hand, then by those that the configured file holds by now, then by the machine's clock
+    /// where that and the time that was told differ, then by what its links lead to from the anchors. A certificate that none of that
+    /// vouches for ends each attempt before anything is said.
     async fn connect_tls(&self) -> io::Result<TlsStream<Box<dyn Carrier>>> {
         if let Some(outcome) = self.connect_by_anchors().await {
             return outcome;
