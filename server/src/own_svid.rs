@@ -27,7 +27,7 @@ use crate::trust::TrustSnapshot;
 
 const RETRIES: Backoff = Backoff::between(Duration::from_secs(1), Duration::from_secs(30));
 /// The wall clock may be set; so the task looks at it at least this often.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// What the keeper is built from.
 pub(crate) struct OwnSvidParts {
@@ -137,6 +137,7 @@ struct Own {
 struct Current {
     serial: SerialNumber,
     authority: AuthorityId,
+    not_before: SystemTime,
     renew_at: SystemTime,
     not_after: SystemTime,
 }
@@ -163,7 +164,9 @@ impl Own {
     fn is_due(&self, active: Option<AuthorityId>, snapshot: &TrustSnapshot, now: SystemTime) -> bool {
         let Some(current) = &self.current else { return true };
         let listed = snapshot.get(current.authority);
-        now >= current.renew_at
+        // Time has gone back since: nobody who knows it believes the certificate.
+        now < current.not_before
+            || now >= current.renew_at
             || active.is_some_and(|active| active != current.authority)
             || listed.is_some_and(|published| published.crl.is_revoked(&current.serial))
     }
@@ -257,6 +260,7 @@ async fn renew(
     own.current = Some(Current {
         serial: svid.serial(),
         authority: svid.authority_id(),
+        not_before: svid.not_before(),
         renew_at: now + life / 2,
         not_after: svid.not_after(),
     });

@@ -24,6 +24,10 @@ fn profile() -> SvidProfile {
 }
 
 async fn keep(running: &Running) -> Result<OwnSvids, OwnSvidError> {
+    keep_by(running, running.trusted.clone()).await
+}
+
+async fn keep_by(running: &Running, clock: Arc<dyn Clock>) -> Result<OwnSvids, OwnSvidError> {
     keep_own_svids(OwnSvidParts {
         trust_domain: trust_domain(),
         server: profile(),
@@ -31,7 +35,7 @@ async fn keep(running: &Running) -> Result<OwnSvids, OwnSvidError> {
         store: running.store.clone(),
         view: running.manager.current(),
         snapshots: running.publisher.snapshots(),
-        clock: running.trusted.clone(),
+        clock,
         drain: running.drain.clone(),
     })
     .await
@@ -90,6 +94,18 @@ async fn they_are_renewed_at_half_of_their_life() {
     assert_eq!(leaf(&own.server).serial, first.serial);
     running.pass(2 * MINUTE).await;
     assert_ne!(leaf(&own.server).serial, first.serial);
+}
+
+/// Covers INV-16. No agent that knows the time connects to a server whose certificate is of another.
+#[tokio::test(start_paused = true)]
+async fn made_ahead_of_time_they_are_replaced_when_it_is_right() {
+    let running = Running::new().await;
+    running.clock.set_offset(7200);
+    let own = keep_by(&running, Arc::new(running.clock.clone())).await.unwrap();
+    running.clock.set_offset(0);
+    running.pass(MINUTE).await;
+    assert!(leaf(&own.server).not_before <= running.now());
+    assert!(leaf(own.bundle.as_ref().unwrap()).not_before <= running.now());
 }
 
 #[tokio::test(start_paused = true)]
