@@ -165,7 +165,9 @@ fn the_agents_protocol_has_no_room_for_a_private_key() {
         "crl",
         "csr",
         "departed_authorities",
+        "held_crls",
         "sha256",
+        "wanted_crls",
     ];
     assert_eq!(bytes, public, "what is new here must be public");
 }

@@ -76,7 +76,7 @@ impl LateReview {
                     );
                 }
                 Err(error) => {
-                    tracing::error!(%error, "what was issued while a cluster was away waits for its review")
+                    tracing::error!(%error, "what was issued while a cluster was away waits for its review");
                 }
             }
         }

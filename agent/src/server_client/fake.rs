@@ -1,5 +1,7 @@
 //! A server for tests: real certificates, scripted behaviour, every request remembered.
 
+mod objects;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,21 +11,21 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
-use signet_certs::authority::{AuthorityId, X509Authority};
-use signet_certs::crl::CrlNumber;
+use signet_certs::authority::X509Authority;
 use signet_certs::csr::verify_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
-use signet_certs::time::unix_millis;
 use signet_runtime::clock::Clock;
 use signet_runtime::sync::{Mutex, MutexGuard};
-use signet_testkit::{DAY, DOMAIN, HOUR, authority, control_authority, crl_at, id, leaf, trust_domain};
+use signet_testkit::{DOMAIN, HOUR, authority, control_authority, id, leaf, trust_domain};
 use tokio::sync::{mpsc, watch};
 
+use self::objects::remember;
+pub(crate) use self::objects::{offered, signer_of};
 use super::trust::{TrustState, accept};
 use super::{
-    AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, OfferedAuthority,
-    RefusalReason, ServerApi, ServerError, TrustReport, TrustUpdate,
+    AttestedNode, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, RefusalReason, ServerApi,
+    ServerError, TrustReport, TrustUpdate,
 };
 
 /// How the next requests are answered.
@@ -282,39 +284,6 @@ impl FakeServer {
             control_authorities: vec![state.control.certificate().der().to_vec().into()],
         })
     }
-}
-
-/// An authority as the trust stream carries it, with a CRL numbered after its time.
-pub(crate) fn offered(
-    authority: &X509Authority,
-    revoked: &[SerialNumber],
-    now: SystemTime,
-) -> OfferedAuthority {
-    let number = CrlNumber(u64::try_from(unix_millis(now)).unwrap());
-    OfferedAuthority {
-        certificate: Bytes::copy_from_slice(authority.certificate().der()),
-        crl: crl_at(authority, number.0, revoked, now, now + 7 * DAY)
-            .der()
-            .clone(),
-        tainted: false,
-    }
-}
-
-fn remember(item: &IssueItem) -> Asked {
-    Asked {
-        spiffe_id: item.spiffe_id.clone(),
-        evidence: match &item.evidence {
-            IssueEvidence::PodToken(token) => token.secret().to_owned(),
-            IssueEvidence::Unix(facts) => format!("uid:{}", facts.uid),
-        },
-        key: verify_csr(&item.csr).unwrap().spki_sha256(),
-        csr: item.csr.clone(),
-    }
-}
-
-/// The authority of a leaf, for assertions.
-pub(crate) fn signer_of(leaf: &[u8]) -> AuthorityId {
-    signet_certs::verify::inspect_leaf(leaf).unwrap().authority_id
 }
 
 impl ServerApi for FakeServer {

@@ -36,6 +36,19 @@ async fn status(domain: &Domain) -> Value {
     domain.server.admin(&["status"]).await.unwrap()
 }
 
+/// Waits until an agent has handed over its list, or the server remembers that one has.
+async fn is_unready(domain: &Domain) {
+    eventually("the store to be known as put back", async || {
+        (ready(domain).await? == (503, vec!["store_put_back".to_owned()])).then_some(())
+    })
+    .await;
+}
+
+async fn is_audited_once(domain: &Domain, number: u64) {
+    let lines = audited(domain, &["store_put_back", &format!("\"number\":{number}")]).await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+}
+
 /// Covers INV-3, INV-15.
 #[tokio::test]
 async fn a_store_that_was_put_back_is_found_out_by_a_list_that_an_agent_holds() {
@@ -59,10 +72,7 @@ async fn a_store_that_was_put_back_is_found_out_by_a_list_that_an_agent_holds() 
     copy_folder(&backup, &domain.server.data_dir());
 
     domain.server.spawn().unwrap();
-    eventually("the agent to hand over its list", async || {
-        (ready(&domain).await? == (503, vec!["store_put_back".to_owned()])).then_some(())
-    })
-    .await;
+    is_unready(&domain).await;
     let probe = domain
         .server
         .command(&["healthcheck", "--serving"])
@@ -78,12 +88,7 @@ async fn a_store_that_was_put_back_is_found_out_by_a_list_that_an_agent_holds() 
     assert_eq!(proof["missing_serials"], json!([serial]), "{shown}");
     let number = |key: &str| proof[key].as_u64().unwrap();
     assert!(number("number") > number("own_number"), "{proof}");
-    let lines = audited(
-        &domain,
-        &["store_put_back", &format!("\"number\":{}", number("number"))],
-    )
-    .await;
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    is_audited_once(&domain, number("number")).await;
     let text = domain.server.command(&["status"]).await.unwrap().stdout;
     let authority = proof["authority_id"].as_str().unwrap();
     let order = format!("revoke --authority {authority} --serial {serial}");
@@ -92,10 +97,7 @@ async fn a_store_that_was_put_back_is_found_out_by_a_list_that_an_agent_holds() 
     // It is known without the agent, too, until the admin has entered what the list names.
     domain.server.stop().await.unwrap();
     domain.server.spawn().unwrap();
-    eventually("the server to remember", async || {
-        (ready(&domain).await? == (503, vec!["store_put_back".to_owned()])).then_some(())
-    })
-    .await;
+    is_unready(&domain).await;
     let order: Vec<&str> = order.split(' ').collect();
     domain.server.admin(&order).await.unwrap();
     eventually("the server to be ready", async || {

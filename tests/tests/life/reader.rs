@@ -69,7 +69,7 @@ pub(crate) async fn ask(server: &Server) -> Option<Said> {
             authorities: authorities.into_inner().authorities,
             agents,
             live: svids.svids,
-            crls: crls.into_iter().map(|crl| crl.der.into()).collect(),
+            crls: crls.into_iter().map(|crl| crl.der).collect(),
         }
     };
     timeout(ANSWER, asking).await.ok()

@@ -151,7 +151,7 @@ proptest! {
                 }
             }
             for (id, list) in &now {
-                let known = highest.entry(*id).or_insert(list.number());
+                let known = highest.entry(*id).or_insert_with(|| list.number());
                 prop_assert!(list.number() >= *known, "{id}: {} after {known}", list.number());
                 *known = list.number();
             }
