@@ -1,8 +1,12 @@
 //! A token bucket: so much at once, so much per second on average. Pure: the caller says what time it is.
 
+mod keyed;
+
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+
+pub use self::keyed::Buckets;
 
 /// A moment of some clock.
 pub trait Moment: Copy {
@@ -84,6 +88,12 @@ impl<T: Moment> Bucket<T> {
         self.available -= 1.0;
         Ok(())
     }
+
+    /// Takes so many tokens, also those that it does not hold yet: for work whose price shows only when it is done. Until they are
+    /// gained, [`check`](Self::check) and [`take`](Self::take) refuse.
+    pub fn spend(&mut self, tokens: f64, now: T) {
+        self.available = self.available(now) - tokens;
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +135,18 @@ mod tests {
         assert_eq!(bucket.take(at(60_000)), Ok(()));
         assert!((bucket.available(at(0)) - 1.0).abs() < f64::EPSILON);
         assert!((bucket.available(at(500)) - 1.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_debt_is_worked_off_first() {
+        let rate = Rate {
+            per_second: 1.0,
+            burst: 2.0,
+        };
+        let mut bucket = Bucket::full(rate, at(0));
+        bucket.spend(5.0, at(0));
+        assert_eq!(bucket.take(at(0)), Err(Duration::from_secs(4)));
+        assert_eq!(bucket.take(at(4000)), Ok(()));
     }
 
     #[test]

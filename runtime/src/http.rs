@@ -1,7 +1,5 @@
 //! A bounded HTTP/1.1 server, and the health and metrics endpoint built on it.
 
-mod progress;
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,9 +17,9 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-use self::progress::Progress;
 use crate::accept;
 use crate::drain::Drain;
+use crate::progress::Progress;
 use crate::ready::{Level, Readiness};
 use crate::telemetry::Metrics;
 

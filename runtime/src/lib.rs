@@ -5,8 +5,11 @@
 //! | [`clock`] | wall time as a value someone hands in |
 //! | [`drain`], [`ready`], [`signal`] | how a process ends, begins, and is told to end |
 //! | [`backoff`], [`pace`] | waiting times between attempts, waiting for a moment of the wall clock |
-//! | [`bucket`] | how much, how often |
-//! | [`accept`] | connections of any listener, until told to stop |
+//! | [`bucket`] | how much, how often, of one caller or of each |
+//! | [`quota`], [`places`] | what several callers share: a guaranteed part and a cap for each |
+//! | [`tally`] | events that are told once an interval, with their number |
+//! | [`body`] | request bodies that are paid for as they arrive |
+//! | [`accept`], [`progress`] | connections of any listener, until told to stop; ended when their reader is stuck |
 //! | [`files`] | files replaced whole |
 //! | [`error`] | an error and its causes as one line |
 //! | [`sync`] | locks that no panic poisons |
@@ -19,6 +22,7 @@
 
 pub mod accept;
 pub mod backoff;
+pub mod body;
 pub mod bucket;
 pub mod cli;
 pub mod clock;
@@ -29,9 +33,13 @@ pub mod files;
 pub mod http;
 pub mod limits;
 pub mod pace;
+pub mod places;
+pub mod progress;
+pub mod quota;
 pub mod ready;
 pub mod signal;
 pub mod sync;
 pub mod table;
+pub mod tally;
 pub mod telemetry;
 pub mod uds;

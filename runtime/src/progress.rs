@@ -1,5 +1,8 @@
 //! A stream that ends when its reader takes nothing any more. How long all of it may take depends on the reader and on the
 //! size of what it reads; that something moves depends on neither.
+//!
+//! An HTTP server needs it below itself: what it does to end a connection (GOAWAY, the answer in hand) has to be written first, and
+//! so never happens on a connection whose reader is stuck.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// A stream on which no write waits longer than `patience`; then it fails with [`io::ErrorKind::TimedOut`].
-pub(super) struct Progress<S> {
+#[derive(Debug)]
+pub struct Progress<S> {
     stream: S,
     patience: Duration,
     /// Since the last write that was taken; none while nothing waits.
@@ -18,12 +22,19 @@ pub(super) struct Progress<S> {
 }
 
 impl<S> Progress<S> {
-    pub(super) const fn new(stream: S, patience: Duration) -> Self {
+    /// Watches the writes of `stream`.
+    #[must_use]
+    pub const fn new(stream: S, patience: Duration) -> Self {
         Self {
             stream,
             patience,
             waiting: None,
         }
+    }
+
+    /// The stream below.
+    pub const fn get_ref(&self) -> &S {
+        &self.stream
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
