@@ -104,10 +104,10 @@ impl LateReview {
     /// The serials of which the mark may go. Whoever is gone is revoked first: after a crash in between it is so again.
     async fn slice(&self, rows: &[LedgerRow], round: &mut Round) -> Result<Vec<SerialNumber>, StoreError> {
         let agents = self.store.agents().await?;
-        let now = self.clock.now();
+        let earliest = self.clock.time().earliest;
         let mut done = Vec::with_capacity(rows.len());
         for row in rows {
-            let is_over = row.not_after <= now || row.revoked.is_some();
+            let is_over = row.not_after <= earliest || row.revoked.is_some();
             match if is_over {
                 Some(true)
             } else {
@@ -142,6 +142,7 @@ impl LateReview {
     }
 
     async fn revoke(&self, row: &LedgerRow) -> Result<(), StoreError> {
+        let time = self.clock.time();
         let what = if row.workload.pod_uid.is_empty() {
             "node"
         } else {
@@ -159,7 +160,8 @@ impl LateReview {
             keep_issuing: true,
             denial_expires: None,
             rooms: self.publisher.rooms(),
-            now: self.clock.now(),
+            now: time.now,
+            earliest: time.earliest,
         };
         match self.store.revoke(request).await {
             Ok(revoked) => {

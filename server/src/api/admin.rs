@@ -171,7 +171,8 @@ impl admin_server::Admin for AdminService {
             spiffe_id_prefix,
             pod: text(request.pod),
             node: text(request.node),
-            live_at: request.live.then(|| self.clock.now()),
+            // As a revocation would find them.
+            live_at: request.live.then(|| self.clock.time().earliest),
             limit: request.limit,
         };
         let page = self.store.list(filter).await.map_err(store_status)?;

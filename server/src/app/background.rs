@@ -93,7 +93,8 @@ impl Parts {
         let time = self.clock.time();
         let known = KnownTime {
             confirmed: time.confirmed(),
-            settled: time.removing(),
+            // Nothing that may have an end to come goes from a list.
+            settled: time.removing().map(|settled| settled.min(time.earliest)),
             jumped: self.clock.is_waiting_after_jump(),
         };
         match self.store.housekeeping(known).await {

@@ -297,6 +297,7 @@ impl World {
             denial_expires: None,
             rooms: process.publisher.rooms(),
             now: process.clock.now(),
+            earliest: process.clock.now(),
         };
         let Ok(revoked) = self.store.revoke(request).await else {
             return;

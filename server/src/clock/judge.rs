@@ -114,6 +114,9 @@ pub(crate) struct Judge {
     /// Since when wall clock and `Date` agree against the anchor.
     overruling_since: Option<Duration>,
     last_jump: Option<Duration>,
+    /// The mark, carried on since a start that was ahead of it: the two clocks may have been wrong together, in which case
+    /// only so much time has passed.
+    floor: Option<Anchor>,
     parted: bool,
 }
 
@@ -126,6 +129,7 @@ impl Judge {
             provisional: None,
             overruling_since: None,
             last_jump: None,
+            floor: None,
             parted: false,
         }
     }
@@ -177,6 +181,7 @@ impl Judge {
         }
         self.confirmed = Some(Anchor::of(reading));
         (self.provisional, self.overruling_since, self.parted) = (None, None, false);
+        self.floor = None;
         Ok(back)
     }
 
@@ -207,6 +212,11 @@ impl Judge {
         if self.past.jumped || behind || far {
             self.last_jump = Some(reading.elapsed);
         }
+        let ahead = self.past.mark.filter(|mark| add(*mark, TOLERANCE) < reading.wall);
+        self.floor = ahead.map(|wall| Anchor {
+            wall,
+            ..Anchor::of(reading)
+        });
         Ok(())
     }
 
@@ -281,10 +291,10 @@ impl Judge {
         };
         Time {
             now,
-            earliest: now.min(other),
+            earliest: self.floor(reading).map_or(now, |floor| floor.min(now)).min(other),
             latest: now.max(other),
             state,
-            removable: state == State::Confirmed && self.jump_is_past(reading),
+            removing: (state == State::Confirmed && self.jump_is_past(reading)).then_some(now.min(other)),
         }
     }
 
@@ -295,8 +305,15 @@ impl Judge {
             earliest: reading.wall.min(mark),
             latest: reading.wall.max(mark),
             state,
-            removable: false,
+            removing: None,
         }
+    }
+
+    /// As long as the start's agreement is all that speaks against it.
+    fn floor(&self, reading: Reading) -> Option<SystemTime> {
+        let floor = self.floor?;
+        let passed = reading.elapsed.saturating_sub(floor.elapsed);
+        (passed < self.past.removal_delay).then(|| floor.at(reading.elapsed))
     }
 
     /// The anchor that adding rests on, carried on.

@@ -13,8 +13,8 @@ pub(crate) struct Time {
     pub(crate) latest: SystemTime,
     /// How sure that is.
     pub(crate) state: State,
-    /// Whether keys, rows, list entries and denials that have ended may go.
-    pub(super) removable: bool,
+    /// By which keys, rows, list entries and denials that have ended may go, if anything may.
+    pub(super) removing: Option<SystemTime>,
 }
 
 impl Time {
@@ -33,8 +33,8 @@ impl Time {
     }
 
     /// The time to remove by, if anything may be removed.
-    pub(crate) fn removing(&self) -> Option<SystemTime> {
-        self.removable.then_some(self.earliest)
+    pub(crate) const fn removing(&self) -> Option<SystemTime> {
+        self.removing
     }
 }
 

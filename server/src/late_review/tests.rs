@@ -116,6 +116,25 @@ async fn whose_pod_went_while_the_cluster_was_away_is_revoked_and_the_others_los
     assert_eq!(denials, [], "a pod that comes again is served");
 }
 
+/// Covers INV-11.
+#[tokio::test(start_paused = true)]
+async fn what_has_ended_by_a_time_that_may_be_wrong_is_reviewed_all_the_same() {
+    let world = World::new().await;
+    let serial = world.renewed("pod-0").await;
+    world.attestor.set_unreachable();
+    world.running.clock.set_offset(7200);
+    for _ in 0..8 {
+        world.running.trusted.heard("", world.now(), Duration::ZERO);
+        world.running.trusted.time();
+        world.running.pass(Duration::from_secs(10)).await;
+    }
+    assert!(world.running.trusted.now() == world.now(), "both are believed");
+    world.attestor.set_back(&["pod-0"]);
+    let round = world.review().round().await.unwrap();
+    assert_eq!((round.kept, round.revoked), (0, 1));
+    world.until_listed(AuthorityKind::X509, &[serial]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_renewed_by_its_certificate_goes_with_its_node() {
     let world = World::new().await;

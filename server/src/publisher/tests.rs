@@ -344,6 +344,7 @@ async fn over_the_real_store_lists_sequence_and_authorities_survive_a_restart() 
         denial_expires: None,
         rooms: publisher.rooms(),
         now: SystemClock.now(),
+        earliest: SystemClock.now(),
     };
     let revoked = store.revoke(request).await.unwrap();
     let before = publisher.wait_published(revoked.revision, MINUTE).await.unwrap();

@@ -182,9 +182,13 @@ impl Worker {
 
     /// Lets onto the lists what there is room for, before they are signed. Where that fails they are signed all the same.
     async fn admit(&mut self, rooms: Vec<ListRoom>) -> Result<u64, StoreError> {
-        let admitted = self.store.admit(rooms, self.clock.now()).await.inspect_err(
-            |error| tracing::error!(%error, "what waits for room on the lists goes on waiting"),
-        )?;
+        let admitted = self
+            .store
+            .admit(rooms, self.clock.time().earliest)
+            .await
+            .inspect_err(
+                |error| tracing::error!(%error, "what waits for room on the lists goes on waiting"),
+            )?;
         self.rooms.set_waiting(admitted.waiting);
         Ok(admitted.revision)
     }

@@ -262,7 +262,7 @@ pub(crate) struct SvidFilter {
     pub pod: Option<String>,
     /// Name or UID of a node.
     pub node: Option<String>,
-    /// Only what is neither revoked nor expired at this time.
+    /// Only what is neither revoked nor expired at this time: the earliest it may be, where somebody wants to know what to revoke.
     pub live_at: Option<SystemTime>,
     /// At most so many; 0 means 1 000, the most is 10 000.
     pub limit: u32,

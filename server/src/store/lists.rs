@@ -12,8 +12,8 @@ use super::{ListRoom, StoreError, StoreFuture};
 pub(crate) trait Lists: Send + Sync {
     /// Lets revoked certificates that no list names onto the lists where there is room: in the order of their class, those
     /// that end last first. Nothing that is listed leaves for them. A list that is in no room has no bound. What has
-    /// ended by `now` stays where it is.
-    fn admit(&self, rooms: Vec<ListRoom>, now: SystemTime) -> StoreFuture<'_, Admitted>;
+    /// ended by `earliest`, the earliest time it may be, stays where it is.
+    fn admit(&self, rooms: Vec<ListRoom>, earliest: SystemTime) -> StoreFuture<'_, Admitted>;
 
     /// What the next CRL of `authority` has to list: all that was let onto it and is either unexpired or not yet listed
     /// on a CRL issued after its expiry (RFC 5280 §3.3, CRL-19). Sorted by serial.

@@ -239,9 +239,9 @@ impl Revocations for MemoryStore {
 }
 
 impl Lists for MemoryStore {
-    fn admit(&self, rooms: Vec<ListRoom>, now: SystemTime) -> StoreFuture<'_, Admitted> {
+    fn admit(&self, rooms: Vec<ListRoom>, earliest: SystemTime) -> StoreFuture<'_, Admitted> {
         self.transaction(move |kept| {
-            let left = kept.admit(&rooms, now);
+            let left = kept.admit(&rooms, earliest);
             Ok(Admitted {
                 revision: kept.revision,
                 waiting: left.iter().map(Vec::len).collect(),

@@ -54,6 +54,9 @@ pub(crate) struct RevokeRequest {
     pub rooms: Vec<ListRoom>,
     /// Time of the revocation.
     pub now: SystemTime,
+    /// The earliest time it may be. What had ended by then is left out, and nothing else: what a clock that is ahead takes
+    /// for ended is good again once it is right.
+    pub earliest: SystemTime,
 }
 
 impl RevokeRequest {
@@ -118,7 +121,7 @@ pub(crate) enum RevokeTarget {
         /// as long as the authority signs lists.
         expires_by: Option<SystemTime>,
     },
-    /// All unexpired certificates of an identity, and it is denied from now on.
+    /// All certificates of an identity that may be unexpired, and it is denied from now on.
     SpiffeId(SpiffeId),
 }
 

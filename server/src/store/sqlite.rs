@@ -231,8 +231,13 @@ impl Revocations for SqliteStore {
 }
 
 impl Lists for SqliteStore {
-    fn admit(&self, rooms: Vec<ListRoom>, now: SystemTime) -> StoreFuture<'_, Admitted> {
-        Box::pin(entering::admit_waiting(&self.reader, &self.writer, rooms, now))
+    fn admit(&self, rooms: Vec<ListRoom>, earliest: SystemTime) -> StoreFuture<'_, Admitted> {
+        Box::pin(entering::admit_waiting(
+            &self.reader,
+            &self.writer,
+            rooms,
+            earliest,
+        ))
     }
 
     fn revoked(&self, authority: AuthorityId) -> StoreFuture<'_, RevokedSet> {

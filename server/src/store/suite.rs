@@ -14,6 +14,7 @@ pub(crate) mod proofs;
 pub(crate) mod pruning;
 pub(crate) mod racing;
 pub(crate) mod revoking;
+pub(crate) mod wrong_time;
 
 /// Makes one test of each function of the suite; `$make` gives a fresh store, and a guard that keeps it alive.
 macro_rules! run_store_suite {
@@ -104,6 +105,10 @@ macro_rules! store_suite {
                 a_time_that_is_not_settled_lets_nothing_go
                 small_tables_are_pruned
                 a_revocation_while_the_clock_is_behind_finds_every_row;
+            wrong_time:
+                what_has_ended_by_a_time_that_may_be_wrong_is_revoked
+                what_had_ended_by_the_mark_is_revoked_where_it_may_be_earlier
+                an_entry_stays_until_its_end_is_settled;
             racing:
                 nothing_of_a_denied_identity_slips_between
                 a_budget_holds_under_concurrency;

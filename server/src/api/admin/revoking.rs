@@ -31,7 +31,7 @@ impl AdminService {
         request: wire::RevokeRequest,
         author: String,
     ) -> Result<RevokeRequest, Status> {
-        let now = self.clock.now();
+        let time = self.clock.time();
         let reason: RevocationReason = request
             .reason
             .parse()
@@ -48,10 +48,14 @@ impl AdminService {
             author,
             keep_issuing: request.keep_issuing,
             denial_expires: (request.expires_after_seconds > 0)
-                .then(|| now.checked_add(Duration::from_secs(request.expires_after_seconds)))
+                .then(|| {
+                    time.now
+                        .checked_add(Duration::from_secs(request.expires_after_seconds))
+                })
                 .flatten(),
             rooms: self.publisher.rooms(),
-            now,
+            now: time.now,
+            earliest: time.earliest,
         })
     }
 

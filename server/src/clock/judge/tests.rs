@@ -250,6 +250,32 @@ fn the_delay_after_a_jump_survives_a_restart() {
     assert_eq!(far.look().0.removing(), None);
 }
 
+/// A start that both clocks put ahead of the mark may be one where both are wrong: only so much time has passed as has been seen to.
+#[test]
+fn what_had_not_ended_by_the_mark_is_protected_for_a_day_after_a_start() {
+    let mut world = World::new(past());
+    (world.wall_off, world.date_off) = (2 * HOUR as i64, Some(2 * HOUR as i64));
+    let time = world.look().0;
+    assert_eq!((time.state, time.earliest), (State::Confirmed, at(START)));
+    assert_eq!(
+        time.removing(),
+        Some(time.now),
+        "hours in which nobody ran are no jump"
+    );
+    assert_eq!(world.pass(HOUR).earliest, at(START + HOUR));
+    let time = world.pass(DAY);
+    assert_eq!(time.earliest, time.now);
+    let mut short = World::new(past());
+    short.wall_off = MINUTE as i64;
+    let time = short.look().0;
+    assert_eq!(time.earliest, time.now, "within the tolerance they are one time");
+    let mut confirmed = World::new(past());
+    (confirmed.wall_off, confirmed.date_off) = (2 * HOUR as i64, Some(2 * HOUR as i64));
+    let said = confirmed.look().0.now;
+    confirmed.judge.confirm(said, confirmed.reading()).unwrap();
+    assert_eq!(confirmed.look().0.earliest, said, "an admin knows better");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Wall(i64),

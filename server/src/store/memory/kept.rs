@@ -68,6 +68,8 @@ pub(crate) struct Kept {
     pub(super) cursor: AuditCursor,
     /// The latest confirmed time.
     pub(super) mark: Option<SystemTime>,
+    /// The latest settled time.
+    pub(super) settled: Option<SystemTime>,
     /// Whether the delay after a jump of the clock is running.
     pub(super) jumped: bool,
 }
@@ -132,9 +134,9 @@ impl Kept {
         }
         self.authorities.insert(crl.authority);
         for ((authority, _), entry) in &mut self.revocations {
-            // It was on this list, and the list was made after it ended (RFC 5280 §3.3), by confirmed time.
+            // It was on this list, and the list was made after it ended (RFC 5280 §3.3), by settled time.
             let is_on_it = *authority == crl.authority && entry.entered && entry.revision <= crl.revision;
-            let made = self.mark.map(|mark| mark.min(crl.this_update));
+            let made = self.settled.map(|settled| settled.min(crl.this_update));
             entry.listed |= is_on_it && entry.not_after.is_some_and(|end| Some(end) < made);
         }
         lists.push(crl);

@@ -15,6 +15,7 @@ impl Kept {
         self.mark = self.mark.max(time.confirmed);
         self.jumped = time.jumped;
         let Some(now) = time.settled else { return found };
+        self.settled = self.settled.max(time.settled);
         let (long_ago, ages_ago) = (now - KEPT_AFTER_END, now - DENIALS_KEPT);
         let keys = &self.keys;
         self.revocations.retain(|(authority, _), entry| {

@@ -38,7 +38,7 @@ impl Kept {
         let (denial, is_new) = self.deny(request, epoch);
         self.record(request, &fresh);
         self.raise(request.class(), &known);
-        let left: Vec<Key> = self.admit(&request.rooms, request.now).concat();
+        let left: Vec<Key> = self.admit(&request.rooms, request.earliest).concat();
         if !fresh.is_empty() || is_new {
             let serial = |entry: &Entry| RevokedSerial {
                 authority: entry.svid.authority,
@@ -62,22 +62,22 @@ impl Kept {
 
     fn entries(&self, request: &RevokeRequest) -> Result<Vec<Entry>, RevokeError> {
         match &request.target {
-            RevokeTarget::SpiffeId(id) => Ok(self.of_id(id, request.now)),
+            RevokeTarget::SpiffeId(id) => Ok(self.of_id(id, request.earliest)),
             RevokeTarget::Serial {
                 serial,
                 authority,
                 expires_by,
             } => {
-                let entry = self.of_serial(*serial, *authority, *expires_by, request.now)?;
+                let entry = self.of_serial(*serial, *authority, *expires_by, request.earliest)?;
                 Ok(vec![entry])
             }
         }
     }
 
-    fn of_id(&self, id: &SpiffeId, now: SystemTime) -> Vec<Entry> {
+    fn of_id(&self, id: &SpiffeId, earliest: SystemTime) -> Vec<Entry> {
         self.rows
             .iter()
-            .filter(|row| row.workload.spiffe_id == *id && row.not_after > now)
+            .filter(|row| row.workload.spiffe_id == *id && row.not_after > earliest)
             .map(|row| Entry {
                 svid: RevokedSvid {
                     serial: row.serial,
@@ -95,14 +95,14 @@ impl Kept {
         serial: SerialNumber,
         authority: Option<AuthorityId>,
         expires_by: Option<SystemTime>,
-        now: SystemTime,
+        earliest: SystemTime,
     ) -> Result<Entry, RevokeError> {
         if let Some(unknown) = authority.filter(|named| !self.authorities.contains(named)) {
             return Err(RevokeError::UnknownAuthority(unknown));
         }
         let found = self.rows.iter().find(|row| row.serial == serial);
         if let Some(row) = found.filter(|row| authority.is_none_or(|named| named == row.authority)) {
-            if row.not_after <= now {
+            if row.not_after <= earliest {
                 return Err(RevokeError::Expired(row.not_after));
             }
             return Ok(Entry {
@@ -152,17 +152,17 @@ impl Kept {
     }
 
     /// Lets in what fits, and returns what goes on waiting, by room.
-    pub(super) fn admit(&mut self, rooms: &[ListRoom], now: SystemTime) -> Vec<Vec<Key>> {
+    pub(super) fn admit(&mut self, rooms: &[ListRoom], earliest: SystemTime) -> Vec<Vec<Key>> {
         let mut entering = Vec::new();
         let left = rooms.iter().map(|room| {
             let inside = |key: &Key| room.authorities.contains(&key.0);
-            let (enters, stays) = self.used(room).admit(self.waiting(now, inside));
+            let (enters, stays) = self.used(room).admit(self.waiting(earliest, inside));
             entering.extend(enters.into_iter().map(|one| one.key));
             stays.into_iter().map(|one| one.key).collect()
         });
         let left = left.collect();
         let outside = |key: &Key| rooms.iter().all(|room| !room.authorities.contains(&key.0));
-        entering.extend(self.waiting(now, outside).into_iter().map(|one| one.key));
+        entering.extend(self.waiting(earliest, outside).into_iter().map(|one| one.key));
         if !entering.is_empty() {
             self.revision += 1;
         }
@@ -174,14 +174,14 @@ impl Kept {
         left
     }
 
-    fn waiting(&self, now: SystemTime, which: impl Fn(&Key) -> bool) -> Vec<Waiting<Key>> {
+    fn waiting(&self, earliest: SystemTime, which: impl Fn(&Key) -> bool) -> Vec<Waiting<Key>> {
         let waiting = self.revocations.iter().filter(|(_, entry)| !entry.entered);
         let waiting = waiting.filter(|(key, _)| which(key)).map(|(key, entry)| Waiting {
             key: *key,
             class: entry.class,
             not_after: entry.not_after.unwrap_or_else(|| from_unix_millis(i64::MAX)),
         });
-        waiting.filter(|one| one.not_after > now).collect()
+        waiting.filter(|one| one.not_after > earliest).collect()
     }
 
     fn used(&self, room: &ListRoom) -> Room {

@@ -22,7 +22,7 @@ pub(super) async fn admit_waiting(
     reader: &Reader,
     writer: &Writer,
     rooms: Vec<ListRoom>,
-    now: SystemTime,
+    earliest: SystemTime,
 ) -> Result<Admitted, StoreError> {
     let look = |tx: &Transaction<'_>| Ok((anything_waits(tx)?, meta_number(tx, REVISION)?));
     let (anything, revision) = reader.run(look).await?;
@@ -31,7 +31,7 @@ pub(super) async fn admit_waiting(
         return Ok(Admitted { revision, waiting });
     }
     let let_in = move |tx: &mut Tx<'_>| {
-        let left = admit(tx, &rooms, millis(now))?;
+        let left = admit(tx, &rooms, millis(earliest))?;
         Ok(Admitted {
             revision: tx.state.revision,
             waiting: left.iter().map(Vec::len).collect(),
@@ -47,11 +47,11 @@ pub(super) fn anything_waits(conn: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Lets in what fits, and returns what goes on waiting, by room.
-pub(super) fn admit(tx: &mut Tx<'_>, rooms: &[ListRoom], now: i64) -> rusqlite::Result<Vec<Vec<Key>>> {
+pub(super) fn admit(tx: &mut Tx<'_>, rooms: &[ListRoom], earliest: i64) -> rusqlite::Result<Vec<Vec<Key>>> {
     let which = which_room(tx, rooms);
     let mut entering = Vec::new();
     let mut waiting = vec![Vec::new(); rooms.len()];
-    for candidate in waiting_at(tx.conn, now)? {
+    for candidate in waiting_at(tx.conn, earliest)? {
         let room = which
             .get(&candidate.key.0)
             .and_then(|room| waiting.get_mut(*room));
@@ -111,11 +111,11 @@ fn which_room(tx: &Tx<'_>, rooms: &[ListRoom]) -> HashMap<i64, usize> {
     lists.collect()
 }
 
-fn waiting_at(conn: &Connection, now: i64) -> rusqlite::Result<Vec<Waiting<Key>>> {
+fn waiting_at(conn: &Connection, earliest: i64) -> rusqlite::Result<Vec<Waiting<Key>>> {
     let mut statement = conn.prepare_cached(
         "SELECT authority, serial, class, not_after FROM revocation WHERE entered = 0 AND not_after > ?1",
     )?;
-    let rows = statement.query_map([now], |row| {
+    let rows = statement.query_map([earliest], |row| {
         Ok(Waiting {
             key: (row.get(0)?, serial_at(row, 1)?),
             class: class_at(row, 2)?,

@@ -97,7 +97,7 @@ fn write_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<()> {
         ])?;
     proofs::remember(tx.conn, authority, crl)?;
     // These were on the list just stored, and it was made after they expired (RFC 5280 §3.3): they need no other. The list's
-    // date alone does not show that: the mark is the time that was confirmed.
+    // date alone does not show that, nor does a time that is not settled.
     tx.conn
         .prepare_cached(
             "UPDATE revocation SET listed = 1
@@ -106,7 +106,7 @@ fn write_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<()> {
         .execute(params![
             authority,
             crl.revision.cast_signed(),
-            millis(crl.this_update).min(tx.state.mark)
+            millis(crl.this_update).min(tx.state.settled)
         ])?;
     Ok(())
 }

@@ -40,6 +40,7 @@ pub(super) fn begin(tx: &mut Tx<'_>, time: KnownTime) -> rusqlite::Result<Step> 
     let Some(now_ms) = time.settled.map(millis) else {
         return Ok(Step { found, more: false });
     };
+    tx.state.settled = tx.state.settled.max(now_ms);
     tx.state.live.sweep(now_ms - tolerance_ms());
     let now = from_unix_millis(now_ms);
     tx.state.agent_budgets.retain(|_, budget| !budget.is_full(now));

@@ -49,7 +49,7 @@ pub(super) fn revoke(
     record(tx, request, &fresh)?;
     let asked_again = known.iter().map(|entry| (entry.authority, entry.serial));
     entering::raise(tx, request.class(), asked_again)?;
-    let left = entering::admit(tx, &request.rooms, millis(request.now))?;
+    let left = entering::admit(tx, &request.rooms, millis(request.earliest))?;
     let left: HashSet<Key> = left.into_iter().flatten().collect();
     if !fresh.is_empty() || is_new {
         audit(tx, request, &fresh, denial.as_ref().filter(|_| is_new))?;
@@ -79,22 +79,22 @@ fn revoked_svid(tx: &Tx<'_>, entry: Entry, left: &HashSet<Key>) -> rusqlite::Res
 
 fn entries(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Result<Vec<Entry>, RevokeError>> {
     match &request.target {
-        RevokeTarget::SpiffeId(id) => of_id(tx, id, request.now).map(Ok),
+        RevokeTarget::SpiffeId(id) => of_id(tx, id, request.earliest).map(Ok),
         RevokeTarget::Serial {
             serial,
             authority,
             expires_by,
-        } => Ok(of_serial(tx, *serial, *authority, *expires_by, request.now)?.map(|entry| vec![entry])),
+        } => Ok(of_serial(tx, *serial, *authority, *expires_by, request.earliest)?.map(|entry| vec![entry])),
     }
 }
 
-fn of_id(tx: &Tx<'_>, id: &SpiffeId, now: SystemTime) -> rusqlite::Result<Vec<Entry>> {
-    // While the clock is behind, memory may have let go of what has come back to life; and it does not know what is revoked
+fn of_id(tx: &Tx<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<Vec<Entry>> {
+    // While that is behind the mark, memory may have let go of what has come back to life; and it does not know what is revoked
     // already, of which some waits for a list and may enter by this order: then the ledger itself counts.
-    let rows = if tx.state.is_behind(now) || entering::anything_waits(tx.conn)? {
-        scan(tx, id, now)?
+    let rows = if tx.state.is_behind(earliest) || entering::anything_waits(tx.conn)? {
+        scan(tx, id, earliest)?
     } else {
-        tx.state.live.of_id(id, millis(now))
+        tx.state.live.of_id(id, millis(earliest))
     };
     let entries = rows.into_iter().map(|row| Entry {
         serial: row.serial,
@@ -105,12 +105,12 @@ fn of_id(tx: &Tx<'_>, id: &SpiffeId, now: SystemTime) -> rusqlite::Result<Vec<En
     Ok(entries.collect())
 }
 
-fn scan(tx: &Tx<'_>, id: &SpiffeId, now: SystemTime) -> rusqlite::Result<Vec<LiveRow>> {
+fn scan(tx: &Tx<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<Vec<LiveRow>> {
     let mut statement = tx.conn.prepare_cached(
         "SELECT serial, authority, not_after FROM ledger
          WHERE workload IN (SELECT id FROM workload WHERE spiffe_id = ?1) AND not_after > ?2",
     )?;
-    let rows = statement.query_map(params![id.as_str(), millis(now)], |row| {
+    let rows = statement.query_map(params![id.as_str(), millis(earliest)], |row| {
         Ok(LiveRow {
             serial: serial_at(row, 0)?,
             authority: row.get(1)?,
@@ -125,7 +125,7 @@ fn of_serial(
     serial: SerialNumber,
     authority: Option<AuthorityId>,
     expires_by: Option<SystemTime>,
-    now: SystemTime,
+    earliest: SystemTime,
 ) -> rusqlite::Result<Result<Entry, RevokeError>> {
     let named = match authority {
         Some(id) => match tx.state.authorities.known(&id) {
@@ -146,7 +146,7 @@ fn of_serial(
         .optional()?;
     match found {
         Some((row, not_after, spiffe_id)) if named.is_none_or(|named| named == row) => {
-            if not_after <= millis(now) {
+            if not_after <= millis(earliest) {
                 return Ok(Err(RevokeError::Expired(from_unix_millis(not_after))));
             }
             Ok(Ok(Entry {

@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) next_line: u64,
     /// Latest confirmed time, in milliseconds: what had ended by then may be gone from memory.
     pub(super) mark: i64,
+    /// Latest settled time, in milliseconds, that this process was told: what had ended by then may leave its list.
+    pub(super) settled: i64,
 }
 
 /// First use of a node token.
@@ -76,6 +78,7 @@ impl State {
             revision: meta_number(conn, REVISION)?,
             next_line: next_line(conn)?,
             mark: meta_number(conn, MARK)?.cast_signed(),
+            settled: i64::MIN,
         };
         state.load_ledger(conn)?;
         Ok(state)

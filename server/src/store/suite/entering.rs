@@ -121,6 +121,7 @@ pub(crate) async fn room_comes_back_with_expiry_and_what_ended_does_not_take_it(
     let revoked = store
         .revoke(RevokeRequest {
             now: over,
+            earliest: over,
             ..withdrawn("/api", 1, 0)
         })
         .await

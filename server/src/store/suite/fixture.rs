@@ -148,6 +148,7 @@ pub(crate) fn revocation(target: RevokeTarget, now: SystemTime) -> RevokeRequest
         denial_expires: None,
         rooms: vec![],
         now,
+        earliest: now,
     }
 }
 
