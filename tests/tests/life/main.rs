@@ -6,6 +6,7 @@
 mod api;
 mod node;
 mod reader;
+mod secrets;
 mod walk;
 mod world;
 

@@ -34,7 +34,7 @@ pub(crate) struct Said {
     sequence: u64,
     authorities: Vec<Authority>,
     agents: Vec<AgentRecord>,
-    /// Unexpired and unrevoked.
+    /// Unrevoked, and unexpired as far as the server knows.
     live: Vec<SvidRecord>,
     crls: Vec<Bytes>,
 }
@@ -90,6 +90,8 @@ pub(crate) struct Reader {
     /// SPIFFE IDs that are denied, and of agents what they had brought when they were.
     pub(crate) denied: BTreeMap<String, BTreeSet<String>>,
     probes: usize,
+    /// PKCS#8 of the keys that pods have had.
+    pub(crate) keys: BTreeSet<Vec<u8>>,
 }
 
 impl Reader {
@@ -104,7 +106,7 @@ impl Reader {
         assert!(said.is_some() || !right, "the admins' door is closed");
         if let Some(said) = &said {
             self.check_lists(said, right.then_some(now));
-            self.check_ledger(said);
+            self.check_ledger(said, now);
         }
         for node in &world.nodes {
             for pod in &node.pods {
@@ -164,8 +166,8 @@ impl Reader {
         verified.expect("a list of no known authority")
     }
 
-    /// INV-10, INV-11, INV-12, INV-14 by the rows of the ledger.
-    fn check_ledger(&self, said: &Said) {
+    /// INV-10, INV-11, INV-12, INV-14 by the rows of the ledger. A server whose time is behind also shows what has ended.
+    fn check_ledger(&self, said: &Said, now: SystemTime) {
         let kinds: BTreeMap<_, _> = said
             .authorities
             .iter()
@@ -176,7 +178,8 @@ impl Reader {
             .iter()
             .map(|agent| (&agent.spiffe_id, &agent.node_name))
             .collect();
-        for row in &said.live {
+        let live = said.live.iter();
+        for row in live.filter(|row| from_unix_millis(row.not_after_unix_ms) > now) {
             assert!(
                 !self.denied.contains_key(&row.spiffe_id),
                 "issued to a denied target: {row:?}"
@@ -220,6 +223,7 @@ impl Reader {
         assert_eq!(context.svids[0].spiffe_id, expected);
         let leaf = inspect_leaf(&split_der(&context.svids[0].chain).unwrap()[0]).unwrap();
         assert_eq!(leaf.spiffe_id.as_str(), expected);
+        self.keys.insert(context.svids[0].key.bytes().to_vec());
         let bundle = split_der(&context.bundle).unwrap();
         let bundle: Vec<_> = bundle
             .iter()
