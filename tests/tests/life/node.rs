@@ -19,6 +19,8 @@ use signet_server::testing::Dial;
 use signet_tests::domain::{CLUSTER, NODE_AUDIENCE, POD_AUDIENCE, TRUST_DOMAIN};
 use signet_tests::fake_kube::PodSpec;
 use signet_tests::kubelet::{KubeletConfig, PodOfVolume, Volume, publish_request, volume};
+use tokio::io::{DuplexStream, copy_bidirectional};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tonic::Request;
 
@@ -28,6 +30,9 @@ pub(crate) const NAMESPACE: &str = "shop";
 const AGENT_NAMESPACE: &str = "signet-system";
 const AGENT_ACCOUNT: &str = "signet-agent";
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+/// Bytes under way in one direction of a node's line.
+const IN_FLIGHT: usize = 64 << 10;
 
 /// The line to the server; none while there is no server.
 pub(crate) type Line = Arc<Mutex<Option<Dial>>>;
@@ -49,7 +54,9 @@ pub(crate) struct Node {
     pub(crate) is_allowed: bool,
     /// By how much the wall clock is wrong.
     wall: i64,
-    elapsed_stands: bool,
+    pub(crate) elapsed_stands: bool,
+    /// No stream between this node and the server lives, and none is made.
+    cut: watch::Sender<bool>,
     /// Since when nothing is wrong here.
     right_since: Instant,
     /// How many pods of the agent there have been.
@@ -72,6 +79,7 @@ impl Node {
             is_allowed: true,
             wall: 0,
             elapsed_stands: false,
+            cut: watch::Sender::new(false),
             right_since: Instant::now(),
             pods_of_agent: 0,
             folder,
@@ -124,10 +132,10 @@ impl Node {
         });
         // JSON is YAML.
         fs::write(&config, said.to_string()).unwrap();
-        let (line, address) = (self.line.clone(), self.address);
+        let (line, address, cut) = (self.line.clone(), self.address, self.cut.subscribe());
         let dial = move || match line.lock().as_ref() {
-            Some(dial) => dial.agents(address),
-            None => Err(io::ErrorKind::ConnectionRefused.into()),
+            Some(dial) if !*cut.borrow() => Ok(carried(dial.agents(address)?, cut.clone())),
+            _ => Err(io::ErrorKind::ConnectionRefused.into()),
         };
         let started = InMemory::start(&config, Arc::new(self.clock.clone()), dial).await;
         self.agent = Some(started.unwrap());
@@ -150,6 +158,16 @@ impl Node {
         self.has_changed();
     }
 
+    pub(crate) fn is_cut(&self) -> bool {
+        *self.cut.borrow()
+    }
+
+    pub(crate) fn set_cut(&mut self, cut: bool) {
+        if self.cut.send_replace(cut) != cut {
+            self.has_changed();
+        }
+    }
+
     /// Something has happened that takes a while to get over.
     pub(crate) fn has_changed(&mut self) {
         self.right_since = Instant::now();
@@ -157,7 +175,11 @@ impl Node {
 
     /// Whether nothing has been wrong here for this long.
     pub(crate) fn is_right_for(&self, time: Duration) -> bool {
-        let right = self.agent.is_some() && self.is_allowed && self.wall == 0 && !self.elapsed_stands;
+        let right = self.agent.is_some()
+            && self.is_allowed
+            && self.wall == 0
+            && !self.elapsed_stands
+            && !self.is_cut();
         right && self.right_since.elapsed() > time
     }
 
@@ -258,4 +280,16 @@ impl Node {
             Err(_) => Err(format!("{:?}", &*states.borrow())),
         }
     }
+}
+
+/// The near end of a stream that breaks when the line is cut.
+fn carried(mut server: DuplexStream, mut cut: watch::Receiver<bool>) -> DuplexStream {
+    let (near, mut far) = tokio::io::duplex(IN_FLIGHT);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = copy_bidirectional(&mut far, &mut server) => {}
+            _ = cut.wait_for(|cut| *cut) => {}
+        }
+    });
+    near
 }

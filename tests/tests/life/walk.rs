@@ -46,7 +46,7 @@ pub(crate) async fn walk(seed: u64, steps: usize) {
 async fn step(world: &mut World, reader: &mut Reader, draw: &mut fastrand::Rng) -> String {
     let wrong = WRONG[draw.usize(..WRONG.len())];
     let at = draw.usize(..world.nodes.len());
-    match draw.u32(..36) {
+    match draw.u32(..38) {
         0 => world.set_wall(wrong),
         1 => world.set_date(if draw.bool() { SILENT } else { wrong }).await,
         2 => {
@@ -76,6 +76,16 @@ async fn step(world: &mut World, reader: &mut Reader, draw: &mut fastrand::Rng) 
         }
         22 => world.nodes[at].set_wall(wrong),
         23 | 24 => return be_without_a_server(world, reader, draw).await,
+        25 => {
+            let cut = !world.nodes[at].is_cut();
+            world.nodes[at].set_cut(cut);
+            return format!("the line of a node is cut: {cut}");
+        }
+        26 => {
+            let stands = !world.nodes[at].elapsed_stands;
+            world.nodes[at].let_elapsed_stand(stands);
+            return format!("elapsed time of a node stands: {stands}");
+        }
         // Nobody lies for longer than some minutes, and mostly nobody does.
         _ => {
             right(world).await;
@@ -97,6 +107,7 @@ async fn right(world: &mut World) {
     for node in &mut world.nodes {
         node.let_elapsed_stand(false);
         node.set_wall(0);
+        node.set_cut(false);
     }
 }
 
