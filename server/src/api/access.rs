@@ -239,8 +239,7 @@ impl AccessLayer {
             return Ok(Judged::Nothing(Kind::NotVerified.doubt("nobody is trusted here")));
         };
         let time = self.clock.time();
-        let long_over = svid.not_after().checked_add(STREAM_AFTER_END);
-        if long_over.is_none_or(|end| end < time.latest) {
+        if time.is_over_for(svid.not_after(), STREAM_AFTER_END) {
             let why = "it has expired long ago: attest the node again";
             return Ok(Judged::Nothing(Kind::Expired.doubt(why)));
         }

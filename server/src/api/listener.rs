@@ -186,8 +186,7 @@ impl Judges {
     /// The first use of a newer certificate is durable when this returns.
     async fn claim(&self, svid: &VerifiedSvid) -> Claim {
         let time = self.clock.time();
-        let long_over = svid.not_after().checked_add(STREAM_AFTER_END);
-        if long_over.is_none_or(|end| end < time.latest) {
+        if time.is_over_for(svid.not_after(), STREAM_AFTER_END) {
             return Claim::Stranger;
         }
         let Ok(presented) = self.agents.present(svid, time.now).await else {

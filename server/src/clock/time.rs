@@ -1,6 +1,6 @@
 //! What is answered to whoever asks for the time.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The answer to one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,13 @@ impl Time {
     /// The time, where it is confirmed.
     pub(crate) fn confirmed(&self) -> Option<SystemTime> {
         (self.state == State::Confirmed).then_some(self.now)
+    }
+
+    /// Whether what ended at `not_after` has been over for longer than `grace`, by the latest time it may be. What has not ended
+    /// by the time in use is not over: two clocks that were wrong together at a start can put the latest time years ahead for
+    /// a day, and what is signed once they are right must count.
+    pub(crate) fn is_over_for(&self, not_after: SystemTime, grace: Duration) -> bool {
+        not_after < self.now && not_after.checked_add(grace).is_none_or(|end| end < self.latest)
     }
 
     /// The time to remove by, if anything may be removed.

@@ -200,8 +200,8 @@ impl SyncStream {
 
     /// Expiry does not end the stream for seven days, revocation does. Judged by the very lists that are about to be sent.
     fn rejected(&self, snapshot: &TrustSnapshot) -> Option<Status> {
-        let long_over = self.svid.not_after().checked_add(STREAM_AFTER_END);
-        if long_over.is_none_or(|end| end < self.clock.time().latest) {
+        let time = self.clock.time();
+        if time.is_over_for(self.svid.not_after(), STREAM_AFTER_END) {
             return Some(Status::unauthenticated(
                 "the agent certificate has expired long ago: attest the node again",
             ));

@@ -276,6 +276,27 @@ fn what_had_not_ended_by_the_mark_is_protected_for_a_day_after_a_start() {
     assert_eq!(confirmed.look().0.earliest, said, "an admin knows better");
 }
 
+/// A start with both clocks far ahead is believed; once they are right, what is signed by the right time is not over.
+///
+/// Covers INV-16.
+#[test]
+fn what_is_signed_after_a_start_far_ahead_is_not_over() {
+    let (mut world, week) = (World::new(past()), Duration::from_secs(7 * DAY));
+    (world.wall_off, world.date_off) = (400 * DAY as i64, Some(400 * DAY as i64));
+    assert_eq!(world.look().0.state, State::Confirmed);
+    (world.wall_off, world.date_off) = (0, Some(0));
+    let time = world.pass(2 * MINUTE);
+    assert_eq!(
+        (time.now, time.latest),
+        (world.shifted(0), world.shifted(400 * DAY as i64))
+    );
+    assert!(!time.is_over_for(time.now + week / 7, week));
+    assert!(
+        time.is_over_for(time.now - Duration::from_secs(1), week),
+        "by the latest time"
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Wall(i64),
