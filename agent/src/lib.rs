@@ -11,6 +11,7 @@
 //! | `kept` | where keys are written for a restart |
 //! | `context`, `workload_api` | what workloads see |
 //! | `sockets` | over which sockets: who calls, what each may use, what is let in |
+//! | `limits` | what each caller may use: the table |
 //! | `admin` | what a person at the node sees |
 //!
 //! What is not public here is nobody's but the agent's, so that the compiler tells what is not used.
@@ -24,6 +25,7 @@ mod config;
 mod context;
 mod csi;
 mod kept;
+mod limits;
 mod manager;
 mod node;
 mod readiness;
@@ -52,4 +54,10 @@ pub mod testing {
     pub use crate::sockets::{Endpoint, Origin, ServedSocket, Settings};
     pub use crate::token::PodToken;
     pub use crate::workload_api::{PROTECTED, routes};
+
+    /// The table of limits.
+    #[must_use]
+    pub fn limits() -> Vec<signet_runtime::limits::Limit> {
+        crate::limits::table()
+    }
 }

@@ -16,7 +16,7 @@
 //! | [`config`] | one YAML file, checked; all faults with line and remedy |
 //! | [`telemetry`], [`http`] | logs, metrics, health |
 //! | [`uds`] | Unix sockets with an exact mode |
-//! | [`limits`] | what the system lets the process use |
+//! | [`limits`] | what the system lets the process use, and rows of the table of what the process lets others use |
 //! | [`table`] | output for people |
 //! | [`cli`] | the skeleton of a command line: set-up, answers, exit codes |
 

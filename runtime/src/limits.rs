@@ -1,6 +1,10 @@
-//! What the system lets this process use.
+//! What the system lets this process use, and how what it lets others use is told.
+
+mod row;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+pub use self::row::{Limit, bytes, markdown, time};
 
 /// More open files than this are of no use, and some systems allow a billion.
 const ENOUGH_FILES: u64 = 1 << 20;

@@ -9,4 +9,5 @@ mod raw;
 mod tests;
 mod valid;
 
+pub(crate) use self::raw::MAX_LIVE;
 pub(crate) use self::valid::{BundlePage, Config, Listen};

@@ -16,6 +16,7 @@
 //! | `own_svid` | the server's certificate of its own |
 //! | `audit_event`, `audit` | what is audited; how it leaves the house |
 //! | `metrics`, `readiness` | what is counted; what keeps the server from serving or issuing |
+//! | `limits` | what each caller may use: the table |
 //!
 //! What is not public here is nobody's but the server's, so that the compiler tells what is not used.
 
@@ -36,6 +37,7 @@ mod fixtures;
 mod issuer;
 mod key_manager;
 mod late_review;
+mod limits;
 mod metrics;
 mod own_svid;
 mod publish_http;
@@ -58,6 +60,12 @@ pub mod testing {
         AgentIdentity, AttestError, AttestedPod, Attestor, PodEvent, PodEventKind, RefusedReason,
     };
     pub use crate::clock::TrustedClock;
+
+    /// The table of limits.
+    #[must_use]
+    pub fn limits() -> Vec<signet_runtime::limits::Limit> {
+        crate::limits::table()
+    }
 
     use std::path::Path;
     use std::sync::Arc;

@@ -123,6 +123,13 @@ impl Metrics {
         self.issued.get()
     }
 
+    /// Makes a series for each reason, so that an alert on its absence means what it says.
+    pub(crate) fn may_refuse(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        for reason in reasons {
+            drop(self.refused.get_or_create(&Reason { reason }));
+        }
+    }
+
     /// Somebody got a no.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();

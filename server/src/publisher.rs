@@ -17,6 +17,7 @@ use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::CrlNumber;
 use signet_certs::id::TrustDomain;
 use signet_runtime::drain::Drain;
+use signet_runtime::limits::{Limit, bytes};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -32,6 +33,18 @@ use crate::trust::TrustSnapshot;
 pub(crate) const CRL_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// Changes that follow a signed list within this time go into one list at its end.
 pub(crate) const COALESCE: Duration = Duration::from_millis(200);
+
+/// Row of the table of limits.
+pub(crate) fn limit() -> Limit {
+    Limit {
+        who: "the authorities of one kind",
+        what: "bytes of their certificates and revocation lists",
+        share: "none".to_owned(),
+        cap: format!("{} (`crl.max_bytes`)", bytes(CRL_MAX_BYTES as u64)),
+        counted: "server::publisher::plan",
+        metric: "signet_server_crl_waiting_entries",
+    }
+}
 
 /// What the publisher goes by.
 #[derive(Clone, Debug)]

@@ -34,7 +34,7 @@ pub(crate) use self::agents::{
 };
 #[cfg(test)]
 pub(crate) use self::budget::BudgetOwner;
-pub(crate) use self::budget::{AgentShare, Budget, MANY_DISPLACED, Spent};
+pub(crate) use self::budget::{AgentShare, Budget, MANY_DISPLACED, Spent, limits};
 pub(crate) use self::clusters::{ClusterRow, Clusters, SigningKeySet};
 pub(crate) use self::error::{OpenError, RevokeError, StoreError};
 pub(crate) use self::journals::{Journal, Journals, KeyChanges, KeyPurpose, SealedKey};

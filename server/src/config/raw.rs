@@ -129,6 +129,9 @@ pub(super) struct Keys {
     pub(super) kek_file: Option<PathBuf>,
 }
 
+/// Unexpired certificates of one workload for one SPIFFE ID that displace no other, unless `svid.max_live` says otherwise.
+pub(crate) const MAX_LIVE: u32 = 8;
+
 /// Life of workload certificates.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -146,7 +149,7 @@ impl Default for Svid {
         Self {
             ttl: hours(1),
             clock_skew: minutes(2),
-            max_live: 8,
+            max_live: MAX_LIVE,
         }
     }
 }

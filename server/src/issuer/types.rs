@@ -131,6 +131,15 @@ pub(crate) enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// Every one.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::InvalidRequest,
+        Self::NotAttested,
+        Self::NoMatch,
+        Self::Denied,
+        Self::Budget,
+    ];
+
     /// Name in metrics and audit lines.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use signet_certs::time::unix_millis;
+use signet_runtime::limits::{Limit, time};
 
 /// Certificates beyond the free ones that one workload and identity may have at once.
 const DISPLACING: u32 = 64;
@@ -30,6 +31,48 @@ const OWN: Rate = Rate {
 const SET_BACK: i64 = 5 * 60 * 1_000_000;
 /// Displaced and unexpired certificates of one workload and identity from which on somebody should look.
 pub(crate) const MANY_DISPLACED: u32 = 32;
+
+/// Rows of the table of limits. `free` is what each workload has unless the configuration says otherwise.
+pub(crate) fn limits(free: u32) -> Vec<Limit> {
+    let each = |micros| time(Duration::from_micros(micros));
+    let row = |who, what, share, cap, metric| Limit {
+        who,
+        what,
+        share,
+        cap,
+        counted: "server::store::budget",
+        metric,
+    };
+    let beyond = format!("{DISPLACING} at once, then one each {}", each(REFILL.unsigned_abs()));
+    let word = format!(
+        "{} at once, then one each {}",
+        OWN.room / OWN.each,
+        each(OWN.each.unsigned_abs())
+    );
+    vec![
+        row(
+            "a workload, for one SPIFFE ID",
+            "unexpired certificates",
+            format!("{free} (`svid.max_live`)"),
+            format!("{beyond}, each in place of the oldest"),
+            "signet_server_certificates_displaced_total",
+        ),
+        row(
+            "an agent",
+            "certificates of the pods on its node",
+            format!("that of its pods, and of {LEAST_PODS} at least"),
+            format!("for each of them and each identity: {beyond}"),
+            "signet_server_certificates_refused_total",
+        ),
+        row(
+            "an agent",
+            "certificates that it alone vouches for",
+            word.clone(),
+            word,
+            "signet_server_certificates_refused_total",
+        ),
+    ]
+}
 
 /// What a certificate is counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod disk;
 mod full_lists;
 mod hello;
 mod links;
+mod limits;
 mod outage;
 mod put_back;
 mod readiness;

@@ -1,0 +1,8 @@
+//! What each caller may use of the agent, as docs/limits.md prints it. The rows stand beside the constants that they tell.
+
+use signet_runtime::limits::Limit;
+
+/// Every row, in the order of the page.
+pub(crate) fn table() -> Vec<Limit> {
+    Vec::new()
+}

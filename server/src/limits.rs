@@ -1,0 +1,12 @@
+//! What each caller may use of the server, as docs/limits.md prints it. The rows stand beside the constants that they tell.
+
+use signet_runtime::limits::Limit;
+
+use crate::{config::MAX_LIVE, publisher, store};
+
+/// Every row, in the order of the page.
+pub(crate) fn table() -> Vec<Limit> {
+    let mut rows = store::limits(MAX_LIVE);
+    rows.push(publisher::limit());
+    rows
+}
