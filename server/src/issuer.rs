@@ -95,7 +95,9 @@ impl Issuer {
     /// Puts the parts together.
     #[must_use]
     pub(crate) fn new(parts: IssuerParts) -> Self {
-        parts.metrics.may_refuse(RefusalReason::ALL.map(RefusalReason::as_str));
+        parts
+            .metrics
+            .may_refuse(RefusalReason::ALL.map(RefusalReason::as_str));
         Self {
             parts,
             admission: Admission::new(ITEMS_UNDER_WAY, ITEMS_UNDER_WAY_PER_AGENT),

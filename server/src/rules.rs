@@ -6,6 +6,7 @@
 //!
 //! Pure: facts in, verdict out.
 
+mod belief;
 mod compile;
 mod config;
 mod error;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use signet_certs::id::{SpiffeId, TrustDomain};
 
+pub(crate) use self::belief::belief;
 pub(crate) use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig};
 pub(crate) use self::error::{RuleError, RuleErrors, RuleProblem};
 use self::matcher::Matcher;
@@ -203,6 +205,17 @@ impl RuleSet {
                 outcome: outcome(rule),
             })
             .collect()
+    }
+
+    /// Places in the list of rules that give equal service accounts of all namespaces one identity.
+    pub(crate) fn across_namespaces(&self) -> impl Iterator<Item = usize> {
+        let across = |rule: &Rule| {
+            let grant = rule.grant.as_ref();
+            rule.matcher.namespaces.is_empty()
+                && grant.is_some_and(|grant| grant.spiffe_id.is_across_namespaces())
+        };
+        let rules = self.rules.iter().enumerate();
+        rules.filter_map(move |(index, rule)| across(rule).then_some(index))
     }
 
     /// Changes when the content of the set does; equal for equal content, also after a restart. Never 0, and fits

@@ -15,6 +15,7 @@ pub struct Findings {
     unread: Vec<String>,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
+    notes: Vec<ConfigError>,
 }
 
 /// Says that an error is among the findings. Only [`Findings::error`] makes one, so nothing is refused without a word.
@@ -31,6 +32,7 @@ impl Findings {
             unread: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -45,6 +47,12 @@ impl Findings {
     pub fn warn(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
         let warning = ConfigError::new(self.place(key), problem, remedy);
         self.warnings.push(warning);
+    }
+
+    /// Nothing is wrong with it; whoever checks the file is told what it means, and what follows.
+    pub fn note(&mut self, key: &str, meaning: impl Into<String>, consequence: impl Into<String>) {
+        let note = ConfigError::new(self.place(key), meaning, consequence);
+        self.notes.push(note);
     }
 
     /// Refuses unless everything at and below `key` could be read. What could not has its default, so a check that holds
@@ -129,7 +137,7 @@ impl Report {
         &self.0.warnings
     }
 
-    /// The same for programs: `{"ok": …, "file": …, "errors": […], "warnings": […]}`; see [`ConfigError::to_json`].
+    /// The same for programs: `{"ok": …, "file": …, "errors": […], "warnings": […], "notes": […]}`; see [`ConfigError::to_json`].
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let all = |found: &[ConfigError]| found.iter().map(ConfigError::to_json).collect::<Vec<_>>();
@@ -138,6 +146,7 @@ impl Report {
             "file": self.0.file.display().to_string(),
             "errors": all(&self.0.errors),
             "warnings": all(&self.0.warnings),
+            "notes": all(&self.0.notes),
         })
     }
 }
@@ -149,6 +158,9 @@ impl fmt::Display for Report {
         }
         for warning in &self.0.warnings {
             writeln!(f, "warning: {warning}")?;
+        }
+        for note in &self.0.notes {
+            writeln!(f, "note: {note}")?;
         }
         if self.is_ok() {
             writeln!(f, "{}: ok", self.0.file.display())?;
@@ -202,6 +214,9 @@ mod tests {
             if raw.high > 100 {
                 findings.warn("high", "unusually high", "50 is common");
             }
+            if raw.high == 50 {
+                findings.note("high", "is half of all", "the rest stays free");
+            }
             checked
         }
 
@@ -245,6 +260,18 @@ mod tests {
             "{report}"
         );
         assert_eq!((value.high, report.warnings().len()), (101, 1));
+    }
+
+    #[test]
+    fn notes_are_told_to_people_and_programs() {
+        let (loaded, path) = loaded("high: 50\n");
+        let (_, report) = loaded.unwrap();
+        let shown = path.display();
+        assert_eq!(
+            report.to_string(),
+            format!("note: {shown}:1:1: high: is half of all; the rest stays free\n{shown}: ok\n")
+        );
+        assert_eq!(report.to_json()["notes"][0]["message"], "is half of all");
     }
 
     #[test]

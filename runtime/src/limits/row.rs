@@ -24,7 +24,8 @@ pub struct Limit {
 /// The rows as a table in Markdown, in their order.
 #[must_use]
 pub fn markdown(rows: &[Limit]) -> String {
-    let mut table = "| who | what | share | cap | counted in | metric |\n|---|---|---|---|---|---|\n".to_owned();
+    let mut table =
+        "| who | what | share | cap | counted in | metric |\n|---|---|---|---|---|---|\n".to_owned();
     for row in rows {
         let Limit {
             who,
@@ -35,7 +36,10 @@ pub fn markdown(rows: &[Limit]) -> String {
             metric,
         } = row;
         // Writing into a string cannot fail.
-        let _ = writeln!(table, "| {who} | {what} | {share} | {cap} | `{counted}` | `{metric}` |");
+        let _ = writeln!(
+            table,
+            "| {who} | {what} | {share} | {cap} | `{counted}` | `{metric}` |"
+        );
     }
     table
 }
@@ -87,7 +91,8 @@ mod tests {
         };
         let table = markdown(&[row.clone(), row]);
         assert_eq!(table.lines().count(), 4);
-        let line = "| a pod | connections | 8 | 64 | `agent::sockets::budget` | `signet_agent_refused_total` |";
+        let line =
+            "| a pod | connections | 8 | 64 | `agent::sockets::budget` | `signet_agent_refused_total` |";
         assert_eq!(table.lines().filter(|found| *found == line).count(), 2);
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     audit::AuditSink,
     authority::{LifePolicy, LifeSettings},
     publisher::CRL_MAX_BYTES,
-    rules::{IdentityRuleConfig, RuleError, RuleScope, RuleSet},
+    rules::{IdentityRuleConfig, RuleError, RuleScope, RuleSet, belief},
 };
 
 /// Least bound of a list: about a thousand entries.
@@ -111,7 +111,10 @@ fn rules(
     rules: Vec<IdentityRuleConfig>,
     findings: &mut Findings,
 ) -> Result<RuleSet, Refused> {
-    RuleSet::compile(scope, rules).map_err(|errors| {
+    for (index, (claim, so)) in beliefs(&rules) {
+        findings.note(&findings.element("rules", index), claim, so);
+    }
+    let compiled = RuleSet::compile(scope, rules).map_err(|errors| {
         let mut say = |error: &RuleError| {
             let key = match error.index {
                 Some(index) => findings.element("rules", index),
@@ -122,7 +125,22 @@ fn rules(
             findings.error(&key, problem, remedy)
         };
         errors.more.iter().fold(say(&errors.first), |_, error| say(error))
-    })
+    })?;
+    for index in compiled.across_namespaces() {
+        findings.warn(
+            &findings.element("rules", index),
+            "equal service accounts of all namespaces are one identity, and who may make accounts in any of them has it",
+            "put {namespace} into `spiffe_id`, or name `namespaces`",
+        );
+    }
+    Ok(compiled)
+}
+
+/// What rules take on trust, each with its place among them.
+fn beliefs(rules: &[IdentityRuleConfig]) -> Vec<(usize, (String, String))> {
+    let told = rules.iter().enumerate();
+    told.filter_map(|(index, rule)| Some((index, belief(rule)?)))
+        .collect()
 }
 
 fn check_svid(svid: &Svid, findings: &mut Findings) {

@@ -128,3 +128,32 @@ fn lives_are_compared_only_where_all_of_them_could_be_read() {
     let of_a_rule = "trust_domain: a\nrules: [{name: r, spiffe_id: /x, ttl: 2d}]\n";
     assert_eq!(places(of_a_rule), [("authority.ttl".to_owned(), None)]);
 }
+
+#[test]
+fn whoever_checks_the_file_is_told_what_rules_for_processes_believe() {
+    let text = "\
+trust_domain: a
+rules:
+  - {name: pods, spiffe_id: '/sa/{service_account}'}
+  - {name: vm, match: {evidence: [unix], unix: {uids: [7], paths: [/bin/a]}}, spiffe_id: /vm}
+";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("server.yaml");
+    std::fs::write(&path, text).unwrap();
+    let (_, report) = load::<Config>(&path).unwrap();
+    let json = report.to_json();
+    let keys = |of: &str| {
+        let found = json[of].as_array().unwrap().iter();
+        found
+            .map(|one| one["key"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (keys("warnings"), keys("notes")),
+        (vec!["rules[0]".to_owned()], vec!["rules[1]".to_owned()])
+    );
+    assert!(
+        json["notes"][0]["message"].as_str().unwrap().contains("uid 7"),
+        "{json}"
+    );
+}

@@ -1,6 +1,7 @@
 //! Checks rules as they are written and turns them into a set that can be asked.
 
 mod criteria;
+mod pins;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,11 +10,12 @@ use ring::digest::{SHA256, digest};
 use signet_runtime::config::HumanDuration;
 
 use self::criteria::matcher;
+use self::pins::{unpinned, users};
 use super::matcher::Matcher;
 use super::template::{IdTemplate, Placeholder, Template, shortened};
 use super::{
-    BUILTIN_RULE, Evidence, Grant, IdentityRuleConfig, MAX_HINT_BYTES, MAX_RULES, Rule, RuleError,
-    RuleErrors, RuleProblem, RuleScope, RuleSet,
+    BUILTIN_RULE, Grant, IdentityRuleConfig, MAX_HINT_BYTES, MAX_RULES, Rule, RuleError, RuleErrors,
+    RuleProblem, RuleScope, RuleSet,
 };
 
 const BUILTIN_PATH: &str = "/ns/{namespace}/sa/{service_account}";
@@ -151,9 +153,7 @@ fn grant(
     matcher: &Matcher,
     problems: &mut Vec<RuleProblem>,
 ) -> Option<Grant> {
-    if matcher.evidence.contains(&Evidence::Unix) && matcher.unix.is_empty() && !matcher.asks_for_pods() {
-        problems.push(RuleProblem::UnixAnyone);
-    }
+    problems.extend(users(matcher).err());
     let spiffe_id = id_template(scope, config, matcher, problems);
     if config.dns_names.len() > MAX_DNS_NAMES {
         problems.push(RuleProblem::TooManyDnsNames(MAX_DNS_NAMES));
@@ -161,7 +161,14 @@ fn grant(
     let mut dns_names = Vec::with_capacity(config.dns_names.len());
     for text in &config.dns_names {
         match dns_template(text, matcher) {
-            Ok(template) => dns_names.push(template),
+            Ok(template) => {
+                problems.extend(unpinned(
+                    text,
+                    &template.placeholders().collect::<Vec<_>>(),
+                    matcher,
+                ));
+                dns_names.push(template);
+            }
             Err(problem) => problems.push(bad_template("a DNS name", text, problem)),
         }
     }
@@ -200,6 +207,7 @@ fn id_template(
             return None;
         }
     };
+    problems.extend(unpinned(path, &id.placeholders().collect::<Vec<_>>(), matcher));
     let names_cluster = id.placeholders().any(|p| *p == Placeholder::Cluster);
     if scope.clusters.len() > 1 && !scope.same_identity && !names_cluster && matcher.clusters.len() != 1 {
         problems.push(RuleProblem::NeedsCluster);

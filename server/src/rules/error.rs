@@ -107,9 +107,24 @@ pub(crate) enum RuleProblem {
     /// `unix` criteria on a rule that does not accept such evidence.
     #[error("it has `unix` criteria but accepts pod tokens only; add `unix` to `evidence`")]
     UnixNotAccepted,
-    /// `unix` evidence without criteria would give the identity to any process of any node.
-    #[error("it accepts any process of any node; say which under `unix`: uids, gids, paths or sha256")]
+    /// `unix` evidence without users would give the identity to any process that makes itself look right.
+    #[error(
+        "it accepts any process that claims it, for group, path and SHA-256 are the process's own choice; \
+         name the `uids` under `match.unix`, which the others then narrow"
+    )]
     UnixAnyone,
+    /// A template uses what the claimant chooses.
+    #[error("`{template}` uses {fact}, {why}; {remedy}")]
+    Unpinned {
+        /// The template.
+        template: String,
+        /// The placeholder.
+        fact: String,
+        /// Who chooses it.
+        why: &'static str,
+        /// How it is pinned.
+        remedy: &'static str,
+    },
     /// Criteria that no accepted evidence can fulfil.
     #[error(
         "its criteria on {0} can never be met by the evidence it accepts; remove them or widen `evidence`"

@@ -235,6 +235,12 @@ impl IdTemplate {
         self.segments.iter().flat_map(Template::placeholders)
     }
 
+    /// Whether it names service accounts and not the namespace that they are of.
+    pub(super) fn is_across_namespaces(&self) -> bool {
+        let has = |what| self.placeholders().any(|placeholder| *placeholder == what);
+        has(Placeholder::ServiceAccount) && !has(Placeholder::Namespace)
+    }
+
     /// Renders the ID, every segment checked by itself.
     pub(super) fn render(&self, domain: &TrustDomain, facts: &Facts<'_>) -> Rendered<SpiffeId> {
         let rendered = self

@@ -1,3 +1,4 @@
+mod chosen;
 mod faulty;
 
 use std::collections::BTreeMap;
@@ -224,26 +225,37 @@ fn labels_select_within_their_namespaces() {
 
 #[test]
 fn a_label_template_renders_and_an_empty_or_absent_label_refuses_that_rule_only() {
-    let labelled = |key: &str| {
+    let labelled = |key: &str, value: &str| {
         let path = format!("/l/{{label:{key}}}");
         set(
             &scope(),
-            json!([{"name": "l", "match": {"namespaces": ["shop"]}, "spiffe_id": path}]),
+            json!([{"name": "l", "match": {"namespaces": ["shop"], "pod_labels": {key: value}}, "spiffe_id": path}]),
         )
     };
-    assert_eq!(ids(of_pod(&labelled("odd")))[0], "spiffe://example.org/l/A_b.c");
-    for key in ["empty", "absent", "example.org/app"] {
-        let set = labelled(key);
+    let mut pod = pod();
+    Arc::make_mut(&mut pod.labels).extend([
+        ("example.org/app".to_owned(), "web".to_owned()),
+        ("example.org/empty".to_owned(), String::new()),
+    ]);
+    let first = |set: &RuleSet| ids(set.evaluate(&Facts::Pod(&pod))).swap_remove(0);
+    assert_eq!(first(&labelled("odd", "A_b.c")), "spiffe://example.org/l/A_b.c");
+    assert_eq!(
+        first(&labelled("example.org/app", "web")),
+        "spiffe://example.org/l/web"
+    );
+    for (key, is_there) in [("empty", true), ("example.org/empty", true), ("absent", false)] {
+        let set = labelled(key, "");
         assert_eq!(
-            ids(of_pod(&set)),
+            ids(set.evaluate(&Facts::Pod(&pod))),
             ["spiffe://example.org/ns/shop/sa/frontend"],
             "{key}"
         );
-        let outcome = &set.explain(&Facts::Pod(&pod()))[0].outcome;
-        assert!(
-            matches!(outcome, Outcome::Unusable(problem) if problem.contains(key)),
-            "{outcome:?}"
-        );
+        let outcome = &set.explain(&Facts::Pod(&pod))[0].outcome;
+        let expected = match outcome {
+            Outcome::Unusable(problem) => is_there && problem.contains(key),
+            other => !is_there && *other == Outcome::NoMatch("pod_labels"),
+        };
+        assert!(expected, "{key}: {outcome:?}");
     }
 }
 
@@ -252,11 +264,10 @@ fn a_label_template_renders_and_an_empty_or_absent_label_refuses_that_rule_only(
 /// Covers BI-08, BI-14, BI-19.
 #[test]
 fn no_label_value_escapes_its_segment_or_reaches_reserved_ids() {
-    let set = set(
-        &without_builtin(),
-        json!([{"name": "l", "match": {"namespaces": ["shop"]}, "spiffe_id": "/{label:x}/server"}]),
-    );
     for value in ["signet", "..", ".", "a/b", "a%2fb", "é", "a b", "", "\n"] {
+        let matching = json!({"namespaces": ["shop"], "pod_labels": {"x": value}});
+        let rule = json!({"name": "l", "match": matching, "spiffe_id": "/{label:x}/server"});
+        let set = set(&without_builtin(), json!([rule]));
         let mut pod = pod();
         pod.labels = Arc::new(BTreeMap::from([("x".to_owned(), value.to_owned())]));
         assert_eq!(set.evaluate(&Facts::Pod(&pod)), Verdict::NoMatch, "{value}");
@@ -267,7 +278,8 @@ fn no_label_value_escapes_its_segment_or_reaches_reserved_ids() {
 fn an_invalid_dns_name_refuses_that_rule_only() {
     let set = set(
         &scope(),
-        json!([{"name": "d", "match": {"namespaces": ["shop"]}, "spiffe_id": "/d", "dns_names": ["{label:odd}.x"]}]),
+        json!([{"name": "d", "match": {"namespaces": ["shop"], "pod_labels": {"odd": "A_b.c"}},
+                "spiffe_id": "/d", "dns_names": ["{label:odd}.x"]}]),
     );
     assert_eq!(ids(of_pod(&set)), ["spiffe://example.org/ns/shop/sa/frontend"]);
 }
@@ -400,7 +412,8 @@ proptest! {
         label in "[a-zA-Z./_-]{0,6}|signet",
         name in "[a-z.-]{0,6}|signet",
     ) {
-        let rule = json!([{"name": "r", "match": {"namespaces": ["shop"]}, "spiffe_id": template}]);
+        let matching = json!({"namespaces": ["shop"], "pod_labels": {"a": label}});
+        let rule = json!([{"name": "r", "match": matching, "spiffe_id": template}]);
         if let Ok(set) = RuleSet::compile(&without_builtin(), rules(rule)) {
             let mut pod = pod();
             pod.pod_name = name;

@@ -43,7 +43,10 @@ pub(crate) fn limits(free: u32) -> Vec<Limit> {
         counted: "server::store::budget",
         metric,
     };
-    let beyond = format!("{DISPLACING} at once, then one each {}", each(REFILL.unsigned_abs()));
+    let beyond = format!(
+        "{DISPLACING} at once, then one each {}",
+        each(REFILL.unsigned_abs())
+    );
     let word = format!(
         "{} at once, then one each {}",
         OWN.room / OWN.each,
