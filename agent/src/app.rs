@@ -174,7 +174,8 @@ impl Agent {
         readiness.register(&metrics);
         let starting = readiness.hold(STARTING);
         let api = self.server()?;
-        let manager = self.start_control(&wires, &api.0, api.1, &readiness, drain);
+        let unix = self.shared.is_some().then(|| UnixAttestor::new(&metrics));
+        let manager = self.start_control(&wires, &api.0, api.1, &readiness, drain, unix);
         self.observe(&wires, &metrics, &readiness, drain);
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
@@ -271,6 +272,7 @@ impl Agent {
         identity: Arc<RotatingIdentity>,
         readiness: &Readiness,
         drain: &Drain,
+        unix: Option<UnixAttestor>,
     ) -> Manager {
         let (notices, heard) = mpsc::channel(NOTICES);
         let node = NodeAttestor {
@@ -313,7 +315,7 @@ impl Agent {
             notices: heard,
             reports: wires.reports.clone(),
             objections: wires.objections.clone(),
-            unix: self.shared.is_some().then(UnixAttestor::default),
+            unix,
             backoff: BACKOFF,
             places: self.places.clone(),
         };

@@ -15,6 +15,8 @@ use signet_certs::svid::X509Svid;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+pub(crate) use crate::peer::PeerProcess;
+
 /// Longest hint that clients must support, in bytes (API-12).
 const MAX_HINT: usize = 1024;
 
@@ -154,25 +156,6 @@ pub enum WorkloadState {
     },
     /// The workload's volume is gone, or the agent ends. Streams end with Unavailable.
     Gone,
-}
-
-/// A caller on the shared socket: credentials taken by the kernel when it connected.
-#[derive(Clone)]
-pub struct PeerProcess {
-    /// User id at connect time, in the agent's user namespace.
-    pub uid: u32,
-    /// Group id at connect time.
-    pub gid: u32,
-    /// Process id in the agent's PID namespace; may have been recycled since, so trust it only with `pidfd`.
-    pub pid: i32,
-    /// Names the connecting process for ever, also after its pid is reused; readable once the process has ended.
-    pub pidfd: Arc<std::os::fd::OwnedFd>,
-}
-
-impl fmt::Debug for PeerProcess {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "uid {} gid {} pid {}", self.uid, self.gid, self.pid)
-    }
 }
 
 /// Who calls, as the socket knows it. Nothing in it comes from the caller itself.

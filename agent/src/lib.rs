@@ -6,6 +6,7 @@
 //! | `node`, `server_client` | the agent's own certificate, the server, what is pushed |
 //! | `cache`, `manager` | who holds what and what to ask for when (pure); the task that does it |
 //! | `csi`, `unix` | who is a workload: pods by their volumes, processes by their credentials |
+//! | `peer` | the process behind a connection, and whether it still is what connected |
 //! | `time` | what time it is |
 //! | `token` | a pod's token on its way from kubelet to the server |
 //! | `kept` | where keys are written for a restart |
@@ -28,6 +29,7 @@ mod kept;
 mod limits;
 mod manager;
 mod node;
+mod peer;
 mod readiness;
 mod server_client;
 mod shared;
@@ -49,8 +51,8 @@ pub mod testing {
     pub use crate::csi::mount::LinkMounter;
     pub use crate::csi::volumes::{VolumeRecord, Volumes};
     pub use crate::csi::{Driver, DriverConfig, VolumeSink};
-    pub use crate::sockets::filter::limits::{MAX_FRAME_PAYLOAD, MAX_HEADER_LIST};
-    pub use crate::sockets::filter::{Rewriter, Violation};
+    pub use crate::sockets::filter::limits::{MAX_AUTHORITY, MAX_FRAME_PAYLOAD, MAX_HEADER_LIST};
+    pub use crate::sockets::filter::{AuthorityFilter, Rewriter, Violation};
     pub use crate::sockets::{Endpoint, Origin, ServedSocket, Settings};
     pub use crate::token::PodToken;
     pub use crate::workload_api::{PROTECTED, routes};

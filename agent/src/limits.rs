@@ -2,7 +2,9 @@
 
 use signet_runtime::limits::Limit;
 
+use crate::unix;
+
 /// Every row, in the order of the page.
 pub(crate) fn table() -> Vec<Limit> {
-    Vec::new()
+    unix::limits()
 }

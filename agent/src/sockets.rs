@@ -23,13 +23,12 @@ use self::budget::{Budget, Budgets, Sharer};
 pub(crate) use self::connection::Connection;
 pub(crate) use self::gate::Deadline;
 use self::gate::Gate;
-use crate::context::Caller;
+use crate::context::{Caller, PeerProcess};
 
 mod budget;
 mod connection;
 pub(crate) mod filter;
 mod gate;
-mod peer;
 mod serve;
 
 /// Bounds of the workload sockets.
@@ -219,7 +218,7 @@ impl Socket {
                 Ok((caller, budget.clone()))
             }
             _ => {
-                let peer = peer::of(stream)?;
+                let peer = PeerProcess::of(stream)?;
                 let budget = self.shared.budgets.of(Sharer::User(peer.uid));
                 Ok((Caller::Peer(peer), budget))
             }

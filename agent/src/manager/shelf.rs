@@ -10,7 +10,6 @@ use super::render::Published;
 use crate::cache::{Evidence, UnixFacts};
 use crate::context::{PeerProcess, WorkloadState};
 use crate::token::PodToken;
-use crate::unix::is_alive;
 
 /// Processes of one program that are kept as its proof; each costs a file descriptor for as long as it lives.
 const MAX_PEERS: usize = 256;
@@ -129,7 +128,7 @@ impl Shelf {
         self.sender.receiver_count()
     }
 
-    /// Whether the server can be asked; forgets processes that have ended. A process proves something only while it
+    /// Whether the server can be asked; forgets processes that have ended or run something else. A process proves something only while it
     /// waits for news: nothing is renewed for nobody.
     pub(super) fn evidence(&mut self) -> Evidence {
         let streams = self.streams();
@@ -138,7 +137,7 @@ impl Shelf {
                 best_token(volumes).map_or(Evidence::Absent, |token| Evidence::Until(token.expires()))
             }
             Holders::Processes { peers, .. } => {
-                peers.retain(|peer| is_alive(peer).unwrap_or(false));
+                peers.retain(|peer| peer.unchanged().is_ok());
                 if peers.is_empty() || streams == 0 {
                     Evidence::Absent
                 } else {
@@ -162,7 +161,7 @@ impl Shelf {
     /// Adds a process; one that calls again is kept once. Beyond [`MAX_PEERS`] the others are proof enough.
     pub(super) fn add_process(&mut self, peer: PeerProcess) {
         if let Holders::Processes { peers, .. } = &mut self.holders {
-            peers.retain(|known| known.pid != peer.pid && is_alive(known).unwrap_or(false));
+            peers.retain(|known| known.pid != peer.pid && known.unchanged().is_ok());
             if peers.len() < MAX_PEERS {
                 peers.push(peer);
             }

@@ -26,6 +26,17 @@ impl Connection {
         &self.caller
     }
 
+    /// Whether the other end still is what connected; asked before each answer. A pod's socket is the pod's whoever connects.
+    ///
+    /// # Errors
+    /// Why not, in one line for the workload's owner.
+    pub(crate) fn unchanged(&self) -> Result<(), String> {
+        match &self.caller {
+            Caller::Volume { .. } => Ok(()),
+            Caller::Peer(peer) => peer.unchanged().map_err(|changed| changed.to_string()),
+        }
+    }
+
     /// Resolves when the socket is being closed: watch streams then end with Unavailable.
     pub(crate) async fn ending(&self) {
         self.stop.cancelled().await;

@@ -46,7 +46,7 @@ const GOAWAY_TRIGGER: Bytes = Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 0, 0]);
 
 /// An accepted stream whose client's header blocks are made acceptable. See the module documentation.
 #[derive(Debug)]
-pub(crate) struct AuthorityFilter<S> {
+pub struct AuthorityFilter<S> {
     inner: S,
     rewriter: Rewriter,
     /// Read from the socket, not yet parsed; at most one frame and one chunk.
@@ -61,7 +61,7 @@ pub(crate) struct AuthorityFilter<S> {
 impl<S> AuthorityFilter<S> {
     /// Wraps an accepted stream. The receiver gets its message once the client has shown that it speaks HTTP/2 (preface
     /// and the head of a SETTINGS frame), so that the caller can close clients that never do.
-    pub(crate) fn new(inner: S) -> (Self, oneshot::Receiver<()>) {
+    pub fn new(inner: S) -> (Self, oneshot::Receiver<()>) {
         let (established, receiver) = oneshot::channel();
         let filter = Self {
             inner,

@@ -1,16 +1,27 @@
 //! What an executable is: its path, and the SHA-256 of its contents.
+//!
+//! Reading is dear, and who runs a program decides how large it is and how often it changes. So each user may have so much read, a
+//! file is read again at most once a minute however often it is touched, and what was read of one user's programs is not
+//! forgotten for another's.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
+use signet_runtime::bucket::{Buckets, Rate};
+use signet_runtime::limits::{Limit, bytes, time};
 use signet_runtime::sync::Mutex;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::peer::{FileId, Program};
 
 /// Executables larger than this are not hashed; rules on the hash then do not match.
-const MAX_EXECUTABLE: u64 = 1 << 30;
+const MAX_EXECUTABLE: u64 = 256 << 20;
 
 /// Longest path the server takes, which is the kernel's own bound.
 const MAX_PATH: usize = 4096;
@@ -18,54 +29,183 @@ const MAX_PATH: usize = 4096;
 /// Digests kept, so that a process that connects again costs no second read of its executable.
 const MAX_DIGESTS: usize = 256;
 
-/// Names one state of one file: whoever changes the contents changes one of these.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct FileVersion {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+/// How soon a file is read again that was written to.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// What a user may have read, in units: a gibibyte at once, eight mebibytes a second.
+const READING: Rate = Rate {
+    per_second: 8.0,
+    burst: 1024.0,
+};
+/// Part of a unit counts as one, so that many small files are not read for nothing.
+const UNIT: u64 = 1 << 20;
+/// Users told apart.
+const USERS: usize = 1024;
+
+/// Rows of the table of limits, with the metric that counts who met them.
+pub(super) fn limits(metric: &'static str) -> Vec<Limit> {
+    let most = format!(
+        "{} at once, then {} each second",
+        mebibytes(READING.burst),
+        mebibytes(READING.per_second)
+    );
+    let row = |who, what, share: &str, cap: String| Limit {
+        who,
+        what,
+        share: share.to_owned(),
+        cap,
+        counted: "agent::unix::executable",
+        metric,
+    };
+    vec![
+        row(
+            "a user of the shared socket",
+            "bytes of executables that are read",
+            &most,
+            most.clone(),
+        ),
+        row(
+            "an executable",
+            "reads of its content",
+            "none",
+            format!(
+                "one in {} after a change, of {} at most",
+                time(AGAIN),
+                bytes(MAX_EXECUTABLE)
+            ),
+        ),
+    ]
+}
+
+fn mebibytes(units: f64) -> String {
+    format!("{units} MiB")
+}
+
+/// Why an executable is not read now, and when it may be, in seconds.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub(crate) enum Unread {
+    /// It was, and has changed since.
+    #[error("the executable of the calling process changes too often; it is read again in {0} s")]
+    Lately(u64),
+    /// Its user has had enough read.
+    #[error("too many or too large programs of this user were read in the last minutes; again in {0} s")]
+    Much(u64),
 }
 
 /// Digests of executables that were read.
-#[derive(Default)]
-pub(super) struct Digests(Mutex<HashMap<FileVersion, [u8; 32]>>);
+pub(super) struct Digests {
+    read: Mutex<HashMap<FileId, Known>>,
+    budgets: Buckets<u32>,
+}
 
-impl Digests {
-    /// Of the file's contents; `None` when it is too large, or not a file.
-    pub(super) fn of(&self, file: File) -> Option<[u8; 32]> {
-        let metadata = file.metadata().ok()?;
-        if !metadata.is_file() || metadata.len() > MAX_EXECUTABLE {
-            return None;
-        }
-        let version = FileVersion {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        };
-        if let Some(known) = self.0.lock().get(&version) {
-            return Some(*known);
-        }
-        let digest = sha256(file.take(MAX_EXECUTABLE)).ok()?;
-        let mut digests = self.0.lock();
-        if digests.len() >= MAX_DIGESTS {
-            digests.clear();
-        }
-        digests.insert(version, digest);
-        Some(digest)
+/// What was read of one file.
+struct Known {
+    state: (Program, u64),
+    digest: [u8; 32],
+    /// For whom, who pays with a place if there are too many.
+    user: u32,
+    at: Instant,
+}
+
+impl Default for Digests {
+    fn default() -> Self {
+        Self::within(READING)
     }
 }
 
-/// As the kernel shows it; `None` when the server would not take it.
-pub(super) fn path_of(file: &File) -> Option<String> {
+impl Digests {
+    fn within(rate: Rate) -> Self {
+        Self {
+            read: Mutex::default(),
+            budgets: Buckets::new(rate, USERS),
+        }
+    }
+
+    /// Of the file's contents, read for `user`; `None` when it is too large, or not a file.
+    ///
+    /// # Errors
+    /// [`Unread`]: not now.
+    pub(super) fn of(&self, user: u32, file: File) -> Result<Option<[u8; 32]>, Unread> {
+        let (Ok(metadata), Ok(program)) = (file.metadata(), Program::of(&file)) else {
+            return Ok(None);
+        };
+        let size = metadata.len();
+        if !metadata.is_file() || size > MAX_EXECUTABLE {
+            return Ok(None);
+        }
+        let state = (program, size);
+        if let Some(known) = self.known(&state)? {
+            return Ok(Some(known));
+        }
+        let budget = self.budgets.check(user);
+        budget.map_err(|wait| Unread::Much(whole_seconds(wait)))?;
+        let units = u32::try_from(size.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX);
+        self.budgets.spend(user, f64::from(units));
+        let Ok(digest) = sha256(file.take(MAX_EXECUTABLE)) else {
+            return Ok(None);
+        };
+        self.remember(state, digest, user);
+        Ok(Some(digest))
+    }
+
+    fn known(&self, state: &(Program, u64)) -> Result<Option<[u8; 32]>, Unread> {
+        let read = self.read.lock();
+        let Some(known) = read.get(&state.0.file()) else {
+            return Ok(None);
+        };
+        if known.state == *state {
+            return Ok(Some(known.digest));
+        }
+        match AGAIN.checked_sub(known.at.elapsed()) {
+            Some(left) if !left.is_zero() => Err(Unread::Lately(whole_seconds(left))),
+            _ => Ok(None),
+        }
+    }
+
+    fn remember(&self, state: (Program, u64), digest: [u8; 32], user: u32) {
+        let mut read = self.read.lock();
+        let file = state.0.file();
+        if read.len() >= MAX_DIGESTS && !read.contains_key(&file) {
+            forget_one(&mut read);
+        }
+        let at = Instant::now();
+        read.insert(
+            file,
+            Known {
+                state,
+                digest,
+                user,
+                at,
+            },
+        );
+    }
+}
+
+/// The oldest of the user of whom most is remembered.
+fn forget_one(read: &mut HashMap<FileId, Known>) {
+    let mut by_user: HashMap<u32, usize> = HashMap::new();
+    for known in read.values() {
+        *by_user.entry(known.user).or_default() += 1;
+    }
+    let most = by_user.into_iter().max_by_key(|(_, count)| *count);
+    let of_most = |known: &Known| most.is_some_and(|(user, _)| user == known.user);
+    let oldest = read.iter().filter(|(_, known)| of_most(known));
+    if let Some(file) = oldest.min_by_key(|(_, known)| known.at).map(|(file, _)| *file) {
+        read.remove(&file);
+    }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// As the kernel shows it, where the host has the same file under that path: in another mount namespace any file can have any path. `None`
+/// elsewhere, and when the server would not take it.
+pub(super) fn path_of(file: &File, program: &Program, host_root: &Path) -> Option<String> {
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-    path.into_os_string()
-        .into_string()
-        .ok()
-        .filter(|path| path.len() <= MAX_PATH)
+    let on_host = Program::at(&host_root.join(path.strip_prefix("/").ok()?))?;
+    let path = path.into_os_string().into_string().ok();
+    path.filter(|path| path.len() <= MAX_PATH && on_host.file() == program.file())
 }
 
 pub(super) fn sha256(mut reader: impl Read) -> io::Result<[u8; 32]> {
@@ -82,4 +222,112 @@ pub(super) fn sha256(mut reader: impl Read) -> io::Result<[u8; 32]> {
     let mut digest = [0; 32];
     digest.copy_from_slice(context.finish().as_ref());
     Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(directory: &Path, name: &str, content: &str) -> std::path::PathBuf {
+        let path = directory.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn of(digests: &Digests, user: u32, path: &Path) -> Result<Option<[u8; 32]>, Unread> {
+        digests.of(user, File::open(path).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_touched_all_the_time_is_read_once_a_minute() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(directory.path(), "app", "one");
+        let digests = Digests::default();
+        let first = of(&digests, 7, &path).unwrap();
+        assert_eq!(first, Some(sha256(&b"one"[..]).unwrap()));
+        assert_eq!(of(&digests, 7, &path), Ok(first), "unchanged, it is not read");
+        let mut writing = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        writing.write_all(b"!").unwrap();
+        assert_eq!(of(&digests, 7, &path), Err(Unread::Lately(60)));
+        tokio::time::advance(Duration::from_millis(59_500)).await;
+        assert_eq!(of(&digests, 7, &path), Err(Unread::Lately(1)));
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!(of(&digests, 7, &path), Ok(Some(sha256(&b"one!"[..]).unwrap())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_has_so_much_read_and_others_are_served_meanwhile() {
+        let directory = tempfile::tempdir().unwrap();
+        let digests = Digests::within(Rate {
+            per_second: 1.0,
+            burst: 10.0,
+        });
+        let paths: Vec<_> = (0..12)
+            .map(|number| file(directory.path(), &number.to_string(), &number.to_string()))
+            .collect();
+        let read = paths.iter().map(|path| of(&digests, 7, path));
+        let read: Vec<_> = read.collect();
+        assert!(read[..10].iter().all(Result::is_ok), "{read:?}");
+        assert_eq!(read[10..], [Err(Unread::Much(1)), Err(Unread::Much(1))]);
+        assert!(of(&digests, 7, &paths[0]).is_ok(), "what is known costs nothing");
+        assert!(of(&digests, 8, &paths[11]).is_ok());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(of(&digests, 7, &paths[10]).is_ok());
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(directory.path(), "app", "");
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(MAX_EXECUTABLE + 1)
+            .unwrap();
+        assert_eq!(of(&Digests::default(), 7, &path), Ok(None));
+    }
+
+    #[test]
+    fn one_users_programs_push_out_no_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let digests = Digests::within(Rate {
+            per_second: 0.0,
+            burst: 1e9,
+        });
+        let mine = file(directory.path(), "mine", "mine");
+        of(&digests, 7, &mine).unwrap();
+        for number in 0..2 * MAX_DIGESTS {
+            let path = file(directory.path(), &number.to_string(), "other");
+            of(&digests, 8, &path).unwrap();
+        }
+        let read = digests.read.lock();
+        assert_eq!(read.len(), MAX_DIGESTS);
+        assert!(read.values().any(|known| known.user == 7));
+    }
+
+    #[test]
+    fn a_path_is_told_only_where_the_host_has_the_same_file_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(file(directory.path(), "app", "evil")).unwrap();
+        let (opened, root) = (File::open(&path).unwrap(), directory.path().join("root"));
+        let program = Program::of(&opened).unwrap();
+        assert_eq!(
+            path_of(&opened, &program, Path::new("/")).as_deref(),
+            path.to_str()
+        );
+        // Another one there, as when a process mounts its own over it for itself.
+        let on_host = root.join(path.strip_prefix("/").unwrap());
+        assert_eq!(path_of(&opened, &program, &root), None);
+        fs::create_dir_all(on_host.parent().unwrap()).unwrap();
+        fs::write(&on_host, "good").unwrap();
+        assert_eq!(path_of(&opened, &program, &root), None);
+        fs::remove_file(&on_host).unwrap();
+        fs::hard_link(&path, &on_host).unwrap();
+        assert_eq!(path_of(&opened, &program, &root).as_deref(), path.to_str());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(path_of(&opened, &program, Path::new("/")), None, "it was removed");
+    }
 }

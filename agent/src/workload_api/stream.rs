@@ -15,8 +15,11 @@ use tonic::Status;
 
 use super::render::Unservable;
 use super::status;
-use crate::context::{WorkloadState, X509Context};
+use crate::context::{Caller, WorkloadState, X509Context};
 use crate::sockets::Connection;
+
+/// How often a silent stream looks whether its caller still is what connected.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// What the generated service wants back.
 pub(super) type Responses<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
@@ -74,10 +77,16 @@ where
     async fn next(&mut self) -> Result<M, Status> {
         self.in_flight = None;
         loop {
+            self.connection
+                .unchanged()
+                .map_err(|changed| status::unavailable(&changed))?;
             match self.judge()? {
                 Verdict::Send(message) => {
                     self.give_up = None;
                     if self.reserve(message.encoded_len()).await? {
+                        self.connection
+                            .unchanged()
+                            .map_err(|changed| status::unavailable(&changed))?;
                         self.sent = Some(message.clone());
                         return Ok(message);
                     }
@@ -118,12 +127,14 @@ where
     /// Waits until something may have changed, or ends the stream.
     async fn wait(&mut self, again_in: Option<Duration>, problem: &str) -> Result<(), Status> {
         let (deadline, give_up) = (self.deadline, self.give_up);
+        let look = matches!(self.connection.caller(), Caller::Peer(_)).then_some(LOOK);
         tokio::select! {
             biased;
             () = self.connection.ending() => Err(status::ending()),
             changed = self.states.changed() => changed.map_err(|_| status::gone()),
             () = at(deadline) => Err(status::deadline_exceeded()),
             () = after(again_in) => Ok(()),
+            () = after(look) => Ok(()),
             () = at(give_up) => Err(status::unavailable(problem)),
         }
     }

@@ -136,3 +136,55 @@ async fn accepting_survives_a_lack_of_file_descriptors() {
     assert_eq!(*warnings.borrow(), 7, "64 to 127 attempts in a minute");
     drop(counting);
 }
+
+const AS_A_COPY: &str = "SIGNET_TEST_AS_A_COPY";
+
+/// Whoever holds a connection gets nothing more once the process that made it is not what it was. Here the executable is written to, which no test
+/// can do to its own: so a copy of this program does it to itself.
+///
+/// Covers EP-26, BG-16.
+#[tokio::test]
+async fn a_stream_ends_when_its_caller_is_not_what_connected() {
+    if std::env::var_os(AS_A_COPY).is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("copy");
+        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        let name = "sockets::a_stream_ends_when_its_caller_is_not_what_connected";
+        let mut command = std::process::Command::new(copy);
+        let ended = command
+            .args(["--exact", name])
+            .env(AS_A_COPY, "1")
+            .output()
+            .unwrap();
+        assert!(
+            ended.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ended.stdout)
+        );
+        return;
+    }
+    let socket = Socket::with(settings(), Origin::Shared, ready(example()));
+    let mut client = socket.client().await;
+    let mut stream = client
+        .fetch_x509svid(with_header(X509svidRequest {}))
+        .await
+        .unwrap()
+        .into_inner();
+    soon(stream.message()).await.unwrap().unwrap();
+    let own = std::env::current_exe().unwrap();
+    std::fs::set_permissions(&own, std::fs::metadata(&own).unwrap().permissions()).unwrap();
+    let mut renewed = example();
+    renewed
+        .federated_bundles
+        .insert("spiffe://b.example".to_owned(), bytes::Bytes::from_static(b"b"));
+    socket.script.states.send_replace(ready(renewed));
+    let status = soon(stream.message()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert!(status.message().contains("connect again"), "{status}");
+    let refused = client.fetch_x509svid(with_header(X509svidRequest {})).await;
+    let mut refused = refused.unwrap().into_inner();
+    assert_eq!(
+        soon(refused.message()).await.unwrap_err().code(),
+        tonic::Code::Unavailable
+    );
+}

@@ -74,7 +74,9 @@ async fn every_row_can_be_watched() {
     let agent = domain.agent("node-a").await.unwrap();
     let missing = |rows: Vec<Limit>, shown: &BTreeSet<String>| {
         let metrics = rows.into_iter().map(|row| row.metric);
-        metrics.filter(|metric| !shown.contains(*metric)).collect::<Vec<_>>()
+        metrics
+            .filter(|metric| !shown.contains(*metric))
+            .collect::<Vec<_>>()
     };
     let of_server = shown(&domain.server.telemetry_url()).await;
     let of_agent = shown(&agent.telemetry_url()).await;

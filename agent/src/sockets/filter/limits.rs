@@ -17,4 +17,4 @@ pub const MAX_HEADER_LIST: usize = 16 * 1024;
 pub(crate) const MAX_DYNAMIC_TABLE: usize = 4096;
 
 /// Longest `:authority`. A socket path has at most 107 bytes, three times as many when percent-encoded.
-pub(crate) const MAX_AUTHORITY: usize = 1024;
+pub const MAX_AUTHORITY: usize = 1024;
