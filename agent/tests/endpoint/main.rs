@@ -7,11 +7,14 @@
 )]
 
 mod bounds;
+mod clients;
+mod differential;
 mod ending;
 mod filter;
 mod header;
 mod http2;
 mod kubelet;
+mod oracle;
 mod sockets;
 mod support;
 mod workload_api;
