@@ -193,11 +193,11 @@ pub(crate) async fn a_budget_frees_what_expired_or_was_revoked(store: Arc<dyn St
     );
 }
 
-/// An agent that asks without end, for ever new workloads, gets what its pods may have and no more; its neighbour, and what
-/// it asks for itself, are not touched.
+/// An agent that asks without end, for ever new workloads or for ever new identities of one pod, as its labels might give it, gets what its
+/// pods may have and no more; its neighbour, and what it asks for itself, are not touched.
 pub(crate) async fn an_agent_that_asks_without_end_gets_its_bucket(store: Arc<dyn Store>) {
-    let asked = |agent: &str, share, n: usize| {
-        let mut item = issuance("/a", &format!("pod-{n}"), at(0));
+    let asked = |agent: &str, share, path: &str, pod: &str| {
+        let mut item = issuance(path, pod, at(0));
         item.workload.agent_id = format!("spiffe://example.org/signet/agent/c/{agent}");
         item.budget = Some(Budget { free: 8, share });
         item
@@ -207,30 +207,43 @@ pub(crate) async fn an_agent_that_asks_without_end_gets_its_bucket(store: Arc<dy
         identities: 1,
     };
     for (share, most) in [(pods, 64 * 17), (AgentShare::ItsWord, 256)] {
-        let mut given = 0;
-        loop {
-            let batch = (0..500).map(|n| asked("greedy", share, given + n)).collect();
-            let results = verdicts(store.issue(batch, at(0)).await.unwrap());
-            given += results.iter().filter(|result| result.is_ok()).count();
-            let Some(refused) = results.into_iter().find_map(Result::err) else {
-                continue;
-            };
-            let IssueRefusal::Budget(Spent { owner, retry_after }) = refused else {
-                panic!("{refused}");
-            };
-            assert_eq!(owner, BudgetOwner::Agent);
-            assert!(retry_after <= Duration::from_secs(60));
-            break;
-        }
-        assert_eq!(given, most);
-        issue(&store, asked("other", share, 0), at(0)).await.unwrap();
+        let new_workload = |n: usize| asked("greedy", share, "/a", &format!("pod-{n}"));
+        assert_eq!(given_without_end(&store, new_workload).await, most);
+        issue(&store, asked("other", share, "/a", "pod-0"), at(0))
+            .await
+            .unwrap();
     }
-    issue(&store, asked("greedy", AgentShare::Itself, 9_999), at(0))
-        .await
-        .unwrap();
-    issue(&store, asked("greedy", pods, 9_999), at(60))
+    let new_identity = |n: usize| asked("relabelling", pods, &format!("/label/{n}"), "one");
+    assert_eq!(given_without_end(&store, new_identity).await, 64 * 17);
+    issue(
+        &store,
+        asked("greedy", AgentShare::Itself, "/a", "pod-9999"),
+        at(0),
+    )
+    .await
+    .unwrap();
+    issue(&store, asked("greedy", pods, "/a", "pod-9999"), at(60))
         .await
         .expect("nobody waits longer than a minute");
+}
+
+/// How many are issued before the agent is refused.
+async fn given_without_end(store: &Arc<dyn Store>, item: impl Fn(usize) -> NewIssuance) -> usize {
+    let mut given = 0;
+    loop {
+        let batch = (0..500).map(|n| item(given + n)).collect();
+        let results = verdicts(store.issue(batch, at(0)).await.unwrap());
+        given += results.iter().filter(|result| result.is_ok()).count();
+        let Some(refused) = results.into_iter().find_map(Result::err) else {
+            continue;
+        };
+        let IssueRefusal::Budget(Spent { owner, retry_after }) = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!(owner, BudgetOwner::Agent);
+        assert!(retry_after <= Duration::from_secs(60));
+        return given;
+    }
 }
 
 pub(crate) async fn a_serial_is_used_once(store: Arc<dyn Store>) {
