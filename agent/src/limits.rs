@@ -2,9 +2,11 @@
 
 use signet_runtime::limits::Limit;
 
-use crate::unix;
+use crate::{manager, unix};
 
 /// Every row, in the order of the page.
 pub(crate) fn table() -> Vec<Limit> {
-    unix::limits()
+    let mut rows = unix::limits();
+    rows.push(manager::limit());
+    rows
 }

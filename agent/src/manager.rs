@@ -36,6 +36,7 @@ use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use self::admission::limit;
 use crate::cache::{SlotStatus, UnixFacts};
 use crate::context::{AttachError, Caller, PeerProcess, WorkloadSource, WorkloadState};
 use crate::kept::Places;

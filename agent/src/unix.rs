@@ -27,6 +27,7 @@ use signet_runtime::telemetry::Metrics;
 use thiserror::Error;
 
 use self::counts::Counts;
+pub(crate) use self::counts::METRIC;
 use self::executable::{Digests, Unread, path_of};
 use self::turns::Turns;
 use crate::cache::UnixFacts;
@@ -80,7 +81,7 @@ impl Default for UnixAttestor {
 
 /// Rows of the table of limits.
 pub(crate) fn limits() -> Vec<Limit> {
-    executable::limits(counts::METRIC)
+    executable::limits(METRIC)
 }
 
 impl UnixAttestor {
@@ -99,6 +100,11 @@ impl UnixAttestor {
             turns: Arc::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// Counts a process that was attested and finds no room.
+    pub(crate) fn no_room(&self) {
+        self.counts.no_room();
     }
 
     /// What is true of the peer now. Reads the executable, so it runs on a thread for blocking work.

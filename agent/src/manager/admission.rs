@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use signet_runtime::limits::Limit;
 use tokio::sync::watch;
 
 use super::PodVolume;
@@ -16,6 +17,20 @@ const MAX_WORKLOADS: usize = 1024;
 
 /// The part of them that one user may take, who can make as many programs as he likes.
 pub(super) const MAX_PROGRAMS_PER_USER: usize = 128;
+
+/// Row of the table of limits.
+pub(crate) fn limit() -> Limit {
+    Limit {
+        who: "a user of the shared socket",
+        what: "programs that are known",
+        share: "none".to_owned(),
+        cap: format!(
+            "{MAX_PROGRAMS_PER_USER}, of {MAX_WORKLOADS} workloads in all; one that nobody waits for makes room"
+        ),
+        counted: "agent::manager::admission",
+        metric: crate::unix::METRIC,
+    }
+}
 
 /// The workloads that were let in, each with its shelf.
 #[derive(Default)]

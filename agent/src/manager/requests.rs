@@ -19,6 +19,13 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    /// Counts a program that could not be taken on.
+    pub(super) fn no_room(&self) {
+        if let Some(unix) = &self.requester.unix {
+            unix.no_room();
+        }
+    }
+
     pub(super) fn new(requester: Requester) -> Self {
         Self {
             running: JoinSet::new(),

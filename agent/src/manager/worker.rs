@@ -142,6 +142,7 @@ impl Worker {
             Room::Free => {}
             Room::Instead(id) => self.forget(&id),
             Room::Full => {
+                self.requests.no_room();
                 let message = "the agent serves as many different programs as it can";
                 return Err(AttachError::Unavailable(message.to_owned()));
             }

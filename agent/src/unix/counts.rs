@@ -1,4 +1,4 @@
-//! How many processes were not attested, and why.
+//! How many processes were not served, and why.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,7 +10,7 @@ use super::executable::Unread;
 use crate::peer::Changed;
 
 /// As `/metrics` shows it.
-pub(super) const METRIC: &str = "signet_agent_processes_refused_total";
+pub(crate) const METRIC: &str = "signet_agent_processes_refused_total";
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
 struct Reason {
@@ -32,6 +32,7 @@ impl Counts {
             "namespace",
             "read_lately",
             "read_much",
+            "no_room",
             "unseen",
         ] {
             drop(counts.0.get_or_create(&Reason { reason }));
@@ -39,11 +40,15 @@ impl Counts {
         metrics.register(|registry| {
             registry.register(
                 "processes_refused",
-                "Looks at a process on the shared socket that did not prove it, by reason",
+                "Processes on the shared socket that were not served, by reason",
                 counts.0.clone(),
             );
         });
         counts
+    }
+
+    pub(super) fn no_room(&self) {
+        self.count("no_room");
     }
 
     pub(super) fn refused(&self, error: &UnixError) {
@@ -56,6 +61,10 @@ impl Counts {
             UnixError::Unread(Unread::Much(_)) => "read_much",
             UnixError::Io(_) => "unseen",
         };
+        self.count(reason);
+    }
+
+    fn count(&self, reason: &'static str) {
         self.0.get_or_create(&Reason { reason }).inc();
     }
 }

@@ -156,7 +156,7 @@ fn refusals_are_counted_by_reason() {
     attestor.attest_blocking(&peer).unwrap_err();
     let text = metrics.encode();
     for line in [r#"{reason="other_program"} 1"#, r#"{reason="pod"} 0"#] {
-        let line = format!("{}{line}\n", counts::METRIC);
+        let line = format!("{}{line}\n", METRIC);
         assert!(text.contains(&line), "{line} is not in {text}");
     }
 }
