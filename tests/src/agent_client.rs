@@ -1,26 +1,24 @@
 //! An agent that says whatever a test wants to the server: `signet.agent.v1` over TLS with the generated stubs.
 
-use std::{net::SocketAddr, sync::Arc};
+mod dial;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use ring::rand::SystemRandom;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{WebPkiSupportedAlgorithms, ring as provider, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use signet_certs::{csr::create_csr, signer::LeafKey};
 use signet_proto::agent::{
     AttestNodeRequest, AttestNodeResponse, HelloRequest, HelloResponse, IssueItem, IssueResult,
     IssueX509SvidsRequest, IssuedSvid, KubernetesNodeToken, PodToken, agent_client::AgentClient,
     attest_node_request, issue_item, issue_result::Outcome, opening,
 };
-use tokio::{net::TcpStream, sync::mpsc};
-use tokio_rustls::TlsConnector;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Status, Streaming,
@@ -29,6 +27,8 @@ use tonic::{
 };
 use tower::service_fn;
 
+pub use self::dial::open_tls;
+use self::dial::{dial, tls_config};
 use crate::raw_grpc::RawCodec;
 
 /// A connection of an agent, or of somebody who claims to be one.
@@ -53,8 +53,23 @@ impl RawAgent {
     /// # Errors
     /// When there is no server, or it refuses the handshake.
     pub async fn connect(address: SocketAddr, certificate: Option<&ClientCertificate>) -> Result<Self> {
+        Self::connect_from(None, address, certificate).await
+    }
+
+    /// As [`connect`](Self::connect), from this address of the machine's own.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_from(
+        own: Option<IpAddr>,
+        address: SocketAddr,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Self> {
         let tls = Arc::new(tls_config(certificate)?);
-        let connector = service_fn(move |_: Uri| dial(address, Arc::clone(&tls)));
+        let connector = service_fn(move |_: Uri| {
+            let tls = Arc::clone(&tls);
+            async move { dial(own, address, tls).await.map(TokioIo::new) }
+        });
         // The connector does TLS itself, so for tonic this is plain.
         let endpoint = Endpoint::from_static("http://signet-server");
         let channel = endpoint.connect_with_connector(connector).await;
@@ -238,74 +253,4 @@ pub fn new_key() -> Result<LeafKey> {
 /// As [`new_key`].
 pub fn new_csr() -> Result<Vec<u8>> {
     Ok(create_csr(&new_key()?)?)
-}
-
-async fn dial(
-    address: SocketAddr,
-    tls: Arc<ClientConfig>,
-) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
-    let stream = TcpStream::connect(address).await?;
-    let name = ServerName::IpAddress(address.ip().into());
-    Ok(TokioIo::new(TlsConnector::from(tls).connect(name, stream).await?))
-}
-
-fn tls_config(certificate: Option<&ClientCertificate>) -> Result<ClientConfig> {
-    let provider = provider::default_provider();
-    let verifier = AnyServer(provider.signature_verification_algorithms);
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match certificate {
-        None => builder.with_no_client_auth(),
-        Some(certificate) => {
-            let chain = certificate
-                .chain
-                .iter()
-                .map(|der| CertificateDer::from(der.clone()));
-            let key = PrivatePkcs8KeyDer::from(certificate.key.pkcs8_der().to_vec());
-            builder.with_client_auth_cert(chain.collect(), PrivateKeyDer::Pkcs8(key))?
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
-}
-
-/// Accepts any server: this client plays an attacker as often as an agent, and neither is what is tested through it.
-#[derive(Debug)]
-struct AnyServer(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.3 only".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }

@@ -3,6 +3,7 @@
 //! A program, never a timed test: its figures depend on the machine. One JSON object on standard output.
 
 mod domain;
+mod fleet;
 mod issue;
 mod limit;
 mod report;
@@ -27,6 +28,20 @@ struct Cli {
 enum Command {
     /// Certificates per second, 64 and 1 a request, against one CSR verified and one certificate signed on all cores.
     Issue(IssueArgs),
+    /// One revocation pushed to a fleet of simulated agents: the server's CPU time, when nearly all have it, its memory.
+    Fleet(FleetArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct FleetArgs {
+    #[command(flatten)]
+    answer: OutputArgs,
+    /// Agents that are connected.
+    #[arg(long, default_value_t = 5_000)]
+    agents: usize,
+    /// Certificates on the list whose memory is measured; each takes 53 bytes.
+    #[arg(long, default_value_t = 50_000)]
+    listed: usize,
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,6 +70,9 @@ fn main() -> ExitCode {
         Ok(Cli {
             command: Command::Issue(args),
         }) => PROGRAM.ask(args.answer.output, issue(&args)),
+        Ok(Cli {
+            command: Command::Fleet(args),
+        }) => PROGRAM.ask(args.answer.output, fleet::measure(&args)),
         Err(code) => code,
     }
 }
