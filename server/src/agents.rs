@@ -76,7 +76,9 @@ impl Agents {
         let behind = sequence
             .into_iter()
             .flat_map(|sequence| reports.waited_for(sequence));
-        behind.map(str::to_owned).collect()
+        let mut behind: Vec<String> = behind.map(ToString::to_string).collect();
+        behind.sort_unstable();
+        behind
     }
 
     /// From now on an agent whose own pod `is_gone` (by cluster and UID) is waited for no longer.
@@ -204,8 +206,8 @@ impl Agents {
         let holders = revoked.svids.iter().filter_map(|svid| svid.spiffe_id.clone());
         let denied = revoked.denial.iter();
         let denied = denied.filter_map(|denial| SpiffeId::parse(&denial.target).ok());
-        self.spread.touch();
         for agent in holders.chain(denied).filter(SpiffeId::is_agent) {
+            self.spread.touch();
             self.in_use.forget(&agent);
             self.sessions.end(&agent);
             self.guests.end(&agent);
@@ -231,7 +233,7 @@ impl Agents {
         self.guests.forget_gone(now);
         let spread = self.spread.subscribe();
         let live = spread.borrow().clone();
-        let is_live = |agent: &SpiffeId| live.agents.contains_key(agent.as_str());
+        let is_live = |agent: &SpiffeId| live.reported(agent).is_some();
         self.rows.retain(is_live);
         self.in_use.retain(is_live);
     }

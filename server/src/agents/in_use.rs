@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use signet_certs::{id::SpiffeId, serial::SerialNumber};
-use signet_runtime::sync::Mutex;
+use signet_runtime::sync::RwLock;
 
 use crate::store::Generation;
 
@@ -13,9 +13,9 @@ use crate::store::Generation;
 const WINDOW: Duration = Duration::from_secs(600);
 const QUIET: usize = 3;
 
-/// The newest certificate that each agent has used. A lock of its own: every call asks it.
+/// The newest certificate that each agent has used. Every call asks it; it changes where an agent has a new certificate.
 #[derive(Debug, Default)]
-pub(super) struct InUse(Mutex<HashMap<SpiffeId, Use>>);
+pub(super) struct InUse(RwLock<HashMap<SpiffeId, Use>>);
 
 #[derive(Debug, Default)]
 struct Use {
@@ -29,14 +29,17 @@ struct Use {
 impl InUse {
     /// The generation of this certificate, if it is the newest that its agent uses.
     pub(super) fn generation(&self, agent: &SpiffeId, serial: SerialNumber) -> Option<Generation> {
-        let used = self.0.lock();
+        let used = self.0.read();
         let (newest, generation) = used.get(agent)?.newest?;
         (newest == serial).then_some(generation)
     }
 
     /// Notes what the store has judged to count.
     pub(super) fn counts(&self, agent: &SpiffeId, serial: SerialNumber, generation: Generation) {
-        let mut used = self.0.lock();
+        if self.generation(agent, serial) == Some(generation) {
+            return;
+        }
+        let mut used = self.0.write();
         let newest = &mut used.entry(agent.clone()).or_default().newest;
         if newest.is_none_or(|(_, known)| known <= generation) {
             *newest = Some((serial, generation));
@@ -45,20 +48,20 @@ impl InUse {
 
     /// Forgets what counted: the store is asked anew.
     pub(super) fn forget(&self, agent: &SpiffeId) {
-        if let Some(known) = self.0.lock().get_mut(agent) {
+        if let Some(known) = self.0.write().get_mut(agent) {
             known.newest = None;
         }
     }
 
     /// Forgets agents that are not wanted: they are asked about anew when they come back.
     pub(super) fn retain(&self, wanted: impl Fn(&SpiffeId) -> bool) {
-        self.0.lock().retain(|agent, _| wanted(agent));
+        self.0.write().retain(|agent, _| wanted(agent));
     }
 
     /// Notes that a certificate was superseded. Returns how many were within the window, when that is worth an alarm: once
     /// until it has been quiet.
     pub(super) fn superseded(&self, agent: &SpiffeId, now: SystemTime) -> Option<usize> {
-        let mut used = self.0.lock();
+        let mut used = self.0.write();
         let known = used.entry(agent.clone()).or_default();
         known.superseded.push_back(now);
         // What lies ahead of a clock that went back is forgotten.

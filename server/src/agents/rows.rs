@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use signet_certs::id::SpiffeId;
-use signet_runtime::sync::Mutex;
+use signet_runtime::sync::RwLock;
 
 use crate::store::{AgentRow, Store, StoreError};
 
@@ -45,7 +45,7 @@ impl From<AgentRow> for AgentNode {
 
 /// Agents as last attested.
 #[derive(Debug, Default)]
-pub(super) struct Rows(Mutex<HashMap<SpiffeId, AgentNode>>);
+pub(super) struct Rows(RwLock<HashMap<SpiffeId, AgentNode>>);
 
 impl Rows {
     /// See [`Agents::node`](super::Agents::node).
@@ -54,11 +54,11 @@ impl Rows {
         agent: &SpiffeId,
         store: &dyn Store,
     ) -> Result<Option<AgentNode>, StoreError> {
-        if let Some(node) = self.0.lock().get(agent) {
+        if let Some(node) = self.0.read().get(agent) {
             return Ok(Some(node.clone()));
         }
         let read = store.agents().await?;
-        let mut rows = self.0.lock();
+        let mut rows = self.0.write();
         for row in read {
             rows.entry(row.spiffe_id.clone())
                 .or_insert_with(|| AgentNode::from(row));
@@ -68,11 +68,11 @@ impl Rows {
 
     /// Forgets agents that are not wanted: they are read again when they come back.
     pub(super) fn retain(&self, wanted: impl Fn(&SpiffeId) -> bool) {
-        self.0.lock().retain(|agent, _| wanted(agent));
+        self.0.write().retain(|agent, _| wanted(agent));
     }
 
     /// See [`Agents::attested`](super::Agents::attested).
     pub(super) fn attested(&self, node: AgentNode) {
-        self.0.lock().insert(node.spiffe_id.clone(), node);
+        self.0.write().insert(node.spiffe_id.clone(), node);
     }
 }

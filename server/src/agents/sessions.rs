@@ -1,4 +1,5 @@
-//! Trust streams: one session for each agent, a newer one ends the older.
+//! Trust streams: one session for each agent, a newer one ends the older. What one agent says is behind a lock of its own; the
+//! lock over all is taken when a stream begins or ends, and by whoever looks for one.
 
 use std::{
     collections::HashMap,
@@ -29,30 +30,71 @@ pub(super) struct Sessions {
 
 #[derive(Debug, Default)]
 struct State {
-    last_session: u64,
     /// Some revoked certificates are on no list.
     lists_lack: bool,
-    agents: HashMap<SpiffeId, Entry>,
+    agents: HashMap<SpiffeId, Arc<Entry>>,
+    /// Who is on a node, by its cluster and name.
+    nodes: HashMap<(String, String), Vec<SpiffeId>>,
+    /// How many streams are open.
+    connected: usize,
 }
 
+/// One session. Whoever holds the lock over all may take this one, never the other way round.
 #[derive(Debug)]
 struct Entry {
-    session: u64,
-    node_name: String,
-    cluster: String,
+    node: (String, String),
+    said: Mutex<Said>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Said {
     report: Report,
     affected: Affected,
-    wake: Arc<Notify>,
     /// Set when the stream broke.
     gone_at: Option<SystemTime>,
+    /// A newer session has taken over, or the agent may have none.
+    is_over: bool,
+}
+
+impl Entry {
+    fn affect(&self, affected: impl FnOnce(&mut Affected)) {
+        affected(&mut self.said.lock().affected);
+        self.wake.notify_one();
+    }
+
+    /// Ends it; what it has not been told yet, and whether its stream was open.
+    fn take_over(&self) -> (Affected, bool) {
+        let mut said = self.said.lock();
+        said.is_over = true;
+        self.wake.notify_one();
+        (std::mem::take(&mut said.affected), said.gone_at.is_none())
+    }
 }
 
 impl State {
-    /// The entry of an agent, as long as this session is its newest.
-    fn of_session(&mut self, agent: &SpiffeId, session: u64) -> Option<&mut Entry> {
-        self.agents
-            .get_mut(agent)
-            .filter(|entry| entry.session == session)
+    fn enter(&mut self, agent: &SpiffeId, entry: Arc<Entry>) {
+        if !entry.node.1.is_empty() {
+            let on_node = self.nodes.entry(entry.node.clone()).or_default();
+            on_node.push(agent.clone());
+        }
+        self.agents.insert(agent.clone(), entry);
+        self.connected += 1;
+    }
+
+    fn leave(&mut self, agent: &SpiffeId) -> Affected {
+        let Some(entry) = self.agents.remove(agent) else {
+            return Affected::Nothing;
+        };
+        if let Some(on_node) = self.nodes.get_mut(&entry.node) {
+            on_node.retain(|other| other != agent);
+            if on_node.is_empty() {
+                self.nodes.remove(&entry.node);
+            }
+        }
+        let (unheard, was_open) = entry.take_over();
+        self.connected -= usize::from(was_open);
+        unheard
     }
 }
 
@@ -66,53 +108,39 @@ impl Sessions {
 
     pub(super) fn connect(self: &Arc<Self>, node: &AgentNode) -> Session {
         let mut state = self.state.lock();
-        state.last_session += 1;
-        let session = state.last_session;
-        let wake = Arc::new(Notify::new());
         // What was named to a broken stream was not heard, and what is on no list nothing else tells.
-        let unheard = state.agents.get_mut(&node.spiffe_id);
-        let unheard = unheard
-            .map(|old| std::mem::take(&mut old.affected))
-            .unwrap_or_default();
+        let unheard = state.leave(&node.spiffe_id);
         let affected = if state.lists_lack { Affected::All } else { unheard };
-        let entry = Entry {
-            session,
-            node_name: node.node_name.clone(),
-            cluster: node.cluster.clone(),
-            report: Report::default(),
-            affected,
-            wake: wake.clone(),
-            gone_at: None,
-        };
-        if let Some(old) = state.agents.insert(node.spiffe_id.clone(), entry) {
-            old.wake.notify_one();
-        }
+        let entry = Arc::new(Entry {
+            node: (node.cluster.clone(), node.node_name.clone()),
+            said: Mutex::new(Said {
+                affected,
+                ..Said::default()
+            }),
+            wake: Notify::new(),
+        });
+        state.enter(&node.spiffe_id, entry.clone());
         Session {
             sessions: self.clone(),
             agent: node.spiffe_id.clone(),
-            session,
-            wake,
+            entry,
         }
     }
 
     pub(super) fn pod_affected(&self, cluster: &str, node_name: &str, pod_uid: &str) {
-        let mut state = self.state.lock();
-        for entry in state
-            .agents
-            .values_mut()
-            .filter(|e| e.cluster == cluster && e.node_name == node_name)
-        {
-            entry.affected.add(pod_uid);
-            entry.wake.notify_one();
-        }
+        let state = self.state.lock();
+        let on_node = state.nodes.get(&(cluster.to_owned(), node_name.to_owned()));
+        let entries = on_node.into_iter().flatten();
+        entries
+            .filter_map(|agent| state.agents.get(agent))
+            .for_each(|entry| entry.affect(|affected| affected.add(pod_uid)));
     }
 
     pub(super) fn agent_affected(&self, agent: &str) {
-        let mut state = self.state.lock();
-        let entry = state.agents.iter_mut().find(|(id, _)| id.as_str() == agent);
-        if let Some((_, entry)) = entry {
-            entry.affected = Affected::All;
-            entry.wake.notify_one();
+        if let Ok(agent) = SpiffeId::parse(agent)
+            && let Some(entry) = self.entry(&agent)
+        {
+            entry.affect(|affected| *affected = Affected::All);
         }
     }
 
@@ -121,46 +149,48 @@ impl Sessions {
     }
 
     pub(super) fn all_affected(&self) {
-        for entry in self.state.lock().agents.values_mut() {
-            entry.affected = Affected::All;
-            entry.wake.notify_one();
+        for entry in self.state.lock().agents.values() {
+            entry.affect(|affected| *affected = Affected::All);
         }
     }
 
     /// Ends the session of an agent.
     pub(super) fn end(&self, agent: &SpiffeId) {
-        let mut state = self.state.lock();
-        if let Some(ended) = state.agents.remove(agent) {
-            ended.wake.notify_one();
-        }
+        self.state.lock().leave(agent);
     }
 
     pub(super) fn connected(&self) -> usize {
-        self.state
-            .lock()
-            .agents
-            .values()
-            .filter(|entry| entry.gone_at.is_none())
-            .count()
+        self.state.lock().connected
     }
 
     pub(super) fn status(&self, agent: &SpiffeId) -> Option<AgentStatus> {
-        let state = self.state.lock();
-        let entry = state.agents.get(agent)?;
+        let entry = self.entry(agent)?;
+        let said = entry.said.lock();
         Some(AgentStatus {
-            connected: entry.gone_at.is_none(),
-            report: entry.report.clone(),
+            connected: said.gone_at.is_none(),
+            report: said.report.clone(),
         })
     }
 
     pub(super) fn forget_gone(&self, now: SystemTime) {
-        let mut state = self.state.lock();
         let live_since = now.checked_sub(SHOWN_AFTER_DISCONNECT);
-        state.agents.retain(|_, entry| {
-            entry
-                .gone_at
-                .is_none_or(|gone| live_since.is_none_or(|since| gone > since))
-        });
+        let is_forgotten = |entry: &Entry| {
+            let gone_at = entry.said.lock().gone_at;
+            gone_at.is_some_and(|gone| live_since.is_some_and(|since| gone <= since))
+        };
+        let mut state = self.state.lock();
+        let agents = state.agents.iter();
+        let forgotten: Vec<_> = agents
+            .filter(|(_, entry)| is_forgotten(entry))
+            .map(|(agent, _)| agent.clone())
+            .collect();
+        for agent in forgotten {
+            state.leave(&agent);
+        }
+    }
+
+    fn entry(&self, agent: &SpiffeId) -> Option<Arc<Entry>> {
+        self.state.lock().agents.get(agent).cloned()
     }
 }
 
@@ -169,8 +199,7 @@ impl Sessions {
 pub(crate) struct Session {
     sessions: Arc<Sessions>,
     agent: SpiffeId,
-    session: u64,
-    wake: Arc<Notify>,
+    entry: Arc<Entry>,
 }
 
 impl Session {
@@ -179,22 +208,23 @@ impl Session {
         let Some(spread) = &self.sessions.spread else {
             return;
         };
-        let mut state = self.sessions.state.lock();
-        if let Some(entry) = state.of_session(&self.agent, self.session) {
-            if report.clock_is_off() && !entry.report.clock_is_off() {
-                tracing::warn!(agent = %self.agent, skew_ms = report.clock_skew_ms, "an agent's clock is off");
-            }
-            // Under the lock, so that reports are kept in the order in which they came.
-            spread.reported(&self.agent, report.confirmed);
-            entry.report = report;
+        let mut said = self.entry.said.lock();
+        if said.is_over {
+            return;
         }
+        if report.clock_is_off() && !said.report.clock_is_off() {
+            tracing::warn!(agent = %self.agent, skew_ms = report.clock_skew_ms, "an agent's clock is off");
+        }
+        // Under the lock, so that reports are kept in the order in which they came.
+        spread.reported(&self.agent, report.confirmed);
+        said.report = report;
     }
 
     /// Shows that the agent reports a list that it does not prove.
     pub(crate) fn unproven(&self, alarm: &str) {
-        let mut state = self.sessions.state.lock();
-        if let Some(entry) = state.of_session(&self.agent, self.session) {
-            alarm.clone_into(&mut entry.report.unproven);
+        let mut said = self.entry.said.lock();
+        if !said.is_over {
+            alarm.clone_into(&mut said.report.unproven);
         }
     }
 
@@ -203,22 +233,26 @@ impl Session {
     pub(crate) async fn next_affected(&self) -> Option<Affected> {
         loop {
             {
-                let mut state = self.sessions.state.lock();
-                let entry = state.of_session(&self.agent, self.session)?;
-                let affected = std::mem::take(&mut entry.affected);
+                let mut said = self.entry.said.lock();
+                if said.is_over {
+                    return None;
+                }
+                let affected = std::mem::take(&mut said.affected);
                 if affected != Affected::Nothing {
                     return Some(affected);
                 }
             }
-            self.wake.notified().await;
+            self.entry.wake.notified().await;
         }
     }
 
     /// Marks the stream as broken at `now`. Without it, dropping forgets the agent at once.
     pub(crate) fn end(self, now: SystemTime) {
         let mut state = self.sessions.state.lock();
-        if let Some(entry) = state.of_session(&self.agent, self.session) {
-            entry.gone_at = Some(now);
+        let mut said = self.entry.said.lock();
+        if !said.is_over && said.gone_at.is_none() {
+            said.gone_at = Some(now);
+            state.connected -= 1;
         }
     }
 }
@@ -226,12 +260,12 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let mut state = self.sessions.state.lock();
-        let mine = state
-            .agents
-            .get(&self.agent)
-            .is_some_and(|entry| entry.session == self.session && entry.gone_at.is_none());
-        if mine {
-            state.agents.remove(&self.agent);
+        let is_open = {
+            let said = self.entry.said.lock();
+            !said.is_over && said.gone_at.is_none()
+        };
+        if is_open {
+            state.leave(&self.agent);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use signet_certs::id::SpiffeId;
@@ -24,8 +24,10 @@ type IsGone = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
 pub(super) struct Spread {
     published: watch::Sender<SpreadReports>,
     unsaved: Mutex<HashMap<SpiffeId, u64>>,
-    /// Something has happened that may change who is waited for.
-    dirty: AtomicBool,
+    /// Counts what has happened that may change who is waited for.
+    happened: AtomicU64,
+    /// The same, when it was last looked; what is published is of then.
+    looked: AtomicU64,
     is_gone: OnceLock<IsGone>,
 }
 
@@ -34,7 +36,8 @@ impl Default for Spread {
         Self {
             published: watch::Sender::new(SpreadReports::default()),
             unsaved: Mutex::default(),
-            dirty: AtomicBool::new(true),
+            happened: AtomicU64::new(1),
+            looked: AtomicU64::new(0),
             is_gone: OnceLock::new(),
         }
     }
@@ -52,30 +55,32 @@ impl Spread {
         self.touch();
     }
 
-    /// An agent says that it holds the bundle of this sequence.
+    /// An agent says that it holds the bundle of this sequence. What is stored and published already changes nothing, unless
+    /// something has happened since that may.
     pub(super) fn reported(&self, agent: &SpiffeId, sequence: u64) {
+        if !self.is_dirty() && self.published.borrow().reported(agent) == Some(sequence) {
+            return;
+        }
         self.unsaved.lock().insert(agent.clone(), sequence);
         self.touch();
     }
 
     /// Agents came, went, or lost what they had.
     pub(super) fn touch(&self) {
-        self.dirty.store(true, Ordering::Release);
+        self.happened.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether anything has happened since the last refresh.
     pub(super) fn is_dirty(&self) -> bool {
-        self.dirty.load(Ordering::Acquire)
+        self.happened.load(Ordering::SeqCst) != self.looked.load(Ordering::SeqCst)
     }
 
     /// Stores what was reported, all in one go, and publishes who is live with what each holds.
     pub(super) async fn refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
-        self.dirty.store(false, Ordering::Release);
-        let refreshed = self.try_refresh(store, now).await;
-        if refreshed.is_err() {
-            self.touch();
-        }
-        refreshed
+        let happened = self.happened.load(Ordering::SeqCst);
+        self.try_refresh(store, now).await?;
+        self.looked.store(happened, Ordering::SeqCst);
+        Ok(())
     }
 
     async fn try_refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
@@ -90,13 +95,12 @@ impl Spread {
             return Err(error);
         }
         let live = store.live_agents(now).await?;
-        let agents = live
+        let next: SpreadReports = live
             .into_iter()
             .filter(|agent| !self.is_gone(agent, now))
-            .map(|agent| (agent.spiffe_id.to_string(), agent.reported))
+            .map(|agent| (agent.spiffe_id, agent.reported))
             .collect();
         self.published.send_if_modified(|current| {
-            let next = SpreadReports { agents };
             let changed = *current != next;
             if changed {
                 *current = next;

@@ -80,6 +80,57 @@ async fn an_agent_is_waited_for_connected_or_not_and_over_a_restart() {
     assert_eq!(spread(&next, at(6)).await, (1, 2), "it has lost what it held");
 }
 
+/// A revocation changes no bundle: what thousands of agents report after it costs no transaction.
+/// Covers INV-8.
+#[tokio::test]
+async fn what_is_stored_already_is_not_stored_again() {
+    let store = MemoryStore::new(trust_domain());
+    let agents = Agents::new(store.clone(), AuditLog::start(store.clone()));
+    let mut sessions = Vec::new();
+    for name in ["a", "b"] {
+        attest(&agents, name, at(0)).await;
+        sessions.push(agents.connect(&node(name)));
+    }
+    sessions.iter().for_each(|session| session.report(report(4)));
+    assert_eq!(spread(&agents, at(1)).await, (2, 2));
+    sessions.iter().for_each(|session| session.report(report(4)));
+    assert!(!agents.is_spread_stale(), "nothing is to be stored");
+    sessions[0].report(report(3));
+    sessions[0].report(report(4));
+    sessions[1].report(report(3));
+    assert!(agents.is_spread_stale());
+    assert_eq!(
+        spread(&agents, at(2)).await,
+        (1, 2),
+        "the last word of each counts"
+    );
+    attest(&agents, "a", at(3)).await;
+    sessions[0].report(report(4));
+    assert_eq!(spread(&agents, at(4)).await, (1, 2));
+}
+
+#[tokio::test]
+async fn open_streams_are_counted_however_they_end() {
+    let agents = agents();
+    let [a, again, b, c] = ["a", "a", "b", "c"].map(|name| agents.connect(&node(name)));
+    assert_eq!(agents.connected(), 3, "one for each agent");
+    drop(a);
+    assert_eq!(agents.connected(), 3, "it was over already");
+    again.end(at(0));
+    drop(b);
+    assert_eq!(agents.connected(), 1);
+    assert!(agents.status(&agent("a")).is_some() && agents.status(&agent("b")).is_none());
+    let back = agents.connect(&node("a"));
+    agents.forget_gone(at(600));
+    assert_eq!(agents.connected(), 2);
+    back.end(at(600));
+    agents.forget_gone(at(1200));
+    assert!(agents.status(&agent("a")).is_none());
+    agents.pod_affected("dev", "node-a", "uid");
+    agents.pod_affected("dev", "node-c", "uid");
+    assert!(matches!(c.next_affected().await, Some(Affected::Pods(_))));
+}
+
 /// What is kept in memory of agents is bounded by those that hold a certificate.
 #[tokio::test]
 async fn nothing_is_remembered_of_agents_without_a_certificate() {

@@ -2,6 +2,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use signet_certs::authority::AuthorityCertificate;
+use signet_certs::id::SpiffeId;
 use signet_certs::link::walk;
 
 use super::*;
@@ -18,14 +19,16 @@ fn wish(force: bool) -> RotateRequest {
     }
 }
 
+fn agent(index: usize) -> SpiffeId {
+    SpiffeId::parse(&format!("spiffe://example.org/agent-{index}")).unwrap()
+}
+
 fn report(running: &Running, sequences: &[u64]) {
     let agents = sequences
         .iter()
         .enumerate()
-        .map(|(index, sequence)| (format!("agent-{index}"), *sequence));
-    running.reports.send_replace(SpreadReports {
-        agents: agents.collect(),
-    });
+        .map(|(index, sequence)| (agent(index), *sequence));
+    running.reports.send_replace(agents.collect());
 }
 
 /// Covers INV-2, CA-14.

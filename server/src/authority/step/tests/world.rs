@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
+use signet_certs::id::SpiffeId;
 use signet_certs::link::WALK_AFTER_END;
 
 use super::super::super::journal;
@@ -42,6 +43,8 @@ pub(super) struct World {
     pub(super) journal_fails: bool,
     pub(super) keys: BTreeSet<AuthorityId>,
     pub(super) made: u8,
+    /// The live agents with the sequences that they have reported.
+    agents: BTreeMap<u64, u64>,
     pub(super) reports: SpreadReports,
     pub(super) bundle: Vec<(AuthorityId, SystemTime)>,
     pub(super) sequence: u64,
@@ -52,9 +55,17 @@ pub(super) struct World {
     pub(super) last_active: Option<(AuthorityId, SystemTime)>,
 }
 
+fn reports(agents: &BTreeMap<u64, u64>) -> SpreadReports {
+    let id = |agent: &u64| SpiffeId::parse(&format!("spiffe://example.org/agent-{agent}")).unwrap();
+    agents
+        .iter()
+        .map(|(agent, sequence)| (id(agent), *sequence))
+        .collect()
+}
+
 impl World {
     pub(super) fn new() -> Self {
-        let agents = (0..AGENTS).map(|agent| (format!("agent-{agent}"), 0));
+        let agents = (0..AGENTS).map(|agent| (agent, 0)).collect();
         Self {
             policy: policy(),
             now: SystemTime::UNIX_EPOCH + 500_000 * HOUR,
@@ -63,9 +74,8 @@ impl World {
             journal_fails: false,
             keys: BTreeSet::new(),
             made: 0,
-            reports: SpreadReports {
-                agents: agents.collect(),
-            },
+            reports: reports(&agents),
+            agents,
             bundle: Vec::new(),
             sequence: 0,
             first_published: BTreeMap::new(),
@@ -206,9 +216,8 @@ impl World {
     }
 
     pub(super) fn report(&mut self, agent: u64) {
-        self.reports
-            .agents
-            .insert(format!("agent-{agent}"), self.sequence);
+        self.agents.insert(agent, self.sequence);
+        self.reports = reports(&self.agents);
     }
 
     /// What an issuer does, `late` after it has read which authority is active.
@@ -376,15 +385,17 @@ impl World {
             }
             Action::Publish => self.publish(),
             Action::Report(agent) => {
-                if self.reports.agents.contains_key(&format!("agent-{agent}")) {
+                if self.agents.contains_key(agent) {
                     self.report(*agent);
                 }
             }
             Action::Join(agent) => {
-                self.reports.agents.entry(format!("agent-{agent}")).or_insert(0);
+                self.agents.entry(*agent).or_insert(0);
+                self.reports = reports(&self.agents);
             }
             Action::Leave(agent) => {
-                self.reports.agents.remove(&format!("agent-{agent}"));
+                self.agents.remove(agent);
+                self.reports = reports(&self.agents);
             }
             Action::Issue => self.issue(Duration::ZERO),
             Action::IssueLate => self.issue(Duration::from_secs(5)),
