@@ -53,15 +53,15 @@ pub(crate) trait ServerApi: Send + Sync {
     /// [`ServerError`] when the request as a whole failed.
     fn issue(&self, items: Vec<IssueItem>) -> BoxFuture<'_, Result<Vec<IssueOutcome>, ServerError>>;
 
-    /// Opens the trust stream: each update is complete; the newest report is sent at once and after each change. What is
-    /// `handed_over`, CRLs as DER, goes out once, beside the newest report.
+    /// Opens the trust stream: each update is complete; the newest report is sent at once and after each change. What is said
+    /// in `answers` goes out once, beside the newest report.
     ///
     /// # Errors
     /// [`ServerError`].
     fn sync_trust(
         &self,
         reports: watch::Receiver<TrustReport>,
-        handed_over: mpsc::Receiver<Vec<Bytes>>,
+        answers: mpsc::Receiver<Answer>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>>;
 
     /// Reads what is public of the trust state once, without a client certificate. Rules and workloads are not in it.
@@ -243,8 +243,11 @@ pub(crate) struct TrustUpdate {
 pub(crate) struct OfferedAuthority {
     /// DER.
     pub certificate: Bytes,
-    /// Its newest CRL, DER.
+    /// Its newest CRL, DER; empty where the server named it instead and it was not put in yet
+    /// ([`complete`](trust::complete)).
     pub crl: Bytes,
+    /// SHA-256 of the newest CRL, where the server named it.
+    pub named: Option<[u8; 32]>,
     /// Its leaves are to be replaced.
     pub tainted: bool,
 }
@@ -264,6 +267,19 @@ pub(crate) struct TrustReport {
     pub pod_uids: Vec<String>,
     /// Why the pushed bundle is not believed; empty when it is.
     pub problem: String,
+    /// Of the server's store, as last believed; 0 while no server has said.
+    pub epoch: u64,
+    /// The server's rules at that moment.
+    pub policy_revision: u64,
+}
+
+/// What an agent says once, to what an update asks.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Answer {
+    /// The lists that were asked for and are held, DER.
+    pub lists: Vec<Bytes>,
+    /// Authorities whose list was named and is not held.
+    pub lacking: Vec<AuthorityId>,
 }
 
 /// One CRL as held.

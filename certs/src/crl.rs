@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{AuthorityCertificate, AuthorityError, AuthorityId};
@@ -114,6 +113,7 @@ pub struct Crl(Arc<Inner>);
 
 struct Inner {
     der: Bytes,
+    sha256: [u8; 32],
     authority_id: AuthorityId,
     number: CrlNumber,
     this_update: SystemTime,
@@ -142,12 +142,10 @@ impl Crl {
         pem::encode("X509 CRL", &self.0.der)
     }
 
-    /// SHA-256 of the bytes.
+    /// SHA-256 of the bytes; made once, when the list was read.
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
-        let mut sum = [0; 32];
-        sum.copy_from_slice(digest::digest(&digest::SHA256, &self.0.der).as_ref());
-        sum
+        self.0.sha256
     }
 
     /// Who signed it.

@@ -13,8 +13,8 @@ use signet_proto::agent::opening::{self, Agreement, Feature, VERSION};
 
 pub(super) use self::status::error;
 use super::{
-    AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, OfferedAuthority,
-    RefusalReason, ServerError, TrustReport, TrustUpdate,
+    Answer, AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation,
+    OfferedAuthority, RefusalReason, ServerError, TrustReport, TrustUpdate,
 };
 use crate::cache::{Affected, UnixFacts};
 
@@ -220,7 +220,7 @@ fn reason(reason: wire::refusal::Reason) -> RefusalReason {
     }
 }
 
-pub(super) fn report(report: TrustReport, now: SystemTime) -> wire::TrustReport {
+pub(super) fn report(report: TrustReport, answer: Answer, now: SystemTime) -> wire::TrustReport {
     let crl = |crl: super::CrlReport| wire::CrlReport {
         authority_id: Bytes::copy_from_slice(crl.authority.as_bytes()),
         number: crl.number,
@@ -241,13 +241,21 @@ pub(super) fn report(report: TrustReport, now: SystemTime) -> wire::TrustReport 
         pod_uids: report.pod_uids,
         clock_unix_ms: unix_millis(now),
         problem: report.problem,
-        held_crls: Vec::new(),
+        held_crls: answer.lists,
+        lacking_crls: answer
+            .lacking
+            .iter()
+            .map(|id| Bytes::copy_from_slice(id.as_bytes()))
+            .collect(),
+        epoch: report.epoch,
+        policy_revision: report.policy_revision,
     }
 }
 
 pub(super) fn trust_update(state: wire::TrustState) -> Result<TrustUpdate, ServerError> {
     let offered = |authority: wire::Authority| OfferedAuthority {
         certificate: authority.certificate,
+        named: authority.crl_sha256.as_ref().try_into().ok(),
         crl: authority.crl,
         tainted: authority.tainted,
     };

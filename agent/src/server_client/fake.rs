@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
@@ -24,7 +23,7 @@ use self::objects::remember;
 pub(crate) use self::objects::{offered, signer_of};
 use super::trust::{TrustState, accept};
 use super::{
-    AttestedNode, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, RefusalReason, ServerApi,
+    Answer, AttestedNode, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, RefusalReason, ServerApi,
     ServerError, TrustReport, TrustUpdate,
 };
 
@@ -82,8 +81,8 @@ pub(crate) struct State {
     /// Streams to hand out, oldest first.
     pub(crate) streams: VecDeque<mpsc::UnboundedReceiver<Result<TrustUpdate, ServerError>>>,
     pub(crate) streams_opened: usize,
-    /// What the newest stream hands over.
-    pub(crate) handed_over: Option<mpsc::Receiver<Vec<Bytes>>>,
+    /// What the agent says in answer on the newest stream.
+    pub(crate) answers: Option<mpsc::Receiver<Answer>>,
     /// What is public, if it can be read.
     pub(crate) public: Option<TrustUpdate>,
     pub(crate) reads: usize,
@@ -110,7 +109,7 @@ impl FakeServer {
                 identity_changes: 0,
                 streams: VecDeque::new(),
                 streams_opened: 0,
-                handed_over: None,
+                answers: None,
                 public: None,
                 reads: 0,
             }),
@@ -298,11 +297,11 @@ impl ServerApi for FakeServer {
     fn sync_trust(
         &self,
         _reports: watch::Receiver<TrustReport>,
-        handed_over: mpsc::Receiver<Vec<Bytes>>,
+        answers: mpsc::Receiver<Answer>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>> {
         let next = self.state().streams.pop_front();
         self.state().streams_opened += 1;
-        self.state().handed_over = Some(handed_over);
+        self.state().answers = Some(answers);
         Box::pin(async move {
             let receiver = next.ok_or_else(|| ServerError::unavailable("no stream"))?;
             Ok(stream::unfold(receiver, |mut receiver| async {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
@@ -21,8 +20,8 @@ use super::connect::{Connector, Http2};
 use super::dial::Dialer;
 use super::line::{Line, limited};
 use super::{
-    AttestedNode, IssueItem, IssueOutcome, NodeAttestation, ServerApi, ServerError, TrustReport, TrustUpdate,
-    convert,
+    Answer, AttestedNode, IssueItem, IssueOutcome, NodeAttestation, ServerApi, ServerError, TrustReport,
+    TrustUpdate, convert,
 };
 use crate::time::AgentTime;
 
@@ -113,10 +112,10 @@ impl GrpcServer {
     async fn sync(
         &self,
         reports: watch::Receiver<TrustReport>,
-        handed_over: mpsc::Receiver<Vec<Bytes>>,
+        answers: mpsc::Receiver<Answer>,
     ) -> Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError> {
         let (mut client, _) = self.identified().await?;
-        let outgoing = report_stream(reports, handed_over, self.time.clone());
+        let outgoing = report_stream(reports, answers, self.time.clone());
         let updates = limited(client.sync_trust(outgoing)).await?;
         let converted = updates.map(|update| match update {
             Ok(state) => convert::trust_update(state),
@@ -153,9 +152,9 @@ impl ServerApi for GrpcServer {
     fn sync_trust(
         &self,
         reports: watch::Receiver<TrustReport>,
-        handed_over: mpsc::Receiver<Vec<Bytes>>,
+        answers: mpsc::Receiver<Answer>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError>> {
-        Box::pin(self.sync(reports, handed_over))
+        Box::pin(self.sync(reports, answers))
     }
 
     fn read_trust(&self) -> BoxFuture<'_, Result<TrustUpdate, ServerError>> {
@@ -174,26 +173,24 @@ impl ServerApi for GrpcServer {
     }
 }
 
-/// The newest report at once, then each newer one, and one more for what is handed over; ends when the manager does.
+/// The newest report at once, then each newer one, and one more for each answer; ends when the manager does.
 fn report_stream(
     reports: watch::Receiver<TrustReport>,
-    handed_over: mpsc::Receiver<Vec<Bytes>>,
+    answers: mpsc::Receiver<Answer>,
     time: Arc<AgentTime>,
 ) -> impl stream::Stream<Item = wire::TrustReport> + Send + 'static {
-    let begin = (reports, handed_over, time, true);
-    stream::unfold(begin, |(mut reports, mut handed_over, time, first)| async move {
-        let mut held_crls = Vec::new();
+    let begin = (reports, answers, time, true);
+    stream::unfold(begin, |(mut reports, mut answers, time, first)| async move {
+        let mut answer = Answer::default();
         if !first {
             tokio::select! {
                 changed = reports.changed() => changed.ok()?,
-                Some(lists) = handed_over.recv() => held_crls = lists,
+                Some(said) = answers.recv() => answer = said,
             }
         }
-        let report = wire::TrustReport {
-            held_crls,
-            ..convert::report(reports.borrow_and_update().clone(), time.machine())
-        };
-        Some((report, (reports, handed_over, time, false)))
+        let report = reports.borrow_and_update().clone();
+        let report = convert::report(report, answer, time.machine());
+        Some((report, (reports, answers, time, false)))
     })
 }
 

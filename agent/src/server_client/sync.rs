@@ -6,7 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use signet_certs::authority::AuthorityId;
@@ -24,13 +23,16 @@ use tokio::time::{Instant, sleep_until};
 use self::public::next_read;
 use super::anchors::ControlAnchors;
 use super::objections::Objections;
-use super::trust::{Accepted, TrustError, TrustFile, TrustState, accept};
-use super::{ServerApi, ServerError, TrustReport, TrustUpdate};
+use super::trust::{Accepted, TrustError, TrustFile, TrustState, accept, complete};
+use super::{Answer, ServerApi, ServerError, TrustReport, TrustUpdate};
 use crate::cache::Affected;
 use crate::time::AgentTime;
 
 /// A bundle that is kept out for longer makes the agent unready: another authority may sign by now.
 const KEPT_OUT: Duration = Duration::from_secs(60);
+
+/// Answers that wait to go out.
+const ANSWERS: usize = 4;
 
 /// News that is not state.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -139,10 +141,10 @@ impl TrustSync {
                 return;
             }
             let present = *self.certificate.borrow();
-            let (hand_over, handed_over) = mpsc::channel(1);
-            let error = match self.api.sync_trust(self.reports.clone(), handed_over).await {
+            let (answers, said) = mpsc::channel(ANSWERS);
+            let error = match self.api.sync_trust(self.reports.clone(), said).await {
                 Ok(updates) => {
-                    let followed = self.follow(updates, &hand_over).await;
+                    let followed = self.follow(updates, &answers).await;
                     read_at = next_read();
                     match followed {
                         Ok(()) => continue,
@@ -164,7 +166,7 @@ impl TrustSync {
     async fn follow(
         &mut self,
         mut updates: Updates,
-        hand_over: &mpsc::Sender<Vec<Bytes>>,
+        answers: &mpsc::Sender<Answer>,
     ) -> Result<(), ServerError> {
         let before = self.state.borrow().as_ref().map(|state| state.policy_revision);
         let present = *self.certificate.borrow();
@@ -183,8 +185,9 @@ impl TrustSync {
                 self.alarm();
                 continue;
             };
-            let update =
+            let mut update =
                 update.ok_or_else(|| ServerError::unavailable("the server ended the trust stream"))??;
+            let lacking = complete(self.state.borrow().as_deref(), &mut update);
             let believed = self.take(&update);
             if believed {
                 self.keep().await;
@@ -194,11 +197,12 @@ impl TrustSync {
                 self.backoff.reset();
                 self.notify(Notice::Connected).await;
                 // Whom the change concerned was said while we were away.
-                if before.is_some_and(|before| before != update.policy_revision) {
+                let missed = before.is_some_and(|before| before != update.policy_revision);
+                if missed && update.affected != Some(Affected::All) {
                     self.notify(Notice::Affected(Affected::All)).await;
                 }
             }
-            self.answer(&update.wanted, hand_over);
+            self.answer(&update.wanted, lacking, answers);
             if let Some(affected) = update.affected {
                 self.notify(Notice::Affected(affected)).await;
             }
@@ -271,15 +275,17 @@ impl TrustSync {
         }
     }
 
-    /// Hands over what the server asks for, so far as it is held: lists are public, and prove what its store may lack.
-    fn answer(&self, wanted: &[AuthorityId], hand_over: &mpsc::Sender<Vec<Bytes>>) {
+    /// Hands over what the server asks for, so far as it is held: lists are public, and prove what its store may lack. And says
+    /// which of the lists that it named are not held.
+    fn answer(&self, wanted: &[AuthorityId], lacking: Vec<AuthorityId>, answers: &mpsc::Sender<Answer>) {
         let state = self.state.borrow().clone();
-        if let Some(lists) = state
-            .map(|state| state.lists_of(wanted))
-            .filter(|lists| !lists.is_empty())
-        {
-            // An answer that is still on its way is one, and the server asks again.
-            let _ = hand_over.try_send(lists);
+        let answer = Answer {
+            lists: state.map(|state| state.lists_of(wanted)).unwrap_or_default(),
+            lacking,
+        };
+        if answer != Answer::default() {
+            // Those that are still on their way are answers too, and the server asks again.
+            let _ = answers.try_send(answer);
         }
     }
 

@@ -4,6 +4,7 @@ mod departed;
 mod judge;
 mod kept;
 mod left;
+mod named;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub(super) use self::judge::usable;
 pub(crate) use self::judge::{Accepted, TrustError, accept};
 pub(crate) use self::kept::TrustFile;
 pub(crate) use self::left::LeftLists;
+pub(crate) use self::named::complete;
 use super::{CrlReport, TrustReport};
 use crate::cache::TrustView;
 
@@ -89,6 +91,8 @@ impl TrustState {
             bundle_digest: Some(self.bundle.digest()),
             crls: self.x509.iter().chain(&self.control).map(crl).collect(),
             problem: self.problem.clone(),
+            epoch: self.epoch,
+            policy_revision: self.policy_revision,
             ..TrustReport::default()
         }
     }

@@ -1,6 +1,7 @@
 //! Reads and verifies a CRL.
 
 use bytes::Bytes;
+use ring::digest;
 use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::prelude::{FromDer, X509Version};
 use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
@@ -42,7 +43,10 @@ pub(super) fn verify(der: Bytes, issuer: &AuthorityCertificate) -> Result<Inner,
     check_signature(&list, issuer)?;
     let entries = read_entries(&list)?;
     drop(list);
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(digest::digest(&digest::SHA256, &der).as_ref());
     Ok(Inner {
+        sha256,
         authority_id: issuer.id(),
         number,
         this_update,

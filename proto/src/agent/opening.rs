@@ -15,13 +15,16 @@ pub enum Feature {
     Unix,
     /// Every connection begins with Hello, and what that agrees on holds for the connection and for no other.
     HelloFirst,
+    /// A trust state names by their digests the lists that the agent reports as held.
+    CrlDigest,
 }
 
 /// Every feature, its name on the wire, and the minor version that brought it.
-const FEATURES: [(Feature, &str, u32); 3] = [
+const FEATURES: [(Feature, &str, u32); 4] = [
     (Feature::PodToken, "pod-token", 0),
     (Feature::Unix, "unix", 0),
     (Feature::HelloFirst, "hello-first", 1),
+    (Feature::CrlDigest, "crl-digest", 1),
 ];
 
 /// The names of all features of this build, for its Hello.

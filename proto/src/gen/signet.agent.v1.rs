@@ -269,6 +269,15 @@ pub struct TrustReport {
     /// Why the pushed bundle is not believed; empty when it is.
     #[prost(string, tag = "8")]
     pub problem: ::prost::alloc::string::String,
+    /// Ids of authorities whose list the last state named by its digest alone, and which is not held: the next state carries it.
+    #[prost(bytes = "bytes", repeated, tag = "9")]
+    pub lacking_crls: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Of the state that was believed last, as it said; 0 before the first. Where they differ from the server's in the first
+    /// report of a stream, whatever changed while nobody was there to hear of it is asked about again.
+    #[prost(uint64, tag = "10")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "11")]
+    pub policy_revision: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CrlReport {
@@ -330,11 +339,15 @@ pub struct TrustState {
 pub struct Authority {
     #[prost(bytes = "bytes", tag = "1")]
     pub certificate: ::prost::bytes::Bytes,
-    /// The newest CRL of that authority, DER.
+    /// The newest CRL of that authority, DER; empty where crl_sha256 names it.
     #[prost(bytes = "bytes", tag = "2")]
     pub crl: ::prost::bytes::Bytes,
     #[prost(bool, tag = "3")]
     pub tainted: bool,
+    /// SHA-256 of the newest CRL, in place of it, for an agent that has said that it holds it. Where both sides have the feature
+    /// "crl-digest".
+    #[prost(bytes = "bytes", tag = "4")]
+    pub crl_sha256: ::prost::bytes::Bytes,
 }
 /// Generated client implementations.
 pub mod agent_client {

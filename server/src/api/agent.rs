@@ -2,29 +2,30 @@
 
 mod convert;
 mod evidence;
+mod frames;
 mod sync;
 
-use std::{net::IpAddr, pin::Pin, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use signet_certs::{id::TrustDomain, time::unix_millis, tls::SharedRoots, verify::VerifiedSvid};
-use signet_proto::agent::{self as wire, agent_server, objection};
+use signet_proto::agent::{self as wire, agent_server, objection, opening::Feature};
 use signet_runtime::{drain::Drain, ready::Readiness};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use self::{
     convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy, too_many},
     evidence::Evidence,
-    sync::SyncStream,
+    frames::{Encoded, States, WithEncoded},
+    sync::{Pace, SyncStream},
 };
 use super::{access::Guest, listener::Peer, opening::Opening};
 use crate::{
     admission::Admission,
-    agents::{Affected, AgentNode, Agents},
+    agents::{AgentNode, Agents},
     attest::{AgentIdentity, Outages},
     clock::TrustedClock,
     issuer::{CallRefused, Issuer, MAX_ITEMS, NodeRequest},
@@ -32,6 +33,8 @@ use crate::{
     store::Standing,
     trust::TrustSnapshot,
 };
+
+pub(crate) use self::{frames::Renderings, sync::pace};
 
 /// The service.
 pub(crate) struct AgentService {
@@ -49,6 +52,10 @@ pub(crate) struct AgentService {
     pub control: Arc<SharedRoots>,
     /// Revision of the rules, told to agents.
     pub policy_revision: u64,
+    /// What is told to all of them, encoded.
+    pub renderings: Arc<Renderings>,
+    /// How many are told something at once.
+    pub pace: Pace,
     /// Of the store, told to agents.
     pub epoch: u64,
     /// The server's time.
@@ -76,16 +83,12 @@ pub(crate) fn readers() -> Arc<Admission<IpAddr>> {
 
 /// Longest request: a report with the largest list that was asked for; 256 CSRs and tokens at their usual size are well below.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
-/// Longest answer: a trust state with full lists of every authority.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 impl AgentService {
     /// As a gRPC service, with its bounds.
     #[must_use]
-    pub(crate) fn into_grpc(self) -> agent_server::AgentServer<Self> {
-        agent_server::AgentServer::new(self)
-            .max_decoding_message_size(MAX_REQUEST_BYTES)
-            .max_encoding_message_size(MAX_ANSWER_BYTES)
+    pub(crate) fn into_grpc(self) -> WithEncoded<agent_server::AgentServer<Self>> {
+        WithEncoded(agent_server::AgentServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES))
     }
 }
 
@@ -188,7 +191,10 @@ impl agent_server::Agent for AgentService {
         let svid = peer(&request)
             .and_then(|peer| peer.svid.clone())
             .ok_or_else(no_certificate)?;
-        let more = opening(&request).agreed()?.version().minor > 0;
+        let opening = opening(&request);
+        let agreed = opening.agreed()?;
+        let more = agreed.version().minor > 0;
+        let by_digest = agreed.has(Feature::CrlDigest);
         let epoch = more.then_some(self.epoch);
         let is_guest = request.extensions().get::<Guest>().is_some();
         let session = if is_guest {
@@ -206,6 +212,9 @@ impl agent_server::Agent for AgentService {
             outages: self.outages.clone(),
             readiness: self.readiness.clone(),
             policy_revision: self.policy_revision,
+            renderings: self.renderings.clone(),
+            pace: self.pace.clone(),
+            held: by_digest.then(HashMap::new),
             epoch,
             sender,
             reports_from: tokio::time::Instant::now(),
@@ -214,10 +223,8 @@ impl agent_server::Agent for AgentService {
         let drain = self.drain.clone();
         self.drain.spawn(stream.run(request.into_inner(), drain));
         // A stream never ends with OK: a watcher would take that for "nothing will ever change again".
-        let end = futures_util::stream::once(async {
-            Err(Status::unavailable("the trust stream ended: open another"))
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).chain(end))))
+        let end = Status::unavailable("the trust stream ended: open another");
+        Ok(encoded(States::new(receiver, end)))
     }
 
     type GetTrustStream = TrustStream;
@@ -234,17 +241,21 @@ impl agent_server::Agent for AgentService {
             .admit(&address, 1)
             .ok_or_else(|| too_many("too many read the trust state at the moment"))?;
         let snapshot = self.trust.borrow().clone();
-        let state = wire::TrustState {
+        let own = wire::TrustState {
             epoch: self.epoch,
             clock_unix_ms: unix_millis(self.clock.now()),
-            ..sync::state(&snapshot, 0, Affected::Nothing)
+            ..wire::TrustState::default()
         };
-        // The place is held until the message has been taken: only then is the stream asked for its end.
-        let once = futures_util::stream::unfold((Some(state), place), |(state, place)| async move {
-            state.map(|state| (Ok(state), (None, place)))
-        });
-        Ok(Response::new(Box::pin(once)))
+        let state = self.renderings.of(&snapshot).message(&own, |_, _| false);
+        Ok(encoded(States::once(state, place)))
     }
+}
+
+/// An answer whose messages are encoded already.
+fn encoded(states: States) -> Response<TrustStream> {
+    let mut response: Response<TrustStream> = Response::new(Box::pin(futures_util::stream::pending()));
+    response.extensions_mut().insert(Encoded::new(states));
+    response
 }
 
 impl AgentService {

@@ -162,6 +162,8 @@ impl Base {
             trust: trust.snapshots.clone(),
             control: trust.control.clone(),
             policy_revision: deciders.policy_revision,
+            renderings: Arc::default(),
+            pace: agent::pace(),
             epoch: self.store.info().epoch,
             clock: self.clock.clone(),
             outages: deciders.attestor.outages(),

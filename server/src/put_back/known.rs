@@ -1,11 +1,9 @@
 //! Which lists this store has kept.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::CrlNumber;
-use signet_runtime::sync::Mutex;
 
 use super::judge::Claim;
 use crate::store::Store;
@@ -13,16 +11,11 @@ use crate::trust::{PublishedAuthority, TrustSnapshot};
 
 pub(super) struct KnownLists {
     store: Arc<dyn Store>,
-    /// Digests of the published lists, by authority, so that they are not computed for each report.
-    published: Mutex<HashMap<AuthorityId, (CrlNumber, [u8; 32])>>,
 }
 
 impl KnownLists {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self {
-            store,
-            published: Mutex::default(),
-        }
+    pub(super) const fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
     }
 
     /// The lists of a report that this store should have and lacks. Of authorities that are not published nothing can be
@@ -62,22 +55,9 @@ impl KnownLists {
             return true;
         }
         if number == own {
-            return self.digest(published) != sha256;
+            return published.crl.sha256() != sha256;
         }
         let known = self.store.list_digest(published.certificate.id(), number).await;
         known.is_ok_and(|known| known.is_some_and(|known| known != sha256))
-    }
-
-    fn digest(&self, published: &PublishedAuthority) -> [u8; 32] {
-        let (id, number) = (published.certificate.id(), published.crl.number());
-        let mut known = self.published.lock();
-        match known.get(&id) {
-            Some((of, digest)) if *of == number => *digest,
-            _ => {
-                let digest = published.crl.sha256();
-                known.insert(id, (number, digest));
-                digest
-            }
-        }
     }
 }

@@ -17,6 +17,7 @@ mod hello;
 mod limits;
 mod links;
 mod outage;
+mod push;
 mod put_back;
 mod readiness;
 mod renewal;

@@ -25,6 +25,7 @@ pub(crate) fn offered(
         crl: crl_at(authority, number.0, revoked, now, now + 7 * DAY)
             .der()
             .clone(),
+        named: None,
         tainted: false,
     }
 }

@@ -6,8 +6,9 @@ mod time;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
-use signet_certs::authority::{AuthorityCertificate, X509Authority};
+use signet_certs::authority::{AuthorityCertificate, AuthorityId, X509Authority};
 use signet_certs::csr::create_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::signer::LeafKey;

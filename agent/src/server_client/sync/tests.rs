@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use bytes::Bytes;
 use signet_runtime::clock::FakeClock;
 use signet_runtime::ready::{Level, Readiness, Reason};
 use signet_testkit::{DOMAIN, at, control_authority, trust_domain};
@@ -119,13 +120,29 @@ impl Bench {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_is_named_and_not_held_is_asked_for_and_believed_when_it_comes() {
+    let (mut bench, updates) = Bench::start();
+    updates.send(Ok(bench.update(1))).unwrap();
+    bench.sequence(1).await;
+    let mut answers = bench.server.state().answers.take().unwrap();
+    let mut named = bench.update(2);
+    named.x509[0].named = Some([7; 32]);
+    named.x509[0].crl = Bytes::new();
+    updates.send(Ok(named)).unwrap();
+    bench.sequence(2).await;
+    let lacking = answers.recv().await.unwrap().lacking;
+    assert_eq!(lacking, [bench.server.state().signer.certificate().id()]);
+    assert_eq!(bench.connection.borrow().problem, "");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_is_handed_over_once_and_only_when_it_is_asked_for() {
     let (mut bench, updates) = Bench::start();
     updates.send(Ok(bench.update(1))).unwrap();
     bench.sequence(1).await;
     let signer = bench.server.state().signer.certificate().id();
     let stranger = control_authority(DOMAIN).certificate().id();
-    let mut handed_over = bench.server.state().handed_over.take().unwrap();
+    let mut answers = bench.server.state().answers.take().unwrap();
     for (sequence, wanted) in [
         (2, vec![]),
         (3, vec![stranger]),
@@ -140,10 +157,10 @@ async fn a_list_is_handed_over_once_and_only_when_it_is_asked_for() {
         bench.sequence(sequence).await;
     }
     let held = bench.state.borrow().as_ref().unwrap().x509[0].crl_der.clone();
-    assert_eq!(handed_over.recv().await.unwrap(), [held]);
+    assert_eq!(answers.recv().await.unwrap().lists, [held]);
     drop(updates);
     assert_eq!(
-        handed_over.recv().await,
+        answers.recv().await,
         None,
         "the stream ended, and nothing else was said"
     );

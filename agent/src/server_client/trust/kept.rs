@@ -176,6 +176,7 @@ fn offered(kept: KeptAuthority) -> Result<OfferedAuthority, hex::FromHexError> {
     Ok(OfferedAuthority {
         certificate: hex::decode(kept.certificate)?.into(),
         crl: hex::decode(kept.crl)?.into(),
+        named: None,
         tainted: kept.tainted,
     })
 }

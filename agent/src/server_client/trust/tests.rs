@@ -83,6 +83,7 @@ fn newer_lists_of_held_authorities_are_taken_whatever_else_is_not_believed() {
     let junk = OfferedAuthority {
         certificate: Bytes::from_static(b"no certificate"),
         crl: Bytes::new(),
+        named: None,
         tainted: false,
     };
     let mut faulty = revoking(6);
@@ -109,6 +110,49 @@ fn newer_lists_of_held_authorities_are_taken_whatever_else_is_not_believed() {
     update.control = vec![offered(&sender.control, &[agents], at(100_000))];
     let state = judge(Some(&held), &update).unwrap().state;
     assert_eq!(state.report().crls, held.report().crls);
+}
+
+/// The server names lists that are held; what it names and is not held is asked for, and keeps out nothing else.
+#[test]
+fn lists_that_are_named_are_put_in_where_they_are_held() {
+    let sender = Sender::new();
+    let full = sender.update(5, at(0));
+    let held = judge(None, &full).unwrap().state;
+    let named = |update: TrustUpdate| {
+        let name = |offered: OfferedAuthority| OfferedAuthority {
+            named: Some(ring_digest(&offered.crl)),
+            crl: Bytes::new(),
+            ..offered
+        };
+        TrustUpdate {
+            x509: update.x509.into_iter().map(name).collect(),
+            ..update
+        }
+    };
+    let mut same = named(full.clone());
+    assert_eq!(complete(Some(&held), &mut same), []);
+    assert_eq!(same.x509[0].crl, full.x509[0].crl);
+    let state = judge(Some(&held), &same).unwrap().state;
+    assert_eq!((state.problem.as_str(), state.report()), ("", held.report()));
+
+    let id = sender.x509.certificate().id();
+    let agents = serial(2);
+    let mut newer = named(sender.update(6, at(50)));
+    newer.control = vec![offered(&sender.control, &[agents], at(50))];
+    assert_eq!(complete(Some(&held), &mut newer), [id]);
+    let Accepted { state, kept } = judge(Some(&held), &newer).unwrap();
+    assert!(state.problem.is_empty() && kept.is_empty(), "{kept:?}");
+    assert!(state.revoked(&sender.control.certificate().id(), &agents));
+    assert_eq!(state.x509[0].crl.sha256(), held.x509[0].crl.sha256());
+
+    let mut first = named(full);
+    assert_eq!(complete(None, &mut first), [id], "nothing is held yet");
+    assert!(judge(None, &first).is_err());
+}
+
+fn ring_digest(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().try_into().unwrap()
 }
 
 /// After a restore the server's numbers are lower; the epoch says so, and says nothing else.

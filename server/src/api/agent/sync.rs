@@ -1,45 +1,55 @@
 //! The trust stream: what is true now goes out, what the agent holds comes back.
 
+mod heard;
+
 use std::{
-    cmp::Ordering,
-    collections::HashSet,
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis, verify::VerifiedSvid};
+use signet_certs::{authority::AuthorityId, time::unix_millis, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, objection};
 use signet_runtime::{
     drain::Drain,
-    error::excerpt,
     ready::{Level, Readiness},
 };
 use tokio::{
-    sync::{mpsc, watch},
-    time::{Instant, sleep_until},
+    sync::{Semaphore, mpsc, watch},
+    task::yield_now,
+    time::{Instant, sleep_until, timeout},
 };
 use tonic::{Status, Streaming};
 
-use super::evidence::Evidence;
+use super::{
+    evidence::Evidence,
+    frames::{Frames, Rendered, Renderings},
+};
 use crate::{
-    agents::{Affected, Report, STREAM_AFTER_END, Session},
+    agents::{Affected, STREAM_AFTER_END, Session},
     attest::Outages,
     clock::TrustedClock,
-    trust::{PublishedAuthority, TrustSnapshot},
+    trust::TrustSnapshot,
 };
 
-/// Pause after a report before the next one is read. Each report wakes those who wait for a bundle to spread: an agent
-/// that sends them without end waits, and nobody else.
-const REPORT_PAUSE: Duration = Duration::from_millis(100);
 /// Shortest time between a trust state and one that is sent only because other reasons keep the server from issuing: each
 /// carries every list.
 const REASONS_PAUSE: Duration = Duration::from_secs(5);
-/// Pods on one node that a report may name; Kubernetes recommends at most 110.
-const MAX_PODS: usize = 4096;
+/// How long an agent that names the lists it holds has for its first report, before it is sent all of them.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+/// Streams that are told something at the same time. With as many as there are, a certificate that is asked for would wait
+/// until all have been served.
+const AT_ONCE: usize = 64;
 
-/// Characters of an agent's reason for not believing a bundle.
-const MAX_PROBLEM: usize = 256;
+/// Turns of streams that have something to say.
+pub(crate) type Pace = Arc<Semaphore>;
+
+/// For all streams of a server.
+#[must_use]
+pub(crate) fn pace() -> Pace {
+    Arc::new(Semaphore::new(AT_ONCE))
+}
 
 /// One open trust stream.
 pub(super) struct SyncStream {
@@ -51,11 +61,15 @@ pub(super) struct SyncStream {
     /// Says whether the server issues.
     pub(super) readiness: Readiness,
     pub(super) policy_revision: u64,
+    pub(super) renderings: Arc<Renderings>,
+    pub(super) pace: Pace,
+    /// Digests of the lists that the agent holds, by authority, so far as is known; `None` where it is sent all of them.
+    pub(super) held: Option<HashMap<AuthorityId, [u8; 32]>>,
     /// Of the store; `None` for an agent of minor version 0, which gets what it got then.
     pub(super) epoch: Option<u64>,
     /// What is made of the lists that the agent reports.
     pub(super) evidence: Evidence,
-    pub(super) sender: mpsc::Sender<Result<wire::TrustState, Status>>,
+    pub(super) sender: mpsc::Sender<Result<Frames, Status>>,
     /// When the next report is read.
     pub(super) reports_from: Instant,
     /// The sequence that was last objected to, so that it is said once.
@@ -64,7 +78,7 @@ pub(super) struct SyncStream {
 
 /// What the agent was told last.
 struct Said {
-    snapshot: Arc<TrustSnapshot>,
+    state: Arc<Rendered>,
     /// Since when its cluster cannot be reached.
     away: Option<SystemTime>,
     /// Why the server does not issue.
@@ -86,7 +100,7 @@ enum Next {
 impl SyncStream {
     /// Serves the stream until either side ends it.
     pub(super) async fn run(mut self, mut reports: Streaming<wire::TrustReport>, drain: Drain) {
-        let (mut affected, mut wanted) = (Affected::Nothing, None);
+        let (mut affected, mut wanted) = (self.begin(&mut reports, &drain).await, None);
         loop {
             let snapshot = self.trust.borrow_and_update().clone();
             self.outages.mark_unchanged();
@@ -94,7 +108,8 @@ impl SyncStream {
             let next = match self.rejected(&snapshot) {
                 Some(status) => Next::End(status),
                 None => {
-                    let mut state = state(&snapshot, self.policy_revision, std::mem::take(&mut affected));
+                    let mut state = told(std::mem::take(&mut affected));
+                    state.policy_revision = self.policy_revision;
                     let reasons = self.readiness.names(Level::Issue);
                     if let Some(epoch) = self.epoch {
                         state.epoch = epoch;
@@ -107,11 +122,11 @@ impl SyncStream {
                         .map(|id: AuthorityId| Bytes::copy_from_slice(id.as_bytes()))
                         .collect();
                     let said = Said {
-                        snapshot,
+                        state: self.renderings.of(&snapshot),
                         away,
                         reasons,
                     };
-                    self.say(state, &said, &mut reports, &drain).await
+                    self.say(&state, &said, &mut reports, &drain).await
                 }
             };
             match next {
@@ -131,17 +146,62 @@ impl SyncStream {
         self.session.end(self.clock.now());
     }
 
+    /// Hears from an agent that names the lists it holds which these are, before it is sent any. Something may have changed
+    /// while it was away: the rules, or with the store's epoch all that was denied.
+    async fn begin(&mut self, reports: &mut Streaming<wire::TrustReport>, drain: &Drain) -> Affected {
+        if self.held.is_none() {
+            return Affected::Nothing;
+        }
+        let report = tokio::select! {
+            report = timeout(FIRST_REPORT, reports.message()) => report,
+            () = drain.signalled() => return Affected::Nothing,
+        };
+        // A stream that ended is found out when it is read next.
+        let Ok(Ok(Some(report))) = report else {
+            return Affected::Nothing;
+        };
+        let seen = (report.epoch, report.policy_revision);
+        let missed = report.epoch > 0 && seen != (self.epoch.unwrap_or_default(), self.policy_revision);
+        let state = self.renderings.of(&self.trust.borrow().clone());
+        self.hear(report, &state).await;
+        if missed { Affected::All } else { Affected::Nothing }
+    }
+
+    /// Hands a state to the connection, in turn with the other streams. Whose connection has not taken the one before waits
+    /// without taking anybody's turn.
+    async fn tell(
+        &mut self,
+        own: &wire::TrustState,
+        state: &Rendered,
+    ) -> Result<(), mpsc::error::SendError<()>> {
+        let room = self.sender.reserve().await?;
+        // Nobody closes it.
+        let _turn = self.pace.acquire().await;
+        let held = self.held.as_ref();
+        let is_held = |authority: &AuthorityId, digest: &[u8; 32]| {
+            held.is_some_and(|held| held.get(authority) == Some(digest))
+        };
+        room.send(Ok(state.message(own, is_held)));
+        if let Some(held) = &mut self.held {
+            // Until it says otherwise.
+            held.extend(state.lists());
+        }
+        // The turn ends when its connection, if it can, has taken what was said: both stand in one queue.
+        yield_now().await;
+        Ok(())
+    }
+
     /// Sends `state`, then takes reports in until there is something new.
     async fn say(
         &mut self,
-        state: wire::TrustState,
+        state: &wire::TrustState,
         said: &Said,
         reports: &mut Streaming<wire::TrustReport>,
         drain: &Drain,
     ) -> Next {
         let stopping = || Next::End(Status::unavailable("the server is stopping"));
         tokio::select! {
-            sent = self.sender.send(Ok(state)) => if sent.is_err() { return Next::Gone },
+            sent = self.tell(state, &said.state) => if sent.is_err() { return Next::Gone },
             () = drain.signalled() => return stopping(),
         }
         let reasons_from = Instant::now() + REASONS_PAUSE;
@@ -149,7 +209,7 @@ impl SyncStream {
             tokio::select! {
                 changed = self.trust.changed() => match changed {
                     // Revisions of the revoked set move without any list changing.
-                    Ok(()) if self.trust.borrow().same_content(&said.snapshot) => {}
+                    Ok(()) if self.trust.borrow().same_content(said.state.snapshot()) => {}
                     Ok(()) => return Next::Say(Affected::Nothing),
                     Err(_) => return stopping(),
                 },
@@ -166,13 +226,9 @@ impl SyncStream {
                     return Next::Say(Affected::Nothing);
                 }
                 report = next_report(self.reports_from, reports) => match report {
-                    Ok(Some(report)) => {
-                        // Who has expired hears, and is not heard.
-                        if self.svid.not_after() >= self.clock.now() {
-                            self.hear(report, &said.snapshot).await;
-                        }
-                        self.reports_from = Instant::now() + REPORT_PAUSE;
-                    }
+                    Ok(Some(report)) => if self.hear(report, &said.state).await {
+                        return Next::Say(Affected::Nothing);
+                    },
                     Ok(None) | Err(_) => return Next::Gone,
                 },
                 next = self.evidence.next() => match next {
@@ -188,14 +244,6 @@ impl SyncStream {
     fn cluster_away(&self) -> Option<SystemTime> {
         let cluster = self.svid.spiffe_id().cluster_of_agent()?;
         self.outages.borrow().get(cluster).copied()
-    }
-
-    async fn hear(&mut self, mut report: wire::TrustReport, said: &TrustSnapshot) {
-        let held = std::mem::take(&mut report.held_crls);
-        let confirmed = self.confirmed(&report, said);
-        let mut report = self.report(report, confirmed);
-        report.unproven = self.evidence.hear(&report.crls, &held).await;
-        self.session.report(report);
     }
 
     /// Expiry does not end the stream for seven days, revocation does. Judged by the very lists that are about to be sent.
@@ -219,61 +267,6 @@ impl SyncStream {
             Some(_) => None,
         }
     }
-
-    /// The sequence that a report stands for. One that this stream has not said, or that stands for another content here, is
-    /// none: an older store was restored, or the agent lies.
-    fn confirmed(&mut self, report: &wire::TrustReport, said: &TrustSnapshot) -> u64 {
-        match report.sequence_number.cmp(&said.sequence) {
-            Ordering::Less => report.sequence_number,
-            Ordering::Equal if report.bundle_digest.as_ref() == said.bundle().digest() => said.sequence,
-            Ordering::Equal | Ordering::Greater if self.objected_to == Some(report.sequence_number) => 0,
-            Ordering::Equal | Ordering::Greater => {
-                self.objected_to = Some(report.sequence_number);
-                tracing::warn!(
-                    agent = %self.svid.spiffe_id(),
-                    reported = report.sequence_number,
-                    sequence = said.sequence,
-                    "an agent holds a bundle that this server does not know"
-                );
-                0
-            }
-        }
-    }
-
-    fn report(&self, report: wire::TrustReport, confirmed: u64) -> Report {
-        let authority = |bytes: &[u8]| AuthorityId::try_from(bytes).ok();
-        Report {
-            sequence: report.sequence_number,
-            confirmed,
-            crls: report
-                .crls
-                .iter()
-                .take(64)
-                .filter_map(|crl| {
-                    Some((
-                        authority(&crl.authority_id)?,
-                        CrlNumber(crl.number),
-                        crl.sha256.as_ref().try_into().ok()?,
-                    ))
-                })
-                .collect(),
-            in_use: report
-                .authorities_in_use
-                .iter()
-                .take(64)
-                .filter_map(|used| Some((authority(&used.authority_id)?, used.current_svids)))
-                .collect(),
-            pod_uids: report
-                .pod_uids
-                .into_iter()
-                .filter(|uid| uid.len() <= 64)
-                .take(MAX_PODS)
-                .collect::<HashSet<_>>(),
-            problem: excerpt(&report.problem, MAX_PROBLEM),
-            unproven: String::new(),
-            clock_skew_ms: report.clock_unix_ms.saturating_sub(unix_millis(self.clock.now())),
-        }
-    }
 }
 
 async fn other_reasons(readiness: &Readiness, from: Instant, said: &[&str]) {
@@ -290,27 +283,14 @@ async fn next_report(
     reports.message().await
 }
 
-pub(super) fn state(snapshot: &TrustSnapshot, policy_revision: u64, affected: Affected) -> wire::TrustState {
-    let authorities = |all: &[PublishedAuthority]| {
-        all.iter()
-            .map(|authority| wire::Authority {
-                certificate: Bytes::copy_from_slice(authority.certificate.der()),
-                crl: authority.crl.der().clone(),
-                tainted: false,
-            })
-            .collect()
-    };
+/// Which workloads to ask about again, in the agent's own part of a state.
+fn told(affected: Affected) -> wire::TrustState {
     let (affected_pod_uids, all_affected) = match affected {
         Affected::Nothing => (Vec::new(), false),
         Affected::Pods(pods) => (pods.into_iter().collect(), false),
         Affected::All => (Vec::new(), true),
     };
     wire::TrustState {
-        sequence_number: snapshot.sequence,
-        refresh_hint_seconds: u32::try_from(snapshot.refresh_hint.as_secs()).unwrap_or(u32::MAX),
-        x509_authorities: authorities(&snapshot.x509),
-        control_authorities: authorities(&snapshot.control),
-        policy_revision,
         affected_pod_uids,
         all_affected,
         ..wire::TrustState::default()

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Nothing is ever handed over.
-pub(super) fn nothing() -> mpsc::Receiver<Vec<Bytes>> {
+pub(super) fn nothing() -> mpsc::Receiver<Answer> {
     mpsc::channel(1).1
 }
 
@@ -12,14 +12,16 @@ async fn what_is_handed_over_goes_out_once_beside_the_newest_report() {
     let bench = Bench::new(Odd::default()).await;
     bench.identify("/signet/agent/kind/node-1");
     let reports = watch::Sender::new(TrustReport::default());
-    let (hand_over, handed_over) = mpsc::channel(1);
+    let (say, answers) = mpsc::channel(1);
     let mut updates = bench
         .client
-        .sync_trust(reports.subscribe(), handed_over)
+        .sync_trust(reports.subscribe(), answers)
         .await
         .unwrap();
     updates.next().await.unwrap().unwrap();
-    hand_over.send(vec![Bytes::from_static(b"list")]).await.unwrap();
+    let lists = vec![Bytes::from_static(b"list")];
+    let lacking = vec![AuthorityId::from_bytes([7; 20])];
+    say.send(Answer { lists, lacking }).await.unwrap();
     updates.next().await.unwrap().unwrap();
     reports.send_replace(TrustReport {
         sequence_number: 4,
@@ -29,6 +31,8 @@ async fn what_is_handed_over_goes_out_once_beside_the_newest_report() {
     let seen = bench.seen.reports.lock();
     let held: Vec<usize> = seen.iter().map(|report| report.held_crls.len()).collect();
     assert_eq!(held, [0, 1, 0]);
+    let lacking: Vec<usize> = seen.iter().map(|report| report.lacking_crls.len()).collect();
+    assert_eq!(lacking, [0, 1, 0]);
 }
 
 #[tokio::test]
