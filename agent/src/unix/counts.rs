@@ -6,7 +6,6 @@ use prometheus_client::metrics::family::Family;
 use signet_runtime::telemetry::Metrics;
 
 use super::UnixError;
-use super::executable::Unread;
 use crate::peer::Changed;
 
 /// As `/metrics` shows it.
@@ -30,7 +29,6 @@ impl Counts {
             "other_program",
             "pod",
             "namespace",
-            "read_lately",
             "read_much",
             "no_room",
             "unseen",
@@ -57,8 +55,7 @@ impl Counts {
             UnixError::Changed(Changed::Program) => "other_program",
             UnixError::InPod => "pod",
             UnixError::OtherNamespace(_) => "namespace",
-            UnixError::Unread(Unread::Lately(_)) => "read_lately",
-            UnixError::Unread(Unread::Much(_)) => "read_much",
+            UnixError::Unread(_) => "read_much",
             UnixError::Io(_) => "unseen",
         };
         self.count(reason);

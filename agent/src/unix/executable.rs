@@ -1,8 +1,8 @@
 //! What an executable is: its path, and the SHA-256 of its contents.
 //!
-//! Reading is dear, and who runs a program decides how large it is and how often it changes. So each user may have so much read, a
-//! file is read again at most once a minute however often it is touched, and what was read of one user's programs is not
-//! forgotten for another's.
+//! Reading is dear, and who runs a program decides how large it is and how often it changes. So each state of a file is read once, each user
+//! may have so much read, and what was read of one user's programs is not forgotten for another's. There is no bound for each file:
+//! a link or a change of mode makes a new state too, and would keep its user waiting.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use signet_runtime::bucket::{Buckets, Rate};
-use signet_runtime::limits::{Limit, bytes, time};
+use signet_runtime::limits::{Limit, bytes};
 use signet_runtime::sync::Mutex;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -28,9 +28,6 @@ const MAX_PATH: usize = 4096;
 
 /// Digests kept, so that a process that connects again costs no second read of its executable.
 const MAX_DIGESTS: usize = 256;
-
-/// How soon a file is read again that was written to.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// What a user may have read, in units: a gibibyte at once, eight mebibytes a second.
 const READING: Rate = Rate {
@@ -68,11 +65,7 @@ pub(super) fn limits(metric: &'static str) -> Vec<Limit> {
             "an executable",
             "reads of its content",
             "none",
-            format!(
-                "one in {} after a change, of {} at most",
-                time(AGAIN),
-                bytes(MAX_EXECUTABLE)
-            ),
+            format!("one after each change, of {} at most", bytes(MAX_EXECUTABLE)),
         ),
     ]
 }
@@ -81,16 +74,10 @@ fn mebibytes(units: f64) -> String {
     format!("{units} MiB")
 }
 
-/// Why an executable is not read now, and when it may be, in seconds.
+/// An executable is not read now, but in so many seconds.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub(crate) enum Unread {
-    /// It was, and has changed since.
-    #[error("the executable of the calling process changes too often; it is read again in {0} s")]
-    Lately(u64),
-    /// Its user has had enough read.
-    #[error("too many or too large programs of this user were read in the last minutes; again in {0} s")]
-    Much(u64),
-}
+#[error("too many or too large programs of this user were read in the last minutes; again in {0} s")]
+pub(crate) struct Unread(u64);
 
 /// Digests of executables that were read.
 pub(super) struct Digests {
@@ -134,11 +121,11 @@ impl Digests {
             return Ok(None);
         }
         let state = (program, size);
-        if let Some(known) = self.known(&state)? {
+        if let Some(known) = self.known(&state) {
             return Ok(Some(known));
         }
         let budget = self.budgets.check(user);
-        budget.map_err(|wait| Unread::Much(whole_seconds(wait)))?;
+        budget.map_err(|wait| Unread(whole_seconds(wait)))?;
         let units = u32::try_from(size.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX);
         self.budgets.spend(user, f64::from(units));
         let Ok(digest) = sha256(file.take(MAX_EXECUTABLE)) else {
@@ -148,18 +135,10 @@ impl Digests {
         Ok(Some(digest))
     }
 
-    fn known(&self, state: &(Program, u64)) -> Result<Option<[u8; 32]>, Unread> {
+    fn known(&self, state: &(Program, u64)) -> Option<[u8; 32]> {
         let read = self.read.lock();
-        let Some(known) = read.get(&state.0.file()) else {
-            return Ok(None);
-        };
-        if known.state == *state {
-            return Ok(Some(known.digest));
-        }
-        match AGAIN.checked_sub(known.at.elapsed()) {
-            Some(left) if !left.is_zero() => Err(Unread::Lately(whole_seconds(left))),
-            _ => Ok(None),
-        }
+        let known = read.get(&state.0.file())?;
+        (known.state == *state).then_some(known.digest)
     }
 
     fn remember(&self, state: (Program, u64), digest: [u8; 32], user: u32) {
@@ -241,20 +220,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_is_touched_all_the_time_is_read_once_a_minute() {
+    async fn a_file_that_is_touched_all_the_time_is_read_at_its_users_cost() {
         let directory = tempfile::tempdir().unwrap();
         let path = file(directory.path(), "app", "one");
-        let digests = Digests::default();
+        let digests = Digests::within(Rate {
+            per_second: 1.0,
+            burst: 3.0,
+        });
         let first = of(&digests, 7, &path).unwrap();
         assert_eq!(first, Some(sha256(&b"one"[..]).unwrap()));
         assert_eq!(of(&digests, 7, &path), Ok(first), "unchanged, it is not read");
         let mut writing = fs::OpenOptions::new().append(true).open(&path).unwrap();
-        writing.write_all(b"!").unwrap();
-        assert_eq!(of(&digests, 7, &path), Err(Unread::Lately(60)));
-        tokio::time::advance(Duration::from_millis(59_500)).await;
-        assert_eq!(of(&digests, 7, &path), Err(Unread::Lately(1)));
-        tokio::time::advance(Duration::from_millis(500)).await;
-        assert_eq!(of(&digests, 7, &path), Ok(Some(sha256(&b"one!"[..]).unwrap())));
+        let mut touched = || {
+            writing.write_all(b"!").unwrap();
+            of(&digests, 7, &path)
+        };
+        assert_eq!(touched(), Ok(Some(sha256(&b"one!"[..]).unwrap())));
+        assert!(touched().is_ok());
+        assert_eq!(touched(), Err(Unread(1)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(touched(), Ok(Some(sha256(&b"one!!!!"[..]).unwrap())));
     }
 
     #[tokio::test(start_paused = true)]
@@ -270,7 +255,7 @@ mod tests {
         let read = paths.iter().map(|path| of(&digests, 7, path));
         let read: Vec<_> = read.collect();
         assert!(read[..10].iter().all(Result::is_ok), "{read:?}");
-        assert_eq!(read[10..], [Err(Unread::Much(1)), Err(Unread::Much(1))]);
+        assert_eq!(read[10..], [Err(Unread(1)), Err(Unread(1))]);
         assert!(of(&digests, 7, &paths[0]).is_ok(), "what is known costs nothing");
         assert!(of(&digests, 8, &paths[11]).is_ok());
         tokio::time::advance(Duration::from_secs(1)).await;
