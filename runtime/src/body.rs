@@ -1,6 +1,8 @@
 //! Request bodies that are paid for as they arrive: their bytes count against their caller until the request is answered, and one that
 //! comes too slowly ends, so that nobody holds memory or a place by half of a message.
 
+mod messages;
+
 use std::error::Error;
 use std::hash::Hash;
 use std::pin::Pin;
@@ -12,12 +14,13 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+pub use self::messages::Messages;
 use crate::quota::Held;
 use crate::sync::Mutex;
 
 /// What a body may take its time for, before its bytes give it more.
 const GRACE: Duration = Duration::from_secs(5);
-/// The least that it brings in a second, on average, beyond that.
+/// The least that it brings in a second, beyond that.
 const BYTES_PER_SECOND: u32 = 4096;
 
 /// Why a body was not read to its end.
@@ -34,7 +37,13 @@ pub enum Refused {
 /// The bytes of one request, held until this and the body are dropped. The service that reads the body drops it once its message is
 /// decoded, so whoever answers keeps a clone.
 #[derive(Debug)]
-pub struct Meter<K: Clone + Eq + Hash>(Arc<Mutex<Held<K>>>);
+pub struct Meter<K: Clone + Eq + Hash>(Arc<Mutex<Counted<K>>>);
+
+#[derive(Debug)]
+struct Counted<K: Clone + Eq + Hash> {
+    held: Held<K>,
+    refused: Option<Refused>,
+}
 
 impl<K: Clone + Eq + Hash> Clone for Meter<K> {
     fn clone(&self) -> Self {
@@ -46,7 +55,34 @@ impl<K: Clone + Eq + Hash> Meter<K> {
     /// Counts on top of what is held already.
     #[must_use]
     pub fn new(held: Held<K>) -> Self {
-        Self(Arc::new(Mutex::new(held)))
+        Self(Arc::new(Mutex::new(Counted { held, refused: None })))
+    }
+
+    /// So many bytes more, for what is answered too; `false` where there are not.
+    #[must_use]
+    pub fn draw(&self, bytes: usize) -> bool {
+        let mut counted = self.0.lock();
+        let drawn = counted.held.grow(bytes);
+        if !drawn {
+            counted.refused = Some(Refused::TooMany);
+        }
+        drawn
+    }
+
+    /// Gives back what was drawn.
+    pub fn give_back(&self, bytes: usize) {
+        self.0.lock().held.shrink(bytes);
+    }
+
+    /// Why something was refused, if it was.
+    #[must_use]
+    pub fn refused(&self) -> Option<Refused> {
+        self.0.lock().refused
+    }
+
+    fn too_slow(&self) -> Refused {
+        self.0.lock().refused = Some(Refused::TooSlow);
+        Refused::TooSlow
     }
 }
 
@@ -57,6 +93,13 @@ pub struct Metered<B, K: Clone + Eq + Hash> {
     refuse: fn(Refused) -> Box<dyn Error + Send + Sync>,
     /// When the rest has to be there, and who wakes then.
     due: Pin<Box<Sleep>>,
+}
+
+/// When a body is due after so many more bytes: nothing is saved up beyond the grace, so that much of it sent at once keeps nothing for
+/// long.
+fn later(due: Instant, bytes: usize) -> Instant {
+    let earned = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / BYTES_PER_SECOND;
+    (due + earned).min(Instant::now() + GRACE)
 }
 
 impl<B, K: Clone + Eq + Hash> Metered<B, K> {
@@ -71,11 +114,10 @@ impl<B, K: Clone + Eq + Hash> Metered<B, K> {
     }
 
     fn arrived(&mut self, bytes: usize) -> Result<(), Refused> {
-        if !self.meter.0.lock().grow(bytes) {
+        if !self.meter.draw(bytes) {
             return Err(Refused::TooMany);
         }
-        let earned = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / BYTES_PER_SECOND;
-        let due = self.due.deadline() + earned;
+        let due = later(self.due.deadline(), bytes);
         self.due.as_mut().reset(due);
         Ok(())
     }
@@ -103,7 +145,7 @@ where
             Poll::Ready(other) => Poll::Ready(other.map(|frame| frame.map_err(Into::into))),
             Poll::Pending => {
                 ready!(self.due.as_mut().poll(cx));
-                Poll::Ready(Some(Err(refuse(Refused::TooSlow))))
+                Poll::Ready(Some(Err(refuse(self.meter.too_slow()))))
             }
         }
     }
@@ -191,6 +233,13 @@ mod tests {
     async fn what_trickles_ends_and_what_flows_does_not() {
         let (time, refused) = read_for(1).await;
         assert_eq!((time.as_secs(), refused), (5, Some(Refused::TooSlow)));
+        let quota = quota(1 << 20);
+        let (mut sender, mut body, _meter) = metered(&quota);
+        sender.send_data(Bytes::from(vec![0; 1 << 19])).await.unwrap();
+        assert!(body.frame().await.unwrap().is_ok());
+        let begun = Instant::now();
+        assert!(body.frame().await.unwrap().is_err(), "much at once buys no time");
+        assert_eq!(begun.elapsed().as_secs(), GRACE.as_secs());
         let (time, refused) = read_for(5000).await;
         assert_eq!((time.as_secs(), refused), (60, None));
     }

@@ -7,7 +7,8 @@
 //! | [`backoff`], [`pace`] | waiting times between attempts, waiting for a moment of the wall clock |
 //! | [`bucket`] | how much, how often, of one caller or of each |
 //! | [`quota`], [`places`] | what several callers share: a guaranteed part and a cap for each |
-//! | [`tally`] | events that are told once an interval, with their number |
+//! | [`source`] | where a connection comes from |
+//! | [`tally`], [`refusals`] | events that are told once an interval, with their number; refusals at a door, counted as well |
 //! | [`body`] | request bodies that are paid for as they arrive |
 //! | [`accept`], [`progress`] | connections of any listener, until told to stop; ended when their reader is stuck |
 //! | [`files`] | files replaced whole |
@@ -37,7 +38,9 @@ pub mod places;
 pub mod progress;
 pub mod quota;
 pub mod ready;
+pub mod refusals;
 pub mod signal;
+pub mod source;
 pub mod sync;
 pub mod table;
 pub mod tally;

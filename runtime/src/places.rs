@@ -1,6 +1,7 @@
 //! Places that many holders share, such as open connections. Each holder is sure of an equal part: where every place is taken, whoever
 //! holds fewer takes one from whoever holds the most (max-min fairness), so nobody is shut out by another's number.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::hash::Hash;
@@ -19,6 +20,9 @@ pub enum Loses {
     Oldest,
     /// The newest: where long use is a sign of honest use, as with watch streams.
     Newest,
+    /// The oldest of those that are idle, else the oldest. Whoever has as many as one may have, or as many as the largest, loses one of
+    /// its own: whoever comes last is let in, so that no number of silent neighbours at one address shuts it out.
+    Stalest,
 }
 
 /// Bounds of [`Places`].
@@ -44,9 +48,16 @@ pub struct Places<K> {
 struct State<K> {
     taken: usize,
     last: u64,
+    holders: HashMap<K, Holder>,
+    /// By their number of places, and by the oldest of these where that is equal.
+    by_number: BTreeSet<(usize, Reverse<u64>, K)>,
+}
+
+#[derive(Debug, Default)]
+struct Holder {
     /// Dropping a sender tells the place that it is lost.
-    holders: HashMap<K, BTreeMap<u64, oneshot::Sender<()>>>,
-    by_number: BTreeSet<(usize, K)>,
+    places: BTreeMap<u64, oneshot::Sender<()>>,
+    idle: BTreeSet<u64>,
 }
 
 /// One place, until this is dropped.
@@ -57,6 +68,14 @@ pub struct Place<K: Clone + Eq + Hash + Ord> {
     holder: K,
     number: u64,
     lost: oneshot::Receiver<()>,
+}
+
+/// Says of one place whether it is idle. It keeps no place.
+#[derive(Debug)]
+pub struct Marker<K> {
+    places: Arc<Places<K>>,
+    holder: K,
+    number: u64,
 }
 
 /// Why there is no place.
@@ -92,10 +111,13 @@ impl<K: Clone + Eq + Hash + Ord> Places<K> {
         let mut state = self.state.lock();
         let mine = state.number_of(holder);
         if mine >= self.bounds.cap {
-            return Err(NoPlace::Cap);
+            if self.bounds.loses != Loses::Stalest || mine == 0 {
+                return Err(NoPlace::Cap);
+            }
+            state.lose_one_of(holder, self.bounds.loses)?;
         }
         if state.taken >= self.bounds.total {
-            state.free_one(mine, self.bounds.loses)?;
+            state.free_one(holder, self.bounds.loses)?;
         }
         let (open, lost) = oneshot::channel();
         let number = state.add(holder, open);
@@ -116,63 +138,105 @@ impl<K: Clone + Eq + Hash + Ord> Places<K> {
 
 impl<K: Clone + Eq + Hash + Ord> State<K> {
     fn number_of(&self, holder: &K) -> usize {
-        self.holders.get(holder).map_or(0, BTreeMap::len)
+        self.holders.get(holder).map_or(0, |holder| holder.places.len())
     }
 
-    /// Takes a place from the largest holder, if that keeps at least as many as one who has `fewer` has with it.
-    fn free_one(&mut self, fewer: usize, loses: Loses) -> Result<(), NoPlace> {
-        let Some((most, largest)) = self.by_number.last().cloned() else {
+    /// Takes a place from the largest holder, if that keeps at least as many as the one who asks then has; where the stalest goes, from
+    /// the largest in any case, who may be the one who asks.
+    fn free_one(&mut self, asks: &K, loses: Loses) -> Result<(), NoPlace> {
+        let fewer = self.number_of(asks);
+        let Some((most, _, largest)) = self.by_number.last().cloned() else {
             return Err(NoPlace::Full);
         };
-        if most <= fewer + 1 {
-            return Err(NoPlace::Full);
+        match loses {
+            Loses::Stalest if fewer >= most => self.lose_one_of(asks, loses),
+            Loses::Oldest | Loses::Newest if most <= fewer + 1 => Err(NoPlace::Full),
+            Loses::Oldest | Loses::Newest | Loses::Stalest => self.lose_one_of(&largest, loses),
         }
-        let places = self.holders.get(&largest);
-        let lost = places.and_then(|places| match loses {
-            Loses::Oldest => places.keys().next(),
-            Loses::Newest => places.keys().next_back(),
+    }
+
+    fn lose_one_of(&mut self, holder: &K, loses: Loses) -> Result<(), NoPlace> {
+        let lost = self.holders.get(holder).and_then(|holder| match loses {
+            Loses::Oldest => holder.oldest(),
+            Loses::Newest => holder.places.keys().next_back().copied(),
+            Loses::Stalest => holder.idle.first().copied().or_else(|| holder.oldest()),
         });
-        let lost = lost.copied().ok_or(NoPlace::Full)?;
-        self.remove(&largest, lost);
+        self.remove(holder, lost.ok_or(NoPlace::Full)?);
         Ok(())
     }
 
     fn add(&mut self, holder: &K, open: oneshot::Sender<()>) -> u64 {
-        let before = self.number_of(holder);
         self.last += 1;
         self.taken += 1;
-        self.holders
-            .entry(holder.clone())
-            .or_default()
-            .insert(self.last, open);
-        self.count(holder, before, before + 1);
-        self.last
+        let number = self.last;
+        self.change(holder, |holder| drop(holder.places.insert(number, open)));
+        number
     }
 
     fn remove(&mut self, holder: &K, number: u64) {
-        let before = self.number_of(holder);
-        let Some(places) = self.holders.get_mut(holder) else {
+        let holds = self.holders.get(holder);
+        if !holds.is_some_and(|holder| holder.places.contains_key(&number)) {
             return;
-        };
-        if places.remove(&number).is_none() {
-            return;
-        }
-        if before == 1 {
-            self.holders.remove(holder);
         }
         self.taken -= 1;
-        self.count(holder, before, before - 1);
+        self.change(holder, |holder| {
+            holder.places.remove(&number);
+            holder.idle.remove(&number);
+        });
     }
 
-    fn count(&mut self, holder: &K, before: usize, after: usize) {
-        self.by_number.remove(&(before, holder.clone()));
-        if after > 0 {
-            self.by_number.insert((after, holder.clone()));
+    fn change(&mut self, key: &K, change: impl FnOnce(&mut Holder)) {
+        let holder = self.holders.entry(key.clone()).or_default();
+        if let Some((number, oldest)) = holder.rank() {
+            self.by_number.remove(&(number, oldest, key.clone()));
+        }
+        change(holder);
+        match holder.rank() {
+            Some((number, oldest)) => drop(self.by_number.insert((number, oldest, key.clone()))),
+            None => drop(self.holders.remove(key)),
+        }
+    }
+
+    fn mark(&mut self, holder: &K, number: u64, idle: bool) {
+        let Some(holder) = self.holders.get_mut(holder) else {
+            return;
+        };
+        if !idle {
+            holder.idle.remove(&number);
+        } else if holder.places.contains_key(&number) {
+            holder.idle.insert(number);
         }
     }
 }
 
+impl Holder {
+    fn oldest(&self) -> Option<u64> {
+        self.places.keys().next().copied()
+    }
+
+    fn rank(&self) -> Option<(usize, Reverse<u64>)> {
+        Some((self.places.len(), Reverse(self.oldest()?)))
+    }
+}
+
+impl<K: Clone + Eq + Hash + Ord> Marker<K> {
+    /// Whether nothing is under way in the place.
+    pub fn set_idle(&self, idle: bool) {
+        self.places.state.lock().mark(&self.holder, self.number, idle);
+    }
+}
+
 impl<K: Clone + Eq + Hash + Ord> Place<K> {
+    /// Marks the place. A new one is not idle.
+    #[must_use]
+    pub fn marker(&self) -> Marker<K> {
+        Marker {
+            places: self.places.clone(),
+            holder: self.holder.clone(),
+            number: self.number,
+        }
+    }
+
     /// Ready once the place has been taken away; wakes the task at that moment.
     pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.lost).poll(cx).map(|_| ())

@@ -3,7 +3,10 @@
 pub(crate) mod access;
 pub(crate) mod admin;
 pub(crate) mod admin_calls;
+pub(crate) mod admin_listener;
 pub(crate) mod agent;
+pub(crate) mod allowance;
 pub(crate) mod listener;
 pub(crate) mod opening;
 mod refusals;
+mod retry;

@@ -6,6 +6,7 @@ mod doors;
 mod ending;
 mod in_memory;
 mod listeners;
+mod rooms;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use signet_runtime::{
     clock::{Clock, SystemClock},
     drain::Drain,
-    http::serve_telemetry,
+    http::{self, serve_telemetry_within},
     telemetry,
 };
 
@@ -182,10 +183,13 @@ impl Base {
         let registry = telemetry::Metrics::new("signet_server");
         let metrics = Metrics::register(&registry);
         readiness.register(&registry);
-        let telemetry = serve_telemetry(
+        let rooms = doors.rooms;
+        let telemetry = serve_telemetry_within(
             doors.telemetry,
             readiness.clone(),
             registry,
+            rooms.telemetry,
+            metrics.refusals("telemetry", http::REASONS),
             ending.telemetry_drain.clone(),
         );
         tokio::spawn(telemetry);
@@ -196,23 +200,39 @@ impl Base {
         let put_back = self.start_put_back(&trust, &metrics).await?;
         self.watch_readiness(&trust, &own, &deciders, &put_back, ending);
 
-        serve_publish(doors.publish, trust.snapshots.clone(), &self.drain);
+        serve_publish(
+            doors.publish,
+            trust.snapshots.clone(),
+            rooms.publish,
+            &metrics,
+            &self.drain,
+        );
         if let Some(listener) = doors.bundle {
             serve_bundle_door(
                 listener,
                 &self.config.bundle,
                 &own,
                 trust.snapshots.clone(),
+                rooms.bundle,
+                &metrics,
                 &self.drain,
             )?;
         }
-        let access = self.access(&trust, Some(trust.control.clone()));
+        let access = self.access(&trust, Some(trust.control.clone()), &metrics);
         let agent_service = self.agent_service(&trust, &deciders, &put_back, readiness);
         let trust_domain = self.config.trust_domain.id();
         let tls = agents_tls(&own, trust.control.clone(), &trust_domain, self.clock.clone())?;
-        serve_agents::<E>(doors.agents, tls, agent_service, access, &self.drain);
+        serve_agents::<E>(
+            doors.agents,
+            tls,
+            agent_service,
+            access,
+            rooms.agents,
+            &self.drain,
+        );
         let admin_service = self.admin_service(&trust, &deciders, &put_back, readiness, &metrics);
-        serve_admin::<E>(doors.admin, admin_service, self.access(&trust, None), &self.drain);
+        let admins = self.access(&trust, None, &metrics);
+        serve_admin::<E>(doors.admin, admin_service, admins, rooms.admin, &self.drain);
         self.start_late_review(&trust, &deciders, &metrics);
         background::start(background::Parts {
             store: self.store.clone(),

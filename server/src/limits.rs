@@ -2,11 +2,17 @@
 
 use signet_runtime::limits::Limit;
 
-use crate::{config::MAX_LIVE, publisher, store};
+use crate::{
+    api::{allowance, listener},
+    config::MAX_LIVE,
+    publisher, store,
+};
 
 /// Every row, in the order of the page.
 pub(crate) fn table() -> Vec<Limit> {
     let mut rows = store::limits(MAX_LIVE);
     rows.push(publisher::limit());
+    rows.extend(allowance::limits());
+    rows.extend(listener::limits());
     rows
 }

@@ -15,6 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use signet_certs::{authority::AuthorityKind, time::unix_seconds};
+use signet_runtime::refusals::{Refusals, Refused};
 
 use crate::trust::{PublishedAuthority, TrustSnapshot};
 
@@ -80,6 +81,8 @@ metrics! {
     clock_contradicted: GaugeI64 =
         "clock_contradicted", "1 while the API servers tell another time than the one the server goes by";
     clock_difference: GaugeI64 = "clock_difference_seconds", "The machine's clock less the time the server goes by";
+    refused_at_doors: Refused = "refused",
+        "Connections and calls refused or ended because their caller has its share, by door and reason";
     audit_backlog: GaugeI64 = "audit_backlog_lines", "Audit lines that are stored and not yet emitted";
 }
 
@@ -147,6 +150,11 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn displaced_total(&self) -> u64 {
         self.displaced.get()
+    }
+
+    /// Counts what a door refuses, for these reasons and others.
+    pub(crate) fn refusals(&self, door: &'static str, reasons: &[&'static str]) -> Refusals {
+        Refusals::new(door, &self.refused_at_doors, reasons)
     }
 
     /// Somebody was told to come back.
@@ -229,6 +237,7 @@ mod tests {
         let metrics = Metrics::register(&telemetry);
         metrics.issued();
         metrics.refused("denied");
+        drop(metrics.refusals("agents", &["bytes"]));
         let text = telemetry.encode();
         for (name, help) in METRICS {
             assert!(
@@ -255,8 +264,10 @@ mod tests {
     fn the_documentation_names_every_metric_and_no_other() {
         let telemetry = signet_runtime::telemetry::Metrics::new("signet_server");
         signet_runtime::ready::Readiness::new(&[STARTING]).register(&telemetry);
-        // Without a reason the counter has no series.
-        Metrics::register(&telemetry).refused("denied");
+        // Without a reason the counters have no series.
+        let metrics = Metrics::register(&telemetry);
+        metrics.refused("denied");
+        drop(metrics.refusals("agents", &["bytes"]));
         let page = include_str!("../../docs/operating.md");
         let section = page.split("\n## ").find(|part| part.starts_with("What to watch"));
         let rows = section

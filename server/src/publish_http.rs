@@ -21,6 +21,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use bytes::Bytes;
 use signet_runtime::drain::Drain;
 use signet_runtime::http::{Limits, serve};
+use signet_runtime::refusals::Refusals;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -36,9 +37,10 @@ pub(crate) async fn serve_signed_objects(
     listener: TcpListener,
     snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     limits: Limits,
+    refusals: Refusals,
     drain: Drain,
 ) {
-    serve(listener, "signed objects", router(snapshots), limits, drain).await;
+    serve(listener, router(snapshots), limits, refusals, drain).await;
 }
 
 /// The routes. A path that is not there gives 404, whatever the method; another method than GET and HEAD gives 405.

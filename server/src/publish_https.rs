@@ -16,9 +16,9 @@ use rustls::ServerConfig;
 use rustls::crypto::ring as provider;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::version::{TLS12, TLS13};
-use signet_runtime::accept;
 use signet_runtime::drain::Drain;
-use signet_runtime::http::{Limits, serve_connection};
+use signet_runtime::http::{Limits, Seat, each, serve_connection};
+use signet_runtime::refusals::Refusals;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -53,26 +53,15 @@ pub(crate) async fn serve_bundle(
     path: &str,
     snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     limits: Limits,
+    refusals: Refusals,
     drain: Drain,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let router = router(path, snapshots);
-    accept::bounded(
-        listener,
-        "bundle endpoint",
-        limits.connections,
-        &drain,
-        |stream, peer| {
-            connection(
-                acceptor.clone(),
-                stream,
-                peer,
-                router.clone(),
-                limits,
-                drain.clone(),
-            )
-        },
-    )
+    each(listener, limits, refusals, &drain, |stream, peer| {
+        let (acceptor, router, drain) = (acceptor.clone(), router.clone(), drain.clone());
+        move |seat| connection(acceptor, stream, peer, router, limits, seat, drain)
+    })
     .await;
 }
 
@@ -82,6 +71,7 @@ async fn connection(
     peer: SocketAddr,
     router: Router,
     limits: Limits,
+    seat: Seat,
     drain: Drain,
 ) {
     // A stranger who never finishes a handshake holds its place no longer than one who never finishes a header.
@@ -91,7 +81,7 @@ async fn connection(
         () = drain.signalled() => return,
     };
     match accepted {
-        Ok(Ok(stream)) => serve_connection(stream, peer, router, limits, drain).await,
+        Ok(Ok(stream)) => serve_connection(stream, peer, router, limits, seat, drain).await,
         Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake of the bundle endpoint failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake of the bundle endpoint took too long"),
     }

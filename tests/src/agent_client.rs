@@ -113,6 +113,11 @@ impl RawAgent {
         self.client.clone()
     }
 
+    /// The connection itself, for requests that no stub would send.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// The server's address.
     pub fn address(&self) -> SocketAddr {
         self.address

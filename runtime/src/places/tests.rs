@@ -42,6 +42,63 @@ async fn the_oldest_goes_where_a_place_is_needed_for_a_moment() {
     assert!(std::future::poll_fn(|cx| Poll::Ready(second.poll_lost(cx).is_pending())).await);
 }
 
+fn stalest(total: usize, cap: usize) -> Arc<Places<u32>> {
+    Places::new(Bounds {
+        total,
+        cap,
+        loses: Loses::Stalest,
+    })
+}
+
+async fn is_lost(place: &mut Place<u32>) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(place.poll_lost(cx).is_ready())).await
+}
+
+#[tokio::test]
+async fn whoever_comes_last_is_let_in_where_the_stalest_goes() {
+    let places = stalest(4, 3);
+    let mut of_one: Vec<_> = (0..3).map(|_| places.take(&1).unwrap()).collect();
+    of_one[1].marker().set_idle(true);
+    let _fourth = places.take(&1).unwrap();
+    assert!(
+        is_lost(&mut of_one[1]).await,
+        "idle, so it goes before the oldest"
+    );
+    let fifth = places.take(&1).unwrap();
+    assert!(is_lost(&mut of_one[0]).await && !is_lost(&mut of_one[2]).await);
+    let mut other = places.take(&2).unwrap();
+    let _another = places.take(&2).unwrap();
+    assert!(is_lost(&mut of_one[2]).await, "of the largest holder");
+    assert!(!is_lost(&mut other).await);
+    drop(fifth);
+    assert_eq!(places.taken(), 3);
+}
+
+/// As many holders as places: those who came first go, whatever their names.
+#[tokio::test]
+async fn among_equals_the_oldest_goes() {
+    let places = stalest(3, 3);
+    let mut held: Vec<_> = [9, 1, 5].map(|holder| places.take(&holder).unwrap()).into();
+    let _new = places.take(&7).unwrap();
+    assert!(is_lost(&mut held[0]).await && !is_lost(&mut held[1]).await);
+    let _new = places.take(&8).unwrap();
+    assert!(is_lost(&mut held[1]).await && !is_lost(&mut held[2]).await);
+}
+
+#[test]
+fn a_mark_of_a_place_that_is_gone_leaves_nothing() {
+    let places = stalest(3, 3);
+    let place = places.take(&1).unwrap();
+    let marker = place.marker();
+    marker.set_idle(true);
+    drop(place);
+    marker.set_idle(true);
+    assert!(places.state.lock().holders.is_empty());
+    let _other = places.take(&1).unwrap();
+    marker.set_idle(true);
+    assert!(places.state.lock().holders[&1].idle.is_empty());
+}
+
 #[test]
 fn nothing_is_remembered_of_those_who_left() {
     let places = places(10, 10);
@@ -76,11 +133,11 @@ proptest! {
                 drop(held.swap_remove(index));
             }
             let state = places.state.lock();
-            let counted: usize = state.holders.values().map(BTreeMap::len).sum();
+            let counted: usize = state.holders.values().map(|holder| holder.places.len()).sum();
             prop_assert_eq!(counted, state.taken);
             prop_assert!(counted <= total);
             prop_assert_eq!(state.by_number.len(), state.holders.len());
-            prop_assert!(state.by_number.iter().all(|(number, holder)| state.number_of(holder) == *number));
+            prop_assert!(state.by_number.iter().all(|(number, _, holder)| state.number_of(holder) == *number));
         }
     }
 }

@@ -1,21 +1,18 @@
 //! Who may call what: one table, enforced in front of every handler and walked by a test for every kind of caller.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+mod service;
 
-use futures_util::future::BoxFuture;
-use http_body_util::Limited;
+use std::sync::Arc;
+
 use signet_certs::{
     tls::SharedRoots,
     verify::{VerifiedSvid, VerifyError},
 };
 use signet_proto::agent::objection;
-use tonic::{Status, body::Body};
-use tower::{Layer, Service};
+use tonic::Status;
 
 use super::{
+    allowance::Allowances,
     listener::Peer,
     opening::{HELLO, Opening},
     refusals::{self, Doubt, Kind},
@@ -40,9 +37,8 @@ pub(crate) enum Access {
     AdminSocket,
 }
 
-/// Longest request of a stranger: a CSR, a token, and names. The service's own bound on a message is made for batches
-/// of agents; a stranger could make the server hold that much for each of many streams.
-const STRANGERS_REQUEST: usize = 64 << 10;
+/// The call that reads the trust state once.
+const GET_TRUST: &str = "/signet.agent.v1.Agent/GetTrust";
 
 /// What must have happened on the connection before a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +59,7 @@ pub(crate) const ACCESS: &[(&str, Access, Before)] = {
         ("/signet.agent.v1.Agent/AttestNode", Anyone, Nothing),
         ("/signet.agent.v1.Agent/IssueX509Svids", Agent, Hello),
         ("/signet.agent.v1.Agent/SyncTrust", AgentEvenExpired, Hello),
-        ("/signet.agent.v1.Agent/GetTrust", Anyone, Hello),
+        (GET_TRUST, Anyone, Hello),
         ("/signet.admin.v1.Admin/Status", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ShowAuthorities", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/RotateAuthority", AdminSocket, Nothing),
@@ -193,6 +189,8 @@ pub(crate) struct AccessLayer {
     pub clock: Arc<TrustedClock>,
     /// Where refused uses of certificates are told.
     pub audit: AuditLog,
+    /// What callers have under way.
+    pub allowances: Allowances,
 }
 
 impl AccessLayer {
@@ -282,67 +280,6 @@ pub(super) fn method(path: &str) -> &'static str {
 fn access_of(path: &str) -> Option<Access> {
     let line = ACCESS.iter().find(|(known, ..)| *known == path);
     line.map(|(_, access, _)| *access)
-}
-
-impl<S> Layer<S> for AccessLayer {
-    type Service = AccessService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        AccessService {
-            inner,
-            access: self.clone(),
-        }
-    }
-}
-
-/// See [`AccessLayer`].
-#[derive(Clone, Debug)]
-pub(crate) struct AccessService<S> {
-    inner: S,
-    access: AccessLayer,
-}
-
-impl<S> Service<http::Request<Body>> for AccessService<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let access = self.access.clone();
-        // The one that was polled ready does the work; its clone waits for the next call.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        Box::pin(async move {
-            let path = request.uri().path().to_owned();
-            let peer = request.extensions().get::<Peer>().cloned();
-            match access.check(&path, peer).await {
-                Ok(guest) => {
-                    guest.map(|guest| request.extensions_mut().insert(guest));
-                    inner.call(bounded(request)).await
-                }
-                Err(status) => Ok(status.into_http()),
-            }
-        })
-    }
-}
-
-/// Bounds the body of a request that anyone may send.
-fn bounded(request: http::Request<Body>) -> http::Request<Body> {
-    let path = request.uri().path();
-    if access_of(path) == Some(Access::Anyone) {
-        request.map(|body| Body::new(Limited::new(body, STRANGERS_REQUEST)))
-    } else {
-        request
-    }
 }
 
 #[cfg(test)]

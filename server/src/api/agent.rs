@@ -5,7 +5,7 @@ mod evidence;
 mod frames;
 mod sync;
 
-use std::{collections::HashMap, net::IpAddr, pin::Pin, sync::Arc};
+use std::{collections::HashMap, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -17,14 +17,13 @@ use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use self::{
-    convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy, too_many},
+    convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy},
     evidence::Evidence,
     frames::{Encoded, States, WithEncoded},
     sync::{Pace, SyncStream},
 };
 use super::{access::Guest, listener::Peer, opening::Opening};
 use crate::{
-    admission::Admission,
     agents::{AgentNode, Agents},
     attest::{AgentIdentity, Outages},
     clock::TrustedClock,
@@ -66,19 +65,6 @@ pub(crate) struct AgentService {
     pub readiness: Readiness,
     /// Ends streams.
     pub drain: Drain,
-    /// Who reads what is public.
-    pub readers: Arc<Admission<IpAddr>>,
-}
-
-/// Answers to GetTrust under way, in all and to one address: each may be as large as all lists together, and stands in memory
-/// for as long as its reader takes.
-const READERS: usize = 32;
-const READERS_PER_ADDRESS: usize = 4;
-
-/// Room for those who read what is public.
-#[must_use]
-pub(crate) fn readers() -> Arc<Admission<IpAddr>> {
-    Admission::new(READERS, READERS_PER_ADDRESS)
 }
 
 /// Longest request: a report with the largest list that was asked for; 256 CSRs and tokens at their usual size are well below.
@@ -229,17 +215,7 @@ impl agent_server::Agent for AgentService {
 
     type GetTrustStream = TrustStream;
 
-    async fn get_trust(
-        &self,
-        request: Request<wire::GetTrustRequest>,
-    ) -> Result<Response<TrustStream>, Status> {
-        let address = peer(&request)
-            .map(|peer| peer.address.ip())
-            .ok_or_else(no_certificate)?;
-        let place = self
-            .readers
-            .admit(&address, 1)
-            .ok_or_else(|| too_many("too many read the trust state at the moment"))?;
+    async fn get_trust(&self, _: Request<wire::GetTrustRequest>) -> Result<Response<TrustStream>, Status> {
         let snapshot = self.trust.borrow().clone();
         let own = wire::TrustState {
             epoch: self.epoch,
@@ -247,7 +223,7 @@ impl agent_server::Agent for AgentService {
             ..wire::TrustState::default()
         };
         let state = self.renderings.of(&snapshot).message(&own, |_, _| false);
-        Ok(encoded(States::once(state, place)))
+        Ok(encoded(States::once(state)))
     }
 }
 

@@ -1,55 +1,120 @@
 //! The agents' door: TLS 1.3 with our own accept loop, so that one slow or hostile client costs one bounded task.
 
 mod connection;
+mod handshakes;
 mod places;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use rustls::ServerConfig;
+use rustls::{ServerConfig, server::Acceptor};
 use signet_certs::{id::SpiffeId, tls::peer_svid, verify::VerifiedSvid};
-use signet_runtime::{accept, drain::Drain};
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
+use signet_runtime::{
+    accept,
+    bucket::Rate,
+    drain::Drain,
+    limits::Limit,
+    places::{Bounds, Loses, Marker, Places},
+    refusals::Refusals,
+    source::Source,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::net::Listener;
 
 pub(crate) use self::connection::Carrier;
 use self::{
     connection::{PeerConnection, Place},
-    places::AgentPlaces,
+    handshakes::{Handshakes, Price},
+    places::{AgentPlaces, CONNECTIONS_PER_AGENT},
 };
-use super::{opening::Opening, refusals};
+use super::{
+    allowance::{CONNECTS, Caller, Line},
+    opening::Opening,
+    refusals,
+};
 use crate::{
-    admission::Admission,
     agents::{Agents, STREAM_AFTER_END},
     audit::AuditLog,
     clock::TrustedClock,
     store::{Generation, Standing},
 };
 
-/// Handshakes under way at once, over all addresses.
-const HANDSHAKES: usize = 256;
-/// Handshakes under way at once from one address: one address cannot hold them all.
-const HANDSHAKES_PER_ADDRESS: usize = 32;
-/// Open connections of agents whose certificate is worth a trust stream and no more, in all and of one of them: the stream,
-/// and one to attest by.
-const GUESTS: usize = 2_048;
+/// Open connections of one agent whose certificate is worth a trust stream and no more: the stream, and one to attest by.
 const CONNECTIONS_PER_GUEST: usize = 2;
-/// Open connections of strangers, in all and from one address. They are counted apart from those of agents, so that
-/// nobody without a certificate can lock the agents out.
-const STRANGERS: usize = 2_048;
-const STRANGERS_PER_ADDRESS: usize = 64;
+/// Open connections of strangers from one source, which may be the address of many nodes. Strangers are counted apart from
+/// agents, so that nobody without a certificate can lock the agents out; whoever comes last is let in.
+const STRANGERS_PER_SOURCE: usize = 64;
 /// Longest life of a stranger's connection, and of one by a certificate that is worth nothing: time to attest a node, and to
 /// connect again as its agent.
 const STRANGERS_LIFE: Duration = Duration::from_secs(60);
+/// Life of a connection on which nothing is served, for the answer that says so.
+const REFUSED_LIFE: Duration = Duration::from_secs(5);
+/// Longest wait for the first message of a handshake: whoever connects has it ready.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many connections of each kind are open at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rooms {
+    /// Handshakes under way.
+    pub handshakes: usize,
+    /// Of agents.
+    pub agents: usize,
+    /// By certificates that are worth a trust stream and no more.
+    pub guests: usize,
+    /// Of strangers.
+    pub strangers: usize,
+}
+
+/// What all of this is to each caller.
+pub(crate) fn limits() -> [Limit; 5] {
+    let row = |who, what, counted, share: String, cap: String| Limit {
+        who,
+        what,
+        share,
+        cap,
+        counted,
+        metric: "signet_server_refused_total",
+    };
+    let open = |who, counted, cap: usize| {
+        let what = "open connections at the agents' door";
+        row(who, what, counted, "an equal part".to_owned(), cap.to_string())
+    };
+    let begun = |who, what, rate: Rate| {
+        let rate = format!("{} at once, then {} each second", rate.burst, rate.per_second);
+        row(who, what, "server::api::listener::handshakes", rate.clone(), rate)
+    };
+    [
+        open("an agent", "server::api::listener::places", CONNECTIONS_PER_AGENT),
+        open(
+            "an agent, by a certificate that does not count",
+            "server::api::listener",
+            CONNECTIONS_PER_GUEST,
+        ),
+        open(
+            "strangers of one source",
+            "server::api::listener",
+            STRANGERS_PER_SOURCE,
+        ),
+        begun(
+            "strangers of one source",
+            "handshakes without an agent's certificate",
+            handshakes::UNPROVEN,
+        ),
+        begun("an agent", "connections opened", handshakes::CONNECTS),
+    ]
+}
+
+/// Why connections are closed at this door, as its [`Refusals`] count them.
+pub(crate) const REASONS: &[&str] = &[WORK, PLACES, DISPLACED, SILENT];
+/// Their source has used up the work of handshakes.
+const WORK: &str = "handshake_work";
+/// There was no place.
+const PLACES: &str = "places";
+/// Their handshake's place went to another.
+const DISPLACED: &str = "displaced";
+/// They did not say anything in time.
+const SILENT: &str = "silent";
 
 /// Who is at the other end of a connection: established once in the handshake, but for what Hello adds.
 #[derive(Clone, Debug)]
@@ -60,6 +125,8 @@ pub(crate) struct Peer {
     pub svid: Option<Arc<VerifiedSvid>>,
     /// What was agreed on with it.
     pub opening: Opening,
+    /// What it has under way.
+    pub line: Line,
 }
 
 /// Accepts until `drain` is signalled; finished handshakes come out of the receiver.
@@ -67,6 +134,8 @@ pub(crate) fn accept<L>(
     listener: L,
     tls: Arc<ServerConfig>,
     judges: Judges,
+    rooms: Rooms,
+    refusals: Refusals,
     drain: &Drain,
 ) -> mpsc::Receiver<io::Result<PeerConnection<L::Io>>>
 where
@@ -76,10 +145,11 @@ where
     let loop_drain = drain.clone();
     drain.spawn(async move {
         let door = Arc::new(Door {
-            tls: TlsAcceptor::from(tls),
-            handshakes: Admission::new(HANDSHAKES, HANDSHAKES_PER_ADDRESS),
-            places: Places::new(),
+            tls,
+            handshakes: Arc::new(Handshakes::new(rooms.handshakes)),
+            connections: Connections::new(rooms),
             judges,
+            refusals,
         });
         let stop = async {
             tokio::select! {
@@ -106,10 +176,11 @@ pub(crate) struct Judges {
 }
 
 struct Door {
-    tls: TlsAcceptor,
+    tls: Arc<ServerConfig>,
     judges: Judges,
-    handshakes: Arc<Admission<IpAddr>>,
-    places: Places,
+    handshakes: Arc<Handshakes>,
+    connections: Connections,
+    refusals: Refusals,
 }
 
 impl Door {
@@ -120,54 +191,93 @@ impl Door {
         address: SocketAddr,
         finished: &mpsc::Sender<io::Result<PeerConnection<C>>>,
     ) {
-        let Some(handshake) = self.handshakes.admit(&address.ip(), 1) else {
-            tracing::debug!(%address, "too many handshakes, one connection was closed");
-            return;
+        let source = Source::from(address.ip());
+        let Some(mut place) = self.handshakes.begin(source) else {
+            return self.refusals.count(WORK, source);
         };
         let door = self.clone();
         let finished = finished.clone();
         tokio::spawn(async move {
-            let result = timeout(HANDSHAKE_TIMEOUT, door.handshake(stream, address)).await;
-            drop(handshake);
+            let marker = place.marker();
+            let result = tokio::select! {
+                result = timeout(HANDSHAKE_TIMEOUT, door.handshake(stream, address, &marker)) => result,
+                () = place.lost() => return door.refusals.count(DISPLACED, source),
+            };
+            drop(place);
             match result {
                 // A failed send means the server is draining: the connection closes by being dropped.
                 Ok(Ok(connection)) => drop(finished.send(Ok(connection)).await),
-                Ok(Err(error)) => {
-                    tracing::debug!(%address, %error, "handshake failed");
-                    let refused = refusals::of_handshake(address.ip(), &error, door.judges.clock.now());
-                    refused
-                        .into_iter()
-                        .for_each(|event| door.judges.audit.record(event));
-                }
-                Err(_) => tracing::debug!(%address, "handshake timed out"),
+                Ok(Err(error)) => door.failed(address, &error),
+                Err(_) => door.refusals.count(SILENT, source),
             }
         });
     }
 
-    async fn handshake<C: Carrier>(&self, stream: C, address: SocketAddr) -> io::Result<PeerConnection<C>> {
+    fn failed(&self, address: SocketAddr, error: &io::Error) {
+        tracing::debug!(%address, %error, "handshake failed");
+        if error.kind() == io::ErrorKind::TimedOut {
+            return self.refusals.count(SILENT, address.ip());
+        }
+        let refused = refusals::of_handshake(address.ip(), error, self.judges.clock.now());
+        refused
+            .into_iter()
+            .for_each(|event| self.judges.audit.record(event));
+    }
+
+    async fn handshake<C: Carrier>(
+        &self,
+        stream: C,
+        address: SocketAddr,
+        place: &Marker<Source>,
+    ) -> io::Result<PeerConnection<C>> {
         stream.prepare()?;
-        let stream = self.tls.accept(stream).await?;
+        let hello = timeout(
+            HELLO_TIMEOUT,
+            LazyConfigAcceptor::new(Acceptor::default(), stream),
+        )
+        .await??;
+        // From here on it is neither idle nor without a price.
+        place.set_idle(false);
+        let price = self.handshakes.price(address.ip().into());
+        let stream = hello.into_stream(self.tls.clone()).await?;
+        self.connected(stream, address, price).await
+    }
+
+    async fn connected<C: Carrier>(
+        &self,
+        stream: TlsStream<C>,
+        address: SocketAddr,
+        price: Price,
+    ) -> io::Result<PeerConnection<C>> {
         let svid = peer_svid(stream.get_ref().1).map(Arc::new);
         let claim = match svid.as_deref() {
             Some(svid) => self.judges.claim(svid).await,
             None => Claim::Stranger,
         };
-        let id = svid.as_deref().map(VerifiedSvid::spiffe_id);
-        let place = self
-            .places
-            .take(claim, id, address.ip())
-            .ok_or_else(|| io::Error::other("too many open connections"))?;
-        let is_stranger = matches!(place, Place::Stranger { .. });
-        Ok(PeerConnection {
-            stream,
-            end: is_stranger.then(|| Box::pin(sleep(STRANGERS_LIFE))),
-            peer: Peer {
-                address,
-                svid,
-                opening: Opening::default(),
-            },
-            place,
-        })
+        let caller = claim.caller(svid.as_deref(), address.ip().into());
+        let wait = match &caller {
+            Caller::Agent(agent) => price.paid_by(agent).err(),
+            Caller::Guest(_) | Caller::Stranger(_) | Caller::Admin => None,
+        };
+        let Some(place) = self.connections.take(claim, &caller) else {
+            self.refusals.count(PLACES, &caller);
+            return Err(io::Error::other("too many open connections"));
+        };
+        if wait.is_some() {
+            self.refusals.count(CONNECTS, &caller);
+        }
+        let life = match place {
+            _ if wait.is_some() => Some(REFUSED_LIFE),
+            Place::Stranger(_) => Some(STRANGERS_LIFE),
+            Place::Agent(_) | Place::Guest(_) => None,
+        };
+        let peer = Peer {
+            address,
+            svid,
+            opening: Opening::default(),
+            line: Line::new(caller).waiting(wait),
+        };
+        Ok(PeerConnection::new(stream, peer, place, life))
     }
 }
 
@@ -180,6 +290,16 @@ enum Claim {
     Guest,
     /// Nothing.
     Stranger,
+}
+
+impl Claim {
+    fn caller(self, svid: Option<&VerifiedSvid>, source: Source) -> Caller {
+        match (self, svid) {
+            (Self::Agent(_), Some(svid)) => Caller::Agent(svid.spiffe_id().clone()),
+            (Self::Guest, Some(svid)) => Caller::Guest(svid.spiffe_id().clone()),
+            (Self::Stranger, _) | (_, None) => Caller::Stranger(source),
+        }
+    }
 }
 
 impl Judges {
@@ -202,63 +322,40 @@ impl Judges {
 }
 
 /// Room for open connections.
-struct Places {
+struct Connections {
     agents: Arc<AgentPlaces>,
-    guests: Arc<Admission<SpiffeId>>,
-    strangers: Arc<Admission<IpAddr>>,
+    guests: Arc<Places<SpiffeId>>,
+    strangers: Arc<Places<Source>>,
 }
 
-impl Places {
-    fn new() -> Self {
+impl Connections {
+    fn new(rooms: Rooms) -> Self {
         Self {
-            agents: Arc::default(),
-            guests: Admission::new(GUESTS, CONNECTIONS_PER_GUEST),
-            strangers: Admission::new(STRANGERS, STRANGERS_PER_ADDRESS),
+            agents: Arc::new(AgentPlaces::new(rooms.agents)),
+            guests: Places::new(Bounds {
+                total: rooms.guests,
+                cap: CONNECTIONS_PER_GUEST,
+                loses: Loses::Newest,
+            }),
+            strangers: Places::new(Bounds {
+                total: rooms.strangers,
+                cap: STRANGERS_PER_SOURCE,
+                loses: Loses::Stalest,
+            }),
         }
     }
 
-    fn take(&self, claim: Claim, agent: Option<&SpiffeId>, address: IpAddr) -> Option<Place> {
-        Some(match (claim, agent) {
-            (Claim::Agent(generation), Some(agent)) => Place::Agent(self.agents.take(agent, generation)?),
-            (Claim::Guest, Some(agent)) => Place::Guest {
-                _counted: self.guests.admit(agent, 1)?,
-            },
-            (Claim::Stranger, _) | (_, None) => Place::Stranger {
-                _counted: self.strangers.admit(&address, 1)?,
-            },
+    fn take(&self, claim: Claim, caller: &Caller) -> Option<Place> {
+        Some(match (claim, caller) {
+            (Claim::Agent(generation), Caller::Agent(agent)) => {
+                Place::Agent(self.agents.take(agent, generation)?)
+            }
+            (_, Caller::Guest(agent)) => Place::Guest(self.guests.take(agent).ok()?),
+            (_, Caller::Stranger(source)) => Place::Stranger(self.strangers.take(source).ok()?),
+            (_, Caller::Agent(_) | Caller::Admin) => return None,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{places::CONNECTIONS_PER_AGENT, *};
-
-    #[test]
-    fn strangers_take_no_agents_place_and_one_address_or_agent_not_everyones() {
-        let places = Places::new();
-        let agent =
-            |n: usize| SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/node-{n}")).unwrap();
-        let address = |n: usize| IpAddr::from([10, 0, (n / 256) as u8, (n % 256) as u8]);
-        let stranger = |n| places.take(Claim::Stranger, None, address(n));
-        let mut open: Vec<Place> = std::iter::from_fn(|| stranger(0)).collect();
-        assert_eq!(open.len(), STRANGERS_PER_ADDRESS);
-        let others =
-            (1..STRANGERS).flat_map(|n| std::iter::from_fn(move || Some(n)).take(STRANGERS_PER_ADDRESS));
-        open.extend(others.map_while(stranger));
-        assert_eq!(open.len(), STRANGERS, "every place of strangers is taken");
-        let by = |claim, n: usize| places.take(claim, Some(&agent(n)), address(0));
-        let guests: Vec<Place> = std::iter::from_fn(|| by(Claim::Guest, 0)).collect();
-        assert_eq!(guests.len(), CONNECTIONS_PER_GUEST);
-        let first = Claim::Agent(Generation { epoch: 1, number: 1 });
-        let of_one: Vec<Place> = std::iter::from_fn(|| by(first, 0)).collect();
-        assert_eq!(of_one.len(), CONNECTIONS_PER_AGENT, "guests take none of them");
-        assert!(by(first, 1).is_some());
-        assert!(
-            by(Claim::Stranger, 1).is_none(),
-            "what counts no more is a stranger's"
-        );
-        drop(open);
-        assert!(stranger(0).is_some());
-    }
-}
+mod tests;

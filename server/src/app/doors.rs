@@ -1,27 +1,24 @@
 //! The server's addresses.
 
-use std::{io, net::SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::Context;
 use signet_runtime::uds;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixStream},
-};
-use tokio_stream::{Stream, wrappers::UnixListenerStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::net::Listener;
-use tonic::transport::server::Connected;
 
-use crate::{api::listener::Carrier, config::Listen};
+use super::rooms::Rooms;
+use crate::{
+    api::{admin_listener::AdminCarrier, listener::Carrier},
+    config::Listen,
+};
 
 /// How agents and admins come in: over the machine's network or, in tests, through memory.
 pub(crate) trait Entrances: 'static {
     /// Connections of agents.
     type Agents: Listener<Io: Carrier, Addr = SocketAddr> + Send + Unpin + 'static;
     /// Connections of admins.
-    type Admins: Stream<Item = io::Result<Self::Admin>> + Send + 'static;
-    /// One of them.
-    type Admin: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static;
+    type Admins: Listener<Io: AdminCarrier, Addr: Send> + Send + Unpin + 'static;
 }
 
 /// TCP for agents, a Unix socket for admins.
@@ -29,8 +26,7 @@ pub(crate) struct Network;
 
 impl Entrances for Network {
     type Agents = TcpListener;
-    type Admins = UnixListenerStream;
-    type Admin = UnixStream;
+    type Admins = UnixListener;
 }
 
 /// Every address, taken before anything is started, so that a port in use costs nothing but the message.
@@ -40,6 +36,8 @@ pub(super) struct Doors<E: Entrances> {
     pub(super) publish: TcpListener,
     pub(super) bundle: Option<TcpListener>,
     pub(super) telemetry: TcpListener,
+    /// How many connections each has.
+    pub(super) rooms: Rooms,
 }
 
 /// Where the server can be reached.
@@ -59,7 +57,7 @@ impl Doors<Network> {
     pub(super) async fn open(listen: &Listen) -> anyhow::Result<Self> {
         let agents = bind("listen.agents", listen.agents).await?;
         let admin = uds::bind(&listen.admin_socket, 0o660, None, None).context("listen.admin_socket")?;
-        Self::open_others(listen, agents, UnixListenerStream::new(admin)).await
+        Self::open_others(listen, agents, admin).await
     }
 }
 
@@ -71,6 +69,7 @@ impl<E: Entrances> Doors<E> {
         admin: E::Admins,
     ) -> anyhow::Result<Self> {
         Ok(Self {
+            rooms: Rooms::of_process()?,
             agents,
             admin,
             publish: bind("listen.publish", listen.publish).await?,

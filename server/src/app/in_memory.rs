@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
@@ -12,7 +12,6 @@ use std::{
 use signet_certs::id::TrustDomain;
 use signet_runtime::{clock::Clock, config::load, drain::Drain};
 use tokio::{io::DuplexStream, sync::mpsc};
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::net::Listener;
 
 use super::{
@@ -21,6 +20,8 @@ use super::{
 };
 use crate::{attest::config::Access, config::Config, store::memory::MemoryStore};
 
+/// Where admins come from.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Bytes under way in one direction of a connection.
 const IN_FLIGHT: usize = 64 << 10;
 
@@ -46,7 +47,7 @@ impl KeptInMemory {
 #[derive(Clone)]
 pub struct Dial {
     agents: mpsc::UnboundedSender<(DuplexStream, SocketAddr)>,
-    admin: mpsc::UnboundedSender<io::Result<DuplexStream>>,
+    admin: mpsc::UnboundedSender<(DuplexStream, SocketAddr)>,
 }
 
 impl Dial {
@@ -66,7 +67,7 @@ impl Dial {
     /// When the server is gone.
     pub fn admin(&self) -> io::Result<DuplexStream> {
         let (near, far) = tokio::io::duplex(IN_FLIGHT);
-        self.admin.send(Ok(far)).map_err(refused)?;
+        self.admin.send((far, NOWHERE)).map_err(refused)?;
         Ok(near)
     }
 }
@@ -80,8 +81,7 @@ struct Memory;
 
 impl Entrances for Memory {
     type Agents = Incoming;
-    type Admins = UnboundedReceiverStream<io::Result<DuplexStream>>;
-    type Admin = DuplexStream;
+    type Admins = Incoming;
 }
 
 struct Incoming(mpsc::UnboundedReceiver<(DuplexStream, SocketAddr)>);
@@ -99,7 +99,7 @@ impl Listener for Incoming {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::from(([127, 0, 0, 1], 0)))
+        Ok(NOWHERE)
     }
 }
 
@@ -127,8 +127,8 @@ impl InMemory {
         }
         let (agents, calling_agents) = mpsc::unbounded_channel();
         let (admin, calling_admins) = mpsc::unbounded_channel();
-        let admins = UnboundedReceiverStream::new(calling_admins);
-        let doors = Doors::open_others(&config.listen, Incoming(calling_agents), admins).await?;
+        let (agents_in, admins_in) = (Incoming(calling_agents), Incoming(calling_admins));
+        let doors = Doors::open_others(&config.listen, agents_in, admins_in).await?;
         let store = kept.0.reopened();
         kept.0 = store.clone();
         let server = Server::over(config, doors, clock, |_| Ok(store)).await?;

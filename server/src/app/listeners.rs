@@ -7,7 +7,12 @@ use signet_certs::{
     id::SpiffeId,
     tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config, time_provider},
 };
-use signet_runtime::{clock::Clock, drain::Drain, http::Limits, ready::Readiness};
+use signet_runtime::{
+    clock::Clock,
+    drain::Drain,
+    http::{self, Limits},
+    ready::Readiness,
+};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -22,7 +27,9 @@ use crate::{
         access::AccessLayer,
         admin::AdminService,
         admin_calls::AdminCallLayer,
+        admin_listener,
         agent::{self, AgentService},
+        allowance::{self, Allowances},
         listener::{self, Judges},
     },
     config::BundlePage,
@@ -33,21 +40,43 @@ use crate::{
     put_back::PutBack,
 };
 
-/// Connections of the two HTTP doors.
+/// What one connection of an HTTP door may take its time for.
 const HTTP_LIMITS: Limits = Limits {
     connections: 1024,
+    per_source: 256,
     header_timeout: Duration::from_secs(10),
     stall: Duration::from_secs(20),
     connection_lifetime: Duration::from_secs(60),
 };
+/// Calls that one connection of an admin may have under way.
+const ADMINS_CALLS: usize = 8;
 /// Streams one agent may have open on a connection.
 const STREAMS_PER_CONNECTION: u32 = 32;
+/// How often a silent peer is asked whether it is there, and how long it has for an answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest a call may take until its answer begins, the arrival of the request included; trust streams go on after.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
-pub(super) fn serve_publish(listener: TcpListener, snapshots: Snapshots, drain: &Drain) {
-    let ended = drain.clone();
-    drain.spawn(serve_signed_objects(listener, snapshots, HTTP_LIMITS, ended));
+/// Within the limits of HTTP doors, for so many connections.
+fn http_limits(connections: usize) -> Limits {
+    Limits {
+        connections,
+        per_source: HTTP_LIMITS.per_source.min(connections.div_ceil(2)),
+        ..HTTP_LIMITS
+    }
+}
+
+pub(super) fn serve_publish(
+    listener: TcpListener,
+    snapshots: Snapshots,
+    room: usize,
+    metrics: &Metrics,
+    drain: &Drain,
+) {
+    let refusals = metrics.refusals("publish", http::REASONS);
+    let serving = serve_signed_objects(listener, snapshots, http_limits(room), refusals, drain.clone());
+    drain.spawn_vital("signed objects", serving);
 }
 
 pub(super) fn serve_bundle_door(
@@ -55,6 +84,8 @@ pub(super) fn serve_bundle_door(
     page: &BundlePage,
     own: &OwnSvids,
     snapshots: Snapshots,
+    room: usize,
+    metrics: &Metrics,
     drain: &Drain,
 ) -> anyhow::Result<()> {
     let tls = match (&page.certificate, &own.bundle) {
@@ -67,8 +98,11 @@ pub(super) fn serve_bundle_door(
         (None, None) => anyhow::bail!("publish: the bundle endpoint has no certificate"),
     };
     let path = page.path.clone();
-    let ended = drain.clone();
-    drain.spawn(async move { serve_bundle(listener, tls, &path, snapshots, HTTP_LIMITS, ended).await });
+    let (ended, limits) = (drain.clone(), http_limits(room));
+    let refusals = metrics.refusals("bundle", http::REASONS);
+    drain.spawn_vital("bundle endpoint", async move {
+        serve_bundle(listener, tls, &path, snapshots, limits, refusals, ended).await;
+    });
     Ok(())
 }
 
@@ -94,6 +128,7 @@ pub(super) fn serve_agents<E: Entrances>(
     tls: Arc<ServerConfig>,
     service: AgentService,
     access: AccessLayer,
+    rooms: listener::Rooms,
     drain: &Drain,
 ) {
     let judges = Judges {
@@ -101,13 +136,14 @@ pub(super) fn serve_agents<E: Entrances>(
         clock: access.clock.clone(),
         audit: access.audit.clone(),
     };
-    let incoming = ReceiverStream::new(listener::accept(listener, tls, judges, drain));
+    let refusals = access.allowances.refusals().clone();
+    let incoming = ReceiverStream::new(listener::accept(listener, tls, judges, rooms, refusals, drain));
     let ended = drain.clone();
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .timeout(CALL_LIMIT)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(access)
         .add_service(service.into_grpc());
     drain.spawn_vital("agents' listener", async move {
@@ -121,11 +157,14 @@ pub(super) fn serve_agents<E: Entrances>(
 }
 
 pub(super) fn serve_admin<E: Entrances>(
-    incoming: E::Admins,
+    listener: E::Admins,
     service: AdminService,
     access: AccessLayer,
+    room: usize,
     drain: &Drain,
 ) {
+    let refusals = access.allowances.refusals().clone();
+    let incoming = ReceiverStream::new(admin_listener::accept(listener, room, refusals, drain));
     let ended = drain.clone();
     // Outermost: what the table refuses is a line as well.
     let calls = AdminCallLayer {
@@ -133,10 +172,14 @@ pub(super) fn serve_admin<E: Entrances>(
         clock: access.clock.clone(),
     };
     let server = tonic::transport::Server::builder()
+        .concurrency_limit_per_connection(ADMINS_CALLS)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(calls)
         .layer(access)
         .add_service(service.into_grpc());
-    drain.spawn(async move {
+    drain.spawn_vital("admin service", async move {
         if let Err(error) = server
             .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
             .await
@@ -168,7 +211,6 @@ impl Base {
             clock: self.clock.clone(),
             outages: deciders.attestor.outages(),
             readiness: readiness.clone(),
-            readers: agent::readers(),
             drain: self.drain.clone(),
         }
     }
@@ -200,8 +242,19 @@ impl Base {
     }
 
     /// `control` is the trust that callers' certificates are judged by; none on the admin socket.
-    pub(super) fn access(&self, trust: &Trust, control: Option<Arc<SharedRoots>>) -> AccessLayer {
+    pub(super) fn access(
+        &self,
+        trust: &Trust,
+        control: Option<Arc<SharedRoots>>,
+        metrics: &Metrics,
+    ) -> AccessLayer {
+        let (door, reasons) = match control {
+            Some(_) => ("agents", listener::REASONS),
+            None => ("admin", admin_listener::REASONS),
+        };
+        let reasons = [reasons, allowance::REASONS].concat();
         AccessLayer {
+            allowances: Allowances::new(metrics.refusals(door, &reasons)),
             control,
             agents: trust.agents.clone(),
             clock: self.clock.clone(),

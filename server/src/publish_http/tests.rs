@@ -44,7 +44,13 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let drain = Drain::new();
-        drain.spawn(serve_signed_objects(listener, receiver, limits, drain.clone()));
+        drain.spawn(serve_signed_objects(
+            listener,
+            receiver,
+            limits,
+            Refusals::untold("a test's"),
+            drain.clone(),
+        ));
         Self {
             address,
             x509,

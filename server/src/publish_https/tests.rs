@@ -38,7 +38,8 @@ impl Served {
         let (drain, tls) = (Drain::new(), bundle_tls(identity).unwrap());
         let ending = drain.clone();
         drain.spawn(async move {
-            serve_bundle(listener, tls, path, receiver, Limits::default(), ending).await;
+            let refusals = Refusals::untold("a test's");
+            serve_bundle(listener, tls, path, receiver, Limits::default(), refusals, ending).await;
         });
         Self {
             address,

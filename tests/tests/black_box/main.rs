@@ -12,6 +12,7 @@ mod clock;
 mod commands;
 mod config;
 mod disk;
+mod doors;
 mod full_lists;
 mod hello;
 mod limits;

@@ -2,13 +2,19 @@ use std::{net::SocketAddr, time::Duration};
 
 use signet_certs::{
     authority::AuthorityKind,
+    id::SpiffeId,
     verify::{Role, verify_chain},
 };
 use signet_proto::agent::{HelloRequest, opening::VERSION};
-use tonic::Code;
+use signet_runtime::refusals::Refusals;
+use tonic::{Code, body::Body};
 
-use super::*;
+use super::{
+    service::{STRANGERS_REQUEST, shape},
+    *,
+};
 use crate::{
+    api::allowance::{Caller, Line},
     audit::{AuditAction, AuditEvent, AuditLog},
     fixtures::{HOUR, Running, deny},
     store::{Attestation, Ledger as _, NewIssuance, suite::fixture::of_agent},
@@ -144,7 +150,12 @@ async fn accepted(path: &str, bytes: usize) -> Option<usize> {
     use http_body_util::{BodyExt as _, Full};
     let body = Body::new(Full::new(bytes::Bytes::from(vec![0; bytes])));
     let request = http::Request::builder().uri(path).body(body).unwrap();
-    let body = bounded(request).into_body().collect().await.ok()?;
+    let agent = SpiffeId::parse("spiffe://example.org/signet/agent/c/n").unwrap();
+    let granted = Allowances::new(Refusals::untold("agents"))
+        .grant(Line::new(Caller::Agent(agent)))
+        .unwrap();
+    let request = granted.request(shape(path), request);
+    let body = request.into_body().collect().await.ok()?;
     Some(body.to_bytes().len())
 }
 
@@ -183,6 +194,7 @@ impl Door {
             agents: Arc::new(Agents::new(running.store.clone(), audit.clone())),
             clock: running.trusted.clone(),
             audit,
+            allowances: Allowances::new(Refusals::untold("agents")),
         };
         Self { running, layer }
     }
@@ -216,6 +228,7 @@ impl Door {
         }
         Peer {
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            line: Line::new(Caller::Agent(svid.spiffe_id().clone())),
             svid: Some(Arc::new(svid)),
             opening: opened(),
         }

@@ -1,17 +1,16 @@
 //! Wire types of issuing to domain types and back, with their bounds.
 
-use std::time::Duration;
-
 use signet_proto::agent::{
     self as wire, issue_item, issue_result,
     opening::{Agreement, Feature},
     refusal,
 };
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::{Code, Status};
 use zeroize::Zeroizing;
 
 use crate::{
     admission::RETRY_AFTER,
+    api::retry::{later, millis, with_retry},
     issuer::{Evidence, IssueItem, NotIssued, Outcome, Refusal, RefusalReason},
 };
 
@@ -156,21 +155,8 @@ pub(super) fn status_of(not_issued: NotIssued) -> Status {
 }
 
 pub(super) fn too_busy() -> Status {
-    too_many("too many certificates are being issued at the moment")
-}
-
-/// The caller comes back in a moment.
-pub(super) fn too_many(what: &str) -> Status {
-    with_retry(Status::resource_exhausted(what), RETRY_AFTER)
-}
-
-fn with_retry(mut status: Status, after: Duration) -> Status {
-    if let Ok(value) = MetadataValue::try_from(millis(after).to_string()) {
-        status.metadata_mut().insert("retry-after-ms", value);
-    }
-    status
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    later(
+        "too many certificates are being issued at the moment",
+        RETRY_AFTER,
+    )
 }

@@ -4,7 +4,6 @@
 
 use std::{
     collections::VecDeque,
-    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -25,10 +24,7 @@ use tokio::sync::mpsc;
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
-use crate::{
-    admission::Admitted,
-    trust::{PublishedAuthority, TrustSnapshot},
-};
+use crate::trust::{PublishedAuthority, TrustSnapshot};
 
 /// Field numbers of `TrustState` and of `Authority`; a test compares them with what the generated code makes.
 const X509_AUTHORITIES: u32 = 3;
@@ -215,8 +211,6 @@ pub(super) struct States {
     pieces: VecDeque<Bytes>,
     /// What is said when nobody sends any more; taken when it is over.
     end: Option<Status>,
-    /// Given back at the end.
-    place: Option<Admitted<IpAddr>>,
 }
 
 impl States {
@@ -225,22 +219,20 @@ impl States {
             messages,
             pieces: VecDeque::new(),
             end: Some(end),
-            place: None,
         }
     }
 
-    /// One message, for a reader that holds a place for as long as it takes.
-    pub(super) fn once(message: Frames, place: Admitted<IpAddr>) -> Self {
+    /// One message.
+    pub(super) fn once(message: Frames) -> Self {
         let nothing_else = mpsc::channel(1).1;
         Self {
             pieces: message.0,
-            place: Some(place),
             ..Self::new(nothing_else, Status::ok(""))
         }
     }
 
     fn over(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        drop((self.end.take(), self.place.take()));
+        self.end = None;
         let mut trailers = HeaderMap::new();
         Poll::Ready(Some(match status.add_header(&mut trailers) {
             Ok(()) => Ok(Frame::trailers(trailers)),

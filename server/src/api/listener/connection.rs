@@ -3,22 +3,27 @@
 use std::{
     fmt::Debug,
     io,
-    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use signet_certs::id::SpiffeId;
+use signet_runtime::{places, progress::Progress, source::Source};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::TcpStream,
-    time::Sleep,
+    time::{Instant, Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::{Peer, places::AgentPlace};
-use crate::admission::Admitted;
+
+/// How long a write may wait for the reader of a connection.
+const STALL: Duration = Duration::from_secs(20);
+/// How often it is asked whether an answer stands still.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What carries a connection.
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static {
@@ -45,23 +50,48 @@ impl Carrier for DuplexStream {
 /// A TLS connection with its verified [`Peer`].
 #[derive(Debug)]
 pub(crate) struct PeerConnection<C> {
-    pub(super) stream: TlsStream<C>,
-    pub(super) peer: Peer,
-    /// Ends a stranger's connection.
-    pub(super) end: Option<Pin<Box<Sleep>>>,
-    pub(super) place: Place,
+    stream: Progress<TlsStream<C>>,
+    peer: Peer,
+    /// Ends a connection that has a short life.
+    end: Option<Pin<Box<Sleep>>>,
+    look: Pin<Box<Sleep>>,
+    place: Place,
 }
 
 /// What an open connection is counted against.
 #[derive(Debug)]
 pub(super) enum Place {
     Agent(AgentPlace),
-    Guest { _counted: Admitted<SpiffeId> },
-    Stranger { _counted: Admitted<IpAddr> },
+    Guest(places::Place<SpiffeId>),
+    Stranger(places::Place<Source>),
+}
+
+impl Place {
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        match self {
+            Self::Agent(place) => place
+                .poll_lost(cx)
+                .map(|()| "a newer certificate of this agent needs the place, or an agent that has fewer"),
+            Self::Guest(place) => place.poll_lost(cx).map(|()| "another agent has fewer places"),
+            Self::Stranger(place) => place.poll_lost(cx).map(|()| "a newer connection needs the place"),
+        }
+    }
 }
 
 impl<C> PeerConnection<C> {
-    /// Fails once the connection has lived for as long as it may, or has lost its place; wakes its task at that moment.
+    /// A connection that lives for as long as both want, or at most for `life`.
+    pub(super) fn new(stream: TlsStream<C>, peer: Peer, place: Place, life: Option<Duration>) -> Self {
+        Self {
+            stream: Progress::new(stream, STALL),
+            peer,
+            end: life.map(|life| Box::pin(sleep(life))),
+            look: Box::pin(sleep(LOOK)),
+            place,
+        }
+    }
+
+    /// Fails once the connection has lived for as long as it may, has lost its place, or has an answer that stands still; wakes its
+    /// task at that moment.
     fn check_life(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let ended = self
             .end
@@ -73,13 +103,17 @@ impl<C> PeerConnection<C> {
                 "a connection without a client certificate that counts lives a minute",
             ));
         }
-        if let Place::Agent(place) = &mut self.place
-            && place.poll_lost(cx).is_ready()
-        {
-            return Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "a newer certificate of this agent needs the place",
-            ));
+        if let Poll::Ready(why) = self.place.poll_lost(cx) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
+        }
+        while self.look.as_mut().poll(cx).is_ready() {
+            if self.peer.line.is_stuck() {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the reader of an answer takes nothing",
+                ));
+            }
+            self.look.as_mut().reset(Instant::now() + LOOK);
         }
         Ok(())
     }

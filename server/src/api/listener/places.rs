@@ -1,8 +1,9 @@
 //! Room for open connections of agents. Each agent has a few places; where they are taken, a connection by a newer
-//! certificate takes the place of one by an older, which counts no more.
+//! certificate takes the place of one by an older, which counts no more. Where all places of all agents are taken, an agent that has
+//! fewer takes one from the agent that has the most.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,19 +15,23 @@ use tokio::sync::oneshot;
 
 use crate::store::Generation;
 
-/// Open connections of agents, in all and of one agent, which needs one or two: the rest is for those it lost.
-pub(super) const AGENTS: usize = 20_000;
+/// Open connections of one agent, which needs one or two: the rest is for those it lost.
 pub(super) const CONNECTIONS_PER_AGENT: usize = 8;
 
 /// Who has which place.
-#[derive(Debug, Default)]
-pub(super) struct AgentPlaces(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct AgentPlaces {
+    total: usize,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
     taken: usize,
     last: u64,
     holders: HashMap<SpiffeId, Vec<Holder>>,
+    /// For whoever has the most.
+    by_number: BTreeSet<(usize, SpiffeId)>,
 }
 
 #[derive(Debug)]
@@ -47,24 +52,33 @@ pub(super) struct AgentPlace {
 }
 
 impl AgentPlaces {
+    /// So many in all, each free.
+    pub(super) fn new(total: usize) -> Self {
+        Self {
+            total,
+            state: Mutex::default(),
+        }
+    }
+
     /// A place for a connection by a certificate of this generation; `None` when there is none.
     pub(super) fn take(self: &Arc<Self>, agent: &SpiffeId, generation: Generation) -> Option<AgentPlace> {
-        let mut state = self.0.lock();
-        let of_agent = state.holders.get(agent).map_or(0, Vec::len);
-        if of_agent >= CONNECTIONS_PER_AGENT {
+        let mut state = self.state.lock();
+        if state.number_of(agent) >= CONNECTIONS_PER_AGENT {
             state.give_up_one_older_than(agent, generation)?;
         }
-        if state.taken >= AGENTS {
-            return None;
+        if state.taken >= self.total {
+            state.give_up_one_for(agent)?;
         }
         state.taken += 1;
         state.last += 1;
         let (open, lost) = oneshot::channel();
         let place = state.last;
-        state.holders.entry(agent.clone()).or_default().push(Holder {
-            place,
-            generation,
-            _open: open,
+        state.change(agent, |holders| {
+            holders.push(Holder {
+                place,
+                generation,
+                _open: open,
+            });
         });
         Some(AgentPlace {
             places: self.clone(),
@@ -84,15 +98,40 @@ impl State {
         Some(())
     }
 
+    /// Takes a place from the agent that has the most, if that keeps at least as many as this one then has.
+    fn give_up_one_for(&mut self, agent: &SpiffeId) -> Option<()> {
+        let (most, largest) = self.by_number.last().cloned()?;
+        if most <= self.number_of(agent) + 1 {
+            return None;
+        }
+        let holders = self.holders.get(&largest)?;
+        // The oldest certificate's, and of these the newest: long use is a sign of honest use.
+        let least = holders.iter().rev().min_by_key(|holder| holder.generation)?;
+        let place = least.place;
+        self.leave(&largest, place);
+        Some(())
+    }
+
+    fn number_of(&self, agent: &SpiffeId) -> usize {
+        self.holders.get(agent).map_or(0, Vec::len)
+    }
+
     fn leave(&mut self, agent: &SpiffeId, place: u64) {
-        let Some(holders) = self.holders.get_mut(agent) else {
-            return;
-        };
+        let before = self.number_of(agent);
+        self.change(agent, |holders| holders.retain(|holder| holder.place != place));
+        self.taken -= before - self.number_of(agent);
+    }
+
+    fn change(&mut self, agent: &SpiffeId, change: impl FnOnce(&mut Vec<Holder>)) {
+        let holders = self.holders.entry(agent.clone()).or_default();
         let before = holders.len();
-        holders.retain(|holder| holder.place != place);
-        self.taken -= before - holders.len();
-        if holders.is_empty() {
+        change(holders);
+        let after = holders.len();
+        self.by_number.remove(&(before, agent.clone()));
+        if after == 0 {
             self.holders.remove(agent);
+        } else {
+            self.by_number.insert((after, agent.clone()));
         }
     }
 }
@@ -106,7 +145,7 @@ impl AgentPlace {
 
 impl Drop for AgentPlace {
     fn drop(&mut self) {
-        self.places.0.lock().leave(&self.agent, self.place);
+        self.places.state.lock().leave(&self.agent, self.place);
     }
 }
 
@@ -132,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_older_certificate_takes_no_place_from_its_successor() {
-        let places = Arc::new(AgentPlaces::default());
+        let places = Arc::new(AgentPlaces::new(100));
         let take = |number| places.take(&agent(0), generation(number));
         let mut old: Vec<AgentPlace> = std::iter::from_fn(|| take(1)).collect();
         assert_eq!(old.len(), CONNECTIONS_PER_AGENT);
@@ -147,7 +186,31 @@ mod tests {
         assert!(take(2).is_some());
         assert!(places.take(&agent(1), generation(1)).is_some());
         drop(new);
-        assert!(places.0.lock().holders.is_empty());
-        assert_eq!(places.0.lock().taken, 0);
+        let state = places.state.lock();
+        assert!(state.holders.is_empty() && state.by_number.is_empty());
+        assert_eq!(state.taken, 0);
+    }
+
+    #[test]
+    fn where_all_places_are_taken_an_agent_with_fewer_takes_one() {
+        let places = Arc::new(AgentPlaces::new(2 * CONNECTIONS_PER_AGENT));
+        let take = |n| places.take(&agent(n), generation(1));
+        let mut of_two: Vec<AgentPlace> = (0..2).flat_map(|n| std::iter::from_fn(move || take(n))).collect();
+        assert_eq!(of_two.len(), 2 * CONNECTIONS_PER_AGENT, "all are taken");
+        let others: Vec<AgentPlace> = (2..10).filter_map(take).collect();
+        assert_eq!(others.len(), 8);
+        assert_eq!(
+            of_two
+                .iter_mut()
+                .filter_map(|place| is_lost(place).then_some(()))
+                .count(),
+            8
+        );
+        assert_eq!(places.state.lock().taken, 2 * CONNECTIONS_PER_AGENT);
+        assert!(
+            !is_lost(&mut of_two[0]),
+            "what an agent has had for longest stays"
+        );
+        assert!(take(0).is_none(), "it has the most");
     }
 }

@@ -1,0 +1,127 @@
+//! How many connections each door has, out of the files that this process may open: no door can use up what another needs, nor what the
+//! store, the logs and calls to API servers do.
+
+use anyhow::Context;
+use signet_runtime::limits::{Wish, divide, open_files};
+
+use crate::api::listener;
+
+/// Files for everything but connections: the store, logs, listeners, calls to the API servers of clusters, the runtime's own.
+const OWN: usize = 96;
+
+/// Connections of every door.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rooms {
+    /// The agents' door.
+    pub agents: listener::Rooms,
+    /// Admins.
+    pub admin: usize,
+    /// Health and metrics.
+    pub telemetry: usize,
+    /// Signed objects.
+    pub publish: usize,
+    /// The bundle endpoint.
+    pub bundle: usize,
+}
+
+const WISHES: [Wish; 8] = [
+    Wish {
+        least: 32,
+        most: 2048,
+    },
+    Wish {
+        least: 64,
+        most: 20_000,
+    },
+    Wish { least: 8, most: 2048 },
+    Wish {
+        least: 16,
+        most: 1024,
+    },
+    Wish { least: 8, most: 32 },
+    Wish { least: 8, most: 32 },
+    Wish {
+        least: 24,
+        most: 1024,
+    },
+    Wish {
+        least: 16,
+        most: 1024,
+    },
+];
+
+impl Rooms {
+    /// Within the limit of this process.
+    ///
+    /// # Errors
+    /// When it leaves a door without what it needs at least.
+    pub(super) fn of_process() -> anyhow::Result<Self> {
+        Self::within(open_files().context("the limit of open files")?)
+    }
+
+    fn within(files: usize) -> anyhow::Result<Self> {
+        let parts = divide(files.saturating_sub(OWN), WISHES);
+        let Some(
+            [
+                handshakes,
+                agents,
+                guests,
+                strangers,
+                admin,
+                telemetry,
+                publish,
+                bundle,
+            ],
+        ) = parts
+        else {
+            let least = OWN + WISHES.iter().map(|wish| wish.least).sum::<usize>();
+            anyhow::bail!(
+                "this process may open {files} files, and needs {least} at least: raise its limit (LimitNOFILE= of systemd, ulimit -n)"
+            );
+        };
+        Ok(Self {
+            agents: listener::Rooms {
+                handshakes,
+                agents,
+                guests,
+                strangers,
+            },
+            admin,
+            telemetry,
+            publish,
+            bundle,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(rooms: Rooms) -> usize {
+        let agents = rooms.agents;
+        agents.handshakes
+            + agents.agents
+            + agents.guests
+            + agents.strangers
+            + rooms.admin
+            + rooms.telemetry
+            + rooms.publish
+            + rooms.bundle
+    }
+
+    #[test]
+    fn every_door_works_within_a_small_limit_and_none_takes_all_of_a_large_one() {
+        let refused = Rooms::within(200).unwrap_err().to_string();
+        assert!(
+            refused.contains("needs 272 at least") && refused.contains("LimitNOFILE"),
+            "{refused}"
+        );
+        for files in [272, 300, 1024, 20_000, 1 << 20] {
+            let rooms = Rooms::within(files).unwrap();
+            assert!(sum(rooms) + OWN <= files, "{files}: {rooms:?}");
+            assert!(rooms.admin >= 8 && rooms.agents.agents >= 64, "{rooms:?}");
+        }
+        assert_eq!(Rooms::within(1 << 20).unwrap().agents.agents, 20_000);
+    }
+}
