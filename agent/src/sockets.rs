@@ -13,18 +13,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_runtime::accept;
+use signet_runtime::quota::Division;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
+pub(crate) use self::budget::Rooms;
 use self::budget::{Budget, Budgets, Sharer};
 pub(crate) use self::connection::Connection;
 pub(crate) use self::gate::Deadline;
 use self::gate::Gate;
 use crate::context::{Caller, PeerProcess};
 
+mod answer;
 mod budget;
 mod connection;
 pub(crate) mod filter;
@@ -40,14 +43,16 @@ pub struct Settings {
     pub max_connections_per_caller: usize,
     /// Open calls of one pod, or of one user id on the shared socket.
     pub max_streams_per_caller: usize,
-    /// Bytes of messages that one caller has been sent and has not taken.
-    pub max_untaken_bytes_per_caller: usize,
+    /// Bytes of requests under way and of messages that were sent and not taken. The cap is at least the longest message.
+    pub bytes: Division,
     /// How long a new connection has to show that it speaks HTTP/2.
     pub handshake_limit: Duration,
     /// How often a silent client is asked for a sign of life.
     pub keep_alive_interval: Duration,
     /// How long it may take to give one.
     pub keep_alive_limit: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub stuck_limit: Duration,
     /// How long connections have to finish when a socket is closed.
     pub drain_limit: Duration,
 }
@@ -56,12 +61,17 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
-            max_connections_per_caller: 1000,
-            max_streams_per_caller: 1000,
-            max_untaken_bytes_per_caller: 32 * 1024 * 1024,
+            max_connections_per_caller: 64,
+            max_streams_per_caller: 256,
+            bytes: Division {
+                share: 256 * 1024,
+                cap: 8 * 1024 * 1024,
+                pool: 40 * 1024 * 1024,
+            },
             handshake_limit: Duration::from_secs(10),
             keep_alive_interval: Duration::from_secs(60),
             keep_alive_limit: Duration::from_secs(20),
+            stuck_limit: Duration::from_secs(20),
             drain_limit: Duration::from_secs(5),
         }
     }

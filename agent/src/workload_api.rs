@@ -27,14 +27,14 @@ use tonic::{Request, Response, Status};
 use self::render::MAX_MESSAGE;
 use self::stream::{Render, Responses, Watcher};
 use crate::context::{AttachError, WorkloadSource, WorkloadState};
-use crate::sockets::{Connection, Deadline};
+use crate::sockets::{Connection, Deadline, Rooms};
 
 mod render;
 mod status;
 mod stream;
 
-/// Longest request message. All requests of the X.509 profile are empty.
-const MAX_REQUEST: usize = 64 * 1024;
+/// Longest request message. All requests of the X.509 profile are empty, and what probes and tools name is short.
+const MAX_REQUEST: usize = 4 * 1024;
 
 /// The fully qualified name of the service; it has no package.
 const SERVICE_NAME: &str = "SpiffeWorkloadAPI";
@@ -74,9 +74,13 @@ pub fn routes(
     // A new reporter says SERVING for the whole server, which is all that probes ask for.
     let (_, health) = tonic_health::server::health_reporter();
     Ok(Routes::new(api)
-        .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(health.max_decoding_message_size(MAX_REQUEST))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_REQUEST))
+        .add_service(
+            reflection()
+                .build_v1alpha()?
+                .max_decoding_message_size(MAX_REQUEST),
+        )
         .prepare())
 }
 
@@ -105,6 +109,7 @@ impl WorkloadApi {
     {
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
+        let rooms = extensions.get::<Rooms>().cloned().unwrap_or_default();
         let connection = extensions
             .get::<Arc<Connection>>()
             .cloned()
@@ -118,7 +123,7 @@ impl WorkloadApi {
             deadline,
             give_up: None,
             sent: None,
-            in_flight: None,
+            rooms,
         };
         Ok(Response::new(watcher.into_responses()))
     }

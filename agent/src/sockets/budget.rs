@@ -1,32 +1,40 @@
 //! What one caller may use of the agent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use signet_runtime::quota::{Held, Quota};
+use signet_runtime::sync::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::Settings;
 use crate::shared::Shared;
 
-/// Untaken messages are counted in these units, so that their number fits the semaphore.
-const UNIT: usize = 1024;
+/// How often room is looked for that others may have given back.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The share of one caller.
 #[derive(Debug)]
 pub(super) struct Budget {
+    sharer: Sharer,
     connections: Arc<Semaphore>,
     streams: Arc<Semaphore>,
-    untaken: Arc<Semaphore>,
-    untaken_units: usize,
+    bytes: Arc<Quota<Sharer>>,
+    /// Messages wait for room one behind the other, so that waiting costs the same however many do.
+    turn: tokio::sync::Mutex<()>,
+    given_back: Notify,
 }
 
 impl Budget {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let untaken_units = settings.max_untaken_bytes_per_caller.div_ceil(UNIT).max(1);
+    fn new(sharer: Sharer, settings: &Settings, bytes: Arc<Quota<Sharer>>) -> Self {
         Self {
+            sharer,
             connections: Arc::new(Semaphore::new(settings.max_connections_per_caller)),
             streams: Arc::new(Semaphore::new(settings.max_streams_per_caller)),
-            untaken: Arc::new(Semaphore::new(untaken_units)),
-            untaken_units,
+            bytes,
+            turn: tokio::sync::Mutex::default(),
+            given_back: Notify::new(),
         }
     }
 
@@ -38,30 +46,59 @@ impl Budget {
         self.streams.clone().try_acquire_owned().ok()
     }
 
-    pub(super) fn try_untaken(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.untaken
-            .clone()
-            .try_acquire_many_owned(self.units(bytes))
-            .ok()
+    /// So many bytes, if there are as many now.
+    pub(super) fn try_bytes(&self, bytes: usize) -> Option<Held<Sharer>> {
+        self.bytes.take(&self.sharer, bytes)
     }
 
-    pub(super) async fn untaken(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.untaken
-            .clone()
-            .acquire_many_owned(self.units(bytes))
-            .await
-            .ok()
+    /// Room for a message, behind those that wait for some already. Never for one that is larger than what a caller may have in all.
+    pub(super) async fn room(self: Arc<Self>, bytes: usize) -> Room {
+        let _turn = self.turn.lock().await;
+        loop {
+            if let Some(held) = self.try_bytes(bytes) {
+                return Room {
+                    held,
+                    budget: self.clone(),
+                };
+            }
+            let _ = timeout(LOOK, self.given_back.notified()).await;
+        }
+    }
+}
+
+/// The bytes of a message, until its caller has taken it.
+#[derive(Debug)]
+pub(crate) struct Room {
+    held: Held<Sharer>,
+    budget: Arc<Budget>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.held.shrink(self.held.amount());
+        self.budget.given_back.notify_one();
+    }
+}
+
+/// Room for the messages of one call that its service has handed over and that are not on their way yet. In the extensions of each
+/// request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rooms(Arc<Mutex<Vec<Room>>>);
+
+impl Rooms {
+    /// For a message that comes next.
+    pub(crate) fn put(&self, room: Room) {
+        self.0.lock().push(room);
     }
 
-    /// At most the whole budget, so that a message larger than it passes alone.
-    fn units(&self, bytes: usize) -> u32 {
-        let units = bytes.div_ceil(UNIT).min(self.untaken_units);
-        u32::try_from(units).unwrap_or(u32::MAX)
+    /// Of the messages that are on their way from now on.
+    pub(super) fn take(&self) -> Vec<Room> {
+        std::mem::take(&mut self.0.lock())
     }
 }
 
 /// Who shares a budget.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Sharer {
     /// A pod, by UID: its author decides how many volumes it has.
     Pod(String),
@@ -73,6 +110,7 @@ pub(super) enum Sharer {
 #[derive(Debug)]
 pub(super) struct Budgets {
     settings: Settings,
+    bytes: Arc<Quota<Sharer>>,
     known: Shared<Sharer, Budget>,
 }
 
@@ -80,12 +118,14 @@ impl Budgets {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
+            bytes: Quota::new(settings.bytes),
             known: Shared::default(),
         }
     }
 
     /// The budget of a caller; the same one as long as any of its connections or sockets lives.
     pub(super) fn of(&self, sharer: Sharer) -> Arc<Budget> {
-        self.known.of(sharer, || Budget::new(&self.settings))
+        let new = || Budget::new(sharer.clone(), &self.settings, self.bytes.clone());
+        self.known.of(sharer.clone(), new)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use signet_runtime::quota::Held;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::Budget;
+use super::budget::{Budget, Room, Sharer};
 use crate::context::Caller;
 
 /// An accepted connection. In the extensions of each request as `Arc<Connection>`.
@@ -52,13 +53,13 @@ impl Connection {
         self.budget.try_stream()
     }
 
-    /// Room for a message, if there is some now.
-    pub(crate) fn try_reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.budget.try_untaken(bytes)
+    /// So many bytes of this caller for what it has asked for, if there are as many now.
+    pub(super) fn try_bytes(&self, bytes: usize) -> Option<Held<Sharer>> {
+        self.budget.try_bytes(bytes)
     }
 
     /// Room for a message, once this caller has taken others.
-    pub(crate) async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.budget.untaken(bytes).await
+    pub(crate) async fn room(&self, bytes: usize) -> Room {
+        self.budget.clone().room(bytes).await
     }
 }

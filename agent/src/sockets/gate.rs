@@ -3,18 +3,16 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::error::Error;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+use hyper::body::Incoming;
+use signet_runtime::body::{Meter, Metered, Refused};
 use tokio::time::{Instant, timeout};
 use tonic::Status;
 use tonic::body::Body;
@@ -22,6 +20,8 @@ use tonic::service::Routes;
 use tower::Service;
 
 use super::Connection;
+use super::answer::{Answer, Charge};
+use super::budget::{Rooms, Sharer};
 
 /// The security header of the Workload Endpoint (EP-03): present once, with exactly this value.
 const SECURITY_HEADER: &str = "workload.spiffe.io";
@@ -29,6 +29,16 @@ const SECURITY_VALUE: &[u8] = b"true";
 
 /// How long a request message may take to arrive and be answered or turned into a stream.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a call may be open that needs no security header: tools and probes ask and leave.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a call holds beside its headers and messages (bytes).
+const CALL: usize = 2 * 1024;
+
+/// As [`CALL`], where the answers are not counted one by one: a stream of reflection has two in its queues, and as many in
+/// those of HTTP/2 as pass for the [send buffer](super::serve).
+const UNCOUNTED_CALL: usize = 128 * 1024;
 
 /// gRPC's number for OutOfRange, the library's answer to a message that is too long, and for ResourceExhausted, which is
 /// what the gRPC specification says for it.
@@ -59,40 +69,101 @@ impl Gate {
     pub(super) async fn answer(
         self,
         connection: Arc<Connection>,
-        mut request: Request<Incoming>,
-    ) -> Result<Response<Body>, Infallible> {
-        if let Some(refusal) = not_grpc(&request) {
-            return Ok(refusal);
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, Infallible> {
+        let is_protected = self.protected.contains(request.uri().path());
+        let admitted = admit(&connection, is_protected, &request);
+        Ok(match admitted {
+            Ok(admitted) => self.serve(connection, request, admitted).await,
+            Err(refusal) => refusal.map(Answer::free),
+        })
+    }
+
+    async fn serve(
+        self,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+        admitted: Admitted,
+    ) -> Response<Answer> {
+        let Admitted {
+            charge,
+            deadline,
+            end,
+        } = admitted;
+        let mut request = request.map(|body| Metered::new(body, charge.meter.clone(), refuse));
+        let extensions = request.extensions_mut();
+        extensions.insert(connection);
+        extensions.insert(charge.rooms.clone());
+        if let Some(deadline) = deadline {
+            extensions.insert(Deadline(deadline));
         }
-        if self.protected.contains(request.uri().path()) && !has_security_header(request.headers()) {
-            return Ok(missing_header().into_http());
-        }
-        match client_deadline(request.headers()) {
-            Ok(Some(deadline)) => drop(request.extensions_mut().insert(Deadline(deadline))),
-            Ok(None) => {}
-            Err(refusal) => return Ok(refusal.into_http()),
-        }
-        let Some(permit) = connection.try_stream() else {
-            return Ok(too_many_streams().into_http());
-        };
-        request.extensions_mut().insert(connection);
         let mut response = call(self.routes, request).await;
         if let Some(code) = response.headers_mut().get_mut("grpc-status")
             && *code == OUT_OF_RANGE
         {
             *code = RESOURCE_EXHAUSTED;
         }
-        Ok(response.map(|body| {
-            Body::new(Counted {
-                body,
-                _permit: permit,
-            })
-        }))
+        response.map(|body| Answer::charged(body, charge, end))
     }
 }
 
+/// A call that may begin.
+struct Admitted {
+    charge: Charge,
+    /// The client's.
+    deadline: Option<Instant>,
+    /// Ours.
+    end: Option<Instant>,
+}
+
+/// Whether this call may begin, and what it holds then.
+#[expect(clippy::result_large_err, reason = "the error is the answer")]
+fn admit(
+    connection: &Connection,
+    is_protected: bool,
+    request: &Request<Incoming>,
+) -> Result<Admitted, Response<Body>> {
+    if let Some(refusal) = not_grpc(request) {
+        return Err(refusal);
+    }
+    if is_protected && !has_security_header(request.headers()) {
+        return Err(missing_header().into_http());
+    }
+    let deadline = client_deadline(request.headers()).map_err(Status::into_http)?;
+    let stream = connection.try_stream();
+    let stream = stream.ok_or_else(|| too_many_streams().into_http())?;
+    let call = if is_protected { CALL } else { UNCOUNTED_CALL };
+    let held = connection.try_bytes(call + header_bytes(request));
+    let held = held.ok_or_else(|| refused(Refused::TooMany).into_http())?;
+    Ok(Admitted {
+        charge: Charge {
+            stream,
+            meter: Meter::new(held),
+            rooms: Rooms::default(),
+        },
+        deadline,
+        end: (!is_protected).then(|| Instant::now() + OPEN_LIMIT),
+    })
+}
+
+/// The header list, counted as HTTP/2 does.
+fn header_bytes(request: &Request<Incoming>) -> usize {
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + 32);
+    fields.sum::<usize>() + request.uri().path().len()
+}
+
+/// Why the rest of a request is not read, as the library of the services understands it.
+fn refuse(why: Refused) -> Box<dyn Error + Send + Sync> {
+    Box::new(refused(why))
+}
+
+fn refused(why: Refused) -> Status {
+    Status::unavailable(why.to_string())
+}
+
 /// The service's answer, or the reason why there is none.
-async fn call(mut routes: Routes, request: Request<Incoming>) -> Response<Body> {
+async fn call(mut routes: Routes, request: Request<Metered<Incoming, Sharer>>) -> Response<Body> {
     let call = AssertUnwindSafe(routes.call(request)).catch_unwind();
     match timeout(REQUEST_LIMIT, call).await {
         Ok(Ok(Ok(response))) => response,
@@ -171,30 +242,4 @@ fn client_deadline(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
     };
     // Too far away to be represented is as good as none.
     Ok(Instant::now().checked_add(limit))
-}
-
-/// A response body that counts as one of its caller's open calls until it is dropped.
-struct Counted {
-    body: Body,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

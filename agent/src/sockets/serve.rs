@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use signet_runtime::progress::Progress;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
@@ -21,12 +22,17 @@ const SEND_BUFFER: usize = 16 * 1024;
 /// What a client may send ahead; requests are a few bytes.
 const RECEIVE_WINDOW: u32 = 64 * 1024;
 
+/// Most calls at once of one connection; who needs more opens another.
+const MAX_STREAMS: usize = 64;
+
 /// Streams beyond the caller's budget that HTTP/2 still lets through, so that they get a status and no bare reset.
 const SPARE_STREAMS: usize = 16;
 
 /// Serves a connection until the client leaves, breaks the rules, or the socket is closed.
 pub(super) async fn serve(stream: UnixStream, connection: Arc<Connection>, gate: Gate, settings: Settings) {
     let stop = connection.stop().clone();
+    // Below the filter, and so below all that would have to be written to end a connection in order.
+    let stream = Progress::new(stream, settings.stuck_limit);
     let (stream, established) = AuthorityFilter::new(stream);
     let service = service_fn(move |request| gate.clone().answer(connection.clone(), request));
     let mut serving = pin!(http(&settings).serve_connection(TokioIo::new(stream), service));
@@ -53,8 +59,8 @@ pub(super) async fn serve(stream: UnixStream, connection: Arc<Connection>, gate:
 }
 
 fn http(settings: &Settings) -> http2::Builder<TokioExecutor> {
-    let streams =
-        u32::try_from(settings.max_streams_per_caller.saturating_add(SPARE_STREAMS)).unwrap_or(u32::MAX);
+    let streams = settings.max_streams_per_caller.saturating_add(SPARE_STREAMS);
+    let streams = u32::try_from(streams.min(MAX_STREAMS)).unwrap_or(u32::MAX);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -63,7 +69,7 @@ fn http(settings: &Settings) -> http2::Builder<TokioExecutor> {
         .keep_alive_timeout(settings.keep_alive_limit)
         .max_send_buf_size(SEND_BUFFER)
         .initial_stream_window_size(RECEIVE_WINDOW)
-        .initial_connection_window_size(RECEIVE_WINDOW * 4)
+        .initial_connection_window_size(RECEIVE_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST as u32);
     builder
 }

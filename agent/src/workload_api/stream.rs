@@ -9,14 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{self, Stream, StreamExt};
 use signet_runtime::clock::Clock;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Status;
 
 use super::render::Unservable;
 use super::status;
 use crate::context::{Caller, WorkloadState, X509Context};
-use crate::sockets::Connection;
+use crate::sockets::{Connection, Rooms};
 
 /// How often a silent stream looks whether its caller still is what connected.
 const LOOK: Duration = Duration::from_secs(30);
@@ -41,8 +41,8 @@ pub(super) struct Watcher<M> {
     pub give_up: Option<Instant>,
     /// The last message, so that an equal one is not sent again (API-16). Its bytes are shared with the context.
     pub sent: Option<M>,
-    /// Held while the client has not taken the last message.
-    pub in_flight: Option<OwnedSemaphorePermit>,
+    /// Where the room of each message goes, which is held until the client has taken it.
+    pub rooms: Rooms,
 }
 
 /// What a state means for this stream now.
@@ -75,7 +75,6 @@ where
 
     /// The next message that differs from the last one. Only called when the client has taken the last one.
     async fn next(&mut self) -> Result<M, Status> {
-        self.in_flight = None;
         loop {
             self.connection
                 .unchanged()
@@ -142,18 +141,14 @@ where
     /// Reserves room for a message of so many bytes among the caller's untaken ones, so that a caller that stops reading
     /// many streams holds bounded memory. False: the state changed while waiting for room, so render again.
     async fn reserve(&mut self, bytes: usize) -> Result<bool, Status> {
-        if let Some(permit) = self.connection.try_reserve(bytes) {
-            self.in_flight = Some(permit);
-            return Ok(true);
-        }
         let connection = self.connection.clone();
         tokio::select! {
             biased;
             () = connection.ending() => Err(status::ending()),
             changed = self.states.changed() => changed.map(|()| false).map_err(|_| status::gone()),
             () = at(self.deadline) => Err(status::deadline_exceeded()),
-            permit = connection.reserve(bytes) => {
-                self.in_flight = permit;
+            room = connection.room(bytes) => {
+                self.rooms.put(room);
                 Ok(true)
             }
         }

@@ -5,12 +5,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use signet_agent::testing::{Origin, Settings};
 use signet_proto::workload::X509svidRequest;
+use signet_runtime::quota::Division;
 use tonic::Code;
 
-use crate::support::raw::{RawClient, call_headers};
+use crate::support::raw::{DATA, PREFACE, RawClient, SETTINGS, WINDOW_UPDATE, call_headers, frame};
 use crate::support::{Socket, example, ready, settings, soon, svid, volume, with_header};
 
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const FETCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
+
+/// So many bytes for each caller, and none to share.
+fn bytes(cap: usize) -> Division {
+    Division {
+        share: cap,
+        cap,
+        pool: 0,
+    }
+}
 
 /// Covers EP-13, BG-17, RS-15.
 #[tokio::test]
@@ -133,7 +144,7 @@ async fn a_caller_that_stops_reading_holds_one_message_and_gets_the_newest_later
         ready(context)
     };
     let bounds = Settings {
-        max_untaken_bytes_per_caller: LARGE + 8 * 1024,
+        bytes: bytes(LARGE + 200 * 1024),
         ..settings()
     };
     let socket = Socket::with(bounds, volume(), large(1));
@@ -173,5 +184,89 @@ async fn a_client_that_gives_no_sign_of_life_is_closed() {
     mute.call(1, &call_headers(FETCH, None), b"").await;
     assert!(!mute.first_data(1).await.data.is_empty());
     mute.until_closed().await;
+    socket.subscribed(0).await;
+}
+
+/// Calls that need no header take no long message either. Covers EP-05, BG-17.
+#[tokio::test]
+async fn long_messages_to_reflection_and_health_are_refused_from_their_announcement() {
+    let socket = Socket::ready();
+    let mut client = RawClient::connect(&socket.path).await;
+    for (stream, path) in [(1, REFLECTION), (3, "/grpc.health.v1.Health/Check")] {
+        client.open(stream, &call_headers(path, None)).await;
+        let announced = [0, 0, 0, 0x20, 0];
+        client.send(&frame(DATA, 0, stream, &announced)).await;
+        let answer = client.end(stream).await;
+        // A stream of reflection ends where it is not understood any more.
+        assert!(
+            matches!(answer.grpc_status(), Some("0" | "8")),
+            "{path}: {answer:?}"
+        );
+        assert!(answer.data.is_empty(), "{path}: {answer:?}");
+    }
+}
+
+/// Half of a message is no way to hold a call open. Covers BG-17, EP-13.
+#[tokio::test]
+async fn a_request_that_does_not_arrive_ends_soon_and_gives_back_what_it_held() {
+    let bounds = Settings {
+        max_streams_per_caller: 1,
+        ..settings()
+    };
+    let socket = Socket::with(bounds, volume(), ready(example()));
+    let mut client = RawClient::connect(&socket.path).await;
+    client.open(1, &call_headers(FETCH, None)).await;
+    client.send(&frame(DATA, 0, 1, &[0, 0, 0, 1, 0, 0x0a])).await;
+    assert_eq!(client.end(1).await.grpc_status(), Some("14"));
+    client.call(3, &call_headers(FETCH, None), b"").await;
+    assert!(!client.first_data(3).await.data.is_empty());
+}
+
+/// Calls without a header are charged before they begin. Covers BG-17.
+#[tokio::test]
+async fn what_reflection_may_hold_counts_against_its_caller_and_no_other() {
+    let bounds = Settings {
+        bytes: bytes(400 * 1024),
+        ..settings()
+    };
+    let socket = Socket::with(bounds, volume(), ready(example()));
+    let other_path = socket.path.with_file_name("other.sock");
+    let listener = signet_runtime::uds::bind(&other_path, 0o777, None, None).unwrap();
+    let origin = Origin::Volume {
+        volume_id: "csi-2".to_owned(),
+        pod_uid: "pod-2".to_owned(),
+    };
+    let served = socket.endpoint.serve(listener, origin);
+    let mut greedy = RawClient::connect(&socket.path).await;
+    for stream in [1, 3, 5] {
+        greedy.open(stream, &call_headers(REFLECTION, None)).await;
+    }
+    greedy.open(7, &call_headers(REFLECTION, None)).await;
+    assert_eq!(greedy.end(7).await.grpc_status(), Some("14"));
+    let mut other = RawClient::connect(&other_path).await;
+    other.call(1, &call_headers(FETCH, None), b"").await;
+    assert!(!other.first_data(1).await.data.is_empty());
+    soon(served.close()).await;
+}
+
+/// What ends a connection in order has to be written first, and so never is where the client takes nothing. Covers EP-27, BG-06, BG-17.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_closed_though_it_cannot_be_told() {
+    let bounds = Settings {
+        max_connections_per_caller: 1,
+        stuck_limit: Duration::from_millis(100),
+        ..settings()
+    };
+    let mut context = example();
+    context.crls = vec![Bytes::from(vec![1; 1024 * 1024])];
+    let socket = Socket::with(bounds, volume(), ready(context));
+    let mut stuck = RawClient::silent(&socket.path).await;
+    stuck.send(PREFACE).await;
+    stuck
+        .send(&frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]))
+        .await;
+    stuck.send(&frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0, 0])).await;
+    stuck.call(1, &call_headers(FETCH, None), b"").await;
+    socket.subscribed(1).await;
     socket.subscribed(0).await;
 }
