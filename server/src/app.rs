@@ -19,6 +19,7 @@ use signet_runtime::{
     http::{self, serve_telemetry_within},
     telemetry,
 };
+use tokio::net::TcpListener;
 
 pub(crate) use self::doors::Addresses;
 pub use self::in_memory::{Dial, InMemory, KeptInMemory};
@@ -27,6 +28,7 @@ use self::{
     doors::{Doors, Entrances, Network},
     ending::Ending,
     listeners::{agents_tls, serve_admin, serve_agents, serve_bundle_door, serve_publish},
+    rooms::Rooms,
     trust::Trust,
 };
 use crate::{
@@ -184,15 +186,16 @@ impl Base {
         let metrics = Metrics::register(&registry);
         readiness.register(&registry);
         let rooms = doors.rooms;
-        let telemetry = serve_telemetry_within(
+        let refusals = metrics.refusals("telemetry", http::REASONS);
+        let (ready, ended) = (readiness.clone(), ending.telemetry_drain.clone());
+        tokio::spawn(serve_telemetry_within(
             doors.telemetry,
-            readiness.clone(),
+            ready,
             registry,
             rooms.telemetry,
-            metrics.refusals("telemetry", http::REASONS),
-            ending.telemetry_drain.clone(),
-        );
-        tokio::spawn(telemetry);
+            refusals,
+            ended,
+        ));
 
         let trust = self.start_trust(keys).await?;
         let own = self.start_own(&trust, doors.bundle.is_some()).await?;
@@ -200,24 +203,7 @@ impl Base {
         let put_back = self.start_put_back(&trust, &metrics).await?;
         self.watch_readiness(&trust, &own, &deciders, &put_back, ending);
 
-        serve_publish(
-            doors.publish,
-            trust.snapshots.clone(),
-            rooms.publish,
-            &metrics,
-            &self.drain,
-        );
-        if let Some(listener) = doors.bundle {
-            serve_bundle_door(
-                listener,
-                &self.config.bundle,
-                &own,
-                trust.snapshots.clone(),
-                rooms.bundle,
-                &metrics,
-                &self.drain,
-            )?;
-        }
+        self.serve_http(doors.publish, doors.bundle, rooms, &trust, &own, &metrics)?;
         let access = self.access(&trust, Some(trust.control.clone()), &metrics);
         let agent_service = self.agent_service(&trust, &deciders, &put_back, readiness);
         let trust_domain = self.config.trust_domain.id();
@@ -245,6 +231,38 @@ impl Base {
             clock: self.clock.clone(),
             drain: self.drain.clone(),
         });
+        self.started();
+        Ok(())
+    }
+
+    /// The doors for anyone who reads.
+    fn serve_http(
+        &self,
+        publish: TcpListener,
+        bundle: Option<TcpListener>,
+        rooms: Rooms,
+        trust: &Trust,
+        own: &OwnSvids,
+        metrics: &Metrics,
+    ) -> anyhow::Result<()> {
+        let snapshots = || trust.snapshots.clone();
+        serve_publish(publish, snapshots(), rooms.publish, metrics, &self.drain);
+        let Some(listener) = bundle else {
+            return Ok(());
+        };
+        let page = &self.config.bundle;
+        serve_bundle_door(
+            listener,
+            page,
+            own,
+            snapshots(),
+            rooms.bundle,
+            metrics,
+            &self.drain,
+        )
+    }
+
+    fn started(&self) {
         self.audit.record(AuditEvent::new(
             self.clock.now(),
             AuditAction::ServerStarted {
@@ -253,7 +271,6 @@ impl Base {
                 epoch: self.store.info().epoch,
             },
         ));
-        Ok(())
     }
 
     /// What was issued while a cluster was away is looked at when it is back.

@@ -2,6 +2,7 @@
 //! caller draw from the same, before the service sees a byte.
 
 mod answer;
+mod rows;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -10,7 +11,6 @@ use signet_certs::id::SpiffeId;
 use signet_runtime::{
     body::{Messages, Meter, Metered, Refused},
     bucket::{Buckets, Rate},
-    limits::{self, Limit},
     places::{Bounds, Loses, Place, Places},
     quota::{Division, Quota},
     refusals::Refusals,
@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 
 use self::answer::{Answer, Kind, Streams, Untaken};
+pub(crate) use self::rows::limits;
 use super::retry::later;
 
 /// Calls under way on one connection of an agent: its trust stream, and requests beside each other.
@@ -66,50 +67,6 @@ const CALLS: &str = "calls";
 pub(super) const CONNECTS: &str = "connects";
 const STREAMS_OPENED: &str = "trust_streams";
 const READERS: &str = "readers";
-
-/// What all of this is to each caller.
-pub(crate) fn limits() -> [Limit; 7] {
-    let row = |who, what, share: String, cap: String| Limit {
-        who,
-        what,
-        share,
-        cap,
-        counted: "server::api::allowance",
-        metric: "signet_server_refused_total",
-    };
-    let size = |bytes: usize| limits::bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
-    let under_way = |who, division: Division| {
-        let what = "bytes of requests and answers under way";
-        row(who, what, size(division.share), size(division.cap))
-    };
-    let calls = |who, calls: usize| {
-        row(
-            who,
-            "calls under way on one connection",
-            calls.to_string(),
-            calls.to_string(),
-        )
-    };
-    let streams = format!(
-        "{} at once, then {} each second",
-        STREAMS.burst, STREAMS.per_second
-    );
-    let readers = format!("{CALLERS_READERS} of {ALL_READERS}");
-    [
-        under_way("an agent", AGENTS_BYTES),
-        under_way("strangers of one source", OTHERS_BYTES),
-        under_way("all admins", ADMINS_BYTES),
-        calls("an agent", AGENTS_CALLS),
-        calls("a stranger", OTHERS_CALLS),
-        row("an agent", "trust streams opened", streams.clone(), streams),
-        row(
-            "a caller",
-            "answers to GetTrust under way",
-            "an equal part".to_owned(),
-            readers,
-        ),
-    ]
-}
 
 /// Who uses what is granted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,6 +3,7 @@
 mod connection;
 mod handshakes;
 mod places;
+mod rows;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,9 +11,7 @@ use rustls::{ServerConfig, server::Acceptor};
 use signet_certs::{id::SpiffeId, tls::peer_svid, verify::VerifiedSvid};
 use signet_runtime::{
     accept,
-    bucket::Rate,
     drain::Drain,
-    limits::Limit,
     places::{Bounds, Loses, Marker, Places},
     refusals::Refusals,
     source::Source,
@@ -21,11 +20,11 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::net::Listener;
 
-pub(crate) use self::connection::Carrier;
+pub(crate) use self::{connection::Carrier, rows::limits};
 use self::{
     connection::{PeerConnection, Place},
     handshakes::{Handshakes, Price},
-    places::{AgentPlaces, CONNECTIONS_PER_AGENT},
+    places::AgentPlaces,
 };
 use super::{
     allowance::{CONNECTS, Caller, Line},
@@ -64,45 +63,6 @@ pub(crate) struct Rooms {
     pub guests: usize,
     /// Of strangers.
     pub strangers: usize,
-}
-
-/// What all of this is to each caller.
-pub(crate) fn limits() -> [Limit; 5] {
-    let row = |who, what, counted, share: String, cap: String| Limit {
-        who,
-        what,
-        share,
-        cap,
-        counted,
-        metric: "signet_server_refused_total",
-    };
-    let open = |who, counted, cap: usize| {
-        let what = "open connections at the agents' door";
-        row(who, what, counted, "an equal part".to_owned(), cap.to_string())
-    };
-    let begun = |who, what, rate: Rate| {
-        let rate = format!("{} at once, then {} each second", rate.burst, rate.per_second);
-        row(who, what, "server::api::listener::handshakes", rate.clone(), rate)
-    };
-    [
-        open("an agent", "server::api::listener::places", CONNECTIONS_PER_AGENT),
-        open(
-            "an agent, by a certificate that does not count",
-            "server::api::listener",
-            CONNECTIONS_PER_GUEST,
-        ),
-        open(
-            "strangers of one source",
-            "server::api::listener",
-            STRANGERS_PER_SOURCE,
-        ),
-        begun(
-            "strangers of one source",
-            "handshakes without an agent's certificate",
-            handshakes::UNPROVEN,
-        ),
-        begun("an agent", "connections opened", handshakes::CONNECTS),
-    ]
 }
 
 /// Why connections are closed at this door, as its [`Refusals`] count them.

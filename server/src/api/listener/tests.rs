@@ -3,7 +3,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::*;
+use super::{places::CONNECTIONS_PER_AGENT, *};
 
 const ROOMS: Rooms = Rooms {
     handshakes: 64,

@@ -1,0 +1,44 @@
+//! What one caller has at the agents' door, as rows of the table of limits.
+
+use signet_runtime::{bucket::Rate, limits::Limit};
+
+use super::{CONNECTIONS_PER_GUEST, STRANGERS_PER_SOURCE, handshakes, places::CONNECTIONS_PER_AGENT};
+
+/// What all of this is to each caller.
+pub(crate) fn limits() -> [Limit; 5] {
+    let row = |who, what, counted, share: String, cap: String| Limit {
+        who,
+        what,
+        share,
+        cap,
+        counted,
+        metric: "signet_server_refused_total",
+    };
+    let open = |who, counted, cap: usize| {
+        let what = "open connections at the agents' door";
+        row(who, what, counted, "an equal part".to_owned(), cap.to_string())
+    };
+    let begun = |who, what, rate: Rate| {
+        let rate = format!("{} at once, then {} each second", rate.burst, rate.per_second);
+        row(who, what, "server::api::listener::handshakes", rate.clone(), rate)
+    };
+    [
+        open("an agent", "server::api::listener::places", CONNECTIONS_PER_AGENT),
+        open(
+            "an agent, by a certificate that does not count",
+            "server::api::listener",
+            CONNECTIONS_PER_GUEST,
+        ),
+        open(
+            "strangers of one source",
+            "server::api::listener",
+            STRANGERS_PER_SOURCE,
+        ),
+        begun(
+            "strangers of one source",
+            "handshakes without an agent's certificate",
+            handshakes::UNPROVEN,
+        ),
+        begun("an agent", "connections opened", handshakes::CONNECTS),
+    ]
+}
