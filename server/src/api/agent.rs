@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use self::{
-    convert::{MAX_TEXT_BYTES, check_token, item, result, status_of, too_busy},
+    convert::{Faulty, MAX_TEXT_BYTES, check_token, faulty_result, item, result, status_of, too_busy},
     evidence::Evidence,
     frames::{Encoded, States, WithEncoded},
     sync::{Pace, SyncStream},
@@ -106,9 +106,7 @@ impl agent_server::Agent for AgentService {
         let source = peer(&request).map_or_else(String::new, |peer| peer.address.ip().to_string());
         let request = request.into_inner();
         let Some(wire::attest_node_request::Evidence::Kubernetes(token)) = request.evidence else {
-            return Err(Status::invalid_argument(
-                "no evidence of a kind that this server knows",
-            ));
+            return Err(Faulty::UnknownEvidence.into());
         };
         check_token(&token.token)?;
         if token.cluster.len() > MAX_TEXT_BYTES {
@@ -154,17 +152,20 @@ impl agent_server::Agent for AgentService {
                 items.len()
             )));
         }
-        let items = items
-            .into_iter()
-            .map(|asked| item(asked, agreed))
-            .collect::<Result<_, _>>()?;
-        let outcomes = self
-            .issuer
-            .issue(&agent, certificate.serial(), items)
-            .await
-            .map_err(|refused| not_served(refused, &certificate))?;
+        // An item that is refused for its form fails alone, or an agent with one kind of evidence that is too new here would lose
+        // all its pods.
+        let items: Vec<_> = items.into_iter().map(|asked| item(asked, agreed)).collect();
+        let faults: Vec<_> = items.iter().map(|item| item.as_ref().err().copied()).collect();
+        let sound = items.into_iter().filter_map(Result::ok).collect();
+        let outcomes = self.issuer.issue(&agent, certificate.serial(), sound).await;
+        let outcomes = outcomes.map_err(|refused| not_served(refused, &certificate))?;
+        let mut outcomes = outcomes.into_iter();
+        let answer = |faulty: Option<Faulty>| match faulty {
+            Some(faulty) => faulty_result(faulty, self.policy_revision),
+            None => outcomes.next().map(result).unwrap_or_default(),
+        };
         Ok(Response::new(wire::IssueX509SvidsResponse {
-            results: outcomes.into_iter().map(result).collect(),
+            results: faults.into_iter().map(answer).collect(),
         }))
     }
 

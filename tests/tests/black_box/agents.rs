@@ -1,13 +1,17 @@
 //! What certificates of agents are worth, across restarts of the server.
 
 use signet_certs::csr::create_csr;
-use signet_proto::agent::issue_result::Outcome;
+use signet_proto::agent::{
+    IssueItem, UnixWorkload, issue_item::Evidence, issue_result::Outcome, refusal::Reason,
+};
 use signet_tests::{
     agent_client::{ClientCertificate, RawAgent, new_csr, new_key, pod_item},
     domain::{CLUSTER, Domain},
     wait::eventually,
 };
 use tonic::Code;
+
+use super::support::assert_refused;
 
 /// Connects by this certificate and asks for an identity.
 async fn asks(domain: &Domain, certificate: &ClientCertificate, token: &str) -> Result<(), Code> {
@@ -81,4 +85,45 @@ async fn fifty_restarts_of_an_agent_lock_nobody_out() {
     })
     .await;
     assert_eq!(alarms, 1);
+}
+
+/// An item that cannot be read takes none of the others with it: a newer agent may bring evidence that this server does not know.
+#[tokio::test]
+async fn one_bad_item_of_a_request_fails_alone() {
+    let domain = Domain::start().await.unwrap();
+    let token = domain.shop_pod("front", "node-a").unwrap();
+    let (mut agent, _) = domain.raw_agent("node-a").await.unwrap();
+    let good = || pod_item(new_csr().unwrap(), &token);
+    let unknown = IssueItem {
+        evidence: None,
+        ..good()
+    };
+    let long_id = IssueItem {
+        spiffe_id: "x".repeat(5000),
+        ..good()
+    };
+    let odd_sum = IssueItem {
+        evidence: Some(Evidence::Unix(UnixWorkload {
+            sha256: vec![0; 31].into(),
+            ..UnixWorkload::default()
+        })),
+        ..good()
+    };
+    let long_token = pod_item(new_csr().unwrap(), &"x".repeat(20_000));
+    let items = vec![good(), unknown, long_id, odd_sum, long_token, good()];
+    let mut outcomes = agent.issue(items).await.unwrap().into_iter();
+    let mut next = || outcomes.next().unwrap().outcome.unwrap();
+    assert!(matches!(next(), Outcome::Issued(_)));
+    for what in [
+        "unknown evidence",
+        "a long ID",
+        "31 bytes of SHA-256",
+        "a long token",
+    ] {
+        assert_refused(what, next(), Reason::InvalidRequest);
+    }
+    assert!(matches!(next(), Outcome::Issued(_)));
+    let unreadable = vec![pod_item(new_csr().unwrap(), &"x".repeat(20_000))];
+    let alone = agent.issue(unreadable).await.unwrap().remove(0).outcome.unwrap();
+    assert_refused("nothing but a bad item", alone, Reason::InvalidRequest);
 }

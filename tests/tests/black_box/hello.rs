@@ -10,6 +10,7 @@ use signet_proto::agent::{
     KubernetesNodeToken, PodToken, ProtocolVersion, TrustState, attest_node_request, issue_item,
     issue_result::Outcome,
     opening::{self, VERSION},
+    refusal::Reason,
 };
 use signet_tests::{
     agent_client::{RawAgent, new_csr, pod_item},
@@ -18,6 +19,8 @@ use signet_tests::{
 };
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
+
+use super::support::assert_refused;
 
 /// What an agent of version 1.0 and its server said to each other, as bytes of messages.
 macro_rules! recorded {
@@ -108,11 +111,12 @@ async fn what_was_not_agreed_on_is_refused_on_its_connection() {
     };
     let answer = connection.stub().hello(hello).await.unwrap().into_inner();
     assert_eq!(answer.features, ["unix"]);
-    let error = connection
-        .issue(vec![pod_item(new_csr().unwrap(), &token)])
-        .await
-        .unwrap_err();
-    assert_eq!(error.code(), Code::InvalidArgument, "{error:?}");
+    let outcome = connection.issue_one(new_csr().unwrap(), &token).await.unwrap();
+    assert_refused(
+        "evidence that Hello did not name",
+        outcome,
+        Reason::InvalidRequest,
+    );
     opened.issue_good(&token).await.unwrap();
 }
 

@@ -19,35 +19,54 @@ const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// Longest texts taken from an agent.
 pub(super) const MAX_TEXT_BYTES: usize = 4096;
 
-pub(super) fn check_token(token: &str) -> Result<(), Status> {
+/// What is wrong with one item, or with what a node attests by: the caller's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Faulty {
+    /// See [`MAX_TOKEN_BYTES`].
+    #[error("a token of more than {MAX_TOKEN_BYTES} bytes is refused")]
+    LongToken,
+    /// Nothing that this server takes for evidence.
+    #[error("no evidence of a kind that this server knows")]
+    UnknownEvidence,
+    /// Not agreed on in Hello.
+    #[error("evidence of a kind that the Hello of this connection did not name")]
+    UnnamedEvidence,
+    /// See [`MAX_TEXT_BYTES`].
+    #[error("the SPIFFE ID is too long")]
+    LongSpiffeId,
+    /// See [`MAX_TEXT_BYTES`].
+    #[error("the executable's path is too long")]
+    LongPath,
+    /// Of a wrong length.
+    #[error("a SHA-256 has 32 bytes")]
+    Sha256,
+}
+
+impl From<Faulty> for Status {
+    fn from(faulty: Faulty) -> Self {
+        Self::invalid_argument(faulty.to_string())
+    }
+}
+
+pub(super) fn check_token(token: &str) -> Result<(), Faulty> {
     if token.len() > MAX_TOKEN_BYTES {
-        return Err(Status::invalid_argument(format!(
-            "a token of more than {MAX_TOKEN_BYTES} bytes is refused"
-        )));
+        return Err(Faulty::LongToken);
     }
     Ok(())
 }
 
-pub(super) fn item(item: wire::IssueItem, agreed: &Agreement) -> Result<IssueItem, Status> {
+pub(super) fn item(item: wire::IssueItem, agreed: &Agreement) -> Result<IssueItem, Faulty> {
     let evidence = match item.evidence {
-        Some(evidence) if !agreed.has(feature_of(&evidence)) => {
-            return Err(Status::invalid_argument(
-                "evidence of a kind that the Hello of this connection did not name",
-            ));
-        }
+        Some(evidence) if !agreed.has(feature_of(&evidence)) => return Err(Faulty::UnnamedEvidence),
         Some(issue_item::Evidence::PodToken(pod)) => {
             check_token(&pod.token)?;
             Evidence::PodToken(Zeroizing::new(pod.token))
         }
         Some(issue_item::Evidence::Unix(unix)) => unix_evidence(unix)?,
-        None => {
-            return Err(Status::invalid_argument(
-                "no evidence of a kind that this server knows",
-            ));
-        }
+        None => return Err(Faulty::UnknownEvidence),
     };
     if item.spiffe_id.len() > MAX_TEXT_BYTES {
-        return Err(Status::invalid_argument("the SPIFFE ID is too long"));
+        return Err(Faulty::LongSpiffeId);
     }
     let spiffe_id = (!item.spiffe_id.is_empty()).then_some(item.spiffe_id);
     Ok(IssueItem {
@@ -65,18 +84,13 @@ fn feature_of(evidence: &issue_item::Evidence) -> Feature {
     }
 }
 
-fn unix_evidence(unix: wire::UnixWorkload) -> Result<Evidence, Status> {
+fn unix_evidence(unix: wire::UnixWorkload) -> Result<Evidence, Faulty> {
     if unix.path.len() > MAX_TEXT_BYTES {
-        return Err(Status::invalid_argument("the executable's path is too long"));
+        return Err(Faulty::LongPath);
     }
     let sha256 = match unix.sha256.len() {
         0 => None,
-        _ => Some(
-            unix.sha256
-                .as_ref()
-                .try_into()
-                .map_err(|_| Status::invalid_argument("a SHA-256 has 32 bytes"))?,
-        ),
+        _ => Some(unix.sha256.as_ref().try_into().map_err(|_| Faulty::Sha256)?),
     };
     let path = (!unix.path.is_empty()).then_some(unix.path);
     Ok(Evidence::Unix {
@@ -85,6 +99,18 @@ fn unix_evidence(unix: wire::UnixWorkload) -> Result<Evidence, Status> {
         path,
         sha256,
     })
+}
+
+/// The answer to an item that is refused for its form.
+pub(super) fn faulty_result(faulty: Faulty, policy_revision: u64) -> wire::IssueResult {
+    result(Err(NotIssued::Refused(Refusal {
+        reason: RefusalReason::InvalidRequest,
+        message: faulty.to_string(),
+        policy_revision,
+        retry_after: None,
+        spiffe_id: None,
+        pod_uid: None,
+    })))
 }
 
 pub(super) fn result(outcome: Outcome) -> wire::IssueResult {
