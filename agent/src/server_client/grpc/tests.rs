@@ -6,7 +6,6 @@ mod time;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 use signet_certs::authority::{AuthorityCertificate, AuthorityId, X509Authority};
 use signet_certs::csr::create_csr;

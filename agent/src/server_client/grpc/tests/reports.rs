@@ -1,5 +1,7 @@
 //! What goes out over the trust stream.
 
+use bytes::Bytes;
+
 use super::*;
 
 /// Nothing is ever handed over.
