@@ -38,6 +38,9 @@ use crate::{
 const REASONS_PAUSE: Duration = Duration::from_secs(5);
 /// How long an agent that names the lists it holds has for its first report, before it is sent all of them.
 const FIRST_REPORT: Duration = Duration::from_secs(2);
+/// How long an agent may leave what it was told untaken. A stream that waits for it longer ends: it would neither hear that its
+/// certificate counts no more nor give up its turn to be asked for a list.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// Streams that are told something at the same time. With as many as there are, a certificate that is asked for would wait
 /// until all have been served.
 const AT_ONCE: usize = 64;
@@ -84,6 +87,9 @@ struct Said {
     /// Why the server does not issue.
     reasons: Vec<&'static str>,
 }
+
+/// The agent has gone, or takes nothing.
+struct NotTaken;
 
 /// Why a trust stream goes on or ends.
 enum Next {
@@ -169,12 +175,9 @@ impl SyncStream {
 
     /// Hands a state to the connection, in turn with the other streams. Whose connection has not taken the one before waits
     /// without taking anybody's turn.
-    async fn tell(
-        &mut self,
-        own: &wire::TrustState,
-        state: &Rendered,
-    ) -> Result<(), mpsc::error::SendError<()>> {
-        let room = self.sender.reserve().await?;
+    async fn tell(&mut self, own: &wire::TrustState, state: &Rendered) -> Result<(), NotTaken> {
+        let room = timeout(TAKEN_WITHIN, self.sender.reserve()).await;
+        let room = room.map_err(|_| NotTaken)?.map_err(|_| NotTaken)?;
         // Nobody closes it.
         let _turn = self.pace.acquire().await;
         let held = self.held.as_ref();
