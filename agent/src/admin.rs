@@ -13,7 +13,6 @@ use signet_runtime::drain::Drain;
 use signet_runtime::ready::{Level, Readiness, Standing};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
 use crate::cache::SlotStatus;
@@ -21,6 +20,7 @@ use crate::manager::{Manager, WorkloadStatus};
 use crate::node::NodeState;
 use crate::server_client::sync::Connection;
 use crate::server_client::trust::TrustState;
+use crate::sockets::incoming::incoming;
 use crate::time::AgentTime;
 
 /// Longest request; the only one is empty.
@@ -55,7 +55,7 @@ impl Admin {
         let service = LocalServer::new(self).max_decoding_message_size(MAX_REQUEST);
         let served = tonic::transport::Server::builder()
             .add_service(service)
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+            .serve_with_incoming_shutdown(incoming(listener, "admin socket"), async move {
                 drain.signalled().await;
             });
         if let Err(error) = served.await {

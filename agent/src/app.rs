@@ -18,6 +18,7 @@ use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::drain::Drain;
 use signet_runtime::files::{make_parent, private_dir};
 use signet_runtime::http::serve_telemetry;
+use signet_runtime::limits::open_files;
 use signet_runtime::ready::Readiness;
 use signet_runtime::telemetry::Metrics;
 use signet_runtime::uds;
@@ -180,7 +181,9 @@ impl Agent {
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
-        let endpoint = Endpoint::new(routes, workload_api::PROTECTED, Settings::default());
+        let files = open_files().context("the limit of open files")?;
+        let settings = Settings::of_files(files);
+        let endpoint = Endpoint::measured(routes, workload_api::PROTECTED, settings, &metrics);
         let trust_domain = self.config.trust_domain.clone();
         let admin = self.admin(&wires, &readiness, &manager);
         drain.spawn_vital("admin socket", admin.serve(self.admin, drain.clone()));

@@ -4,7 +4,6 @@
 //! kubelet names the pod and brings its token in each publish call; the driver pins the volume to the first pod UID it is
 //! given, keeps the token on tmpfs, and never waits for the server: a pod starts whether or not the server is up.
 
-mod incoming;
 pub(crate) mod mount;
 mod publish;
 pub(crate) mod registration;
@@ -27,12 +26,15 @@ use self::{
     publish::{Publication, Target},
     volumes::{VolumeRecord, Volumes},
 };
-use crate::token::PodToken;
+use crate::{sockets::incoming::incoming, token::PodToken};
 
 /// Only root may call the driver: kubelet does.
 const SOCKET_MODE: u32 = 0o600;
 /// kubelet's messages are small; a pod's tokens are a few kilobytes.
 const MAX_MESSAGE: usize = 1 << 20;
+
+/// Most volumes of one pod; each is a socket, and files. One does for all its containers.
+const MAX_VOLUMES_OF_POD: usize = 16;
 
 /// The rest of the agent, as the driver sees it.
 pub trait VolumeSink: Send + Sync {
@@ -127,7 +129,7 @@ impl Driver {
             .add_service(identity_server::IdentityServer::new(self.clone()))
             .add_service(node_server::NodeServer::new(self).max_decoding_message_size(MAX_MESSAGE));
         drain.spawn_vital("CSI driver", async move {
-            let incoming = incoming::incoming(listener);
+            let incoming = incoming(listener, "CSI socket");
             if let Err(error) = server
                 .serve_with_incoming_shutdown(incoming, async move { ended.signalled().await })
                 .await
@@ -147,6 +149,11 @@ impl Driver {
             known
                 .check_same(&publication.record)
                 .map_err(Status::invalid_argument)?;
+        }
+        if known.is_none() && records.number_of_pod(&publication.record.pod_uid) >= MAX_VOLUMES_OF_POD {
+            return Err(Status::resource_exhausted(format!(
+                "the pod has {MAX_VOLUMES_OF_POD} volumes of this driver already; all its containers can mount one"
+            )));
         }
         let record = records.keep(&publication.record).map_err(internal)?;
         // The token is good for an identity whether or not there is room to keep it.

@@ -2,11 +2,12 @@
 
 use signet_runtime::limits::Limit;
 
-use crate::{manager, unix};
+use crate::{manager, sockets, unix};
 
 /// Every row, in the order of the page.
 pub(crate) fn table() -> Vec<Limit> {
-    let mut rows = unix::limits();
+    let mut rows = sockets::settings::limits();
+    rows.extend(unix::limits());
     rows.push(manager::limit());
     rows
 }

@@ -2,20 +2,19 @@
 //!
 //! One [`Endpoint`] serves all sockets of the agent. [`Endpoint::serve`] starts the accept loop of one socket; each
 //! connection is a task of its own that speaks HTTP/2 through the
-//! [authority filter](filter). What a connection may use is counted for the agent as a whole and for
-//! each caller (a pod, or a user id on the shared socket); over a bound a new connection is closed at once and a
-//! new call answered with Unavailable, so that one pod cannot shut out the others.
+//! [authority filter](filter). What it may use is counted for each caller (a pod, or a user id on the shared socket): over a
+//! bound a new connection is closed at once and a new call answered with Unavailable. Where all places are taken, whoever has
+//! the most loses one to who has fewer, so that nobody shuts out the others; pods and users have places of their own.
 //!
 //! The sockets know no service: `app` gives them the routes to serve and names the calls that need the security header. A
 //! service finds who called, and its share of the agent, as [`Connection`] in the extensions of each request.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use signet_runtime::accept;
-use signet_runtime::quota::Division;
+use signet_runtime::places::{Place, Places};
+use signet_runtime::telemetry::Metrics;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -23,59 +22,21 @@ use tonic::service::Routes;
 pub(crate) use self::budget::Rooms;
 use self::budget::{Budget, Budgets, Sharer};
 pub(crate) use self::connection::Connection;
+use self::counts::{Bound, Counts};
 pub(crate) use self::gate::Deadline;
 use self::gate::Gate;
+pub use self::settings::Settings;
 use crate::context::{Caller, PeerProcess};
 
 mod answer;
 mod budget;
 mod connection;
+mod counts;
 pub(crate) mod filter;
 mod gate;
+pub(crate) mod incoming;
 mod serve;
-
-/// Bounds of the workload sockets.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Connections of all callers together. An idle one with one watch stream takes about 35 KiB.
-    pub max_connections: usize,
-    /// Connections of one pod, over all its volumes, or of one user id on the shared socket.
-    pub max_connections_per_caller: usize,
-    /// Open calls of one pod, or of one user id on the shared socket.
-    pub max_streams_per_caller: usize,
-    /// Bytes of requests under way and of messages that were sent and not taken. The cap is at least the longest message.
-    pub bytes: Division,
-    /// How long a new connection has to show that it speaks HTTP/2.
-    pub handshake_limit: Duration,
-    /// How often a silent client is asked for a sign of life.
-    pub keep_alive_interval: Duration,
-    /// How long it may take to give one.
-    pub keep_alive_limit: Duration,
-    /// How long a client may take nothing of what it is sent.
-    pub stuck_limit: Duration,
-    /// How long connections have to finish when a socket is closed.
-    pub drain_limit: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            max_connections: 10_000,
-            max_connections_per_caller: 64,
-            max_streams_per_caller: 256,
-            bytes: Division {
-                share: 256 * 1024,
-                cap: 8 * 1024 * 1024,
-                pool: 40 * 1024 * 1024,
-            },
-            handshake_limit: Duration::from_secs(10),
-            keep_alive_interval: Duration::from_secs(60),
-            keep_alive_limit: Duration::from_secs(20),
-            stuck_limit: Duration::from_secs(20),
-            drain_limit: Duration::from_secs(5),
-        }
-    }
-}
+pub(crate) mod settings;
 
 /// Whose socket it is.
 #[derive(Clone, Debug)]
@@ -101,7 +62,9 @@ pub struct Endpoint {
 struct Shared {
     settings: Settings,
     gate: Gate,
-    connections: Arc<Semaphore>,
+    counts: Counts,
+    pods: Arc<Places<Sharer>>,
+    users: Arc<Places<Sharer>>,
     budgets: Budgets,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -133,10 +96,31 @@ impl Endpoint {
         protected: impl IntoIterator<Item = &'static str>,
         settings: Settings,
     ) -> Self {
+        Self::counting(routes, protected, settings, Counts::default())
+    }
+
+    /// As [`new`](Self::new), with what callers are refused among these metrics.
+    pub fn measured(
+        routes: Routes,
+        protected: impl IntoIterator<Item = &'static str>,
+        settings: Settings,
+        metrics: &Metrics,
+    ) -> Self {
+        Self::counting(routes, protected, settings, Counts::registered(metrics))
+    }
+
+    fn counting(
+        routes: Routes,
+        protected: impl IntoIterator<Item = &'static str>,
+        settings: Settings,
+        counts: Counts,
+    ) -> Self {
         let shared = Shared {
             settings,
-            gate: Gate::new(routes, protected),
-            connections: Arc::new(Semaphore::new(settings.max_connections)),
+            gate: Gate::new(routes, protected, counts.clone()),
+            counts,
+            pods: Places::new(settings.places(settings.connections_of_pods)),
+            users: Places::new(settings.places(settings.connections_of_users)),
             budgets: Budgets::new(settings),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -202,20 +186,35 @@ impl Socket {
                 return;
             }
         };
-        let Ok(global) = self.shared.connections.clone().try_acquire_owned() else {
-            tracing::warn!("the agent has too many workload connections, closing a new one");
+        if budget.check_work().is_err() {
+            self.shared.counts.met(Bound::Work);
+            return;
+        }
+        budget.spend_work(settings::CONNECT);
+        let Some(mut place) = self.place(budget.sharer()) else {
             return;
         };
-        let Some(own) = budget.try_connection() else {
-            tracing::debug!(?caller, "a caller has too many connections, closing a new one");
-            return;
-        };
+        let counts = self.shared.counts.clone();
         let connection = Arc::new(Connection::new(caller, budget, self.stop.clone()));
         let serving = serve::serve(stream, connection, self.shared.gate.clone(), self.shared.settings);
         self.shared.tasks.spawn(self.tasks.track_future(async move {
-            serving.await;
-            drop((global, own));
+            tokio::select! {
+                () = serving => {}
+                () = place.lost() => counts.met(Bound::Evicted),
+            }
         }));
+    }
+
+    fn place(&self, sharer: &Sharer) -> Option<Place<Sharer>> {
+        let places = match self.origin {
+            Origin::Volume { .. } => &self.shared.pods,
+            Origin::Shared => &self.shared.users,
+        };
+        let place = places.take(sharer);
+        if place.is_err() {
+            self.shared.counts.met(Bound::Connections);
+        }
+        place.ok()
     }
 
     fn caller(&self, stream: &UnixStream) -> std::io::Result<(Caller, Arc<Budget>)> {

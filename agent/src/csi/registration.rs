@@ -7,7 +7,8 @@ use signet_runtime::{drain::Drain, uds};
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
-use super::{DriverConfig, incoming::incoming};
+use super::DriverConfig;
+use crate::sockets::incoming::incoming;
 
 /// kubelet runs as root.
 const SOCKET_MODE: u32 = 0o600;
@@ -73,7 +74,7 @@ async fn serve(service: Registration, listener: tokio::net::UnixListener, drain:
     };
     let result = tonic::transport::Server::builder()
         .add_service(registration_server::RegistrationServer::new(service))
-        .serve_with_incoming_shutdown(incoming(listener), until)
+        .serve_with_incoming_shutdown(incoming(listener, "registration socket"), until)
         .await;
     if let Err(error) = result {
         tracing::error!(%error, "the registration socket failed");

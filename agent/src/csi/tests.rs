@@ -148,3 +148,32 @@ async fn a_token_that_cannot_be_kept_is_used_all_the_same() {
     assert_eq!(node.sink.tokens.load(Ordering::SeqCst), 2);
     assert_eq!(node.opened(), 1);
 }
+
+/// A pod's author decides how many volumes it mounts.
+#[tokio::test]
+async fn a_pod_has_so_many_volumes_and_no_more_and_those_go_on() {
+    let node = Node::new();
+    let driver = node.start_agent();
+    let numbered = |number: usize| {
+        let mut request = node.request();
+        request.volume_id = format!("csi-{number}");
+        request.target_path = request
+            .target_path
+            .replace("/spiffe/", &format!("/spiffe{number}/"));
+        request
+    };
+    for number in 0..MAX_VOLUMES_OF_POD {
+        driver.publish(numbered(number)).await.unwrap();
+    }
+    let refused = driver.publish(numbered(MAX_VOLUMES_OF_POD)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert!(refused.message().contains("16 volumes"), "{refused}");
+    driver.publish(numbered(0)).await.unwrap();
+    let target = numbered(1).target_path;
+    let gone = wire::NodeUnpublishVolumeRequest {
+        volume_id: "csi-1".into(),
+        target_path: target,
+    };
+    driver.unpublish(gone).await.unwrap();
+    driver.publish(numbered(MAX_VOLUMES_OF_POD)).await.unwrap();
+}

@@ -143,6 +143,13 @@ impl Volumes {
         self.records.get(volume_id).cloned()
     }
 
+    /// How many volumes a pod has.
+    #[must_use]
+    pub fn number_of_pod(&self, pod_uid: &str) -> usize {
+        let of_pod = |record: &&VolumeRecord| record.pod_uid == pod_uid;
+        self.records.values().filter(of_pod).count()
+    }
+
     /// Keeps a volume; its record is in its file when this returns.
     ///
     /// # Errors

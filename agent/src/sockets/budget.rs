@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_runtime::bucket::Buckets;
 use signet_runtime::quota::{Held, Quota};
 use signet_runtime::sync::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -14,36 +15,59 @@ use crate::shared::Shared;
 /// How often room is looked for that others may have given back.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Callers whose work is counted one by one; those beyond share a bucket.
+const MOST_WORKING: usize = 4096;
+
 /// The share of one caller.
 #[derive(Debug)]
 pub(super) struct Budget {
     sharer: Sharer,
-    connections: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     bytes: Arc<Quota<Sharer>>,
+    work: Arc<Buckets<Sharer>>,
     /// Messages wait for room one behind the other, so that waiting costs the same however many do.
     turn: tokio::sync::Mutex<()>,
     given_back: Notify,
 }
 
 impl Budget {
-    fn new(sharer: Sharer, settings: &Settings, bytes: Arc<Quota<Sharer>>) -> Self {
+    fn new(
+        sharer: Sharer,
+        settings: &Settings,
+        bytes: Arc<Quota<Sharer>>,
+        work: Arc<Buckets<Sharer>>,
+    ) -> Self {
         Self {
             sharer,
-            connections: Arc::new(Semaphore::new(settings.max_connections_per_caller)),
             streams: Arc::new(Semaphore::new(settings.max_streams_per_caller)),
             bytes,
+            work,
             turn: tokio::sync::Mutex::default(),
             given_back: Notify::new(),
         }
     }
 
-    pub(super) fn try_connection(&self) -> Option<OwnedSemaphorePermit> {
-        self.connections.clone().try_acquire_owned().ok()
+    pub(super) const fn sharer(&self) -> &Sharer {
+        &self.sharer
     }
 
     pub(super) fn try_stream(&self) -> Option<OwnedSemaphorePermit> {
         self.streams.clone().try_acquire_owned().ok()
+    }
+
+    /// Whether work may be done for this caller.
+    ///
+    /// # Errors
+    /// How long until then.
+    pub(super) fn check_work(&self) -> Result<(), Duration> {
+        self.work.check(self.sharer.clone())
+    }
+
+    /// So much was done.
+    pub(super) fn spend_work(&self, work: u32) {
+        if work > 0 {
+            self.work.spend(self.sharer.clone(), f64::from(work));
+        }
     }
 
     /// So many bytes, if there are as many now.
@@ -111,6 +135,7 @@ pub(super) enum Sharer {
 pub(super) struct Budgets {
     settings: Settings,
     bytes: Arc<Quota<Sharer>>,
+    work: Arc<Buckets<Sharer>>,
     known: Shared<Sharer, Budget>,
 }
 
@@ -119,13 +144,21 @@ impl Budgets {
         Self {
             settings,
             bytes: Quota::new(settings.bytes),
+            work: Arc::new(Buckets::new(settings.work, MOST_WORKING)),
             known: Shared::default(),
         }
     }
 
     /// The budget of a caller; the same one as long as any of its connections or sockets lives.
     pub(super) fn of(&self, sharer: Sharer) -> Arc<Budget> {
-        let new = || Budget::new(sharer.clone(), &self.settings, self.bytes.clone());
+        let new = || {
+            Budget::new(
+                sharer.clone(),
+                &self.settings,
+                self.bytes.clone(),
+                self.work.clone(),
+            )
+        };
         self.known.of(sharer.clone(), new)
     }
 }

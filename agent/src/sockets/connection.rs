@@ -43,6 +43,11 @@ impl Connection {
         self.stop.cancelled().await;
     }
 
+    /// What its caller may use.
+    pub(super) const fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
     /// What closes the socket.
     pub(super) fn stop(&self) -> &CancellationToken {
         &self.stop

@@ -22,11 +22,16 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+
+use super::budget::Budget;
 
 pub use self::rewriter::Rewriter;
 pub use self::violation::Violation;
@@ -36,6 +41,9 @@ pub(crate) mod limits;
 mod rewriter;
 mod strings;
 mod violation;
+
+/// The least that a connection pauses, so that many in a pause cost little.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How much is read from the socket at once.
 const READ_CHUNK: usize = 4096;
@@ -56,6 +64,30 @@ pub struct AuthorityFilter<S> {
     /// Set after a violation: the server sees the end of the stream, the socket is not read any more.
     ended: bool,
     established: Option<oneshot::Sender<()>>,
+    pace: Option<Pace>,
+}
+
+/// Who pays for what is read, and the pause while he cannot.
+#[derive(Debug)]
+struct Pace {
+    budget: Arc<Budget>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    /// Ready when there may be more.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match self.budget.check_work() {
+                Ok(()) => return Poll::Ready(()),
+                Err(wait) => self.pause = Some(Box::pin(sleep(wait.max(PAUSE)))),
+            }
+        }
+    }
 }
 
 impl<S> AuthorityFilter<S> {
@@ -70,13 +102,25 @@ impl<S> AuthorityFilter<S> {
             output: Bytes::new(),
             ended: false,
             established: Some(established),
+            pace: None,
         };
+        (filter, receiver)
+    }
+
+    /// As [`new`](Self::new); what is read costs this caller, and nothing more is read while he has no more to spend.
+    pub(super) fn paced(inner: S, budget: Arc<Budget>) -> (Self, oneshot::Receiver<()>) {
+        let (mut filter, receiver) = Self::new(inner);
+        filter.pace = Some(Pace { budget, pause: None });
         (filter, receiver)
     }
 
     /// Moves the next piece from `input` to `output`. False when more input is needed.
     fn advance(&mut self) -> io::Result<bool> {
-        match self.rewriter.next(&mut self.input) {
+        let next = self.rewriter.next(&mut self.input);
+        if let Some(pace) = &self.pace {
+            pace.budget.spend_work(self.rewriter.take_work());
+        }
+        match next {
             Ok(Some(piece)) => self.output = piece,
             Ok(None) => return Ok(false),
             Err(violation @ Violation::NotHttp2) => {
@@ -102,6 +146,9 @@ impl<S> AuthorityFilter<S> {
 impl<S: AsyncRead + Unpin> AuthorityFilter<S> {
     /// Reads a chunk from the socket into `input`. False at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if let Some(pace) = &mut self.pace {
+            ready!(pace.poll(cx));
+        }
         if self.input.is_empty() {
             // Idle connections hold no buffer; what was handed out shares it.
             self.input = BytesMut::new();

@@ -22,6 +22,7 @@ use tower::Service;
 use super::Connection;
 use super::answer::{Answer, Charge};
 use super::budget::{Rooms, Sharer};
+use super::counts::{Bound, Counts};
 
 /// The security header of the Workload Endpoint (EP-03): present once, with exactly this value.
 const SECURITY_HEADER: &str = "workload.spiffe.io";
@@ -55,12 +56,18 @@ pub(super) struct Gate {
     routes: Routes,
     /// Paths of calls.
     protected: Arc<HashSet<&'static str>>,
+    counts: Counts,
 }
 
 impl Gate {
-    pub(super) fn new(routes: Routes, protected: impl IntoIterator<Item = &'static str>) -> Self {
+    pub(super) fn new(
+        routes: Routes,
+        protected: impl IntoIterator<Item = &'static str>,
+        counts: Counts,
+    ) -> Self {
         Self {
             routes,
+            counts,
             protected: Arc::new(protected.into_iter().collect()),
         }
     }
@@ -72,7 +79,7 @@ impl Gate {
         request: Request<Incoming>,
     ) -> Result<Response<Answer>, Infallible> {
         let is_protected = self.protected.contains(request.uri().path());
-        let admitted = admit(&connection, is_protected, &request);
+        let admitted = admit(&connection, &self.counts, is_protected, &request);
         Ok(match admitted {
             Ok(admitted) => self.serve(connection, request, admitted).await,
             Err(refusal) => refusal.map(Answer::free),
@@ -120,6 +127,7 @@ struct Admitted {
 #[expect(clippy::result_large_err, reason = "the error is the answer")]
 fn admit(
     connection: &Connection,
+    counts: &Counts,
     is_protected: bool,
     request: &Request<Incoming>,
 ) -> Result<Admitted, Response<Body>> {
@@ -131,10 +139,16 @@ fn admit(
     }
     let deadline = client_deadline(request.headers()).map_err(Status::into_http)?;
     let stream = connection.try_stream();
-    let stream = stream.ok_or_else(|| too_many_streams().into_http())?;
+    let stream = stream.ok_or_else(|| {
+        counts.met(Bound::Calls);
+        too_many_streams().into_http()
+    })?;
     let call = if is_protected { CALL } else { UNCOUNTED_CALL };
     let held = connection.try_bytes(call + header_bytes(request));
-    let held = held.ok_or_else(|| refused(Refused::TooMany).into_http())?;
+    let held = held.ok_or_else(|| {
+        counts.met(Bound::Bytes);
+        refused(Refused::TooMany).into_http()
+    })?;
     Ok(Admitted {
         charge: Charge {
             stream,

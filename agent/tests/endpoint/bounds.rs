@@ -1,14 +1,15 @@
 //! What one caller can take from the others: nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use signet_agent::testing::{Origin, Settings};
 use signet_proto::workload::X509svidRequest;
+use signet_runtime::bucket::Rate;
 use signet_runtime::quota::Division;
 use tonic::Code;
 
-use crate::support::raw::{DATA, PREFACE, RawClient, SETTINGS, WINDOW_UPDATE, call_headers, frame};
+use crate::support::raw::{DATA, PING, PREFACE, RawClient, SETTINGS, WINDOW_UPDATE, call_headers, frame};
 use crate::support::{Socket, example, ready, settings, soon, svid, volume, with_header};
 
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
@@ -81,6 +82,53 @@ async fn connections_beyond_the_bound_are_closed_and_the_open_ones_go_on() {
     third.until_closed().await;
     first.call(3, &call_headers(FETCH, None), b"").await;
     assert!(!first.first_data(3).await.data.is_empty());
+}
+
+/// The socket of a volume of this pod.
+fn serve_pod(socket: &Socket, pod_uid: &str) -> (std::path::PathBuf, signet_agent::testing::ServedSocket) {
+    let path = socket.path.with_file_name(format!("{pod_uid}.sock"));
+    let listener = signet_runtime::uds::bind(&path, 0o777, None, None).unwrap();
+    let origin = Origin::Volume {
+        volume_id: format!("csi-{pod_uid}"),
+        pod_uid: pod_uid.to_owned(),
+    };
+    let served = socket.endpoint.serve(listener, origin);
+    (path, served)
+}
+
+/// Whoever has more gives way to who has fewer, the newest first, and nobody else does. Covers BG-17.
+#[tokio::test]
+async fn pods_that_take_every_place_lose_one_to_whoever_has_none() {
+    let bounds = Settings {
+        connections_of_pods: 6,
+        max_connections_per_caller: 5,
+        ..settings()
+    };
+    let socket = Socket::with(bounds, volume(), ready(example()));
+    let mut greedy = Vec::new();
+    for _ in 0..5 {
+        let mut client = RawClient::connect(&socket.path).await;
+        client.call(1, &call_headers(FETCH, None), b"").await;
+        client.first_data(1).await;
+        greedy.push(client);
+    }
+    let mut served = Vec::new();
+    let mut others = Vec::new();
+    for pod in ["pod-2", "pod-3", "pod-4"] {
+        let (path, socket) = serve_pod(&socket, pod);
+        let mut client = RawClient::connect(&path).await;
+        client.call(1, &call_headers(FETCH, None), b"").await;
+        assert!(!client.first_data(1).await.data.is_empty(), "{pod}");
+        served.push(socket);
+        others.push(client);
+    }
+    for client in &mut greedy[3..] {
+        client.until_closed().await;
+    }
+    for client in greedy[..3].iter_mut().chain(&mut others) {
+        client.call(3, &call_headers(FETCH, None), b"").await;
+        assert!(!client.first_data(3).await.data.is_empty());
+    }
 }
 
 /// Covers BG-17.
@@ -269,4 +317,31 @@ async fn a_client_that_takes_nothing_is_closed_though_it_cannot_be_told() {
     stuck.call(1, &call_headers(FETCH, None), b"").await;
     socket.subscribed(1).await;
     socket.subscribed(0).await;
+}
+
+/// Frames that cost the agent more than the sender wait, on that caller's connections alone. Covers EP-27, BG-17.
+#[tokio::test]
+async fn a_flood_of_frames_waits_behind_itself_and_behind_nobody_else() {
+    let bounds = Settings {
+        work: Rate {
+            per_second: 200.0,
+            burst: 100.0,
+        },
+        ..settings()
+    };
+    let socket = Socket::with(bounds, volume(), ready(example()));
+    let (other_path, _served) = serve_pod(&socket, "pod-2");
+    let mut flood = RawClient::connect(&socket.path).await;
+    let begun = Instant::now();
+    for _ in 0..500 {
+        flood.send(&frame(PING, 0, 0, &[0; 8])).await;
+    }
+    flood.call(1, &call_headers(FETCH, None), b"").await;
+    let mut other = RawClient::connect(&other_path).await;
+    other.call(1, &call_headers(FETCH, None), b"").await;
+    assert!(!other.first_data(1).await.data.is_empty());
+    let others = begun.elapsed();
+    assert!(!flood.first_data(1).await.data.is_empty());
+    let (own, second) = (begun.elapsed(), Duration::from_secs(1));
+    assert!(own > second && others < second, "{own:?}, {others:?}");
 }

@@ -9,6 +9,9 @@ use super::violation::Violation;
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Bytes of headers that cost as much as a frame.
+const WORK_BYTES: usize = 64;
+
 /// Length of a frame header.
 const FRAME_HEADER: usize = 9;
 
@@ -30,6 +33,8 @@ const PRIORITY_FIELDS: usize = 5;
 pub struct Rewriter {
     state: State,
     headers: HeaderRewriter,
+    /// Done since it was last asked for.
+    work: u32,
 }
 
 #[derive(Debug)]
@@ -91,7 +96,18 @@ impl Rewriter {
         Self {
             state: State::Preface,
             headers: HeaderRewriter::new(),
+            work: 0,
         }
+    }
+
+    /// What was done since this was last asked: one for each frame, and one for each [`WORK_BYTES`] of headers, as sent and as decoded.
+    pub(super) const fn take_work(&mut self) -> u32 {
+        std::mem::replace(&mut self.work, 0)
+    }
+
+    fn worked(&mut self, header_bytes: usize) {
+        let work = u32::try_from(header_bytes / WORK_BYTES).unwrap_or(u32::MAX);
+        self.work = self.work.saturating_add(work);
     }
 
     /// Whether the client has shown that it speaks HTTP/2.
@@ -159,6 +175,7 @@ impl Rewriter {
             (_, HEADERS) => return self.fragment(header, input),
             _ => {}
         }
+        self.work = self.work.saturating_add(1);
         Ok(self.forward(FRAME_HEADER + header.length, input))
     }
 
@@ -169,13 +186,17 @@ impl Rewriter {
         }
         input.advance(FRAME_HEADER);
         let payload = input.split_to(header.length);
+        self.work = self.work.saturating_add(1);
+        self.worked(payload.len());
         let mut block = match std::mem::replace(&mut self.state, State::Frame) {
             State::Block(block) => block.continued(&payload)?,
             _ => Block::started(header, &payload)?,
         };
         if header.has(END_HEADERS) {
             let fragments = std::mem::take(&mut block.fragments);
-            return Ok(Some(block.frame(&self.headers.rewrite(&fragments)?)));
+            let rewritten = self.headers.rewrite(&fragments)?;
+            self.worked(rewritten.len());
+            return Ok(Some(block.frame(&rewritten)));
         }
         self.state = State::Block(block);
         // Nothing to give out yet; the next frame may already be here.
