@@ -14,6 +14,7 @@ mod config;
 mod disk;
 mod doors;
 mod full_lists;
+mod greedy_pod;
 mod hello;
 mod limits;
 mod links;
