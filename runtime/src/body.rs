@@ -178,13 +178,10 @@ mod tests {
         })
     }
 
-    fn metered(
-        quota: &Arc<Quota<&'static str>>,
-    ) -> (
-        http_body_util::channel::Sender<Bytes, Infallible>,
-        Metered<Channel<Bytes, Infallible>, &'static str>,
-        Meter<&'static str>,
-    ) {
+    type Sent = http_body_util::channel::Sender<Bytes, Infallible>;
+    type Arriving = Metered<Channel<Bytes, Infallible>, &'static str>;
+
+    fn metered(quota: &Arc<Quota<&'static str>>) -> (Sent, Arriving, Meter<&'static str>) {
         let (sender, body) = Channel::new(1);
         let meter = Meter::new(quota.take(&"a", 0).unwrap());
         (

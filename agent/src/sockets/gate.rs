@@ -124,7 +124,6 @@ struct Admitted {
 }
 
 /// Whether this call may begin, and what it holds then.
-#[expect(clippy::result_large_err, reason = "the error is the answer")]
 fn admit(
     connection: &Connection,
     counts: &Counts,

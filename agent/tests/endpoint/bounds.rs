@@ -1,6 +1,6 @@
 //! What one caller can take from the others: nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use signet_agent::testing::{Origin, Settings};
@@ -332,7 +332,7 @@ async fn a_flood_of_frames_waits_behind_itself_and_behind_nobody_else() {
     let socket = Socket::with(bounds, volume(), ready(example()));
     let (other_path, _served) = serve_pod(&socket, "pod-2");
     let mut flood = RawClient::connect(&socket.path).await;
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     for _ in 0..500 {
         flood.send(&frame(PING, 0, 0, &[0; 8])).await;
     }

@@ -228,7 +228,9 @@ fn sent(input: &[u8]) -> HashMap<u32, Sent> {
 }
 
 /// Kind, flags, stream, payload, and what follows.
-fn frame(input: &[u8]) -> Option<(u8, u8, u32, &[u8], &[u8])> {
+type Frame<'a> = (u8, u8, u32, &'a [u8], &'a [u8]);
+
+fn frame(input: &[u8]) -> Option<Frame<'_>> {
     let (header, rest) = input.split_at_checked(FRAME_HEADER)?;
     let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
     let (payload, later) = rest.split_at_checked(length)?;

@@ -150,8 +150,9 @@ mod tests {
     use crate::quota::{Division, Quota};
 
     type Sent = Sender<Bytes, Infallible>;
+    type Arriving = Messages<Channel<Bytes, Infallible>, u8>;
 
-    fn messages() -> (Sent, Messages<Channel<Bytes, Infallible>, u8>, Arc<Quota<u8>>) {
+    fn messages() -> (Sent, Arriving, Arc<Quota<u8>>) {
         let quota = Quota::new(Division {
             share: 0,
             cap: 1000,

@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -59,7 +59,7 @@ async fn issue_on_new_connections(
 ) -> Duration {
     let mut longest = Duration::ZERO;
     for _ in 0..times {
-        let begun = Instant::now();
+        let begun = tokio::time::Instant::now();
         let mut agent = RawAgent::connect(domain.server.agents(), Some(certificate))
             .await
             .expect("an honest agent connects");
@@ -134,7 +134,7 @@ async fn connections_that_are_kept_alive_keep_no_reader_out() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut longest = Duration::ZERO;
     for _ in 0..20 {
-        let begun = Instant::now();
+        let begun = tokio::time::Instant::now();
         let answer = timeout(Duration::from_secs(5), http::get(&url)).await;
         assert_eq!(answer.expect("an honest reader is served").unwrap().status, 200);
         longest = longest.max(begun.elapsed());

@@ -93,10 +93,10 @@ async fn calls(socket: PathBuf, path: &'static str, number: usize, body: impl Fn
         let mut sender = sender.clone();
         tasks.spawn(async move {
             let _unread = sender.send_request(request).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A frame of HTTP/2.
@@ -122,13 +122,13 @@ async fn never_reads(socket: PathBuf) {
         bytes.extend(frame(1, 5, 2 * call + 1, &[0x82, 0x84, 0x86]));
     }
     let _ = stream.write_all(&bytes).await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Connects, and says nothing.
 async fn silent(socket: PathBuf) {
     let _stream = UnixStream::connect(&socket).await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn attack(socket: &Path) -> JoinSet<()> {

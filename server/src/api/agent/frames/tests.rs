@@ -46,9 +46,13 @@ fn expected(snapshot: &TrustSnapshot, named: &[AuthorityId]) -> wire::TrustState
         let sha256 = Bytes::copy_from_slice(&one.crl.sha256());
         wire::Authority {
             certificate: Bytes::copy_from_slice(one.certificate.der()),
-            crl: (!is_named).then(|| one.crl.der().clone()).unwrap_or_default(),
+            crl: if is_named {
+                Bytes::new()
+            } else {
+                one.crl.der().clone()
+            },
             tainted: false,
-            crl_sha256: is_named.then_some(sha256).unwrap_or_default(),
+            crl_sha256: if is_named { sha256 } else { Bytes::new() },
         }
     };
     wire::TrustState {
