@@ -22,7 +22,7 @@ use tokio_util::net::Listener;
 
 pub(crate) use self::{connection::Carrier, rows::limits};
 use self::{
-    connection::{PeerConnection, Place},
+    connection::{PeerConnection, Place, close_heard},
     handshakes::{Handshakes, Price},
     places::AgentPlaces,
 };
@@ -135,6 +135,19 @@ pub(crate) struct Judges {
     pub audit: AuditLog,
 }
 
+/// A handshake that came to nothing.
+struct Failed<C> {
+    error: io::Error,
+    /// Where an alert has told the peer why.
+    stream: Option<C>,
+}
+
+impl<C> From<io::Error> for Failed<C> {
+    fn from(error: io::Error) -> Self {
+        Self { error, stream: None }
+    }
+}
+
 struct Door {
     tls: Arc<ServerConfig>,
     judges: Judges,
@@ -163,11 +176,21 @@ impl Door {
                 result = timeout(HANDSHAKE_TIMEOUT, door.handshake(stream, address, &marker)) => result,
                 () = place.lost() => return door.refusals.count(DISPLACED, source),
             };
-            drop(place);
             match result {
-                // A failed send means the server is draining: the connection closes by being dropped.
-                Ok(Ok(connection)) => drop(finished.send(Ok(connection)).await),
-                Ok(Err(error)) => door.failed(address, &error),
+                Ok(Ok(connection)) => {
+                    drop(place);
+                    // A failed send means the server is draining: the connection closes by being dropped.
+                    drop(finished.send(Ok(connection)).await);
+                }
+                Ok(Err(Failed { error, stream })) => {
+                    door.failed(address, &error);
+                    // Whoever comes may have its place.
+                    marker.set_idle(true);
+                    tokio::select! {
+                        () = close_heard(stream) => {}
+                        () = place.lost() => {}
+                    }
+                }
                 Err(_) => door.refusals.count(SILENT, source),
             }
         });
@@ -189,18 +212,23 @@ impl Door {
         stream: C,
         address: SocketAddr,
         place: &Marker<Source>,
-    ) -> io::Result<PeerConnection<C>> {
+    ) -> Result<PeerConnection<C>, Failed<C>> {
         stream.prepare()?;
         let hello = timeout(
             HELLO_TIMEOUT,
             LazyConfigAcceptor::new(Acceptor::default(), stream),
         )
-        .await??;
+        .await
+        .map_err(io::Error::from)??;
         // From here on it is neither idle nor without a price.
         place.set_idle(false);
         let price = self.handshakes.price(address.ip().into());
-        let stream = hello.into_stream(self.tls.clone()).await?;
-        self.connected(stream, address, price).await
+        let accepted = hello.into_stream(self.tls.clone()).into_fallible().await;
+        let stream = accepted.map_err(|(error, stream)| Failed {
+            error,
+            stream: Some(stream),
+        })?;
+        Ok(self.connected(stream, address, price).await?)
     }
 
     async fn connected<C: Carrier>(

@@ -11,9 +11,9 @@ use std::{
 use signet_certs::id::SpiffeId;
 use signet_runtime::{places, progress::Progress, source::Source};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    io::{self as tokio_io, AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep, sleep},
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -45,6 +45,22 @@ impl Carrier for DuplexStream {
     fn prepare(&self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// How long a peer may take to hear an alert.
+pub(super) const PARTING: Duration = Duration::from_secs(2);
+
+/// Closes a connection whose last word is an alert, if there is one. What its peer sends meanwhile is taken and dropped: left
+/// unread, it would have the system answer the close with a reset, which may overtake the alert.
+pub(super) async fn close_heard<C: Carrier>(stream: Option<C>) {
+    let Some(mut stream) = stream else {
+        return;
+    };
+    let heard = async {
+        stream.shutdown().await?;
+        tokio_io::copy(&mut stream, &mut tokio_io::sink()).await
+    };
+    drop(timeout(PARTING, heard).await);
 }
 
 /// A TLS connection with its verified [`Peer`].

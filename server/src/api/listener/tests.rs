@@ -1,9 +1,26 @@
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     task::{Context, Poll, Waker},
 };
 
-use super::{places::CONNECTIONS_PER_AGENT, *};
+use rustls::{AlertDescription, Error};
+use rustls_pki_types::ServerName;
+use signet_certs::{
+    authority::AuthorityKind,
+    tls::{PeerRule, RotatingIdentity, SpiffeVerifier, client_config, server_config, time_provider},
+};
+use signet_runtime::refusals::Refused;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    time::sleep,
+};
+use tokio_rustls::{TlsConnector, client};
+
+use super::{connection::PARTING, places::CONNECTIONS_PER_AGENT, *};
+use crate::{
+    fixtures::{HOUR, Running},
+    trust::keep_control_roots,
+};
 
 const ROOMS: Rooms = Rooms {
     handshakes: 64,
@@ -47,4 +64,69 @@ fn strangers_take_no_agents_place_and_one_address_or_agent_not_everyones() {
     let of_one: Vec<Place> = std::iter::from_fn(|| by(first, Caller::Agent(agent(0)))).collect();
     assert_eq!(of_one.len(), CONNECTIONS_PER_AGENT, "guests take none of them");
     assert!(by(first, Caller::Agent(agent(1))).is_some());
+}
+
+/// A connection whose client has its own handshake behind it, by a certificate that is not valid yet.
+async fn by_an_early_certificate(running: &Running) -> client::TlsStream<DuplexStream> {
+    let now = running.now();
+    let view = running.manager.current().borrow().clone();
+    let authority = &view.kind(AuthorityKind::Control).active().unwrap().authority;
+    let identity = |path, at| {
+        let identity = Arc::new(RotatingIdentity::new());
+        let svid = signet_testkit::leaf(authority, path).at(at).svid();
+        identity.set(&svid).unwrap();
+        identity
+    };
+    let control = keep_control_roots(running.publisher.snapshots(), &running.drain);
+    let verifier = || SpiffeVerifier::new(control.clone(), PeerRule::Any);
+    let mut tls = server_config(identity("/signet/server", now), verifier(), false, &[b"h2"]).unwrap();
+    tls.time_provider = time_provider(move || now);
+    let early = identity("/signet/agent/c/n", now + 2 * HOUR);
+    let mut client = client_config(Some(early), verifier(), &[b"h2"]).unwrap();
+    client.time_provider = time_provider(move || now);
+    let audit = AuditLog::start(running.store.clone());
+    let door = Arc::new(Door {
+        tls: Arc::new(tls),
+        handshakes: Arc::new(Handshakes::new(ROOMS.handshakes)),
+        connections: Connections::new(ROOMS),
+        judges: Judges {
+            agents: Arc::new(Agents::new(running.store.clone(), audit.clone())),
+            clock: running.trusted.clone(),
+            audit,
+        },
+        refusals: Refusals::new("agents", &Refused::default(), REASONS),
+    });
+    let (near, far) = duplex(64 << 10);
+    let (finished, _connections) = mpsc::channel(1);
+    door.admit(far, SocketAddr::from(([10, 0, 0, 1], 1)), &finished);
+    let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+    let connector = TlsConnector::from(Arc::new(client));
+    connector.connect(name, near).await.unwrap()
+}
+
+/// A client is judged when it has its own handshake behind it and goes on talking. A close would answer that with a reset, which
+/// may overtake the alert: an agent that never hears it goes on presenting what it has.
+///
+/// Covers INV-16.
+#[tokio::test(start_paused = true)]
+async fn whose_certificate_is_refused_hears_it_even_while_talking() {
+    let running = Running::new().await;
+    let mut stream = by_an_early_certificate(&running).await;
+    // By then the server has judged.
+    sleep(Duration::from_millis(1)).await;
+    for _ in 0..2 {
+        let said = stream.write_all(b"more").await;
+        said.expect("a reset would overtake the alert");
+    }
+    let heard = stream.read(&mut [0]).await.unwrap_err();
+    let alert = heard.get_ref().and_then(|error| error.downcast_ref());
+    assert_eq!(
+        alert,
+        Some(&Error::AlertReceived(AlertDescription::CertificateExpired))
+    );
+    let (mut carrier, _) = stream.into_inner();
+    carrier.write_all(b"more").await.unwrap();
+    sleep(PARTING).await;
+    let said = carrier.write_all(b"more").await;
+    said.expect_err("nobody is waited for without end");
 }
