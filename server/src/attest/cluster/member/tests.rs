@@ -485,7 +485,9 @@ async fn after_an_outage_a_pod_is_there_with_its_node() {
     world.go_away().await;
     *world.api.node.lock() = None;
     world.api.away.store(false, Ordering::SeqCst);
-    world.pass(Duration::from_secs(60)).await;
+    while world.cluster.is_there(place("uid-of-web-0")).await.is_none() {
+        world.pass(Duration::from_secs(20)).await;
+    }
     assert_eq!(world.cluster.is_there(place("uid-of-web-0")).await, Some(false));
     world.task.abort();
 }
