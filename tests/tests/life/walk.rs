@@ -21,7 +21,8 @@ const WRONG: [i64; 8] = [-DAY, -3600, -301, 60, 299, 7200, 8 * DAY, 400 * DAY];
 /// How soon a revocation is on a served list.
 const LISTED_WITHIN: Duration = Duration::from_secs(1);
 
-pub(crate) async fn walk(seed: u64, steps: usize) {
+/// `longest` is a bound, in seconds, of the time between two steps.
+pub(crate) async fn walk(seed: u64, steps: usize, longest: u64) {
     eprintln!("SIGNET_SEED={seed}");
     // The jitter of all waits.
     fastrand::seed(seed);
@@ -32,7 +33,7 @@ pub(crate) async fn walk(seed: u64, steps: usize) {
     reader.check(&mut world).await;
     for number in 0..steps {
         let taken = step(&mut world, &mut reader, &mut draw).await;
-        let time = Duration::from_secs(draw.u64(1..600));
+        let time = Duration::from_secs(draw.u64(1..longest));
         eprintln!("seed {seed} step {number}: {taken}, then {time:?}");
         world.pass(time).await;
         reader.check(&mut world).await;
