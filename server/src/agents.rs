@@ -151,7 +151,8 @@ impl Agents {
     }
 
     /// Asks the store what a certificate is worth that was presented; its end is the caller's to judge. The first use of a
-    /// newer one is durable when this returns, and whatever is open by an older one ends.
+    /// newer one is durable when this returns, and whatever is open by an older one ends. Denials end by the earliest time it
+    /// may be.
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -159,6 +160,7 @@ impl Agents {
         &self,
         svid: &VerifiedSvid,
         now: SystemTime,
+        earliest: SystemTime,
     ) -> Result<Presented, StoreError> {
         let agent = svid.spiffe_id();
         let certificate = PresentedCertificate {
@@ -166,6 +168,7 @@ impl Agents {
             authority: svid.authority_id(),
             serial: svid.serial(),
             not_after: svid.not_after(),
+            earliest,
         };
         let presented = self.store.present(certificate, now).await?;
         if presented.standing == Standing::Counts && svid.not_after() > now {

@@ -252,7 +252,8 @@ impl AccessLayer {
         if access == Access::Agent && !expired && self.agents.in_use(svid).is_some() {
             return Ok(Judged::All);
         }
-        let presented = self.agents.present(svid, time.now).await.map_err(|error| {
+        let presented = self.agents.present(svid, time.now, time.earliest).await;
+        let presented = presented.map_err(|error| {
             tracing::error!(%error, "an agent's certificate could not be judged");
             Status::unavailable("the server cannot ask its store at the moment")
         })?;

@@ -223,7 +223,7 @@ impl admin_server::Admin for AdminService {
     ) -> Result<Response<wire::ListDenialsResponse>, Status> {
         let denials = self
             .store
-            .denials(request.into_inner().include_lifted, self.clock.now())
+            .denials(request.into_inner().include_lifted, self.clock.time().earliest)
             .await
             .map_err(store_status)?;
         Ok(Response::new(wire::ListDenialsResponse {

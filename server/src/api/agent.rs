@@ -239,9 +239,9 @@ impl AgentService {
     /// The presented certificate, if it counts at this moment: nobody renews by one that has a successor in use.
     async fn presented<T>(&self, request: &Request<T>) -> Option<Arc<VerifiedSvid>> {
         let svid = peer(request)?.svid.clone()?;
-        let now = self.clock.now();
-        svid.recheck(&self.control.load(), now).ok()?;
-        let presented = self.agents.present(&svid, now).await.ok()?;
+        let time = self.clock.time();
+        svid.recheck(&self.control.load(), time.now).ok()?;
+        let presented = self.agents.present(&svid, time.now, time.earliest).await.ok()?;
         (presented.standing == Standing::Counts).then_some(svid)
     }
 

@@ -297,7 +297,7 @@ impl Judges {
         if time.is_over_for(svid.not_after(), STREAM_AFTER_END) {
             return Claim::Stranger;
         }
-        let Ok(presented) = self.agents.present(svid, time.now).await else {
+        let Ok(presented) = self.agents.present(svid, time.now, time.earliest).await else {
             // What is public stays open while the store cannot be asked.
             return self.agents.in_use(svid).map_or(Claim::Guest, Claim::Agent);
         };

@@ -27,6 +27,8 @@ pub(super) struct Order {
     pub(super) token_jti: Option<String>,
     pub(super) rule: String,
     pub(super) policy_revision: u64,
+    /// See [`NewIssuance::earliest`].
+    pub(super) earliest: SystemTime,
     /// See [`NewIssuance::caller`].
     pub(super) caller: Option<SerialNumber>,
     /// See [`NewIssuance::attestation`].
@@ -83,6 +85,7 @@ impl Draft {
             policy_revision: order.policy_revision,
             not_before: template.not_before,
             not_after: template.not_after,
+            earliest: order.earliest,
             caller: order.caller,
             attestation: order.attestation,
             outage: order.outage,

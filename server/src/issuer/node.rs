@@ -140,6 +140,7 @@ impl Issuer {
             rule: rule.to_owned(),
             policy_revision: self.parts.rules.revision(),
             // By a certificate alone: it is judged once more with the row.
+            earliest: self.parts.clock.time().earliest,
             caller: presented
                 .filter(|_| proven.pod.is_none())
                 .map(VerifiedSvid::serial),

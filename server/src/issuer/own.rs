@@ -79,6 +79,8 @@ pub(crate) async fn issue_own(
         token_jti: None,
         rule: RULE.to_owned(),
         policy_revision: 0,
+        // By it ends no denial but one of the server itself.
+        earliest: now,
         caller: None,
         attestation: None,
         outage: false,

@@ -168,6 +168,7 @@ mod tests {
             policy_revision: 1,
             not_before: now() - Duration::from_secs(60),
             not_after: now() + HOUR,
+            earliest: now(),
             caller: None,
             attestation: None,
             outage: false,

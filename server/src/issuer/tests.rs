@@ -539,6 +539,7 @@ async fn a_call_that_was_let_in_gets_nothing_by_a_certificate_that_counts_no_mor
         authority: newer.authority_id,
         serial: newer.serial,
         not_after: newer.not_after,
+        earliest: world.running.now(),
     };
     let (store, now) = (&world.running.store, world.running.now());
     store.present(certificate, now).await.unwrap();

@@ -117,6 +117,7 @@ impl Issuer {
             token_jti: decided.token_jti,
             rule: identity.rule,
             policy_revision,
+            earliest: self.parts.clock.time().earliest,
             caller: Some(certificate),
             attestation: None,
             outage: decided.outage,

@@ -156,6 +156,8 @@ pub(crate) struct PresentedCertificate {
     pub serial: SerialNumber,
     /// Its end.
     pub not_after: SystemTime,
+    /// The earliest time it may be: by this, a denial of its agent ends.
+    pub earliest: SystemTime,
 }
 
 /// What became of a certificate that was presented.

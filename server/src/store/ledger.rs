@@ -61,6 +61,8 @@ pub(crate) struct NewIssuance {
     pub not_before: SystemTime,
     /// Validity of the certificate, to.
     pub not_after: SystemTime,
+    /// The earliest time it may be: a denial that ends by itself ends by this, and nobody gets past it by a clock that is ahead.
+    pub earliest: SystemTime,
     /// The certificate by which an agent asks for it: judged with the rest, once more. `None` where none asks.
     pub caller: Option<SerialNumber>,
     /// For an agent's own certificate: what is kept of the agent. The certificate is its newest from then on.

@@ -233,8 +233,8 @@ impl Revocations for MemoryStore {
         self.transaction(move |kept| kept.allow(&denial_id, &by, now))
     }
 
-    fn denials(&self, include_lifted: bool, now: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
-        self.look(move |kept| kept.denials(include_lifted, now))
+    fn denials(&self, include_lifted: bool, earliest: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
+        self.look(move |kept| kept.denials(include_lifted, earliest))
     }
 }
 

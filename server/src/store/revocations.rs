@@ -30,8 +30,9 @@ pub(crate) trait Revocations: Send + Sync {
     /// that was already lifted is returned as it is.
     fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial>;
 
-    /// Denials, oldest first: those in force at `now`, or with `include_lifted` all that are still stored.
-    fn denials(&self, include_lifted: bool, now: SystemTime) -> StoreFuture<'_, Vec<Denial>>;
+    /// Denials, oldest first: those in force at `earliest`, the earliest time it may be, or with `include_lifted` all that are
+    /// still stored.
+    fn denials(&self, include_lifted: bool, earliest: SystemTime) -> StoreFuture<'_, Vec<Denial>>;
 }
 
 /// What an admin wants revoked.
@@ -197,9 +198,9 @@ impl Denial {
         }
     }
 
-    /// Whether it is in force.
-    pub(crate) fn is_active(&self, now: SystemTime) -> bool {
-        self.lifted.is_none() && self.expires.is_none_or(|end| now < end)
+    /// Whether it is in force, where it is not earlier than this.
+    pub(crate) fn is_active(&self, earliest: SystemTime) -> bool {
+        self.lifted.is_none() && self.expires.is_none_or(|end| earliest < end)
     }
 
     /// Whether it is in force and lasts as long as the request wants: then no other is needed.
@@ -209,7 +210,7 @@ impl Denial {
             (Some(_), None) => false,
             (Some(has), Some(wants)) => has >= wants,
         };
-        self.is_active(request.now) && lasts
+        self.is_active(request.earliest) && lasts
     }
 
     /// Ends it by hand; what the audit log says of that.

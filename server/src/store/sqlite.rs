@@ -225,8 +225,11 @@ impl Revocations for SqliteStore {
         Box::pin(self.write(move |tx| revoke::allow(tx, &denial_id, &by, now)))
     }
 
-    fn denials(&self, include_lifted: bool, now: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
-        Box::pin(self.reader.run(move |tx| read::denials(tx, include_lifted, now)))
+    fn denials(&self, include_lifted: bool, earliest: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
+        Box::pin(
+            self.reader
+                .run(move |tx| read::denials(tx, include_lifted, earliest)),
+        )
     }
 }
 

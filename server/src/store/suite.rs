@@ -108,6 +108,7 @@ macro_rules! store_suite {
             wrong_time:
                 what_has_ended_by_a_time_that_may_be_wrong_is_revoked
                 what_had_ended_by_the_mark_is_revoked_where_it_may_be_earlier
+                a_denial_ends_by_the_earliest_time_it_may_be
                 an_entry_stays_until_its_end_is_settled;
             racing:
                 nothing_of_a_denied_identity_slips_between

@@ -18,21 +18,30 @@ impl Kept {
             .map_or_else(Generations::default, |row| row.generations)
     }
 
-    fn standing(&self, agent: &SpiffeId, serial: &SerialNumber, now: SystemTime) -> (Standing, Generation) {
+    fn standing(
+        &self,
+        agent: &SpiffeId,
+        serial: &SerialNumber,
+        earliest: SystemTime,
+    ) -> (Standing, Generation) {
         let of_agent = self.certificates.get(serial).filter(|(owner, _)| owner == agent);
         let generation = of_agent.map(|(_, generation)| *generation);
-        let denial = self.denials_of(agent).find(|denial| denial.is_active(now));
+        let denial = self.denials_of(agent).find(|denial| denial.is_active(earliest));
         let denied = denial.map(|denial| denial.id.as_str());
         let standing = self.generations(agent).standing(generation, denied);
         (standing, generation.unwrap_or_default())
     }
 
     /// Judges the agent that asks.
-    pub(super) fn judge_caller(&self, serial: &SerialNumber, now: SystemTime) -> Result<(), IssueRefusal> {
+    pub(super) fn judge_caller(
+        &self,
+        serial: &SerialNumber,
+        earliest: SystemTime,
+    ) -> Result<(), IssueRefusal> {
         let Some((agent, _)) = self.certificates.get(serial) else {
             return Err(IssueRefusal::Caller(Standing::Unknown));
         };
-        match self.standing(agent, serial, now) {
+        match self.standing(agent, serial, earliest) {
             (Standing::Counts, _) => Ok(()),
             (lost, _) => Err(IssueRefusal::Caller(lost)),
         }
@@ -85,7 +94,7 @@ impl Kept {
 
     pub(super) fn present(&mut self, certificate: &PresentedCertificate, now: SystemTime) -> Presented {
         let agent = &certificate.spiffe_id;
-        let (mut standing, generation) = self.standing(agent, &certificate.serial, now);
+        let (mut standing, generation) = self.standing(agent, &certificate.serial, certificate.earliest);
         let entry = (certificate.authority, certificate.serial);
         if standing == Standing::Unknown && self.revocations.contains_key(&entry) {
             standing = Standing::Revoked;

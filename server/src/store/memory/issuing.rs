@@ -34,7 +34,7 @@ impl Kept {
         epoch: u64,
         now: SystemTime,
     ) -> Result<Recorded, IssueRefusal> {
-        self.judge(&item, now)?;
+        self.judge(&item)?;
         let displaced = match &item.budget {
             Some(budget) => self.count(&item.workload, budget, now)?,
             None => 0,
@@ -62,12 +62,12 @@ impl Kept {
     }
 
     /// Denial first: a denied target learns nothing of its budget.
-    fn judge(&self, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
+    fn judge(&self, item: &NewIssuance) -> Result<(), IssueRefusal> {
         if let Some(serial) = &item.caller {
-            self.judge_caller(serial, now)?;
+            self.judge_caller(serial, item.earliest)?;
         }
         let mut denials = self.denials_of(&item.workload.spiffe_id);
-        if let Some(denial) = denials.find(|denial| denial.is_active(now)) {
+        if let Some(denial) = denials.find(|denial| denial.is_active(item.earliest)) {
             return Err(IssueRefusal::Denied {
                 denial_id: denial.id.clone(),
                 comment: denial.comment.clone(),

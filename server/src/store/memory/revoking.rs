@@ -253,8 +253,8 @@ impl Kept {
         Ok(lifted)
     }
 
-    pub(super) fn denials(&self, include_lifted: bool, now: SystemTime) -> Vec<Denial> {
-        let wanted = |denial: &&Denial| include_lifted || denial.is_active(now);
+    pub(super) fn denials(&self, include_lifted: bool, earliest: SystemTime) -> Vec<Denial> {
+        let wanted = |denial: &&Denial| include_lifted || denial.is_active(earliest);
         self.denials.values().filter(wanted).cloned().collect()
     }
 

@@ -90,7 +90,7 @@ pub(super) fn present(
     } = certificate;
     let denial = tx
         .state
-        .denial_of(spiffe_id, now)
+        .denial_of(spiffe_id, certificate.earliest)
         .map(|denial| denial.id.as_str());
     let (mut standing, generation) = tx.state.known_agents.standing(spiffe_id, serial, denial);
     if standing == Standing::Unknown && is_listed(tx, certificate)? {

@@ -43,7 +43,7 @@ fn one(
     Prepared { item, fingerprint }: &Prepared,
     now: SystemTime,
 ) -> rusqlite::Result<Result<u32, IssueRefusal>> {
-    let judged = judge(tx, item, fingerprint, now).and_then(|()| count(tx.state, item, fingerprint, now));
+    let judged = judge(tx, item, fingerprint).and_then(|()| count(tx.state, item, fingerprint, now));
     let displaced = match judged {
         Ok(displaced) => displaced,
         Err(refusal) => return Ok(Err(refusal)),
@@ -115,7 +115,7 @@ pub(super) fn reviewed(conn: &Connection, serials: &[SerialNumber]) -> rusqlite:
 }
 
 /// The agent that asks: it may have been admitted before somebody revoked it.
-fn judge_caller(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), IssueRefusal> {
+fn judge_caller(tx: &Tx<'_>, item: &NewIssuance) -> Result<(), IssueRefusal> {
     let Some(serial) = &item.caller else {
         return Ok(());
     };
@@ -123,7 +123,8 @@ fn judge_caller(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), 
     let Some(agent) = known.owner(serial) else {
         return Err(IssueRefusal::Caller(Standing::Unknown));
     };
-    let denial = tx.state.denial_of(agent, now).map(|denial| denial.id.as_str());
+    let denial = tx.state.denial_of(agent, item.earliest);
+    let denial = denial.map(|denial| denial.id.as_str());
     match known.standing(agent, serial, denial) {
         (Standing::Counts, _) => Ok(()),
         (lost, _) => Err(IssueRefusal::Caller(lost)),
@@ -131,14 +132,9 @@ fn judge_caller(tx: &Tx<'_>, item: &NewIssuance, now: SystemTime) -> Result<(), 
 }
 
 /// Denial first: a denied target learns nothing of its budget.
-fn judge(
-    tx: &Tx<'_>,
-    item: &NewIssuance,
-    fingerprint: &Fingerprint,
-    now: SystemTime,
-) -> Result<(), IssueRefusal> {
-    judge_caller(tx, item, now)?;
-    if let Some(denial) = tx.state.denial_of(&item.workload.spiffe_id, now) {
+fn judge(tx: &Tx<'_>, item: &NewIssuance, fingerprint: &Fingerprint) -> Result<(), IssueRefusal> {
+    judge_caller(tx, item)?;
+    if let Some(denial) = tx.state.denial_of(&item.workload.spiffe_id, item.earliest) {
         return Err(IssueRefusal::Denied {
             denial_id: denial.id.clone(),
             comment: denial.comment.clone(),

@@ -129,14 +129,14 @@ pub(super) fn keys(tx: &Connection) -> rusqlite::Result<Vec<SealedKey>> {
 pub(super) fn denials(
     tx: &Connection,
     include_lifted: bool,
-    now: SystemTime,
+    earliest: SystemTime,
 ) -> rusqlite::Result<Vec<Denial>> {
     let mut statement = tx.prepare_cached(&format!("{DENIALS} ORDER BY number"))?;
     let rows = statement.query_map([], denial_from)?;
     rows.filter(|denial| {
         denial
             .as_ref()
-            .map_or(true, |denial| include_lifted || denial.is_active(now))
+            .map_or(true, |denial| include_lifted || denial.is_active(earliest))
     })
     .collect()
 }

@@ -125,12 +125,13 @@ impl State {
     }
 
     /// The denial in force against an identity.
-    pub(super) fn denial_of(&self, id: &SpiffeId, now: SystemTime) -> Option<&Denial> {
+    pub(super) fn denial_of(&self, id: &SpiffeId, earliest: SystemTime) -> Option<&Denial> {
         // Nearly always empty: no hashing then.
         if self.denials.is_empty() {
             return None;
         }
-        self.denials.get(id)?.iter().find(|denial| denial.is_active(now))
+        let mut denials = self.denials.get(id)?.iter();
+        denials.find(|denial| denial.is_active(earliest))
     }
 
     /// How much of what each authority signed is in use, by authority.

@@ -17,13 +17,18 @@ async fn attested(store: &Arc<dyn Store>, now: SystemTime) -> PresentedCertifica
         authority: item.authority,
         serial: item.serial,
         not_after: item.not_after,
+        earliest: now,
     };
     issue(store, item, now).await.unwrap();
     certificate
 }
 
 async fn present(store: &Arc<dyn Store>, certificate: &PresentedCertificate, now: SystemTime) -> Presented {
-    store.present(certificate.clone(), now).await.unwrap()
+    let certificate = PresentedCertificate {
+        earliest: now,
+        ..certificate.clone()
+    };
+    store.present(certificate, now).await.unwrap()
 }
 
 async fn standing(store: &Arc<dyn Store>, certificate: &PresentedCertificate, now: SystemTime) -> Standing {

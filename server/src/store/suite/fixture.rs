@@ -69,6 +69,7 @@ pub(crate) fn issuance(path: &str, pod: &str, now: SystemTime) -> NewIssuance {
         policy_revision: u64::MAX,
         not_before: now - Duration::from_secs(120),
         not_after: now + HOUR,
+        earliest: now,
         caller: None,
         attestation: None,
         outage: false,

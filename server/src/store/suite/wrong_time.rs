@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::fixture::{
-    HOUR, at, authority, by_id, by_serial, crl, issuance, issue, issued, revocation, to_list,
+    HOUR, at, authority, by_id, by_serial, crl, issuance, issue, issued, of_agent, revocation, to_list,
 };
-use crate::store::{IssueRefusal, KnownTime, NewIssuance, RevokeRequest, RevokeTarget, Revoked, Store};
+use crate::store::{
+    IssueRefusal, KnownTime, NewIssuance, PresentedCertificate, RevokeRequest, RevokeTarget, Revoked,
+    Standing, Store,
+};
 
 /// An order while the server's clock is two hours ahead, and it knows that it may be.
 fn revocation_ahead(target: RevokeTarget, true_time: SystemTime) -> RevokeRequest {
@@ -58,6 +61,54 @@ pub(crate) async fn what_had_ended_by_the_mark_is_revoked_where_it_may_be_earlie
     let revoked = store.revoke(revocation_ahead(by_id("/a"), at(60))).await.unwrap();
     assert_eq!(revoked.svids.len(), 1);
     assert_eq!(to_list(&store).await, [one]);
+}
+
+/// A denial that ends by itself ends for good only once it can be no earlier: for pods, for an agent and what it asks for, and in
+/// the list.
+///
+/// Covers INV-11.
+pub(crate) async fn a_denial_ends_by_the_earliest_time_it_may_be(store: Arc<dyn Store>) {
+    let agent = of_agent("n", at(0));
+    issue(&store, agent.clone(), at(0)).await.unwrap();
+    let presented = |earliest| PresentedCertificate {
+        spiffe_id: agent.workload.spiffe_id.clone(),
+        authority: agent.authority,
+        serial: agent.serial,
+        not_after: agent.not_after,
+        earliest,
+    };
+    let ahead = at(120);
+    for path in ["/a", "/signet/agent/c/n"] {
+        let until = RevokeRequest {
+            denial_expires: Some(at(60)),
+            ..revocation(by_id(path), at(0))
+        };
+        store.revoke(until).await.unwrap();
+    }
+    let asked = |path, earliest| NewIssuance {
+        earliest,
+        ..issuance(path, "one", ahead)
+    };
+    let by_agent = |earliest| NewIssuance {
+        caller: Some(agent.serial),
+        ..asked("/b", earliest)
+    };
+    let denied = issue(&store, asked("/a", at(59)), ahead).await;
+    assert!(matches!(denied, Err(IssueRefusal::Denied { .. })), "{denied:?}");
+    let denied = issue(&store, by_agent(at(59)), ahead).await;
+    let lost = Err(IssueRefusal::Caller(Standing::Revoked));
+    assert!(
+        matches!(denied, Err(IssueRefusal::Caller(Standing::Denied(_)))),
+        "{denied:?}"
+    );
+    let judged = store.present(presented(at(59)), ahead).await.unwrap();
+    assert!(matches!(judged.standing, Standing::Denied(_)), "{judged:?}");
+    assert_eq!(store.denials(false, at(59)).await.unwrap().len(), 2);
+    issue(&store, asked("/a", at(60)), ahead).await.unwrap();
+    assert_eq!(issue(&store, by_agent(at(60)), ahead).await, lost);
+    let judged = store.present(presented(at(60)), ahead).await.unwrap();
+    assert_eq!(judged.standing, Standing::Revoked);
+    assert_eq!(store.denials(false, at(60)).await.unwrap(), []);
 }
 
 /// Two clocks that were wrong together at a start may have been believed; what a list may leave out waits until that has stood.
