@@ -163,9 +163,11 @@ fn the_agents_protocol_has_no_room_for_a_private_key() {
         "certificate_chain",
         "control_authorities",
         "crl",
+        "crl_sha256",
         "csr",
         "departed_authorities",
         "held_crls",
+        "lacking_crls",
         "sha256",
         "wanted_crls",
     ];

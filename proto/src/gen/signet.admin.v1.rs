@@ -191,7 +191,7 @@ pub struct ListSvidsRequest {
     /// Node name or UID.
     #[prost(string, tag = "3")]
     pub node: ::prost::alloc::string::String,
-    /// Only unexpired and unrevoked.
+    /// Only what is unrevoked and may be unexpired by the earliest time it may be: what a revocation would find.
     #[prost(bool, tag = "4")]
     pub live: bool,
     /// At most 10 000; 0 means 1 000.
