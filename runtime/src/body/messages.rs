@@ -15,7 +15,7 @@ use super::{GRACE, Meter, Refused, later};
 /// Bytes before a message: a flag and its length.
 const HEAD: usize = 5;
 
-/// See the [module](self).
+/// The body of a request that is a stream of messages; each counts until the next is asked for.
 pub struct Messages<B, K: Clone + Eq + Hash> {
     body: B,
     meter: Meter<K>,
