@@ -7,7 +7,6 @@ mod judge;
 mod known;
 mod questions;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use signet_runtime::sync::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep_until};
 
-pub(crate) use self::judge::{Claim, Lack, Proof};
+pub(crate) use self::judge::{Claim, Floors, Lack, Proof};
 use self::known::KnownLists;
 use self::questions::{PATIENCE, Questions, Turn};
 use crate::audit::{AuditAction, AuditEvent, AuditLog};
@@ -28,9 +27,6 @@ use crate::clock::TrustedClock;
 use crate::metrics::Metrics;
 use crate::store::{ListProof, Store, StoreError};
 use crate::trust::TrustSnapshot;
-
-/// Numbers that the next lists have to pass, by authority.
-pub(crate) type Floors = BTreeMap<AuthorityId, CrlNumber>;
 
 /// How often it is looked whether a proof still stands, besides each change of the lists.
 const LOOK: Duration = Duration::from_secs(1);
@@ -141,19 +137,23 @@ impl PutBack {
 
     /// The proofs that stand.
     pub(crate) fn standing(&self) -> Vec<(Arc<Proof>, Lack)> {
-        let (snapshot, removing) = (self.snapshots.borrow().clone(), self.clock.time().removing());
         let proofs = self.proofs.lock().clone();
-        let stands = |proof: Arc<Proof>| {
-            let standing = judge::standing(&proof, &snapshot, removing)?;
-            Some((proof, standing))
-        };
+        let stands = |proof: Arc<Proof>| self.stands(&proof).map(|lack| (proof, lack));
         proofs.into_iter().filter_map(stands).collect()
+    }
+
+    fn stands(&self, proof: &Proof) -> Option<Lack> {
+        let snapshot = self.snapshots.borrow().clone();
+        judge::standing(proof, &snapshot, self.clock.time().removing())
     }
 
     /// Lets go of what proves nothing any more, and says what stands.
     async fn look(&self) {
         if self.snapshots.borrow().is_empty() {
             return;
+        }
+        for (proof, lack) in self.standing() {
+            self.ask_the_store(&proof, &lack).await;
         }
         let standing = self.standing();
         let over: Vec<_> = self
@@ -166,24 +166,26 @@ impl PutBack {
         for proof in over {
             self.let_go(&proof).await;
         }
-        let mut floors = Floors::new();
-        for (proof, _) in standing.iter().filter(|(_, stands)| stands.missing.is_empty()) {
-            let floor = floors
-                .entry(proof.stored.authority)
-                .or_insert(proof.stored.number);
-            *floor = proof.stored.number.max(*floor);
-        }
-        // A list that lacks what an agent's names may not take the place of that: its number passes only when nothing is missing.
-        floors.retain(|authority, _| {
-            !standing
-                .iter()
-                .any(|(proof, stands)| proof.stored.authority == *authority && !stands.missing.is_empty())
-        });
+        let floors = judge::floors(&standing);
         self.floors
             .send_if_modified(|current| std::mem::replace(current, floors.clone()) != floors);
         let trouble = judge::words(&standing);
         self.trouble
             .send_if_modified(|current| std::mem::replace(current, trouble.clone()) != trouble);
+    }
+
+    /// Finds out what of a proof this store has listed once and let go of.
+    async fn ask_the_store(&self, proof: &Proof, lack: &Lack) {
+        let serials = proof.in_question(lack);
+        if serials.is_empty() {
+            return;
+        }
+        match self.store.let_go(proof.stored.authority, serials).await {
+            Ok(over) => proof.answered(lack, over),
+            Err(error) => {
+                tracing::error!(%error, "what this store has let go of could not be read; a proof may stand for longer");
+            }
+        }
     }
 
     async fn let_go(&self, proof: &Arc<Proof>) {
@@ -285,6 +287,15 @@ impl PutBack {
         let ListProof {
             authority, number, ..
         } = stored;
+        let proof = Arc::new(Proof::new(stored.clone()));
+        if let Some(lack) = self.stands(&proof) {
+            self.ask_the_store(&proof, &lack).await;
+        }
+        if self.stands(&proof).is_none() {
+            // Of an older store that was put back once: what it names was entered since, or has ended.
+            tracing::debug!(agent = %stored.agent, %authority, %number, "a list that this store has not signed names nothing that it lacks");
+            return;
+        }
         tracing::error!(agent = %stored.agent, %authority, %number, %own, "this store lacks a list that its authority has signed: an older store was put in its place");
         let line = AuditAction::StorePutBack {
             agent_id: stored.agent.clone(),
@@ -297,7 +308,7 @@ impl PutBack {
         if let Err(error) = self.store.keep_proof(stored.clone(), line).await {
             tracing::error!(%error, "a proof against this store could not be kept in it; it stands until this process ends");
         }
-        self.proofs.lock().push(Arc::new(Proof::new(stored)));
+        self.proofs.lock().push(proof);
         self.look().await;
     }
 

@@ -1,5 +1,6 @@
 //! What a list proves, and for how long. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -7,10 +8,14 @@ use bytes::Bytes;
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::{Crl, CrlNumber};
 use signet_certs::serial::SerialNumber;
+use signet_runtime::sync::Mutex;
 
 use crate::publisher::CRL_MAX_BYTES;
 use crate::store::ListProof;
 use crate::trust::{PublishedAuthority, TrustSnapshot};
+
+/// Numbers that the next lists have to pass, by authority.
+pub(crate) type Floors = BTreeMap<AuthorityId, CrlNumber>;
 
 /// A list that an agent says it holds and that this store lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,14 @@ pub(crate) struct Proof {
     /// As kept.
     pub stored: ListProof,
     crl: OnceLock<Option<Crl>>,
+    over: Mutex<Over>,
+}
+
+/// What of a proven list this store has let go of itself, as of its own list of this number.
+#[derive(Debug, Default)]
+struct Over {
+    asked: Option<CrlNumber>,
+    serials: BTreeSet<SerialNumber>,
 }
 
 impl Proof {
@@ -38,7 +51,23 @@ impl Proof {
         Self {
             stored,
             crl: OnceLock::new(),
+            over: Mutex::default(),
         }
+    }
+
+    /// What the store has to be asked about: what our newest list lacks, once for each list of ours.
+    pub(super) fn in_question(&self, lack: &Lack) -> Vec<SerialNumber> {
+        if self.over.lock().asked == Some(lack.own) {
+            return Vec::new();
+        }
+        lack.missing.clone()
+    }
+
+    /// Of what was in question these have ended and left our own lists.
+    pub(super) fn answered(&self, lack: &Lack, over: Vec<SerialNumber>) {
+        let mut known = self.over.lock();
+        known.asked = Some(lack.own);
+        known.serials.extend(over);
     }
 
     /// The list, if it still verifies.
@@ -59,9 +88,9 @@ pub(crate) struct Lack {
     pub missing: Vec<SerialNumber>,
 }
 
-/// A proof stands until our own list has a higher number and names all that it names. What it names has ended with the list
-/// itself, for none ends before the certificates that it covers; by `removing`, the time by which something may be let go.
-/// `None`: it is over, or its authority has left.
+/// A proof stands until our own list has a higher number and names all that it names, save what it named once and has let go of. What a
+/// list names has ended with the list itself, for none ends before the certificates that it covers; by `removing`, the time by
+/// which something may be let go. `None`: it is over, or its authority has left.
 pub(super) fn standing(
     proof: &Proof,
     snapshot: &TrustSnapshot,
@@ -70,7 +99,10 @@ pub(super) fn standing(
     let published = snapshot.get(proof.stored.authority)?;
     let crl = proof.crl(published)?;
     let has_ended = removing.is_some_and(|now| now > crl.next_update());
-    let lacks = |serial: &SerialNumber| !has_ended && !published.crl.is_revoked(serial);
+    let over = proof.over.lock();
+    let lacks = |serial: &SerialNumber| {
+        !has_ended && !published.crl.is_revoked(serial) && !over.serials.contains(serial)
+    };
     let missing: Vec<_> = crl.entries().map(|entry| entry.serial).filter(lacks).collect();
     let own = published.crl.number();
     (own <= proof.stored.number || !missing.is_empty()).then_some(Lack {
@@ -78,6 +110,26 @@ pub(super) fn standing(
         entries: crl.entry_count(),
         missing,
     })
+}
+
+/// What our next lists have to pass. A list that lacks what an agent's names may not take the place of that: its number passes only when
+/// nothing is missing.
+pub(super) fn floors(standing: &[(Arc<Proof>, Lack)]) -> Floors {
+    let mut floors = Floors::new();
+    let mut lacking = BTreeSet::new();
+    for (proof, lack) in standing {
+        let ListProof {
+            authority, number, ..
+        } = proof.stored;
+        if lack.missing.is_empty() {
+            let floor = floors.entry(authority).or_insert(number);
+            *floor = number.max(*floor);
+        } else {
+            lacking.insert(authority);
+        }
+    }
+    floors.retain(|authority, _| !lacking.contains(authority));
+    floors
 }
 
 /// The list that was handed over, if the authority has signed it.

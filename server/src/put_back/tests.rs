@@ -5,8 +5,9 @@ use signet_runtime::clock::{Clock as _, FakeClock};
 
 use super::*;
 use crate::fixtures::{HOUR, START, authority, published, serial, snapshot, trust_domain};
-use crate::store::Proofs as _;
 use crate::store::memory::MemoryStore;
+use crate::store::suite::fixture::{at, by_serial, crl, issuance, issue, revocation};
+use crate::store::{KnownTime, NewIssuance, Proofs as _, StoredCrl};
 use crate::trust::PublishedAuthority;
 
 fn agent() -> SpiffeId {
@@ -162,6 +163,49 @@ async fn a_proof_whose_certificates_have_ended_holds_up_nothing() {
     assert_eq!(world.trouble(), None);
 }
 
+/// Whoever holds on to such a list takes away no readiness by it once what it names has ended, whatever the list's own end.
+#[tokio::test(start_paused = true)]
+async fn a_list_of_which_this_store_has_let_go_proves_nothing() {
+    let world = World::new().await;
+    let store: Arc<dyn Store> = world.store.clone();
+    let row = NewIssuance {
+        authority: world.id(),
+        ..issuance("/a", "one", at(0))
+    };
+    let serial = row.serial;
+    issue(&store, row, at(0)).await.unwrap();
+    store.revoke(revocation(by_serial(serial), at(1))).await.unwrap();
+    let set = store.revoked(world.id()).await.unwrap();
+    let list = |number, after| StoredCrl {
+        authority: world.id(),
+        ..crl(number, &set, at(after))
+    };
+    let held = world.list(4, &[serial]);
+    store.save_crl(list(4, 1)).await.unwrap();
+    store.save_crl(list(5, 1)).await.unwrap();
+    world.hand_over(&held, held.crl.der()).await.unwrap();
+    assert!(
+        world.trouble().unwrap().contains("1 of 1"),
+        "it may still be valid"
+    );
+    store.housekeeping(KnownTime::settled(at(3601))).await.unwrap();
+    store.save_crl(list(6, 3601)).await.unwrap();
+    world.publish(6, &[]).await;
+    assert_eq!(world.trouble(), None);
+    tokio::time::sleep(questions::INTERVAL).await;
+    world.hand_over(&held, held.crl.der()).await.unwrap();
+    assert_eq!(world.trouble(), None);
+    assert_eq!(
+        world
+            .audited()
+            .await
+            .iter()
+            .filter(|line| line.starts_with("proved"))
+            .count(),
+        1
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_number_or_a_digest_alone_is_an_alarm_against_its_agent_and_nothing_else() {
     let world = World::new().await;
@@ -209,7 +253,7 @@ async fn a_number_or_a_digest_alone_is_an_alarm_against_its_agent_and_nothing_el
 async fn a_number_that_was_passed_is_known_by_its_digest() {
     let world = World::new().await;
     let (own, other) = (world.list(4, &[]), world.list(4, &[serial(1)]));
-    let stored = crate::store::StoredCrl {
+    let stored = StoredCrl {
         authority: world.id(),
         number: CrlNumber(4),
         der: own.crl.der().clone(),

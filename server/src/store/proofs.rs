@@ -6,6 +6,7 @@ use bytes::Bytes;
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::CrlNumber;
 use signet_certs::id::SpiffeId;
+use signet_certs::serial::SerialNumber;
 
 use super::StoreFuture;
 use crate::audit_event::AuditEvent;
@@ -24,6 +25,14 @@ pub(crate) trait Proofs: Send + Sync {
 
     /// Every proof that is kept, in no order.
     fn proofs(&self) -> StoreFuture<'_, Vec<ListProof>>;
+
+    /// Which of these certificates this store has revoked, listed, and let go of since they had ended: a list that names them says
+    /// nothing new.
+    fn let_go(
+        &self,
+        authority: AuthorityId,
+        serials: Vec<SerialNumber>,
+    ) -> StoreFuture<'_, Vec<SerialNumber>>;
 
     /// Lets go of a proof that proves nothing any more.
     fn drop_proof(&self, authority: AuthorityId, sha256: [u8; 32]) -> StoreFuture<'_, ()>;

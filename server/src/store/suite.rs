@@ -93,7 +93,8 @@ macro_rules! store_suite {
                 an_issued_line_says_that_it_rests_on_an_outage;
             proofs:
                 a_list_is_known_by_its_number_for_a_while
-                a_proof_is_kept_and_written_once_until_it_is_dropped;
+                a_proof_is_kept_and_written_once_until_it_is_dropped
+                what_has_ended_and_left_the_lists_is_known;
             outbox:
                 every_change_leaves_its_lines_in_order
                 an_issued_line_says_what_the_row_says

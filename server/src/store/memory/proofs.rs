@@ -2,6 +2,7 @@
 
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::CrlNumber;
+use signet_certs::serial::SerialNumber;
 
 use super::MemoryStore;
 use crate::audit_event::AuditEvent;
@@ -24,6 +25,20 @@ impl Proofs for MemoryStore {
 
     fn proofs(&self) -> StoreFuture<'_, Vec<ListProof>> {
         self.look(|kept| kept.proofs.clone())
+    }
+
+    fn let_go(
+        &self,
+        authority: AuthorityId,
+        serials: Vec<SerialNumber>,
+    ) -> StoreFuture<'_, Vec<SerialNumber>> {
+        self.look(move |kept| {
+            let is_over = |serial: &SerialNumber| {
+                let row = kept.revocations.get(&(authority, *serial));
+                row.is_some_and(|row| row.listed)
+            };
+            serials.into_iter().filter(is_over).collect()
+        })
     }
 
     fn drop_proof(&self, authority: AuthorityId, sha256: [u8; 32]) -> StoreFuture<'_, ()> {

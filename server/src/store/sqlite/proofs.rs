@@ -5,6 +5,7 @@ use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::CrlNumber;
+use signet_certs::serial::SerialNumber;
 
 use super::SqliteStore;
 use super::convert::{authority_at, crl_number_at, millis, parsed_at, time_at};
@@ -24,6 +25,14 @@ impl Proofs for SqliteStore {
 
     fn proofs(&self) -> StoreFuture<'_, Vec<ListProof>> {
         Box::pin(self.reader.run(|tx| all(tx)))
+    }
+
+    fn let_go(
+        &self,
+        authority: AuthorityId,
+        serials: Vec<SerialNumber>,
+    ) -> StoreFuture<'_, Vec<SerialNumber>> {
+        Box::pin(self.reader.run(move |conn| let_go(conn, authority, &serials)))
     }
 
     fn drop_proof(&self, authority: AuthorityId, sha256: [u8; 32]) -> StoreFuture<'_, ()> {
@@ -59,6 +68,24 @@ fn list_digest(
         row.get(0)
     })
     .optional()
+}
+
+fn let_go(
+    conn: &Connection,
+    authority: AuthorityId,
+    serials: &[SerialNumber],
+) -> rusqlite::Result<Vec<SerialNumber>> {
+    let mut is_over = conn.prepare_cached(
+        "SELECT 1 FROM revocation r JOIN authority a ON a.id = r.authority
+         WHERE a.authority_id = ?1 AND r.serial = ?2 AND r.listed = 1",
+    )?;
+    let mut over = Vec::new();
+    for serial in serials {
+        if is_over.exists(params![authority.as_bytes(), serial.as_bytes()])? {
+            over.push(*serial);
+        }
+    }
+    Ok(over)
 }
 
 fn keep(tx: &mut Tx<'_>, proof: &ListProof, line: AuditEvent) -> rusqlite::Result<()> {

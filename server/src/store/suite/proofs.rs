@@ -4,10 +4,10 @@ use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use signet_certs::crl::CrlNumber;
 
-use super::fixture::{at, authority, crl, id};
+use super::fixture::{at, authority, by_serial, crl, id, issued, revocation};
 use crate::audit_event::{AuditAction, AuditEvent};
 use crate::store::proofs::LISTS_KNOWN;
-use crate::store::{ListProof, Store, StoredCrl};
+use crate::store::{KnownTime, ListProof, Store, StoredCrl};
 
 fn sum(bytes: &[u8]) -> [u8; 32] {
     digest(&SHA256, bytes).as_ref().try_into().unwrap()
@@ -29,6 +29,27 @@ pub(crate) async fn a_list_is_known_by_its_number_for_a_while(store: Arc<dyn Sto
     assert_eq!(store.list_digest(authority(2), CrlNumber(5)).await, Ok(None));
     store.save_crl(list(3 + LISTS_KNOWN)).await.unwrap();
     assert_eq!((known(3).await, known(5).await), (None, Some(sum(b"list 5"))));
+}
+
+pub(crate) async fn what_has_ended_and_left_the_lists_is_known(store: Arc<dyn Store>) {
+    let (one, two) = (
+        issued(&store, "/a", "one", at(0)).await,
+        issued(&store, "/b", "two", at(1800)).await,
+    );
+    for serial in [one, two] {
+        store
+            .revoke(revocation(by_serial(serial), at(1900)))
+            .await
+            .unwrap();
+    }
+    let known = async |n| store.let_go(authority(n), vec![one, two]).await.unwrap();
+    let set = store.revoked(authority(1)).await.unwrap();
+    store.save_crl(crl(1, &set, at(1900))).await.unwrap();
+    assert_eq!(known(1).await, [], "both are listed");
+    store.housekeeping(KnownTime::settled(at(3601))).await.unwrap();
+    store.save_crl(crl(2, &set, at(3601))).await.unwrap();
+    assert_eq!(known(1).await, [one]);
+    assert_eq!(known(2).await, [], "another authority's");
 }
 
 pub(crate) async fn a_proof_is_kept_and_written_once_until_it_is_dropped(store: Arc<dyn Store>) {
