@@ -1,5 +1,6 @@
 //! Places that many holders share, such as open connections. Each holder is sure of an equal part: where every place is taken, whoever
-//! holds fewer takes one from whoever holds the most (max-min fairness), so nobody is shut out by another's number.
+//! holds fewer takes one from whoever holds the most (max-min fairness), so nobody is shut out by another's number. Of a holder's own
+//! places some may be worth more than others, by `W`: those that are worth least go first, and never take one that is worth more.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,8 +17,6 @@ use crate::sync::Mutex;
 /// Which of its places a holder loses first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Loses {
-    /// The oldest: where an honest holder needs its place for a moment only, as in a handshake.
-    Oldest,
     /// The newest: where long use is a sign of honest use, as with watch streams.
     Newest,
     /// The oldest of those that are idle, else the oldest. Whoever has as many as one may have, or as many as the largest, loses one of
@@ -39,32 +38,38 @@ pub struct Bounds {
 /// Places, and who has them. A place that is taken away counts as free at once; the connection in it ends when its task is next
 /// scheduled, so for that moment there can be more.
 #[derive(Debug)]
-pub struct Places<K> {
+pub struct Places<K, W = ()> {
     bounds: Bounds,
-    state: Mutex<State<K>>,
+    state: Mutex<State<K, W>>,
 }
 
 #[derive(Debug)]
-struct State<K> {
+struct State<K, W> {
     taken: usize,
     last: u64,
-    holders: HashMap<K, Holder>,
+    holders: HashMap<K, Holder<W>>,
     /// By their number of places, and by the oldest of these where that is equal.
     by_number: BTreeSet<(usize, Reverse<u64>, K)>,
 }
 
-#[derive(Debug, Default)]
-struct Holder {
-    /// Dropping a sender tells the place that it is lost.
-    places: BTreeMap<u64, oneshot::Sender<()>>,
+#[derive(Debug)]
+struct Holder<W> {
+    places: BTreeMap<u64, Held<W>>,
     idle: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct Held<W> {
+    worth: W,
+    /// Dropping it tells the place that it is lost.
+    _open: oneshot::Sender<()>,
 }
 
 /// One place, until this is dropped.
 #[derive(Debug)]
 #[must_use = "the place is free again when this is dropped"]
-pub struct Place<K: Clone + Eq + Hash + Ord> {
-    places: Arc<Places<K>>,
+pub struct Place<K: Clone + Eq + Hash + Ord, W: Copy + Ord = ()> {
+    places: Arc<Places<K, W>>,
     holder: K,
     number: u64,
     lost: oneshot::Receiver<()>,
@@ -72,8 +77,8 @@ pub struct Place<K: Clone + Eq + Hash + Ord> {
 
 /// Says of one place whether it is idle. It keeps no place.
 #[derive(Debug)]
-pub struct Marker<K> {
-    places: Arc<Places<K>>,
+pub struct Marker<K, W = ()> {
+    places: Arc<Places<K, W>>,
     holder: K,
     number: u64,
 }
@@ -88,6 +93,16 @@ pub enum NoPlace {
 }
 
 impl<K: Clone + Eq + Hash + Ord> Places<K> {
+    /// A place for this holder.
+    ///
+    /// # Errors
+    /// [`NoPlace`]; nothing changes then.
+    pub fn take(self: &Arc<Self>, holder: &K) -> Result<Place<K>, NoPlace> {
+        self.take_worth(holder, ())
+    }
+}
+
+impl<K: Clone + Eq + Hash + Ord, W: Copy + Ord> Places<K, W> {
     /// All of them free.
     #[must_use]
     pub fn new(bounds: Bounds) -> Arc<Self> {
@@ -103,15 +118,17 @@ impl<K: Clone + Eq + Hash + Ord> Places<K> {
         })
     }
 
-    /// A place for this holder.
+    /// A place for this holder that is worth so much to it: it takes that of one that is worth less where the holder has as many as one
+    /// may have.
     ///
     /// # Errors
     /// [`NoPlace`]; nothing changes then.
-    pub fn take(self: &Arc<Self>, holder: &K) -> Result<Place<K>, NoPlace> {
+    pub fn take_worth(self: &Arc<Self>, holder: &K, worth: W) -> Result<Place<K, W>, NoPlace> {
         let mut state = self.state.lock();
         let mine = state.number_of(holder);
         if mine >= self.bounds.cap {
-            if self.bounds.loses != Loses::Stalest || mine == 0 {
+            let may_lose = self.bounds.loses == Loses::Stalest || state.has_one_below(holder, worth);
+            if !may_lose || mine == 0 {
                 return Err(NoPlace::Cap);
             }
             state.lose_one_of(holder, self.bounds.loses)?;
@@ -120,7 +137,7 @@ impl<K: Clone + Eq + Hash + Ord> Places<K> {
             state.free_one(holder, self.bounds.loses)?;
         }
         let (open, lost) = oneshot::channel();
-        let number = state.add(holder, open);
+        let number = state.add(holder, Held { worth, _open: open });
         Ok(Place {
             places: self.clone(),
             holder: holder.clone(),
@@ -136,9 +153,14 @@ impl<K: Clone + Eq + Hash + Ord> Places<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash + Ord> State<K> {
+impl<K: Clone + Eq + Hash + Ord, W: Copy + Ord> State<K, W> {
     fn number_of(&self, holder: &K) -> usize {
         self.holders.get(holder).map_or(0, |holder| holder.places.len())
+    }
+
+    fn has_one_below(&self, holder: &K, worth: W) -> bool {
+        let holder = self.holders.get(holder);
+        holder.is_some_and(|holder| holder.places.values().any(|held| held.worth < worth))
     }
 
     /// Takes a place from the largest holder, if that keeps at least as many as the one who asks then has; where the stalest goes, from
@@ -150,26 +172,25 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
         };
         match loses {
             Loses::Stalest if fewer >= most => self.lose_one_of(asks, loses),
-            Loses::Oldest | Loses::Newest if most <= fewer + 1 => Err(NoPlace::Full),
-            Loses::Oldest | Loses::Newest | Loses::Stalest => self.lose_one_of(&largest, loses),
+            Loses::Newest if most <= fewer + 1 => Err(NoPlace::Full),
+            Loses::Newest | Loses::Stalest => self.lose_one_of(&largest, loses),
         }
     }
 
     fn lose_one_of(&mut self, holder: &K, loses: Loses) -> Result<(), NoPlace> {
         let lost = self.holders.get(holder).and_then(|holder| match loses {
-            Loses::Oldest => holder.oldest(),
-            Loses::Newest => holder.places.keys().next_back().copied(),
+            Loses::Newest => holder.newest_of_least_worth(),
             Loses::Stalest => holder.idle.first().copied().or_else(|| holder.oldest()),
         });
         self.remove(holder, lost.ok_or(NoPlace::Full)?);
         Ok(())
     }
 
-    fn add(&mut self, holder: &K, open: oneshot::Sender<()>) -> u64 {
+    fn add(&mut self, holder: &K, held: Held<W>) -> u64 {
         self.last += 1;
         self.taken += 1;
         let number = self.last;
-        self.change(holder, |holder| drop(holder.places.insert(number, open)));
+        self.change(holder, |holder| drop(holder.places.insert(number, held)));
         number
     }
 
@@ -185,8 +206,8 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
         });
     }
 
-    fn change(&mut self, key: &K, change: impl FnOnce(&mut Holder)) {
-        let holder = self.holders.entry(key.clone()).or_default();
+    fn change(&mut self, key: &K, change: impl FnOnce(&mut Holder<W>)) {
+        let holder = self.holders.entry(key.clone()).or_insert_with(Holder::new);
         if let Some((number, oldest)) = holder.rank() {
             self.by_number.remove(&(number, oldest, key.clone()));
         }
@@ -209,7 +230,19 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
     }
 }
 
-impl Holder {
+impl<W: Copy + Ord> Holder<W> {
+    const fn new() -> Self {
+        Self {
+            places: BTreeMap::new(),
+            idle: BTreeSet::new(),
+        }
+    }
+
+    fn newest_of_least_worth(&self) -> Option<u64> {
+        let least = self.places.iter().rev().min_by_key(|(_, held)| held.worth)?;
+        Some(*least.0)
+    }
+
     fn oldest(&self) -> Option<u64> {
         self.places.keys().next().copied()
     }
@@ -219,17 +252,17 @@ impl Holder {
     }
 }
 
-impl<K: Clone + Eq + Hash + Ord> Marker<K> {
+impl<K: Clone + Eq + Hash + Ord, W: Copy + Ord> Marker<K, W> {
     /// Whether nothing is under way in the place.
     pub fn set_idle(&self, idle: bool) {
         self.places.state.lock().mark(&self.holder, self.number, idle);
     }
 }
 
-impl<K: Clone + Eq + Hash + Ord> Place<K> {
+impl<K: Clone + Eq + Hash + Ord, W: Copy + Ord> Place<K, W> {
     /// Marks the place. A new one is not idle.
     #[must_use]
-    pub fn marker(&self) -> Marker<K> {
+    pub fn marker(&self) -> Marker<K, W> {
         Marker {
             places: self.places.clone(),
             holder: self.holder.clone(),
@@ -248,7 +281,7 @@ impl<K: Clone + Eq + Hash + Ord> Place<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash + Ord> Drop for Place<K> {
+impl<K: Clone + Eq + Hash + Ord, W: Copy + Ord> Drop for Place<K, W> {
     fn drop(&mut self) {
         self.places.state.lock().remove(&self.holder, self.number);
     }

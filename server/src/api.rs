@@ -6,6 +6,7 @@ pub(crate) mod admin_calls;
 pub(crate) mod admin_listener;
 pub(crate) mod agent;
 pub(crate) mod allowance;
+mod guarded;
 pub(crate) mod listener;
 pub(crate) mod opening;
 mod refusals;

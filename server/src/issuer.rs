@@ -21,6 +21,7 @@ use signet_certs::{
     id::{SpiffeId, TrustDomain},
     svid::{SvidError, SvidProfile},
 };
+use signet_runtime::quota::{Division, Quota};
 use tokio::sync::watch;
 
 use self::{
@@ -29,10 +30,11 @@ use self::{
 };
 pub(crate) use self::{
     node::NodeRequest,
-    types::{CallRefused, Evidence, IssueItem, Issued, NotIssued, Outcome, Refusal, RefusalReason},
+    types::{
+        CallRefused, Evidence, IssueItem, Issued, NotIssued, Outcome, RETRY_AFTER, Refusal, RefusalReason,
+    },
 };
 use crate::{
-    admission::Admission,
     agents::Agents,
     attest::{AgentIdentity, AttestError, Attestor},
     audit::{AuditAction, AuditEvent, AuditLog},
@@ -51,9 +53,12 @@ const NOT_RECORDED: &str = "the server cannot record certificates at the moment"
 const NOT_SIGNED: &str = "the server could not sign";
 /// Most items of one request.
 pub(crate) const MAX_ITEMS: usize = 256;
-/// Items under way in the whole server, and for one agent.
-const ITEMS_UNDER_WAY: usize = 8192;
-const ITEMS_UNDER_WAY_PER_AGENT: usize = 2048;
+/// Items under way: a flood of one agent is refused and leaves room for the others.
+const ITEMS_UNDER_WAY: Division = Division {
+    share: 0,
+    cap: 2048,
+    pool: 8192,
+};
 
 /// Everything an issuer needs; see [`Issuer::new`].
 pub(crate) struct IssuerParts {
@@ -88,7 +93,7 @@ pub(crate) struct IssuerParts {
 /// Issues certificates to attested workloads and nodes.
 pub(crate) struct Issuer {
     parts: IssuerParts,
-    admission: Arc<Admission<SpiffeId>>,
+    items: Arc<Quota<SpiffeId>>,
 }
 
 impl Issuer {
@@ -100,7 +105,7 @@ impl Issuer {
             .may_refuse(RefusalReason::ALL.map(RefusalReason::as_str));
         Self {
             parts,
-            admission: Admission::new(ITEMS_UNDER_WAY, ITEMS_UNDER_WAY_PER_AGENT),
+            items: Quota::new(ITEMS_UNDER_WAY),
         }
     }
 

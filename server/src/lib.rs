@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`cli`], `config`, `app` | command line, `server.yaml`, composition |
 //! | `attest`, `rules` | which pod holds a token, and which identities its facts allow |
-//! | `admission`, `issuer` | who may ask how much; what is granted, recorded, signed |
+//! | `issuer` | what is granted, recorded, signed, and how much at once |
 //! | `authority`, `key_manager` | the life of CA keys; where they are kept |
 //! | `store` | what survives: ledger, revocations, lists, journals, agents, audit events |
 //! | `clock` | which time it is, and what may be done by it |
@@ -22,7 +22,6 @@
 
 pub mod cli;
 
-mod admission;
 mod agents;
 mod api;
 mod app;

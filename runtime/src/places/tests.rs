@@ -29,17 +29,21 @@ async fn one_holder_never_shuts_out_another() {
 }
 
 #[tokio::test]
-async fn the_oldest_goes_where_a_place_is_needed_for_a_moment() {
+async fn of_one_holder_what_is_worth_least_goes_first_and_takes_nothing_that_is_worth_more() {
     let places = Places::new(Bounds {
-        total: 2,
+        total: 3,
         cap: 2,
-        loses: Loses::Oldest,
+        loses: Loses::Newest,
     });
-    let (mut first, mut second) = (places.take(&"a").unwrap(), places.take(&"a").unwrap());
-    assert_eq!(places.take(&"a").unwrap_err(), NoPlace::Cap);
-    let _other = places.take(&"b").unwrap();
-    first.lost().await;
-    assert!(std::future::poll_fn(|cx| Poll::Ready(second.poll_lost(cx).is_pending())).await);
+    let take = |holder, worth| places.take_worth(&holder, worth);
+    let (mut old, mut new) = (take("a", 1).unwrap(), take("a", 2).unwrap());
+    assert_eq!(take("a", 1).unwrap_err(), NoPlace::Cap);
+    let mut newer = take("a", 2).unwrap();
+    old.lost().await;
+    assert_eq!(take("a", 2).unwrap_err(), NoPlace::Cap);
+    let _others = (take("b", 1).unwrap(), take("c", 1).unwrap());
+    newer.lost().await;
+    assert!(std::future::poll_fn(|cx| Poll::Ready(new.poll_lost(cx).is_pending())).await);
 }
 
 fn stalest(total: usize, cap: usize) -> Arc<Places<u32>> {

@@ -4,8 +4,7 @@
 use std::{
     fmt::Debug,
     io,
-    pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,12 +16,14 @@ use signet_runtime::{
     refusals::Refusals,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
     net::UnixStream,
     sync::mpsc,
 };
 use tokio_util::net::Listener;
 use tonic::transport::server::Connected;
+
+use super::guarded::{Guard, Guarded};
 
 /// How long a write may wait for its reader.
 const STALL: Duration = Duration::from_secs(20);
@@ -42,11 +43,31 @@ impl AdminCarrier for UnixStream {}
 impl AdminCarrier for DuplexStream {}
 
 /// A connection of an admin.
+pub(crate) type AdminConnection<C> = Guarded<Progress<C>, HasPlace>;
+
+/// Ends a connection whose place another one needs.
 #[derive(Debug)]
-pub(crate) struct AdminConnection<C> {
-    stream: Progress<C>,
+pub(crate) struct HasPlace {
     place: Place<()>,
     refusals: Refusals,
+}
+
+/// Who it is says the stream below: calls are audited by it.
+impl<C: AdminCarrier> Guard<Progress<C>> for HasPlace {
+    type Info = C::ConnectInfo;
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        ready!(self.place.poll_lost(cx));
+        self.refusals.count(DISPLACED, "admin");
+        Poll::Ready(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "a newer connection needs the place",
+        ))
+    }
+
+    fn info(&self, stream: &Progress<C>) -> C::ConnectInfo {
+        stream.get_ref().connect_info()
+    }
 }
 
 /// Accepts until `drain` is signalled, with this many connections at once.
@@ -71,67 +92,15 @@ where
             let Ok(place) = places.take(&()) else {
                 return refusals.count(DISPLACED, "admin");
             };
-            let connection = AdminConnection {
-                stream: Progress::new(stream, STALL),
+            let guard = HasPlace {
                 place,
                 refusals: refusals.clone(),
             };
+            let connection = Guarded::new(Progress::new(stream, STALL), guard);
             // As many wait to be served as there are places, so there is always room.
             let _ = accepted.try_send(Ok(connection));
         })
         .await;
     });
     receiver
-}
-
-/// Who it is says the stream below: calls are audited by it.
-impl<C: Connected> Connected for AdminConnection<C> {
-    type ConnectInfo = C::ConnectInfo;
-
-    fn connect_info(&self) -> C::ConnectInfo {
-        self.stream.get_ref().connect_info()
-    }
-}
-
-impl<C: AdminCarrier> AsyncRead for AdminConnection<C> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.place.poll_lost(cx).is_ready() {
-            self.refusals.count(DISPLACED, "admin");
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "a newer connection needs the place",
-            )));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl<C: AdminCarrier> AsyncWrite for AdminConnection<C> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }

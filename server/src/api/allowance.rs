@@ -22,6 +22,7 @@ use tonic::{Status, body::Body};
 use self::answer::{Answer, Kind, Streams, Untaken};
 pub(crate) use self::rows::limits;
 use super::retry::later;
+use crate::issuer::RETRY_AFTER;
 
 /// Calls under way on one connection of an agent: its trust stream, and requests beside each other.
 const AGENTS_CALLS: usize = 32;
@@ -200,7 +201,7 @@ impl Allowances {
         let call = line.calls.clone().try_acquire_owned();
         let (Ok(call), Some(held)) = (call, self.bytes_of(&line.caller).take(&line.caller, 0)) else {
             self.0.refusals.count(CALLS, &line.caller);
-            return Err(later("too many calls under way on this connection", BRIEFLY));
+            return Err(later("too many calls under way on this connection", RETRY_AFTER));
         };
         Ok(Granted {
             meter: Meter::new(held),
@@ -228,7 +229,7 @@ impl Allowances {
             (Shape::Public(_), Caller::Agent(_) | Caller::Guest(_) | Caller::Stranger(_)) => {
                 let place = self.0.readers.take(caller).map_err(|_| {
                     self.0.refusals.count(READERS, caller);
-                    later("too many read the trust state at the moment", BRIEFLY)
+                    later("too many read the trust state at the moment", RETRY_AFTER)
                 })?;
                 granted.reading = Some(place);
             }
@@ -260,9 +261,6 @@ impl Allowances {
         }
     }
 }
-
-/// When a caller comes back that has too much under way.
-const BRIEFLY: Duration = Duration::from_millis(500);
 
 impl Granted {
     /// The request, with its bytes counted as they arrive.
@@ -311,7 +309,7 @@ impl Drop for Granted {
 fn refuse(refused: Refused) -> Box<dyn Error + Send + Sync> {
     let message = refused.to_string();
     Box::new(match refused {
-        Refused::TooMany => later(&message, BRIEFLY),
+        Refused::TooMany => later(&message, RETRY_AFTER),
         Refused::TooSlow => Status::deadline_exceeded(message),
     })
 }

@@ -8,23 +8,17 @@ mod rows;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::Acceptor};
-use signet_certs::{id::SpiffeId, tls::peer_svid, verify::VerifiedSvid};
-use signet_runtime::{
-    accept,
-    drain::Drain,
-    places::{Bounds, Loses, Marker, Places},
-    refusals::Refusals,
-    source::Source,
-};
+use signet_certs::{tls::peer_svid, verify::VerifiedSvid};
+use signet_runtime::{accept, drain::Drain, places::Marker, refusals::Refusals, source::Source};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::net::Listener;
 
 pub(crate) use self::{connection::Carrier, rows::limits};
 use self::{
-    connection::{PeerConnection, Place, close_heard},
+    connection::{PeerConnection, Place, close_heard, guarded},
     handshakes::{Handshakes, Price},
-    places::AgentPlaces,
+    places::Connections,
 };
 use super::{
     allowance::{CONNECTS, Caller, Line},
@@ -38,11 +32,6 @@ use crate::{
     store::{Generation, Standing},
 };
 
-/// Open connections of one agent whose certificate is worth a trust stream and no more: the stream, and one to attest by.
-const CONNECTIONS_PER_GUEST: usize = 2;
-/// Open connections of strangers from one source, which may be the address of many nodes. Strangers are counted apart from
-/// agents, so that nobody without a certificate can lock the agents out; whoever comes last is let in.
-const STRANGERS_PER_SOURCE: usize = 64;
 /// Longest life of a stranger's connection, and of one by a certificate that is worth nothing: time to attest a node, and to
 /// connect again as its agent.
 const STRANGERS_LIFE: Duration = Duration::from_secs(60);
@@ -265,7 +254,7 @@ impl Door {
             opening: Opening::default(),
             line: Line::new(caller).waiting(wait),
         };
-        Ok(PeerConnection::new(stream, peer, place, life))
+        Ok(guarded(stream, peer, place, life))
     }
 }
 
@@ -306,42 +295,6 @@ impl Judges {
             Standing::Counts | Standing::Unknown => Claim::Guest,
             Standing::Superseded | Standing::Revoked | Standing::Denied(_) => Claim::Stranger,
         }
-    }
-}
-
-/// Room for open connections.
-struct Connections {
-    agents: Arc<AgentPlaces>,
-    guests: Arc<Places<SpiffeId>>,
-    strangers: Arc<Places<Source>>,
-}
-
-impl Connections {
-    fn new(rooms: Rooms) -> Self {
-        Self {
-            agents: Arc::new(AgentPlaces::new(rooms.agents)),
-            guests: Places::new(Bounds {
-                total: rooms.guests,
-                cap: CONNECTIONS_PER_GUEST,
-                loses: Loses::Newest,
-            }),
-            strangers: Places::new(Bounds {
-                total: rooms.strangers,
-                cap: STRANGERS_PER_SOURCE,
-                loses: Loses::Stalest,
-            }),
-        }
-    }
-
-    fn take(&self, claim: Claim, caller: &Caller) -> Option<Place> {
-        Some(match (claim, caller) {
-            (Claim::Agent(generation), Caller::Agent(agent)) => {
-                Place::Agent(self.agents.take(agent, generation)?)
-            }
-            (_, Caller::Guest(agent)) => Place::Guest(self.guests.take(agent).ok()?),
-            (_, Caller::Stranger(source)) => Place::Stranger(self.strangers.take(source).ok()?),
-            (_, Caller::Agent(_) | Caller::Admin) => return None,
-        })
     }
 }
 

@@ -24,31 +24,21 @@ pub(super) struct Rooms {
     pub bundle: usize,
 }
 
+const HANDSHAKES: Wish = wish(32, 2048);
+const AGENTS: Wish = wish(64, 20_000);
+const GUESTS: Wish = wish(8, 2048);
+const STRANGERS: Wish = wish(16, 1024);
+const ADMIN: Wish = wish(8, 32);
+const TELEMETRY: Wish = wish(8, 32);
+const PUBLISH: Wish = wish(24, 1024);
+const BUNDLE: Wish = wish(16, 1024);
 const WISHES: [Wish; 8] = [
-    Wish {
-        least: 32,
-        most: 2048,
-    },
-    Wish {
-        least: 64,
-        most: 20_000,
-    },
-    Wish { least: 8, most: 2048 },
-    Wish {
-        least: 16,
-        most: 1024,
-    },
-    Wish { least: 8, most: 32 },
-    Wish { least: 8, most: 32 },
-    Wish {
-        least: 24,
-        most: 1024,
-    },
-    Wish {
-        least: 16,
-        most: 1024,
-    },
+    HANDSHAKES, AGENTS, GUESTS, STRANGERS, ADMIN, TELEMETRY, PUBLISH, BUNDLE,
 ];
+
+const fn wish(least: usize, most: usize) -> Wish {
+    Wish { least, most }
+}
 
 impl Rooms {
     /// Within the limit of this process.

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use signet_certs::id::SpiffeId;
 use zeroize::Zeroizing;
 
-use crate::{admission::RETRY_AFTER, store::Standing};
+use crate::store::Standing;
+
+/// When a caller should come back whom something stands in the way of that passes soon.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// One certificate wanted for a workload.
 pub(crate) struct IssueItem {

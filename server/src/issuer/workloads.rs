@@ -44,8 +44,8 @@ impl Issuer {
         certificate: SerialNumber,
         items: Vec<IssueItem>,
     ) -> Result<Vec<Outcome>, CallRefused> {
-        let admitted = self.admission.admit(&agent.spiffe_id, items.len());
-        let _admitted = admitted.ok_or(CallRefused::TooBusy)?;
+        let under_way = self.items.take(&agent.spiffe_id, items.len());
+        let _under_way = under_way.ok_or(CallRefused::TooBusy)?;
         let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
         let Some(authority) = self.active(AuthorityKind::X509) else {
             let nobody = |_| Err(NotIssued::unavailable(NOBODY_SIGNS));

@@ -9,9 +9,8 @@ use tonic::{Code, Status};
 use zeroize::Zeroizing;
 
 use crate::{
-    admission::RETRY_AFTER,
     api::retry::{later, millis, with_retry},
-    issuer::{Evidence, IssueItem, NotIssued, Outcome, Refusal, RefusalReason},
+    issuer::{Evidence, IssueItem, NotIssued, Outcome, RETRY_AFTER, Refusal, RefusalReason},
 };
 
 /// A token of Kubernetes is a few kilobytes at most.

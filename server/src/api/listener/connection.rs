@@ -11,14 +11,17 @@ use std::{
 use signet_certs::id::SpiffeId;
 use signet_runtime::{places, progress::Progress, source::Source};
 use tokio::{
-    io::{self as tokio_io, AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf},
+    io::{self as tokio_io, AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream},
     net::TcpStream,
     time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
-use super::{Peer, places::AgentPlace};
+use super::Peer;
+use crate::{
+    api::guarded::{Guard, Guarded},
+    store::Generation,
+};
 
 /// How long a write may wait for the reader of a connection.
 const STALL: Duration = Duration::from_secs(20);
@@ -64,9 +67,11 @@ pub(super) async fn close_heard<C: Carrier>(stream: Option<C>) {
 }
 
 /// A TLS connection with its verified [`Peer`].
+pub(crate) type PeerConnection<C> = Guarded<Progress<TlsStream<C>>, PeerGuard>;
+
+/// Whose connection it is, and what ends it.
 #[derive(Debug)]
-pub(crate) struct PeerConnection<C> {
-    stream: Progress<TlsStream<C>>,
+pub(crate) struct PeerGuard {
     peer: Peer,
     /// Ends a connection that has a short life.
     end: Option<Pin<Box<Sleep>>>,
@@ -77,7 +82,7 @@ pub(crate) struct PeerConnection<C> {
 /// What an open connection is counted against.
 #[derive(Debug)]
 pub(super) enum Place {
-    Agent(AgentPlace),
+    Agent(places::Place<SpiffeId, Generation>),
     Guest(places::Place<SpiffeId>),
     Stranger(places::Place<Source>),
 }
@@ -94,88 +99,48 @@ impl Place {
     }
 }
 
-impl<C> PeerConnection<C> {
-    /// A connection that lives for as long as both want, or at most for `life`.
-    pub(super) fn new(stream: TlsStream<C>, peer: Peer, place: Place, life: Option<Duration>) -> Self {
-        Self {
-            stream: Progress::new(stream, STALL),
-            peer,
-            end: life.map(|life| Box::pin(sleep(life))),
-            look: Box::pin(sleep(LOOK)),
-            place,
-        }
-    }
+/// A connection that lives for as long as both want, or at most for `life`.
+pub(super) fn guarded<C: Carrier>(
+    stream: TlsStream<C>,
+    peer: Peer,
+    place: Place,
+    life: Option<Duration>,
+) -> PeerConnection<C> {
+    let guard = PeerGuard {
+        peer,
+        end: life.map(|life| Box::pin(sleep(life))),
+        look: Box::pin(sleep(LOOK)),
+        place,
+    };
+    Guarded::new(Progress::new(stream, STALL), guard)
+}
 
-    /// Fails once the connection has lived for as long as it may, has lost its place, or has an answer that stands still; wakes its
-    /// task at that moment.
-    fn check_life(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+impl<S> Guard<S> for PeerGuard {
+    type Info = Peer;
+
+    /// Once the connection has lived for as long as it may, has lost its place, or has an answer that stands still.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let timed_out = |why| Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, why));
         let ended = self
             .end
             .as_mut()
             .is_some_and(|end| end.as_mut().poll(cx).is_ready());
         if ended {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a connection without a client certificate that counts lives a minute",
-            ));
+            return timed_out("a connection without a client certificate that counts lives a minute");
         }
         if let Poll::Ready(why) = self.place.poll_lost(cx) {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
+            return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
         while self.look.as_mut().poll(cx).is_ready() {
             if self.peer.line.is_stuck() {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the reader of an answer takes nothing",
-                ));
+                return timed_out("the reader of an answer takes nothing");
             }
             self.look.as_mut().reset(Instant::now() + LOOK);
         }
-        Ok(())
+        Poll::Pending
     }
-}
 
-impl<C> Connected for PeerConnection<C> {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
+    fn info(&self, _: &S) -> Peer {
         self.peer.clone()
-    }
-}
-
-impl<C: Carrier> AsyncRead for PeerConnection<C> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check_life(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<C: Carrier> AsyncWrite for PeerConnection<C> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

@@ -1,159 +1,80 @@
-//! Room for open connections of agents. Each agent has a few places; where they are taken, a connection by a newer
-//! certificate takes the place of one by an older, which counts no more. Where all places of all agents are taken, an agent that has
-//! fewer takes one from the agent that has the most.
+//! Room for open connections: agents, guests and strangers are counted apart, and of each the one that has the most gives way.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use signet_certs::id::SpiffeId;
-use signet_runtime::sync::Mutex;
-use tokio::sync::oneshot;
+use signet_runtime::{
+    places::{Bounds, Loses, Places},
+    source::Source,
+};
 
-use crate::store::Generation;
+use super::{Claim, Rooms, connection::Place};
+use crate::{api::allowance::Caller, store::Generation};
 
 /// Open connections of one agent, which needs one or two: the rest is for those it lost.
 pub(super) const CONNECTIONS_PER_AGENT: usize = 8;
+/// Open connections of one agent whose certificate is worth a trust stream and no more: the stream, and one to attest by.
+pub(super) const CONNECTIONS_PER_GUEST: usize = 2;
+/// Open connections of strangers from one source, which may be the address of many nodes. Strangers are counted apart from
+/// agents, so that nobody without a certificate can lock the agents out; whoever comes last is let in.
+pub(super) const STRANGERS_PER_SOURCE: usize = 64;
 
-/// Who has which place.
-#[derive(Debug)]
-pub(super) struct AgentPlaces {
-    total: usize,
-    state: Mutex<State>,
+/// Room for open connections.
+pub(super) struct Connections {
+    /// Of one agent, those by older certificates go first, and take none from those by newer ones.
+    agents: Arc<Places<SpiffeId, Generation>>,
+    guests: Arc<Places<SpiffeId>>,
+    pub(super) strangers: Arc<Places<Source>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    taken: usize,
-    last: u64,
-    holders: HashMap<SpiffeId, Vec<Holder>>,
-    /// For whoever has the most.
-    by_number: BTreeSet<(usize, SpiffeId)>,
-}
-
-#[derive(Debug)]
-struct Holder {
-    place: u64,
-    generation: Generation,
-    /// Dropping it ends the connection.
-    _open: oneshot::Sender<()>,
-}
-
-/// The place of one connection, until this is dropped.
-#[derive(Debug)]
-pub(super) struct AgentPlace {
-    places: Arc<AgentPlaces>,
-    agent: SpiffeId,
-    place: u64,
-    lost: oneshot::Receiver<()>,
-}
-
-impl AgentPlaces {
-    /// So many in all, each free.
-    pub(super) fn new(total: usize) -> Self {
+impl Connections {
+    /// All of them free.
+    pub(super) fn new(rooms: Rooms) -> Self {
         Self {
-            total,
-            state: Mutex::default(),
+            agents: agents(rooms.agents),
+            guests: Places::new(Bounds {
+                total: rooms.guests,
+                cap: CONNECTIONS_PER_GUEST,
+                loses: Loses::Newest,
+            }),
+            strangers: Places::new(Bounds {
+                total: rooms.strangers,
+                cap: STRANGERS_PER_SOURCE,
+                loses: Loses::Stalest,
+            }),
         }
     }
 
-    /// A place for a connection by a certificate of this generation; `None` when there is none.
-    pub(super) fn take(self: &Arc<Self>, agent: &SpiffeId, generation: Generation) -> Option<AgentPlace> {
-        let mut state = self.state.lock();
-        if state.number_of(agent) >= CONNECTIONS_PER_AGENT {
-            state.give_up_one_older_than(agent, generation)?;
-        }
-        if state.taken >= self.total {
-            state.give_up_one_for(agent)?;
-        }
-        state.taken += 1;
-        state.last += 1;
-        let (open, lost) = oneshot::channel();
-        let place = state.last;
-        state.change(agent, |holders| {
-            holders.push(Holder {
-                place,
-                generation,
-                _open: open,
-            });
-        });
-        Some(AgentPlace {
-            places: self.clone(),
-            agent: agent.clone(),
-            place,
-            lost,
+    /// A place for a connection that may claim this; `None` when there is none.
+    pub(super) fn take(&self, claim: Claim, caller: &Caller) -> Option<Place> {
+        Some(match (claim, caller) {
+            (Claim::Agent(generation), Caller::Agent(agent)) => {
+                Place::Agent(self.agents.take_worth(agent, generation).ok()?)
+            }
+            (_, Caller::Guest(agent)) => Place::Guest(self.guests.take(agent).ok()?),
+            (_, Caller::Stranger(source)) => Place::Stranger(self.strangers.take(source).ok()?),
+            (_, Caller::Agent(_) | Caller::Admin) => return None,
         })
     }
 }
 
-impl State {
-    fn give_up_one_older_than(&mut self, agent: &SpiffeId, generation: Generation) -> Option<()> {
-        let holders = self.holders.get(agent)?;
-        let oldest = holders.iter().min_by_key(|holder| holder.generation)?;
-        let place = (oldest.generation < generation).then_some(oldest.place)?;
-        self.leave(agent, place);
-        Some(())
-    }
-
-    /// Takes a place from the agent that has the most, if that keeps at least as many as this one then has.
-    fn give_up_one_for(&mut self, agent: &SpiffeId) -> Option<()> {
-        let (most, largest) = self.by_number.last().cloned()?;
-        if most <= self.number_of(agent) + 1 {
-            return None;
-        }
-        let holders = self.holders.get(&largest)?;
-        // The oldest certificate's, and of these the newest: long use is a sign of honest use.
-        let least = holders.iter().rev().min_by_key(|holder| holder.generation)?;
-        let place = least.place;
-        self.leave(&largest, place);
-        Some(())
-    }
-
-    fn number_of(&self, agent: &SpiffeId) -> usize {
-        self.holders.get(agent).map_or(0, Vec::len)
-    }
-
-    fn leave(&mut self, agent: &SpiffeId, place: u64) {
-        let before = self.number_of(agent);
-        self.change(agent, |holders| holders.retain(|holder| holder.place != place));
-        self.taken -= before - self.number_of(agent);
-    }
-
-    fn change(&mut self, agent: &SpiffeId, change: impl FnOnce(&mut Vec<Holder>)) {
-        let holders = self.holders.entry(agent.clone()).or_default();
-        let before = holders.len();
-        change(holders);
-        let after = holders.len();
-        self.by_number.remove(&(before, agent.clone()));
-        if after == 0 {
-            self.holders.remove(agent);
-        } else {
-            self.by_number.insert((after, agent.clone()));
-        }
-    }
-}
-
-impl AgentPlace {
-    /// Ready once the place went to a connection by a newer certificate; wakes the task at that moment.
-    pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.lost).poll(cx).map(drop)
-    }
-}
-
-impl Drop for AgentPlace {
-    fn drop(&mut self) {
-        self.places.state.lock().leave(&self.agent, self.place);
-    }
+fn agents(total: usize) -> Arc<Places<SpiffeId, Generation>> {
+    Places::new(Bounds {
+        total,
+        cap: CONNECTIONS_PER_AGENT,
+        loses: Loses::Newest,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::Context;
+
     use futures_util::task::noop_waker;
 
     use super::*;
+
+    type AgentPlace = signet_runtime::places::Place<SpiffeId, Generation>;
 
     fn agent(n: usize) -> SpiffeId {
         SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/node-{n}")).unwrap()
@@ -171,8 +92,8 @@ mod tests {
 
     #[test]
     fn an_older_certificate_takes_no_place_from_its_successor() {
-        let places = Arc::new(AgentPlaces::new(100));
-        let take = |number| places.take(&agent(0), generation(number));
+        let places = agents(100);
+        let take = |number| places.take_worth(&agent(0), generation(number)).ok();
         let mut old: Vec<AgentPlace> = std::iter::from_fn(|| take(1)).collect();
         assert_eq!(old.len(), CONNECTIONS_PER_AGENT);
         let mut new: Vec<AgentPlace> = std::iter::from_fn(|| take(2)).collect();
@@ -184,17 +105,15 @@ mod tests {
         assert!(take(2).is_none(), "what was lost is given back once");
         new.pop();
         assert!(take(2).is_some());
-        assert!(places.take(&agent(1), generation(1)).is_some());
+        assert!(places.take_worth(&agent(1), generation(1)).is_ok());
         drop(new);
-        let state = places.state.lock();
-        assert!(state.holders.is_empty() && state.by_number.is_empty());
-        assert_eq!(state.taken, 0);
+        assert_eq!(places.taken(), 0);
     }
 
     #[test]
     fn where_all_places_are_taken_an_agent_with_fewer_takes_one() {
-        let places = Arc::new(AgentPlaces::new(2 * CONNECTIONS_PER_AGENT));
-        let take = |n| places.take(&agent(n), generation(1));
+        let places = agents(2 * CONNECTIONS_PER_AGENT);
+        let take = |n| places.take_worth(&agent(n), generation(1)).ok();
         let mut of_two: Vec<AgentPlace> = (0..2).flat_map(|n| std::iter::from_fn(move || take(n))).collect();
         assert_eq!(of_two.len(), 2 * CONNECTIONS_PER_AGENT, "all are taken");
         let others: Vec<AgentPlace> = (2..10).filter_map(take).collect();
@@ -206,7 +125,7 @@ mod tests {
                 .count(),
             8
         );
-        assert_eq!(places.state.lock().taken, 2 * CONNECTIONS_PER_AGENT);
+        assert_eq!(places.taken(), 2 * CONNECTIONS_PER_AGENT);
         assert!(
             !is_lost(&mut of_two[0]),
             "what an agent has had for longest stays"

@@ -2,7 +2,10 @@
 
 use signet_runtime::{bucket::Rate, limits::Limit};
 
-use super::{CONNECTIONS_PER_GUEST, STRANGERS_PER_SOURCE, handshakes, places::CONNECTIONS_PER_AGENT};
+use super::{
+    handshakes,
+    places::{CONNECTIONS_PER_AGENT, CONNECTIONS_PER_GUEST, STRANGERS_PER_SOURCE},
+};
 
 /// What all of this is to each caller.
 pub(crate) fn limits() -> [Limit; 5] {
@@ -26,12 +29,12 @@ pub(crate) fn limits() -> [Limit; 5] {
         open("an agent", "server::api::listener::places", CONNECTIONS_PER_AGENT),
         open(
             "an agent, by a certificate that does not count",
-            "server::api::listener",
+            "server::api::listener::places",
             CONNECTIONS_PER_GUEST,
         ),
         open(
             "strangers of one source",
-            "server::api::listener",
+            "server::api::listener::places",
             STRANGERS_PER_SOURCE,
         ),
         begun(

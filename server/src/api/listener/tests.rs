@@ -7,6 +7,7 @@ use rustls::{AlertDescription, Error};
 use rustls_pki_types::ServerName;
 use signet_certs::{
     authority::AuthorityKind,
+    id::SpiffeId,
     tls::{PeerRule, RotatingIdentity, SpiffeVerifier, client_config, server_config, time_provider},
 };
 use signet_runtime::refusals::Refused;
@@ -16,7 +17,11 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client};
 
-use super::{connection::PARTING, places::CONNECTIONS_PER_AGENT, *};
+use super::{
+    connection::PARTING,
+    places::{CONNECTIONS_PER_AGENT, CONNECTIONS_PER_GUEST, STRANGERS_PER_SOURCE},
+    *,
+};
 use crate::{
     fixtures::{HOUR, Running},
     trust::keep_control_roots,
