@@ -35,7 +35,7 @@ async fn dial(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 /// Opens connections from here and says nothing on them; each that is closed makes room for another.
-async fn stay_silent(from: Ipv4Addr, to: SocketAddr, at_once: usize) {
+pub(crate) async fn stay_silent(from: Ipv4Addr, to: SocketAddr, at_once: usize) {
     let mut open = JoinSet::new();
     loop {
         while open.len() < at_once {
@@ -97,7 +97,7 @@ async fn silent_handshakes_keep_no_agent_out() {
 }
 
 /// Asks every 8 s, keeps the connection, and opens another when it ends.
-async fn keep_alive(from: Ipv4Addr, to: SocketAddr) {
+pub(crate) async fn keep_alive(from: Ipv4Addr, to: SocketAddr) {
     loop {
         if let Ok(mut stream) = dial(from, to).await {
             let mut answer = [0; 4096];
@@ -144,7 +144,11 @@ async fn connections_that_are_kept_alive_keep_no_reader_out() {
 }
 
 /// Sends the first half of a message, and keeps the call open for as long as the server does.
-fn send_half(agent: &RawAgent, method: &str, bytes: usize) -> impl Future<Output = Option<Code>> + use<> {
+pub(crate) fn send_half(
+    agent: &RawAgent,
+    method: &str,
+    bytes: usize,
+) -> impl Future<Output = Option<Code>> + use<> {
     let (mut sender, body) = Channel::<Bytes>::new(1);
     let request = ::http::Request::post(format!("http://signet-server/signet.agent.v1.Agent/{method}"))
         .header("content-type", "application/grpc")

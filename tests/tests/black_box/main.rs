@@ -14,7 +14,7 @@ mod config;
 mod disk;
 mod doors;
 mod full_lists;
-mod greedy_pod;
+mod greedy;
 mod hello;
 mod limits;
 mod links;

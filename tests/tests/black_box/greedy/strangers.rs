@@ -1,0 +1,58 @@
+//! Strangers at every door of the server, beside an agent that connects anew each time.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use signet_tests::{agent_client::RawAgent, domain::Domain};
+use tokio::task::JoinSet;
+
+use super::{
+    super::doors::{keep_alive, send_half, stay_silent},
+    Form, SERVER, Trial,
+    honest::Honest,
+};
+
+/// Half of a node's proof, on as many calls as a stranger may have.
+async fn half_proofs(address: SocketAddr) {
+    let Ok(stranger) = RawAgent::connect(address, None).await else {
+        return;
+    };
+    let mut calls = JoinSet::new();
+    for _ in 0..32 {
+        calls.spawn(send_half(&stranger, "AttestNode", 48 << 10));
+    }
+    calls.join_all().await;
+}
+
+pub(super) async fn of_many_addresses(form: Form) {
+    signet_runtime::limits::raise_open_files().unwrap();
+    let mut domain = Domain::start().await.unwrap();
+    let pid = domain.server.process().unwrap().pid().unwrap();
+    let mut honest = Honest::of(&domain, "node-a").await;
+    let agents = domain.server.agents();
+    let publish = domain.server.publish_url();
+    let publish: SocketAddr = publish.trim_start_matches("http://").parse().unwrap();
+    let trial = Trial {
+        caller: "strangers",
+        pid,
+        size: SERVER,
+        form,
+    };
+    let neighbour = async || {
+        honest.connect_at_times().await;
+        honest.issue().await;
+    };
+    let attack = || {
+        let mut attack = JoinSet::new();
+        for last in 1..=8 {
+            attack.spawn(stay_silent(Ipv4Addr::new(127, 0, 1, last), agents, 34));
+        }
+        for _ in 0..16 {
+            attack.spawn(half_proofs(agents));
+        }
+        for _ in 0..600 {
+            attack.spawn(keep_alive(Ipv4Addr::new(127, 0, 2, 1), publish));
+        }
+        attack
+    };
+    trial.run(neighbour, attack).await;
+}
