@@ -15,7 +15,10 @@ use signet_certs::svid::X509Svid;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+pub use self::lists::Lists;
 pub(crate) use crate::peer::PeerProcess;
+
+mod lists;
 
 /// Longest hint that clients must support, in bytes (API-12).
 const MAX_HINT: usize = 1024;
@@ -117,7 +120,7 @@ pub struct X509Context {
     /// X.509 authorities of the own trust domain: DER certificates one after another (X5S-06).
     pub bundle: Bytes,
     /// One complete DER CRL for each authority that can appear in a chain.
-    pub crls: Vec<Bytes>,
+    pub crls: Arc<Lists>,
     /// Foreign trust domain name → its X.509 authorities, DER one after another. Domains without X.509 authorities are
     /// left out (X5S-13), the own one is never in here (API-17).
     pub federated_bundles: BTreeMap<String, Bytes>,

@@ -46,7 +46,7 @@ pub use csi::volumes::SOCKET_NAME;
 pub mod testing {
     pub use crate::app::InMemory;
     pub use crate::context::{
-        AttachError, Caller, GrantedSvid, PrivateKey, WorkloadSource, WorkloadState, X509Context,
+        AttachError, Caller, GrantedSvid, Lists, PrivateKey, WorkloadSource, WorkloadState, X509Context,
     };
     pub use crate::csi::mount::LinkMounter;
     pub use crate::csi::volumes::{VolumeRecord, Volumes};

@@ -2,11 +2,12 @@
 
 use signet_runtime::limits::Limit;
 
-use crate::{manager, sockets, unix};
+use crate::{manager, sockets, unix, workload_api};
 
 /// Every row, in the order of the page.
 pub(crate) fn table() -> Vec<Limit> {
     let mut rows = sockets::settings::limits();
+    rows.push(workload_api::limit());
     rows.extend(unix::limits());
     rows.push(manager::limit());
     rows

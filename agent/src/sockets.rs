@@ -22,6 +22,7 @@ use tonic::service::Routes;
 pub(crate) use self::budget::Rooms;
 use self::budget::{Budget, Budgets, Sharer};
 pub(crate) use self::connection::Connection;
+pub(crate) use self::counts::METRIC as REFUSED_METRIC;
 use self::counts::{Bound, Counts};
 pub(crate) use self::gate::Deadline;
 use self::gate::Gate;
@@ -195,7 +196,7 @@ impl Socket {
             return;
         };
         let counts = self.shared.counts.clone();
-        let connection = Arc::new(Connection::new(caller, budget, self.stop.clone()));
+        let connection = Arc::new(Connection::new(caller, budget, counts.clone(), self.stop.clone()));
         let serving = serve::serve(stream, connection, self.shared.gate.clone(), self.shared.settings);
         self.shared.tasks.spawn(self.tasks.track_future(async move {
             tokio::select! {

@@ -9,8 +9,13 @@
 //! issued, whereas an early error costs it a back-off of up to a minute (java-spiffe); not held for ever, the reason
 //! shows in the workload's log. A one-shot client with a shorter deadline sees its own DeadlineExceeded.
 
+use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use futures_util::stream::Stream;
 
 use signet_proto::workload::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
 use signet_proto::workload::{
@@ -24,11 +29,16 @@ use tokio::time::timeout;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use self::render::MAX_MESSAGE;
-use self::stream::{Render, Responses, Watcher};
+use self::body::{Encoded, Watch, WithEncoded};
+use self::readings::Readings;
+pub(crate) use self::readings::limit;
+use self::stream::{Render, Watcher};
 use crate::context::{AttachError, WorkloadSource, WorkloadState};
 use crate::sockets::{Connection, Deadline, Rooms};
 
+mod body;
+mod message;
+mod readings;
 mod render;
 mod status;
 mod stream;
@@ -68,12 +78,12 @@ pub fn routes(
         source,
         clock,
         patience,
+        readings: Arc::default(),
     })
-    .max_decoding_message_size(MAX_REQUEST)
-    .max_encoding_message_size(MAX_MESSAGE);
+    .max_decoding_message_size(MAX_REQUEST);
     // A new reporter says SERVING for the whole server, which is all that probes ask for.
     let (_, health) = tonic_health::server::health_reporter();
-    Ok(Routes::new(api)
+    Ok(Routes::new(WithEncoded(api))
         .add_service(health.max_decoding_message_size(MAX_REQUEST))
         .add_service(reflection().build_v1()?.max_decoding_message_size(MAX_REQUEST))
         .add_service(
@@ -95,18 +105,23 @@ struct WorkloadApi {
     source: Arc<dyn WorkloadSource>,
     clock: Arc<dyn Clock>,
     patience: Duration,
+    readings: Arc<Readings>,
+}
+
+/// What the generated service wants back. It says nothing: the messages are in the body that is [put in](Encoded) its place.
+struct Nothing<M>(PhantomData<fn() -> M>);
+
+impl<M> Stream for Nothing<M> {
+    type Item = Result<M, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(None)
+    }
 }
 
 impl WorkloadApi {
     /// Subscribes the caller and starts a stream of one kind of message.
-    async fn watch<Q, M>(
-        &self,
-        request: Request<Q>,
-        render: Render<M>,
-    ) -> Result<Response<Responses<M>>, Status>
-    where
-        M: prost::Message + PartialEq + Clone + 'static,
-    {
+    async fn watch<Q, M>(&self, request: Request<Q>, render: Render) -> Result<Response<Nothing<M>>, Status> {
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
         let rooms = extensions.get::<Rooms>().cloned().unwrap_or_default();
@@ -118,14 +133,18 @@ impl WorkloadApi {
             states: self.attach(&connection).await?,
             render,
             clock: self.clock.clone(),
-            connection,
+            connection: connection.clone(),
             patience: self.patience,
+            readings: self.readings.clone(),
             deadline,
             give_up: None,
             sent: None,
-            rooms,
+            rooms: rooms.clone(),
         };
-        Ok(Response::new(watcher.into_responses()))
+        let body = Watch::new(watcher.into_messages(), connection, rooms);
+        let mut response = Response::new(Nothing(PhantomData));
+        response.extensions_mut().insert(Encoded::new(body));
+        Ok(response)
     }
 
     async fn attach(&self, connection: &Connection) -> Result<watch::Receiver<WorkloadState>, Status> {
@@ -148,11 +167,11 @@ fn no_wit() -> Status {
 
 #[tonic::async_trait]
 impl SpiffeWorkloadApi for WorkloadApi {
-    type FetchX509SVIDStream = Responses<X509svidResponse>;
-    type FetchX509BundlesStream = Responses<X509BundlesResponse>;
-    type FetchJWTBundlesStream = Responses<JwtBundlesResponse>;
-    type FetchWITSVIDStream = Responses<WitsvidResponse>;
-    type FetchWITBundlesStream = Responses<WitBundlesResponse>;
+    type FetchX509SVIDStream = Nothing<X509svidResponse>;
+    type FetchX509BundlesStream = Nothing<X509BundlesResponse>;
+    type FetchJWTBundlesStream = Nothing<JwtBundlesResponse>;
+    type FetchWITSVIDStream = Nothing<WitsvidResponse>;
+    type FetchWITBundlesStream = Nothing<WitBundlesResponse>;
 
     async fn fetch_x509svid(
         &self,

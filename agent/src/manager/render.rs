@@ -6,7 +6,7 @@ use std::sync::Arc;
 use signet_certs::serial::SerialNumber;
 
 use crate::cache::{CacheState, Granted};
-use crate::context::{GrantedSvid, WorkloadState, X509Context};
+use crate::context::{GrantedSvid, Lists, WorkloadState, X509Context};
 use crate::server_client::trust::TrustState;
 
 /// What was published, compared instead of megabytes of CRLs.
@@ -38,9 +38,9 @@ impl Published {
 }
 
 /// What subscribers see. Leaves are rendered together with the trust that verifies them (X5S-14).
-pub(super) fn render(state: CacheState<'_>, trust: Option<&TrustState>) -> WorkloadState {
+pub(super) fn render(state: CacheState<'_>, trust: Option<&Told>) -> WorkloadState {
     match (state, trust) {
-        (CacheState::Ready(leaves), Some(trust)) => WorkloadState::Ready(Arc::new(context(&leaves, trust))),
+        (CacheState::Ready(leaves), Some(told)) => WorkloadState::Ready(Arc::new(context(&leaves, told))),
         // The cache is never ready without trust; say the safe thing if it were.
         (CacheState::Ready(_), None) => WorkloadState::Pending { problem: None },
         (CacheState::Pending { problem }, _) => WorkloadState::Pending { problem },
@@ -48,16 +48,36 @@ pub(super) fn render(state: CacheState<'_>, trust: Option<&TrustState>) -> Workl
     }
 }
 
-fn context(leaves: &[Granted<'_>], trust: &TrustState) -> X509Context {
+/// What every workload is told.
+pub(super) struct Told {
+    /// What verifies their leaves.
+    pub(super) trust: Arc<TrustState>,
+    /// Its lists, in the one place that all messages share.
+    pub(super) lists: Arc<Lists>,
+}
+
+impl Told {
+    /// Of this trust; where workloads see no difference to what was told before, its lists stay.
+    pub(super) fn of(trust: Arc<TrustState>, before: Option<&Self>) -> Self {
+        let same = before.filter(|before| before.trust.looks_like(&trust));
+        let lists = same.map_or_else(
+            || {
+                let held = trust.x509.iter();
+                Lists::known(held.map(|held| (held.crl_der.clone(), held.crl.sha256())))
+            },
+            |same| same.lists.clone(),
+        );
+        Self { trust, lists }
+    }
+}
+
+fn context(leaves: &[Granted<'_>], told: &Told) -> X509Context {
+    let trust = &told.trust;
     X509Context {
         trust_domain: trust.bundle.trust_domain.as_str().to_owned(),
         svids: leaves.iter().map(granted).collect(),
         bundle: trust.bundle_der.clone(),
-        crls: trust
-            .x509
-            .iter()
-            .map(|authority| authority.crl_der.clone())
-            .collect(),
+        crls: told.lists.clone(),
         federated_bundles: BTreeMap::new(),
     }
 }

@@ -220,7 +220,7 @@ async fn a_pod_gets_its_identity_with_key_bundle_and_crl() {
     assert_eq!(context.svids[0].hint, "hint");
     let signer = bench.server.state().signer.clone();
     assert_eq!(context.bundle.as_ref(), signer.certificate().der());
-    assert_eq!(context.crls.len(), 1);
+    assert_eq!(context.crls.ders().len(), 1);
     let asked = bench.server.asked();
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].evidence, "token of vol-0");

@@ -14,7 +14,7 @@ use super::issue::{Answer, Requester};
 use super::kept::Kept;
 use super::parked::{Parked, Received};
 use super::receive::{accept, authority_of};
-use super::render::{Published, render};
+use super::render::{Published, Told, render};
 use super::requests::Requests;
 use super::shelf::{KeptFiles, Proof, Shelf};
 use super::status::{name, status};
@@ -39,7 +39,7 @@ pub(super) struct Worker {
     notices: mpsc::Receiver<Notice>,
     outage: watch::Receiver<Option<SystemTime>>,
     trust_changes: watch::Receiver<Option<Arc<TrustState>>>,
-    trust: Option<Arc<TrustState>>,
+    told: Option<Told>,
     /// Numbers the trust states, so that comparing what was published is cheap.
     trust_number: u64,
     reports: watch::Sender<TrustReport>,
@@ -67,7 +67,7 @@ impl Worker {
             notices: parts.notices,
             outage,
             trust_changes,
-            trust: None,
+            told: None,
             trust_number: 0,
             reports: parts.reports,
         }
@@ -99,6 +99,11 @@ impl Worker {
         for (_, shelf) in self.admitted.iter() {
             shelf.sender.send_replace(WorkloadState::Gone);
         }
+    }
+
+    /// The newest that was believed.
+    fn trust(&self) -> Option<&Arc<TrustState>> {
+        self.told.as_ref().map(|told| &told.trust)
     }
 
     fn moment(&self) -> Moment {
@@ -169,11 +174,16 @@ impl Worker {
         let now = self.moment();
         self.cache.set_trust(trust.clone() as Arc<dyn TrustView>, now);
         self.cache.set_policy_revision(trust.policy_revision, now);
+        let told = Told::of(trust, self.told.as_ref());
         // A push that brought nothing to publish publishes nothing (API-16).
-        if !self.trust.as_ref().is_some_and(|held| held.looks_like(&trust)) {
+        if !self
+            .told
+            .as_ref()
+            .is_some_and(|before| Arc::ptr_eq(&before.lists, &told.lists))
+        {
             self.trust_number += 1;
         }
-        self.trust = Some(trust);
+        self.told = Some(told);
         for received in self.parked.take_all() {
             self.receive(received, now);
         }
@@ -195,7 +205,7 @@ impl Worker {
     fn receive(&mut self, received: Received, now: Moment) {
         let of_bundle =
             |trust: &&Arc<TrustState>| authority_of(&received.chain).map_or(true, |id| trust.contains(&id));
-        let Some(trust) = self.trust.as_ref().filter(of_bundle) else {
+        let Some(trust) = self.trust().filter(of_bundle) else {
             if now.elapsed < received.until && self.cache.contains(&received.wanted.workload) {
                 return self.parked.push(received);
             }
@@ -227,9 +237,9 @@ impl Worker {
         let now = self.moment();
         self.refresh_evidence(now);
         self.cache.forget_expired(now);
-        if let Some(trust) = &self.trust {
+        if let Some(told) = &self.told {
             self.kept
-                .take_over(&mut self.admitted, &mut self.cache, trust, now);
+                .take_over(&mut self.admitted, &mut self.cache, &told.trust, now);
         }
         for received in self.parked.take_overdue(now) {
             self.receive(received, now);
@@ -254,7 +264,7 @@ impl Worker {
 
     /// Before the first trust state nothing could be published, and the server is not reached yet anyway.
     fn can_ask(&self) -> bool {
-        self.trust.is_some() && self.requests.has_room()
+        self.told.is_some() && self.requests.has_room()
     }
 
     fn with_proof(&self, wanted: Vec<Wanted>) -> Vec<(Wanted, Option<Proof>)> {
@@ -305,7 +315,7 @@ impl Worker {
                 continue;
             }
             let ready = matches!(state, CacheState::Ready(_));
-            shelf.sender.send_replace(render(state, self.trust.as_deref()));
+            shelf.sender.send_replace(render(state, self.told.as_ref()));
             shelf.published = Some(published);
             if ready {
                 self.cache.published(id);
@@ -319,11 +329,7 @@ impl Worker {
         let report = TrustReport {
             authorities_in_use: self.cache.authorities_in_use(now).into_iter().collect(),
             pod_uids: self.admitted.pods().cloned().collect(),
-            ..self
-                .trust
-                .as_ref()
-                .map(|trust| trust.report())
-                .unwrap_or_default()
+            ..self.trust().map(|trust| trust.report()).unwrap_or_default()
         };
         self.reports.send_if_modified(|current| {
             let changed = *current != report;

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -58,7 +59,7 @@ impl Answer {
         let charge = self.charge.as_ref();
         Counted {
             bytes,
-            _rooms: charge.map(|charge| charge.rooms.take()).unwrap_or_default(),
+            _room: charge.and_then(|charge| charge.rooms.of_piece()),
             _meter: charge.map(|charge| charge.meter.clone()),
         }
     }
@@ -108,7 +109,7 @@ impl HttpBody for Answer {
 #[derive(Debug)]
 pub(super) struct Counted {
     bytes: Bytes,
-    _rooms: Vec<Room>,
+    _room: Option<Arc<Room>>,
     _meter: Option<Meter<Sharer>>,
 }
 

@@ -104,20 +104,38 @@ impl Drop for Room {
     }
 }
 
-/// Room for the messages of one call that its service has handed over and that are not on their way yet. In the extensions of each
-/// request.
+/// Room for the message of one call that is on its way. In the extensions of each request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rooms(Arc<Mutex<Vec<Room>>>);
+pub(crate) struct Rooms(Arc<Mutex<Under>>);
+
+/// What is under way.
+#[derive(Debug, Default)]
+struct Under {
+    room: Option<Arc<Room>>,
+    ends: bool,
+}
 
 impl Rooms {
-    /// For a message that comes next.
+    /// For the message that comes next.
     pub(crate) fn put(&self, room: Room) {
-        self.0.lock().push(room);
+        *self.0.lock() = Under {
+            room: Some(Arc::new(room)),
+            ends: false,
+        };
     }
 
-    /// Of the messages that are on their way from now on.
-    pub(super) fn take(&self) -> Vec<Room> {
-        std::mem::take(&mut self.0.lock())
+    /// The piece that comes next is the message's last: when it and those before are taken, its room is free.
+    pub(crate) fn last_piece(&self) {
+        self.0.lock().ends = true;
+    }
+
+    /// Of the piece that is on its way from now on.
+    pub(super) fn of_piece(&self) -> Option<Arc<Room>> {
+        let mut under = self.0.lock();
+        if under.ends {
+            return under.room.take();
+        }
+        under.room.clone()
     }
 }
 

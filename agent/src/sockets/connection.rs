@@ -7,6 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{Budget, Room, Sharer};
+use super::counts::{Bound, Counts};
 use crate::context::Caller;
 
 /// An accepted connection. In the extensions of each request as `Arc<Connection>`.
@@ -14,12 +15,18 @@ use crate::context::Caller;
 pub(crate) struct Connection {
     caller: Caller,
     budget: Arc<Budget>,
+    counts: Counts,
     stop: CancellationToken,
 }
 
 impl Connection {
-    pub(super) fn new(caller: Caller, budget: Arc<Budget>, stop: CancellationToken) -> Self {
-        Self { caller, budget, stop }
+    pub(super) fn new(caller: Caller, budget: Arc<Budget>, counts: Counts, stop: CancellationToken) -> Self {
+        Self {
+            caller,
+            budget,
+            counts,
+            stop,
+        }
     }
 
     /// Who connected.
@@ -51,6 +58,11 @@ impl Connection {
     /// What closes the socket.
     pub(super) fn stop(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    /// It has not taken what it was sent, and what that was of is gone.
+    pub(crate) fn fell_behind(&self) {
+        self.counts.met(Bound::Lists);
     }
 
     /// Room for one more call of this caller.

@@ -10,7 +10,7 @@ use signet_runtime::tally::Tally;
 use signet_runtime::telemetry::Metrics;
 
 /// As `/metrics` shows it.
-pub(super) const METRIC: &str = "signet_agent_workloads_refused_total";
+pub(crate) const METRIC: &str = "signet_agent_workloads_refused_total";
 
 /// How often the log has a line.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -28,15 +28,18 @@ pub(super) enum Bound {
     Bytes,
     /// A new connection was closed, as others have kept the agent busy.
     Work,
+    /// A stream ended whose client has not taken lists that were replaced.
+    Lists,
 }
 
 impl Bound {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Connections,
         Self::Evicted,
         Self::Calls,
         Self::Bytes,
         Self::Work,
+        Self::Lists,
     ];
 
     const fn label(self) -> Label {
@@ -46,6 +49,7 @@ impl Bound {
             Self::Calls => "calls",
             Self::Bytes => "bytes",
             Self::Work => "work",
+            Self::Lists => "lists",
         };
         Label { bound }
     }

@@ -1,14 +1,18 @@
 //! Turns an [`X509Context`] into messages of the Workload API. Pure but for one alarm: the time is an argument.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use prost::Message;
+use prost::Message as _;
 use signet_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 
+use super::message::Message;
 use crate::context::{GrantedSvid, X509Context};
+
+/// The fields of the lists; a test compares what is sent with what the generated code makes.
+const CRL_OF_SVIDS: u32 = 2;
+const CRL_OF_BUNDLES: u32 = 1;
 
 /// Largest message that gRPC clients accept by default (EP-25).
 pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
@@ -38,7 +42,7 @@ impl Unservable {
 }
 
 /// The answer of FetchX509SVID: every SVID valid at `now`, in the order given, with bundles and CRLs.
-pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<X509svidResponse, Unservable> {
+pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<Message, Unservable> {
     let bundle = own_bundle(context)?;
     let hinted = context.svids.iter().zip(context.hints());
     let svids: Vec<X509svid> = hinted
@@ -54,23 +58,37 @@ pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<X509svidRe
     if svids.is_empty() {
         return Err(none_valid(context, now));
     }
-    let message = X509svidResponse {
+    let head = X509svidResponse {
         svids,
-        crl: crls(context),
-        federated_bundles: federated(context),
+        ..X509svidResponse::default()
     };
-    within_bounds(message, |message| message.crl.clear())
+    let each = federated(context).map(|one| X509svidResponse {
+        federated_bundles: [one].into(),
+        ..X509svidResponse::default()
+    });
+    within_bounds(Message {
+        // Made at its full length, so that no part of a key stays behind where it has grown.
+        head: head.encode_to_vec().into(),
+        lists: Some(context.crls.clone()),
+        field: CRL_OF_SVIDS,
+        tail: each.flat_map(|one| one.encode_to_vec()).collect(),
+    })
 }
 
 /// The answer of FetchX509Bundles: the own trust domain and the foreign ones, with CRLs.
-pub(super) fn bundles(context: &X509Context, _now: SystemTime) -> Result<X509BundlesResponse, Unservable> {
-    let mut bundles = federated(context);
-    bundles.insert(domain_id(&context.trust_domain), own_bundle(context)?);
-    let message = X509BundlesResponse {
-        crl: crls(context),
-        bundles,
-    };
-    within_bounds(message, |message| message.crl.clear())
+pub(super) fn bundles(context: &X509Context, _now: SystemTime) -> Result<Message, Unservable> {
+    let own = (domain_id(&context.trust_domain), own_bundle(context)?);
+    let each = [own].into_iter().chain(federated(context));
+    let each = each.map(|one| X509BundlesResponse {
+        bundles: [one].into(),
+        ..X509BundlesResponse::default()
+    });
+    within_bounds(Message {
+        head: Vec::new().into(),
+        lists: Some(context.crls.clone()),
+        field: CRL_OF_BUNDLES,
+        tail: each.flat_map(|one| one.encode_to_vec()).collect(),
+    })
 }
 
 /// A mandatory field must never be at its default (API-07): clients drop the whole message.
@@ -105,24 +123,14 @@ fn own_bundle(context: &X509Context) -> Result<Bytes, Unservable> {
     Ok(context.bundle.clone())
 }
 
-/// Foreign bundles by trust domain id. Empty ones make java- and py-spiffe refuse the message (X5S-13), and an entry for
-/// the own domain would win over the real one in rust-spiffe (API-17).
-fn federated(context: &X509Context) -> HashMap<String, Bytes> {
+/// Foreign bundles by trust domain id, always in the same order. Empty ones make java- and py-spiffe refuse the message (X5S-13), and
+/// an entry for the own domain would win over the real one in rust-spiffe (API-17).
+fn federated(context: &X509Context) -> impl Iterator<Item = (String, Bytes)> {
     context
         .federated_bundles
         .iter()
         .filter(|(name, bundle)| **name != context.trust_domain && !bundle.is_empty())
         .map(|(name, bundle)| (domain_id(name), bundle.clone()))
-        .collect()
-}
-
-fn crls(context: &X509Context) -> Vec<Bytes> {
-    context
-        .crls
-        .iter()
-        .filter(|crl| !crl.is_empty())
-        .cloned()
-        .collect()
 }
 
 /// Map keys are SPIFFE IDs, without a slash at the end (API-10).
@@ -131,14 +139,14 @@ fn domain_id(name: &str) -> String {
 }
 
 /// Keys and trust are never withheld because of lists: where all of it is more than clients take, the lists stay behind.
-fn within_bounds<M: Message>(mut message: M, drop_lists: fn(&mut M)) -> Result<M, Unservable> {
-    let bytes = message.encoded_len();
+fn within_bounds(mut message: Message) -> Result<Message, Unservable> {
+    let bytes = message.length();
     if bytes <= MAX_MESSAGE {
         tell_size(bytes);
         return Ok(message);
     }
-    drop_lists(&mut message);
-    if message.encoded_len() > MAX_MESSAGE {
+    message.lists = None;
+    if message.length() > MAX_MESSAGE {
         return Err(Unservable::because(
             "certificates and bundles exceed 4 MiB; ask the administrator",
         ));

@@ -3,16 +3,18 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use signet_runtime::clock::Clock;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Status;
 
+use super::body::Messages;
+use super::message::{Digest, Message, Sending};
+use super::readings::Readings;
 use super::render::Unservable;
 use super::status;
 use crate::context::{Caller, WorkloadState, X509Context};
@@ -21,16 +23,15 @@ use crate::sockets::{Connection, Rooms};
 /// How often a silent stream looks whether its caller still is what connected.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// What the generated service wants back.
-pub(super) type Responses<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
-
 /// Makes one kind of message; fails when the context cannot be served at that time.
-pub(super) type Render<M> = fn(&X509Context, SystemTime) -> Result<M, Unservable>;
+pub(super) type Render = fn(&X509Context, SystemTime) -> Result<Message, Unservable>;
 
 /// Follows one workload for one stream.
-pub(super) struct Watcher<M> {
+pub(super) struct Watcher {
     pub states: watch::Receiver<WorkloadState>,
-    pub render: Render<M>,
+    pub render: Render,
+    /// Where the lists of a message are read.
+    pub readings: Arc<Readings>,
     pub clock: Arc<dyn Clock>,
     pub connection: Arc<Connection>,
     /// How long the stream may have nothing to serve before it ends with Unavailable.
@@ -39,15 +40,15 @@ pub(super) struct Watcher<M> {
     pub deadline: Option<Instant>,
     /// Since when nothing can be served plus `patience`.
     pub give_up: Option<Instant>,
-    /// The last message, so that an equal one is not sent again (API-16). Its bytes are shared with the context.
-    pub sent: Option<M>,
+    /// Stands for the last message, so that an equal one is not sent again (API-16).
+    pub sent: Option<Digest>,
     /// Where the room of each message goes, which is held until the client has taken it.
     pub rooms: Rooms,
 }
 
 /// What a state means for this stream now.
-enum Verdict<M> {
-    Send(M),
+enum Verdict {
+    Send(Message),
     UpToDate,
     Nothing {
         problem: String,
@@ -55,13 +56,10 @@ enum Verdict<M> {
     },
 }
 
-impl<M> Watcher<M>
-where
-    M: prost::Message + PartialEq + Clone + 'static,
-{
+impl Watcher {
     /// The stream. It never ends without an error status (EP-21), and a panic inside ends it with Unavailable, where the
     /// library would answer CANCELLED, which is final for clients (EP-22).
-    pub(super) fn into_responses(self) -> Responses<M> {
+    pub(super) fn into_messages(self) -> Messages {
         let messages = stream::unfold(Some(self), |watcher| async {
             let mut watcher = watcher?;
             match watcher.next().await {
@@ -74,7 +72,7 @@ where
     }
 
     /// The next message that differs from the last one. Only called when the client has taken the last one.
-    async fn next(&mut self) -> Result<M, Status> {
+    async fn next(&mut self) -> Result<Sending, Status> {
         loop {
             self.connection
                 .unchanged()
@@ -82,12 +80,13 @@ where
             match self.judge()? {
                 Verdict::Send(message) => {
                     self.give_up = None;
-                    if self.reserve(message.encoded_len()).await? {
+                    if self.reserve(message.held()).await? {
                         self.connection
                             .unchanged()
                             .map_err(|changed| status::unavailable(&changed))?;
-                        self.sent = Some(message.clone());
-                        return Ok(message);
+                        self.sent = Some(message.digest());
+                        let reading = message.lists.as_ref().map(|lists| self.readings.of(lists));
+                        return Ok(message.send(reading));
                     }
                 }
                 Verdict::UpToDate => {
@@ -103,11 +102,11 @@ where
         }
     }
 
-    fn judge(&mut self) -> Result<Verdict<M>, Status> {
+    fn judge(&mut self) -> Result<Verdict, Status> {
         let state = self.states.borrow_and_update().clone();
         match state {
             WorkloadState::Ready(context) => Ok(match (self.render)(&context, self.clock.now()) {
-                Ok(message) if self.sent.as_ref() == Some(&message) => Verdict::UpToDate,
+                Ok(message) if self.sent == Some(message.digest()) => Verdict::UpToDate,
                 Ok(message) => Verdict::Send(message),
                 Err(Unservable { problem, again_in }) => Verdict::Nothing {
                     problem: problem.to_owned(),

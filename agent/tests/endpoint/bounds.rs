@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use signet_agent::testing::{Origin, Settings};
+use signet_agent::testing::{Lists, Origin, Settings};
 use signet_proto::workload::X509svidRequest;
 use signet_runtime::bucket::Rate;
 use signet_runtime::quota::Division;
 use tonic::Code;
 
 use crate::support::raw::{DATA, PING, PREFACE, RawClient, SETTINGS, WINDOW_UPDATE, call_headers, frame};
-use crate::support::{Socket, example, ready, settings, soon, svid, volume, with_header};
+use crate::support::{Socket, example, ready, serve_pod, settings, soon, svid, volume, with_header};
 
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const FETCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
@@ -82,18 +82,6 @@ async fn connections_beyond_the_bound_are_closed_and_the_open_ones_go_on() {
     third.until_closed().await;
     first.call(3, &call_headers(FETCH, None), b"").await;
     assert!(!first.first_data(3).await.data.is_empty());
-}
-
-/// The socket of a volume of this pod.
-fn serve_pod(socket: &Socket, pod_uid: &str) -> (std::path::PathBuf, signet_agent::testing::ServedSocket) {
-    let path = socket.path.with_file_name(format!("{pod_uid}.sock"));
-    let listener = signet_runtime::uds::bind(&path, 0o777, None, None).unwrap();
-    let origin = Origin::Volume {
-        volume_id: format!("csi-{pod_uid}"),
-        pod_uid: pod_uid.to_owned(),
-    };
-    let served = socket.endpoint.serve(listener, origin);
-    (path, served)
 }
 
 /// Whoever has more gives way to who has fewer, the newest first, and nobody else does. Covers BG-17.
@@ -188,7 +176,7 @@ async fn a_caller_that_stops_reading_holds_one_message_and_gets_the_newest_later
     let large = |serial: u8| {
         let mut context = example();
         context.svids = vec![svid("spiffe://example.org/ns/a/sa/b", serial)];
-        context.crls = vec![Bytes::from(vec![serial; LARGE])];
+        context.bundle = Bytes::from(vec![serial; LARGE]);
         ready(context)
     };
     let bounds = Settings {
@@ -215,7 +203,7 @@ async fn a_caller_that_stops_reading_holds_one_message_and_gets_the_newest_later
     socket.say(large(21));
     drop(stuck);
     let message = soon(stream.message()).await.unwrap().unwrap();
-    assert_eq!(message.crl[0][0], 21);
+    assert_eq!(message.svids[0].bundle[0], 21);
 }
 
 /// Covers BG-06, EP-27.
@@ -306,7 +294,7 @@ async fn a_client_that_takes_nothing_is_closed_though_it_cannot_be_told() {
         ..settings()
     };
     let mut context = example();
-    context.crls = vec![Bytes::from(vec![1; 1024 * 1024])];
+    context.crls = Lists::new(vec![Bytes::from(vec![1; 1024 * 1024])]);
     let socket = Socket::with(bounds, volume(), ready(context));
     let mut stuck = RawClient::silent(&socket.path).await;
     stuck.send(PREFACE).await;

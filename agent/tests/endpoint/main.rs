@@ -14,6 +14,7 @@ mod filter;
 mod header;
 mod http2;
 mod kubelet;
+mod lists;
 mod oracle;
 mod sockets;
 mod support;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use signet_agent::testing::{AttachError, Caller, WorkloadState};
+use signet_agent::testing::{AttachError, Caller, Lists, WorkloadState};
 use signet_proto::workload::{
     JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, WitBundlesRequest, WitsvidRequest,
     X509BundlesRequest, X509svidRequest, X509svidResponse,
@@ -314,7 +314,10 @@ async fn bundles_are_sent_in_full_with_crls_and_only_when_they_change() {
     socket.say(ready(changed.clone()));
     socket.round_trip().await;
     changed.federated_bundles.clear();
-    changed.crls.push(Bytes::from_static(&[0x30, 0x21]));
+    changed.crls = Lists::new(vec![
+        changed.crls.ders()[0].clone(),
+        Bytes::from_static(&[0x30, 0x21]),
+    ]);
     socket.say(ready(changed));
     let message = soon(stream.message()).await.unwrap().unwrap();
     assert_eq!(message.crl.len(), 2);
@@ -343,7 +346,7 @@ async fn a_new_list_alone_is_a_message_on_both_streams() {
         Bytes::from_static(&[0x30, 0x2f]),
     ];
     let mut changed = example();
-    changed.crls.clone_from(&lists);
+    changed.crls = Lists::new(lists.clone());
     socket.say(ready(changed));
     assert_eq!(soon(svids.message()).await.unwrap().unwrap().crl, lists);
     assert_eq!(soon(bundles.message()).await.unwrap().unwrap().crl, lists);
@@ -370,7 +373,7 @@ async fn a_message_with_an_empty_mandatory_field_is_not_sent() {
 async fn lists_that_clients_could_not_take_stay_behind() {
     let mut context = example();
     let lists = vec![Bytes::from(vec![0x30; 2 * 1024 * 1024]); 2];
-    context.crls.clone_from(&lists);
+    context.crls = Lists::new(lists.clone());
     let socket = Socket::with(settings(), volume(), ready(context));
     let (mut svids, mut client) = (watch(&socket).await, socket.client().await);
     let message = soon(svids.message()).await.unwrap().unwrap();
@@ -383,7 +386,7 @@ async fn lists_that_clients_could_not_take_stay_behind() {
     let message = soon(bundles.message()).await.unwrap().unwrap();
     assert_eq!((message.bundles.is_empty(), message.crl.len()), (false, 0));
     let mut smaller = example();
-    smaller.crls = lists[..1].to_vec();
+    smaller.crls = Lists::new(lists[..1].to_vec());
     socket.say(ready(smaller));
     assert_eq!(soon(svids.message()).await.unwrap().unwrap().crl, lists[..1]);
 }

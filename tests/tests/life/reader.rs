@@ -237,10 +237,15 @@ impl Reader {
             leaf.not_after <= issuer.not_after(),
             "{leaf:?} outlives its authority"
         );
-        assert_eq!(bundle.len(), context.crls.len(), "an authority without a list");
+        assert_eq!(
+            bundle.len(),
+            context.crls.ders().len(),
+            "an authority without a list"
+        );
         for authority in &bundle {
             let mut lists = context
                 .crls
+                .ders()
                 .iter()
                 .filter_map(|der| Crl::verify(der, authority).ok());
             let list = lists.next().expect("an authority without a list");

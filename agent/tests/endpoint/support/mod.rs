@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use signet_agent::testing::{
-    AttachError, Caller, Endpoint, GrantedSvid, Origin, PROTECTED, PrivateKey, ServedSocket, Settings,
+    AttachError, Caller, Endpoint, GrantedSvid, Lists, Origin, PROTECTED, PrivateKey, ServedSocket, Settings,
     WorkloadSource, WorkloadState, X509Context, routes,
 };
 use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
@@ -209,6 +209,18 @@ impl Socket {
     }
 }
 
+/// The socket of a volume of this pod.
+pub(crate) fn serve_pod(socket: &Socket, pod_uid: &str) -> (PathBuf, ServedSocket) {
+    let path = socket.path.with_file_name(format!("{pod_uid}.sock"));
+    let listener = signet_runtime::uds::bind(&path, 0o777, None, None).unwrap();
+    let origin = Origin::Volume {
+        volume_id: format!("csi-{pod_uid}"),
+        pod_uid: pod_uid.to_owned(),
+    };
+    let served = socket.endpoint.serve(listener, origin);
+    (path, served)
+}
+
 /// The Workload API over a script, on sockets of its own.
 pub(crate) fn endpoint(
     script: &Arc<Script>,
@@ -254,7 +266,7 @@ pub(crate) fn example() -> X509Context {
             svid("spiffe://example.org/other", 2),
         ],
         bundle: Bytes::from_static(&[0x30, 0x10]),
-        crls: vec![Bytes::from_static(&[0x30, 0x20])],
+        crls: Lists::new(vec![Bytes::from_static(&[0x30, 0x20])]),
         federated_bundles: BTreeMap::from([("friend.example".to_owned(), Bytes::from_static(&[0x30, 0x30]))]),
     }
 }
