@@ -57,13 +57,20 @@ impl Rows {
         if let Some(node) = self.0.read().get(agent) {
             return Ok(Some(node.clone()));
         }
-        let read = store.agents().await?;
+        let Some(row) = store.agent(agent).await? else {
+            return Ok(None);
+        };
+        // What was attested meanwhile is newer.
         let mut rows = self.0.write();
-        for row in read {
-            rows.entry(row.spiffe_id.clone())
-                .or_insert_with(|| AgentNode::from(row));
-        }
-        Ok(rows.get(agent).cloned())
+        Ok(Some(
+            rows.entry(agent.clone()).or_insert_with(|| row.into()).clone(),
+        ))
+    }
+
+    /// How many are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.read().len()
     }
 
     /// Forgets agents that are not wanted: they are read again when they come back.

@@ -152,6 +152,21 @@ async fn nothing_is_remembered_of_agents_without_a_certificate() {
     );
 }
 
+/// Whoever shows a certificate of an agent that is not known has one row looked for, and nothing read of others.
+#[tokio::test]
+async fn of_agents_that_ask_one_row_is_read_each() {
+    let agents = agents();
+    for name in ["a", "b"] {
+        let mut item = of_agent(name, at(0));
+        item.workload.spiffe_id = agent(name);
+        agents.store.issue(vec![item], at(0)).await.unwrap();
+    }
+    assert_eq!(agents.node(&agent("unknown")).await.unwrap(), None);
+    assert_eq!(agents.rows.len(), 0);
+    let node = agents.node(&agent("a")).await.unwrap().unwrap();
+    assert_eq!((node.node_name.as_str(), agents.rows.len()), ("a-name", 1));
+}
+
 #[tokio::test]
 async fn an_agent_whose_pod_a_watch_shows_gone_is_not_waited_for() {
     let agents = agents();

@@ -228,10 +228,10 @@ impl Issuer {
         if agent != *presented.spiffe_id() || presented.not_after() <= self.parts.clock.now() {
             return None;
         }
-        let agents = self.parts.store.agents().await.ok()?;
-        let row = agents
-            .into_iter()
-            .find(|row| row.spiffe_id == agent && row.node_name == node.node_name)?;
+        let row = self.parts.store.agent(&agent).await.ok()??;
+        if row.node_name != node.node_name {
+            return None;
+        }
         Some(Proven {
             cluster: row.cluster,
             cluster_uid: node.cluster_uid,

@@ -26,6 +26,9 @@ pub(crate) trait AttestedAgents: Send + Sync {
     /// not known are passed over.
     fn record_reports(&self, reports: Vec<(SpiffeId, u64)>) -> StoreFuture<'_, ()>;
 
+    /// The agent of this name, as [`agents`](Self::agents) has it.
+    fn agent(&self, agent: &SpiffeId) -> StoreFuture<'_, Option<AgentRow>>;
+
     /// Every agent whose newest certificate has not been expired for more than eight days, by SPIFFE ID.
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>>;
 }

@@ -121,6 +121,13 @@ pub(crate) struct Spent {
     pub retry_after: Duration,
 }
 
+impl Spent {
+    /// Whether it is the agent's, for all that it asks for.
+    pub(crate) fn is_the_agents(&self) -> bool {
+        self.owner == BudgetOwner::Agent
+    }
+}
+
 impl fmt::Display for BudgetOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

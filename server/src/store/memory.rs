@@ -322,6 +322,11 @@ impl AttestedAgents for MemoryStore {
         })
     }
 
+    fn agent(&self, agent: &SpiffeId) -> StoreFuture<'_, Option<AgentRow>> {
+        let agent = agent.clone();
+        self.look(move |kept| kept.agents.get(&agent).cloned())
+    }
+
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
         self.look(move |kept| kept.agents.values().cloned().collect())
     }

@@ -141,19 +141,7 @@ impl Store for SqliteStore {
     }
 
     fn housekeeping(&self, time: KnownTime) -> StoreFuture<'_, Housekeeping> {
-        Box::pin(async move {
-            let first = self.writer.run(1, move |tx| prune::begin(tx, time)).await?;
-            let (mut found, mut more) = (first.found, first.more);
-            while let Some(settled) = time.settled.filter(|_| more) {
-                let (pruned, again) = self
-                    .writer
-                    .run(1, move |tx| prune::ledger(tx, millis(settled)))
-                    .await?;
-                found.pruned += pruned;
-                more = again;
-            }
-            Ok(found)
-        })
+        Box::pin(prune::round(&self.writer, time))
     }
 
     fn probe(&self) -> StoreFuture<'_, ()> {
@@ -302,6 +290,11 @@ impl AttestedAgents for SqliteStore {
     fn record_reports(&self, reports: Vec<(SpiffeId, u64)>) -> StoreFuture<'_, ()> {
         let work = move |tx: &mut writer::Tx<'_>| agents::reported(tx.conn, &reports);
         Box::pin(self.writer.run(1, work))
+    }
+
+    fn agent(&self, agent: &SpiffeId) -> StoreFuture<'_, Option<AgentRow>> {
+        let agent = agent.clone();
+        Box::pin(self.reader.run(move |tx| known_agents::one(tx, &agent)))
     }
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {

@@ -104,6 +104,7 @@ macro_rules! store_suite {
             pruning:
                 rows_stay_a_day_and_until_a_later_list
                 a_time_that_is_not_settled_lets_nothing_go
+                all_that_may_go_goes_at_once
                 small_tables_are_pruned
                 a_revocation_while_the_clock_is_behind_finds_every_row;
             wrong_time:

@@ -45,9 +45,9 @@ impl Kept {
         self.authorities.insert(item.authority);
         let latest = self.latest.entry(item.authority).or_insert(item.not_after);
         *latest = item.not_after.max(*latest);
-        if let Some(jti) = node_token(&item) {
+        if let Some(token) = node_token(&item) {
             self.node_tokens
-                .entry(jti.to_owned())
+                .entry(token)
                 .or_insert((item.spki_sha256, item.not_after));
         }
         if let Some(attestation) = &item.attestation {
@@ -80,7 +80,7 @@ impl Kept {
         if item.outage && of_pod && !self.rows.iter().any(|row| row.workload == item.workload) {
             return Err(IssueRefusal::NewInOutage);
         }
-        let first_use = node_token(item).and_then(|jti| self.node_tokens.get(jti));
+        let first_use = node_token(item).and_then(|token| self.node_tokens.get(&token));
         if first_use.is_some_and(|(spki_sha256, _)| *spki_sha256 != item.spki_sha256) {
             return Err(IssueRefusal::TokenReused);
         }
@@ -182,12 +182,10 @@ impl Kept {
     }
 }
 
-/// The token that must be used with one key only.
-pub(super) fn node_token(item: &NewIssuance) -> Option<&str> {
-    match item.evidence {
-        EvidenceKind::NodeToken => item.token_jti.as_deref(),
-        EvidenceKind::PodToken | EvidenceKind::Unix | EvidenceKind::Own => None,
-    }
+/// The token that must be used with one key only, by its cluster and its id.
+pub(super) fn node_token(item: &NewIssuance) -> Option<(String, String)> {
+    let jti = item.token_jti.clone()?;
+    (item.evidence == EvidenceKind::NodeToken).then(|| (item.workload.cluster_uid.clone(), jti))
 }
 
 /// Whose budget a certificate uses: a pod's, or a process's on a node where there is no pod.

@@ -45,7 +45,7 @@ pub(crate) struct Kept {
     /// When the last certificate of an authority ends; it stays when the row is pruned.
     pub(super) latest: BTreeMap<AuthorityId, SystemTime>,
     /// Node tokens, the key each was used with first, and the end of that certificate.
-    pub(super) node_tokens: HashMap<String, ([u8; 32], SystemTime)>,
+    pub(super) node_tokens: HashMap<(String, String), ([u8; 32], SystemTime)>,
     /// What each workload may still displace, by identity and owner.
     pub(super) buckets: HashMap<(SpiffeId, String), Bucket>,
     /// What each agent has left.

@@ -49,10 +49,13 @@ impl Kept {
             self.serials.remove(&row.serial);
             self.unreviewed.remove(&row.serial);
             self.certificates.remove(&row.serial);
-            if let Some(jti) = node_token(row)
-                && self.node_tokens.get(jti).is_some_and(|(_, end)| *end < long_ago)
+            if let Some(token) = node_token(row)
+                && self
+                    .node_tokens
+                    .get(&token)
+                    .is_some_and(|(_, end)| *end < long_ago)
             {
-                self.node_tokens.remove(jti);
+                self.node_tokens.remove(&token);
             }
         }
         gone.len() as u64

@@ -9,7 +9,7 @@ use signet_certs::serial::SerialNumber;
 
 use super::convert::millis;
 use super::known_agents::all;
-use super::read::{denials, spiffe_id_at};
+use super::read::denials;
 use super::writer::Tx;
 use crate::store::{
     Attestation, Generation, LiveAgent, NewIssuance, Presented, PresentedCertificate, RevokeRequest,
@@ -159,20 +159,6 @@ pub(super) fn revoke(
                 agent.revoked_up_to.epoch.cast_signed(),
                 agent.revoked_up_to.number.cast_signed()
             ])?;
-    }
-    Ok(())
-}
-
-/// Forgets agents whose newest certificate ended before this moment.
-pub(super) fn prune(tx: &mut Tx<'_>, before: i64) -> rusqlite::Result<()> {
-    let mut statement = tx
-        .conn
-        .prepare_cached("DELETE FROM agent WHERE expires_at < ?1 RETURNING spiffe_id")?;
-    let gone = statement
-        .query_map([before], |row| spiffe_id_at(row, 0))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    for id in gone {
-        tx.state.known_agents.agents.remove(&id);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::agents;
 use super::convert::millis;
 use super::fingerprint::Fingerprint;
 use super::live::LiveRow;
-use super::state::{NodeTokenUse, State};
+use super::state::{NodeToken, NodeTokenUse, State};
 use super::writer::Tx;
 use crate::store::budget::{Bucket, take};
 use crate::store::{AgentShare, EvidenceKind, IssueRefusal, NewIssuance, Standing};
@@ -94,12 +94,12 @@ fn one(
     if let (Some(attestation), Some(generation)) = (&item.attestation, generation) {
         agents::attested(tx, item, attestation, authority, generation)?;
     }
-    if let (EvidenceKind::NodeToken, Some(jti)) = (item.evidence, &item.token_jti) {
+    if let Some(token) = node_token(item) {
         let usage = NodeTokenUse {
             spki_sha256: item.spki_sha256,
             not_after,
         };
-        tx.state.node_tokens.entry(jti.clone()).or_insert(usage);
+        tx.state.node_tokens.entry(token).or_insert(usage);
     }
     tx.audit.issued(millis(now), item.serial);
     Ok(Ok(displaced))
@@ -147,13 +147,22 @@ fn judge(tx: &Tx<'_>, item: &NewIssuance, fingerprint: &Fingerprint) -> Result<(
     if item.outage && of_pod && tx.state.workloads.known(fingerprint).is_none() {
         return Err(IssueRefusal::NewInOutage);
     }
-    if let (EvidenceKind::NodeToken, Some(jti)) = (item.evidence, &item.token_jti)
-        && let Some(first) = tx.state.node_tokens.get(jti)
+    if let Some(token) = node_token(item)
+        && let Some(first) = tx.state.node_tokens.get(&token)
         && first.spki_sha256 != item.spki_sha256
     {
         return Err(IssueRefusal::TokenReused);
     }
     Ok(())
+}
+
+/// The token that must be used with one key only.
+fn node_token(item: &NewIssuance) -> Option<NodeToken> {
+    let jti = item.token_jti.clone()?;
+    (item.evidence == EvidenceKind::NodeToken).then(|| NodeToken {
+        cluster_uid: item.workload.cluster_uid.clone(),
+        jti,
+    })
 }
 
 /// Takes the item out of its budgets: the last thing to refuse it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
@@ -74,38 +74,48 @@ impl KnownAgents {
     }
 }
 
+const AGENTS: &str = "
+    SELECT g.spiffe_id, g.cluster, g.node_name, g.node_uid, g.serial, a.authority_id, g.attested_at, g.expires_at,
+           g.epoch, g.generation, g.used_epoch, g.used_generation, g.revoked_epoch, g.revoked_generation, g.pod_uid,
+           g.reported
+    FROM agent g JOIN authority a ON a.id = g.authority";
+
 /// Every agent, by SPIFFE ID.
 pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<AgentRow>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT g.spiffe_id, g.cluster, g.node_name, g.node_uid, g.serial, a.authority_id, g.attested_at, g.expires_at,
-                g.epoch, g.generation, g.used_epoch, g.used_generation, g.revoked_epoch, g.revoked_generation, g.pod_uid,
-                g.reported
-         FROM agent g JOIN authority a ON a.id = g.authority ORDER BY g.spiffe_id",
-    )?;
-    let rows = statement.query_map([], |row| {
-        let generation = |epoch, number| {
-            Ok::<_, rusqlite::Error>(Generation {
-                epoch: number_at(row, epoch)?,
-                number: number_at(row, number)?,
-            })
-        };
-        Ok(AgentRow {
-            spiffe_id: spiffe_id_at(row, 0)?,
-            cluster: row.get(1)?,
-            node_name: row.get(2)?,
-            node_uid: row.get(3)?,
-            serial: serial_at(row, 4)?,
-            authority: authority_at(row, 5)?,
-            attested_at: time_at(row, 6)?,
-            expires_at: time_at(row, 7)?,
-            pod_uid: row.get(14)?,
-            reported: number_at(row, 15)?,
-            generations: Generations {
-                issued: generation(8, 9)?,
-                used: generation(10, 11)?,
-                revoked_up_to: generation(12, 13)?,
-            },
-        })
-    })?;
+    let mut statement = conn.prepare_cached(&format!("{AGENTS} ORDER BY g.spiffe_id"))?;
+    let rows = statement.query_map([], agent_from)?;
     rows.collect()
+}
+
+/// The agent of this name.
+pub(super) fn one(conn: &Connection, agent: &SpiffeId) -> rusqlite::Result<Option<AgentRow>> {
+    conn.prepare_cached(&format!("{AGENTS} WHERE g.spiffe_id = ?1"))?
+        .query_row([agent.as_str()], agent_from)
+        .optional()
+}
+
+fn agent_from(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
+    let generation = |epoch, number| {
+        Ok::<_, rusqlite::Error>(Generation {
+            epoch: number_at(row, epoch)?,
+            number: number_at(row, number)?,
+        })
+    };
+    Ok(AgentRow {
+        spiffe_id: spiffe_id_at(row, 0)?,
+        cluster: row.get(1)?,
+        node_name: row.get(2)?,
+        node_uid: row.get(3)?,
+        serial: serial_at(row, 4)?,
+        authority: authority_at(row, 5)?,
+        attested_at: time_at(row, 6)?,
+        expires_at: time_at(row, 7)?,
+        pod_uid: row.get(14)?,
+        reported: number_at(row, 15)?,
+        generations: Generations {
+            issued: generation(8, 9)?,
+            used: generation(10, 11)?,
+            revoked_up_to: generation(12, 13)?,
+        },
+    })
 }

@@ -39,6 +39,8 @@ pub(super) struct Live {
 struct Budget {
     key: Fingerprint,
     spiffe_id: SpiffeId,
+    /// Its place among those of its identity.
+    nth: usize,
     /// Workloads that use it; it goes with the last one.
     users: usize,
     rows: Vec<LiveRow>,
@@ -63,6 +65,7 @@ impl Live {
         let budget = Budget {
             key,
             spiffe_id: spiffe_id.clone(),
+            nth: self.by_id.get(spiffe_id).map_or(0, Vec::len),
             users: 1,
             rows: Vec::new(),
             bucket: Bucket::default(),
@@ -95,13 +98,25 @@ impl Live {
         }
         budget.rows = Vec::new();
         self.slots.remove(&budget.key);
-        if let Some(slots) = self.by_id.get_mut(&budget.spiffe_id) {
-            slots.retain(|other| *other != slot);
-            if slots.is_empty() {
-                self.by_id.remove(&budget.spiffe_id);
-            }
-        }
+        let (spiffe_id, nth) = (budget.spiffe_id.clone(), budget.nth);
+        self.leave_id(&spiffe_id, nth);
         self.free.push(slot);
+    }
+
+    /// The last one of an identity takes the place of one that goes: one identity may be that of very many pods.
+    fn leave_id(&mut self, id: &SpiffeId, nth: usize) {
+        let Some(slots) = self.by_id.get_mut(id) else {
+            return;
+        };
+        if nth < slots.len() {
+            slots.swap_remove(nth);
+        }
+        if let Some(moved) = slots.get(nth).and_then(|slot| self.budgets.get_mut(slot.0)) {
+            moved.nth = nth;
+        }
+        if slots.is_empty() {
+            self.by_id.remove(id);
+        }
     }
 
     /// How many certificates of a budget are unexpired, and what it may still displace.
@@ -180,131 +195,16 @@ impl Live {
             .collect()
     }
 
-    /// Forgets everything expired, with the room it took.
-    pub(super) fn sweep(&mut self, now: i64) {
-        for budget in &mut self.budgets {
+    /// Forgets what has expired in so many budgets from this one on, with the room it took. Returns where to go on, if there are more.
+    pub(super) fn sweep(&mut self, now: i64, from: usize, budgets: usize) -> Option<usize> {
+        let next = from.saturating_add(budgets);
+        for budget in self.budgets.iter_mut().skip(from).take(budgets) {
             budget.rows.retain(|row| row.not_after > now);
             budget.rows.shrink_to_fit();
         }
+        (next < self.budgets.len()).then_some(next)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::store::WorkloadRef;
-    use crate::store::sqlite::fingerprint::Fingerprints;
-
-    fn slot(live: &mut Live, workload: &WorkloadRef) -> Slot {
-        let key = Fingerprints::new([0; 16]).of_budget(workload);
-        live.slot(&key)
-            .unwrap_or_else(|| live.join(key, &workload.spiffe_id))
-    }
-
-    fn workload(name: u8, pod: u8) -> WorkloadRef {
-        WorkloadRef {
-            cluster_uid: "c".into(),
-            spiffe_id: SpiffeId::parse(&format!("spiffe://example.org/w{name}")).unwrap(),
-            pod_namespace: "ns".into(),
-            pod_name: "p".into(),
-            pod_uid: format!("pod-{pod}"),
-            node_name: "n".into(),
-            node_uid: "nu".into(),
-            agent_id: "a".into(),
-            process: String::new(),
-        }
-    }
-
-    #[test]
-    fn a_budget_goes_with_its_last_user() {
-        let (mut live, first) = (Live::default(), workload(1, 1));
-        let key = Fingerprints::new([0; 16]).of_budget(&first);
-        let slot = live.join(key, &first.spiffe_id);
-        assert_eq!(live.join(key, &first.spiffe_id), slot);
-        live.leave(slot);
-        assert_eq!(live.slot(&key), Some(slot));
-        live.leave(slot);
-        assert_eq!(live.slot(&key), None);
-        assert!(live.by_id.is_empty());
-        let other = workload(2, 1);
-        let reused = live.join(Fingerprints::new([0; 16]).of_budget(&other), &other.spiffe_id);
-        assert_eq!(reused, slot, "its place is used again");
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Issue { name: u8, pod: u8, ttl: i64 },
-        Revoke { nth: usize },
-        RevokeId { name: u8 },
-        Wait { ms: i64 },
-        Sweep,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            6 => (0..3u8, 0..2u8, 1..500i64).prop_map(|(name, pod, ttl)| Step::Issue { name, pod, ttl }),
-            1 => (0..50usize).prop_map(|nth| Step::Revoke { nth }),
-            1 => (0..3u8).prop_map(|name| Step::RevokeId { name }),
-            2 => (0..200i64).prop_map(|ms| Step::Wait { ms }),
-            1 => Just(Step::Sweep),
-        ]
-    }
-
-    /// The same rules, as a list that forgets nothing.
-    #[derive(Default)]
-    struct Model(Vec<(u8, u8, SerialNumber, i64, bool)>);
-
-    impl Model {
-        fn live(&self, name: u8, pod: u8, now: i64) -> usize {
-            self.0
-                .iter()
-                .filter(|row| (row.0, row.1) == (name, pod) && row.3 > now && !row.4)
-                .count()
-        }
-    }
-
-    proptest! {
-        /// A budget counts what is neither expired nor revoked, of one identity of one pod, and nothing else.
-        #[test]
-        fn budgets_agree_with_a_plain_list(steps in prop::collection::vec(step(), 1..120)) {
-            let (mut live, mut model, mut now) = (Live::default(), Model::default(), 1_000i64);
-            for (number, step) in steps.into_iter().enumerate() {
-                match step {
-                    Step::Issue { name, pod, ttl } => {
-                        let workload = workload(name, pod);
-                        let slot = slot(&mut live, &workload);
-                        prop_assert_eq!(live.used(slot, now).0 as usize, model.live(name, pod, now));
-                        let mut random = [0; 13];
-                        random[0] = u8::try_from(number).unwrap();
-                        let at = UNIX_EPOCH + Duration::from_millis(now.unsigned_abs());
-                        let serial = SerialNumber::generate(at, &random);
-                        live.add(slot, LiveRow { serial, authority: 1, not_after: now + ttl });
-                        model.0.push((name, pod, serial, now + ttl, false));
-                    }
-                    Step::Revoke { nth } => {
-                        if let Some(row) = model.0.get_mut(nth) {
-                            row.4 = true;
-                            let slot = slot(&mut live, &workload(row.0, row.1));
-                            live.remove(slot, row.2);
-                        }
-                    }
-                    Step::RevokeId { name } => {
-                        let id = workload(name, 0).spiffe_id;
-                        let open = model.0.iter().filter(|row| row.0 == name && row.3 > now && !row.4).count();
-                        prop_assert_eq!(live.of_id(&id, now).len(), open);
-                        live.remove_id(&id);
-                        model.0.iter_mut().filter(|row| row.0 == name).for_each(|row| row.4 = true);
-                    }
-                    Step::Wait { ms } => now += ms,
-                    Step::Sweep => live.sweep(now),
-                }
-                let open = model.0.iter().filter(|row| row.3 > now && !row.4).count() as u64;
-                prop_assert_eq!(live.counts(now).iter().map(|count| count.1).sum::<u64>(), open);
-            }
-        }
-    }
-}
+mod tests;

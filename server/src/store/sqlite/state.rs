@@ -42,7 +42,7 @@ pub(super) struct State {
     /// SHA-256 of the public keys that no certificate may carry.
     pub(super) compromised: HashSet<[u8; 32]>,
     /// Node tokens and the key each was used with.
-    pub(super) node_tokens: HashMap<String, NodeTokenUse>,
+    pub(super) node_tokens: HashMap<NodeToken, NodeTokenUse>,
     /// Number of the last revocation.
     pub(super) revision: u64,
     /// Sequence of the next audit line.
@@ -51,6 +51,13 @@ pub(super) struct State {
     pub(super) mark: i64,
     /// Latest settled time, in milliseconds, that this process was told: what had ended by then may leave its list.
     pub(super) settled: i64,
+}
+
+/// A node token: its id is unique in its cluster, and another cluster may well issue the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct NodeToken {
+    pub(super) cluster_uid: String,
+    pub(super) jti: String,
 }
 
 /// First use of a node token.
@@ -87,10 +94,11 @@ impl State {
     fn load_ledger(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let mut statement = conn.prepare(
             "SELECT l.serial, l.authority, l.workload, l.not_after, l.evidence, l.token_jti, l.spki_sha256,
-                    EXISTS (SELECT 1 FROM revocation r WHERE r.authority = l.authority AND r.serial = l.serial)
+                    EXISTS (SELECT 1 FROM revocation r WHERE r.authority = l.authority AND r.serial = l.serial),
+                    CASE l.evidence WHEN ?1 THEN (SELECT w.cluster_uid FROM workload w WHERE w.id = l.workload) END
              FROM ledger l",
         )?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query([EvidenceKind::NodeToken as i64])?;
         while let Some(row) = rows.next()? {
             let (authority, workload, not_after) = (row.get(1)?, row.get(2)?, row.get(3)?);
             self.live.saw(authority, not_after);
@@ -109,11 +117,9 @@ impl State {
                     },
                 );
             }
-            if row.get::<_, i64>(4)? == EvidenceKind::NodeToken as i64
-                && let Some(jti) = row.get::<_, Option<String>>(5)?
-            {
+            if let (Some(cluster_uid), Some(jti)) = (row.get(8)?, row.get(5)?) {
                 self.node_tokens.insert(
-                    jti,
+                    NodeToken { cluster_uid, jti },
                     NodeTokenUse {
                         spki_sha256: row.get(6)?,
                         not_after,

@@ -43,6 +43,8 @@ fn crash_image(dir: &Path) -> TempDir {
     image
 }
 
+mod stalls;
+
 store_suite!(fresh());
 
 #[tokio::test]

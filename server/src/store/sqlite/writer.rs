@@ -16,7 +16,7 @@ use crate::store::StoreError;
 /// Jobs that may wait; further callers wait for a place.
 const QUEUE: usize = 4096;
 /// A transaction takes no further job once it has so many rows.
-const GROUP_ROWS: usize = 1024;
+pub(super) const GROUP_ROWS: usize = 1024;
 
 /// What a job works with, inside the transaction.
 pub(super) struct Tx<'a> {

@@ -280,6 +280,10 @@ pub(crate) async fn a_node_token_belongs_to_one_key(store: Arc<dyn Store>) {
     issue(&store, with(EvidenceKind::PodToken, "t1", 3), at(4))
         .await
         .expect("pods renew with fresh keys");
+    let mut elsewhere = with(node, "t1", 3);
+    elsewhere.workload.cluster_uid = "another cluster".into();
+    let other = issue(&store, elsewhere, at(5)).await;
+    other.expect("of another cluster");
 }
 
 pub(crate) async fn live_certificates_are_counted_by_authority(store: Arc<dyn Store>) {

@@ -2,11 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixture::{
-    DAY, HOUR, add_key, at, authority, below, by_id, by_serial, crl, issue, issued, of_agent, revocation,
-    to_list,
+    DAY, HOUR, add_key, at, authority, below, by_id, by_serial, crl, issuance, issue, issued, of_agent,
+    revocation, to_list,
 };
 use crate::audit_event::AuditCursor;
-use crate::store::{Housekeeping, KnownTime, RevokeRequest, Store, SvidFilter};
+use crate::store::{Housekeeping, KnownTime, NewIssuance, RevokeRequest, Store, SvidFilter};
 
 async fn rows(store: &Arc<dyn Store>) -> usize {
     store.list(SvidFilter::default()).await.unwrap().rows.len()
@@ -88,6 +88,32 @@ pub(crate) async fn a_time_that_is_not_settled_lets_nothing_go(store: Arc<dyn St
     assert_eq!(rows(&store).await, 1);
 }
 
+/// However much there is, all that may go goes in one call, and what lies between it and may not stays.
+pub(crate) async fn all_that_may_go_goes_at_once(store: Arc<dyn Store>) {
+    add_key(&store, 1).await;
+    let stays = |n: usize| n.is_multiple_of(3);
+    let item = |n: usize| NewIssuance {
+        authority: authority(if stays(n) { 1 } else { 2 }),
+        ..issuance("/a", &format!("pod-{n}"), at(0))
+    };
+    let batch: Vec<_> = (0..900).map(item).collect();
+    let recorded = store.issue(batch, at(0)).await.unwrap();
+    assert!(recorded.iter().all(Result::is_ok));
+    store.revoke(revocation(by_id("/a"), at(1))).await.unwrap();
+    let sequence = *store.stored().borrow();
+    let hash = [0; 32];
+    store.advance(AuditCursor { sequence, hash }, None).await.unwrap();
+    let over = at(0) + HOUR + 2 * DAY;
+    let found = store.housekeeping(KnownTime::settled(over)).await.unwrap();
+    assert_eq!(found.pruned, 600);
+    let left = store.list(below("/a")).await.unwrap().rows;
+    assert!(left.len() <= 300 && left.iter().all(|row| row.authority == authority(1)));
+    assert_eq!(store.revoked(authority(1)).await.unwrap().entries.len(), 300);
+    assert!(store.revoked(authority(2)).await.unwrap().entries.is_empty());
+    let found = store.housekeeping(KnownTime::settled(over)).await.unwrap();
+    assert_eq!(found.pruned, 0);
+}
+
 pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
     issue(&store, of_agent("n", at(0)), at(0)).await.unwrap();
     let short = RevokeRequest {
@@ -100,10 +126,14 @@ pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
         .housekeeping(KnownTime::settled(at(0) + 4 * HOUR + 8 * DAY))
         .await
         .unwrap();
-    assert_eq!(store.agents().await.unwrap().len(), 1);
+    let agents = store.agents().await.unwrap();
+    assert_eq!(agents.len(), 1);
+    let known = store.agent(&agents[0].spiffe_id).await.unwrap();
+    assert_eq!(known.as_ref(), agents.first());
     let later = at(3601) + 31 * DAY;
     store.housekeeping(KnownTime::settled(later)).await.unwrap();
     assert!(store.agents().await.unwrap().is_empty());
+    assert_eq!(store.agent(&agents[0].spiffe_id).await.unwrap(), None);
     let left = store.denials(true, later).await.unwrap();
     assert_eq!(
         left.iter()
