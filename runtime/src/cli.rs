@@ -111,9 +111,10 @@ impl Program {
                 return ExitCode::from(exit::CONFIG);
             }
         };
-        if let Err(error) = telemetry::init_logging(config.log_format()) {
-            return self.finish(Err(error.into()));
-        }
+        let lines = match telemetry::init_logging(config.log_format()) {
+            Ok(lines) => lines,
+            Err(error) => return self.finish(Err(error.into())),
+        };
         for warning in report.warnings() {
             tracing::warn!(%warning, "configuration");
         }
@@ -121,10 +122,14 @@ impl Program {
         if let Err(error) = raised.and(forbidden) {
             tracing::warn!(%error, "the limits of this process stay as they are");
         }
-        self.run(async {
+        let left_out = lines.clone();
+        let ended = self.run(async {
+            tokio::spawn(left_out.tell());
             let building = async { build(config).await.with_context(|| path.display().to_string()) };
             until_signal(building, run).await
-        })
+        });
+        lines.tell_now();
+        ended
     }
 
     /// Reads and checks the configuration in `path` and prints the report: with faults on standard error for people,

@@ -1,5 +1,7 @@
 //! Logs to standard error and metrics for Prometheus.
 
+mod rarely;
+
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -10,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use self::rarely::Rarely;
 use crate::sync::RwLock;
 
 /// How log lines look.
@@ -35,22 +40,26 @@ pub enum LoggingError {
     AlreadySet,
 }
 
-/// Sends logs to standard error. `RUST_LOG` chooses what is logged; the default is `info`.
+/// Sends logs to standard error. `RUST_LOG` chooses what is logged; the default is `info`. What is left out of it because somebody
+/// causes the same line again and again is told by whom this returns.
 ///
 /// # Errors
 /// When `RUST_LOG` cannot be parsed or logging was set up before.
-pub fn init_logging(format: LogFormat) -> Result<(), LoggingError> {
+pub fn init_logging(format: LogFormat) -> Result<Rarely, LoggingError> {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env()?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let rarely = Rarely::default();
+    let lines = tracing_subscriber::registry().with(filter).with(rarely.clone());
+    let writer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let outcome = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => lines
+            .with(writer.with_ansi(std::io::stderr().is_terminal()))
+            .try_init(),
+        LogFormat::Json => lines.with(writer.json().flatten_event(true)).try_init(),
     };
-    outcome.map_err(|_| LoggingError::AlreadySet)
+    outcome.map_err(|_| LoggingError::AlreadySet)?;
+    Ok(rarely)
 }
 
 /// The metrics of a process. Clones share one registry.
