@@ -26,6 +26,10 @@ const RSA_ALGORITHM: [u8; 15] = [
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
+/// The work of checking an RSA signature grows with the square of its bits; measured, with 2048 of them it is 0.3 of that of one over
+/// P-256, and with 4096 it is 1.4 of it. With more than these it counts twice.
+const AS_P256_BITS: usize = 3500;
+
 /// AlgorithmIdentifier of ecdsa-with-SHA256.
 const ECDSA_SHA256: [u8; 12] = [
     0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02,
@@ -180,6 +184,22 @@ pub fn verify_csr(der: &[u8]) -> Result<WorkloadPublicKey, CsrError> {
     check_signature_algorithm(parts.algorithm, &request.signature_algorithm, key.algorithm)?;
     request.verify_signature().map_err(|_| CsrError::Signature)?;
     Ok(key)
+}
+
+/// What it costs to check this request, in checks of one over P-256. It is read from the key that the request names, and nothing is
+/// checked for it: whoever asks can be made to pay before.
+#[must_use]
+pub fn verification_work(der: &[u8]) -> u32 {
+    let key = || {
+        let (_version, rest) = der::split_element(der::single(der::signed(der)?.tbs)?.content)?;
+        let (_subject, rest) = der::split_element(rest)?;
+        allow(der::split_element(rest)?.0.whole)
+    };
+    match key() {
+        Ok((KeyAlgorithm::Rsa { bits }, _)) if bits > AS_P256_BITS => 2,
+        // What is refused for its form has no signature checked.
+        Ok(_) | Err(_) => 1,
+    }
 }
 
 /// Returns the kind of key and where its bits begin.

@@ -21,7 +21,6 @@ use signet_runtime::{
 };
 use tokio::net::TcpListener;
 
-pub(crate) use self::doors::Addresses;
 pub use self::in_memory::{Dial, InMemory, KeptInMemory};
 use self::{
     deciders::Deciders,
@@ -31,6 +30,7 @@ use self::{
     rooms::Rooms,
     trust::Trust,
 };
+pub(crate) use self::{doors::Addresses, listeners::limits};
 use crate::{
     audit::{AuditAction, AuditEmitter, AuditEvent, AuditKey, AuditLog, LineSink},
     clock::{Past, REMOVAL_DELAY, TrustedClock},
@@ -205,7 +205,13 @@ impl Base {
 
         self.serve_http(doors.publish, doors.bundle, rooms, &trust, &own, &metrics)?;
         let access = self.access(&trust, Some(trust.control.clone()), &metrics);
-        let agent_service = self.agent_service(&trust, &deciders, &put_back, readiness);
+        let agent_service = self.agent_service(
+            &trust,
+            &deciders,
+            &put_back,
+            readiness,
+            access.allowances.refusals(),
+        );
         let trust_domain = self.config.trust_domain.id();
         let tls = agents_tls(&own, trust.control.clone(), &trust_domain, self.clock.clone())?;
         serve_agents::<E>(

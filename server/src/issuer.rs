@@ -3,6 +3,7 @@
 //! A crash between recording and signing leaves a row without a certificate, never the reverse, so whatever exists can
 //! be found and revoked.
 
+mod bounds;
 mod decide;
 mod draft;
 mod node;
@@ -18,13 +19,14 @@ use ring::rand::SystemRandom;
 use signet_certs::{
     authority::{AuthorityKind, X509Authority},
     csr::{CsrError, WorkloadPublicKey},
-    id::{SpiffeId, TrustDomain},
+    id::TrustDomain,
     svid::{SvidError, SvidProfile},
 };
-use signet_runtime::quota::{Division, Quota};
+use signet_runtime::limits::Limit;
 use tokio::sync::watch;
 
 use self::{
+    bounds::Bounds,
     draft::DraftError,
     recorded::{RecordedLeaf, SignError},
 };
@@ -53,12 +55,11 @@ const NOT_RECORDED: &str = "the server cannot record certificates at the moment"
 const NOT_SIGNED: &str = "the server could not sign";
 /// Most items of one request.
 pub(crate) const MAX_ITEMS: usize = 256;
-/// Items under way: a flood of one agent is refused and leaves room for the others.
-const ITEMS_UNDER_WAY: Division = Division {
-    share: 0,
-    cap: 2048,
-    pool: 8192,
-};
+
+/// Rows of the table of limits.
+pub(crate) fn limits() -> [Limit; 2] {
+    bounds::limits()
+}
 
 /// Everything an issuer needs; see [`Issuer::new`].
 pub(crate) struct IssuerParts {
@@ -93,7 +94,7 @@ pub(crate) struct IssuerParts {
 /// Issues certificates to attested workloads and nodes.
 pub(crate) struct Issuer {
     parts: IssuerParts,
-    items: Arc<Quota<SpiffeId>>,
+    bounds: Bounds,
 }
 
 impl Issuer {
@@ -105,7 +106,7 @@ impl Issuer {
             .may_refuse(RefusalReason::ALL.map(RefusalReason::as_str));
         Self {
             parts,
-            items: Quota::new(ITEMS_UNDER_WAY),
+            bounds: Bounds::new(),
         }
     }
 

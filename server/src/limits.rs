@@ -3,9 +3,10 @@
 use signet_runtime::limits::Limit;
 
 use crate::{
-    api::{allowance, listener},
+    api::{agent, allowance, listener},
+    app,
     config::MAX_LIVE,
-    publisher, store,
+    issuer, publisher, store,
 };
 
 /// Every row, in the order of the page.
@@ -14,5 +15,8 @@ pub(crate) fn table() -> Vec<Limit> {
     rows.push(publisher::limit());
     rows.extend(allowance::limits());
     rows.extend(listener::limits());
+    rows.extend(app::limits());
+    rows.extend(agent::limits());
+    rows.extend(issuer::limits());
     rows
 }

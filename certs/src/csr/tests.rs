@@ -403,3 +403,20 @@ proptest! {
         prop_assert!(verify_csr(&bytes).is_err());
     }
 }
+
+#[test]
+fn work_is_read_from_the_key_and_nothing_is_checked_for_it() {
+    let rsa = rsa_request(&RSA_PKCS1_SHA256, &rsa_algorithm(11));
+    let mut forged = rsa.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(verify_csr(&forged), Err(CsrError::Signature));
+    let large = info(&rsa_spki(&[0xff; 512], &[1, 0, 1]), &EMPTY_ATTRIBUTES);
+    let large = assemble(&large, &rsa_algorithm(11), &[1; 512]);
+    assert_eq!(verify_csr(&large), Err(CsrError::Signature));
+    assert_eq!(
+        [&rsa, &forged, &large].map(|der| verification_work(der)),
+        [1, 1, 2]
+    );
+    let p256 = create_csr(&LeafKey::generate(&rng()).unwrap()).unwrap();
+    assert_eq!([verification_work(&p256), verification_work(b"junk")], [1, 1]);
+}

@@ -104,3 +104,26 @@ where
     });
     receiver
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt as _, net::UnixListener, time::Instant};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admin_that_takes_nothing_is_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let drain = Drain::new();
+        let mut accepted = accept(listener, 8, Refusals::untold("admin"), &drain);
+        let client = UnixStream::connect(&path).await.unwrap();
+        let mut connection = accepted.recv().await.unwrap().unwrap();
+        let begun = Instant::now();
+        let written = connection.write_all(&vec![0; 16 << 20]).await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= STALL, "{:?}", begun.elapsed());
+        drop(client);
+    }
+}

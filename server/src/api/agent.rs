@@ -1,5 +1,6 @@
 //! `signet.agent.v1`: wire types in, domain types out, and back. Who may call is decided in front ([`super::access`]).
 
+mod attests;
 mod convert;
 mod evidence;
 mod frames;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use signet_certs::{id::TrustDomain, time::unix_millis, tls::SharedRoots, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, agent_server, objection, opening::Feature};
-use signet_runtime::{drain::Drain, ready::Readiness};
+use signet_runtime::{drain::Drain, limits::Limit, ready::Readiness, refusals::Refusals};
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
@@ -22,7 +23,7 @@ use self::{
     frames::{Encoded, States, WithEncoded},
     sync::{Pace, SyncStream},
 };
-use super::{access::Guest, listener::Peer, opening::Opening};
+use super::{access::Guest, listener::Peer, opening::Opening, retry::later};
 use crate::{
     agents::{AgentNode, Agents},
     attest::{AgentIdentity, Outages},
@@ -33,7 +34,17 @@ use crate::{
     trust::TrustSnapshot,
 };
 
-pub(crate) use self::{frames::Renderings, sync::pace};
+pub(crate) use self::{attests::Attests, frames::Renderings, sync::pace};
+
+/// Why calls are refused, as the [`Refusals`] of the agents' door count it.
+pub(crate) const REASONS: &[&str] = &[attests::ATTESTATIONS, ITEMS, FRUITLESS];
+const ITEMS: &str = "items";
+const FRUITLESS: &str = "fruitless_csrs";
+
+/// Rows of the table of limits.
+pub(crate) fn limits() -> [Limit; 2] {
+    attests::limits()
+}
 
 /// The service.
 pub(crate) struct AgentService {
@@ -41,6 +52,10 @@ pub(crate) struct AgentService {
     pub trust_domain: TrustDomain,
     /// Issues.
     pub issuer: Arc<Issuer>,
+    /// What attestations cost.
+    pub attests: Attests,
+    /// Where what is refused to agents is counted.
+    pub refusals: Refusals,
     /// Open trust streams.
     pub agents: Arc<Agents>,
     /// What is true now.
@@ -102,8 +117,12 @@ impl agent_server::Agent for AgentService {
         &self,
         request: Request<wire::AttestNodeRequest>,
     ) -> Result<Response<wire::AttestNodeResponse>, Status> {
+        let (source, caller) = match peer(&request) {
+            Some(peer) => (peer.address.ip().to_string(), peer.line.caller().clone()),
+            None => return Err(no_certificate()),
+        };
+        self.attests.admit(&caller, &request.get_ref().csr).await?;
         let presented = self.presented(&request).await;
-        let source = peer(&request).map_or_else(String::new, |peer| peer.address.ip().to_string());
         let request = request.into_inner();
         let Some(wire::attest_node_request::Evidence::Kubernetes(token)) = request.evidence else {
             return Err(Faulty::UnknownEvidence.into());
@@ -158,7 +177,7 @@ impl agent_server::Agent for AgentService {
         let faults: Vec<_> = items.iter().map(|item| item.as_ref().err().copied()).collect();
         let sound = items.into_iter().filter_map(Result::ok).collect();
         let outcomes = self.issuer.issue(&agent, certificate.serial(), sound).await;
-        let outcomes = outcomes.map_err(|refused| not_served(refused, &certificate))?;
+        let outcomes = outcomes.map_err(|refused| self.not_served(refused, &certificate))?;
         let mut outcomes = outcomes.into_iter();
         let answer = |faulty: Option<Faulty>| match faulty {
             Some(faulty) => faulty_result(faulty, self.policy_revision),
@@ -259,6 +278,29 @@ impl AgentService {
         Ok((identity, svid))
     }
 
+    fn not_served(&self, refused: CallRefused, certificate: &VerifiedSvid) -> Status {
+        let caller = certificate.spiffe_id();
+        match refused {
+            CallRefused::TooBusy => {
+                self.refusals.count(ITEMS, caller);
+                too_busy()
+            }
+            CallRefused::Fruitless(wait) => {
+                self.refusals.count(FRUITLESS, caller);
+                later("too much of what this agent asks for comes to nothing", wait)
+            }
+            // The agent has a newer certificate already: by that it asks again, and attests no other.
+            CallRefused::Certificate(lost @ Standing::Superseded) => Status::unavailable(lost.to_string()),
+            CallRefused::Certificate(lost) => {
+                let status = Status::unauthenticated(format!("the agent certificate is refused: {lost}"));
+                match lost {
+                    Standing::Revoked => objection::revoked(status, &certificate.serial().to_string()),
+                    _ => status,
+                }
+            }
+        }
+    }
+
     /// What is recorded of the calling agent: its node is never taken from what it says.
     async fn node(&self, svid: &VerifiedSvid) -> Result<AgentNode, Status> {
         self.agents
@@ -279,21 +321,6 @@ fn peer<T>(request: &Request<T>) -> Option<&Peer> {
 /// What Hello has agreed on, on the connection of this request.
 fn opening<T>(request: &Request<T>) -> Opening {
     peer(request).map_or_else(Opening::default, |peer| peer.opening.clone())
-}
-
-fn not_served(refused: CallRefused, certificate: &VerifiedSvid) -> Status {
-    match refused {
-        CallRefused::TooBusy => too_busy(),
-        // The agent has a newer certificate already: by that it asks again, and attests no other.
-        CallRefused::Certificate(lost @ Standing::Superseded) => Status::unavailable(lost.to_string()),
-        CallRefused::Certificate(lost) => {
-            let status = Status::unauthenticated(format!("the agent certificate is refused: {lost}"));
-            match lost {
-                Standing::Revoked => objection::revoked(status, &certificate.serial().to_string()),
-                _ => status,
-            }
-        }
-    }
 }
 
 fn no_certificate() -> Status {

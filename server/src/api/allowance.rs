@@ -48,13 +48,19 @@ const ADMINS_BYTES: Division = Division {
     pool: 64 << 20,
 };
 
+/// Calls from one source without a certificate that counts: Hello costs little, but not nothing. A node that starts makes a few, and many nodes
+/// may share the source.
+const OTHERS_RATE: Rate = Rate {
+    per_second: 500.0,
+    burst: 5000.0,
+};
 /// Trust streams that one agent opens: one, and another when that breaks.
 const STREAMS: Rate = Rate {
     per_second: 1.0,
     burst: 32.0,
 };
-/// Agents whose streams are counted at once.
-const STREAM_BUCKETS: usize = 32_768;
+/// Callers that are told apart at once.
+const CALLERS: usize = 32_768;
 
 /// Answers to GetTrust under way, in all and to one caller: each may be as large as all lists together.
 const ALL_READERS: usize = 32;
@@ -119,6 +125,11 @@ impl Line {
         }
     }
 
+    /// Whose it is.
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// On which nothing is served before this has passed.
     pub(super) fn waiting(self, wait: Option<Duration>) -> Self {
         Self { wait, ..self }
@@ -139,6 +150,7 @@ struct Shared {
     agents: Arc<Quota<Caller>>,
     others: Arc<Quota<Caller>>,
     admins: Arc<Quota<Caller>>,
+    called: Buckets<Source>,
     opened: Buckets<SpiffeId>,
     readers: Arc<Places<Caller>>,
     streams: Arc<Streams>,
@@ -173,7 +185,8 @@ impl Allowances {
             agents: Quota::new(AGENTS_BYTES),
             others: Quota::new(OTHERS_BYTES),
             admins: Quota::new(ADMINS_BYTES),
-            opened: Buckets::new(STREAMS, STREAM_BUCKETS),
+            called: Buckets::new(OTHERS_RATE, CALLERS),
+            opened: Buckets::new(STREAMS, CALLERS),
             readers: Places::new(Bounds {
                 total: ALL_READERS,
                 cap: CALLERS_READERS,
@@ -197,6 +210,12 @@ impl Allowances {
         if let Some(wait) = line.wait {
             // It was counted when the connection came in.
             return Err(later("this agent connects too often", wait));
+        }
+        if let Caller::Stranger(source) = line.caller {
+            self.0.called.take(source).map_err(|wait| {
+                self.0.refusals.count(CALLS, source);
+                later("too many calls from here", wait)
+            })?;
         }
         let call = line.calls.clone().try_acquire_owned();
         let (Ok(call), Some(held)) = (call, self.bytes_of(&line.caller).take(&line.caller, 0)) else {

@@ -11,7 +11,9 @@ use signet_runtime::{
     clock::Clock,
     drain::Drain,
     http::{self, Limits},
+    limits::Limit,
     ready::Readiness,
+    refusals::Refusals,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,6 +22,7 @@ use super::{
     Base,
     deciders::Deciders,
     doors::Entrances,
+    rooms,
     trust::{Snapshots, Trust},
 };
 use crate::{
@@ -28,7 +31,7 @@ use crate::{
         admin::AdminService,
         admin_calls::AdminCallLayer,
         admin_listener,
-        agent::{self, AgentService},
+        agent::{self, AgentService, Attests},
         allowance::{self, Allowances},
         listener::{self, Judges},
     },
@@ -57,6 +60,41 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest a call may take until its answer begins, the arrival of the request included; trust streams go on after.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Rows of the table of limits.
+pub(crate) fn limits() -> [Limit; 3] {
+    let row = |who, what, share: &str, cap: String, counted| Limit {
+        who,
+        what,
+        share: share.to_owned(),
+        cap,
+        counted,
+        metric: "signet_server_refused_total",
+    };
+    [
+        row(
+            "whoever connects from one source",
+            "open connections at the door of signed objects, and at that of the bundle",
+            "an equal part",
+            format!("{} of {}", HTTP_LIMITS.per_source, HTTP_LIMITS.connections),
+            "server::app::listeners",
+        ),
+        row(
+            "all admins",
+            "open connections",
+            "whoever comes last is let in",
+            rooms::ADMIN.most.to_string(),
+            "server::api::admin_listener",
+        ),
+        row(
+            "an admin",
+            "calls under way on one connection; what is beyond waits",
+            &ADMINS_CALLS.to_string(),
+            ADMINS_CALLS.to_string(),
+            "server::app::listeners",
+        ),
+    ]
+}
 
 /// Within the limits of HTTP doors, for so many connections.
 fn http_limits(connections: usize) -> Limits {
@@ -196,10 +234,13 @@ impl Base {
         deciders: &Deciders,
         put_back: &Arc<PutBack>,
         readiness: &Readiness,
+        refusals: &Refusals,
     ) -> AgentService {
         AgentService {
             trust_domain: self.config.trust_domain.clone(),
             issuer: deciders.issuer.clone(),
+            attests: Attests::new(refusals.clone()),
+            refusals: refusals.clone(),
             agents: trust.agents.clone(),
             put_back: put_back.clone(),
             trust: trust.snapshots.clone(),
@@ -249,10 +290,10 @@ impl Base {
         metrics: &Metrics,
     ) -> AccessLayer {
         let (door, reasons) = match control {
-            Some(_) => ("agents", listener::REASONS),
-            None => ("admin", admin_listener::REASONS),
+            Some(_) => ("agents", [listener::REASONS, agent::REASONS].concat()),
+            None => ("admin", admin_listener::REASONS.to_vec()),
         };
-        let reasons = [reasons, allowance::REASONS].concat();
+        let reasons = [reasons.as_slice(), allowance::REASONS].concat();
         AccessLayer {
             allowances: Allowances::new(metrics.refusals(door, &reasons)),
             control,

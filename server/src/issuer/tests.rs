@@ -35,6 +35,7 @@ use crate::{
     store::{AttestedAgents as _, PresentedCertificate, Revocations as _, Standing, memory::MemoryStore},
 };
 
+mod bounds;
 mod outages;
 
 struct World {

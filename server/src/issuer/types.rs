@@ -43,6 +43,8 @@ pub(crate) enum Evidence {
 pub(crate) enum CallRefused {
     /// Too much is under way.
     TooBusy,
+    /// What the agent asked for came to nothing too often; in so long it may ask again.
+    Fruitless(Duration),
     /// The certificate by which the agent asks counts no more: it was revoked, or another was used, while the call was under
     /// way.
     Certificate(Standing),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use signet_certs::{
     authority::{AuthorityKind, X509Authority},
-    csr::{WorkloadPublicKey, verify_csr},
+    csr::{WorkloadPublicKey, verification_work, verify_csr},
     id::SpiffeId,
     serial::SerialNumber,
     svid::Purpose,
@@ -13,6 +13,7 @@ use signet_certs::{
 use super::{
     CallRefused, IssueItem, Issued, Issuer, NOBODY_SIGNS, NOT_RECORDED, NOT_SIGNED, NotIssued, Outcome,
     RefusalReason,
+    bounds::Owners,
     decide::Decided,
     draft::{Draft, Order, record},
     not_signed,
@@ -30,6 +31,17 @@ struct Answer {
     hint: String,
     identities: Vec<(SpiffeId, String)>,
     policy_revision: u64,
+    owners: Owners,
+    work: u32,
+}
+
+/// An item that may become a certificate, if its CSR is sound.
+struct Wanted {
+    decided: Decided,
+    owners: Owners,
+    csr: Bytes,
+    /// What checking the CSR costs.
+    work: u32,
 }
 
 impl Issuer {
@@ -44,15 +56,16 @@ impl Issuer {
         certificate: SerialNumber,
         items: Vec<IssueItem>,
     ) -> Result<Vec<Outcome>, CallRefused> {
-        let under_way = self.items.take(&agent.spiffe_id, items.len());
-        let _under_way = under_way.ok_or(CallRefused::TooBusy)?;
+        let _under_way = self.bounds.enter(&agent.spiffe_id, items.len())?;
         let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
         let Some(authority) = self.active(AuthorityKind::X509) else {
             let nobody = |_| Err(NotIssued::unavailable(NOBODY_SIGNS));
             return Ok(items.iter().map(nobody).collect());
         };
-        let drafts = self.draft_all(&authority, certificate, items, decisions).await;
-        let leaves = self.record_all(drafts).await.inspect_err(|lost| {
+        let drafts = self
+            .draft_all(&authority, agent, certificate, items, decisions)
+            .await;
+        let leaves = self.record_all(agent, drafts).await.inspect_err(|lost| {
             let refusal = self.refusal(
                 RefusalReason::NotAttested,
                 IssueRefusal::Caller(lost.clone()).to_string(),
@@ -71,10 +84,11 @@ impl Issuer {
         Ok(outcomes)
     }
 
-    /// Checks the CSRs of what was decided, over all cores, and says what each leaf will be.
+    /// Checks the CSRs of what was decided and may be had, over all cores, and says what each leaf will be.
     async fn draft_all(
         &self,
         authority: &X509Authority,
+        agent: &AgentIdentity,
         certificate: SerialNumber,
         items: Vec<IssueItem>,
         decisions: Vec<Result<Decided, NotIssued>>,
@@ -82,28 +96,53 @@ impl Issuer {
         let wanted = items
             .into_iter()
             .zip(decisions)
-            .map(|(item, decision)| decision.map(|decided| (decided, item.csr)))
+            .map(|(item, decision)| decision.and_then(|decided| self.wanted(decided, item.csr)))
             .collect();
-        let verify = |wanted: Result<(Decided, Bytes), NotIssued>| {
-            wanted.map(|(decided, csr)| (decided, verify_csr(&csr)))
+        let verify = |wanted: Result<Wanted, NotIssued>| {
+            wanted.map(|wanted| {
+                let key = verify_csr(&wanted.csr);
+                (wanted, key)
+            })
         };
         let verified = parallel_map(wanted, verify).await.into_iter();
         let lost = || Err(NotIssued::unavailable("the server lost a request item"));
         verified
             .map(|item| {
-                let (decided, key) = item.unwrap_or_else(lost)?;
-                self.draft(authority, certificate, decided, self.acceptable(key)?)
+                let (wanted, key) = item.unwrap_or_else(lost)?;
+                let work = wanted.work;
+                let draft = self
+                    .acceptable(key)
+                    .and_then(|key| self.draft(authority, certificate, wanted, key));
+                if let Err(NotIssued::Refused(_)) = draft {
+                    self.bounds.pay(&agent.spiffe_id, work);
+                }
+                draft
             })
             .collect()
+    }
+
+    /// Nothing is checked for whom a budget is known to be used up.
+    fn wanted(&self, decided: Decided, csr: Bytes) -> Result<Wanted, NotIssued> {
+        let owners = Owners::of(&decided);
+        if let Some(spent) = self.bounds.spent(&owners) {
+            return Err(self.record_refusal(&IssueRefusal::Budget(spent)));
+        }
+        Ok(Wanted {
+            work: verification_work(&csr),
+            decided,
+            owners,
+            csr,
+        })
     }
 
     fn draft(
         &self,
         authority: &X509Authority,
         certificate: SerialNumber,
-        decided: Decided,
+        wanted: Wanted,
         key: WorkloadPublicKey,
     ) -> Result<(Draft, Answer), NotIssued> {
+        let decided = wanted.decided;
         let identity = decided.identity;
         let mut profile = self.parts.profile.clone();
         profile.ttl = identity.ttl.unwrap_or(profile.ttl);
@@ -130,6 +169,8 @@ impl Issuer {
             hint: identity.hint,
             identities: decided.identities,
             policy_revision,
+            owners: wanted.owners,
+            work: wanted.work,
         };
         Draft::new(
             order,
@@ -146,6 +187,7 @@ impl Issuer {
     /// not ask any more: then nothing was recorded, for one certificate is behind all of them.
     async fn record_all(
         &self,
+        agent: &AgentIdentity,
         items: Vec<Result<(Draft, Answer), NotIssued>>,
     ) -> Result<Vec<Result<(RecordedLeaf, Answer), NotIssued>>, Standing> {
         let mut drafts = Vec::with_capacity(items.len());
@@ -176,7 +218,13 @@ impl Issuer {
                         self.count_displaced(&leaf);
                         Ok((leaf, answer))
                     }
-                    Some(Err(refusal)) => Err(self.record_refusal(&refusal)),
+                    Some(Err(refusal)) => {
+                        self.bounds.pay(&agent.spiffe_id, answer.work);
+                        if let IssueRefusal::Budget(spent) = &refusal {
+                            self.bounds.note(answer.owners, *spent);
+                        }
+                        Err(self.record_refusal(&refusal))
+                    }
                     None => Err(NotIssued::unavailable(NOT_RECORDED)),
                 }
             })

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 mod audit;
+mod bounds;
 mod crates;
 mod files;
 mod homes;

@@ -1,17 +1,18 @@
 //! What one caller has at the doors of gRPC, as rows of the table of limits.
 
 use signet_runtime::{
+    bucket::Rate,
     limits::{self, Limit},
     quota::Division,
 };
 
 use super::{
     ADMINS_BYTES, AGENTS_BYTES, AGENTS_CALLS, ALL_READERS, CALLERS_READERS, OTHERS_BYTES, OTHERS_CALLS,
-    STREAMS,
+    OTHERS_RATE, STREAMS,
 };
 
 /// What all of this is to each caller.
-pub(crate) fn limits() -> [Limit; 7] {
+pub(crate) fn limits() -> [Limit; 8] {
     let row = |who, what, share: String, cap: String| Limit {
         who,
         what,
@@ -33,10 +34,10 @@ pub(crate) fn limits() -> [Limit; 7] {
             calls.to_string(),
         )
     };
-    let streams = format!(
-        "{} at once, then {} each second",
-        STREAMS.burst, STREAMS.per_second
-    );
+    let begun = |who, what, rate: Rate| {
+        let rate = format!("{} at once, then {} each second", rate.burst, rate.per_second);
+        row(who, what, rate.clone(), rate)
+    };
     let readers = format!("{CALLERS_READERS} of {ALL_READERS}");
     [
         under_way("an agent", AGENTS_BYTES),
@@ -44,7 +45,8 @@ pub(crate) fn limits() -> [Limit; 7] {
         under_way("all admins", ADMINS_BYTES),
         calls("an agent", AGENTS_CALLS),
         calls("a stranger", OTHERS_CALLS),
-        row("an agent", "trust streams opened", streams.clone(), streams),
+        begun("strangers of one source", "calls", OTHERS_RATE),
+        begun("an agent", "trust streams opened", STREAMS),
         row(
             "a caller",
             "answers to GetTrust under way",

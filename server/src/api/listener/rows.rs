@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What all of this is to each caller.
-pub(crate) fn limits() -> [Limit; 5] {
+pub(crate) fn limits() -> [Limit; 6] {
     let row = |who, what, counted, share: String, cap: String| Limit {
         who,
         what,
@@ -43,5 +43,12 @@ pub(crate) fn limits() -> [Limit; 5] {
             handshakes::UNPROVEN,
         ),
         begun("an agent", "connections opened", handshakes::CONNECTS),
+        row(
+            "a source at which agents have proved themselves",
+            "handshakes under way once its strangers have used up theirs",
+            "server::api::listener::handshakes",
+            "an equal part".to_owned(),
+            handshakes::RESERVE_PER_SOURCE.to_string(),
+        ),
     ]
 }

@@ -1,0 +1,217 @@
+//! What one agent may have under way, and how much of what it asks for may come to nothing. Both are asked before anything is checked.
+//!
+//! A CSR that becomes a certificate is bounded by the budgets of the ledger. The others cost as much to check; so whose budget is known to
+//! be used up is told so again without a check, and what was checked for nothing is paid for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_certs::id::SpiffeId;
+use signet_runtime::{
+    bucket::{Buckets, Rate},
+    limits::Limit,
+    quota::{Division, Held, Quota},
+    sync::Mutex,
+};
+use tokio::time::Instant;
+
+use super::{CallRefused, MAX_ITEMS, decide::Decided};
+use crate::store::{AgentShare, Spent, WorkloadRef};
+
+/// Items under way. The largest request of every agent is let in, whatever others have; and no few of them take the pool.
+const UNDER_WAY: Division = Division {
+    share: MAX_ITEMS,
+    cap: 4 * MAX_ITEMS,
+    pool: 8192,
+};
+/// CSRs of one agent that were checked and became no certificate, in checks of one over P-256: less than a hundredth of a core. It
+/// makes its CSRs itself, so those of an honest one are only refused where its pods are denied, or get too many.
+const FRUITLESS: Rate = Rate {
+    per_second: 32.0,
+    burst: 1024.0,
+};
+/// Agents that are told apart at once.
+const AGENTS: usize = 32_768;
+/// Budgets that are known to be used up, at most.
+const SPENT: usize = 65_536;
+
+/// See the [module](self).
+pub(super) struct Bounds {
+    items: Arc<Quota<SpiffeId>>,
+    fruitless: Buckets<SpiffeId>,
+    spent: Mutex<HashMap<Owner, (Instant, Spent)>>,
+}
+
+/// Whose budgets a certificate is taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owners {
+    workload: Owner,
+    agent: Owner,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    Workload(SpiffeId, String),
+    /// An agent's, for the pods of its node.
+    Pods(String),
+    /// An agent's, for what it alone vouches for.
+    Word(String),
+}
+
+impl Owners {
+    pub(super) fn of(decided: &Decided) -> Self {
+        let WorkloadRef {
+            spiffe_id,
+            pod_uid,
+            node_uid,
+            process,
+            agent_id,
+            ..
+        } = &decided.workload;
+        let name = if pod_uid.is_empty() {
+            format!("{node_uid} {process}")
+        } else {
+            pod_uid.clone()
+        };
+        Self {
+            workload: Owner::Workload(spiffe_id.clone(), name),
+            agent: match decided.share {
+                AgentShare::Itself | AgentShare::Pods { .. } => Owner::Pods(agent_id.clone()),
+                AgentShare::ItsWord => Owner::Word(agent_id.clone()),
+            },
+        }
+    }
+}
+
+impl Bounds {
+    /// Nothing is under way or used up.
+    pub(super) fn new() -> Self {
+        Self {
+            items: Quota::new(UNDER_WAY),
+            fruitless: Buckets::new(FRUITLESS, AGENTS),
+            spent: Mutex::default(),
+        }
+    }
+
+    /// Lets a request of an agent in, until what this returns is dropped.
+    pub(super) fn enter(&self, agent: &SpiffeId, items: usize) -> Result<Held<SpiffeId>, CallRefused> {
+        self.fruitless
+            .check(agent.clone())
+            .map_err(CallRefused::Fruitless)?;
+        self.items.take(agent, items).ok_or(CallRefused::TooBusy)
+    }
+
+    /// So much work for an agent came to nothing.
+    pub(super) fn pay(&self, agent: &SpiffeId, work: u32) {
+        if work > 0 {
+            self.fruitless.spend(agent.clone(), f64::from(work));
+        }
+    }
+
+    /// A budget of these was found used up.
+    pub(super) fn note(&self, owners: Owners, spent: Spent) {
+        let owner = if spent.is_the_agents() {
+            owners.agent
+        } else {
+            owners.workload
+        };
+        let (mut known, now) = (self.spent.lock(), Instant::now());
+        if known.len() >= SPENT {
+            known.retain(|_, (until, _)| now < *until);
+        }
+        // Beyond that the store is asked, as it is by everybody at first.
+        if known.len() < SPENT {
+            known.insert(owner, (now + spent.retry_after, spent));
+        }
+    }
+
+    /// Whether one of these budgets is known to be used up, and for how long.
+    pub(super) fn spent(&self, owners: &Owners) -> Option<Spent> {
+        let (mut known, now) = (self.spent.lock(), Instant::now());
+        for owner in [&owners.agent, &owners.workload] {
+            let Some((until, spent)) = known.get(owner) else {
+                continue;
+            };
+            let left = until.saturating_duration_since(now);
+            if left > Duration::ZERO {
+                let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+                return Some(Spent {
+                    retry_after: Duration::from_secs(seconds),
+                    ..*spent
+                });
+            }
+            known.remove(owner);
+        }
+        None
+    }
+}
+
+/// Rows of the table of limits.
+pub(super) fn limits() -> [Limit; 2] {
+    let row = |what, share: String, cap: String| Limit {
+        who: "an agent",
+        what,
+        share,
+        cap,
+        counted: "server::issuer::bounds",
+        metric: "signet_server_refused_total",
+    };
+    let fruitless = format!(
+        "{} at once, then {} each second",
+        FRUITLESS.burst, FRUITLESS.per_second
+    );
+    let pool = format!("{}, of {} beyond all shares", UNDER_WAY.cap, UNDER_WAY.pool);
+    [
+        row(
+            "certificates asked for and under way",
+            UNDER_WAY.share.to_string(),
+            pool,
+        ),
+        row(
+            "CSRs that were checked and came to nothing; one over RSA of 4096 bits counts twice",
+            fruitless.clone(),
+            fruitless,
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(n: usize) -> SpiffeId {
+        SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/node-{n}")).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_much_some_have_under_way_every_other_gets_its_largest_request() {
+        let bounds = Bounds::new();
+        let mut held = Vec::new();
+        for greedy in 0..20 {
+            while let Ok(more) = bounds.enter(&agent(greedy), MAX_ITEMS) {
+                held.push(more);
+            }
+        }
+        for other in 20..200 {
+            held.push(bounds.enter(&agent(other), MAX_ITEMS).unwrap());
+            assert!(matches!(
+                bounds.enter(&agent(other), 1),
+                Err(CallRefused::TooBusy)
+            ));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_to_nothing_is_paid_for_by_who_asked() {
+        let bounds = Bounds::new();
+        (0..103).for_each(|_| bounds.pay(&agent(1), 10));
+        let Err(CallRefused::Fruitless(wait)) = bounds.enter(&agent(1), 1) else {
+            panic!("it is let in");
+        };
+        assert!(wait <= Duration::from_secs(1), "{wait:?}");
+        drop(bounds.enter(&agent(2), 1).unwrap());
+        tokio::time::advance(wait).await;
+        drop(bounds.enter(&agent(1), 1).unwrap());
+    }
+}
