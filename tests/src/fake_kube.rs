@@ -2,7 +2,7 @@
 //!
 //! It signs service-account tokens with a key of its own, answers TokenReview with the status codes and texts recorded
 //! from a real 1.36.2 (`testkit/fixtures/kube`), and has the real rules of lists and watches: one growing resource
-//! version, pages, bookmarks, 410 both ways, ends and cuts. Objects are created through the Rust handle or, from another
+//! version, pages of one moment, watches that begin with all objects, bookmarks, 410 both ways, ends and cuts. Objects are created through the Rust handle or, from another
 //! process, through the control paths below; the Kubernetes paths themselves are read-only but for TokenReview and
 //! TokenRequest.
 //!
@@ -25,6 +25,7 @@
 //! | `POST /fake/connections/refuse`, `…/accept` | | `{}` |
 //! | `POST /fake/watches/end`, `…/cut` | | `{}` |
 //! | `POST /fake/history/compact` | | `{}` |
+//! | `POST /fake/lists/expire` | | `{}` |
 //! | `POST /fake/reviews/expire` | | `{}` |
 
 mod api;
@@ -79,6 +80,8 @@ pub struct FakeKubeConfig {
     pub review_cache: Duration,
     /// How many changes are remembered for watches that start in the past.
     pub watch_history: usize,
+    /// Whether watches may begin with all objects (`sendInitialEvents`), as they may by default from 1.34 on.
+    pub watch_list: bool,
     /// Whether a request without credentials gets 401. Wrong credentials always do.
     pub require_credentials: bool,
     /// An RSA key in DER to sign tokens with RS256, as most clusters do; a fresh P-256 key (ES256) without it.
@@ -98,6 +101,7 @@ impl Default for FakeKubeConfig {
             bookmark_interval: Duration::from_secs(1),
             review_cache: Duration::from_secs(10),
             watch_history: 1000,
+            watch_list: true,
             require_credentials: false,
             rsa_key: None,
             clock: Arc::new(SystemClock),
@@ -250,6 +254,16 @@ impl FakeKube {
     /// and must list again.
     pub fn compact_history(&self) {
         self.cluster.compact();
+    }
+
+    /// Lists under way cannot go on as they are: 410, with a token for what there is by now. Watches go on.
+    pub fn expire_lists(&self) {
+        self.cluster.expire_lists();
+    }
+
+    /// Cuts the next watch that begins with all pods after so many of them.
+    pub fn cut_initial_events_after(&self, pods: usize) {
+        *self.cluster.initial_events_break_off.lock() = Some(pods);
     }
 
     /// Forgets remembered reviews, as if [`FakeKubeConfig::review_cache`] were over.

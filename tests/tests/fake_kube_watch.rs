@@ -4,13 +4,18 @@
 use std::{pin::Pin, time::Duration};
 
 use futures_util::{Stream, StreamExt};
+use hyper::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{ListParams, WatchEvent, WatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use signet_tests::fake_kube::{Endpoint, FakeKube, FakeKubeConfig, Fault, PodSpec};
+use serde_json::{Value, json};
+use signet_tests::{
+    fake_kube::{Endpoint, FakeKube, FakeKubeConfig, Fault, PodSpec},
+    http,
+};
 
 type Events = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<Pod>>>>>;
 
@@ -167,4 +172,79 @@ async fn long_lists_come_in_pages() {
         }
     }
     assert_eq!(names, ["p0", "p1", "p2", "p3", "p4"]);
+}
+
+/// The first page of one pod, as an answer of HTTP, and the token of the second.
+async fn first_page(fake: &FakeKube) -> (String, String) {
+    let pods = format!("{}/api/v1/pods?limit=1", fake.url());
+    let page = http::get(&pods).await.unwrap().json().unwrap();
+    let token = page["metadata"]["continue"].as_str().unwrap().to_owned();
+    (pods, token)
+}
+
+#[tokio::test]
+async fn pages_are_of_one_moment_until_it_is_forgotten() {
+    let fake = FakeKube::start(FakeKubeConfig::default()).await.unwrap();
+    for name in ["a", "b"] {
+        fake.add_pod(&PodSpec::new("shop", name)).unwrap();
+    }
+    let (pods, token) = first_page(&fake).await;
+    fake.delete_pod("shop", "b").unwrap();
+    let name = |page: &Value| page["items"][0]["metadata"]["name"].clone();
+    let second = http::get(&format!("{pods}&continue={token}"))
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
+    assert_eq!(name(&second), "b", "as it was");
+
+    fake.expire_lists();
+    let expired = http::get(&format!("{pods}&continue={token}")).await.unwrap();
+    assert_eq!(expired.status, StatusCode::GONE);
+    let expired = expired.json().unwrap();
+    assert_eq!(
+        (&expired["kind"], &expired["reason"]),
+        (&json!("Status"), &json!("Expired"))
+    );
+    let token = expired["metadata"]["continue"].as_str().unwrap();
+    let rest = http::get(&format!("{pods}&continue={token}"))
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
+    assert_eq!(rest["items"], json!([]), "as it is");
+}
+
+#[tokio::test]
+async fn a_watch_begins_with_all_objects_where_that_is_switched_on() {
+    let (fake, pods) = fake().await;
+    fake.add_pod(&PodSpec::new("shop", "a")).unwrap();
+    let params = WatchParams::default().initial_events();
+    let mut events = watch(&pods, &params, "").await;
+    let Some(Ok(WatchEvent::Added(pod))) = events.next().await else {
+        panic!("expected the pod that there is");
+    };
+    assert_eq!(pod.name_any(), "a");
+    let Some(Ok(WatchEvent::Bookmark(bookmark))) = events.next().await else {
+        panic!("expected the bookmark that ends them");
+    };
+    assert_eq!(bookmark.metadata.annotations["k8s.io/initial-events-end"], "true");
+    fake.cut_initial_events_after(0);
+    assert!(is_over(&mut watch(&pods, &params, "").await).await);
+
+    let config = FakeKubeConfig {
+        watch_list: false,
+        ..FakeKubeConfig::default()
+    };
+    let old = FakeKube::start(config).await.unwrap();
+    let query =
+        "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let refused = http::get(&format!("{}/api/v1/pods?{query}", old.url()))
+        .await
+        .unwrap();
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let said = refused.json().unwrap();
+    assert_eq!(said["details"]["causes"][0]["field"], "sendInitialEvents");
+    let message = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+    assert!(said["message"].as_str().unwrap().ends_with(message), "{said}");
 }

@@ -55,6 +55,12 @@ pub(super) enum CallError {
     /// Kubernetes itself says that the object is not there; a bare 404 of a proxy is [`CallError::Status`].
     #[error("not found")]
     NotFound,
+    /// The moment that a list or a watch was to go on from is forgotten.
+    #[error("too old to go on from")]
+    Expired {
+        /// With what a list goes on, from another moment than its pages so far.
+        more: Option<String>,
+    },
     #[error("status {code}: {message}")]
     Status {
         code: u16,
@@ -65,6 +71,25 @@ pub(super) enum CallError {
     Junk(String),
     #[error("over the configured rate of calls")]
     OverBudget(Duration),
+}
+
+impl CallError {
+    /// Whether the same call may well be answered a moment later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Transport(_) => true,
+            Self::Status { code, .. } => *code == 429 || *code >= 500,
+            Self::NotFound | Self::Expired { .. } | Self::Junk(_) | Self::OverBudget(_) => false,
+        }
+    }
+
+    /// The wait that the API server asks for.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
 }
 
 /// The API server of one cluster.
@@ -131,9 +156,9 @@ impl KubeApi {
         parse(&self.call(Method::POST, path, Body::from(body), limit).await?)
     }
 
-    /// Begins a GET whose answer goes on for a while.
-    pub(super) async fn open(&self, path: &str) -> Result<Body, CallError> {
-        timeout(CALL_TIMEOUT, self.send(Method::GET, path, Body::empty()))
+    /// Begins a GET whose answer goes on for a while; it has to begin within `limit`.
+    pub(super) async fn open(&self, path: &str, limit: Duration) -> Result<Body, CallError> {
+        timeout(limit, self.send(Method::GET, path, Body::empty()))
             .await
             .map_err(|_| CallError::Timeout)?
     }
@@ -222,7 +247,7 @@ impl KubeApi {
                 format!("the API server answered with status {code} ({doing}); check its health"),
                 retry_after.unwrap_or(RETRY_SOON),
             ),
-            CallError::NotFound => (
+            CallError::NotFound | CallError::Expired { .. } => (
                 format!("the API server lacks what it must have ({doing}); check its address"),
                 RETRY_AFTER_REPAIR,
             ),
@@ -286,12 +311,24 @@ struct Status {
     kind: String,
     reason: String,
     message: String,
+    metadata: StatusMeta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StatusMeta {
+    #[serde(rename = "continue")]
+    more: Option<String>,
 }
 
 fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> CallError {
     let said: Status = serde_json::from_slice(body).unwrap_or_default();
     if status == StatusCode::NOT_FOUND && said.kind == "Status" && said.reason == "NotFound" {
         return CallError::NotFound;
+    }
+    if status == StatusCode::GONE {
+        let more = said.metadata.more.filter(|more| !more.is_empty());
+        return CallError::Expired { more };
     }
     CallError::Status {
         code: status.as_u16(),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use signet_runtime::sync::RwLock;
 use tokio::sync::mpsc;
+use tokio::task::coop;
 use tokio::time::Instant;
 
 use self::known::KnownPods;
@@ -106,6 +107,11 @@ impl PodWatch {
     /// Both watches are complete and lively.
     pub(super) fn is_synced(&self) -> bool {
         self.pods_health.is_synced() && self.accounts_health.is_synced()
+    }
+
+    /// What both watches have shown may be gone by: they are synced, or lists that replace it come in.
+    pub(super) fn holds(&self) -> bool {
+        self.pods_health.holds() && self.accounts_health.holds()
     }
 
     /// Both watches are complete, lively, and nothing interrupts them at the moment.
@@ -218,24 +224,31 @@ impl Pods {
 
 impl Sink for Pods {
     type Item = PodItem;
+    type State = KnownPods;
     const PATH: &'static str = "/api/v1/pods";
 
-    async fn replace(&self, items: Vec<PodItem>) {
-        let now: KnownPods = items
-            .into_iter()
-            .map(|item| Arc::new(LivePod::from(item)))
-            .collect();
-        let shown = now.clone();
+    fn add(state: &mut KnownPods, item: PodItem) {
+        state.put(Arc::new(item.into()));
+    }
+
+    fn take(state: &mut KnownPods, item: &PodItem) {
+        state.remove(&item.metadata.uid);
+    }
+
+    /// Readers go on with what was known until the new state takes its place; nobody waits for the comparison of the two.
+    async fn replace(&self, state: KnownPods) {
         let before = {
             let mut pods = self.known.write();
-            std::mem::replace(&mut *pods, shown)
+            std::mem::replace(&mut *pods, state)
         };
-        for old in before.all() {
-            match now.get(&old.uid) {
-                None => self.emit(old, PodEventKind::Gone).await,
-                Some(new) if differs(old, &new) => self.emit(&new, PodEventKind::Changed).await,
+        for old in before.into_all() {
+            let new = self.known.read().get(&old.uid);
+            match new {
+                None => self.emit(&old, PodEventKind::Gone).await,
+                Some(new) if differs(&old, &new) => self.emit(&new, PodEventKind::Changed).await,
                 Some(_) => {}
             }
+            coop::consume_budget().await;
         }
     }
 
@@ -266,40 +279,44 @@ fn differs(old: &LivePod, new: &LivePod) -> bool {
 }
 
 /// UIDs of service accounts by namespace and name.
+type KnownAccounts = HashMap<String, HashMap<String, String>>;
+
 #[derive(Default)]
 struct Accounts {
-    uids: RwLock<HashMap<String, HashMap<String, String>>>,
+    uids: RwLock<KnownAccounts>,
 }
 
 impl Sink for Accounts {
     type Item = AccountItem;
+    type State = KnownAccounts;
     const PATH: &'static str = "/api/v1/serviceaccounts";
 
-    async fn replace(&self, items: Vec<AccountItem>) {
-        let mut uids: HashMap<String, HashMap<String, String>> = HashMap::new();
-        for AccountItem { metadata } in items {
-            uids.entry(metadata.namespace)
-                .or_default()
-                .insert(metadata.name, metadata.uid);
-        }
-        *self.uids.write() = uids;
-    }
-
-    async fn upsert(&self, AccountItem { metadata }: AccountItem) {
-        let mut uids = self.uids.write();
-        uids.entry(metadata.namespace)
+    fn add(state: &mut KnownAccounts, AccountItem { metadata }: AccountItem) {
+        state
+            .entry(metadata.namespace)
             .or_default()
             .insert(metadata.name, metadata.uid);
     }
 
-    async fn remove(&self, AccountItem { metadata }: AccountItem) {
-        let mut uids = self.uids.write();
-        if let Some(names) = uids.get_mut(&metadata.namespace) {
+    fn take(state: &mut KnownAccounts, AccountItem { metadata }: &AccountItem) {
+        if let Some(names) = state.get_mut(&metadata.namespace) {
             names.remove(&metadata.name);
             if names.is_empty() {
-                uids.remove(&metadata.namespace);
+                state.remove(&metadata.namespace);
             }
         }
+    }
+
+    async fn replace(&self, state: KnownAccounts) {
+        *self.uids.write() = state;
+    }
+
+    async fn upsert(&self, item: AccountItem) {
+        Self::add(&mut self.uids.write(), item);
+    }
+
+    async fn remove(&self, item: AccountItem) {
+        Self::take(&mut self.uids.write(), &item);
     }
 }
 

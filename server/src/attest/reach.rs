@@ -32,7 +32,7 @@ pub(super) enum Probe {
 impl Probe {
     pub(super) fn of<T>(result: &Result<T, CallError>) -> Self {
         match result {
-            Ok(_) | Err(CallError::NotFound) => Self::Answered,
+            Ok(_) | Err(CallError::NotFound | CallError::Expired { .. }) => Self::Answered,
             Err(CallError::Status { code, .. }) if *code < 500 => Self::Answered,
             Err(CallError::Timeout | CallError::Transport(_) | CallError::Status { .. }) => Self::Failed,
             Err(CallError::Junk(_) | CallError::OverBudget(_)) => Self::Unclear,

@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) newest: watch::Sender<u64>,
     /// Counts up when the open watches shall end; true means cut, false a clean end.
     pub(crate) watch_ends: watch::Sender<(u64, bool)>,
+    /// After how many pods the next watch that begins with all of them is cut.
+    pub(crate) initial_events_break_off: Mutex<Option<usize>>,
     /// Counts up when faults change: wakes the requests that hang.
     pub(crate) fault_changes: watch::Sender<u64>,
     rng: SystemRandom,
@@ -55,6 +57,7 @@ impl Cluster {
             admin_token: new_uid(&rng),
             newest: watch::Sender::new(0),
             watch_ends: watch::Sender::new((0, false)),
+            initial_events_break_off: Mutex::default(),
             fault_changes: watch::Sender::new(0),
             rng,
             config,
@@ -159,6 +162,12 @@ impl Cluster {
     pub(crate) fn compact(&self) {
         let mut etcd = self.etcd.lock();
         etcd.compact();
+        self.newest.send_replace(etcd.version());
+    }
+
+    pub(crate) fn expire_lists(&self) {
+        let mut etcd = self.etcd.lock();
+        etcd.expire_lists();
         self.newest.send_replace(etcd.version());
     }
 

@@ -61,6 +61,7 @@ pub(crate) fn router(remote: Remote) -> Router {
         .route("/fake/connections/{what}", post(connections))
         .route("/fake/watches/{how}", post(watches))
         .route("/fake/history/compact", post(compact))
+        .route("/fake/lists/expire", post(expire_lists))
         .route("/fake/reviews/expire", post(expire_reviews))
         .with_state(remote)
 }
@@ -199,6 +200,11 @@ async fn watches(fake: FakeKube, Path(how): Path<String>) -> Response {
 
 async fn compact(fake: FakeKube) -> Response {
     fake.compact_history();
+    done(&json!({}))
+}
+
+async fn expire_lists(fake: FakeKube) -> Response {
+    fake.expire_lists();
     done(&json!({}))
 }
 

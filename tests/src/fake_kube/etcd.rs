@@ -2,7 +2,10 @@
 //!
 //! Plain data without locks, clocks or sockets: the callers bring them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::{Bound, RangeBounds as _},
+};
 
 use serde_json::{Value, json};
 
@@ -18,6 +21,7 @@ type Key = (Kind, String, String);
 struct Change {
     version: u64,
     kind: Kind,
+    key: Key,
     /// As it was; absent when it was created.
     before: Option<Value>,
     /// As it is; when it was deleted, its last state with the version of the deletion.
@@ -39,11 +43,22 @@ pub(crate) struct TooOld {
     pub(crate) oldest: u64,
 }
 
+/// Part of a list, of one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) version: u64,
+    pub(crate) items: Vec<Value>,
+    /// Namespace and name after which the rest begins, and how many that are; none where there is no rest.
+    pub(crate) rest: Option<((String, String), usize)>,
+}
+
 /// Objects and their recent history.
 pub(crate) struct Etcd {
     version: u64,
     /// Changes up to and including this version are forgotten.
     compacted: u64,
+    /// Lists of versions before this one cannot go on: that is compacted more often than what watches remember.
+    oldest_list: u64,
     history: usize,
     objects: BTreeMap<Key, Value>,
     changes: VecDeque<Change>,
@@ -56,6 +71,7 @@ impl Etcd {
             // Real clusters start well above zero, and 0 means "any" to a watch.
             version: 100,
             compacted: 100,
+            oldest_list: 100,
             history,
             objects: BTreeMap::new(),
             changes: VecDeque::new(),
@@ -99,6 +115,57 @@ impl Etcd {
         self.changes.clear();
     }
 
+    /// Forgets what lists that are under way show; watches go on.
+    pub(crate) fn expire_lists(&mut self) {
+        self.version += 1;
+        self.oldest_list = self.version;
+    }
+
+    /// At most `limit` objects of one kind after `start`, as they were at `version`; as they are now without one.
+    pub(crate) fn page(
+        &self,
+        kind: Kind,
+        selector: &Selector,
+        version: Option<u64>,
+        start: Option<(String, String)>,
+        limit: usize,
+    ) -> Result<Page, TooOld> {
+        let version = version.unwrap_or(self.version);
+        let oldest = self.compacted.max(self.oldest_list);
+        if version < oldest && version != self.version {
+            return Err(TooOld { oldest });
+        }
+        let from = start.map_or_else(
+            || Bound::Included((kind, String::new(), String::new())),
+            |(namespace, name)| Bound::Excluded((kind, namespace, name)),
+        );
+        let now = self.objects.range((from.clone(), Bound::Unbounded));
+        let mut then: BTreeMap<&Key, &Value> = now.take_while(|((of, _, _), _)| *of == kind).collect();
+        // Undone from the newest one on: what remains is how it was.
+        let undone = self
+            .changes
+            .iter()
+            .rev()
+            .take_while(|change| change.version > version);
+        for change in undone.filter(|change| (from.clone(), Bound::Unbounded).contains(&change.key)) {
+            match &change.before {
+                Some(before) if change.kind == kind => then.insert(&change.key, before),
+                _ => then.remove(&change.key),
+            };
+        }
+        let mut matching = then.into_iter().filter(|(_, object)| selector.matches(object));
+        let taken: Vec<_> = matching.by_ref().take(limit).collect();
+        let last = taken
+            .last()
+            .map(|((_, namespace, name), _)| (namespace.clone(), name.clone()));
+        let remaining = matching.count();
+        Ok(Page {
+            version,
+            rest: last.filter(|_| remaining > 0).map(|last| (last, remaining)),
+            items: taken.into_iter().map(|(_, object)| object.clone()).collect(),
+        })
+    }
+
     /// Objects of one kind, in the order of namespace and name.
     pub(crate) fn list(&self, kind: Kind, selector: &Selector) -> Vec<Value> {
         self.objects
@@ -128,6 +195,7 @@ impl Etcd {
         self.changes.push_back(Change {
             version: self.version,
             kind,
+            key: key_of(kind, &after),
             before,
             after,
             deleted,
@@ -185,6 +253,37 @@ mod tests {
         let events: Vec<_> = seen.iter().map(|s| s.event).collect();
         assert_eq!(events, ["ADDED", "DELETED", "ADDED", "DELETED"]);
         assert!(seen.is_sorted_by_key(|s| s.version));
+    }
+
+    #[test]
+    fn pages_show_one_moment_until_that_is_forgotten() {
+        let mut etcd = Etcd::new(10);
+        let all = Selector::default();
+        let named = |name: &str| pod(&PodSpec::new("shop", name), name, "t");
+        for name in ["a", "b", "d"] {
+            etcd.put(Kind::Pod, named(name));
+        }
+        let first = etcd.page(Kind::Pod, &all, None, None, 1).unwrap();
+        let (start, remaining) = first.rest.unwrap();
+        assert_eq!(remaining, 2);
+        etcd.put(Kind::Pod, named("c"));
+        etcd.delete(Kind::Pod, "shop", "d");
+        etcd.put(Kind::ServiceAccount, named("e"));
+        let rest = |etcd: &Etcd| etcd.page(Kind::Pod, &all, Some(first.version), Some(start.clone()), 5);
+        let names = |page: &Page| -> Vec<String> {
+            let name = |item| text(item, "/metadata/name").to_owned();
+            page.items.iter().map(name).collect()
+        };
+        assert_eq!(names(&rest(&etcd).unwrap()), ["b", "d"]);
+        etcd.expire_lists();
+        assert!(rest(&etcd).is_err());
+        assert!(
+            etcd.since(Kind::Pod, &all, first.version).is_ok(),
+            "watches go on"
+        );
+        let now = etcd.page(Kind::Pod, &all, None, Some(start.clone()), 5).unwrap();
+        assert_eq!(names(&now), ["b", "c"]);
+        assert_eq!(now.rest, None);
     }
 
     #[test]

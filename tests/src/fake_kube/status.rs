@@ -89,6 +89,42 @@ pub(crate) fn gone(asked: u64, oldest: u64) -> Value {
     )
 }
 
+/// A list cannot go on as it was; with `more` it goes on with what there is by now.
+pub(crate) fn list_expired(more: &str) -> Value {
+    let mut body = status_body(
+        StatusCode::GONE,
+        "Expired",
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
+         the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
+         Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
+         deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    body["metadata"]["continue"] = json!(more);
+    body
+}
+
+/// Parameters of a list or a watch that do not go together: field and what is wrong with it.
+pub(crate) fn invalid_options(wrong: &[(&str, String)]) -> Response {
+    let said: Vec<String> = wrong
+        .iter()
+        .map(|(field, what)| format!("{field}: Forbidden: {what}"))
+        .collect();
+    let said = match said.as_slice() {
+        [one] => one.clone(),
+        all => format!("[{}]", all.join(", ")),
+    };
+    let code = StatusCode::UNPROCESSABLE_ENTITY;
+    let mut body = status_body(
+        code,
+        "Invalid",
+        &format!("ListOptions.meta.k8s.io \"\" is invalid: {said}"),
+    );
+    let cause = |(field, what): &(&str, String)| json!({ "reason": "FieldValueForbidden", "message": format!("Forbidden: {what}"), "field": field });
+    let causes: Vec<Value> = wrong.iter().map(cause).collect();
+    body["details"] = json!({ "group": "meta.k8s.io", "kind": "ListOptions", "causes": causes });
+    answer(code, &body)
+}
+
 /// The version asked for is ahead of everything known.
 pub(crate) fn too_large(asked: u64, current: u64) -> Response {
     let code = StatusCode::GATEWAY_TIMEOUT;

@@ -19,7 +19,7 @@ use super::{
     cluster::Cluster,
     objects::Kind,
     selector::Selector,
-    status::{answer, bad_request, gone, too_large},
+    status::{answer, bad_request, gone, invalid_options, list_expired, too_large},
 };
 
 type Chunk = Result<Bytes, std::io::Error>;
@@ -29,6 +29,10 @@ pub(crate) type Query = HashMap<String, String>;
 
 /// Answers `GET /api/v1/…/<plural>`: a list, or with `watch` a stream of events.
 pub(crate) fn list_or_watch(cluster: &Arc<Cluster>, kind: Kind, namespace: &str, query: &Query) -> Response {
+    let wrong = contradictions(query, cluster.config.watch_list);
+    if !wrong.is_empty() {
+        return invalid_options(&wrong);
+    }
     let parameter = |name: &str| query.get(name).map(String::as_str);
     let fields = parameter("fieldSelector");
     let selector = match Selector::parse(namespace, fields, parameter("labelSelector")) {
@@ -49,8 +53,36 @@ pub(crate) fn list_or_watch(cluster: &Arc<Cluster>, kind: Kind, namespace: &str,
     if is_watch(query) {
         stream(cluster, kind, selector, version, query)
     } else {
-        list(cluster, kind, &selector, query)
+        list(cluster, kind, &selector, version, query)
     }
+}
+
+/// Which parameters do not go together, by the API server's own rules.
+fn contradictions(query: &Query, watch_list: bool) -> Vec<(&'static str, String)> {
+    let has = |name: &str| query.get(name).is_some_and(|value| !value.is_empty());
+    let (initial, matched) = ("sendInitialEvents", "resourceVersionMatch");
+    let is_not_older = query.get(matched).is_some_and(|value| value == "NotOlderThan");
+    let mut wrong = Vec::new();
+    let mut forbid = |when: bool, field: &'static str, what: &str| {
+        if when {
+            wrong.push((field, what.to_owned()));
+        }
+    };
+    if is_watch(query) {
+        let unmatched = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        forbid(has(initial) && !is_not_older, matched, unmatched);
+        let ungated = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+        forbid(has(initial) && !watch_list, initial, ungated);
+        let alone = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        forbid(has(matched) && !has(initial), matched, alone);
+    } else {
+        let versionless = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+        forbid(has(matched) && !has("resourceVersion"), matched, versionless);
+        let going_on = "resourceVersionMatch is forbidden when continue is provided";
+        forbid(has(matched) && has("continue"), matched, going_on);
+        forbid(has(initial), initial, "sendInitialEvents is forbidden for list");
+    }
+    wrong
 }
 
 /// Whether the query asks for a watch.
@@ -58,35 +90,38 @@ pub(crate) fn is_watch(query: &Query) -> bool {
     matches!(query.get("watch").map(String::as_str), Some("1" | "true"))
 }
 
-fn list(cluster: &Cluster, kind: Kind, selector: &Selector, query: &Query) -> Response {
+fn list(cluster: &Cluster, kind: Kind, selector: &Selector, version: u64, query: &Query) -> Response {
     let etcd = cluster.etcd.lock();
-    let mut items = etcd.list(kind, selector);
-    let mut version = etcd.version();
-    let mut start = 0;
+    let (mut of, mut start) = (None, None);
     if let Some(token) = query.get("continue").filter(|token| !token.is_empty()) {
-        let Some((of, at)) = read_continue(token) else {
+        if version > 0 {
+            return bad_request("specifying resource version is not allowed when using continue");
+        }
+        let Some(read) = Continue::read(token) else {
             return bad_request("continue key is not valid");
         };
-        // Changes since the first page are for the watch that follows, from the first page's version.
-        if etcd.since(kind, selector, of).is_err() {
-            return answer(StatusCode::GONE, &gone(of, version));
-        }
-        (version, start) = (of, at);
+        of = read.version;
+        start = Some(read.start);
     }
     let limit = query
         .get("limit")
         .and_then(|limit| limit.parse().ok())
         .filter(|limit| *limit > 0)
         .unwrap_or(usize::MAX);
-    let rest = items.len().saturating_sub(start);
-    let mut metadata = json!({ "resourceVersion": version.to_string() });
-    if rest > limit {
-        metadata["continue"] = json!(write_continue(version, start + limit));
-        metadata["remainingItemCount"] = json!(rest - limit);
+    let Ok(page) = etcd.page(kind, selector, of, start.clone(), limit) else {
+        let start = start.unwrap_or_default();
+        let more = Continue { version: None, start };
+        return answer(StatusCode::GONE, &list_expired(&more.write()));
+    };
+    let mut metadata = json!({ "resourceVersion": page.version.to_string() });
+    if let Some((start, remaining)) = page.rest {
+        let version = Some(page.version);
+        metadata["continue"] = json!(Continue { version, start }.write());
+        metadata["remainingItemCount"] = json!(remaining);
     }
-    let page: Vec<Value> = items
-        .drain(start.min(items.len())..)
-        .take(limit)
+    let items: Vec<Value> = page
+        .items
+        .into_iter()
         .map(|mut item| {
             // Items of a list carry no type of their own.
             if let Some(members) = item.as_object_mut() {
@@ -98,23 +133,41 @@ fn list(cluster: &Cluster, kind: Kind, selector: &Selector, query: &Query) -> Re
         .collect();
     let body = json!({
         "kind": format!("{}List", kind.name()), "apiVersion": "v1",
-        "metadata": metadata, "items": page,
+        "metadata": metadata, "items": items,
     });
     answer(StatusCode::OK, &body)
 }
 
-fn write_continue(version: u64, at: usize) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{version}:{at}"))
+/// Where a list goes on.
+struct Continue {
+    /// None for what there is by now.
+    version: Option<u64>,
+    /// Namespace and name of the last object before.
+    start: (String, String),
 }
 
-fn read_continue(token: &str) -> Option<(u64, usize)> {
-    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-    let (version, at) = text.split_once(':')?;
-    Some((version.parse().ok()?, at.parse().ok()?))
+impl Continue {
+    fn write(&self) -> String {
+        let version = self.version.and_then(|version| i64::try_from(version).ok());
+        let (namespace, name) = &self.start;
+        let key = format!("{namespace}/{name}\0");
+        let token = json!({ "v": "meta.k8s.io/v1", "rv": version.unwrap_or(-1), "start": key });
+        URL_SAFE_NO_PAD.encode(token.to_string())
+    }
+
+    fn read(token: &str) -> Option<Self> {
+        let token: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+        let (namespace, name) = token["start"].as_str()?.strip_suffix('\0')?.split_once('/')?;
+        Some(Self {
+            version: u64::try_from(token["rv"].as_i64()?).ok(),
+            start: (namespace.to_owned(), name.to_owned()),
+        })
+    }
 }
 
 fn stream(cluster: &Arc<Cluster>, kind: Kind, selector: Selector, version: u64, query: &Query) -> Response {
     let flag = |name: &str| query.get(name).is_some_and(|value| value == "true");
+    let initial = query.get("sendInitialEvents").map(|value| value == "true");
     let seconds = query
         .get("timeoutSeconds")
         .and_then(|seconds| seconds.parse().ok())
@@ -126,7 +179,7 @@ fn stream(cluster: &Arc<Cluster>, kind: Kind, selector: Selector, version: u64, 
         selector,
         version,
         bookmarks: flag("allowWatchBookmarks"),
-        initial_events: flag("sendInitialEvents"),
+        initial,
         deadline: Instant::now() + Duration::from_secs(seconds),
         events,
         ends: cluster.watch_ends.subscribe(),
@@ -146,7 +199,8 @@ struct Watcher {
     /// Everything up to here was sent.
     version: u64,
     bookmarks: bool,
-    initial_events: bool,
+    /// Whether it shall begin with all there is, and end that with a bookmark; as the version says without it.
+    initial: Option<bool>,
     deadline: Instant,
     events: mpsc::Sender<Chunk>,
     /// Subscribed before the answer begins, so that no end comes too early to be seen.
@@ -165,8 +219,10 @@ impl Watcher {
         let mut newest = self.cluster.newest.subscribe();
         let every = self.cluster.config.bookmark_interval;
         let mut bookmark = tokio::time::interval_at(Instant::now() + every, every);
-        if self.version == 0 {
-            self.send_all().await?;
+        match (self.initial, self.version) {
+            (Some(true), _) | (None, 0) => self.send_all().await?,
+            (Some(false), 0) => self.version = self.cluster.etcd.lock().version(),
+            _ => {}
         }
         loop {
             newest.mark_unchanged();
@@ -179,11 +235,7 @@ impl Watcher {
                     self.send_bookmark(false).await?;
                 }
                 _ = self.ends.changed() => {
-                    if self.ends.borrow().1 {
-                        let cut = std::io::Error::other("the connection was cut on demand");
-                        let _ = self.events.send(Err(cut)).await;
-                    }
-                    return Err(Over);
+                    return if self.ends.borrow().1 { self.cut().await } else { Err(Over) };
                 }
                 () = tokio::time::sleep_until(self.deadline) => return Err(Over),
                 () = self.events.closed() => return Err(Over),
@@ -197,14 +249,27 @@ impl Watcher {
             let etcd = self.cluster.etcd.lock();
             (etcd.list(self.kind, &self.selector), etcd.version())
         };
-        for item in items {
+        let breaks_off = match (self.initial, self.kind) {
+            (Some(true), Kind::Pod) => self.cluster.initial_events_break_off.lock().take(),
+            _ => None,
+        };
+        for (number, item) in items.into_iter().enumerate() {
+            if breaks_off == Some(number) {
+                return self.cut().await;
+            }
             self.send("ADDED", item).await?;
         }
         self.version = version;
-        if self.initial_events && self.bookmarks {
+        if self.initial == Some(true) && self.bookmarks {
             self.send_bookmark(true).await?;
         }
         Ok(())
+    }
+
+    async fn cut(&self) -> Result<(), Over> {
+        let cut = std::io::Error::other("the connection was cut on demand");
+        let _ = self.events.send(Err(cut)).await;
+        Err(Over)
     }
 
     async fn send_new(&mut self) -> Result<(), Over> {

@@ -18,6 +18,7 @@ mod greedy;
 mod hello;
 mod limits;
 mod links;
+mod many_pods;
 mod outage;
 mod push;
 mod put_back;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::LivePod;
 
 /// What the watch shows.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct KnownPods {
     by_uid: HashMap<String, Arc<LivePod>>,
     /// Pods that are not over, by the name of their node.
@@ -19,9 +19,9 @@ impl KnownPods {
         self.by_uid.get(uid).cloned()
     }
 
-    /// Every pod.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<LivePod>> {
-        self.by_uid.values()
+    /// Every pod, one after the other let go of.
+    pub(super) fn into_all(self) -> impl Iterator<Item = Arc<LivePod>> {
+        self.by_uid.into_values()
     }
 
     /// How many there are.
@@ -61,15 +61,5 @@ impl KnownPods {
                 self.on_node.remove(&pod.node_name);
             }
         }
-    }
-}
-
-impl FromIterator<Arc<LivePod>> for KnownPods {
-    fn from_iter<I: IntoIterator<Item = Arc<LivePod>>>(pods: I) -> Self {
-        let mut known = Self::default();
-        for pod in pods {
-            known.put(pod);
-        }
-        known
     }
 }

@@ -19,6 +19,12 @@ fn pods() -> (Pods, mpsc::Receiver<PodEvent>) {
     )
 }
 
+fn state(items: impl IntoIterator<Item = PodItem>) -> KnownPods {
+    let mut state = KnownPods::default();
+    items.into_iter().for_each(|item| Pods::add(&mut state, item));
+    state
+}
+
 fn received(receiver: &mut mpsc::Receiver<PodEvent>) -> Vec<(String, PodEventKind)> {
     std::iter::from_fn(|| receiver.try_recv().ok())
         .map(|event| (event.pod_uid, event.kind))
@@ -50,10 +56,10 @@ async fn only_what_can_change_a_verdict_is_told() {
 #[tokio::test]
 async fn a_new_list_tells_what_was_missed() {
     let (pods, mut events) = pods();
-    pods.replace(vec![item("a", "x"), item("b", "x"), item("c", "x")])
+    pods.replace(state([item("a", "x"), item("b", "x"), item("c", "x")]))
         .await;
     assert_eq!(received(&mut events), []);
-    pods.replace(vec![item("b", "y"), item("c", "x"), item("d", "x")])
+    pods.replace(state([item("b", "y"), item("c", "x"), item("d", "x")]))
         .await;
     let mut told = received(&mut events);
     told.sort_by(|left, right| left.0.cmp(&right.0));
@@ -105,6 +111,8 @@ async fn service_accounts_are_known_by_their_uid() {
     assert!(!known("1") && known("2"));
     accounts.remove(account("2")).await;
     assert!(accounts.uids.read().is_empty());
-    accounts.replace(vec![account("3")]).await;
+    let mut state = KnownAccounts::default();
+    Accounts::add(&mut state, account("3"));
+    accounts.replace(state).await;
     assert!(known("3"));
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{LivePod, PodPhase};
+use crate::attest::watch::Object;
 
 /// A pod as the API server writes it, the rest left unread.
 #[derive(Deserialize)]
@@ -23,6 +24,18 @@ pub(in crate::attest) struct AccountItem {
     pub(super) metadata: Metadata,
 }
 
+impl Object for PodItem {
+    fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
+impl Object for AccountItem {
+    fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
 /// Metadata of either.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,6 +43,8 @@ pub(super) struct Metadata {
     pub(super) name: String,
     pub(super) namespace: String,
     pub(super) uid: String,
+    #[serde(default)]
+    resource_version: String,
     #[serde(default)]
     pub(super) labels: Option<BTreeMap<String, String>>,
     #[serde(default)]

@@ -105,7 +105,7 @@ impl Cluster {
     }
 
     pub(super) fn is_watch_believed(&self) -> bool {
-        self.watch.is_synced() || self.reach.in_grace().is_some()
+        self.watch.holds() || self.reach.in_grace().is_some()
     }
 
     /// What an outage put off: whether a pod and its node, or a node alone, are there. The watch says so once it has come up to

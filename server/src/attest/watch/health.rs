@@ -1,0 +1,128 @@
+//! Whether a watch can be believed, shared with those who ask.
+
+use std::time::Duration;
+
+use signet_runtime::sync::{Mutex, MutexGuard};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A watch that has shown nothing for this long counts as unsynced.
+pub(in crate::attest) const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// How old what a watch has shown may become while a list that replaces it comes in.
+const LISTING_LIMIT: Duration = Duration::from_secs(300);
+/// A list that brings nothing for this long does not come in.
+const LISTING_SILENCE: Duration = Duration::from_secs(30);
+
+/// Whether a watch can be believed.
+#[derive(Debug)]
+pub(in crate::attest) struct WatchHealth {
+    state: Mutex<State>,
+    listed: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    seen: Option<Instant>,
+    current: Option<Instant>,
+    /// When the list that comes in brought something last.
+    listing: Option<Instant>,
+    problem: Option<String>,
+}
+
+impl WatchHealth {
+    pub(in crate::attest) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            listed: watch::Sender::new(false),
+        }
+    }
+
+    /// Complete, and showed a sign of life within [`SILENCE_LIMIT`].
+    pub(in crate::attest) fn is_synced(&self) -> bool {
+        self.last_seen().is_some_and(|silence| silence < SILENCE_LIMIT)
+    }
+
+    /// Synced, or it was not long ago and the list that replaces what it has shown comes in: a large one takes more than
+    /// [`SILENCE_LIMIT`], and that is no reason to ask about every token anew.
+    pub(in crate::attest) fn holds(&self) -> bool {
+        let state = self.lock();
+        let Some(silence) = state.seen.map(|at| at.elapsed()) else {
+            return false;
+        };
+        let comes_in = state.listing.is_some_and(|at| at.elapsed() < LISTING_SILENCE);
+        silence < SILENCE_LIMIT || (comes_in && silence < LISTING_LIMIT)
+    }
+
+    /// Time since the last list, event or bookmark.
+    pub(in crate::attest) fn last_seen(&self) -> Option<Duration> {
+        self.lock().seen.map(|at| at.elapsed())
+    }
+
+    /// When it had shown all that there was: with a list, or a bookmark.
+    pub(in crate::attest) fn current_at(&self) -> Option<Instant> {
+        self.lock().current
+    }
+
+    pub(super) fn last_seen_at(&self) -> Option<Instant> {
+        self.lock().seen
+    }
+
+    /// What stands in the way now.
+    pub(in crate::attest) fn problem(&self) -> Option<String> {
+        self.lock().problem.clone()
+    }
+
+    /// Returns once the first list is complete.
+    pub(in crate::attest) async fn first_list(&self) {
+        // The sender lives in self, so waiting cannot fail.
+        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
+    }
+
+    /// A list begins; until the answer is dropped.
+    pub(super) fn listing(&self) -> Listing<'_> {
+        Listing(self)
+    }
+
+    /// A list is complete.
+    pub(super) fn listed(&self) {
+        self.alive(true);
+        self.listed.send_replace(true);
+    }
+
+    pub(super) fn alive(&self, is_current: bool) {
+        let mut state = self.lock();
+        state.seen = Some(Instant::now());
+        if is_current {
+            state.current = state.seen;
+        }
+        state.problem = None;
+    }
+
+    /// True for the first problem since it was well.
+    pub(super) fn failed(&self, problem: String) -> bool {
+        let mut state = self.lock();
+        let is_new = state.problem.is_none();
+        state.problem = Some(problem);
+        is_new
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+/// A list that comes in.
+pub(super) struct Listing<'a>(&'a WatchHealth);
+
+impl Listing<'_> {
+    /// It has brought something.
+    pub(super) fn progress(&self) {
+        self.0.lock().listing = Some(Instant::now());
+    }
+}
+
+impl Drop for Listing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().listing = None;
+    }
+}
