@@ -233,7 +233,7 @@ impl Base {
             metrics,
             snapshots: trust.snapshots,
             rooms: trust.publisher.room_use(),
-            pod_events: deciders.pod_events,
+            attestor: deciders.attestor,
             clock: self.clock.clone(),
             drain: self.drain.clone(),
         });

@@ -13,7 +13,7 @@
 //! | `GET /version` | every 20 s, every 5 s without an answer: whether the cluster can be reached, and which time it is |
 //! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | every 5 min, and for an unknown key id at most every 10 s |
 //! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token |
-//! | list and watch `/api/v1/pods`, `/api/v1/serviceaccounts` | always |
+//! | watch `/api/v1/pods`, `/api/v1/serviceaccounts`, beginning with all of them, or with a list in pages where the API server has no such watch | always |
 //! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
 //! | `GET /api/v1/nodes/{name}` | the node still exists under that UID: for each node attestation, and every 5 min for the pods of a node |
 
@@ -42,6 +42,7 @@ use signet_certs::id::SpiffeId;
 use tokio::sync::watch::Receiver;
 
 pub use self::policy::RefusedReason;
+pub(crate) use self::token_review::limit;
 
 /// Proves nodes and pods by their service account tokens.
 ///
@@ -216,6 +217,10 @@ pub struct ClusterHealth {
     pub last_seen: Option<Duration>,
     /// Number of pods in the watch.
     pub pods: usize,
+    /// Positive reviews of tokens that are kept.
+    pub kept_reviews: usize,
+    /// Reviews that were given up for others of the same pod, or not kept for want of room.
+    pub displaced_reviews: u64,
     /// What stands in the way, if anything does.
     pub problem: Option<String>,
 }

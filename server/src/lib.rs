@@ -72,7 +72,6 @@ pub mod testing {
 
     use signet_certs::id::TrustDomain;
     use signet_runtime::drain::Drain;
-    use tokio::sync::mpsc;
 
     /// An attestor over a store of its own in `data_dir`.
     ///
@@ -84,12 +83,12 @@ pub mod testing {
         clock_skew: Duration,
         clock: Arc<TrustedClock>,
         drain: &Drain,
-        events: mpsc::Sender<PodEvent>,
+        tell: Arc<dyn Fn(PodEvent) + Send + Sync>,
     ) -> Result<KubernetesAttestor, String> {
         let domain = TrustDomain::parse("example.org").map_err(|error| error.to_string())?;
         let store =
             crate::store::sqlite::SqliteStore::open(data_dir, &domain).map_err(|error| error.to_string())?;
-        KubernetesAttestor::start(config, clock_skew, clock, Arc::new(store), drain, events)
+        KubernetesAttestor::start(config, clock_skew, clock, Arc::new(store), drain, tell)
             .await
             .map_err(|error| error.to_string())
     }

@@ -4,7 +4,7 @@ use signet_runtime::limits::Limit;
 
 use crate::{
     api::{agent, allowance, listener},
-    app,
+    app, attest,
     config::MAX_LIVE,
     issuer, publisher, store,
 };
@@ -13,6 +13,7 @@ use crate::{
 pub(crate) fn table() -> Vec<Limit> {
     let mut rows = store::limits(MAX_LIVE);
     rows.push(publisher::limit());
+    rows.push(attest::limit());
     rows.extend(allowance::limits());
     rows.extend(listener::limits());
     rows.extend(app::limits());

@@ -83,6 +83,9 @@ metrics! {
     clock_difference: GaugeI64 = "clock_difference_seconds", "The machine's clock less the time the server goes by";
     refused_at_doors: Refused = "refused",
         "Connections and calls refused or ended because their caller has its share, by door and reason";
+    reviews_kept: GaugeI64 = "token_reviews_kept", "Reviews of tokens by API servers that are remembered";
+    reviews_displaced: Counter = "token_reviews_displaced",
+        "Reviews of tokens given up for newer ones of the same pod, or not remembered for want of room";
     audit_backlog: GaugeI64 = "audit_backlog_lines", "Audit lines that are stored and not yet emitted";
 }
 
@@ -113,6 +116,13 @@ impl Metrics {
             }
         }
         Arc::new(metrics)
+    }
+
+    /// How many reviews are remembered, and how many ever were given up.
+    pub(crate) fn set_reviews(&self, kept: usize, displaced: u64) {
+        self.reviews_kept.set(whole(kept));
+        let more = displaced.saturating_sub(self.reviews_displaced.get());
+        self.reviews_displaced.inc_by(more);
     }
 
     /// A certificate left the server.

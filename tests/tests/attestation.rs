@@ -26,7 +26,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct World {
     kube: FakeKube,
     attestor: KubernetesAttestor,
-    events: mpsc::Receiver<PodEvent>,
+    events: mpsc::UnboundedReceiver<PodEvent>,
     node_uid: String,
     drain: Drain,
     _dir: tempfile::TempDir,
@@ -67,12 +67,19 @@ async fn attestor(
     data_dir: &Path,
     config: &AttestationConfig,
     drain: &Drain,
-) -> (Result<KubernetesAttestor, String>, mpsc::Receiver<PodEvent>) {
-    let (sender, events) = mpsc::channel(100);
+) -> (
+    Result<KubernetesAttestor, String>,
+    mpsc::UnboundedReceiver<PodEvent>,
+) {
+    let (sender, events) = mpsc::unbounded_channel();
+    let tell = Arc::new(move |event| {
+        // Some tests listen to none.
+        let _ = sender.send(event);
+    });
     let skew = Duration::from_secs(120);
     let clock = Arc::new(TrustedClock::agreed(Arc::new(SystemClock)));
     (
-        testing::attestor(data_dir, config, skew, clock, drain, sender).await,
+        testing::attestor(data_dir, config, skew, clock, drain, tell).await,
         events,
     )
 }

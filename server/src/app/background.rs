@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use signet_certs::time::rfc3339;
 use signet_runtime::drain::Drain;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::{
     agents::Agents,
-    attest::{PodEvent, PodEventKind},
+    attest::Attestor,
     audit::{AuditAction, AuditEvent, AuditLog},
     clock::{ClockEvent, TrustedClock},
     metrics::Metrics,
@@ -33,7 +33,7 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     pub(super) rooms: watch::Receiver<Vec<RoomUse>>,
-    pub(super) pod_events: mpsc::Receiver<PodEvent>,
+    pub(super) attestor: Arc<dyn Attestor>,
     pub(super) clock: Arc<TrustedClock>,
     pub(super) drain: Drain,
 }
@@ -54,7 +54,10 @@ async fn run(mut parts: Parts) {
         tokio::select! {
             () = parts.drain.signalled() => return,
             _ = tick.tick() => parts.housekeeping().await,
-            _ = look.tick() => parts.look_at_the_clocks(),
+            _ = look.tick() => {
+                parts.look_at_the_clocks();
+                parts.show_reviews();
+            }
             _ = spread.tick() => {
                 without_news += 1;
                 if parts.agents.is_spread_stale() || without_news >= LOOKS_WITHOUT_NEWS {
@@ -67,7 +70,6 @@ async fn run(mut parts: Parts) {
                 parts.metrics.set_published(&snapshot);
             }
             Ok(()) = parts.rooms.changed() => parts.show_rooms(),
-            Some(event) = parts.pod_events.recv() => parts.pod(&event),
         }
         parts.metrics.set_agents(parts.agents.connected());
     }
@@ -145,11 +147,10 @@ impl Parts {
         }
     }
 
-    /// A changed pod may get another verdict; a pod that is gone needs none: its volume goes with it.
-    fn pod(&self, event: &PodEvent) {
-        if event.kind == PodEventKind::Changed {
-            self.agents
-                .pod_affected(&event.cluster, &event.node_name, &event.pod_uid);
-        }
+    fn show_reviews(&self) {
+        let clusters = self.attestor.clusters();
+        let kept = clusters.iter().map(|cluster| cluster.kept_reviews).sum();
+        let displaced = clusters.iter().map(|cluster| cluster.displaced_reviews).sum();
+        self.metrics.set_reviews(kept, displaced);
     }
 }

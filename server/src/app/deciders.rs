@@ -3,22 +3,18 @@
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
-use tokio::sync::mpsc;
 
 use super::{Base, trust::Trust};
 use crate::{
-    attest::{Attestor, PodEvent, cluster::KubernetesAttestor},
+    agents::Agents,
+    attest::{Attestor, PodEvent, PodEventKind, cluster::KubernetesAttestor},
     issuer::{Issuer, IssuerParts},
     metrics::Metrics,
 };
 
-/// Pod events that may wait to be told to agents.
-const POD_EVENTS: usize = 1024;
-
 /// Who decides about identities.
 pub(super) struct Deciders {
     pub(super) attestor: Arc<dyn Attestor>,
-    pub(super) pod_events: mpsc::Receiver<PodEvent>,
     pub(super) issuer: Arc<Issuer>,
     pub(super) policy_revision: u64,
 }
@@ -30,14 +26,14 @@ impl Base {
         trust: &Trust,
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Deciders> {
-        let (event_sender, pod_events) = mpsc::channel(POD_EVENTS);
+        let told = trust.agents.clone();
         let attestor = KubernetesAttestor::start(
             &self.config.attestation,
             self.config.clock_skew,
             self.clock.clone(),
             self.store.clone(),
             &self.drain,
-            event_sender,
+            Arc::new(move |event| tell(&told, &event)),
         )
         .await?;
         let attestor: Arc<dyn Attestor> = Arc::new(attestor);
@@ -63,9 +59,15 @@ impl Base {
         let policy_revision = self.config.rules.revision();
         Ok(Deciders {
             attestor,
-            pod_events,
             issuer: Arc::new(issuer),
             policy_revision,
         })
+    }
+}
+
+/// A changed pod may get another verdict; a pod that is gone needs none: its volume goes with it.
+fn tell(agents: &Agents, event: &PodEvent) {
+    if event.kind == PodEventKind::Changed {
+        agents.pod_affected(&event.cluster, &event.node_name, &event.pod_uid);
     }
 }

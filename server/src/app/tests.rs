@@ -21,7 +21,7 @@ use signet_certs::svid::SvidProfile;
 use signet_certs::verify::{LeafInfo, Role, inspect_leaf, verify_chain};
 use signet_runtime::clock::{Clock as _, FakeClock};
 use signet_runtime::drain::Drain;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
 use zeroize::Zeroizing;
 
@@ -83,7 +83,6 @@ struct Process {
     attestor: Arc<FakeAttestor>,
     clock: Arc<TrustedClock>,
     drain: Drain,
-    _pod_events: mpsc::Sender<crate::attest::PodEvent>,
 }
 
 impl World {
@@ -147,7 +146,6 @@ impl World {
         let metrics = Arc::new(Metrics::default());
         let attestor = Arc::new(FakeAttestor::new());
         attestor.add_pod("pod", pod());
-        let (pod_events, events) = mpsc::channel(1);
         background::start(background::Parts {
             store: self.store.clone(),
             audit: audit.clone(),
@@ -155,7 +153,7 @@ impl World {
             metrics: metrics.clone(),
             snapshots: publisher.snapshots(),
             rooms: publisher.room_use(),
-            pod_events: events,
+            attestor: attestor.clone(),
             clock: clock.clone(),
             drain: drain.clone(),
         });
@@ -182,7 +180,6 @@ impl World {
             attestor,
             clock,
             drain,
-            _pod_events: pod_events,
         }
     }
 

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use signet_runtime::drain::Drain;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use self::member::{Cluster, PinError, Settings};
 use super::config::AttestationConfig;
-use super::pods::LivePod;
+use super::pods::{LivePod, TellPod};
 use super::remembered::Remembered;
 use super::{
     AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, Outages,
-    Place, PodEvent, RefusedReason,
+    Place, RefusedReason,
 };
 use crate::clock::TrustedClock;
 use crate::store::Store;
@@ -39,15 +39,15 @@ pub(crate) struct StartError {
 impl KubernetesAttestor {
     /// Makes a client for every cluster, checks that each is the one meant, and begins to watch them.
     ///
-    /// A cluster that cannot be reached is no error: it is tried again until `drain` starts. Pod changes go to `events`;
-    /// a slow receiver slows the watches down, which makes attestation costlier but never wrong.
+    /// A cluster that cannot be reached is no error: it is tried again until `drain` starts. `tell` hears of changes of pods,
+    /// each as it comes: it must not wait for anything.
     pub(crate) async fn start(
         config: &AttestationConfig,
         clock_skew: Duration,
         clock: Arc<TrustedClock>,
         store: Arc<dyn Store>,
         drain: &Drain,
-        events: mpsc::Sender<PodEvent>,
+        tell: TellPod,
     ) -> Result<Self, StartError> {
         let mut clusters = Vec::with_capacity(config.clusters.len());
         let outages = watch::Sender::default();
@@ -65,7 +65,7 @@ impl KubernetesAttestor {
                 client,
                 Arc::clone(&clock),
                 Arc::new(remembered),
-                events.clone(),
+                Arc::clone(&tell),
                 outages.clone(),
             )));
         }

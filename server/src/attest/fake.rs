@@ -187,6 +187,8 @@ impl Attestor for FakeAttestor {
             unreachable_since: None,
             last_seen: None,
             pods: 0,
+            kept_reviews: 0,
+            displaced_reviews: 0,
             problem,
         }]
     }

@@ -1,18 +1,17 @@
 //! The pods and service accounts of a cluster as they are now, from two watches over all namespaces.
 
 mod known;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use signet_runtime::sync::RwLock;
-use tokio::sync::mpsc;
 use tokio::task::coop;
 use tokio::time::Instant;
 
@@ -28,21 +27,19 @@ const POD_BYTES: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LivePod {
     /// UID, which no second pod ever gets.
-    pub uid: String,
+    pub uid: Box<str>,
     /// Namespace.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Name, which a later pod may get again.
-    pub name: String,
+    pub name: Box<str>,
     /// Service account it runs as.
-    pub service_account: String,
+    pub service_account: Arc<str>,
     /// Node it is bound to; empty while it is on none.
-    pub node_name: String,
+    pub node_name: Arc<str>,
     /// Where it is in its life.
     pub phase: PodPhase,
     /// Labels.
     pub labels: Arc<BTreeMap<String, String>>,
-    /// Addresses; the node's own for a pod on the host's network.
-    pub pod_ips: Vec<IpAddr>,
     /// A deletion has begun and the pod is still there.
     pub terminating: bool,
 }
@@ -79,12 +76,12 @@ pub(super) struct PodWatch {
 }
 
 impl PodWatch {
-    pub(super) fn new(cluster: Arc<str>, events: mpsc::Sender<PodEvent>) -> Self {
+    pub(super) fn new(cluster: Arc<str>, tell: TellPod) -> Self {
         Self {
             pods: Arc::new(Pods {
                 cluster,
                 known: RwLock::default(),
-                events,
+                tell,
             }),
             accounts: Arc::default(),
             pods_health: Arc::new(WatchHealth::new()),
@@ -157,6 +154,11 @@ impl PodWatch {
         self.pods.known.read().get(uid)
     }
 
+    /// Whether the watch shows a pod with this UID.
+    pub(super) fn has_pod(&self, uid: &str) -> bool {
+        self.pods.known.read().has(uid)
+    }
+
     pub(super) fn pod_count(&self) -> usize {
         self.pods.known.read().len()
     }
@@ -197,28 +199,24 @@ pub(super) async fn get_pod(
     }
 }
 
+/// Who is told of what happens to pods. Called by the watch itself, which goes on afterwards: no event is lost, and none may
+/// be waited with.
+pub(crate) type TellPod = Arc<dyn Fn(PodEvent) + Send + Sync>;
+
 struct Pods {
     cluster: Arc<str>,
     known: RwLock<KnownPods>,
-    events: mpsc::Sender<PodEvent>,
+    tell: TellPod,
 }
 
 impl Pods {
-    /// Waits when the receiver is slow: the watch then goes silent and counts as unsynced, which is safe. A receiver
-    /// that is gone wants no events.
-    async fn emit(&self, pod: &LivePod, kind: PodEventKind) {
-        let event = PodEvent {
+    fn tell(&self, pod: &LivePod, kind: PodEventKind) {
+        (self.tell)(PodEvent {
             cluster: self.cluster.to_string(),
-            pod_uid: pod.uid.clone(),
-            node_name: pod.node_name.clone(),
+            pod_uid: pod.uid.to_string(),
+            node_name: pod.node_name.to_string(),
             kind,
-        };
-        let _ = self.events.send(event).await;
-    }
-
-    fn put(&self, pod: Arc<LivePod>) -> Option<Arc<LivePod>> {
-        let mut pods = self.known.write();
-        pods.put(pod)
+        });
     }
 }
 
@@ -228,7 +226,7 @@ impl Sink for Pods {
     const PATH: &'static str = "/api/v1/pods";
 
     fn add(state: &mut KnownPods, item: PodItem) {
-        state.put(Arc::new(item.into()));
+        state.put(item);
     }
 
     fn take(state: &mut KnownPods, item: &PodItem) {
@@ -244,28 +242,31 @@ impl Sink for Pods {
         for old in before.into_all() {
             let new = self.known.read().get(&old.uid);
             match new {
-                None => self.emit(&old, PodEventKind::Gone).await,
-                Some(new) if differs(&old, &new) => self.emit(&new, PodEventKind::Changed).await,
+                None => self.tell(&old, PodEventKind::Gone),
+                Some(new) if differs(&old, &new) => self.tell(&new, PodEventKind::Changed),
                 Some(_) => {}
             }
             coop::consume_budget().await;
         }
     }
 
-    async fn upsert(&self, item: PodItem) {
-        let pod = Arc::new(LivePod::from(item));
-        if self.put(Arc::clone(&pod)).is_some_and(|old| differs(&old, &pod)) {
-            self.emit(&pod, PodEventKind::Changed).await;
+    fn upsert(&self, item: PodItem) {
+        let (pod, old) = {
+            let mut pods = self.known.write();
+            pods.put(item)
+        };
+        if old.is_some_and(|old| differs(&old, &pod)) {
+            self.tell(&pod, PodEventKind::Changed);
         }
     }
 
-    async fn remove(&self, item: PodItem) {
+    fn remove(&self, item: &PodItem) {
         let removed = {
             let mut pods = self.known.write();
             pods.remove(&item.metadata.uid)
         };
         if let Some(pod) = removed {
-            self.emit(&pod, PodEventKind::Gone).await;
+            self.tell(&pod, PodEventKind::Gone);
         }
     }
 }
@@ -311,12 +312,12 @@ impl Sink for Accounts {
         *self.uids.write() = state;
     }
 
-    async fn upsert(&self, item: AccountItem) {
+    fn upsert(&self, item: AccountItem) {
         Self::add(&mut self.uids.write(), item);
     }
 
-    async fn remove(&self, item: AccountItem) {
-        Self::take(&mut self.uids.write(), &item);
+    fn remove(&self, item: &AccountItem) {
+        Self::take(&mut self.uids.write(), item);
     }
 }
 

@@ -210,16 +210,16 @@ pub(crate) fn same_node(token: &ReviewedToken, live_node_uid: Option<&str>) -> R
 /// A pod being deleted is still there and passes.
 pub(crate) fn match_live_pod(token: &ReviewedToken, live: &LivePod) -> Result<(), RefusedReason> {
     let pod = || format!("{}/{}", token.namespace, token.pod_name);
-    if live.uid != token.pod_uid {
+    if *live.uid != *token.pod_uid {
         return Err(RefusedReason::PodReplaced { pod: pod() });
     }
-    if live.namespace != token.namespace || live.name != token.pod_name {
+    if *live.namespace != *token.namespace || *live.name != *token.pod_name {
         return Err(RefusedReason::Contradiction("the live pod has another name"));
     }
-    if live.service_account != token.service_account {
+    if *live.service_account != *token.service_account {
         return Err(RefusedReason::OtherServiceAccount { pod: pod() });
     }
-    if live.node_name != token.node_name {
+    if *live.node_name != *token.node_name {
         return Err(RefusedReason::PodElsewhere {
             pod: pod(),
             node: token.node_name.clone(),

@@ -1,5 +1,6 @@
 //! TokenReviews: one per token, shared by those who ask at the same time, kept while the watches would show their end.
 
+mod kept;
 #[cfg(test)]
 mod tests;
 
@@ -14,14 +15,14 @@ use signet_certs::jws::KubernetesClaims;
 use signet_runtime::sync::Mutex;
 use tokio::sync::OnceCell;
 
+use self::kept::Kept;
+pub(crate) use self::kept::limit;
 use super::AttestError;
 use super::kube_api::{CallError, KubeApi, Purpose};
 use super::policy::{ReviewedToken, read_review};
 
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const ANSWER_BYTES: usize = 256 * 1024;
-/// Most reviews kept; above it new ones are made again each time.
-const MAX_KEPT: usize = 262_144;
 const PURPOSE: Purpose = Purpose {
     doing: "reviewing a token",
     permission: "create tokenreviews.authentication.k8s.io",
@@ -51,7 +52,7 @@ type Running = Arc<OnceCell<Outcome>>;
 pub(super) struct TokenReviewer {
     api: Arc<KubeApi>,
     running: Mutex<HashMap<TokenKey, Running>>,
-    kept: Mutex<HashMap<TokenKey, Arc<ReviewedToken>>>,
+    kept: Kept,
 }
 
 impl TokenReviewer {
@@ -59,37 +60,43 @@ impl TokenReviewer {
         Self {
             api,
             running: Mutex::default(),
-            kept: Mutex::default(),
+            kept: Kept::default(),
         }
     }
 
     /// A positive review made before, unexpired. Whether it still holds is for the watches to say.
     pub(super) fn kept(&self, key: &TokenKey, now: SystemTime) -> Option<Arc<ReviewedToken>> {
-        self.kept
-            .lock()
-            .get(key)
-            .filter(|review| review.expires > now)
-            .cloned()
+        self.kept.get(key, now)
     }
 
-    /// Keeps a positive review until its token expires.
-    pub(super) fn keep(&self, key: TokenKey, review: Arc<ReviewedToken>) {
-        let mut kept = self.kept.lock();
-        if kept.len() < MAX_KEPT {
-            kept.insert(key, review);
-        }
+    /// Keeps a positive review until its token expires; `shown` is how many pods there are.
+    pub(super) fn keep(&self, key: TokenKey, review: Arc<ReviewedToken>, shown: usize) {
+        self.kept.put(key, review, shown);
     }
 
     /// Drops a review that holds no longer.
-    pub(super) fn forget(&self, key: &TokenKey) {
-        self.kept.lock().remove(key);
+    pub(super) fn forget(&self, key: &TokenKey, review: &ReviewedToken) {
+        self.kept.forget(key, &review.pod_uid);
     }
 
-    /// Drops reviews of expired tokens and those that `holds` says are over.
-    pub(super) fn sweep(&self, now: SystemTime, holds: impl Fn(&ReviewedToken) -> bool) {
-        self.kept
-            .lock()
-            .retain(|_, review| review.expires > now && holds(review));
+    /// Drops what is kept of a pod that is gone.
+    pub(super) fn forget_pod(&self, uid: &str) {
+        self.kept.forget_pod(uid);
+    }
+
+    /// Drops everything that is kept.
+    pub(super) fn forget_all(&self) {
+        self.kept.clear();
+    }
+
+    /// Drops reviews of expired tokens, and of the pods that are not `there`.
+    pub(super) async fn sweep(&self, now: SystemTime, there: impl Fn(&str) -> bool) {
+        self.kept.sweep(now, there).await;
+    }
+
+    /// How many reviews are kept, and how many were given up for want of room.
+    pub(super) fn kept_and_displaced(&self) -> (usize, u64) {
+        (self.kept.len(), self.kept.displaced())
     }
 
     /// Reviews a token whose claims and signature were verified. Callers with the same token at the same time share

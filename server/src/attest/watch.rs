@@ -56,9 +56,9 @@ pub(super) trait Sink: Send + Sync + 'static {
     /// The complete state, replacing what was known.
     fn replace(&self, state: Self::State) -> impl Future<Output = ()> + Send;
     /// One object was added or changed.
-    fn upsert(&self, item: Self::Item) -> impl Future<Output = ()> + Send;
+    fn upsert(&self, item: Self::Item);
     /// One object is gone.
-    fn remove(&self, item: Self::Item) -> impl Future<Output = ()> + Send;
+    fn remove(&self, item: &Self::Item);
 }
 
 /// Path and query of a watch that lasts so long.
@@ -152,7 +152,7 @@ async fn watch_from<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth, from
             Ok(event) => {
                 let is_bookmark = matches!(event, Event::Bookmark(_));
                 event.version().clone_into(&mut position);
-                apply(sink, event).await;
+                apply(sink, event);
                 health.alive(is_bookmark);
             }
             Err(CallError::Expired { .. }) => return Ok(None),
@@ -161,10 +161,10 @@ async fn watch_from<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth, from
     }
 }
 
-async fn apply<S: Sink>(sink: &S, event: Event<S::Item>) {
+fn apply<S: Sink>(sink: &S, event: Event<S::Item>) {
     match event {
-        Event::Added(item) | Event::Modified(item) => sink.upsert(item).await,
-        Event::Deleted(item) => sink.remove(item).await,
+        Event::Added(item) | Event::Modified(item) => sink.upsert(item),
+        Event::Deleted(item) => sink.remove(&item),
         Event::Bookmark(_) | Event::Error(_) => {}
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
 use signet_runtime::sync::Mutex;
-use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, interval, sleep};
 
 use self::nodes::SeenNodes;
@@ -22,7 +22,7 @@ use crate::attest::budget::Budget;
 use crate::attest::config::{AttestationConfig, ClusterConfig};
 use crate::attest::jwks::SigningKeys;
 use crate::attest::kube_api::{KubeApi, Purpose};
-use crate::attest::pods::{LivePod, PodWatch, get_pod};
+use crate::attest::pods::{LivePod, PodWatch, TellPod, get_pod};
 use crate::attest::policy::{
     ReviewedToken, ServiceAccountName, judge_node, judge_pod, may_be_agent, on_node_of,
 };
@@ -30,7 +30,8 @@ use crate::attest::reach::Reach;
 use crate::attest::remembered::Remembered;
 use crate::attest::token_review::{TokenKey, TokenReviewer};
 use crate::attest::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, Outages, PodEvent, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, Outages, PodEventKind,
+    RefusedReason,
 };
 use crate::clock::TrustedClock;
 
@@ -82,7 +83,7 @@ pub(super) struct Cluster {
     clock: Arc<TrustedClock>,
     api: Arc<KubeApi>,
     keys: SigningKeys,
-    reviewer: TokenReviewer,
+    reviewer: Arc<TokenReviewer>,
     reach: Reach,
     /// Where it is told whether it can be reached, with all others.
     outages: watch::Sender<Outages>,
@@ -108,7 +109,7 @@ impl Cluster {
         client: kube::Client,
         clock: Arc<TrustedClock>,
         remembered: Arc<Remembered>,
-        events: mpsc::Sender<PodEvent>,
+        tell_pod: TellPod,
         outages: watch::Sender<Outages>,
     ) -> Self {
         let (per_second, burst) = settings.calls;
@@ -118,6 +119,8 @@ impl Cluster {
             Budget::new(per_second, burst),
             Arc::clone(&clock),
         ));
+        let reviewer = Arc::new(TokenReviewer::new(Arc::clone(&api)));
+        let tell_pod = forgetting(Arc::clone(&reviewer), tell_pod);
         let since = remembered.row().unreachable_since;
         tell(&outages, &settings.name, since);
         Self {
@@ -131,9 +134,9 @@ impl Cluster {
                 Arc::clone(&remembered),
             ),
             remembered,
-            reviewer: TokenReviewer::new(Arc::clone(&api)),
+            reviewer,
             nodes: SeenNodes::default(),
-            watch: PodWatch::new(Arc::clone(&settings.name), events),
+            watch: PodWatch::new(Arc::clone(&settings.name), tell_pod),
             api,
             uid: OnceCell::new(),
             pin_problem: Mutex::default(),
@@ -168,7 +171,7 @@ impl Cluster {
     }
 
     pub(super) fn forget_reviews(&self) {
-        self.reviewer.sweep(self.clock.now(), |_| false);
+        self.reviewer.forget_all();
     }
 
     async fn sweep(&self) {
@@ -180,9 +183,9 @@ impl Cluster {
             if self.reach.unreachable_since().is_none() {
                 self.nodes.sweep();
             }
-            self.reviewer.sweep(self.good_at(), |review| {
-                !synced || self.watch.pod(&review.pod_uid).is_some()
-            });
+            self.reviewer
+                .sweep(self.good_at(), |pod_uid| !synced || self.watch.has_pod(pod_uid))
+                .await;
         }
     }
 
@@ -234,7 +237,8 @@ impl Cluster {
         }
         let claims = self.check_locally(role, audience, token).await?;
         let review = self.reviewer.review(key, token, audience, &claims).await?;
-        self.reviewer.keep(key, Arc::clone(&review));
+        self.reviewer
+            .keep(key, Arc::clone(&review), self.watch.pod_count());
         Ok(review)
     }
 
@@ -247,14 +251,14 @@ impl Cluster {
             return None;
         }
         let holds = self.keys.still_verify(token)
-            && self.watch.pod(&review.pod_uid).is_some()
+            && self.watch.has_pod(&review.pod_uid)
             && self.watch.has_account(
                 &review.namespace,
                 &review.service_account,
                 &review.service_account_uid,
             );
         if !holds {
-            self.reviewer.forget(key);
+            self.reviewer.forget(key, &review);
             return None;
         }
         Some(review)
@@ -324,7 +328,10 @@ impl Cluster {
             Some((_, PinError::Unavailable(error))) => Some(error.to_string()),
             None => None,
         };
+        let (kept_reviews, displaced_reviews) = self.reviewer.kept_and_displaced();
         ClusterHealth {
+            kept_reviews,
+            displaced_reviews,
             name: self.settings.name.to_string(),
             uid: self.uid.get().cloned(),
             synced: self.watch.is_synced(),
@@ -338,4 +345,14 @@ impl Cluster {
             },
         }
     }
+}
+
+/// Whoever hears of pods, after what is kept of one that is gone was dropped.
+fn forgetting(reviewer: Arc<TokenReviewer>, tell: TellPod) -> TellPod {
+    Arc::new(move |event| {
+        if event.kind == PodEventKind::Gone {
+            reviewer.forget_pod(&event.pod_uid);
+        }
+        tell(event);
+    })
 }

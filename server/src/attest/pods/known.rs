@@ -1,32 +1,66 @@
 //! The pods of a cluster at one moment, by UID, and how many each node has.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::LivePod;
+use super::shared::Shared;
+use super::wire::PodItem;
 
-/// What the watch shows.
+/// What the watch shows. A pod takes about 300 bytes, however much its labels repeat.
 #[derive(Debug, Default)]
 pub(super) struct KnownPods {
-    by_uid: HashMap<String, Arc<LivePod>>,
+    pods: HashSet<ByUid>,
     /// Pods that are not over, by the name of their node.
-    on_node: HashMap<String, usize>,
+    on_node: HashMap<Arc<str>, usize>,
+    shared: Shared,
+}
+
+/// A pod that stands for its UID.
+#[derive(Debug)]
+struct ByUid(Arc<LivePod>);
+
+impl PartialEq for ByUid {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.uid == other.0.uid
+    }
+}
+
+impl Eq for ByUid {}
+
+impl Hash for ByUid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.uid.hash(state);
+    }
+}
+
+impl Borrow<str> for ByUid {
+    fn borrow(&self) -> &str {
+        &self.0.uid
+    }
 }
 
 impl KnownPods {
     /// The pod with this UID.
     pub(super) fn get(&self, uid: &str) -> Option<Arc<LivePod>> {
-        self.by_uid.get(uid).cloned()
+        self.pods.get(uid).map(|known| Arc::clone(&known.0))
+    }
+
+    /// Whether there is a pod with this UID.
+    pub(super) fn has(&self, uid: &str) -> bool {
+        self.pods.contains(uid)
     }
 
     /// Every pod, one after the other let go of.
     pub(super) fn into_all(self) -> impl Iterator<Item = Arc<LivePod>> {
-        self.by_uid.into_values()
+        self.pods.into_iter().map(|known| known.0)
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.by_uid.len()
+        self.pods.len()
     }
 
     /// How many pods of a node are not over.
@@ -34,24 +68,34 @@ impl KnownPods {
         self.on_node.get(node_name).copied().unwrap_or(0)
     }
 
-    /// Adds a pod, or shows it as it is now. Returns it as it was.
-    pub(super) fn put(&mut self, pod: Arc<LivePod>) -> Option<Arc<LivePod>> {
+    /// Adds a pod, or shows it as it is now. Returns it, and it as it was.
+    pub(super) fn put(&mut self, item: PodItem) -> (Arc<LivePod>, Option<Arc<LivePod>>) {
+        let pod = Arc::new(item.into_pod(&mut self.shared));
         if !pod.phase.is_over() {
-            *self.on_node.entry(pod.node_name.clone()).or_default() += 1;
+            *self.on_node.entry(Arc::clone(&pod.node_name)).or_default() += 1;
         }
-        let old = self.by_uid.insert(pod.uid.clone(), pod)?;
-        self.leave_node(&old);
-        Some(old)
+        let old = self.pods.replace(ByUid(Arc::clone(&pod))).map(|known| known.0);
+        if let Some(old) = &old {
+            self.leave(old);
+        }
+        (pod, old)
     }
 
     /// Takes a pod away.
     pub(super) fn remove(&mut self, uid: &str) -> Option<Arc<LivePod>> {
-        let pod = self.by_uid.remove(uid)?;
-        self.leave_node(&pod);
+        let pod = self.pods.take(uid)?.0;
+        self.leave(&pod);
         Some(pod)
     }
 
-    fn leave_node(&mut self, pod: &LivePod) {
+    /// How many names, and how many sets of labels, pods have in common.
+    #[cfg(test)]
+    pub(super) fn shared_values(&self) -> (usize, usize) {
+        self.shared.len()
+    }
+
+    fn leave(&mut self, pod: &LivePod) {
+        self.shared.let_go(self.pods.len());
         if pod.phase.is_over() {
             return;
         }

@@ -1,10 +1,10 @@
 //! Pods and service accounts as the API server writes them, as far as they matter.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::shared::Shared;
 use super::{LivePod, PodPhase};
 use crate::attest::watch::Object;
 
@@ -59,40 +59,34 @@ struct PodSpec {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct PodStatus {
     phase: PodPhase,
-    #[serde(rename = "podIPs")]
-    pod_ips: Option<Vec<PodIp>>,
 }
 
-#[derive(Deserialize)]
-struct PodIp {
-    ip: Option<String>,
+impl PodItem {
+    /// What matters of it, sharing with other pods what they have in common.
+    pub(super) fn into_pod(self, shared: &mut Shared) -> LivePod {
+        let Self {
+            metadata,
+            spec,
+            status,
+        } = self;
+        LivePod {
+            uid: metadata.uid.into(),
+            namespace: shared.text(metadata.namespace),
+            name: metadata.name.into(),
+            service_account: shared.text(spec.service_account_name.unwrap_or_default()),
+            node_name: shared.text(spec.node_name.unwrap_or_default()),
+            phase: status.phase,
+            labels: shared.labels(metadata.labels.unwrap_or_default()),
+            terminating: metadata.deletion_timestamp.is_some(),
+        }
+    }
 }
 
 impl From<PodItem> for LivePod {
     fn from(item: PodItem) -> Self {
-        let PodItem {
-            metadata,
-            spec,
-            status,
-        } = item;
-        Self {
-            uid: metadata.uid,
-            namespace: metadata.namespace,
-            name: metadata.name,
-            service_account: spec.service_account_name.unwrap_or_default(),
-            node_name: spec.node_name.unwrap_or_default(),
-            phase: status.phase,
-            labels: Arc::new(metadata.labels.unwrap_or_default()),
-            pod_ips: status
-                .pod_ips
-                .into_iter()
-                .flatten()
-                .filter_map(|entry| entry.ip?.parse().ok())
-                .collect(),
-            terminating: metadata.deletion_timestamp.is_some(),
-        }
+        item.into_pod(&mut Shared::default())
     }
 }

@@ -204,14 +204,8 @@ fn token_and_review_must_tell_the_same_story() {
 #[test]
 fn a_recorded_live_pod_is_read() {
     let pod = live();
-    assert_eq!(
-        (pod.namespace.as_str(), pod.name.as_str()),
-        ("shop", "frontend-0")
-    );
-    assert_eq!(
-        (pod.service_account.as_str(), pod.node_name.as_str()),
-        ("frontend", "node-a")
-    );
+    assert_eq!((&*pod.namespace, &*pod.name), ("shop", "frontend-0"));
+    assert_eq!((&*pod.service_account, &*pod.node_name), ("frontend", "node-a"));
     assert_eq!(pod.phase, PodPhase::Pending);
     assert_eq!(pod.labels.get("app").map(String::as_str), Some("frontend"));
     assert!(!pod.terminating);
@@ -256,7 +250,7 @@ fn a_live_pod_that_differs_is_refused() {
             },
         ),
         (
-            |live| live.node_name = String::new(),
+            |live| live.node_name = "".into(),
             RefusedReason::PodElsewhere {
                 pod: pod.clone(),
                 node: "node-a".into(),
@@ -404,9 +398,9 @@ proptest! {
         honest in prop::array::uniform4(any::<bool>()),
     ) {
         let (mut live, mut agent) = (live(), agent());
-        if !honest[0] { live.uid = uid; }
-        if !honest[1] { live.service_account = account; }
-        if !honest[2] { live.node_name = node; }
+        if !honest[0] { live.uid = uid.into(); }
+        if !honest[1] { live.service_account = account.into(); }
+        if !honest[2] { live.node_name = node.into(); }
         if !honest[3] { agent.node_uid = node_uid; }
         let proven = judge_pod(CLUSTER, &reviewed(), &live, &agent).is_ok();
         prop_assert_eq!(proven, honest.iter().all(|field| *field));

@@ -131,7 +131,7 @@ async fn reviews_are_kept_by_audience_and_token_until_the_token_expires() {
     let (key, reviewed) = (TokenKey::new("signet", TOKEN), review(&reviewer).await.unwrap());
     let (before, after) = (reviewed.expires - Duration::from_secs(1), reviewed.expires);
     assert!(reviewer.kept(&key, before).is_none());
-    reviewer.keep(key, Arc::clone(&reviewed));
+    reviewer.keep(key, Arc::clone(&reviewed), 1);
     assert!(reviewer.kept(&key, before).is_some());
     assert!(reviewer.kept(&key, after).is_none());
     for other in [
@@ -141,14 +141,24 @@ async fn reviews_are_kept_by_audience_and_token_until_the_token_expires() {
     ] {
         assert!(reviewer.kept(&other, before).is_none());
     }
-    reviewer.sweep(before, |_| true);
+    reviewer.sweep(before, |_| true).await;
     assert!(reviewer.kept(&key, before).is_some());
-    reviewer.sweep(before, |review| review.pod_name != "frontend-0");
+    reviewer
+        .sweep(before, |pod_uid| pod_uid != reviewed.pod_uid)
+        .await;
     assert!(reviewer.kept(&key, before).is_none());
-    reviewer.keep(key, Arc::clone(&reviewed));
-    reviewer.sweep(after, |_| true);
-    assert!(reviewer.kept.lock().is_empty());
-    reviewer.keep(key, reviewed);
-    reviewer.forget(&key);
-    assert!(reviewer.kept.lock().is_empty());
+    let keep = || reviewer.keep(key, Arc::clone(&reviewed), 1);
+    let is_empty = || reviewer.kept_and_displaced() == (0, 0);
+    keep();
+    reviewer.sweep(after, |_| true).await;
+    assert!(is_empty());
+    keep();
+    reviewer.forget(&key, &reviewed);
+    assert!(is_empty());
+    keep();
+    reviewer.forget_pod(&reviewed.pod_uid);
+    assert!(is_empty());
+    keep();
+    reviewer.forget_all();
+    assert!(is_empty());
 }

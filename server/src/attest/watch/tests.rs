@@ -84,12 +84,12 @@ impl Sink for Names {
         self.change(|known| *known = state);
     }
 
-    async fn upsert(&self, item: Named) {
+    fn upsert(&self, item: Named) {
         self.change(|known| Self::add(known, item));
     }
 
-    async fn remove(&self, item: Named) {
-        self.change(|known| Self::take(known, &item));
+    fn remove(&self, item: &Named) {
+        self.change(|known| Self::take(known, item));
     }
 }
 

@@ -117,7 +117,7 @@ impl Cluster {
         }
         let of_pod = !place.pod_uid.is_empty();
         let pod = self.watch.pod(place.pod_uid);
-        let is_on_node = |pod: &LivePod| pod.node_name == place.node_name && !pod.phase.is_over();
+        let is_on_node = |pod: &LivePod| *pod.node_name == *place.node_name && !pod.phase.is_over();
         if of_pod && !pod.is_some_and(|pod| is_on_node(&pod)) {
             return Some(false);
         }
@@ -134,7 +134,7 @@ impl Cluster {
             .ok()?;
         let (pod, node) = (claims.pod?, claims.node?);
         let was_there = match self.watch.pod(&pod.uid) {
-            Some(live) => live.node_name == node.name && !live.phase.is_over(),
+            Some(live) => *live.node_name == *node.name && !live.phase.is_over(),
             None => !self.watch.was_listed(),
         };
         was_there.then(|| NodeInOutage {

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_runtime::clock::FakeClock;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::nodes::NODE_COUNTS_FOR;
@@ -58,6 +59,7 @@ impl Api {
                 None => Answer::Json(404, json!({"kind": "Status", "reason": "NotFound"}).to_string()),
             },
             "/apis/authentication.k8s.io/v1/tokenreviews" => Answer::ok(review_of(&self.reviewed.lock())),
+            _ if path.contains("sendInitialEvents") => Answer::Json(422, "{}".into()),
             _ if path.contains("watch=true") => self.watch(),
             "/api/v1/pods" => list(self.pods()),
             "/api/v1/serviceaccounts" => list(vec![json!({"metadata": named("shop", "runner")})]),
@@ -113,7 +115,6 @@ struct World {
     store: Arc<MemoryStore>,
     cluster: Arc<Cluster>,
     task: JoinHandle<()>,
-    _events: mpsc::Receiver<PodEvent>,
 }
 
 impl World {
@@ -131,7 +132,7 @@ impl World {
         let client = Script::new(move |line| of_api.answer(line)).client;
         let clock = Arc::new(TrustedClock::agreed(Arc::new(FakeClock::new(UNIX_EPOCH + START))));
         let store = MemoryStore::new(trust_domain());
-        let (cluster, events) = cluster(&client, &clock, &store, None).await;
+        let cluster = cluster(&client, &clock, &store, None).await;
         let world = Self {
             api,
             client,
@@ -139,7 +140,6 @@ impl World {
             store,
             task: begin(&cluster),
             cluster,
-            _events: events,
         };
         world.cluster.watch.first_sync().await;
         world
@@ -148,11 +148,10 @@ impl World {
     /// Another process over the same store.
     async fn restart(self) -> Self {
         self.task.abort();
-        let (cluster, events) = cluster(&self.client, &self.clock, &self.store, None).await;
+        let cluster = cluster(&self.client, &self.clock, &self.store, None).await;
         Self {
             task: begin(&cluster),
             cluster,
-            _events: events,
             ..self
         }
     }
@@ -221,7 +220,7 @@ async fn cluster(
     clock: &Arc<TrustedClock>,
     store: &Arc<MemoryStore>,
     uid: Option<&str>,
-) -> (Arc<Cluster>, mpsc::Receiver<PodEvent>) {
+) -> Arc<Cluster> {
     let account = ServiceAccountName {
         namespace: "shop".into(),
         name: "runner".into(),
@@ -243,16 +242,15 @@ async fn cluster(
     };
     let settings = Settings::new(&config, &of_cluster, Duration::from_secs(120));
     let remembered = Remembered::load(Arc::clone(store) as _, "prod").await.unwrap();
-    let (sender, events) = mpsc::channel(100);
     let cluster = Cluster::new(
         settings,
         client.clone(),
         Arc::clone(clock),
         Arc::new(remembered),
-        sender,
+        Arc::new(|_| {}),
         watch::Sender::default(),
     );
-    (Arc::new(cluster), events)
+    Arc::new(cluster)
 }
 
 fn begin(cluster: &Arc<Cluster>) -> JoinHandle<()> {
@@ -380,7 +378,7 @@ async fn a_name_means_one_cluster_until_the_configuration_says_otherwise() {
         ..world.kept().await
     };
     world.store.save_cluster(known).await.unwrap();
-    let (unnamed, _events) = cluster(&world.client, &world.clock, &world.store, None).await;
+    let unnamed = cluster(&world.client, &world.clock, &world.store, None).await;
     let Err(PinError::OtherCluster(problem)) = unnamed.pin().await else {
         panic!("another cluster is taken for the one that was known")
     };
@@ -388,7 +386,7 @@ async fn a_name_means_one_cluster_until_the_configuration_says_otherwise() {
         assert!(problem.contains(said), "{problem}");
     }
     assert_eq!(unnamed.health().problem, Some(problem));
-    let (named, _events) = cluster(&world.client, &world.clock, &world.store, Some(UID)).await;
+    let named = cluster(&world.client, &world.clock, &world.store, Some(UID)).await;
     assert_eq!(named.pin().await.unwrap(), UID);
     assert_eq!(world.kept().await.uid.as_deref(), Some(UID));
 }
