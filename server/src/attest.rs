@@ -12,7 +12,7 @@
 //! | `GET /api/v1/namespaces/kube-system` | at start: its UID names the cluster |
 //! | `GET /version` | every 20 s, every 5 s without an answer: whether the cluster can be reached, and which time it is |
 //! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | every 5 min, and for an unknown key id at most every 10 s |
-//! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token |
+//! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token, also over a restart while a certificate rests on it |
 //! | watch `/api/v1/pods`, `/api/v1/serviceaccounts`, beginning with all of them, or with a list in pages where the API server has no such watch | always |
 //! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
 //! | `GET /api/v1/nodes/{name}` | the node still exists under that UID: for each node attestation, and every 5 min for the pods of a node |
@@ -31,6 +31,7 @@ mod remembered;
 #[cfg(test)]
 mod testing;
 mod token_review;
+mod vouched;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -38,8 +38,10 @@ pub(crate) use self::budget::{AgentShare, Budget, MANY_DISPLACED, Spent, limits}
 pub(crate) use self::clusters::{ClusterRow, Clusters, SigningKeySet};
 pub(crate) use self::error::{OpenError, RevokeError, StoreError};
 pub(crate) use self::journals::{Journal, Journals, KeyChanges, KeyPurpose, SealedKey};
+#[cfg(test)]
+pub(crate) use self::ledger::MAX_BATCH;
 pub(crate) use self::ledger::{
-    AuthorityUse, EvidenceKind, IssueRefusal, Ledger, LedgerRow, MAX_BATCH, NewIssuance, Recorded,
+    AuthorityUse, EvidenceKind, IssueRefusal, Ledger, LedgerRow, NewIssuance, PodTokenUse, Recorded,
     SvidFilter, SvidPage, WorkloadRef,
 };
 pub(crate) use self::lists::{Admitted, Lists, RevokedSet, StoredCrl};

@@ -13,6 +13,7 @@ use self::member::{Cluster, PinError, Settings};
 use super::config::AttestationConfig;
 use super::pods::{LivePod, TellPod};
 use super::remembered::Remembered;
+use super::vouched::Vouched;
 use super::{
     AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, Outages,
     Place, RefusedReason,
@@ -49,6 +50,11 @@ impl KubernetesAttestor {
         drain: &Drain,
         tell: TellPod,
     ) -> Result<Self, StartError> {
+        let vouched = Vouched::load(store.as_ref(), clock.now()).await;
+        let vouched = Arc::new(vouched.unwrap_or_else(|error| {
+            tracing::error!(%error, "the tokens in the ledger cannot be read: each is reviewed once more");
+            Vouched::none()
+        }));
         let mut clusters = Vec::with_capacity(config.clusters.len());
         let outages = watch::Sender::default();
         for cluster in &config.clusters {
@@ -65,6 +71,7 @@ impl KubernetesAttestor {
                 client,
                 Arc::clone(&clock),
                 Arc::new(remembered),
+                Arc::clone(&vouched),
                 Arc::clone(&tell),
                 outages.clone(),
             )));

@@ -41,6 +41,25 @@ pub(crate) struct ReviewedToken {
     pub expires: SystemTime,
 }
 
+impl ReviewedToken {
+    /// What a positive review of a token would say, by the token's own claims: a review that says anything else is none. `None`
+    /// for a token that is bound to no pod or no node.
+    pub(crate) fn of_claims(claims: &KubernetesClaims) -> Option<Self> {
+        let (pod, node) = (claims.pod.as_ref()?, claims.node.as_ref()?);
+        Some(Self {
+            namespace: claims.namespace.clone(),
+            service_account: claims.service_account.name.clone(),
+            service_account_uid: claims.service_account.uid.clone(),
+            pod_name: pod.name.clone(),
+            pod_uid: pod.uid.clone(),
+            node_name: node.name.clone(),
+            node_uid: node.uid.clone(),
+            jti: claims.token_id.clone(),
+            expires: claims.expires,
+        })
+    }
+}
+
 /// A cluster as it appears in proofs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClusterRef<'a> {

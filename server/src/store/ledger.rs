@@ -8,10 +8,20 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use super::{Attestation, Budget, Spent, Standing, StoreFuture};
+use super::{Attestation, Budget, Spent, Standing, StoreError, StoreFuture};
 
 /// Most items of one call of [`Ledger::issue`].
 pub(crate) const MAX_BATCH: usize = 1024;
+
+/// How many items a batch has, if it may have so many.
+pub(super) fn batch_size(batch: &[NewIssuance]) -> Result<usize, StoreError> {
+    let size = batch.len();
+    if size > MAX_BATCH {
+        let message = format!("{size} certificates in one batch, at most {MAX_BATCH}");
+        return Err(StoreError::Invalid { message });
+    }
+    Ok(size)
+}
 
 /// What a store keeps of certificates.
 pub(crate) trait Ledger: Send + Sync {
@@ -34,8 +44,22 @@ pub(crate) trait Ledger: Send + Sync {
     /// These rest on an outage no more: somebody has looked. Serials that the ledger lacks are passed over.
     fn reviewed(&self, serials: Vec<SerialNumber>) -> StoreFuture<'_, ()>;
 
+    /// The tokens of pods that unexpired certificates rest on. Reads the whole ledger: for the start of a process.
+    fn pod_tokens(&self, now: SystemTime) -> StoreFuture<'_, Vec<PodTokenUse>>;
+
     /// For every authority that signed something still recorded: how much of it is live, and until when it matters.
     fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>>;
+}
+
+/// The token of a pod, as an API server vouched for it before a certificate was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodTokenUse {
+    /// UID of the cluster's kube-system namespace.
+    pub cluster_uid: String,
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Id of the token.
+    pub jti: String,
 }
 
 /// One certificate that is about to be signed.

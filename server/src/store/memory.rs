@@ -28,8 +28,9 @@ pub(crate) use self::kept::Kept;
 use super::{
     Admitted, AgentRow, AttestedAgents, AuthorityUse, ClusterRow, Clusters, Denial, Housekeeping,
     IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent,
-    NewIssuance, Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked,
-    RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
+    NewIssuance, PodTokenUse, Presented, PresentedCertificate, Recorded, Revocations, RevokeError,
+    RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl,
+    SvidFilter, SvidPage,
 };
 use crate::audit_event::AuditEvent;
 
@@ -209,11 +210,13 @@ impl Ledger for MemoryStore {
         self.look(move |kept| kept.unreviewed(after, limit))
     }
 
+    fn pod_tokens(&self, now: SystemTime) -> StoreFuture<'_, Vec<PodTokenUse>> {
+        self.look(move |kept| kept.pod_tokens(now))
+    }
+
     fn reviewed(&self, serials: Vec<SerialNumber>) -> StoreFuture<'_, ()> {
         self.transaction(move |kept| {
-            for serial in &serials {
-                kept.unreviewed.remove(serial);
-            }
+            kept.unreviewed.retain(|serial| !serials.contains(serial));
             Ok(())
         })
     }

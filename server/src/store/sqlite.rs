@@ -48,9 +48,9 @@ use self::writer::Writer;
 use super::{
     Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, ClusterRow, Clusters, Denial,
     Housekeeping, IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists,
-    LiveAgent, MAX_BATCH, NewIssuance, OpenError, Presented, PresentedCertificate, Recorded, Revocations,
+    LiveAgent, NewIssuance, OpenError, PodTokenUse, Presented, PresentedCertificate, Recorded, Revocations,
     RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
-    StoredCrl, SvidFilter, SvidPage,
+    StoredCrl, SvidFilter, SvidPage, ledger::batch_size,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -160,11 +160,7 @@ impl Ledger for SqliteStore {
         now: SystemTime,
     ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>> {
         Box::pin(async move {
-            let size = batch.len();
-            if size > MAX_BATCH {
-                let message = format!("{size} certificates in one batch, at most {MAX_BATCH}");
-                return Err(StoreError::Invalid { message });
-            }
+            let size = batch_size(&batch)?;
             let prepare = |item: NewIssuance| Prepared {
                 fingerprint: self.fingerprints.of(&item.workload),
                 item,
@@ -192,6 +188,10 @@ impl Ledger for SqliteStore {
     fn reviewed(&self, serials: Vec<SerialNumber>) -> StoreFuture<'_, ()> {
         let work = move |tx: &mut writer::Tx<'_>| issue::reviewed(tx.conn, &serials);
         Box::pin(self.writer.run(1, work))
+    }
+
+    fn pod_tokens(&self, now: SystemTime) -> StoreFuture<'_, Vec<PodTokenUse>> {
+        Box::pin(self.scanner.run(move |tx| read::pod_tokens(tx, now)))
     }
 
     fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>> {

@@ -88,6 +88,7 @@ macro_rules! store_suite {
                 a_crl_of_an_older_set_is_refused
                 an_entry_stays_until_listed_once_after_expiry;
             outages:
+                tokens_of_pods_are_told_while_certificates_rest_on_them
                 what_rests_on_an_outage_waits_for_its_review
                 an_outage_gives_nobody_more_than_he_had
                 an_issued_line_says_that_it_rests_on_an_outage;

@@ -188,6 +188,48 @@ async fn an_agent_killed_while_server_and_api_server_are_away_serves_what_it_had
     assert_eq!(self::ledger(&domain).await, ledger, "a restart issues nothing");
 }
 
+/// After a restart a large cluster would otherwise ask about each of its tokens at once.
+#[tokio::test]
+async fn a_restart_of_the_server_reviews_no_token_again_that_a_certificate_rests_on() {
+    let mut domain = Domain::start().await.unwrap();
+    let token = domain.shop_pod("front", "node-a").unwrap();
+    let (mut raw, certificate) = domain.raw_agent("node-a").await.unwrap();
+    raw.issue_good(&token).await.unwrap();
+    let reviews = domain.kube.calls(Endpoint::TokenReviews);
+    domain.server.kill().await;
+    domain.server.start().await.unwrap();
+    eventually("the pods in the watch", async || {
+        let status = domain.server.admin(&["status"]).await.ok()?;
+        (status["clusters"][0]["pods_synced"] == true).then_some(())
+    })
+    .await;
+    let mut raw = RawAgent::connect(domain.server.agents(), Some(&certificate))
+        .await
+        .unwrap();
+    raw.hello().await.unwrap();
+    for _ in 0..2 {
+        raw.issue_good(&token).await.unwrap();
+        assert_eq!(domain.kube.calls(Endpoint::TokenReviews), reviews);
+    }
+    let other = domain.pod_token("shop", "front").unwrap();
+    raw.issue_good(&other).await.unwrap();
+    assert_eq!(
+        domain.kube.calls(Endpoint::TokenReviews),
+        reviews + 1,
+        "another token is another question"
+    );
+    domain.kube.delete_pod("shop", "front").unwrap();
+    domain.kube.expire_reviews();
+    domain.server.kill().await;
+    domain.server.start().await.unwrap();
+    let mut raw = RawAgent::connect(domain.server.agents(), Some(&certificate))
+        .await
+        .unwrap();
+    raw.hello().await.unwrap();
+    let answer = raw.issue_one(new_csr().unwrap(), &token).await.unwrap();
+    assert!(!matches!(answer, Outcome::Issued(_)), "the pod is gone");
+}
+
 /// An old store in place of the present one: its bundle is not believed, the lists that it signs are.
 /// Covers INV-3.
 #[tokio::test]

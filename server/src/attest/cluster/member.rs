@@ -1,5 +1,6 @@
 //! One cluster: the way of a token through local check, review, live pod and verdict.
 
+mod keeping;
 mod nodes;
 mod outage;
 mod pin;
@@ -12,8 +13,9 @@ use std::time::Duration;
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
 use signet_runtime::sync::Mutex;
 use tokio::sync::{OnceCell, watch};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, sleep};
 
+use self::keeping::forgetting;
 use self::nodes::SeenNodes;
 use self::outage::tell;
 use self::pin::PIN_AGAIN_AFTER;
@@ -29,14 +31,13 @@ use crate::attest::policy::{
 use crate::attest::reach::Reach;
 use crate::attest::remembered::Remembered;
 use crate::attest::token_review::{TokenKey, TokenReviewer};
+use crate::attest::vouched::Vouched;
 use crate::attest::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, Outages, PodEventKind,
-    RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, Outages, RefusedReason,
 };
 use crate::clock::TrustedClock;
 
 const OBJECT_BYTES: usize = 4 * 1024 * 1024;
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const READING_POD: Purpose = Purpose {
     doing: "reading a pod",
     permission: "get pods in every namespace",
@@ -84,6 +85,7 @@ pub(super) struct Cluster {
     api: Arc<KubeApi>,
     keys: SigningKeys,
     reviewer: Arc<TokenReviewer>,
+    vouched: Arc<Vouched>,
     reach: Reach,
     /// Where it is told whether it can be reached, with all others.
     outages: watch::Sender<Outages>,
@@ -109,6 +111,7 @@ impl Cluster {
         client: kube::Client,
         clock: Arc<TrustedClock>,
         remembered: Arc<Remembered>,
+        vouched: Arc<Vouched>,
         tell_pod: TellPod,
         outages: watch::Sender<Outages>,
     ) -> Self {
@@ -135,6 +138,7 @@ impl Cluster {
             ),
             remembered,
             reviewer,
+            vouched,
             nodes: SeenNodes::default(),
             watch: PodWatch::new(Arc::clone(&settings.name), tell_pod),
             api,
@@ -168,25 +172,6 @@ impl Cluster {
             self.watch.run(Arc::clone(&self.api)),
             self.sweep(),
         );
-    }
-
-    pub(super) fn forget_reviews(&self) {
-        self.reviewer.forget_all();
-    }
-
-    async fn sweep(&self) {
-        let mut timer = interval(SWEEP_EVERY);
-        loop {
-            timer.tick().await;
-            // An unsynced watch shows nothing that would be a reason to forget.
-            let synced = self.watch.is_synced();
-            if self.reach.unreachable_since().is_none() {
-                self.nodes.sweep();
-            }
-            self.reviewer
-                .sweep(self.good_at(), |pod_uid| !synced || self.watch.has_pod(pod_uid))
-                .await;
-        }
     }
 
     pub(super) async fn attest_node(&self, token: &str) -> Result<AttestedNode, AttestError> {
@@ -236,32 +221,13 @@ impl Cluster {
             return Ok(review);
         }
         let claims = self.check_locally(role, audience, token).await?;
-        let review = self.reviewer.review(key, token, audience, &claims).await?;
+        let review = match self.vouched_for(role, &claims) {
+            Some(review) => review,
+            None => self.reviewer.review(key, token, audience, &claims).await?,
+        };
         self.reviewer
             .keep(key, Arc::clone(&review), self.watch.pod_count());
         Ok(review)
-    }
-
-    /// A kept review counts while the cluster still has the key that signed its token, and the watches are synced and show
-    /// that its service account and its pod still exist: that is all another review would add. In an outage they show what
-    /// there was when it began.
-    fn kept_review(&self, key: &TokenKey, token: &str) -> Option<Arc<ReviewedToken>> {
-        let review = self.reviewer.kept(key, self.good_at())?;
-        if !self.is_watch_believed() {
-            return None;
-        }
-        let holds = self.keys.still_verify(token)
-            && self.watch.has_pod(&review.pod_uid)
-            && self.watch.has_account(
-                &review.namespace,
-                &review.service_account,
-                &review.service_account_uid,
-            );
-        if !holds {
-            self.reviewer.forget(key, &review);
-            return None;
-        }
-        Some(review)
     }
 
     /// Everything that needs no call about this token: form, claims, signature, and whether the caller may bring it.
@@ -345,14 +311,4 @@ impl Cluster {
             },
         }
     }
-}
-
-/// Whoever hears of pods, after what is kept of one that is gone was dropped.
-fn forgetting(reviewer: Arc<TokenReviewer>, tell: TellPod) -> TellPod {
-    Arc::new(move |event| {
-        if event.kind == PodEventKind::Gone {
-            reviewer.forget_pod(&event.pod_uid);
-        }
-        tell(event);
-    })
 }

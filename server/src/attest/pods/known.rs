@@ -9,7 +9,7 @@ use super::LivePod;
 use super::shared::Shared;
 use super::wire::PodItem;
 
-/// What the watch shows. A pod takes about 300 bytes, however much its labels repeat.
+/// What the watch shows. A pod takes about 1,100 bytes with three labels that no other has, and less where pods share them.
 #[derive(Debug, Default)]
 pub(super) struct KnownPods {
     pods: HashSet<ByUid>,

@@ -138,9 +138,9 @@ fn memory_of_a_pod() {
         let mut pod = recorded.clone();
         pod["metadata"]["uid"] = json!(format!("506562ff-0461-4848-8336-{number:012}"));
         pod["metadata"]["name"] = json!(format!("web-{:06}-7d9c8b6f5d-{number:06}", number / 20));
-        pod["metadata"]["namespace"] = json!(format!("team-{}", number % 500));
+        pod["metadata"]["namespace"] = json!(format!("team-{}", number / 20 % 500));
         pod["metadata"]["labels"] = json!({
-            "app": format!("web-{}", number / 20), "pod-template-hash": "7d9c8b6f5d", "team": format!("team-{}", number % 500),
+            "app": format!("web-{}", number / 20), "pod-template-hash": "7d9c8b6f5d", "team": format!("team-{}", number / 20 % 500),
         });
         pod["spec"]["nodeName"] = json!(format!("node-{}", number % 5000));
         known.put(serde_json::from_str(&pod.to_string()).unwrap());

@@ -55,6 +55,14 @@ fn not_authenticated(result: Result<ReviewedToken, RefusedReason>) -> String {
 }
 
 #[test]
+fn a_positive_review_says_what_the_token_says() {
+    let claims = KubernetesClaims::parse(&reviewed_claims("tokenreview-ok")).unwrap();
+    assert_eq!(ReviewedToken::of_claims(&claims), Some(reviewed()));
+    let unbound = KubernetesClaims::parse(&reviewed_claims("tokenreview-not-pod-bound")).unwrap();
+    assert_eq!(ReviewedToken::of_claims(&unbound), None);
+}
+
+#[test]
 fn a_recorded_positive_review_is_read() {
     let token = reviewed();
     assert_eq!(

@@ -7,8 +7,9 @@ use signet_certs::serial::SerialNumber;
 
 use super::kept::Kept;
 use crate::store::budget::take;
+use crate::store::ledger::batch_size;
 use crate::store::{
-    AuthorityUse, Budget, Denial, EvidenceKind, IssueRefusal, LedgerRow, MAX_BATCH, NewIssuance, Recorded,
+    AuthorityUse, Budget, Denial, EvidenceKind, IssueRefusal, LedgerRow, NewIssuance, PodTokenUse, Recorded,
     StoreError, SvidFilter, SvidPage, WorkloadRef,
 };
 
@@ -19,11 +20,7 @@ impl Kept {
         epoch: u64,
         now: SystemTime,
     ) -> Result<Vec<Result<Recorded, IssueRefusal>>, StoreError> {
-        let size = batch.len();
-        if size > MAX_BATCH {
-            let message = format!("{size} certificates in one batch, at most {MAX_BATCH}");
-            return Err(StoreError::Invalid { message });
-        }
+        batch_size(&batch)?;
         let issued = batch.into_iter().map(|item| self.issue_one(item, epoch, now));
         Ok(issued.collect())
     }
@@ -165,6 +162,18 @@ impl Kept {
         rows.sort_by_key(|row| row.serial);
         rows.truncate(limit);
         rows
+    }
+
+    pub(super) fn pod_tokens(&self, now: SystemTime) -> Vec<PodTokenUse> {
+        let of_pods = |row: &&NewIssuance| row.evidence == EvidenceKind::PodToken && row.not_after > now;
+        let token = |row: &NewIssuance| {
+            Some(PodTokenUse {
+                cluster_uid: row.workload.cluster_uid.clone(),
+                pod_uid: row.workload.pod_uid.clone(),
+                jti: row.token_jti.clone()?,
+            })
+        };
+        self.rows.iter().filter(of_pods).filter_map(token).collect()
     }
 
     fn ledger_row(&self, row: &NewIssuance) -> LedgerRow {

@@ -19,8 +19,8 @@ use super::convert::{
 };
 use super::schema::{REVISION, configure, meta_number};
 use crate::store::{
-    Denial, DenialKind, EvidenceKind, Journal, LedgerRow, Lifted, RevokedSet, SealedKey, StoreError,
-    StoredCrl, SvidFilter, SvidPage, WorkloadRef,
+    Denial, DenialKind, EvidenceKind, Journal, LedgerRow, Lifted, PodTokenUse, RevokedSet, SealedKey,
+    StoreError, StoredCrl, SvidFilter, SvidPage, WorkloadRef,
 };
 
 /// One connection for reading. Short reads and long ones use different readers.
@@ -233,6 +233,21 @@ pub(super) fn unreviewed(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let after = after.map(|serial| serial.as_bytes().to_vec()).unwrap_or_default();
     let rows = statement.query_map(params![after, limit], ledger_from)?;
+    rows.collect()
+}
+
+pub(super) fn pod_tokens(tx: &Connection, now: SystemTime) -> rusqlite::Result<Vec<PodTokenUse>> {
+    let mut statement = tx.prepare(
+        "SELECT w.cluster_uid, w.pod_uid, l.token_jti FROM ledger l JOIN workload w ON w.id = l.workload
+         WHERE l.evidence = ?1 AND l.not_after > ?2 AND l.token_jti IS NOT NULL",
+    )?;
+    let rows = statement.query_map(params![EvidenceKind::PodToken as i64, millis(now)], |row| {
+        Ok(PodTokenUse {
+            cluster_uid: row.get(0)?,
+            pod_uid: row.get(1)?,
+            jti: row.get(2)?,
+        })
+    })?;
     rows.collect()
 }
 

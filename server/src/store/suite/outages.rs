@@ -47,6 +47,37 @@ pub(crate) async fn what_rests_on_an_outage_waits_for_its_review(store: Arc<dyn 
     assert_eq!(waiting(None, 10).await, [serials[1], serials[3]]);
 }
 
+pub(crate) async fn tokens_of_pods_are_told_while_certificates_rest_on_them(store: Arc<dyn Store>) {
+    let with_token = |pod: &str, jti: Option<&str>| NewIssuance {
+        token_jti: jti.map(str::to_owned),
+        ..issuance("/ns/shop/sa/web", pod, at(0))
+    };
+    let of_node = NewIssuance {
+        token_jti: Some("of-a-node".into()),
+        ..of_agent("n", at(0))
+    };
+    for item in [
+        with_token("pod-1", Some("one")),
+        with_token("pod-2", Some("two")),
+        with_token("pod-3", None),
+        of_node,
+    ] {
+        issue(&store, item, at(1)).await.unwrap();
+    }
+    let told = async |now| {
+        let tokens = store.pod_tokens(now).await.unwrap();
+        let mut tokens: Vec<_> = tokens
+            .into_iter()
+            .map(|token| (token.cluster_uid, token.pod_uid, token.jti))
+            .collect();
+        tokens.sort();
+        tokens
+    };
+    let of = |pod: &str, jti: &str| ("cluster".to_owned(), pod.to_owned(), jti.to_owned());
+    assert_eq!(told(at(1)).await, [of("pod-1", "one"), of("pod-2", "two")]);
+    assert_eq!(told(at(3600)).await, [], "the certificates have ended");
+}
+
 /// Covers INV-11.
 pub(crate) async fn an_outage_gives_nobody_more_than_he_had(store: Arc<dyn Store>) {
     issued(&store, "/ns/shop/sa/web", "pod-1", at(0)).await;

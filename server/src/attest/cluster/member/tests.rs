@@ -247,6 +247,7 @@ async fn cluster(
         client.clone(),
         Arc::clone(clock),
         Arc::new(remembered),
+        Arc::new(Vouched::load(store.as_ref(), clock.now()).await.unwrap()),
         Arc::new(|_| {}),
         watch::Sender::default(),
     );

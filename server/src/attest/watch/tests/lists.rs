@@ -222,9 +222,12 @@ async fn what_was_known_holds_while_the_list_that_replaces_it_comes_in_and_not_f
         Answer::Stream(events),
         and_then_nothing(event("ADDED", "a", 1, "3") + &initial_events_end("12")),
     ]);
-    let running = begin(move |line| match is_initial(line) {
-        true => events.lock().pop().unwrap_or(Answer::Silence),
-        false => Answer::Json(410, "{}".into()),
+    let running = begin(move |line| {
+        if is_initial(line) {
+            events.lock().pop().unwrap_or(Answer::Silence)
+        } else {
+            Answer::Json(410, "{}".into())
+        }
     });
     running.health.first_list().await;
     let began = Instant::now();
