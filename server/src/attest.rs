@@ -5,7 +5,8 @@
 //! and judged by pure rules ([`policy`]). [`cluster`] puts the steps together for one or several clusters. While one cannot be
 //! reached ([`reach`]) what was attested before goes on for a while.
 //!
-//! Calls made to a cluster's API server, all of them bounded in time and size:
+//! Calls made to a cluster's API server, all of them bounded in time and size; those that callers cause wait for their turn
+//! ([`budget`]):
 //!
 //! | call | when |
 //! |---|---|
@@ -42,8 +43,12 @@ use futures_util::future::BoxFuture;
 use signet_certs::id::SpiffeId;
 use tokio::sync::watch::Receiver;
 
+pub(crate) use self::budget::limits;
 pub use self::policy::RefusedReason;
 pub(crate) use self::token_review::limit;
+
+/// Why callers are told to come back, as the [`Refusals`](signet_runtime::refusals::Refusals) of attestation count it.
+pub(crate) const REASONS: &[&str] = &[kube_api::CALLS];
 
 /// Proves nodes and pods by their service account tokens.
 ///

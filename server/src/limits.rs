@@ -14,6 +14,7 @@ pub(crate) fn table() -> Vec<Limit> {
     let mut rows = store::limits(MAX_LIVE);
     rows.push(publisher::limit());
     rows.push(attest::limit());
+    rows.extend(attest::limits());
     rows.extend(allowance::limits());
     rows.extend(listener::limits());
     rows.extend(app::limits());

@@ -7,7 +7,7 @@ use ring::rand::SystemRandom;
 use super::{Base, trust::Trust};
 use crate::{
     agents::Agents,
-    attest::{Attestor, PodEvent, PodEventKind, cluster::KubernetesAttestor},
+    attest::{self, Attestor, PodEvent, PodEventKind, cluster::KubernetesAttestor},
     issuer::{Issuer, IssuerParts},
     metrics::Metrics,
 };
@@ -34,6 +34,7 @@ impl Base {
             self.store.clone(),
             &self.drain,
             Arc::new(move |event| tell(&told, &event)),
+            metrics.refusals("attestation", attest::REASONS),
         )
         .await?;
         let attestor: Arc<dyn Attestor> = Arc::new(attestor);

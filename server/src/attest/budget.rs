@@ -1,127 +1,163 @@
-//! How many calls attestation may make to an API server, in all and for the agents of one node.
+//! How many calls attestation may make to an API server: so many in all, and every node has its turn.
 
-use std::collections::HashMap;
+mod queue;
+mod rows;
+mod served;
+
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use signet_runtime::bucket::{Bucket, Rate};
+use signet_runtime::bucket::Rate;
+use signet_runtime::places::{Bounds, Loses, Places};
 use signet_runtime::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::time::{Instant, sleep};
 
-/// Nodes told apart; those beyond share one bucket. A token names its node under the cluster's signature, so nobody
-/// makes nodes up.
-const NODES: usize = 16_384;
-/// What is left of all calls for one node while others need them too: a quarter, but never less than this.
-const LEAST_PER_SECOND: u32 = 10;
-const LEAST_BURST: u32 = 20;
-/// Shortest wait that anyone is told.
-const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+use self::queue::{Kind, Queue};
+pub(crate) use self::rows::limits;
 
-/// Token buckets: `burst` calls at once, `per_second` on average, in all. A node that has used up its share goes on
-/// only while half of all calls are unused, so one bad agent leaves the others enough. Over it a caller is told when to
-/// come back.
-#[derive(Debug)]
-pub(super) struct Budget {
-    of_node: Rate,
-    /// With so many calls left, a node may go over its share.
-    plenty: f64,
-    state: Mutex<State>,
+/// How long a call waits for its turn. A proof takes three calls at most, each of which may then take
+/// [`CALL_TIMEOUT`](super::kube_api::CALL_TIMEOUT): 27 s together, and agents wait 30 s for an answer.
+const LONGEST_TURN: Duration = Duration::from_secs(4);
+/// Calls of one kind that wait at once: more nodes than that do not restart together, and at the usual rate more are not made
+/// within [`LONGEST_TURN`].
+const WAITING: usize = 4096;
+/// Those of one node: all pods that an agent asks for in one request.
+const NODES_WAITING: usize = 256;
+/// What is told to whoever had no turn.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Whose turn a call takes. The token that it is about has been verified to be of this node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Payer<'a> {
+    /// The pods of the node with this UID.
+    PodsOf(&'a str),
+    /// The node itself, whose agent wants a certificate.
+    Node(&'a str),
 }
 
+impl Payer<'_> {
+    const fn parts(&self) -> (Kind, &str) {
+        match self {
+            Self::PodsOf(node) => (Kind::Pods, node),
+            Self::Node(node) => (Kind::Nodes, node),
+        }
+    }
+}
+
+impl fmt::Display for Payer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PodsOf(node) => write!(f, "pods of the node {node}"),
+            Self::Node(node) => write!(f, "the node {node}"),
+        }
+    }
+}
+
+/// `burst` calls at once and `per_second` on average, in all. While there are fewer than are wanted they wait for their turn, by
+/// the order of [`Queue`]; a node that has as many waiting as one may have, or has waited for long, is told when to come back.
 #[derive(Debug)]
-struct State {
-    all: Bucket,
-    nodes: HashMap<String, Bucket>,
+pub(super) struct Budget {
+    queue: Mutex<Queue<oneshot::Sender<()>>>,
+    /// Of pods and of nodes, as [`Kind`] counts them.
+    seats: [Arc<Places<Arc<str>>>; 2],
+    /// Held by one of those who wait: it lets all of them go, each in its turn.
+    caller: AsyncMutex<()>,
 }
 
 impl Budget {
-    /// Full buckets. Rates below one call per second count as one.
+    /// Nothing used up yet. Rates below one call per second count as one.
     pub(super) fn new(per_second: u32, burst: u32) -> Self {
-        let share = |all: u32, least: u32| f64::from((all / 4).max(least.min(all)).max(1));
-        let all = Rate {
+        let rate = Rate {
             per_second: f64::from(per_second.max(1)),
             burst: f64::from(burst.max(1)),
         };
-        Self {
-            of_node: Rate {
-                per_second: share(per_second, LEAST_PER_SECOND),
-                burst: share(burst, LEAST_BURST),
-            },
-            plenty: all.burst / 2.0 + 1.0,
-            state: Mutex::new(State {
-                all: Bucket::full(all, Instant::now()),
-                nodes: HashMap::new(),
-            }),
-        }
-    }
-
-    /// Takes one call for the agent of a node, or says how long until there is one.
-    pub(super) fn take(&self, node_uid: &str) -> Result<(), Duration> {
-        let mut state = self.state.lock();
-        let taken = self.take_from(&mut state, node_uid, Instant::now());
-        taken.map_err(|wait| wait.max(SHORTEST_WAIT))
-    }
-
-    fn take_from(&self, state: &mut State, node_uid: &str, now: Instant) -> Result<(), Duration> {
-        let State { all, nodes } = state;
-        let mine = self.bucket(nodes, node_uid, now);
-        // Before the node pays for a call that is not to be had.
-        all.check(now)?;
-        match mine.take(now) {
-            Err(wait) if all.available(now) < self.plenty => Err(wait),
-            _ => all.take(now),
-        }
-    }
-
-    fn bucket<'a>(
-        &self,
-        nodes: &'a mut HashMap<String, Bucket>,
-        node_uid: &str,
-        now: Instant,
-    ) -> &'a mut Bucket {
-        if nodes.len() >= NODES && !nodes.contains_key(node_uid) {
-            // A full bucket is as good as none.
-            nodes.retain(|_, bucket| !bucket.is_full(now));
-        }
-        let name = if nodes.len() < NODES || nodes.contains_key(node_uid) {
-            node_uid
-        } else {
-            ""
+        let bounds = Bounds {
+            total: WAITING,
+            cap: NODES_WAITING,
+            loses: Loses::Newest,
         };
-        nodes
-            .entry(name.to_owned())
-            .or_insert_with(|| Bucket::full(self.of_node, now))
+        Self {
+            queue: Mutex::new(Queue::new(rate, Instant::now())),
+            seats: [Places::new(bounds), Places::new(bounds)],
+            caller: AsyncMutex::default(),
+        }
+    }
+
+    /// Returns when this call may be made.
+    ///
+    /// # Errors
+    /// When to come back: there was no turn in time, or too many wait.
+    pub(super) async fn take(&self, payer: Payer<'_>) -> Result<(), Duration> {
+        let (kind, node) = payer.parts();
+        let Ok(mut seat) = self.seats[kind.index()].take(&node.into()) else {
+            return Err(self.come_back(kind, node));
+        };
+        let mut call = self.join(kind, node);
+        self.call();
+        tokio::select! {
+            biased;
+            Ok(()) = &mut call.turn => Ok(()),
+            () = seat.lost() => Err(self.come_back(kind, node)),
+            () = sleep(LONGEST_TURN) => Err(self.come_back(kind, node)),
+            () = self.call_all() => Err(self.come_back(kind, node)),
+        }
+    }
+
+    fn join<'a>(&'a self, kind: Kind, node: &'a str) -> Waiting<'a> {
+        let (go, turn) = oneshot::channel();
+        let number = self.queue.lock().join(kind, node, go);
+        Waiting {
+            queue: &self.queue,
+            kind,
+            node,
+            number,
+            turn,
+        }
+    }
+
+    /// Lets everybody go whose turn it is. How long until the next one's, if anybody waits.
+    fn call(&self) -> Option<Duration> {
+        let (mut queue, now) = (self.queue.lock(), Instant::now());
+        while let Some(go) = queue.next(now) {
+            // Whoever waits no longer has left the queue.
+            let _ = go.send(());
+        }
+        queue.pause(now)
+    }
+
+    /// For as long as this one waits itself.
+    async fn call_all(&self) {
+        let _caller = self.caller.lock().await;
+        while let Some(pause) = self.call() {
+            sleep(pause).await;
+        }
+        // It has called itself, and hears that as soon as it is polled again.
+        std::future::pending().await
+    }
+
+    fn come_back(&self, kind: Kind, node: &str) -> Duration {
+        let turn = self.queue.lock().turn_after(kind, node);
+        turn.clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    }
+}
+
+/// A call that waits; leaves the queue when it is dropped.
+struct Waiting<'a> {
+    queue: &'a Mutex<Queue<oneshot::Sender<()>>>,
+    kind: Kind,
+    node: &'a str,
+    number: u64,
+    turn: oneshot::Receiver<()>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.queue.lock().leave(self.kind, self.node, self.number);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_burst_passes_and_then_the_rate_holds() {
-        let budget = Budget::new(10, 3);
-        for _ in 0..3 {
-            assert_eq!(budget.take("a"), Ok(()));
-        }
-        let wait = budget.take("a").unwrap_err();
-        assert_eq!(wait, Duration::from_millis(100));
-        tokio::time::advance(wait).await;
-        assert_eq!(budget.take("a"), Ok(()));
-        assert!(budget.take("a").is_err());
-        tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!((0..10).filter(|_| budget.take("a").is_ok()).count(), 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_node_uses_what_others_leave_and_never_all_of_it() {
-        let budget = Budget::new(200, 400);
-        let taken = |node: &str| (0..10_000).take_while(|_| budget.take(node).is_ok()).count();
-        assert_eq!(taken("bad"), 200, "half of all calls, its own share among them");
-        for _ in 0..100 {
-            tokio::time::advance(Duration::from_millis(100)).await;
-            taken("bad");
-            assert!(budget.take("good").is_ok(), "a flood leaves room for the others");
-        }
-        assert!(taken("late") >= 100, "with their whole burst");
-    }
-}
+mod tests;

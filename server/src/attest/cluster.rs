@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use signet_runtime::drain::Drain;
+use signet_runtime::refusals::Refusals;
 use tokio::sync::watch;
 
-use self::member::{Cluster, PinError, Settings};
+use self::member::{Cluster, PinError, Settings, Told};
 use super::config::AttestationConfig;
 use super::pods::{LivePod, TellPod};
 use super::remembered::Remembered;
@@ -49,6 +50,7 @@ impl KubernetesAttestor {
         store: Arc<dyn Store>,
         drain: &Drain,
         tell: TellPod,
+        refusals: Refusals,
     ) -> Result<Self, StartError> {
         let vouched = Vouched::load(store.as_ref(), clock.now()).await;
         let vouched = Arc::new(vouched.unwrap_or_else(|error| {
@@ -57,6 +59,11 @@ impl KubernetesAttestor {
         }));
         let mut clusters = Vec::with_capacity(config.clusters.len());
         let outages = watch::Sender::default();
+        let told = Told {
+            pods: tell,
+            outages: outages.clone(),
+            refusals,
+        };
         for cluster in &config.clusters {
             let problem = |problem| StartError {
                 cluster: cluster.name.clone(),
@@ -72,8 +79,7 @@ impl KubernetesAttestor {
                 Arc::clone(&clock),
                 Arc::new(remembered),
                 Arc::clone(&vouched),
-                Arc::clone(&tell),
-                outages.clone(),
+                told.clone(),
             )));
         }
         for (cluster, pinned) in clusters

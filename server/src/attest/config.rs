@@ -5,4 +5,5 @@ pub(crate) mod raw;
 mod tests;
 mod valid;
 
+pub(super) use self::raw::CALLS_PER_SECOND;
 pub use self::valid::{Access, AttestationConfig, ClusterConfig};

@@ -16,11 +16,12 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use signet_runtime::error::chain;
+use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::AttestError;
-use super::budget::Budget;
+use super::budget::{Budget, Payer};
 use crate::clock::TrustedClock;
 
 /// How long one call may take. A watch only has to begin within it.
@@ -34,6 +35,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 const ERROR_BODY_BYTES: usize = 64 * 1024;
 /// The key set comes in a type of its own, and an API server answers 406 to whoever accepts JSON alone.
 const ACCEPTED: &str = "application/json, application/jwk-set+json";
+/// Why callers are told to come back, as [`Refusals`] counts it.
+pub(super) const CALLS: &str = "calls";
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
 /// What a call is for; gives errors their words.
@@ -97,6 +100,8 @@ pub(super) struct KubeApi {
     client: kube::Client,
     cluster: Arc<str>,
     budget: Budget,
+    /// Whoever had no turn.
+    refusals: Refusals,
     logged_at: Mutex<Option<Instant>>,
     clock: Arc<TrustedClock>,
 }
@@ -107,11 +112,13 @@ impl KubeApi {
         cluster: Arc<str>,
         budget: Budget,
         clock: Arc<TrustedClock>,
+        refusals: Refusals,
     ) -> Self {
         Self {
             client,
             cluster,
             budget,
+            refusals,
             logged_at: Mutex::new(None),
             clock,
         }
@@ -121,9 +128,13 @@ impl KubeApi {
         &self.cluster
     }
 
-    /// Takes one call out of the budget of calls that the agent of a node can cause.
-    pub(super) fn admit(&self, node_uid: &str) -> Result<(), CallError> {
-        self.budget.take(node_uid).map_err(CallError::OverBudget)
+    /// Returns when it is this one's turn to make one of the calls that agents can cause.
+    pub(super) async fn admit(&self, payer: Payer<'_>) -> Result<(), CallError> {
+        self.budget.take(payer).await.map_err(|wait| {
+            let cluster = &self.cluster;
+            self.refusals.count(CALLS, format_args!("{payer} in {cluster}"));
+            CallError::OverBudget(wait)
+        })
     }
 
     /// GET of a JSON object of at most `limit` bytes.

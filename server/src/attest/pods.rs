@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use self::known::KnownPods;
 use self::wire::{AccountItem, PodItem};
+use super::budget::Payer;
 use super::kube_api::{CallError, KubeApi, is_path_segment};
 use super::watch::{Sink, WatchHealth, follow};
 use super::{PodEvent, PodEventKind};
@@ -181,14 +182,14 @@ impl PodWatch {
 /// Asks the API server itself for a pod, on behalf of the agent of a node.
 pub(super) async fn get_pod(
     api: &KubeApi,
-    node_uid: &str,
+    payer: Payer<'_>,
     namespace: &str,
     name: &str,
 ) -> Result<Option<LivePod>, CallError> {
     if !is_path_segment(namespace) || !is_path_segment(name) {
         return Ok(None);
     }
-    api.admit(node_uid)?;
+    api.admit(payer).await?;
     let answer = api
         .get::<PodItem>(&format!("/api/v1/namespaces/{namespace}/pods/{name}"), POD_BYTES)
         .await;

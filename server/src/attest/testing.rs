@@ -16,6 +16,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::json;
 use signet_runtime::clock::SystemClock;
+use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -127,6 +128,7 @@ impl Script {
                 "prod".into(),
                 budget,
                 Arc::new(TrustedClock::agreed(Arc::new(SystemClock))),
+                Refusals::untold("attestation"),
             )),
             client,
             asked,

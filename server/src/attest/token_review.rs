@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 use self::kept::Kept;
 pub(crate) use self::kept::limit;
 use super::AttestError;
+use super::budget::Payer;
 use super::kube_api::{CallError, KubeApi, Purpose};
 use super::policy::{ReviewedToken, read_review};
 
@@ -99,27 +100,26 @@ impl TokenReviewer {
         (self.kept.len(), self.kept.displaced())
     }
 
-    /// Reviews a token whose claims and signature were verified. Callers with the same token at the same time share
+    /// Reviews a token whose claims and signature were verified: it is of the node it names, and that node pays. Callers with the same token at the same time share
     /// one call; when the one that makes it gives up, the next goes on.
     pub(super) async fn review(
         &self,
         key: TokenKey,
+        payer: Payer<'_>,
         token: &str,
         audience: &str,
         claims: &KubernetesClaims,
     ) -> Outcome {
         let seat = Seat::take(&self.running, key);
         seat.cell
-            .get_or_init(|| self.ask(token, audience, claims))
+            .get_or_init(|| self.ask(payer, token, audience, claims))
             .await
             .clone()
     }
 
-    async fn ask(&self, token: &str, audience: &str, claims: &KubernetesClaims) -> Outcome {
-        // The signature was verified: the token is of the node it names, and that node pays.
-        let node_uid = claims.node.as_ref().map_or("", |node| node.uid.as_str());
+    async fn ask(&self, payer: Payer<'_>, token: &str, audience: &str, claims: &KubernetesClaims) -> Outcome {
         let status = self
-            .call(node_uid, token, audience)
+            .call(payer, token, audience)
             .await
             .map_err(|error| self.api.unavailable(PURPOSE, &error))?;
         Ok(Arc::new(read_review(&status, audience, claims)?))
@@ -127,11 +127,11 @@ impl TokenReviewer {
 
     async fn call(
         &self,
-        node_uid: &str,
+        payer: Payer<'_>,
         token: &str,
         audience: &str,
     ) -> Result<TokenReviewStatus, CallError> {
-        self.api.admit(node_uid)?;
+        self.api.admit(payer).await?;
         let question = Question {
             api_version: "authentication.k8s.io/v1",
             kind: "TokenReview",

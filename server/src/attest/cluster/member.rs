@@ -6,11 +6,12 @@ mod outage;
 mod pin;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
+use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep};
@@ -20,14 +21,13 @@ use self::nodes::SeenNodes;
 use self::outage::tell;
 use self::pin::PIN_AGAIN_AFTER;
 pub(super) use self::pin::PinError;
+use self::token::Role;
 use crate::attest::budget::Budget;
 use crate::attest::config::{AttestationConfig, ClusterConfig};
 use crate::attest::jwks::SigningKeys;
 use crate::attest::kube_api::{KubeApi, Purpose};
 use crate::attest::pods::{LivePod, PodWatch, TellPod, get_pod};
-use crate::attest::policy::{
-    ReviewedToken, ServiceAccountName, judge_node, judge_pod, may_be_agent, on_node_of,
-};
+use crate::attest::policy::{ReviewedToken, ServiceAccountName, judge_node, judge_pod};
 use crate::attest::reach::Reach;
 use crate::attest::remembered::Remembered;
 use crate::attest::token_review::{TokenKey, TokenReviewer};
@@ -78,6 +78,17 @@ impl Settings {
     }
 }
 
+/// Who hears what of a cluster.
+#[derive(Clone)]
+pub(super) struct Told {
+    /// Of its pods.
+    pub(super) pods: TellPod,
+    /// Of its being away.
+    pub(super) outages: watch::Sender<Outages>,
+    /// Of callers who are told to come back.
+    pub(super) refusals: Refusals,
+}
+
 /// One cluster.
 pub(super) struct Cluster {
     pub(super) settings: Settings,
@@ -98,13 +109,6 @@ pub(super) struct Cluster {
     pin_problem: Mutex<Option<(Instant, PinError)>>,
 }
 
-/// What a token is brought for.
-#[derive(Clone, Copy)]
-enum Role<'a> {
-    Node,
-    PodOf(&'a AgentIdentity),
-}
-
 impl Cluster {
     pub(super) fn new(
         settings: Settings,
@@ -112,18 +116,23 @@ impl Cluster {
         clock: Arc<TrustedClock>,
         remembered: Arc<Remembered>,
         vouched: Arc<Vouched>,
-        tell_pod: TellPod,
-        outages: watch::Sender<Outages>,
+        told: Told,
     ) -> Self {
+        let Told {
+            pods,
+            outages,
+            refusals,
+        } = told;
         let (per_second, burst) = settings.calls;
         let api = Arc::new(KubeApi::new(
             client,
             Arc::clone(&settings.name),
             Budget::new(per_second, burst),
             Arc::clone(&clock),
+            refusals,
         ));
         let reviewer = Arc::new(TokenReviewer::new(Arc::clone(&api)));
-        let tell_pod = forgetting(Arc::clone(&reviewer), tell_pod);
+        let tell_pod = forgetting(Arc::clone(&reviewer), pods);
         let since = remembered.row().unreachable_since;
         tell(&outages, &settings.name, since);
         Self {
@@ -177,7 +186,8 @@ impl Cluster {
     pub(super) async fn attest_node(&self, token: &str) -> Result<AttestedNode, AttestError> {
         let reference = self.reference().await?;
         let review = self.review(Role::Node, token).await?;
-        let read = self.read_node_uid(&review.node_name, &review.node_uid).await;
+        let payer = Role::Node.payer(&review.node_uid);
+        let read = self.read_node_uid(&review.node_name, payer).await;
         let node_uid = read.map_err(|error| self.api.unavailable(READING_NODE, &error))?;
         let judge = |live: &LivePod| {
             judge_node(
@@ -188,7 +198,7 @@ impl Cluster {
                 &self.settings.agents,
             )
         };
-        self.judge(&review, judge).await
+        self.judge(Role::Node, &review, judge).await
     }
 
     pub(super) async fn attest_pod(
@@ -199,10 +209,11 @@ impl Cluster {
         // Asked before and after: an outage that begins or ends meanwhile counts.
         let away = self.reach.in_grace().is_some();
         let reference = self.reference().await?;
-        let review = self.review(Role::PodOf(agent), token).await?;
+        let role = Role::PodOf(agent);
+        let review = self.review(role, token).await?;
         self.still_has_node(&review).await?;
         let pod = self
-            .judge(&review, |live| judge_pod(reference, &review, live, agent))
+            .judge(role, &review, |live| judge_pod(reference, &review, live, agent))
             .await?;
         Ok(AttestedPod {
             outage: away || self.reach.in_grace().is_some(),
@@ -210,65 +221,12 @@ impl Cluster {
         })
     }
 
-    /// The API server's word on a token: one given before, or a new one after the local checks.
-    async fn review(&self, role: Role<'_>, token: &str) -> Result<Arc<ReviewedToken>, AttestError> {
-        let audience = match role {
-            Role::Node => &self.settings.node_audience,
-            Role::PodOf(_) => &self.settings.pod_audience,
-        };
-        let key = TokenKey::new(audience, token);
-        if let Some(review) = self.kept_review(&key, token) {
-            return Ok(review);
-        }
-        let claims = self.check_locally(role, audience, token).await?;
-        let review = match self.vouched_for(role, &claims) {
-            Some(review) => review,
-            None => self.reviewer.review(key, token, audience, &claims).await?,
-        };
-        self.reviewer
-            .keep(key, Arc::clone(&review), self.watch.pod_count());
-        Ok(review)
-    }
-
-    /// Everything that needs no call about this token: form, claims, signature, and whether the caller may bring it.
-    async fn check_locally(
-        &self,
-        role: Role<'_>,
-        audience: &str,
-        token: &str,
-    ) -> Result<KubernetesClaims, AttestError> {
-        let jws = CompactJws::parse(token).map_err(RefusedReason::from)?;
-        let claims = KubernetesClaims::parse(jws.payload()).map_err(RefusedReason::from)?;
-        let known = self.keys.known().await?;
-        let policy = ClaimsPolicy {
-            issuers: &known.issuers,
-            audience,
-            clock_skew: self.settings.clock_skew,
-            max_lifetime: self.settings.max_token_lifetime,
-        };
-        let outlived = self.check_age(&claims, &policy)?;
-        self.keys.verify(&jws).await?;
-        if outlived && self.reach.in_grace().is_none() {
-            return Err(self.away_for_too_long());
-        }
-        match (role, &claims.node) {
-            (Role::Node, _) => {
-                may_be_agent(
-                    &claims.namespace,
-                    &claims.service_account.name,
-                    &self.settings.agents,
-                )?;
-            }
-            (Role::PodOf(agent), Some(node)) => on_node_of(agent, &node.name, &node.uid)?,
-            // The claims were checked to name a node.
-            (Role::PodOf(_), None) => return Err(RefusedReason::from(ClaimsError::NoNode).into()),
-        }
-        Ok(claims)
     }
 
     /// Judges with the watch's pod if it may be believed and leads to a proof; otherwise with one read live.
     async fn judge<T>(
         &self,
+        role: Role<'_>,
         review: &ReviewedToken,
         verdict: impl Fn(&LivePod) -> Result<T, RefusedReason>,
     ) -> Result<T, AttestError> {
@@ -280,7 +238,13 @@ impl Cluster {
                 settled => return Ok(settled?),
             }
         }
-        let read = get_pod(&self.api, &review.node_uid, &review.namespace, &review.pod_name).await;
+        let read = get_pod(
+            &self.api,
+            role.payer(&review.node_uid),
+            &review.namespace,
+            &review.pod_name,
+        )
+        .await;
         let live = read.map_err(|error| self.api.unavailable(READING_POD, &error))?;
         let gone = || RefusedReason::PodGone {
             pod: format!("{}/{}", review.namespace, review.pod_name),

@@ -13,6 +13,8 @@ use crate::attest::policy::ServiceAccountName;
 
 /// Longest time that anybody goes by what was true once.
 const LONGEST_GRACE: Duration = Duration::from_secs(7 * 86_400);
+/// TokenReviews and live reads of one cluster, unless the file says otherwise.
+pub(in crate::attest) const CALLS_PER_SECOND: u32 = 200;
 /// What join tokens use in place of a cluster in agents' IDs.
 const RESERVED_CLUSTER: &str = "join";
 
@@ -30,7 +32,7 @@ pub(crate) struct Attestation {
     max_token_lifetime: HumanDuration,
     /// How long what was attested before may be renewed while its cluster's API server cannot be reached; 0s is not at all.
     grace: HumanDuration,
-    /// TokenReviews and live reads per second and cluster.
+    /// TokenReviews and live reads per second and cluster; nodes take turns at them.
     calls_per_second: u32,
     /// How many of them may come at once.
     calls_burst: u32,
@@ -44,7 +46,7 @@ impl Default for Attestation {
             pod_audience: None,
             max_token_lifetime: HumanDuration::from_secs(86_400),
             grace: HumanDuration::from_secs(86_400),
-            calls_per_second: 200,
+            calls_per_second: CALLS_PER_SECOND,
             calls_burst: 400,
         }
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use signet_certs::jws::KubernetesClaims;
 use tokio::time::interval;
 
-use super::{Cluster, Role};
+use super::Cluster;
+use super::token::Role;
 use crate::attest::PodEventKind;
 use crate::attest::pods::TellPod;
 use crate::attest::policy::ReviewedToken;

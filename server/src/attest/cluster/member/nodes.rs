@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::pin::Object;
 use super::{Cluster, OBJECT_BYTES, READING_NODE};
 use crate::attest::AttestError;
+use crate::attest::budget::Payer;
 use crate::attest::kube_api::{CallError, is_path_segment};
 use crate::attest::policy::{ReviewedToken, same_node};
 
@@ -61,7 +62,7 @@ impl Cluster {
         {
             return Ok(());
         }
-        match self.read_node_uid(name, uid).await {
+        match self.read_node_uid(name, Payer::PodsOf(uid)).await {
             Ok(live) => Ok(same_node(token, live.as_deref())?),
             Err(CallError::Timeout | CallError::Transport(_)) if self.nodes.is(name, uid, Duration::MAX) => {
                 Ok(())
@@ -81,9 +82,13 @@ impl Cluster {
     }
 
     /// The UID that the node of this name has now; the call is one of the caller's.
-    pub(super) async fn read_node_uid(&self, name: &str, caller: &str) -> Result<Option<String>, CallError> {
+    pub(super) async fn read_node_uid(
+        &self,
+        name: &str,
+        payer: Payer<'_>,
+    ) -> Result<Option<String>, CallError> {
         if is_path_segment(name) {
-            self.api.admit(caller)?;
+            self.api.admit(payer).await?;
         }
         self.node_uid(name).await
     }

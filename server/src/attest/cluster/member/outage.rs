@@ -6,7 +6,8 @@ use signet_certs::jws::{ClaimsError, ClaimsPolicy, KubernetesClaims};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Cluster, Role};
+use super::Cluster;
+use super::token::Role;
 use crate::attest::pods::LivePod;
 use crate::attest::reach::Probe;
 use crate::attest::{AttestError, NodeInOutage, Outages, Place, RefusedReason};

@@ -1,4 +1,6 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+mod calls;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -35,6 +37,8 @@ struct Api {
     reviewed: Mutex<Value>,
     /// Watches that are open.
     watches: Mutex<Vec<mpsc::UnboundedSender<String>>>,
+    /// Reviews and reads of nodes so far: the calls that callers cause.
+    calls: AtomicU64,
 }
 
 impl Api {
@@ -44,6 +48,9 @@ impl Api {
             return Answer::Broken;
         }
         let (_, path) = line.split_once(' ').unwrap();
+        if path.contains("tokenreviews") || path.contains("nodes") {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+        }
         let list = |items: Vec<Value>| {
             Answer::ok(json!({"metadata": {"resourceVersion": "7"}, "items": items}).to_string())
         };
@@ -119,6 +126,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with_calls((100, 100)).await
+    }
+
+    /// With so many calls to the API server per second, and so many at once.
+    async fn with_calls(calls: (u32, u32)) -> Self {
         let api = Arc::new(Api {
             key: Key::new("a"),
             node: Mutex::new(Some("uid-of-node-a")),
@@ -127,12 +139,13 @@ impl World {
             agent_pod: AtomicBool::new(true),
             reviewed: Mutex::default(),
             watches: Mutex::default(),
+            calls: AtomicU64::new(0),
         });
         let of_api = Arc::clone(&api);
         let client = Script::new(move |line| of_api.answer(line)).client;
         let clock = Arc::new(TrustedClock::agreed(Arc::new(FakeClock::new(UNIX_EPOCH + START))));
         let store = MemoryStore::new(trust_domain());
-        let cluster = cluster(&client, &clock, &store, None).await;
+        let cluster = cluster(&client, &clock, &store, None, calls).await;
         let world = Self {
             api,
             client,
@@ -148,7 +161,7 @@ impl World {
     /// Another process over the same store.
     async fn restart(self) -> Self {
         self.task.abort();
-        let cluster = cluster(&self.client, &self.clock, &self.store, None).await;
+        let cluster = cluster(&self.client, &self.clock, &self.store, None, (100, 100)).await;
         Self {
             task: begin(&cluster),
             cluster,
@@ -181,37 +194,45 @@ impl World {
         }
     }
 
-    /// A token for this pod, made now.
+    /// A token for this pod, made now. The next reviews will be of this one.
     fn token(&self, pod: &str, audience: &str, life: Duration) -> String {
+        let claims = self.claims(pod, "node-a", audience, life);
+        let token = self.api.key.sign(&claims.to_string());
+        *self.api.reviewed.lock() = claims;
+        token
+    }
+
+    fn claims(&self, pod: &str, node: &str, audience: &str, life: Duration) -> Value {
         let now = self.clock.now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let claims = json!({
+        json!({
             "iss": "https://issuer", "sub": "system:serviceaccount:shop:runner", "aud": [audience],
             "iat": now, "nbf": now, "exp": now + life.as_secs(), "jti": format!("{pod} at {now}"),
             "kubernetes.io": {
                 "namespace": "shop",
                 "serviceaccount": {"name": "runner", "uid": "uid-of-runner"},
                 "pod": {"name": pod, "uid": format!("uid-of-{pod}")},
-                "node": {"name": "node-a", "uid": "uid-of-node-a"},
+                "node": {"name": node, "uid": format!("uid-of-{node}")},
             },
-        });
-        let token = self.api.key.sign(&claims.to_string());
-        *self.api.reviewed.lock() = claims;
-        token
+        })
     }
 
     async fn pod(&self, token: &str) -> Result<AttestedPod, AttestError> {
-        let domain = TrustDomain::parse("example.org").unwrap();
-        let agent = AgentIdentity {
-            spiffe_id: SpiffeId::agent(&domain, "prod", "uid-of-node-a").unwrap(),
-            cluster: "prod".into(),
-            node_name: "node-a".into(),
-            node_uid: "uid-of-node-a".into(),
-        };
-        self.cluster.attest_pod(&agent, token).await
+        self.cluster.attest_pod(&agent_of("node-a"), token).await
     }
 
     async fn kept(&self) -> ClusterRow {
         self.store.clusters().await.unwrap().pop().unwrap()
+    }
+}
+
+fn agent_of(node: &str) -> AgentIdentity {
+    let domain = TrustDomain::parse("example.org").unwrap();
+    let node_uid = format!("uid-of-{node}");
+    AgentIdentity {
+        spiffe_id: SpiffeId::agent(&domain, "prod", &node_uid).unwrap(),
+        cluster: "prod".into(),
+        node_name: node.to_owned(),
+        node_uid,
     }
 }
 
@@ -220,6 +241,7 @@ async fn cluster(
     clock: &Arc<TrustedClock>,
     store: &Arc<MemoryStore>,
     uid: Option<&str>,
+    calls: (u32, u32),
 ) -> Arc<Cluster> {
     let account = ServiceAccountName {
         namespace: "shop".into(),
@@ -238,7 +260,7 @@ async fn cluster(
         pod_audience: "pod".into(),
         max_token_lifetime: 48 * HOUR,
         grace: 24 * HOUR,
-        calls: (100, 100),
+        calls,
     };
     let settings = Settings::new(&config, &of_cluster, Duration::from_secs(120));
     let remembered = Remembered::load(Arc::clone(store) as _, "prod").await.unwrap();
@@ -248,8 +270,11 @@ async fn cluster(
         Arc::clone(clock),
         Arc::new(remembered),
         Arc::new(Vouched::load(store.as_ref(), clock.now()).await.unwrap()),
-        Arc::new(|_| {}),
-        watch::Sender::default(),
+        Told {
+            pods: Arc::new(|_| {}),
+            outages: watch::Sender::default(),
+            refusals: Refusals::untold("attestation"),
+        },
     );
     Arc::new(cluster)
 }
@@ -379,7 +404,7 @@ async fn a_name_means_one_cluster_until_the_configuration_says_otherwise() {
         ..world.kept().await
     };
     world.store.save_cluster(known).await.unwrap();
-    let unnamed = cluster(&world.client, &world.clock, &world.store, None).await;
+    let unnamed = cluster(&world.client, &world.clock, &world.store, None, (100, 100)).await;
     let Err(PinError::OtherCluster(problem)) = unnamed.pin().await else {
         panic!("another cluster is taken for the one that was known")
     };
@@ -387,7 +412,7 @@ async fn a_name_means_one_cluster_until_the_configuration_says_otherwise() {
         assert!(problem.contains(said), "{problem}");
     }
     assert_eq!(unnamed.health().problem, Some(problem));
-    let named = cluster(&world.client, &world.clock, &world.store, Some(UID)).await;
+    let named = cluster(&world.client, &world.clock, &world.store, Some(UID), (100, 100)).await;
     assert_eq!(named.pin().await.unwrap(), UID);
     assert_eq!(world.kept().await.uid.as_deref(), Some(UID));
 }

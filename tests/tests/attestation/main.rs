@@ -1,6 +1,8 @@
 //! The server's attestor against a whole Kubernetes API: every kind of token, every kind of outage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
+mod floods;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -86,6 +88,11 @@ async fn attestor(
 
 impl World {
     async fn new() -> Self {
+        Self::with_calls(200, 400).await
+    }
+
+    /// With so many calls to the API server per second, and so many at once.
+    async fn with_calls(per_second: u32, burst: u32) -> Self {
         let kube = FakeKube::start(FakeKubeConfig {
             bookmark_interval: Duration::from_millis(20),
             ..FakeKubeConfig::default()
@@ -106,7 +113,11 @@ impl World {
         .unwrap();
         let dir = tempfile::tempdir().unwrap();
         let drain = Drain::new();
-        let (attestor, events) = attestor(&dir.path().join("data"), &config(&kube, dir.path()), &drain).await;
+        let config = AttestationConfig {
+            calls: (per_second, burst),
+            ..config(&kube, dir.path())
+        };
+        let (attestor, events) = attestor(&dir.path().join("data"), &config, &drain).await;
         let attestor = attestor.unwrap();
         attestor.first_sync().await;
         Self {
@@ -120,13 +131,7 @@ impl World {
     }
 
     fn agent(&self) -> AgentIdentity {
-        let domain = TrustDomain::parse("example.org").unwrap();
-        AgentIdentity {
-            spiffe_id: SpiffeId::agent(&domain, "prod", &self.node_uid).unwrap(),
-            cluster: "prod".into(),
-            node_name: "node-a".into(),
-            node_uid: self.node_uid.clone(),
-        }
+        agent("node-a", &self.node_uid)
     }
 
     fn token(&self, pod: &str) -> String {
@@ -176,6 +181,16 @@ impl World {
                 return;
             }
         }
+    }
+}
+
+fn agent(node_name: &str, node_uid: &str) -> AgentIdentity {
+    let domain = TrustDomain::parse("example.org").unwrap();
+    AgentIdentity {
+        spiffe_id: SpiffeId::agent(&domain, "prod", node_uid).unwrap(),
+        cluster: "prod".into(),
+        node_name: node_name.into(),
+        node_uid: node_uid.into(),
     }
 }
 
