@@ -13,7 +13,7 @@
 //! | `GET /api/v1/namespaces/kube-system` | at start: its UID names the cluster |
 //! | `GET /version` | every 20 s, every 5 s without an answer: whether the cluster can be reached, and which time it is |
 //! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | every 5 min, and for an unknown key id at most every 10 s |
-//! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token, also over a restart while a certificate rests on it |
+//! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token, also over a restart while a certificate rests on it; of one that is refused at most every 10 s, also for the reads below ([`refused`]) |
 //! | watch `/api/v1/pods`, `/api/v1/serviceaccounts`, beginning with all of them, or with a list in pages where the API server has no such watch | always |
 //! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
 //! | `GET /api/v1/nodes/{name}` | the node still exists under that UID: for each node attestation, and every 5 min for the pods of a node |
@@ -28,6 +28,7 @@ mod kube_api;
 pub(crate) mod pods;
 pub(crate) mod policy;
 mod reach;
+mod refused;
 mod remembered;
 #[cfg(test)]
 mod testing;
@@ -41,14 +42,21 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use signet_certs::id::SpiffeId;
+use signet_runtime::limits::Limit;
 use tokio::sync::watch::Receiver;
 
-pub(crate) use self::budget::limits;
 pub use self::policy::RefusedReason;
-pub(crate) use self::token_review::limit;
 
 /// Why callers are told to come back, as the [`Refusals`](signet_runtime::refusals::Refusals) of attestation count it.
 pub(crate) const REASONS: &[&str] = &[kube_api::CALLS];
+
+/// What callers may have of API servers, as docs/limits.md prints it.
+pub(crate) fn limits() -> Vec<Limit> {
+    let mut rows = vec![token_review::limit()];
+    rows.extend(budget::limits());
+    rows.push(refused::limit());
+    rows
+}
 
 /// Proves nodes and pods by their service account tokens.
 ///

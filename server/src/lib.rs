@@ -89,16 +89,8 @@ pub mod testing {
         let store =
             crate::store::sqlite::SqliteStore::open(data_dir, &domain).map_err(|error| error.to_string())?;
         let refusals = signet_runtime::refusals::Refusals::untold("attestation");
-        KubernetesAttestor::start(
-            config,
-            clock_skew,
-            clock,
-            Arc::new(store),
-            drain,
-            tell,
-            refusals,
-        )
-        .await
-        .map_err(|error| error.to_string())
+        KubernetesAttestor::start(config, clock_skew, clock, Arc::new(store), drain, tell, refusals)
+            .await
+            .map_err(|error| error.to_string())
     }
 }

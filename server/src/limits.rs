@@ -13,7 +13,6 @@ use crate::{
 pub(crate) fn table() -> Vec<Limit> {
     let mut rows = store::limits(MAX_LIVE);
     rows.push(publisher::limit());
-    rows.push(attest::limit());
     rows.extend(attest::limits());
     rows.extend(allowance::limits());
     rows.extend(listener::limits());

@@ -6,6 +6,7 @@
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -38,6 +39,8 @@ pub(super) struct SigningKeys {
     more_issuers: Vec<String>,
     remembered: Arc<Remembered>,
     known: ArcSwapOption<Known>,
+    /// How often other keys, or another issuer, were read than before.
+    revision: AtomicU64,
     attempts: Mutex<Attempts>,
 }
 
@@ -76,6 +79,7 @@ impl SigningKeys {
             more_issuers,
             remembered,
             known: ArcSwapOption::from(known.map(Arc::new)),
+            revision: AtomicU64::new(0),
             attempts: Mutex::default(),
         }
     }
@@ -121,6 +125,11 @@ impl SigningKeys {
         read
     }
 
+    /// Differs whenever other keys, or another issuer, are in force than before.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::SeqCst)
+    }
+
     /// Whether the keys read last verify a token. No call.
     pub(super) fn still_verify(&self, token: &str) -> bool {
         let known = self.known.load_full();
@@ -164,6 +173,9 @@ impl SigningKeys {
         match self.fetch().await {
             Ok((known, set)) => {
                 let known = Arc::new(known);
+                if self.remembered.row().signing_keys.as_ref() != Some(&set) {
+                    self.revision.fetch_add(1, Ordering::SeqCst);
+                }
                 self.known.store(Some(Arc::clone(&known)));
                 let kept = self.remembered.change(|row| row.signing_keys = Some(set)).await;
                 if let Err(error) = kept {

@@ -29,6 +29,7 @@ use crate::attest::kube_api::{KubeApi, Purpose};
 use crate::attest::pods::{LivePod, PodWatch, TellPod, get_pod};
 use crate::attest::policy::{ReviewedToken, ServiceAccountName, judge_node, judge_pod};
 use crate::attest::reach::Reach;
+use crate::attest::refused::RefusedTokens;
 use crate::attest::remembered::Remembered;
 use crate::attest::token_review::{TokenKey, TokenReviewer};
 use crate::attest::vouched::Vouched;
@@ -97,6 +98,7 @@ pub(super) struct Cluster {
     keys: SigningKeys,
     reviewer: Arc<TokenReviewer>,
     vouched: Arc<Vouched>,
+    refused: RefusedTokens,
     reach: Reach,
     /// Where it is told whether it can be reached, with all others.
     outages: watch::Sender<Outages>,
@@ -148,6 +150,7 @@ impl Cluster {
             remembered,
             reviewer,
             vouched,
+            refused: RefusedTokens::default(),
             nodes: SeenNodes::default(),
             watch: PodWatch::new(Arc::clone(&settings.name), tell_pod),
             api,
@@ -185,20 +188,17 @@ impl Cluster {
 
     pub(super) async fn attest_node(&self, token: &str) -> Result<AttestedNode, AttestError> {
         let reference = self.reference().await?;
-        let review = self.review(Role::Node, token).await?;
-        let payer = Role::Node.payer(&review.node_uid);
-        let read = self.read_node_uid(&review.node_name, payer).await;
-        let node_uid = read.map_err(|error| self.api.unavailable(READING_NODE, &error))?;
-        let judge = |live: &LivePod| {
-            judge_node(
-                reference,
-                &review,
-                live,
-                node_uid.as_deref(),
-                &self.settings.agents,
-            )
+        let brought = self.bring(Role::Node, token).await?;
+        let verdict = async {
+            let review = self.review(&brought).await?;
+            let payer = Role::Node.payer(&review.node_uid);
+            let read = self.read_node_uid(&review.node_name, payer).await;
+            let node_uid = read.map_err(|error| self.api.unavailable(READING_NODE, &error))?;
+            let (node_uid, agents) = (node_uid.as_deref(), &self.settings.agents);
+            let judge = |live: &LivePod| judge_node(reference, &review, live, node_uid, agents);
+            self.judge(Role::Node, &review, judge).await
         };
-        self.judge(Role::Node, &review, judge).await
+        self.unless_refused(&brought, verdict).await
     }
 
     pub(super) async fn attest_pod(
@@ -210,17 +210,18 @@ impl Cluster {
         let away = self.reach.in_grace().is_some();
         let reference = self.reference().await?;
         let role = Role::PodOf(agent);
-        let review = self.review(role, token).await?;
-        self.still_has_node(&review).await?;
-        let pod = self
-            .judge(role, &review, |live| judge_pod(reference, &review, live, agent))
-            .await?;
+        let brought = self.bring(role, token).await?;
+        let verdict = async {
+            let review = self.review(&brought).await?;
+            self.still_has_node(&review).await?;
+            let judge = |live: &LivePod| judge_pod(reference, &review, live, agent);
+            self.judge(role, &review, judge).await
+        };
+        let pod = self.unless_refused(&brought, verdict).await?;
         Ok(AttestedPod {
             outage: away || self.reach.in_grace().is_some(),
             ..pod
         })
-    }
-
     }
 
     /// Judges with the watch's pod if it may be believed and leads to a proof; otherwise with one read live.

@@ -20,6 +20,7 @@ impl Cluster {
     pub(in crate::attest::cluster) fn forget_reviews(&self) {
         self.reviewer.forget_all();
         self.vouched.forget();
+        self.refused.clear();
     }
 
     /// Lets go, for ever, of what is kept and holds no longer.

@@ -220,6 +220,10 @@ impl World {
         self.cluster.attest_pod(&agent_of("node-a"), token).await
     }
 
+    fn calls(&self) -> u64 {
+        self.api.calls.load(Ordering::SeqCst)
+    }
+
     async fn kept(&self) -> ClusterRow {
         self.store.clusters().await.unwrap().pop().unwrap()
     }
@@ -282,6 +286,10 @@ async fn cluster(
 fn begin(cluster: &Arc<Cluster>) -> JoinHandle<()> {
     let cluster = Arc::clone(cluster);
     tokio::spawn(async move { cluster.run().await })
+}
+
+fn is_refused<T>(result: &Result<T, AttestError>) -> bool {
+    matches!(result, Err(AttestError::Refused(_)))
 }
 
 fn is_unavailable<T>(result: &Result<T, AttestError>) -> bool {

@@ -1,5 +1,6 @@
 //! A token that somebody brings: what can be said of it here, and what the API server says.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
@@ -7,6 +8,7 @@ use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims}
 use super::Cluster;
 use crate::attest::budget::Payer;
 use crate::attest::policy::{ReviewedToken, may_be_agent, on_node_of};
+use crate::attest::refused::Grounds;
 use crate::attest::token_review::TokenKey;
 use crate::attest::{AgentIdentity, AttestError, RefusedReason};
 
@@ -27,30 +29,113 @@ impl Role<'_> {
     }
 }
 
+/// A token that needed no call so far: the caller may bring it, and nothing speaks against it.
+pub(super) struct Brought<'a> {
+    role: Role<'a>,
+    audience: &'a str,
+    token: &'a str,
+    key: TokenKey,
+    known: Known,
+}
+
+enum Known {
+    Claims(Box<KubernetesClaims>),
+    Reviewed(Arc<ReviewedToken>),
+}
+
 impl Cluster {
-    /// The API server's word on a token: one given before, or a new one after the local checks.
-    pub(super) async fn review(
-        &self,
-        role: Role<'_>,
-        token: &str,
-    ) -> Result<Arc<ReviewedToken>, AttestError> {
+    /// Whatever can be said of a token without a call about it.
+    pub(super) async fn bring<'a>(
+        &'a self,
+        role: Role<'a>,
+        token: &'a str,
+    ) -> Result<Brought<'a>, AttestError> {
         let audience = match role {
             Role::Node => &self.settings.node_audience,
             Role::PodOf(_) => &self.settings.pod_audience,
         };
         let key = TokenKey::new(audience, token);
-        if let Some(review) = self.kept_review(&key, token) {
-            return Ok(review);
-        }
-        let claims = self.check_locally(role, audience, token).await?;
-        let node_uid = claims.node.as_ref().map_or("", |node| node.uid.as_str());
-        let payer = role.payer(node_uid);
-        let review = match self.vouched_for(role, &claims) {
-            Some(review) => review,
-            None => self.reviewer.review(key, payer, token, audience, &claims).await?,
+        let known = if let Some(review) = self.kept_review(&key, token) {
+            if let Role::PodOf(agent) = role {
+                on_node_of(agent, &review.node_name, &review.node_uid)?;
+            }
+            Known::Reviewed(review)
+        } else {
+            let claims = self.check_locally(role, audience, token).await?;
+            match self.vouched_for(role, &claims) {
+                Some(review) => {
+                    self.keep(key, &review);
+                    Known::Reviewed(review)
+                }
+                None => Known::Claims(Box::new(claims)),
+            }
         };
+        Ok(Brought {
+            role,
+            audience,
+            token,
+            key,
+            known,
+        })
+    }
+
+    fn keep(&self, key: TokenKey, review: &Arc<ReviewedToken>) {
         self.reviewer
-            .keep(key, Arc::clone(&review), self.watch.pod_count());
+            .keep(key, Arc::clone(review), self.watch.pod_count());
+    }
+
+    /// The verdict of `judge`, which makes calls, or its last one if that was a refusal moments ago and nothing has changed since:
+    /// whoever brings it may bring it, so the refusal is one of the token itself.
+    pub(super) async fn unless_refused<T>(
+        &self,
+        brought: &Brought<'_>,
+        judge: impl Future<Output = Result<T, AttestError>>,
+    ) -> Result<T, AttestError> {
+        let grounds = self.grounds(&brought.known);
+        if let Some(reason) = self.refused.get(&brought.key, &grounds) {
+            return Err(reason.into());
+        }
+        let verdict = judge.await;
+        if let Err(AttestError::Refused(reason)) = &verdict {
+            self.refused.put(brought.key, grounds, reason.clone());
+        }
+        verdict
+    }
+
+    fn grounds(&self, known: &Known) -> Grounds {
+        let (pod_uid, namespace, account, account_uid) = match known {
+            Known::Claims(claims) => {
+                let pod = claims.pod.as_ref().map_or("", |pod| pod.uid.as_str());
+                let account = &claims.service_account;
+                (pod, &claims.namespace, &account.name, &account.uid)
+            }
+            Known::Reviewed(review) => (
+                review.pod_uid.as_str(),
+                &review.namespace,
+                &review.service_account,
+                &review.service_account_uid,
+            ),
+        };
+        Grounds {
+            pod: self.watch.pod(pod_uid),
+            has_account: self.watch.has_account(namespace, account, account_uid),
+            keys: self.keys.revision(),
+        }
+    }
+
+    /// The API server's word on a token: one given before, or a new one.
+    pub(super) async fn review(&self, brought: &Brought<'_>) -> Result<Arc<ReviewedToken>, AttestError> {
+        let claims = match &brought.known {
+            Known::Reviewed(review) => return Ok(Arc::clone(review)),
+            Known::Claims(claims) => claims,
+        };
+        let node_uid = claims.node.as_ref().map_or("", |node| node.uid.as_str());
+        let payer = brought.role.payer(node_uid);
+        let review = self
+            .reviewer
+            .review(brought.key, payer, brought.token, brought.audience, claims)
+            .await?;
+        self.keep(brought.key, &review);
         Ok(review)
     }
 

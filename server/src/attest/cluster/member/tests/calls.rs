@@ -26,7 +26,7 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn a_node_is_served_while_others_flood_and_the_api_server_gets_no_more_calls_than_configured() {
     let world = World::with_calls((20, 20)).await;
-    let (began, before) = (Instant::now(), world.api.calls.load(Ordering::SeqCst));
+    let (began, before) = (Instant::now(), world.calls());
     let floods = ["pod", "node"].map(|audience| {
         let nodes = ["bad-0", "bad-1", "bad-2", "bad-3", "bad-4"];
         let floods = nodes.map(|node| world.flood(node, audience));
@@ -53,7 +53,7 @@ async fn a_node_is_served_while_others_flood_and_the_api_server_gets_no_more_cal
         _ = futures_util::future::join_all(floods) => {}
         () = honest => {}
     }
-    let calls = world.api.calls.load(Ordering::SeqCst) - before;
+    let calls = world.calls() - before;
     let may = 20 + 20 * began.elapsed().as_secs() + 20;
     assert!(
         calls <= may && calls + 60 >= may,
@@ -66,7 +66,7 @@ async fn a_node_is_served_while_others_flood_and_the_api_server_gets_no_more_cal
 #[tokio::test(start_paused = true)]
 async fn a_node_pays_for_no_token_that_the_cluster_has_not_signed() {
     let world = World::with_calls((1, 2)).await;
-    let (stranger, before) = (Key::new("a"), world.api.calls.load(Ordering::SeqCst));
+    let (stranger, before) = (Key::new("a"), world.calls());
     for audience in ["pod", "node"] {
         for turn in 0..100 {
             let mut claims = world.claims(POD, "node-a", audience, HOUR);
@@ -82,7 +82,7 @@ async fn a_node_pays_for_no_token_that_the_cluster_has_not_signed() {
             );
         }
     }
-    assert_eq!(world.api.calls.load(Ordering::SeqCst), before);
+    assert_eq!(world.calls(), before);
     let asked = Instant::now();
     assert!(world.pod(&world.token(POD, "pod", HOUR)).await.is_ok());
     assert_eq!(
@@ -90,5 +90,105 @@ async fn a_node_pays_for_no_token_that_the_cluster_has_not_signed() {
         Duration::ZERO,
         "the node has all that it is granted"
     );
+    world.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_costs_one_call_in_ten_seconds() {
+    let world = World::new().await;
+    let refused = world.token(POD, "pod", HOUR);
+    // What the API server says is of another pod.
+    world.token(AGENT, "pod", HOUR);
+    let before = world.calls();
+    for _ in 0..10 {
+        assert!(is_refused(&world.pod(&refused).await));
+        sleep(Duration::from_millis(999)).await;
+    }
+    assert_eq!(world.calls(), before + 1);
+    sleep(Duration::from_millis(10)).await;
+    assert!(is_refused(&world.pod(&refused).await));
+    assert_eq!(world.calls(), before + 2);
+    let node = world.token(AGENT, "node", HOUR);
+    *world.api.node.lock() = None;
+    let before = world.calls();
+    for _ in 0..10 {
+        assert!(is_refused(&world.cluster.attest_node(&node).await));
+    }
+    assert_eq!(world.calls(), before + 2, "its review, and the node that is gone");
+    world.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_forgotten_when_keys_pod_or_account_change() {
+    let world = World::new().await;
+    let refused = world.token(POD, "pod", HOUR);
+    let say = async |event: Value| {
+        for watch in world.api.watches.lock().iter() {
+            watch.send(format!("{event}\n")).unwrap();
+        }
+        sleep(Duration::from_millis(10)).await;
+    };
+    let event = |kind: &str, name: &str, label: &str| {
+        let mut object = json!({
+            "metadata": named("shop", name),
+            "spec": {"nodeName": "node-a", "serviceAccountName": "runner"},
+            "status": {"phase": "Running"},
+        });
+        object["metadata"]["labels"] = json!({"label": label});
+        object["metadata"]["resourceVersion"] = json!("8");
+        json!({"type": kind, "object": object})
+    };
+    let asked_anew = async |why: &str| {
+        world.token(AGENT, "pod", HOUR);
+        for calls in [1, 0, 0] {
+            let before = world.calls();
+            assert!(is_refused(&world.pod(&refused).await));
+            assert_eq!(world.calls(), before + calls, "{why}");
+        }
+    };
+    asked_anew("the first time").await;
+    say(event("MODIFIED", POD, "changed")).await;
+    asked_anew("another label of the pod").await;
+    say(event("DELETED", POD, "")).await;
+    asked_anew("the pod is gone from the watch").await;
+    say(event("ADDED", POD, "")).await;
+    asked_anew("it is there").await;
+    say(event("DELETED", "runner", "")).await;
+    asked_anew("the account is gone").await;
+    let keys = [&world.api.key, &Key::new("b")].map(|key| {
+        let mut keys: Value = serde_json::from_str(&key.jwks()).unwrap();
+        keys["keys"][0].take()
+    });
+    *world.api.other_keys.lock() = Some(json!({ "keys": keys }).to_string());
+    let unknown = Key::new("c").sign(&world.api.reviewed.lock().to_string());
+    assert!(
+        is_refused(&world.pod(&unknown).await),
+        "and the keys were read anew"
+    );
+    asked_anew("other keys").await;
+    world.cluster.forget_reviews();
+    asked_anew("time went back").await;
+    world.task.abort();
+}
+
+/// What is remembered of a token is nobody's but the token's own.
+#[tokio::test(start_paused = true)]
+async fn neither_trouble_nor_what_another_agent_hears_is_remembered() {
+    let world = World::new().await;
+    let token = world.token(POD, "pod", HOUR);
+    for _ in 0..2 {
+        let elsewhere = world.cluster.attest_pod(&agent_of("node-b"), &token).await;
+        let is_other_node = matches!(
+            elsewhere,
+            Err(AttestError::Refused(RefusedReason::OtherNode { .. }))
+        );
+        assert!(is_other_node, "{elsewhere:?}");
+        assert!(world.pod(&token).await.is_ok());
+    }
+    let other = world.token(POD, "pod", 2 * HOUR);
+    world.api.away.store(true, Ordering::SeqCst);
+    assert!(is_unavailable(&world.pod(&other).await));
+    world.api.away.store(false, Ordering::SeqCst);
+    assert!(world.pod(&other).await.is_ok());
     world.task.abort();
 }
