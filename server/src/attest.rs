@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `GET /api/v1/namespaces/kube-system` | at start: its UID names the cluster |
 //! | `GET /version` | every 20 s, every 5 s without an answer: whether the cluster can be reached, and which time it is |
-//! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | every 5 min, and for an unknown key id at most every 10 s |
+//! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | every 5 min, and for an unknown key id at most every 10 s for each who brings one ([`jwks`]) |
 //! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token, also over a restart while a certificate rests on it; of one that is refused at most every 10 s, also for the reads below ([`refused`]) |
 //! | watch `/api/v1/pods`, `/api/v1/serviceaccounts`, beginning with all of them, or with a list in pages where the API server has no such watch | always |
 //! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
@@ -37,24 +37,27 @@ mod vouched;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use signet_certs::id::SpiffeId;
 use signet_runtime::limits::Limit;
+use signet_runtime::source::Source;
 use tokio::sync::watch::Receiver;
 
 pub use self::policy::RefusedReason;
 
 /// Why callers are told to come back, as the [`Refusals`](signet_runtime::refusals::Refusals) of attestation count it.
-pub(crate) const REASONS: &[&str] = &[kube_api::CALLS];
+pub(crate) const REASONS: &[&str] = &[kube_api::CALLS, jwks::UNKNOWN_KEYS];
 
 /// What callers may have of API servers, as docs/limits.md prints it.
 pub(crate) fn limits() -> Vec<Limit> {
     let mut rows = vec![token_review::limit()];
-    rows.extend(budget::limits());
+    rows.extend(budget::limits(config::CALLS_PER_SECOND));
     rows.push(refused::limit());
+    rows.extend(jwks::limits());
     rows
 }
 
@@ -66,6 +69,7 @@ pub trait Attestor: Send + Sync {
     /// Proves on which node of `cluster` the holder of a node token runs.
     fn attest_node<'a>(
         &'a self,
+        bearer: Bearer<'a>,
         cluster: &'a str,
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedNode, AttestError>>;
@@ -118,6 +122,25 @@ pub struct AgentIdentity {
     pub node_name: String,
     /// UID of its node object.
     pub node_uid: String,
+}
+
+/// Who brings a node token, as the connection proves it. A token proves nothing before its signature is verified: what it costs until then
+/// is paid by whoever brings it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bearer<'a> {
+    /// The agent with this SPIFFE ID, by a certificate that counts.
+    Agent(&'a SpiffeId),
+    /// Whoever connects from there without.
+    Stranger(Source),
+}
+
+impl fmt::Display for Bearer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(agent) => agent.fmt(f),
+            Self::Stranger(source) => source.fmt(f),
+        }
+    }
 }
 
 /// A node proven by the token of the agent's own pod.

@@ -56,7 +56,8 @@ pub mod testing {
     pub use crate::attest::config::{Access, AttestationConfig, ClusterConfig};
     pub use crate::attest::policy::ServiceAccountName;
     pub use crate::attest::{
-        AgentIdentity, AttestError, AttestedPod, Attestor, PodEvent, PodEventKind, RefusedReason,
+        AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, PodEvent, PodEventKind,
+        RefusedReason,
     };
     pub use crate::clock::TrustedClock;
 

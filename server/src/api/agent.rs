@@ -118,7 +118,7 @@ impl agent_server::Agent for AgentService {
         request: Request<wire::AttestNodeRequest>,
     ) -> Result<Response<wire::AttestNodeResponse>, Status> {
         let (source, caller) = match peer(&request) {
-            Some(peer) => (peer.address.ip().to_string(), peer.line.caller().clone()),
+            Some(peer) => (peer.address.ip(), peer.line.caller().clone()),
             None => return Err(no_certificate()),
         };
         self.attests.admit(&caller, &request.get_ref().csr).await?;

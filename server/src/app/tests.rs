@@ -244,7 +244,7 @@ impl World {
             csr: csr(),
             cluster: "dev".to_owned(),
             token: Zeroizing::new(token),
-            source: "127.0.0.1:1".to_owned(),
+            source: std::net::Ipv4Addr::LOCALHOST.into(),
         };
         let attested = process.issuer.issue_to_node(request, None).await;
         let certificate = attested.map_err(|not| format!("node: {not:?}"))?.leaf;

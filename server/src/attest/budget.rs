@@ -15,7 +15,7 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{Instant, sleep};
 
 use self::queue::{Kind, Queue};
-pub(crate) use self::rows::limits;
+pub(super) use self::rows::limits;
 
 /// How long a call waits for its turn. A proof takes three calls at most, each of which may then take
 /// [`CALL_TIMEOUT`](super::kube_api::CALL_TIMEOUT): 27 s together, and agents wait 30 s for an answer.

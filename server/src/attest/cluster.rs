@@ -16,8 +16,8 @@ use super::pods::{LivePod, TellPod};
 use super::remembered::Remembered;
 use super::vouched::Vouched;
 use super::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, Outages,
-    Place, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, NodeInOutage,
+    Outages, Place, RefusedReason,
 };
 use crate::clock::TrustedClock;
 use crate::store::Store;
@@ -136,10 +136,11 @@ impl KubernetesAttestor {
 impl Attestor for KubernetesAttestor {
     fn attest_node<'a>(
         &'a self,
+        bearer: Bearer<'a>,
         cluster: &'a str,
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedNode, AttestError>> {
-        async move { self.cluster(cluster)?.attest_node(token).await }.boxed()
+        async move { self.cluster(cluster)?.attest_node(bearer, token).await }.boxed()
     }
 
     fn attest_pod<'a>(

@@ -9,8 +9,8 @@ use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, ClusterHealth, NodeInOutage, Outages,
-    Place, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, NodeInOutage,
+    Outages, Place, RefusedReason,
 };
 
 /// Answers from tables of tokens; confines pods to the calling agent's node as the real one does.
@@ -122,6 +122,7 @@ impl FakeAttestor {
 impl Attestor for FakeAttestor {
     fn attest_node<'a>(
         &'a self,
+        _bearer: Bearer<'a>,
         cluster: &'a str,
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedNode, AttestError>> {

@@ -2,6 +2,7 @@
 //!
 //! The check made here comes before a TokenReview and never instead of one.
 
+mod looks;
 #[cfg(test)]
 mod tests;
 
@@ -15,17 +16,23 @@ use signet_certs::jws::{CompactJws, JwkSet, JwsError, MAX_JWKS_BYTES};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use self::looks::Looks;
+pub(super) use self::looks::limits;
 use super::kube_api::{CallError, KubeApi, Purpose};
 use super::remembered::Remembered;
-use super::{AttestError, RefusedReason};
+use super::{AttestError, Bearer, RefusedReason};
 use crate::store::SigningKeySet;
 
 /// How often the keys are read without a cause: so long a key is still believed that the cluster has given up.
 const REFRESH_EVERY: Duration = Duration::from_secs(300);
-/// How often at most an unknown key id leads to a read: whoever makes up key ids causes no more calls than that.
-const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(10);
+/// How soon they are read again where that failed.
+const REFRESH_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How often at most it is tried while there are no keys yet.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Shortest wait that anyone is told.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+/// Why callers are told to come back, as [`Refusals`](signet_runtime::refusals::Refusals) counts it.
+pub(super) const UNKNOWN_KEYS: &str = "unknown_keys";
 const PURPOSE: Purpose = Purpose {
     doing: "reading the cluster's token signing keys",
     permission: "get /.well-known/openid-configuration and /openid/v1/jwks \
@@ -41,7 +48,9 @@ pub(super) struct SigningKeys {
     known: ArcSwapOption<Known>,
     /// How often other keys, or another issuer, were read than before.
     revision: AtomicU64,
-    attempts: Mutex<Attempts>,
+    looks: Looks,
+    begun: AtomicU64,
+    last: Mutex<Option<Attempt>>,
 }
 
 /// One reading of the cluster's keys.
@@ -52,15 +61,12 @@ pub(super) struct Known {
     pub(super) issuers: Vec<String>,
 }
 
-#[derive(Default)]
-struct Attempts {
-    last: Option<Attempt>,
-    last_for_unknown_key: Option<Attempt>,
-}
-
+/// A read of the keys.
 #[derive(Clone, Copy)]
 struct Attempt {
-    at: Instant,
+    /// Counts those that were begun.
+    number: u64,
+    ended: Instant,
     succeeded: bool,
 }
 
@@ -80,24 +86,20 @@ impl SigningKeys {
             remembered,
             known: ArcSwapOption::from(known.map(Arc::new)),
             revision: AtomicU64::new(0),
-            attempts: Mutex::default(),
+            looks: Looks::new(),
+            begun: AtomicU64::new(0),
+            last: Mutex::default(),
         }
     }
 
     /// Keeps the keys fresh; ends never.
     pub(super) async fn run(&self) {
         loop {
-            let mut attempts = self.attempts.lock().await;
-            let attempt = self.read().await;
-            attempts.last = Some(Attempt {
-                at: Instant::now(),
-                succeeded: attempt.is_ok(),
-            });
-            drop(attempts);
-            sleep(if attempt.is_ok() {
+            let read = self.read(&mut *self.last.lock().await).await;
+            sleep(if read.is_ok() {
                 REFRESH_EVERY
             } else {
-                UNKNOWN_KEY_EVERY
+                REFRESH_AGAIN_AFTER
             })
             .await;
         }
@@ -108,21 +110,16 @@ impl SigningKeys {
         if let Some(known) = self.known.load_full() {
             return Ok(known);
         }
-        let mut attempts = self.attempts.lock().await;
+        let mut last = self.last.lock().await;
         if let Some(known) = self.known.load_full() {
             return Ok(known);
         }
-        if let Some(last) = attempts.last
-            && last.at.elapsed() < RETRY_EVERY
+        if let Some(last) = *last
+            && last.ended.elapsed() < RETRY_EVERY
         {
-            return Err(self.unreadable(RETRY_EVERY.saturating_sub(last.at.elapsed())));
+            return Err(self.unreadable(RETRY_EVERY.saturating_sub(last.ended.elapsed())));
         }
-        let read = self.read().await;
-        attempts.last = Some(Attempt {
-            at: Instant::now(),
-            succeeded: read.is_ok(),
-        });
-        read
+        self.read(&mut last).await
     }
 
     /// Differs whenever other keys, or another issuer, are in force than before.
@@ -136,41 +133,65 @@ impl SigningKeys {
         known.is_some_and(|known| CompactJws::parse(token).is_ok_and(|jws| jws.verify(&known.keys).is_ok()))
     }
 
-    /// Verifies a token's signature; reads the keys anew when its key id is unknown.
-    pub(super) async fn verify(&self, jws: &CompactJws<'_>) -> Result<(), AttestError> {
+    /// Verifies a token's signature by the keys that were read last. No call.
+    pub(super) fn verify_by_known(&self, jws: &CompactJws<'_>) -> Result<(), AttestError> {
+        match jws.verify(&self.known_now()?.keys) {
+            Err(JwsError::UnknownKey) => Err(self.unreadable(RETRY_EVERY)),
+            verdict => verdict.map_err(refused),
+        }
+    }
+
+    /// Verifies a token's signature. Where its key id is unknown the keys are read anew: that is a verdict only by a reading that was
+    /// begun after the token came. Whoever brings it pays for the reading, and without one left hears when to come back.
+    pub(super) async fn verify(&self, jws: &CompactJws<'_>, bearer: Bearer<'_>) -> Result<(), AttestError> {
+        let came = self.begun.load(Ordering::SeqCst);
         match jws.verify(&self.known().await?.keys) {
             Err(JwsError::UnknownKey) => {}
             verdict => return verdict.map_err(refused),
         }
-        let mut attempts = self.attempts.lock().await;
+        let mut last = self.last.lock().await;
         // Someone may have read them while this call waited.
-        match jws.verify(&self.known_now()?.keys) {
-            Err(JwsError::UnknownKey) => {}
-            verdict => return verdict.map_err(refused),
+        let verdict = jws.verify(&self.known_now()?.keys);
+        if verdict != Err(JwsError::UnknownKey) {
+            return verdict.map_err(refused);
         }
-        if let Some(last) = attempts.last_for_unknown_key
-            && last.at.elapsed() < UNKNOWN_KEY_EVERY
-        {
-            return if last.succeeded {
-                Err(refused(JwsError::UnknownKey))
-            } else {
-                Err(self.unreadable(UNKNOWN_KEY_EVERY.saturating_sub(last.at.elapsed())))
-            };
+        match *last {
+            Some(last) if last.number > came && last.succeeded => return Err(refused(JwsError::UnknownKey)),
+            Some(last) if last.number > came => return Err(self.unreadable(RETRY_EVERY)),
+            _ => {}
         }
-        let read = self.read().await;
-        attempts.last_for_unknown_key = Some(Attempt {
-            at: Instant::now(),
-            succeeded: read.is_ok(),
-        });
-        jws.verify(&read?.keys).map_err(refused)
+        self.looks
+            .take(bearer)
+            .map_err(|wait| self.not_looked_up(bearer, wait))?;
+        let read = self.read(&mut last).await?;
+        jws.verify(&read.keys).map_err(refused)
+    }
+
+    /// Not a verdict: the cluster may have the key by now.
+    fn not_looked_up(&self, bearer: Bearer<'_>, retry_after: Duration) -> AttestError {
+        let cluster = self.api.cluster();
+        self.api.refuse(UNKNOWN_KEYS, bearer);
+        AttestError::Unavailable {
+            message: format!(
+                "cluster `{cluster}`: the token names a signing key that is not known, and the keys were read for this caller not long ago"
+            ),
+            retry_after: retry_after.max(SHORTEST_WAIT),
+        }
     }
 
     fn known_now(&self) -> Result<Arc<Known>, AttestError> {
         self.known.load_full().ok_or_else(|| self.unreadable(RETRY_EVERY))
     }
 
-    async fn read(&self) -> Result<Arc<Known>, AttestError> {
-        match self.fetch().await {
+    async fn read(&self, last: &mut Option<Attempt>) -> Result<Arc<Known>, AttestError> {
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let fetched = self.fetch().await;
+        *last = Some(Attempt {
+            number,
+            ended: Instant::now(),
+            succeeded: fetched.is_ok(),
+        });
+        match fetched {
             Ok((known, set)) => {
                 let known = Arc::new(known);
                 if self.remembered.row().signing_keys.as_ref() != Some(&set) {

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,10 +132,15 @@ impl KubeApi {
     /// Returns when it is this one's turn to make one of the calls that agents can cause.
     pub(super) async fn admit(&self, payer: Payer<'_>) -> Result<(), CallError> {
         self.budget.take(payer).await.map_err(|wait| {
-            let cluster = &self.cluster;
-            self.refusals.count(CALLS, format_args!("{payer} in {cluster}"));
+            self.refuse(CALLS, payer);
             CallError::OverBudget(wait)
         })
+    }
+
+    /// Counts one whom others, or he himself, have left nothing of what there is.
+    pub(super) fn refuse(&self, reason: &'static str, who: impl Display) {
+        let cluster = &self.cluster;
+        self.refusals.count(reason, format_args!("{who} in {cluster}"));
     }
 
     /// GET of a JSON object of at most `limit` bytes.

@@ -1,6 +1,6 @@
 //! Certificates for node agents, from the control authority.
 
-use std::time::SystemTime;
+use std::{net::IpAddr, time::SystemTime};
 
 use bytes::Bytes;
 use signet_certs::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     agents::AgentNode,
-    attest::{AttestError, AttestedNode},
+    attest::{AttestError, AttestedNode, Bearer},
     audit::{AuditAction, AuditEvent},
     store::{AgentShare, Attestation, Budget, EvidenceKind, WorkloadRef},
 };
@@ -36,8 +36,8 @@ pub(crate) struct NodeRequest {
     pub cluster: String,
     /// Token of the agent's pod.
     pub token: Zeroizing<String>,
-    /// Where the request came from, for the audit log.
-    pub source: String,
+    /// Where the request came from.
+    pub source: IpAddr,
 }
 
 /// An agent's certificate.
@@ -78,7 +78,7 @@ impl Issuer {
         match &result {
             Err(NotIssued::Refused(refusal)) => {
                 self.parts.metrics.refused(refusal.reason.as_str());
-                self.audit_refusal(request.source.clone(), "attest_node", refusal);
+                self.audit_refusal(request.source.to_string(), "attest_node", refusal);
             }
             Err(NotIssued::Unavailable { .. }) => self.parts.metrics.unavailable(),
             Ok(_) => self.parts.metrics.issued(),
@@ -190,10 +190,13 @@ impl Issuer {
         request: &NodeRequest,
         presented: Option<&VerifiedSvid>,
     ) -> Result<Proven, NotIssued> {
+        let bearer = presented.map_or(Bearer::Stranger(request.source.into()), |agent| {
+            Bearer::Agent(agent.spiffe_id())
+        });
         match self
             .parts
             .attestor
-            .attest_node(&request.cluster, &request.token)
+            .attest_node(bearer, &request.cluster, &request.token)
             .await
         {
             Ok(node) => Ok(Proven {

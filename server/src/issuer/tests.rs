@@ -500,7 +500,7 @@ fn node_request(token: &str) -> NodeRequest {
         csr: csr(),
         cluster: "dev".to_owned(),
         token: Zeroizing::new(token.to_owned()),
-        source: "127.0.0.1:1".to_owned(),
+        source: std::net::Ipv4Addr::LOCALHOST.into(),
     }
 }
 

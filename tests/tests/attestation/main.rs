@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod floods;
+mod keys;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +16,9 @@ use signet_certs::jws::{ClaimsError, JwsError};
 use signet_runtime::clock::SystemClock;
 use signet_runtime::drain::Drain;
 use signet_server::testing::{
-    self, Access, AgentIdentity, AttestError, AttestationConfig, AttestedPod, Attestor, ClusterConfig,
-    KubernetesAttestor, PodEvent, PodEventKind, RefusedReason, ServiceAccountName, TrustedClock,
+    self, Access, AgentIdentity, AttestError, AttestationConfig, AttestedNode, AttestedPod, Attestor, Bearer,
+    ClusterConfig, KubernetesAttestor, PodEvent, PodEventKind, RefusedReason, ServiceAccountName,
+    TrustedClock,
 };
 use signet_tests::fake_kube::{Endpoint, FakeKube, FakeKubeConfig, Fault, PodSpec};
 use signet_tests::wait::eventually;
@@ -142,6 +145,10 @@ impl World {
         self.attestor.attest_pod(&self.agent(), token).await
     }
 
+    async fn node(&self, token: &str) -> Result<AttestedNode, AttestError> {
+        self.attestor.attest_node(stranger(), "prod", token).await
+    }
+
     async fn refused(&self, token: &str) -> RefusedReason {
         match self.pod(token).await {
             Err(AttestError::Refused(reason)) => {
@@ -182,6 +189,10 @@ impl World {
             }
         }
     }
+}
+
+fn stranger() -> Bearer<'static> {
+    Bearer::Stranger(IpAddr::from(Ipv4Addr::LOCALHOST).into())
 }
 
 fn agent(node_name: &str, node_uid: &str) -> AgentIdentity {
@@ -237,7 +248,7 @@ async fn a_node_is_proven_by_its_agents_token() {
         .kube
         .token("signet-system", "agent-a", NODE_AUDIENCE, HOUR)
         .unwrap();
-    let node = world.attestor.attest_node("prod", &token).await.unwrap();
+    let node = world.node(&token).await.unwrap();
     assert_eq!(
         (node.node_name.as_str(), node.node_uid.as_str()),
         ("node-a", world.node_uid.as_str())
@@ -251,7 +262,7 @@ async fn a_node_is_proven_by_its_agents_token() {
 async fn only_allowed_service_accounts_prove_nodes() {
     let world = World::new().await;
     let token = world.kube.token("shop", "web-0", NODE_AUDIENCE, HOUR).unwrap();
-    let refused = world.attestor.attest_node("prod", &token).await.unwrap_err();
+    let refused = world.node(&token).await.unwrap_err();
     assert_eq!(
         refused,
         RefusedReason::AgentNotAllowed {
@@ -271,7 +282,7 @@ async fn a_node_made_anew_is_refused() {
         token.unwrap()
     });
     world.kube.delete_node("node-a").unwrap();
-    let gone = world.attestor.attest_node("prod", &token).await.unwrap_err();
+    let gone = world.node(&token).await.unwrap_err();
     assert_eq!(
         gone,
         RefusedReason::NodeGone {
@@ -280,8 +291,8 @@ async fn a_node_made_anew_is_refused() {
         .into()
     );
     world.kube.add_node("node-a");
-    assert!(world.attestor.attest_node("prod", &token).await.is_err());
-    let replaced = world.attestor.attest_node("prod", &another).await.unwrap_err();
+    assert!(world.node(&token).await.is_err());
+    let replaced = world.node(&another).await.unwrap_err();
     assert_eq!(
         replaced,
         RefusedReason::NodeReplaced {
@@ -392,42 +403,6 @@ async fn bad_tokens_cost_no_review() {
         );
     }
     assert_eq!(world.reviews(), 0);
-}
-
-#[tokio::test]
-async fn unknown_key_ids_read_the_keys_again_but_not_each_time() {
-    let world = World::new().await;
-    let before = world.kube.calls(Endpoint::Jwks);
-    let header = BTreeMap::from([("kid".to_owned(), json!("made-up"))]);
-    let claims = world.kube.claims("shop", "web-0", POD_AUDIENCE, HOUR).unwrap();
-    let token = world.kube.sign(&header, &claims).unwrap();
-    for _ in 0..5 {
-        assert_eq!(
-            world.refused(&token).await,
-            RefusedReason::Token(JwsError::UnknownKey)
-        );
-    }
-    assert_eq!(world.kube.calls(Endpoint::Jwks), before + 1);
-}
-
-#[tokio::test]
-async fn a_rotated_signing_key_is_found() {
-    let world = World::new().await;
-    let old = world.token("web-0");
-    world.pod(&old).await.unwrap();
-    let (looks, reviews) = (world.kube.calls(Endpoint::Jwks), world.reviews());
-    world.kube.rotate_signing_key(true).unwrap();
-    for _ in 0..2 {
-        let pod = world.pod(&world.token("web-0")).await.unwrap();
-        assert_eq!(pod.pod_name, "web-0");
-    }
-    assert_eq!(
-        world.kube.calls(Endpoint::Jwks),
-        looks + 1,
-        "read once more for the new key"
-    );
-    assert_eq!(world.reviews(), reviews + 2, "each new token was judged");
-    assert!(world.pod(&old).await.is_ok(), "tokens of the old key stay good");
 }
 
 /// Covers BT-09.
@@ -646,7 +621,7 @@ async fn a_server_starts_without_its_cluster_and_finds_it_later() {
         .await
         .0
         .unwrap();
-    let answer = attestor.attest_node("prod", "any").await.unwrap_err();
+    let answer = attestor.attest_node(stranger(), "prod", "any").await.unwrap_err();
     assert!(matches!(answer, AttestError::Unavailable { .. }), "{answer:?}");
     assert!(attestor.clusters()[0].problem.is_some());
     kube.accept_connections().await.unwrap();

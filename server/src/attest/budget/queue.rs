@@ -19,6 +19,9 @@ pub(super) const PODS_PER_NODE: u8 = 3;
 /// Nodes of one kind whose last turns are remembered. A token names its node under the cluster's signature, so nobody makes nodes up.
 const REMEMBERED: usize = 16_384;
 
+/// What timers count by: a part of a call may be missing that is gained in no time at all.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
 /// What a call is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
@@ -129,7 +132,8 @@ impl<W> Queue<W> {
     /// How long until the next call may be made; none while nobody waits.
     pub(super) fn pause(&mut self, now: Instant) -> Option<Duration> {
         self.next_kind()?;
-        Some(self.calls.check(now).err().unwrap_or_default())
+        let missing = self.calls.check(now).err();
+        Some(missing.map_or(Duration::ZERO, |wait| wait.max(SHORTEST_PAUSE)))
     }
 
     /// How long it takes at most until another call of this node has its turn, if as many wait as now.

@@ -4,10 +4,9 @@ use signet_runtime::limits::{Limit, time};
 
 use super::queue::PODS_PER_NODE;
 use super::{LONGEST_TURN, NODES_WAITING, WAITING};
-use crate::attest::config::CALLS_PER_SECOND;
 
-/// What nodes may have of the calls to their cluster's API server.
-pub(crate) fn limits() -> Vec<Limit> {
+/// What nodes may have of the calls to their cluster's API server, where those are so many each second.
+pub(in crate::attest) fn limits(per_second: u32) -> Vec<Limit> {
     let row = |who, what, share: String, cap: String| Limit {
         who,
         what,
@@ -19,7 +18,7 @@ pub(crate) fn limits() -> Vec<Limit> {
     let (parts, of) = (PODS_PER_NODE, PODS_PER_NODE + 1);
     let calls = |who, parts: u8| {
         let share = format!(
-            "an equal part of {parts} in {of} of {CALLS_PER_SECOND} each second (`attestation.calls_per_second`)"
+            "an equal part of {parts} in {of} of {per_second} each second (`attestation.calls_per_second`)"
         );
         let cap = "what the others leave".to_owned();
         row(who, "calls to its cluster's API server", share, cap)

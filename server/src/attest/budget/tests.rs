@@ -42,13 +42,17 @@ async fn whoever_has_no_turn_in_time_is_told_when_to_come_back() {
     let began = Instant::now();
     let answers = join_all((0..20).map(|_| budget.take(BAD))).await;
     let served = answers.iter().filter(|answer| answer.is_ok()).count();
-    assert_eq!(served, 1 + 8, "two a second for as long as one waits");
+    // The last of them at the moment at which the others give up.
+    assert!(
+        (1 + 7..=1 + 8).contains(&served),
+        "{served}: two a second for as long as one waits"
+    );
     assert!(began.elapsed() <= LONGEST_TURN + Duration::from_millis(10));
     let waits: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
     assert!(
         waits
             .iter()
-            .all(|wait| (SHORTEST_WAIT..=Duration::from_secs(6)).contains(wait)),
+            .all(|wait| (SHORTEST_WAIT..=Duration::from_millis(6500)).contains(wait)),
         "{waits:?}"
     );
     assert_eq!(

@@ -31,10 +31,10 @@ use crate::attest::policy::{ReviewedToken, ServiceAccountName, judge_node, judge
 use crate::attest::reach::Reach;
 use crate::attest::refused::RefusedTokens;
 use crate::attest::remembered::Remembered;
-use crate::attest::token_review::{TokenKey, TokenReviewer};
+use crate::attest::token_review::TokenReviewer;
 use crate::attest::vouched::Vouched;
 use crate::attest::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, ClusterHealth, Outages, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Bearer, ClusterHealth, Outages, RefusedReason,
 };
 use crate::clock::TrustedClock;
 
@@ -186,17 +186,22 @@ impl Cluster {
         );
     }
 
-    pub(super) async fn attest_node(&self, token: &str) -> Result<AttestedNode, AttestError> {
+    pub(super) async fn attest_node(
+        &self,
+        bearer: Bearer<'_>,
+        token: &str,
+    ) -> Result<AttestedNode, AttestError> {
         let reference = self.reference().await?;
-        let brought = self.bring(Role::Node, token).await?;
+        let role = Role::Node(bearer);
+        let brought = self.bring(role, token).await?;
         let verdict = async {
             let review = self.review(&brought).await?;
-            let payer = Role::Node.payer(&review.node_uid);
+            let payer = role.payer(&review.node_uid);
             let read = self.read_node_uid(&review.node_name, payer).await;
             let node_uid = read.map_err(|error| self.api.unavailable(READING_NODE, &error))?;
             let (node_uid, agents) = (node_uid.as_deref(), &self.settings.agents);
             let judge = |live: &LivePod| judge_node(reference, &review, live, node_uid, agents);
-            self.judge(Role::Node, &review, judge).await
+            self.judge(role, &review, judge).await
         };
         self.unless_refused(&brought, verdict).await
     }

@@ -1,16 +1,53 @@
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures_util::future::join_all;
+use signet_certs::id::SpiffeId;
+use signet_runtime::sync::Mutex as SyncMutex;
 use tokio::time::advance;
 
 use super::*;
 use crate::attest::testing::{Answer, Key, Script, remembered};
+use crate::fixtures::trust_domain;
 
 fn discovery() -> Answer {
     Answer::ok(r#"{"issuer":"https://kubernetes.default.svc","jwks_uri":"ignored"}"#)
 }
 
 async fn verify(keys: &SigningKeys, token: &str) -> Result<(), AttestError> {
-    keys.verify(&CompactJws::parse(token).unwrap()).await
+    verify_for(keys, token, stranger(1)).await
+}
+
+async fn verify_for(keys: &SigningKeys, token: &str, bearer: Bearer<'_>) -> Result<(), AttestError> {
+    keys.verify(&CompactJws::parse(token).unwrap(), bearer).await
+}
+
+fn stranger(number: u8) -> Bearer<'static> {
+    Bearer::Stranger(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)).into())
+}
+
+fn agent(node: &str) -> SpiffeId {
+    SpiffeId::agent(&trust_domain(), "prod", node).unwrap()
+}
+
+fn is_unavailable(answer: &Result<(), AttestError>) -> bool {
+    matches!(answer, Err(AttestError::Unavailable { .. }))
+}
+
+/// Keys that a cluster has, to be changed.
+type Jwks = Arc<SyncMutex<String>>;
+
+async fn keys_of(jwks: &Jwks) -> (SigningKeys, Script) {
+    let jwks = Arc::clone(jwks);
+    let script = Script::new(move |line| {
+        if line.contains("jwks") {
+            Answer::ok(jwks.lock().clone())
+        } else {
+            discovery()
+        }
+    });
+    let keys = SigningKeys::new(Arc::clone(&script.api), Vec::new(), remembered().await);
+    (keys, script)
 }
 
 fn unknown_key() -> Result<(), AttestError> {
@@ -19,26 +56,88 @@ fn unknown_key() -> Result<(), AttestError> {
 
 /// Covers BT-07.
 #[tokio::test(start_paused = true)]
-async fn an_unknown_key_id_is_looked_up_at_most_every_ten_seconds() {
+async fn unknown_key_ids_are_looked_up_a_few_times_and_then_every_ten_seconds() {
     let (ours, theirs) = (Key::new("a"), Key::new("b"));
-    let jwks = ours.jwks();
-    let script = Script::new(move |line| {
-        if line.contains("jwks") {
-            Answer::ok(jwks.clone())
-        } else {
-            discovery()
-        }
-    });
-    let keys = SigningKeys::new(Arc::clone(&script.api), Vec::new(), remembered().await);
+    let (keys, script) = keys_of(&Jwks::new(SyncMutex::new(ours.jwks()))).await;
     assert_eq!(verify(&keys, &ours.sign("{}")).await, Ok(()));
-    for _ in 0..100 {
+    for _ in 0..4 {
         assert_eq!(verify(&keys, &theirs.sign("{}")).await, unknown_key());
     }
-    assert_eq!(script.asked("jwks").len(), 2);
-    advance(UNKNOWN_KEY_EVERY).await;
+    // Without a look there is no verdict.
+    for _ in 0..100 {
+        let answer = verify(&keys, &theirs.sign("{}")).await;
+        let Err(AttestError::Unavailable { retry_after, .. }) = answer else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(retry_after, Duration::from_secs(10));
+    }
+    assert_eq!(script.asked("jwks").len(), 5);
+    advance(Duration::from_secs(10)).await;
     assert_eq!(verify(&keys, &theirs.sign("{}")).await, unknown_key());
+    assert!(is_unavailable(&verify(&keys, &theirs.sign("{}")).await));
     assert_eq!(verify(&keys, &ours.sign("{}")).await, Ok(()));
-    assert_eq!(script.asked("jwks").len(), 3);
+    assert_eq!(script.asked("jwks").len(), 6);
+}
+
+/// Whatever strangers make up costs a cluster that changes its keys nothing: no refusal, and an agent no moment.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_keys_is_found_at_once_whatever_strangers_make_up() {
+    let (old, new, made_up) = (Key::new("a"), Key::new("b"), Key::new("c"));
+    let jwks = Jwks::new(SyncMutex::new(old.jwks()));
+    let (keys, script) = keys_of(&jwks).await;
+    assert_eq!(verify(&keys, &old.sign("{}")).await, Ok(()));
+    for number in 0..100 {
+        drop(verify_for(&keys, &made_up.sign("{}"), stranger(number)).await);
+    }
+    *jwks.lock() = new.jwks();
+    let (token, before) = (new.sign("{}"), script.asked("jwks").len());
+    for number in [0, 1, 200] {
+        let answer = verify_for(&keys, &token, stranger(number)).await;
+        assert!(is_unavailable(&answer), "a verdict without a look: {answer:?}");
+    }
+    assert_eq!(script.asked("jwks").len(), before);
+    let began = Instant::now();
+    let one = agent("node-a");
+    assert_eq!(verify_for(&keys, &token, Bearer::Agent(&one)).await, Ok(()));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(verify_for(&keys, &token, stranger(1)).await, Ok(()));
+    assert_eq!(script.asked("jwks").len(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_makes_up_keys_takes_no_look_of_another() {
+    let (old, new, made_up) = (Key::new("a"), Key::new("b"), Key::new("c"));
+    let jwks = Jwks::new(SyncMutex::new(old.jwks()));
+    let (keys, _script) = keys_of(&jwks).await;
+    let (bad, good) = (agent("bad"), agent("good"));
+    for _ in 0..100 {
+        drop(verify_for(&keys, &made_up.sign("{}"), Bearer::Agent(&bad)).await);
+    }
+    *jwks.lock() = new.jwks();
+    let token = new.sign("{}");
+    assert!(is_unavailable(
+        &verify_for(&keys, &token, Bearer::Agent(&bad)).await
+    ));
+    assert_eq!(verify_for(&keys, &token, Bearer::Agent(&good)).await, Ok(()));
+}
+
+/// One reading that was begun after the tokens came is a verdict on all of them.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_the_keys_share_a_reading() {
+    let (ours, theirs) = (Key::new("a"), Key::new("b"));
+    let (keys, script) = keys_of(&Jwks::new(SyncMutex::new(ours.jwks()))).await;
+    assert_eq!(verify(&keys, &ours.sign("{}")).await, Ok(()));
+    let token = theirs.sign("{}");
+    let answers = join_all((0..20).map(|_| verify(&keys, &token))).await;
+    assert_eq!(answers, vec![unknown_key(); 20]);
+    let reads = script.asked("jwks").len();
+    assert_eq!(
+        reads, 3,
+        "one that was under way when the others came, and one for all of these"
+    );
+    let by_known = keys.verify_by_known(&CompactJws::parse(&token).unwrap());
+    assert!(is_unavailable(&by_known));
+    assert_eq!(script.asked("jwks").len(), reads, "nobody is asked");
 }
 
 #[tokio::test(start_paused = true)]

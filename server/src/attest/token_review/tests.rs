@@ -1,7 +1,8 @@
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use signet_testkit::kube::{recording, reviewed_claims};
-use tokio::time::advance;
+use tokio::time::Instant;
 
 use super::*;
 use crate::attest::RefusedReason;
@@ -9,6 +10,7 @@ use crate::attest::budget::Budget;
 use crate::attest::testing::{Answer, Script};
 
 const TOKEN: &str = "header.payload.signature";
+const PAYER: Payer<'_> = Payer::PodsOf("uid-of-the-node");
 
 fn claims() -> KubernetesClaims {
     KubernetesClaims::parse(&reviewed_claims("tokenreview-ok")).unwrap()
@@ -27,7 +29,7 @@ fn positive() -> Answer {
 
 async fn review(reviewer: &TokenReviewer) -> Outcome {
     reviewer
-        .review(TokenKey::new("signet", TOKEN), TOKEN, "signet", &claims())
+        .review(TokenKey::new("signet", TOKEN), PAYER, TOKEN, "signet", &claims())
         .await
 }
 
@@ -110,18 +112,35 @@ async fn when_the_asking_caller_leaves_a_waiting_one_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn over_the_budget_callers_are_told_when_to_come_back() {
+async fn over_the_budget_callers_wait_and_are_told_when_to_come_back() {
     let script = Script::with_budget(Budget::new(2, 1), |_| positive());
     let reviewer = TokenReviewer::new(Arc::clone(&script.api));
-    assert!(review(&reviewer).await.is_ok());
-    let Err(AttestError::Unavailable { message, retry_after }) = review(&reviewer).await else {
-        panic!()
+    let asks = |number: usize| {
+        let (key, claims) = (TokenKey::new("signet", &number.to_string()), claims());
+        let reviewer = &reviewer;
+        async move { reviewer.review(key, PAYER, TOKEN, "signet", &claims).await }
     };
-    assert!(message.contains("rate of calls"), "{message}");
-    assert_eq!(retry_after, Duration::from_millis(500));
-    assert_eq!(script.asked("tokenreviews").len(), 1);
-    advance(retry_after).await;
-    assert!(review(&reviewer).await.is_ok());
+    let began = Instant::now();
+    assert!(asks(0).await.is_ok());
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(asks(0).await.is_ok());
+    let waited = began.elapsed();
+    assert!(
+        waited >= Duration::from_millis(500) && waited < Duration::from_millis(550),
+        "{waited:?}"
+    );
+    let answers = join_all((0..100).map(asks)).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "not without end");
+    let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert!(refused.len() >= 90, "{}", refused.len());
+    for error in refused {
+        let AttestError::Unavailable { message, retry_after } = error else {
+            panic!("{error:?}")
+        };
+        assert!(message.contains("rate of calls"), "{message}");
+        assert!(retry_after >= Duration::from_secs(1), "{retry_after:?}");
+    }
+    assert!(script.asked("tokenreviews").len() <= 11, "two a second");
 }
 
 #[tokio::test]

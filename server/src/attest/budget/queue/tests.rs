@@ -21,7 +21,9 @@ fn nodes_take_turns_however_many_calls_of_one_wait() {
     let now = Instant::now();
     let mut queue = Queue::new(rate(1, 100), now);
     for (node, calls) in [("a", 4), ("b", 2), ("c", 1)] {
-        (0..calls).for_each(|_| drop(queue.join(Kind::Pods, node, node)));
+        for _ in 0..calls {
+            queue.join(Kind::Pods, node, node);
+        }
     }
     assert_eq!(all(&mut queue, now), ["a", "b", "c", "a", "b", "a", "a"]);
     // Whoever had the fewest turns lately is next, also after a pause.
@@ -44,7 +46,9 @@ fn of_four_calls_one_is_for_nodes_while_both_kinds_wait() {
         "pppnpppnppnnnnnn"
     );
     // After calls for pods alone a node's is next.
-    (0..3).for_each(|_| drop(queue.join(Kind::Pods, "bad", 'p')));
+    for _ in 0..3 {
+        queue.join(Kind::Pods, "bad", 'p');
+    }
     assert_eq!(all(&mut queue, now).len(), 3);
     queue.join(Kind::Pods, "bad", 'p');
     queue.join(Kind::Nodes, "good", 'n');

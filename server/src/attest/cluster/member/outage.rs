@@ -130,7 +130,7 @@ impl Cluster {
     pub(in crate::attest::cluster) async fn node_in_outage(&self, token: &str) -> Option<NodeInOutage> {
         self.reach.in_grace()?;
         let claims = self
-            .check_locally(Role::Node, &self.settings.node_audience, token)
+            .check_locally(Role::NodeInOutage, &self.settings.node_audience, token)
             .await
             .ok()?;
         let (pod, node) = (claims.pod?, claims.node?);

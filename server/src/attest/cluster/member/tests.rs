@@ -1,5 +1,6 @@
 mod calls;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -220,6 +221,11 @@ impl World {
         self.cluster.attest_pod(&agent_of("node-a"), token).await
     }
 
+    async fn node(&self, token: &str) -> Result<AttestedNode, AttestError> {
+        let stranger = Bearer::Stranger(IpAddr::from(Ipv4Addr::LOCALHOST).into());
+        self.cluster.attest_node(stranger, token).await
+    }
+
     fn calls(&self) -> u64 {
         self.api.calls.load(Ordering::SeqCst)
     }
@@ -325,7 +331,7 @@ async fn in_an_outage_what_was_attested_before_goes_on_for_a_day_and_nothing_els
         "reviewed before, and good then"
     );
     assert!(is_unavailable(&world.pod(&other).await), "never reviewed");
-    assert!(is_unavailable(&world.cluster.attest_node(&node).await));
+    assert!(is_unavailable(&world.node(&node).await));
     let named = world.cluster.node_in_outage(&node).await.unwrap();
     assert_eq!(
         (named.node_uid.as_str(), named.cluster_uid.as_str()),

@@ -10,12 +10,14 @@ use crate::attest::budget::Payer;
 use crate::attest::policy::{ReviewedToken, may_be_agent, on_node_of};
 use crate::attest::refused::Grounds;
 use crate::attest::token_review::TokenKey;
-use crate::attest::{AgentIdentity, AttestError, RefusedReason};
+use crate::attest::{AgentIdentity, AttestError, Bearer, RefusedReason};
 
 /// What a token is brought for.
 #[derive(Clone, Copy)]
 pub(super) enum Role<'a> {
-    Node,
+    Node(Bearer<'a>),
+    /// While nobody can be asked.
+    NodeInOutage,
     PodOf(&'a AgentIdentity),
 }
 
@@ -23,7 +25,7 @@ impl Role<'_> {
     /// Who pays for calls about a token of this node.
     pub(super) const fn payer(self, node_uid: &str) -> Payer<'_> {
         match self {
-            Self::Node => Payer::Node(node_uid),
+            Self::Node(_) | Self::NodeInOutage => Payer::Node(node_uid),
             Self::PodOf(_) => Payer::PodsOf(node_uid),
         }
     }
@@ -51,7 +53,7 @@ impl Cluster {
         token: &'a str,
     ) -> Result<Brought<'a>, AttestError> {
         let audience = match role {
-            Role::Node => &self.settings.node_audience,
+            Role::Node(_) | Role::NodeInOutage => &self.settings.node_audience,
             Role::PodOf(_) => &self.settings.pod_audience,
         };
         let key = TokenKey::new(audience, token);
@@ -156,12 +158,16 @@ impl Cluster {
             max_lifetime: self.settings.max_token_lifetime,
         };
         let outlived = self.check_age(&claims, &policy)?;
-        self.keys.verify(&jws).await?;
+        match role {
+            Role::Node(bearer) => self.keys.verify(&jws, bearer).await?,
+            Role::PodOf(agent) => self.keys.verify(&jws, Bearer::Agent(&agent.spiffe_id)).await?,
+            Role::NodeInOutage => self.keys.verify_by_known(&jws)?,
+        }
         if outlived && self.reach.in_grace().is_none() {
             return Err(self.away_for_too_long());
         }
         match (role, &claims.node) {
-            (Role::Node, _) => {
+            (Role::Node(_) | Role::NodeInOutage, _) => {
                 may_be_agent(
                     &claims.namespace,
                     &claims.service_account.name,

@@ -11,7 +11,7 @@ impl World {
                 claims["jti"] = json!(format!("{caller} {turn}"));
                 let token = self.api.key.sign(&claims.to_string());
                 let refused = match audience {
-                    "node" => self.cluster.attest_node(&token).await.err(),
+                    "node" => self.node(&token).await.err(),
                     _ => self.cluster.attest_pod(&agent_of(node), &token).await.err(),
                 };
                 assert!(refused.is_some(), "{node} got a proof");
@@ -44,7 +44,7 @@ async fn a_node_is_served_while_others_flood_and_the_api_server_gets_no_more_cal
             assert!(waited <= Duration::from_secs(1), "pods: {waited:?}");
             let token = world.token(AGENT, "node", life * HOUR);
             let asked = Instant::now();
-            assert!(world.cluster.attest_node(&token).await.is_ok());
+            assert!(world.node(&token).await.is_ok());
             let waited = asked.elapsed();
             assert!(waited <= Duration::from_millis(2500), "node: {waited:?}");
         }
@@ -70,10 +70,10 @@ async fn a_node_pays_for_no_token_that_the_cluster_has_not_signed() {
     for audience in ["pod", "node"] {
         for turn in 0..100 {
             let mut claims = world.claims(POD, "node-a", audience, HOUR);
-            claims["jti"] = json!(turn);
+            claims["jti"] = json!(format!("{turn}"));
             let token = stranger.sign(&claims.to_string());
             let answer = match audience {
-                "node" => world.cluster.attest_node(&token).await.err(),
+                "node" => world.node(&token).await.err(),
                 _ => world.pod(&token).await.err(),
             };
             assert!(
@@ -112,7 +112,7 @@ async fn a_refused_token_costs_one_call_in_ten_seconds() {
     *world.api.node.lock() = None;
     let before = world.calls();
     for _ in 0..10 {
-        assert!(is_refused(&world.cluster.attest_node(&node).await));
+        assert!(is_refused(&world.node(&node).await));
     }
     assert_eq!(world.calls(), before + 2, "its review, and the node that is gone");
     world.task.abort();
