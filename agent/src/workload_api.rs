@@ -148,6 +148,11 @@ impl WorkloadApi {
     }
 
     async fn attach(&self, connection: &Connection) -> Result<watch::Receiver<WorkloadState>, Status> {
+        if !connection.try_attach() {
+            return Err(status::unavailable(
+                "too many calls from this workload in a short time; retry later",
+            ));
+        }
         match timeout(self.patience, self.source.attach(connection.caller())).await {
             Ok(Ok(states)) => Ok(states),
             Ok(Err(AttachError::Refused(message))) => Err(status::refused(&message)),

@@ -25,23 +25,22 @@ pub(super) struct Budget {
     streams: Arc<Semaphore>,
     bytes: Arc<Quota<Sharer>>,
     work: Arc<Buckets<Sharer>>,
+    attaches: Arc<Buckets<Sharer>>,
+    over_limit: Duration,
     /// Messages wait for room one behind the other, so that waiting costs the same however many do.
     turn: tokio::sync::Mutex<()>,
     given_back: Notify,
 }
 
 impl Budget {
-    fn new(
-        sharer: Sharer,
-        settings: &Settings,
-        bytes: Arc<Quota<Sharer>>,
-        work: Arc<Buckets<Sharer>>,
-    ) -> Self {
+    fn new(sharer: Sharer, all: &Budgets) -> Self {
         Self {
             sharer,
-            streams: Arc::new(Semaphore::new(settings.max_streams_per_caller)),
-            bytes,
-            work,
+            streams: Arc::new(Semaphore::new(all.settings.max_streams_per_caller)),
+            bytes: all.bytes.clone(),
+            work: all.work.clone(),
+            attaches: all.attaches.clone(),
+            over_limit: all.settings.over_limit,
             turn: tokio::sync::Mutex::default(),
             given_back: Notify::new(),
         }
@@ -53,6 +52,16 @@ impl Budget {
 
     pub(super) fn try_stream(&self) -> Option<OwnedSemaphorePermit> {
         self.streams.clone().try_acquire_owned().ok()
+    }
+
+    /// Whether this caller may subscribe once more now.
+    pub(super) fn try_attach(&self) -> bool {
+        self.attaches.take(self.sharer.clone()).is_ok()
+    }
+
+    /// How long a connection may go on with more work than may be done.
+    pub(super) const fn over_limit(&self) -> Duration {
+        self.over_limit
     }
 
     /// Whether work may be done for this caller.
@@ -154,6 +163,7 @@ pub(super) struct Budgets {
     settings: Settings,
     bytes: Arc<Quota<Sharer>>,
     work: Arc<Buckets<Sharer>>,
+    attaches: Arc<Buckets<Sharer>>,
     known: Shared<Sharer, Budget>,
 }
 
@@ -163,20 +173,14 @@ impl Budgets {
             settings,
             bytes: Quota::new(settings.bytes),
             work: Arc::new(Buckets::new(settings.work, MOST_WORKING)),
+            attaches: Arc::new(Buckets::new(settings.attaches, MOST_WORKING)),
             known: Shared::default(),
         }
     }
 
     /// The budget of a caller; the same one as long as any of its connections or sockets lives.
     pub(super) fn of(&self, sharer: Sharer) -> Arc<Budget> {
-        let new = || {
-            Budget::new(
-                sharer.clone(),
-                &self.settings,
-                self.bytes.clone(),
-                self.work.clone(),
-            )
-        };
+        let new = || Budget::new(sharer.clone(), self);
         self.known.of(sharer.clone(), new)
     }
 }

@@ -55,9 +55,23 @@ impl Connection {
         &self.budget
     }
 
+    /// Where what it is refused is counted.
+    pub(super) const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// What closes the socket.
     pub(super) fn stop(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    /// Whether its caller may subscribe once more now.
+    pub(crate) fn try_attach(&self) -> bool {
+        let may = self.budget.try_attach();
+        if !may {
+            self.counts.met(Bound::Attaches);
+        }
+        may
     }
 
     /// It has not taken what it was sent, and what that was of is gone.

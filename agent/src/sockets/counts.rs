@@ -26,19 +26,22 @@ pub(super) enum Bound {
     Calls,
     /// A call was told to retry.
     Bytes,
-    /// A new connection was closed, as others have kept the agent busy.
+    /// A connection was closed, a new one or one that has long brought more than may be sent.
     Work,
+    /// A call was told to retry, as many have come in a short time.
+    Attaches,
     /// A stream ended whose client has not taken lists that were replaced.
     Lists,
 }
 
 impl Bound {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Connections,
         Self::Evicted,
         Self::Calls,
         Self::Bytes,
         Self::Work,
+        Self::Attaches,
         Self::Lists,
     ];
 
@@ -49,6 +52,7 @@ impl Bound {
             Self::Calls => "calls",
             Self::Bytes => "bytes",
             Self::Work => "work",
+            Self::Attaches => "attaches",
             Self::Lists => "lists",
         };
         Label { bound }

@@ -29,9 +29,10 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::budget::Budget;
+use super::counts::{Bound, Counts};
 
 pub use self::rewriter::Rewriter;
 pub use self::violation::Violation;
@@ -44,6 +45,12 @@ mod violation;
 
 /// The least that a connection pauses, so that many in a pause cost little.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Without a pause for so long, a caller has stopped sending too much.
+const CALM: Duration = Duration::from_secs(2);
+
+/// What a connection may bring while its caller sends too much and have no part in it.
+const QUIET: u32 = 100;
 
 /// How much is read from the socket at once.
 const READ_CHUNK: usize = 4096;
@@ -71,10 +78,31 @@ pub struct AuthorityFilter<S> {
 #[derive(Debug)]
 struct Pace {
     budget: Arc<Budget>,
+    counts: Counts,
     pause: Option<Pin<Box<Sleep>>>,
+    over: Option<Over>,
+}
+
+/// The caller has sent more than he may, and goes on.
+#[derive(Debug)]
+struct Over {
+    since: Instant,
+    /// When the last pause was.
+    last: Instant,
+    /// What this connection has brought meanwhile.
+    work: u32,
 }
 
 impl Pace {
+    const fn new(budget: Arc<Budget>, counts: Counts) -> Self {
+        Self {
+            budget,
+            counts,
+            pause: None,
+            over: None,
+        }
+    }
+
     /// Ready when there may be more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -82,11 +110,40 @@ impl Pace {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
+            let now = Instant::now();
             match self.budget.check_work() {
-                Ok(()) => return Poll::Ready(()),
-                Err(wait) => self.pause = Some(Box::pin(sleep(wait.max(PAUSE)))),
+                Ok(()) => {
+                    let is_calm = |over: &Over| now.duration_since(over.last) > CALM;
+                    if self.over.as_ref().is_some_and(is_calm) {
+                        self.over = None;
+                    }
+                    return Poll::Ready(());
+                }
+                Err(wait) => {
+                    let over = self.over.get_or_insert(Over {
+                        since: now,
+                        last: now,
+                        work: 0,
+                    });
+                    over.last = now;
+                    self.pause = Some(Box::pin(sleep(wait.max(PAUSE))));
+                }
             }
         }
+    }
+
+    fn spend(&mut self, work: u32) {
+        self.budget.spend_work(work);
+        if let Some(over) = &mut self.over {
+            over.work = over.work.saturating_add(work);
+        }
+    }
+
+    /// Whether this connection has gone on for too long; one that only waits for what others of its caller bring goes on.
+    fn is_too_much(&self) -> bool {
+        let limit = self.budget.over_limit();
+        let too_much = |over: &Over| over.since.elapsed() > limit && over.work > QUIET;
+        self.over.as_ref().is_some_and(too_much)
     }
 }
 
@@ -108,17 +165,30 @@ impl<S> AuthorityFilter<S> {
     }
 
     /// As [`new`](Self::new); what is read costs this caller, and nothing more is read while he has no more to spend.
-    pub(super) fn paced(inner: S, budget: Arc<Budget>) -> (Self, oneshot::Receiver<()>) {
+    pub(super) fn paced(inner: S, budget: Arc<Budget>, counts: Counts) -> (Self, oneshot::Receiver<()>) {
         let (mut filter, receiver) = Self::new(inner);
-        filter.pace = Some(Pace { budget, pause: None });
+        filter.pace = Some(Pace::new(budget, counts));
         (filter, receiver)
+    }
+
+    /// The server says so to the client, and nothing more is read.
+    fn end(&mut self) {
+        self.ended = true;
+        self.input = BytesMut::new();
+        self.output = GOAWAY_TRIGGER;
     }
 
     /// Moves the next piece from `input` to `output`. False when more input is needed.
     fn advance(&mut self) -> io::Result<bool> {
         let next = self.rewriter.next(&mut self.input);
-        if let Some(pace) = &self.pace {
-            pace.budget.spend_work(self.rewriter.take_work());
+        if let Some(pace) = &mut self.pace {
+            pace.spend(self.rewriter.take_work());
+            if pace.is_too_much() {
+                pace.counts.met(Bound::Work);
+                tracing::debug!("closing a connection that goes on bringing more than may be sent");
+                self.end();
+                return Ok(true);
+            }
         }
         match next {
             Ok(Some(piece)) => self.output = piece,
@@ -128,9 +198,7 @@ impl<S> AuthorityFilter<S> {
             }
             Err(violation) => {
                 tracing::debug!(%violation, "closing a workload connection");
-                self.ended = true;
-                self.input = BytesMut::new();
-                self.output = GOAWAY_TRIGGER;
+                self.end();
             }
         }
         if self.rewriter.is_established()

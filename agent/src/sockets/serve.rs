@@ -33,7 +33,8 @@ pub(super) async fn serve(stream: UnixStream, connection: Arc<Connection>, gate:
     let stop = connection.stop().clone();
     // Below the filter, and so below all that would have to be written to end a connection in order.
     let stream = Progress::new(stream, settings.stuck_limit);
-    let (stream, established) = AuthorityFilter::paced(stream, connection.budget().clone());
+    let (stream, established) =
+        AuthorityFilter::paced(stream, connection.budget().clone(), connection.counts().clone());
     let service = service_fn(move |request| gate.clone().answer(connection.clone(), request));
     let mut serving = pin!(http(&settings).serve_connection(TokioIo::new(stream), service));
 

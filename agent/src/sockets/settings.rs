@@ -9,11 +9,8 @@ use signet_runtime::quota::Division;
 
 use super::counts::METRIC;
 
-/// Most files that are kept for the agent itself: listeners of volumes, kubelet, the server, files.
-const MOST_OWN_FILES: usize = 4096;
-
-/// Most connections of all pods, and of all users: more files than these need are of no use.
-const MOST_CONNECTIONS: usize = 10_000;
+/// Most connections of all pods, and of all users, where nobody says how many there is room for.
+const CONNECTIONS_OF_ALL: usize = 10_000;
 
 /// Most connections of one pod, over all its volumes, or of one user.
 const CONNECTIONS: usize = 64;
@@ -34,6 +31,15 @@ const WORK: Rate = Rate {
     burst: 4000.0,
 };
 
+/// Calls that subscribe: as many at once as may be open.
+const ATTACHES: Rate = Rate {
+    per_second: 32.0,
+    burst: 256.0,
+};
+
+/// How long a connection may bring more than its caller may send.
+const OVER_LIMIT: Duration = Duration::from_secs(60);
+
 /// What a connection costs of it, before it has sent anything.
 pub(super) const CONNECT: u32 = 20;
 
@@ -52,6 +58,10 @@ pub struct Settings {
     pub bytes: Division,
     /// Frames of HTTP/2, and headers by the 64 bytes.
     pub work: Rate,
+    /// Calls of the Workload API.
+    pub attaches: Rate,
+    /// How long a connection may go on bringing more frames than its caller may send.
+    pub over_limit: Duration,
     /// How long a new connection has to show that it speaks HTTP/2.
     pub handshake_limit: Duration,
     /// How often a silent client is asked for a sign of life.
@@ -66,22 +76,15 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self::of_files(usize::MAX)
-    }
-}
-
-impl Settings {
-    /// For a process that may open so many files: a third stays the agent's own, half of the rest is for pods, half for users.
-    #[must_use]
-    pub fn of_files(files: usize) -> Self {
-        let part = (files - (files / 3).min(MOST_OWN_FILES)) / 2;
         Self {
-            connections_of_pods: part.min(MOST_CONNECTIONS),
-            connections_of_users: (part / 2).min(MOST_CONNECTIONS),
+            connections_of_pods: CONNECTIONS_OF_ALL,
+            connections_of_users: CONNECTIONS_OF_ALL,
             max_connections_per_caller: CONNECTIONS,
             max_streams_per_caller: CALLS,
             bytes: BYTES,
             work: WORK,
+            attaches: ATTACHES,
+            over_limit: OVER_LIMIT,
             handshake_limit: Duration::from_secs(10),
             keep_alive_interval: Duration::from_secs(60),
             keep_alive_limit: Duration::from_secs(20),
@@ -89,7 +92,9 @@ impl Settings {
             drain_limit: Duration::from_secs(5),
         }
     }
+}
 
+impl Settings {
     pub(super) const fn places(&self, total: usize) -> Bounds {
         Bounds {
             total,
@@ -111,7 +116,7 @@ pub(crate) fn limits() -> Vec<Limit> {
         metric: METRIC,
     };
     let bytes = |bytes: usize| limits::bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
-    let work = || format!("{} at once, then {} each second", WORK.burst, WORK.per_second);
+    let rate = |rate: Rate| format!("{} at once, then {} each second", rate.burst, rate.per_second);
     let equal = |whose: &str| format!("an equal part of what the limit of open files leaves for {whose}");
     vec![
         row("a pod", "connections", equal("pods"), CONNECTIONS.to_string()),
@@ -136,25 +141,20 @@ pub(crate) fn limits() -> Vec<Limit> {
         row(
             "a pod, a user of the shared socket",
             "frames of HTTP/2, and headers by the 64 bytes; what is beyond waits",
-            work(),
-            work(),
+            rate(WORK),
+            rate(WORK),
+        ),
+        row(
+            "a connection of a pod or a user",
+            "time in which it brings more frames than may be sent",
+            limits::time(OVER_LIMIT),
+            limits::time(OVER_LIMIT),
+        ),
+        row(
+            "a pod, a user of the shared socket",
+            "calls of the Workload API",
+            rate(ATTACHES),
+            rate(ATTACHES),
         ),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pots_leave_a_third_of_few_files_to_the_agent() {
-        for files in [64, 300, 1024, 20_000] {
-            let settings = Settings::of_files(files);
-            let taken = settings.connections_of_pods + 2 * settings.connections_of_users;
-            let own = files - taken;
-            assert!(own >= (files / 3).min(MOST_OWN_FILES), "{files}");
-        }
-        let plenty = Settings::of_files(1 << 20);
-        assert_eq!(plenty.connections_of_pods, MOST_CONNECTIONS);
-    }
 }

@@ -333,3 +333,57 @@ async fn a_flood_of_frames_waits_behind_itself_and_behind_nobody_else() {
     let (own, second) = (begun.elapsed(), Duration::from_secs(1));
     assert!(own > second && others < second, "{own:?}, {others:?}");
 }
+
+/// Whoever goes on sending more than it may does not hold its place; a quiet connection of the same caller keeps its own.
+/// Covers EP-27, BG-17.
+#[tokio::test]
+async fn a_connection_that_floods_without_end_is_closed_and_a_quiet_one_is_not() {
+    let bounds = Settings {
+        work: Rate {
+            per_second: 2000.0,
+            burst: 200.0,
+        },
+        over_limit: Duration::from_millis(500),
+        ..settings()
+    };
+    let socket = Socket::with(bounds, volume(), ready(example()));
+    let mut quiet = RawClient::connect(&socket.path).await;
+    quiet.call(1, &call_headers(FETCH, None), b"").await;
+    assert!(!quiet.first_data(1).await.data.is_empty());
+    let mut flood = RawClient::connect(&socket.path).await;
+    let pings = frame(PING, 0, 0, &[0; 8]).repeat(100);
+    let flooding = async {
+        while !flood.closed {
+            flood.send(&pings).await;
+            flood.take_what_came().await;
+        }
+    };
+    soon(flooding).await;
+    quiet.call(3, &call_headers(FETCH, None), b"").await;
+    assert!(!quiet.first_data(3).await.data.is_empty());
+}
+
+/// Covers BG-17.
+#[tokio::test]
+async fn calls_that_come_too_often_are_told_to_retry_and_those_of_others_are_not() {
+    let bounds = Settings {
+        attaches: Rate {
+            per_second: 0.001,
+            burst: 3.0,
+        },
+        ..settings()
+    };
+    let socket = Socket::with(bounds, volume(), ready(example()));
+    let mut client = RawClient::connect(&socket.path).await;
+    for stream in [1, 3, 5] {
+        client.call(stream, &call_headers(FETCH, None), b"").await;
+        assert!(!client.first_data(stream).await.data.is_empty());
+    }
+    client.call(7, &call_headers(FETCH, None), b"").await;
+    assert_eq!(client.end(7).await.grpc_status(), Some("14"));
+    assert_eq!(socket.script.asked(), 3);
+    let (other, _served) = serve_pod(&socket, "pod-2");
+    let mut other = RawClient::connect(&other).await;
+    other.call(1, &call_headers(FETCH, None), b"").await;
+    assert!(!other.first_data(1).await.data.is_empty());
+}

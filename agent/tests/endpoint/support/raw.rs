@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use loona_hpack::{Decoder, Encoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -157,6 +158,16 @@ impl RawClient {
     pub(crate) async fn until_closed(&mut self) {
         while !self.closed {
             soon(self.read_frame()).await;
+        }
+    }
+
+    /// Throws away what has come, without waiting for more.
+    pub(crate) async fn take_what_came(&mut self) {
+        let mut bytes = [0; 64 * 1024];
+        // A peer that has closed takes nothing more either.
+        match tokio::time::timeout(Duration::from_millis(5), self.stream.read(&mut bytes)).await {
+            Ok(Ok(0) | Err(_)) => self.closed = true,
+            Ok(Ok(_)) | Err(_) => {}
         }
     }
 
