@@ -13,6 +13,7 @@
 //! longest-lived of their tokens counts, and the pod is forgotten with its last volume.
 
 mod admission;
+mod doorways;
 mod issue;
 mod kept;
 mod parked;
@@ -34,9 +35,10 @@ use futures_util::future::BoxFuture;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 pub(crate) use self::admission::limit;
+use self::doorways::Doorways;
 use crate::cache::{SlotStatus, UnixFacts};
 use crate::context::{AttachError, Caller, PeerProcess, WorkloadSource, WorkloadState};
 use crate::kept::Places;
@@ -44,6 +46,7 @@ use crate::server_client::objections::Objections;
 use crate::server_client::sync::Notice;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{ServerApi, TrustReport};
+use crate::shared::Shared;
 use crate::token::PodToken;
 use crate::unix::UnixAttestor;
 
@@ -104,33 +107,36 @@ pub(crate) struct WorkloadStatus {
     pub problem: String,
 }
 
+/// Questions that wait for the worker. Administrators ask, and each user once at a time.
+const QUESTIONS: usize = 64;
+
 /// The handle. Clones speak to the same worker.
 #[derive(Clone)]
 pub(crate) struct Manager {
-    /// Unbounded, and yet bounded by its senders: kubelet's calls come one at a time, and a stream attaches once.
+    /// Unbounded, and yet bounded by its sender: kubelet's calls come one at a time.
     commands: mpsc::UnboundedSender<Command>,
+    questions: mpsc::Sender<Question>,
+    doorways: Arc<Doorways>,
+    /// Whose process is being let in.
+    turns: Arc<Shared<u32, Semaphore>>,
     unix: Option<UnixAttestor>,
 }
 
 /// What the worker is told.
 enum Command {
-    VolumeReady(PodVolume),
-    TokenRefreshed {
-        volume_id: String,
-        token: Arc<PodToken>,
-    },
-    VolumeRemoved {
-        volume_id: String,
-    },
-    AttachVolume {
-        volume_id: String,
-        pod_uid: String,
-        reply: Reply,
-    },
+    VolumeReady(PodVolume, watch::Sender<WorkloadState>),
+    TokenRefreshed { volume_id: String, token: Arc<PodToken> },
+    VolumeRemoved { volume_id: String },
+}
+
+/// What the worker is asked.
+enum Question {
     AttachProcess {
         facts: UnixFacts,
         peer: PeerProcess,
         reply: Reply,
+        /// The user's, until this is answered or thrown away.
+        turn: OwnedSemaphorePermit,
     },
     Status {
         reply: oneshot::Sender<Vec<WorkloadStatus>>,
@@ -142,24 +148,36 @@ type Reply = oneshot::Sender<Result<watch::Receiver<WorkloadState>, AttachError>
 impl Manager {
     /// Starts the worker as a task of `drain`; it ends, and says [`WorkloadState::Gone`] to all, when draining starts.
     pub(crate) fn spawn(parts: ManagerParts, drain: &Drain) -> Self {
-        let (commands, receiver) = mpsc::unbounded_channel();
+        let (commands, told) = mpsc::unbounded_channel();
+        let (questions, asked) = mpsc::channel(QUESTIONS);
         let unix = parts.unix.clone();
-        let worker = worker::Worker::new(parts, receiver);
+        let worker = worker::Worker::new(parts, told, asked);
         drain.spawn_vital("manager", worker.run(drain.clone()));
-        Self { commands, unix }
+        Self {
+            commands,
+            questions,
+            doorways: Arc::default(),
+            turns: Arc::default(),
+            unix,
+        }
     }
 
     /// Every workload; empty once the agent ends.
     pub(crate) async fn status(&self) -> Vec<WorkloadStatus> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Status { reply });
+        // Fails only when the worker has ended, and then the answer does, too.
+        let _ = self.questions.send(Question::Status { reply }).await;
         answer.await.unwrap_or_default()
     }
 
     /// A volume is published or, after a restart, known again; its token comes with [`Manager::token_refreshed`].
     /// Reported twice it is one volume; with another pod UID it is ignored.
     pub(crate) fn volume_ready(&self, volume: PodVolume) {
-        self.send(Command::VolumeReady(volume));
+        let (volume_id, pod_uid) = (volume.volume_id.clone(), volume.pod_uid.clone());
+        let tell = |channel| self.send(Command::VolumeReady(volume, channel));
+        if !self.doorways.add(&volume_id, &pod_uid, tell) {
+            tracing::warn!(%volume_id, "volume is pinned to another pod, report ignored");
+        }
     }
 
     /// kubelet passed a newer token. An unknown volume is ignored, and so is a token that dies before the one held.
@@ -172,9 +190,10 @@ impl Manager {
 
     /// The volume is gone. Its streams end; the token is wiped.
     pub(crate) fn volume_removed(&self, volume_id: &str) {
-        self.send(Command::VolumeRemoved {
+        let removed = Command::VolumeRemoved {
             volume_id: volume_id.to_owned(),
-        });
+        };
+        self.doorways.remove(volume_id, || self.send(removed));
     }
 
     fn send(&self, command: Command) {
@@ -182,30 +201,35 @@ impl Manager {
         let _ = self.commands.send(command);
     }
 
-    async fn command_for(&self, caller: &Caller, reply: Reply) -> Result<Command, AttachError> {
-        match caller {
-            Caller::Volume { volume_id, pod_uid } => Ok(Command::AttachVolume {
-                volume_id: volume_id.clone(),
-                pod_uid: pod_uid.clone(),
-                reply,
-            }),
-            Caller::Peer(peer) => {
-                let Some(unix) = &self.unix else {
-                    return Err(AttachError::Unavailable(
-                        "this agent attests no processes".to_owned(),
-                    ));
-                };
-                // Failed attestation is never a verdict (EP-18).
-                let attested = unix.attest(peer).await;
-                let facts = attested.map_err(|error| AttachError::Unavailable(error.to_string()))?;
-                Ok(Command::AttachProcess {
-                    facts,
-                    peer: peer.clone(),
-                    reply,
-                })
-            }
-        }
+    async fn attach_process(
+        &self,
+        peer: &PeerProcess,
+    ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
+        let Some(unix) = &self.unix else {
+            return Err(AttachError::Unavailable(
+                "this agent attests no processes".to_owned(),
+            ));
+        };
+        // One at a time of each user, so that nobody waits behind many of another's.
+        let turn = self.turns.of(peer.uid, || Semaphore::new(1));
+        let turn = turn.acquire_owned().await.map_err(|_| ending())?;
+        // Failed attestation is never a verdict (EP-18).
+        let attested = unix.attest(peer).await;
+        let facts = attested.map_err(|error| AttachError::Unavailable(error.to_string()))?;
+        let (reply, answer) = oneshot::channel();
+        let question = Question::AttachProcess {
+            facts,
+            peer: peer.clone(),
+            reply,
+            turn,
+        };
+        self.questions.send(question).await.map_err(|_| ending())?;
+        answer.await.unwrap_or_else(|_| Err(ending()))
     }
+}
+
+fn ending() -> AttachError {
+    AttachError::Unavailable("the agent is ending".to_owned())
 }
 
 impl WorkloadSource for Manager {
@@ -214,12 +238,11 @@ impl WorkloadSource for Manager {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<watch::Receiver<WorkloadState>, AttachError>> {
         Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let command = self.command_for(caller, reply).await?;
-            self.send(command);
-            answer
-                .await
-                .unwrap_or_else(|_| Err(AttachError::Unavailable("the agent is ending".to_owned())))
+            match caller {
+                Caller::Volume { .. } if self.commands.is_closed() => Err(ending()),
+                Caller::Volume { volume_id, pod_uid } => self.doorways.attach(volume_id, pod_uid),
+                Caller::Peer(peer) => self.attach_process(peer).await,
+            }
         })
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -109,6 +109,50 @@ impl PeerProcess {
         } else {
             Err(Changed::Program)
         }
+    }
+}
+
+/// A peer, for as long as the connection is open over which it called. It keeps no file open.
+#[derive(Clone, Debug)]
+pub(crate) struct Connected {
+    uid: u32,
+    gid: u32,
+    pid: i32,
+    pidfd: Weak<OwnedFd>,
+    program: Option<Program>,
+}
+
+impl Connected {
+    /// While this connection is open.
+    pub(crate) fn of(peer: &PeerProcess) -> Self {
+        Self {
+            uid: peer.uid,
+            gid: peer.gid,
+            pid: peer.pid,
+            pidfd: Arc::downgrade(&peer.pidfd),
+            program: peer.program,
+        }
+    }
+
+    /// The peer; none once the connection has ended.
+    pub(crate) fn peer(&self) -> Option<PeerProcess> {
+        Some(PeerProcess {
+            uid: self.uid,
+            gid: self.gid,
+            pid: self.pid,
+            pidfd: self.pidfd.upgrade()?,
+            program: self.program,
+        })
+    }
+
+    /// Whether the connection is open, and its other end is what connected.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.peer().is_some_and(|peer| peer.unchanged().is_ok())
+    }
+
+    /// Whether it is that peer's connection.
+    pub(crate) fn is_of(&self, peer: &PeerProcess) -> bool {
+        std::ptr::eq(self.pidfd.as_ptr(), Arc::as_ptr(&peer.pidfd))
     }
 }
 

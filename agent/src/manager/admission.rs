@@ -1,6 +1,6 @@
 //! Who is let in: pods by their volumes, processes as far as there is room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use signet_runtime::limits::Limit;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::PodVolume;
 use super::shelf::{Holders, Shelf, Volume};
 use crate::cache::{UnixFacts, WorkloadId};
-use crate::context::{AttachError, PeerProcess, WorkloadState};
+use crate::context::{PeerProcess, WorkloadState};
 use crate::token::PodToken;
 
 /// Workloads from which on no further process is taken on without letting an idle one go. Pods are bounded by kubelet.
@@ -36,6 +36,8 @@ pub(crate) fn limit() -> Limit {
 #[derive(Default)]
 pub(super) struct Admitted {
     shelves: BTreeMap<WorkloadId, Shelf>,
+    /// The pod that each volume is pinned to.
+    owners: HashMap<String, WorkloadId>,
 }
 
 /// Whether one more program can be taken on.
@@ -47,16 +49,12 @@ pub(super) enum Room {
 }
 
 impl Admitted {
-    pub(super) fn volume_ready(&mut self, volume: PodVolume) {
+    /// A volume of a pod, whose callers hear over this channel.
+    pub(super) fn volume_ready(&mut self, volume: PodVolume, channel: watch::Sender<WorkloadState>) {
         let id = WorkloadId::Pod(volume.pod_uid.clone());
-        if self.owner_of(&volume.volume_id).is_some_and(|owner| *owner != id) {
-            tracing::warn!(volume_id = %volume.volume_id, "volume is pinned to another pod, report ignored");
-            return;
-        }
-        let shelf = self
-            .shelves
-            .entry(id)
-            .or_insert_with(|| Shelf::new(Holders::Volumes(Vec::new())));
+        self.owners.insert(volume.volume_id.clone(), id.clone());
+        let new = || Shelf::new(channel, Holders::Volumes(Vec::new()));
+        let shelf = self.shelves.entry(id).or_insert_with(new);
         let Holders::Volumes(volumes) = &mut shelf.holders else {
             return;
         };
@@ -66,15 +64,19 @@ impl Admitted {
     }
 
     pub(super) fn token_refreshed(&mut self, volume_id: &str, token: Arc<PodToken>) {
-        let volumes = self.shelves.values_mut().flat_map(Shelf::volumes_mut);
-        for volume in volumes.filter(|volume| volume.volume_id == volume_id) {
-            volume.refresh(token.clone());
+        let owner = self.owners.get(volume_id);
+        let Some(shelf) = owner.and_then(|owner| self.shelves.get_mut(owner)) else {
+            return;
+        };
+        let mut volumes = shelf.volumes_mut().iter_mut();
+        if let Some(volume) = volumes.find(|volume| volume.volume_id == volume_id) {
+            volume.refresh(token);
         }
     }
 
     /// Gives the volume back, and the pod when it has lost its last one and is to be forgotten.
     pub(super) fn volume_removed(&mut self, volume_id: &str) -> Option<(Volume, Option<WorkloadId>)> {
-        let id = self.owner_of(volume_id)?.clone();
+        let id = self.owners.remove(volume_id)?;
         let Holders::Volumes(volumes) = &mut self.shelves.get_mut(&id)?.holders else {
             return None;
         };
@@ -82,20 +84,6 @@ impl Admitted {
         let volume = volumes.remove(position);
         let forgotten = volumes.is_empty().then_some(id);
         Some((volume, forgotten))
-    }
-
-    /// Subscribes whoever calls over a volume's socket.
-    pub(super) fn attach_volume(
-        &self,
-        volume_id: &str,
-        pod_uid: &str,
-    ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
-        let pod = WorkloadId::Pod(pod_uid.to_owned());
-        let owner = self.owner_of(volume_id).filter(|owner| **owner == pod);
-        let shelf = owner.and_then(|owner| self.shelves.get(owner));
-        let unknown =
-            || AttachError::Unavailable("the volume of this socket is not known (any more)".to_owned());
-        shelf.map(|shelf| shelf.sender.subscribe()).ok_or_else(unknown)
     }
 
     /// For a program that is there already, or for a new one; of a user beyond his share only one of his own makes room.
@@ -126,13 +114,17 @@ impl Admitted {
     ) -> watch::Receiver<WorkloadState> {
         let id = WorkloadId::Unix(facts.clone());
         let new = || {
-            Shelf::new(Holders::Processes {
-                facts,
-                peers: Vec::new(),
-            })
+            let channel = watch::Sender::new(WorkloadState::Pending { problem: None });
+            Shelf::new(
+                channel,
+                Holders::Processes {
+                    facts,
+                    peers: Vec::new(),
+                },
+            )
         };
         let shelf = self.shelves.entry(id).or_insert_with(new);
-        shelf.add_process(peer);
+        shelf.add_process(&peer);
         shelf.sender.subscribe()
     }
 
@@ -161,13 +153,5 @@ impl Admitted {
             WorkloadId::Pod(uid) => Some(uid),
             WorkloadId::Unix(_) => None,
         })
-    }
-
-    /// The pod that a volume is pinned to.
-    fn owner_of(&self, volume_id: &str) -> Option<&WorkloadId> {
-        let holds = |shelf: &Shelf| shelf.volumes().iter().any(|volume| volume.volume_id == volume_id);
-        self.shelves
-            .iter()
-            .find_map(|(id, shelf)| holds(shelf).then_some(id))
     }
 }

@@ -9,9 +9,10 @@ use super::PodVolume;
 use super::render::Published;
 use crate::cache::{Evidence, UnixFacts};
 use crate::context::{PeerProcess, WorkloadState};
+use crate::peer::Connected;
 use crate::token::PodToken;
 
-/// Processes of one program that are kept as its proof; each costs a file descriptor for as long as it lives.
+/// Connections of one program that are remembered as its proof; each is looked at again and again.
 const MAX_PEERS: usize = 256;
 
 /// One workload.
@@ -38,10 +39,7 @@ pub(super) enum KeptFiles {
 /// Those whose existence is the workload's.
 pub(super) enum Holders {
     Volumes(Vec<Volume>),
-    Processes {
-        facts: UnixFacts,
-        peers: Vec<PeerProcess>,
-    },
+    Processes { facts: UnixFacts, peers: Vec<Connected> },
 }
 
 /// A volume of a pod.
@@ -95,9 +93,9 @@ fn best_token(volumes: &[Volume]) -> Option<&Arc<PodToken>> {
 }
 
 impl Shelf {
-    pub(super) fn new(holders: Holders) -> Self {
+    pub(super) fn new(sender: watch::Sender<WorkloadState>, holders: Holders) -> Self {
         Self {
-            sender: watch::Sender::new(WorkloadState::Pending { problem: None }),
+            sender,
             published: None,
             kept: KeptFiles::Unread,
             holders,
@@ -137,7 +135,7 @@ impl Shelf {
                 best_token(volumes).map_or(Evidence::Absent, |token| Evidence::Until(token.expires()))
             }
             Holders::Processes { peers, .. } => {
-                peers.retain(|peer| peer.unchanged().is_ok());
+                peers.retain(Connected::is_unchanged);
                 if peers.is_empty() || streams == 0 {
                     Evidence::Absent
                 } else {
@@ -153,17 +151,17 @@ impl Shelf {
             Holders::Volumes(volumes) => Some(Proof::Token(best_token(volumes)?.clone())),
             Holders::Processes { facts, peers } => Some(Proof::Process {
                 facts: facts.clone(),
-                peers: peers.clone(),
+                peers: peers.iter().filter_map(Connected::peer).collect(),
             }),
         }
     }
 
-    /// Adds a process; one that calls again is kept once. Beyond [`MAX_PEERS`] the others are proof enough.
-    pub(super) fn add_process(&mut self, peer: PeerProcess) {
+    /// Adds a process; a connection over which it calls again is remembered once. Beyond [`MAX_PEERS`] the others are proof enough.
+    pub(super) fn add_process(&mut self, peer: &PeerProcess) {
         if let Holders::Processes { peers, .. } = &mut self.holders {
-            peers.retain(|known| known.pid != peer.pid && known.unchanged().is_ok());
+            peers.retain(|known| known.is_unchanged() && !known.is_of(peer));
             if peers.len() < MAX_PEERS {
-                peers.push(peer);
+                peers.push(Connected::of(peer));
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::context::X509Context;
 use crate::server_client::RefusalReason;
 use crate::server_client::fake::{FakeServer, Mode, signer_of};
 
+mod attaching;
 mod outages;
 
 pub(super) struct Bench {
@@ -594,7 +595,8 @@ async fn a_user_with_countless_programs_leaves_room_for_others() {
     let bench = Bench::new();
     let attach = async |uid: u32, program: usize| {
         let (reply, answer) = oneshot::channel();
-        bench.manager.send(Command::AttachProcess {
+        let turn = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let question = Question::AttachProcess {
             facts: UnixFacts {
                 uid,
                 gid: uid,
@@ -603,7 +605,9 @@ async fn a_user_with_countless_programs_leaves_room_for_others() {
             },
             peer: crate::unix::tests::own_peer(),
             reply,
-        });
+            turn,
+        };
+        assert!(bench.manager.questions.send(question).await.is_ok());
         answer.await.unwrap()
     };
     let mut held = Vec::new();

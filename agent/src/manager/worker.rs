@@ -9,7 +9,7 @@ use signet_runtime::drain::Drain;
 use signet_runtime::pace::{nap_until_elapsed, random_unit};
 use tokio::sync::{mpsc, watch};
 
-use super::admission::{Admitted, Room};
+use super::admission::Admitted;
 use super::issue::{Answer, Requester};
 use super::kept::Kept;
 use super::parked::{Parked, Received};
@@ -17,15 +17,20 @@ use super::receive::{accept, authority_of};
 use super::render::{Published, Told, render};
 use super::requests::Requests;
 use super::shelf::{KeptFiles, Proof, Shelf};
-use super::status::{name, status};
-use super::{Command, ManagerParts};
-use crate::cache::{Cache, CacheState, Evidence, Failure, TrustView, UnixFacts, Wanted, WorkloadId};
-use crate::context::{AttachError, PeerProcess, WorkloadState};
+use super::status::name;
+use super::{Command, ManagerParts, Question};
+use crate::cache::{Cache, CacheState, Evidence, Failure, TrustView, Wanted, WorkloadId};
+use crate::context::WorkloadState;
 use crate::kept;
 use crate::server_client::sync::Notice;
 use crate::server_client::trust::TrustState;
 use crate::server_client::{MAX_BATCH, TrustReport};
 use crate::time::Moment;
+
+mod questions;
+
+/// Of what was sent to the worker, the most that is taken before it looks at everything again.
+const MOST_AT_ONCE: usize = 256;
 
 pub(super) struct Worker {
     cache: Cache,
@@ -36,6 +41,7 @@ pub(super) struct Worker {
     kept: Kept,
     clock: Arc<dyn Clock>,
     commands: mpsc::UnboundedReceiver<Command>,
+    questions: mpsc::Receiver<Question>,
     notices: mpsc::Receiver<Notice>,
     outage: watch::Receiver<Option<SystemTime>>,
     trust_changes: watch::Receiver<Option<Arc<TrustState>>>,
@@ -46,7 +52,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(parts: ManagerParts, commands: mpsc::UnboundedReceiver<Command>) -> Self {
+    pub(super) fn new(
+        parts: ManagerParts,
+        commands: mpsc::UnboundedReceiver<Command>,
+        questions: mpsc::Receiver<Question>,
+    ) -> Self {
         let mut trust_changes = parts.trust;
         trust_changes.mark_changed();
         let mut outage = parts.outage;
@@ -64,6 +74,7 @@ impl Worker {
             kept: Kept::new(&parts.places),
             clock: parts.clock,
             commands,
+            questions,
             notices: parts.notices,
             outage,
             trust_changes,
@@ -75,23 +86,29 @@ impl Worker {
 
     pub(super) async fn run(mut self, drain: Drain) {
         let clock = self.clock.clone();
+        let (mut commands, mut questions) = (Vec::new(), Vec::new());
         loop {
             // What may not be served any more is gone, its file too, before another key is made for it.
             self.look_again();
             self.publish();
             self.start_requests();
             let wake = self.wake_at();
+            // What has come meanwhile is taken at once: the above costs as much as there are workloads.
             tokio::select! {
+                biased;
                 () = drain.signalled() => break,
-                command = self.commands.recv() => match command {
-                    Some(command) => self.command(command),
-                    None => break,
+                number = self.commands.recv_many(&mut commands, MOST_AT_ONCE) => match number {
+                    0 => break,
+                    _ => commands.drain(..).for_each(|command| self.command(command)),
                 },
-                Some(notice) = self.notices.recv() => self.notice(&notice),
                 Ok(()) = self.trust_changes.changed() => self.take_trust(),
                 Ok(()) = self.outage.changed() => self.cache.set_outage(*self.outage.borrow_and_update()),
+                Some(notice) = self.notices.recv() => self.notice(&notice),
                 Some(answers) = self.requests.next() => {
                     answers.into_iter().for_each(|(wanted, answer)| self.take_answer(wanted, answer));
+                }
+                1.. = self.questions.recv_many(&mut questions, MOST_AT_ONCE) => {
+                    questions.drain(..).for_each(|question| self.answer(question));
                 }
                 () = nap_until_elapsed(clock.as_ref(), wake) => {}
             }
@@ -112,7 +129,7 @@ impl Worker {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::VolumeReady(volume) => self.admitted.volume_ready(volume),
+            Command::VolumeReady(volume, channel) => self.admitted.volume_ready(volume, channel),
             Command::TokenRefreshed { volume_id, token } => self.admitted.token_refreshed(&volume_id, token),
             Command::VolumeRemoved { volume_id } => {
                 if let Some((volume, forgotten)) = self.admitted.volume_removed(&volume_id) {
@@ -120,39 +137,7 @@ impl Worker {
                     forgotten.iter().for_each(|pod| self.forget(pod));
                 }
             }
-            // A receiver that is dropped because nobody waits for the reply any more is unsubscribed by that.
-            Command::AttachVolume {
-                volume_id,
-                pod_uid,
-                reply,
-            } => {
-                let _ = reply.send(self.admitted.attach_volume(&volume_id, &pod_uid));
-            }
-            Command::AttachProcess { facts, peer, reply } => {
-                let _ = reply.send(self.attach_process(facts, peer));
-            }
-            Command::Status { reply } => {
-                let now = self.moment();
-                let _ = reply.send(status(&self.cache, &self.admitted, now));
-            }
         }
-    }
-
-    fn attach_process(
-        &mut self,
-        facts: UnixFacts,
-        peer: PeerProcess,
-    ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
-        match self.admitted.room_for(&facts) {
-            Room::Free => {}
-            Room::Instead(id) => self.forget(&id),
-            Room::Full => {
-                self.requests.no_room();
-                let message = "the agent serves as many different programs as it can";
-                return Err(AttachError::Unavailable(message.to_owned()));
-            }
-        }
-        Ok(self.admitted.attach_process(facts, peer))
     }
 
     fn notice(&mut self, notice: &Notice) {
