@@ -3,6 +3,7 @@
 mod csi;
 mod in_memory;
 mod metrics;
+mod rooms;
 mod running;
 
 use std::net::SocketAddr;
@@ -18,8 +19,8 @@ use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::drain::Drain;
 use signet_runtime::files::{make_parent, private_dir};
 use signet_runtime::http::serve_telemetry;
-use signet_runtime::limits::open_files;
 use signet_runtime::ready::Readiness;
+use signet_runtime::refusals::Refusals;
 use signet_runtime::telemetry::Metrics;
 use signet_runtime::uds;
 use tokio::net::{TcpListener, UnixListener};
@@ -39,12 +40,13 @@ use crate::server_client::objections::Objections;
 use crate::server_client::sync::{Connection, TrustSync};
 use crate::server_client::trust::TrustFile;
 use crate::server_client::{GrpcServer, ServerApi, TrustReport};
-use crate::sockets::{Endpoint, Origin, Settings};
+use crate::sockets::{Endpoint, Origin};
 use crate::time::AgentTime;
 use crate::unix::UnixAttestor;
 use crate::workload_api;
 
 pub use self::in_memory::InMemory;
+use self::rooms::Rooms;
 use self::running::Running;
 
 /// News for the manager that may wait; more make the trust stream wait.
@@ -76,6 +78,7 @@ pub(crate) struct Agent {
     shared: Option<UnixListener>,
     volumes: Option<Volumes>,
     places: Places,
+    rooms: Rooms,
 }
 
 /// Takes every address and reads what is needed to start, so that a mistake costs nothing but the message. Must be
@@ -90,6 +93,7 @@ pub(crate) async fn build(config: Config) -> anyhow::Result<Agent> {
 
 /// On a machine with this clock, and this way to the server.
 async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer>) -> anyhow::Result<Agent> {
+    let rooms = Rooms::of_process()?;
     let clock = AgentTime::new(machine);
     private_dir(&config.data_dir).context("data_dir")?;
     let anchors = ControlAnchors::load(
@@ -140,6 +144,7 @@ async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer
         admin,
         shared,
         config,
+        rooms,
     })
 }
 
@@ -181,15 +186,21 @@ impl Agent {
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
-        let files = open_files().context("the limit of open files")?;
-        let settings = Settings::of_files(files);
+        let settings = self.rooms.settings();
         let endpoint = Endpoint::measured(routes, workload_api::PROTECTED, settings, &metrics);
         let trust_domain = self.config.trust_domain.clone();
         let admin = self.admin(&wires, &readiness, &manager);
         drain.spawn_vital("admin socket", admin.serve(self.admin, drain.clone()));
         drain.spawn_vital(
             "telemetry",
-            serve_telemetry(self.telemetry, readiness.clone(), metrics, drain.clone()),
+            serve_telemetry(
+                self.telemetry,
+                readiness.clone(),
+                metrics,
+                self.rooms.telemetry,
+                Refusals::untold("telemetry"),
+                drain.clone(),
+            ),
         );
         let shared = self
             .shared
@@ -197,7 +208,8 @@ impl Agent {
         let driver = match (self.config.csi, self.volumes) {
             (Some(config), Some(volumes)) => {
                 let (node, manager) = (self.config.node_name, manager.clone());
-                Some(csi::start(config, node, volumes, &endpoint, manager, drain).context("csi")?)
+                let room = self.rooms.volumes;
+                Some(csi::start(config, node, volumes, room, &endpoint, manager, drain).context("csi")?)
             }
             _ => None,
         };

@@ -67,6 +67,8 @@ pub struct DriverConfig {
     pub node_name: String,
     /// Audience of the pod tokens.
     pub token_audience: String,
+    /// Volumes that there is room for.
+    pub max_volumes: usize,
 }
 
 /// The driver's service; clones share one state.
@@ -153,6 +155,12 @@ impl Driver {
         if known.is_none() && records.number_of_pod(&publication.record.pod_uid) >= MAX_VOLUMES_OF_POD {
             return Err(Status::resource_exhausted(format!(
                 "the pod has {MAX_VOLUMES_OF_POD} volumes of this driver already; all its containers can mount one"
+            )));
+        }
+        if known.is_none() && records.number() >= self.config.max_volumes {
+            return Err(Status::resource_exhausted(format!(
+                "the agent has room for {} volumes, by the number of files that it may open: raise its limit (LimitNOFILE= of systemd, ulimit -n)",
+                self.config.max_volumes
             )));
         }
         let record = records.keep(&publication.record).map_err(internal)?;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use self::idle::Marked;
-pub use self::telemetry::{serve_telemetry, serve_telemetry_within, telemetry_router};
+pub use self::telemetry::{serve_telemetry, telemetry_router};
 use crate::accept;
 use crate::drain::Drain;
 use crate::places::{Bounds, Loses, Marker, Place, Places};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use signet_runtime::{
     clock::{Clock, SystemClock},
     drain::Drain,
-    http::{self, serve_telemetry_within},
+    http::{self, serve_telemetry},
     telemetry,
 };
 use tokio::net::TcpListener;
@@ -188,7 +188,7 @@ impl Base {
         let rooms = doors.rooms;
         let refusals = metrics.refusals("telemetry", http::REASONS);
         let (ready, ended) = (readiness.clone(), ending.telemetry_drain.clone());
-        tokio::spawn(serve_telemetry_within(
+        tokio::spawn(serve_telemetry(
             doors.telemetry,
             ready,
             registry,

@@ -52,6 +52,8 @@ pub enum Launch {
     /// The workspace's binaries, with nothing of the test's environment. What they say is kept.
     #[default]
     Binaries,
+    /// The same, each of which may open so many files.
+    WithFiles(u32),
     /// The running program again: building it builds everything it needs. Its `main` begins with [`play`]. The parts end
     /// with it, however it ends.
     Itself {
@@ -76,6 +78,13 @@ impl Launch {
     ) -> Result<Process> {
         match self {
             Self::Binaries => Process::start(part.name(), &binary(part.name()), args, environment),
+            Self::WithFiles(files) => {
+                let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+                let program = binary(part.name());
+                let shell = [OsStr::new("-c"), OsStr::new(&limited), program.as_os_str()];
+                let all = shell.iter().chain(args);
+                Process::start(part.name(), Path::new("/bin/sh"), all, environment)
+            }
             Self::Itself { level, to_file } => {
                 let mut command = Command::new(std::env::current_exe().context("find the running program")?);
                 command

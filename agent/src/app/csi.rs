@@ -19,6 +19,7 @@ pub(super) fn start(
     config: Csi,
     node: Option<String>,
     volumes: Volumes,
+    max_volumes: usize,
     endpoint: &Endpoint,
     manager: Manager,
     drain: &Drain,
@@ -30,6 +31,7 @@ pub(super) fn start(
         kubelet_dir: config.kubelet_dir,
         node_name: node.map_or_else(node_name, Ok)?,
         token_audience: config.audience,
+        max_volumes,
     };
     make_parent(&driver.socket_path)?;
     let mounter: Arc<dyn Mounter> = match config.mounter {

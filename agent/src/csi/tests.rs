@@ -45,6 +45,10 @@ impl Node {
     }
 
     fn start_agent(&self) -> Driver {
+        self.start_agent_with_room_for(20)
+    }
+
+    fn start_agent_with_room_for(&self, max_volumes: usize) -> Driver {
         let config = DriverConfig {
             driver_name: "csi.signet.dev".into(),
             socket_path: self.directory.path().join("csi.sock"),
@@ -52,6 +56,7 @@ impl Node {
             kubelet_dir: self.directory.path().join("kubelet"),
             node_name: "node-a".into(),
             token_audience: "signet:example.org:pod".into(),
+            max_volumes,
         };
         let volumes = Volumes::open(&self.directory.path().join("volumes")).unwrap();
         Driver::restore(config, volumes, Arc::new(LinkMounter), self.sink.clone())
@@ -176,4 +181,19 @@ async fn a_pod_has_so_many_volumes_and_no_more_and_those_go_on() {
     };
     driver.unpublish(gone).await.unwrap();
     driver.publish(numbered(MAX_VOLUMES_OF_POD)).await.unwrap();
+}
+
+/// Each volume is a socket, and the agent may open only so many files.
+#[tokio::test]
+async fn a_node_has_so_many_volumes_and_says_what_would_make_room() {
+    let node = Node::new();
+    let driver = node.start_agent_with_room_for(1);
+    driver.publish(node.request()).await.unwrap();
+    let mut second = node.request();
+    second.volume_id = "csi-second".into();
+    second.target_path = second.target_path.replace("/spiffe/", "/second/");
+    let refused = driver.publish(second).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert!(refused.message().contains("LimitNOFILE"), "{refused}");
+    driver.publish(node.request()).await.unwrap();
 }

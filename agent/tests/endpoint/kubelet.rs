@@ -30,6 +30,7 @@ fn driver(folder: &Path) -> (Driver, DriverConfig) {
         kubelet_dir: folder.to_owned(),
         node_name: "node-a".into(),
         token_audience: "signet:example.org:pod".into(),
+        max_volumes: 20,
     };
     let volumes = Volumes::open(&folder.join("volumes")).unwrap();
     let driver = Driver::restore(

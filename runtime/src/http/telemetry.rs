@@ -33,23 +33,9 @@ const TELEMETRY: Limits = Limits {
     connection_lifetime: Duration::from_secs(300),
 };
 
-/// Serves `/live`, `/ready` and `/ready/issue` (503 with what stands in the way) and `/metrics` until the drain has started.
+/// Serves `/live`, `/ready` and `/ready/issue` (503 with what stands in the way) and `/metrics` over so many connections until the drain has started.
 /// It is not ready while draining, so it should be the last listener to go: give it a drain of its own if so.
-pub async fn serve_telemetry(listener: TcpListener, readiness: Readiness, metrics: Metrics, drain: Drain) {
-    let refusals = Refusals::untold("telemetry");
-    serve_telemetry_within(
-        listener,
-        readiness,
-        metrics,
-        TELEMETRY.connections,
-        refusals,
-        drain,
-    )
-    .await;
-}
-
-/// As [`serve_telemetry`], for so many connections.
-pub async fn serve_telemetry_within(
+pub async fn serve_telemetry(
     listener: TcpListener,
     readiness: Readiness,
     metrics: Metrics,

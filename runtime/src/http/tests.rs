@@ -22,7 +22,14 @@ const AWAY: Reason = Reason {
 async fn started(readiness: Readiness, drain: Drain) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = serve_telemetry(listener, readiness, Metrics::new("signet_test"), drain.clone());
+    let server = serve_telemetry(
+        listener,
+        readiness,
+        Metrics::new("signet_test"),
+        32,
+        Refusals::untold("telemetry"),
+        drain.clone(),
+    );
     drain.spawn(server);
     address
 }

@@ -7,7 +7,7 @@ use signet_runtime::limits::{Wish, divide, open_files};
 use crate::api::listener;
 
 /// Files for everything but connections: the store, logs, listeners, calls to the API servers of clusters, the runtime's own.
-const OWN: usize = 96;
+const OWN: usize = 80;
 
 /// Connections of every door.
 #[derive(Clone, Copy, Debug)]
@@ -104,10 +104,10 @@ mod tests {
     fn every_door_works_within_a_small_limit_and_none_takes_all_of_a_large_one() {
         let refused = Rooms::within(200).unwrap_err().to_string();
         assert!(
-            refused.contains("needs 272 at least") && refused.contains("LimitNOFILE"),
+            refused.contains("needs 256 at least") && refused.contains("LimitNOFILE"),
             "{refused}"
         );
-        for files in [272, 300, 1024, 20_000, 1 << 20] {
+        for files in [256, 300, 1024, 20_000, 1 << 20] {
             let rooms = Rooms::within(files).unwrap();
             assert!(sum(rooms) + OWN <= files, "{files}: {rooms:?}");
             assert!(rooms.admin >= 8 && rooms.agents.agents >= 64, "{rooms:?}");

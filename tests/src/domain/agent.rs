@@ -83,6 +83,11 @@ impl Agent {
         apply(&mut self.config, changes)
     }
 
+    /// Other programs than those of the box, from the next start on.
+    pub fn launch(&mut self, launch: Launch) {
+        self.launch = launch;
+    }
+
     /// Replaces the node's token, as kubelet does: by rename.
     ///
     /// # Errors

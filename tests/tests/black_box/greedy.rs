@@ -9,7 +9,7 @@ mod agent;
 mod honest;
 mod pod;
 mod strangers;
-mod tools;
+pub(crate) mod tools;
 mod uid;
 
 use std::time::Duration;

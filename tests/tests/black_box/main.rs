@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod disk;
 mod doors;
+mod few_files;
 mod full_lists;
 mod greedy;
 mod hello;

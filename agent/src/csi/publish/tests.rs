@@ -16,6 +16,7 @@ fn config() -> DriverConfig {
         kubelet_dir: "/var/lib/kubelet".into(),
         node_name: "node-a".into(),
         token_audience: "signet:example.org:pod".into(),
+        max_volumes: 20,
     }
 }
 

@@ -154,7 +154,7 @@ async fn silent(socket: PathBuf) {
 }
 
 /// Everything that needs no identity.
-pub(super) fn attack(socket: &Path) -> JoinSet<()> {
+pub(crate) fn attack(socket: &Path) -> JoinSet<()> {
     let mut attack = JoinSet::new();
     let long = message(LONG);
     let longest_taken = message(4000);
@@ -178,7 +178,7 @@ pub(super) fn attack(socket: &Path) -> JoinSet<()> {
 }
 
 /// Everything that somebody with an identity may do: watch and never read, fetch again and again, and flood.
-pub(super) fn attack_with_identity(socket: &Path) -> JoinSet<()> {
+pub(crate) fn attack_with_identity(socket: &Path) -> JoinSet<()> {
     let mut attack = JoinSet::new();
     let nothing = Bytes::from_static(&[0; 5]);
     for _ in 0..4 {
