@@ -103,8 +103,14 @@ impl Rarely {
             lines,
         } in left_out.into_values()
         {
-            let (target, level) = (metadata.target(), metadata.level());
-            tracing::warn!(target, %level, line = message, last, left_out = lines, "lines were left out");
+            let module = metadata.target();
+            tracing::warn!(
+                module,
+                what = message,
+                last,
+                left_out = lines,
+                "lines were left out"
+            );
         }
     }
 

@@ -95,12 +95,14 @@ fn slice(tx: &mut Tx<'_>, settled: SystemTime, place: Place) -> rusqlite::Result
                 Some(Place::Revocations(i64::MIN, Vec::new()))
             }
         },
-        Place::Revocations(authority, serial) => revocations(tx, now, authority, &serial)?
-            .map(|(authority, serial)| Place::Revocations(authority, serial))
-            .or(Some(Place::Agents(String::new()))),
-        Place::Agents(after) => agents(tx, now - span_ms(AGENTS_KEPT), &after)?
-            .map(Place::Agents)
-            .or(Some(Place::Ledger(Vec::new()))),
+        Place::Revocations(authority, serial) => Some(match revocations(tx, now, authority, &serial)? {
+            Some((authority, serial)) => Place::Revocations(authority, serial),
+            None => Place::Agents(String::new()),
+        }),
+        Place::Agents(after) => Some(match agents(tx, now - span_ms(AGENTS_KEPT), &after)? {
+            Some(last) => Place::Agents(last),
+            None => Place::Ledger(Vec::new()),
+        }),
         Place::Ledger(after) => {
             let next;
             (pruned, next) = ledger(tx, now, &after)?;

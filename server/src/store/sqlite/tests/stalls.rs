@@ -1,7 +1,9 @@
 //! How long the writer is away from its callers while much is let go.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use super::fresh;
 use crate::audit_event::AuditCursor;
