@@ -22,10 +22,10 @@ use crate::store::{
 };
 
 /// Rows that one slice removes at most, and those that it looks at for that.
-const REMOVES: usize = 256;
-const LOOKS: usize = 2_048;
+const REMOVES: usize = 128;
+const LOOKS: usize = 1_024;
 /// Budgets in memory that one slice goes through.
-const BUDGETS: usize = 8_192;
+const BUDGETS: usize = 4_096;
 
 /// [`KEPT_AFTER_END`] in milliseconds.
 fn kept_ms() -> i64 {
