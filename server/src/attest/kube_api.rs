@@ -3,6 +3,7 @@
 //! kube's client contributes transport, TLS and credentials; answers are read here, because its own helpers read
 //! without bound and log an unreadable answer in full, and an answer to a TokenReview contains the token.
 
+mod failure;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,6 @@ use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::AttestError;
 use super::budget::{Budget, Payer};
 use crate::clock::TrustedClock;
 
@@ -30,15 +30,12 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// 500 pods of 128 KiB each; they have about 10 KiB.
 const LIST_BYTES: usize = 64 * 1024 * 1024;
-const RETRY_SOON: Duration = Duration::from_secs(1);
-const RETRY_AFTER_REPAIR: Duration = Duration::from_secs(10);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 const ERROR_BODY_BYTES: usize = 64 * 1024;
 /// The key set comes in a type of its own, and an API server answers 406 to whoever accepts JSON alone.
 const ACCEPTED: &str = "application/json, application/jwk-set+json";
 /// Why callers are told to come back, as [`Refusals`] counts it.
 pub(super) const CALLS: &str = "calls";
-const LOG_EVERY: Duration = Duration::from_secs(5);
 
 /// What a call is for; gives errors their words.
 #[derive(Debug, Clone, Copy)]
@@ -224,73 +221,6 @@ impl KubeApi {
         if let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) {
             self.clock.heard(&self.cluster, date, took);
         }
-    }
-
-    /// The error for whoever asked: what is wrong and what to do, without words of the API server. Those are logged.
-    pub(super) fn unavailable(&self, purpose: Purpose, error: &CallError) -> AttestError {
-        self.log(purpose, error);
-        let Purpose { doing, permission } = purpose;
-        let cluster = &self.cluster;
-        let (problem, retry_after) = match error {
-            CallError::Timeout => (
-                format!("the API server did not answer in time ({doing}); check its health"),
-                RETRY_SOON,
-            ),
-            CallError::Transport(_) => (
-                format!(
-                    "the API server cannot be reached ({doing}); check its address, CA file and the network"
-                ),
-                RETRY_SOON,
-            ),
-            CallError::Status { code: 401, .. } => (
-                format!("the API server rejects this server's own credentials ({doing}); renew them"),
-                RETRY_AFTER_REPAIR,
-            ),
-            CallError::Status { code: 403, .. } => (
-                format!("the API server does not allow this server to {permission}; grant it by RBAC"),
-                RETRY_AFTER_REPAIR,
-            ),
-            CallError::Status {
-                code: 429,
-                retry_after,
-                ..
-            } => (
-                format!("the API server asks for fewer calls ({doing})"),
-                retry_after.unwrap_or(RETRY_SOON),
-            ),
-            CallError::Status {
-                code, retry_after, ..
-            } => (
-                format!("the API server answered with status {code} ({doing}); check its health"),
-                retry_after.unwrap_or(RETRY_SOON),
-            ),
-            CallError::NotFound | CallError::Expired { .. } => (
-                format!("the API server lacks what it must have ({doing}); check its address"),
-                RETRY_AFTER_REPAIR,
-            ),
-            CallError::Junk(_) => (
-                format!("the API server's answer is unreadable ({doing}); check that the address is its own"),
-                RETRY_SOON,
-            ),
-            CallError::OverBudget(wait) => (
-                "more attestations than the configured rate of calls allows; come back later".into(),
-                *wait,
-            ),
-        };
-        AttestError::Unavailable {
-            message: format!("cluster `{cluster}`: {problem}"),
-            retry_after,
-        }
-    }
-
-    /// One line every few seconds: an outage is one problem, not one per caller.
-    fn log(&self, purpose: Purpose, error: &CallError) {
-        let mut logged_at = self.logged_at.lock();
-        if logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
-            return;
-        }
-        *logged_at = Some(Instant::now());
-        tracing::warn!(cluster = %self.cluster, doing = purpose.doing, %error, "API server call failed");
     }
 }
 

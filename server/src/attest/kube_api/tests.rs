@@ -2,6 +2,7 @@ use serde_json::Value;
 use signet_testkit::kube::recording;
 
 use super::*;
+use crate::attest::AttestError;
 use crate::attest::testing::{Answer, Script};
 
 const PURPOSE: Purpose = Purpose {
