@@ -174,6 +174,10 @@ impl Agent {
         let wires = Wires::default();
         // What was believed is served until the server says more.
         let believed = TrustFile::new(&self.config.data_dir).read(&self.config.trust_domain);
+        // Before anything dials: the anchors file may hold what had to leave.
+        if let Some(believed) = &believed {
+            self.anchors.refuse(believed.departed.clone());
+        }
         wires.trust.send_replace(believed.map(Arc::new));
         let metrics = Metrics::new("signet_agent");
         let readiness = Readiness::new(REASONS);

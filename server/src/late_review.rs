@@ -89,12 +89,16 @@ impl LateReview {
 
     /// Everything that waits, once, slice by slice. What nobody can tell of yet goes on waiting.
     async fn round(&self) -> Result<Round, StoreError> {
-        let (mut round, mut after) = (Round::default(), None);
+        let (mut round, mut after, mut agents) = (Round::default(), None, None);
         loop {
             let rows = self.store.unreviewed(after, SLICE).await?;
             let Some(last) = rows.last() else { return Ok(round) };
             after = Some(last.serial);
-            let done = self.slice(&rows, &mut round).await?;
+            let agents = match &mut agents {
+                Some(agents) => agents,
+                none => none.insert(self.store.agents().await?),
+            };
+            let done = self.slice(&rows, agents, &mut round).await?;
             if !done.is_empty() {
                 self.store.reviewed(done).await?;
             }
@@ -102,8 +106,12 @@ impl LateReview {
     }
 
     /// The serials of which the mark may go. Whoever is gone is revoked first: after a crash in between it is so again.
-    async fn slice(&self, rows: &[LedgerRow], round: &mut Round) -> Result<Vec<SerialNumber>, StoreError> {
-        let agents = self.store.agents().await?;
+    async fn slice(
+        &self,
+        rows: &[LedgerRow],
+        agents: &[AgentRow],
+        round: &mut Round,
+    ) -> Result<Vec<SerialNumber>, StoreError> {
         let earliest = self.clock.time().earliest;
         let mut done = Vec::with_capacity(rows.len());
         for row in rows {
@@ -111,10 +119,11 @@ impl LateReview {
             match if is_over {
                 Some(true)
             } else {
-                self.is_there(row, &agents).await
+                self.is_there(row, agents).await
             } {
                 None => continue,
                 Some(true) => round.kept += 1,
+                Some(false) if self.came_back(row).await? => continue,
                 Some(false) => {
                     self.revoke(row).await?;
                     round.revoked += 1;
@@ -123,6 +132,15 @@ impl LateReview {
             done.push(row.serial);
         }
         Ok(done)
+    }
+
+    /// Whether this is an agent's certificate, and another pod of its has taken it over since the round began.
+    async fn came_back(&self, row: &LedgerRow) -> Result<bool, StoreError> {
+        if !row.workload.pod_uid.is_empty() {
+            return Ok(false);
+        }
+        let agents = self.store.agents().await?;
+        Ok(self.is_there(row, &agents).await != Some(false))
     }
 
     /// An agent is gone with its node, and with the pod that it attested by as long as no other one took its place.

@@ -123,9 +123,6 @@ type Updates = BoxStream<'static, Result<TrustUpdate, ServerError>>;
 impl TrustSync {
     /// Runs until draining starts.
     pub(crate) async fn run(mut self, drain: Drain) {
-        if let Some(believed) = self.state.borrow().as_ref() {
-            self.anchors.refuse(believed.departed.clone());
-        }
         tokio::select! {
             () = drain.signalled() => {}
             () = self.keep_in_sync() => {}

@@ -55,7 +55,7 @@ impl State {
         };
         let mut told: Vec<_> = all.iter().take(MOST_TOLD).map(tell).collect();
         match all.len().saturating_sub(MOST_TOLD) {
-            0 if told.is_empty() => "none".to_owned(),
+            0 if told.is_empty() => "none that may be used".to_owned(),
             0 => told.join(", "),
             more => {
                 told.push(format!("and {more} that end earlier"));
@@ -113,7 +113,7 @@ impl State {
     }
 
     /// These anchors that live, and the configured ones that the server has not removed. Removed ones are taken only
-    /// where nothing else would be left.
+    /// where nothing else would be left, and those that left in distrust not even then.
     pub(super) fn joined(&self, configured: Self, now: SystemTime) -> Self {
         let living = |anchor: &TrustedAuthority| anchor.certificate.is_valid_at(now);
         let (mut anchors, dead): (Vec<_>, Vec<_>) = self.anchors.iter().cloned().partition(living);
@@ -144,13 +144,11 @@ impl State {
         joined
     }
 
-    /// Those that may not come back go, whoever named them; but for the last anchor, without which nobody could be heard.
+    /// Those that may not come back go, whoever named them, the last anchor too: an agent that hears nobody until an admin gives it other
+    /// anchors is better than one that hears whoever has that key.
     pub(super) fn drop_departed(&mut self) {
-        let departed = |anchor: &TrustedAuthority| self.departed.contains(&anchor.certificate.id());
-        if !self.anchors.iter().all(departed) {
-            self.anchors
-                .retain(|anchor| !self.departed.contains(&anchor.certificate.id()));
-        }
+        self.anchors
+            .retain(|anchor| !self.departed.contains(&anchor.certificate.id()));
     }
 }
 

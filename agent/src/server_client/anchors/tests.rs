@@ -239,6 +239,35 @@ fn an_anchor_that_had_to_leave_does_not_come_back() {
     assert_eq!(ids(&anchors), [good.certificate().id()]);
 }
 
+/// Who has its key is not heard, though nobody else could be: not after a restart without kept anchors, and not when those have ended.
+#[test]
+fn an_anchor_that_had_to_leave_does_not_come_back_as_the_last_one() {
+    let (good, bad) = (control_authority(DOMAIN), control_authority(DOMAIN));
+    let departed = TrustUpdate {
+        departed: vec![bad.certificate().id()],
+        ..update(vec![offered(&good, &[], at(0))])
+    };
+    let believed = accept(None, &departed, &trust_domain(), at(0)).unwrap().state;
+    let files = Files::new(&[&bad]);
+    let fresh = files.load(0).unwrap();
+    fresh.refuse(believed.departed.clone());
+    assert_eq!(ids(&fresh), [""; 0]);
+    let _ = fresh.server_not_verified(at(10));
+    assert_eq!(ids(&fresh), [""; 0], "the anchors file names it alone");
+    let words = fresh.cannot_recognise(Some(bad.certificate().id()), at(10));
+    assert!(words.contains("none that may be used"), "{words}");
+    files.configure(&[&good]);
+    assert!(fresh.server_not_verified(at(10)).unwrap());
+    assert_eq!(ids(&fresh), [good.certificate().id().to_string()], "a way back");
+    fresh.update(&believed.control);
+    files.configure(&[&bad]);
+    let long_after: u64 = 3650 * 86_400;
+    let ended = files.load(long_after).unwrap();
+    ended.refuse(believed.departed.clone());
+    let _ = ended.server_not_verified(at(long_after));
+    assert_eq!(ids(&ended), [""; 0]);
+}
+
 /// Control authorities of 30 days, each prepared when the one before was half over, the first an hour before the tests begin; and the
 /// links between them.
 fn followed(count: u32) -> (Vec<X509Authority>, Vec<AuthorityCertificate>) {
