@@ -38,7 +38,7 @@ use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::dial::{Dialer, Tcp};
 use crate::server_client::objections::Objections;
 use crate::server_client::sync::{Connection, TrustSync};
-use crate::server_client::trust::TrustFile;
+use crate::server_client::trust::{TrustFile, TrustState};
 use crate::server_client::{GrpcServer, ServerApi, TrustReport};
 use crate::sockets::{Endpoint, Origin};
 use crate::time::AgentTime;
@@ -153,7 +153,7 @@ async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer
 struct Wires {
     node: watch::Sender<NodeState>,
     certificate: watch::Sender<Option<SerialNumber>>,
-    trust: watch::Sender<Option<Arc<crate::server_client::trust::TrustState>>>,
+    trust: watch::Sender<Option<Arc<TrustState>>>,
     connection: watch::Sender<Connection>,
     outage: watch::Sender<Option<SystemTime>>,
     reports: watch::Sender<TrustReport>,
@@ -173,12 +173,7 @@ impl Agent {
     fn start(self, drain: &Drain) -> anyhow::Result<Running> {
         let wires = Wires::default();
         // What was believed is served until the server says more.
-        let believed = TrustFile::new(&self.config.data_dir).read(&self.config.trust_domain);
-        // Before anything dials: the anchors file may hold what had to leave.
-        if let Some(believed) = &believed {
-            self.anchors.refuse(believed.departed.clone());
-        }
-        wires.trust.send_replace(believed.map(Arc::new));
+        wires.trust.send_replace(self.believed().map(Arc::new));
         let metrics = Metrics::new("signet_agent");
         let readiness = Readiness::new(REASONS);
         readiness.register(&metrics);
@@ -234,6 +229,13 @@ impl Agent {
             driver,
             shared,
         })
+    }
+
+    /// What an earlier run believed. What had to leave is refused before anything dials: the anchors file may hold it.
+    fn believed(&self) -> Option<TrustState> {
+        let believed = TrustFile::new(&self.config.data_dir).read(&self.config.trust_domain)?;
+        self.anchors.refuse(believed.departed.clone());
+        Some(believed)
     }
 
     /// What is measured, said and answered of the parts.

@@ -135,7 +135,7 @@ impl Budget {
             sleep(pause).await;
         }
         // It has called itself, and hears that as soon as it is polled again.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn come_back(&self, kind: Kind, node: &str) -> Duration {

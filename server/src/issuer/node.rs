@@ -190,9 +190,10 @@ impl Issuer {
         request: &NodeRequest,
         presented: Option<&VerifiedSvid>,
     ) -> Result<Proven, NotIssued> {
-        let bearer = presented.map_or(Bearer::Stranger(request.source.into()), |agent| {
-            Bearer::Agent(agent.spiffe_id())
-        });
+        let bearer = presented.map_or_else(
+            || Bearer::Stranger(request.source.into()),
+            |agent| Bearer::Agent(agent.spiffe_id()),
+        );
         match self
             .parts
             .attestor
