@@ -165,9 +165,9 @@ impl RawClient {
     pub(crate) async fn take_what_came(&mut self) {
         let mut bytes = [0; 64 * 1024];
         // A peer that has closed takes nothing more either.
-        match tokio::time::timeout(Duration::from_millis(5), self.stream.read(&mut bytes)).await {
-            Ok(Ok(0) | Err(_)) => self.closed = true,
-            Ok(Ok(_)) | Err(_) => {}
+        let read = tokio::time::timeout(Duration::from_millis(5), self.stream.read(&mut bytes)).await;
+        if matches!(read, Ok(Ok(0) | Err(_))) {
+            self.closed = true;
         }
     }
 
