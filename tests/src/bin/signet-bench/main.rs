@@ -39,8 +39,9 @@ struct FleetArgs {
     /// Agents that are connected.
     #[arg(long, default_value_t = 5_000)]
     agents: usize,
-    /// Certificates on the list whose memory is measured; each takes 53 bytes.
-    #[arg(long, default_value_t = 50_000)]
+    /// Certificates on the list whose memory is measured, which are revoked by their identity; each takes 53 bytes. Identities have
+    /// three quarters of the room for lists.
+    #[arg(long, default_value_t = 42_000)]
     listed: usize,
 }
 

@@ -43,7 +43,7 @@ pub(super) fn revocation(spiffe_id: &str) -> Revoke {
         serial: None,
         spiffe_id: Some(spiffe_id.to_owned()),
         authority: None,
-        reason: "unspecified".to_owned(),
+        reason: "superseded".to_owned(),
         comment: String::new(),
         expires: None,
         keep_issuing: true,
