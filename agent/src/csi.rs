@@ -254,9 +254,11 @@ impl node_server::Node for Driver {
         &self,
         request: Request<wire::NodePublishVolumeRequest>,
     ) -> Result<Response<wire::NodePublishVolumeResponse>, Status> {
-        self.publish(request.into_inner())
-            .await
-            .inspect_err(|status| tracing::warn!(reason = status.message(), "a volume was not published"))?;
+        let request = request.into_inner();
+        let volume_id = request.volume_id.clone();
+        self.publish(request).await.inspect_err(|status| {
+            tracing::warn!(volume_id, reason = status.message(), "a volume was not published");
+        })?;
         Ok(Response::new(wire::NodePublishVolumeResponse {}))
     }
 
@@ -264,8 +266,14 @@ impl node_server::Node for Driver {
         &self,
         request: Request<wire::NodeUnpublishVolumeRequest>,
     ) -> Result<Response<wire::NodeUnpublishVolumeResponse>, Status> {
-        self.unpublish(request.into_inner()).await.inspect_err(|status| {
-            tracing::warn!(reason = status.message(), "a volume was not unpublished");
+        let request = request.into_inner();
+        let volume_id = request.volume_id.clone();
+        self.unpublish(request).await.inspect_err(|status| {
+            tracing::warn!(
+                volume_id,
+                reason = status.message(),
+                "a volume was not unpublished"
+            );
         })?;
         Ok(Response::new(wire::NodeUnpublishVolumeResponse {}))
     }

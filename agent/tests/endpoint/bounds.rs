@@ -387,3 +387,38 @@ async fn calls_that_come_too_often_are_told_to_retry_and_those_of_others_are_not
     other.call(1, &call_headers(FETCH, None), b"").await;
     assert!(!other.first_data(1).await.data.is_empty());
 }
+
+/// As above; and the quiet one says something now and then.
+#[tokio::test]
+async fn a_connection_that_only_has_a_part_in_a_flood_stays() {
+    let bounds = Settings {
+        work: Rate {
+            per_second: 2000.0,
+            burst: 200.0,
+        },
+        over_limit: Duration::from_millis(500),
+        ..settings()
+    };
+    let socket = Socket::with(bounds, volume(), ready(example()));
+    let mut quiet = RawClient::connect(&socket.path).await;
+    quiet.call(1, &call_headers(FETCH, None), b"").await;
+    assert!(!quiet.first_data(1).await.data.is_empty());
+    let mut flood = RawClient::connect(&socket.path).await;
+    let pings = frame(PING, 0, 0, &[0; 8]);
+    let (many, mut said) = (pings.repeat(100), tokio::time::Instant::now());
+    let flooding = async {
+        while !flood.closed {
+            flood.send(&many).await;
+            flood.take_what_came().await;
+            if said.elapsed() > Duration::from_millis(50) {
+                said = tokio::time::Instant::now();
+                quiet.send(&pings).await;
+            }
+        }
+    };
+    soon(flooding).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    quiet.send(&pings).await;
+    quiet.call(3, &call_headers(FETCH, None), b"").await;
+    assert!(!quiet.first_data(3).await.data.is_empty());
+}

@@ -10,13 +10,17 @@ use http_body_util::Limited;
 use signet_certs::id::SpiffeId;
 use signet_runtime::{
     body::{Messages, Meter, Metered, Refused},
-    bucket::{Buckets, Rate},
+    bucket::{Bucket, Buckets, Rate},
     places::{Bounds, Loses, Place, Places},
     quota::{Division, Quota},
     refusals::Refusals,
     source::Source,
+    sync::Mutex,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tonic::{Status, body::Body};
 
 use self::answer::{Answer, Kind, Streams, Untaken};
@@ -48,11 +52,11 @@ const ADMINS_BYTES: Division = Division {
     pool: 64 << 20,
 };
 
-/// Calls from one source without a certificate that counts: Hello costs little, but not nothing. A node that starts makes a few, and many nodes
-/// may share the source.
+/// Calls on one connection without a certificate that counts: Hello costs little, but not nothing. A node that starts makes a few. Of each
+/// connection, for many nodes may share the source, and connections of a source are few and have a price.
 const OTHERS_RATE: Rate = Rate {
-    per_second: 500.0,
-    burst: 5000.0,
+    per_second: 8.0,
+    burst: 16.0,
 };
 /// Trust streams that one agent opens: one, and another when that breaks.
 const STREAMS: Rate = Rate {
@@ -107,6 +111,8 @@ pub(crate) struct Line {
     /// Nothing is served on it before then: the agent connects too often.
     wait: Option<Duration>,
     calls: Arc<Semaphore>,
+    /// Calls that may be begun on it; any number without.
+    begun: Option<Arc<Mutex<Bucket>>>,
     untaken: Arc<Untaken>,
 }
 
@@ -117,7 +123,9 @@ impl Line {
             Caller::Agent(_) | Caller::Admin => AGENTS_CALLS,
             Caller::Guest(_) | Caller::Stranger(_) => OTHERS_CALLS,
         };
+        let rate = || Arc::new(Mutex::new(Bucket::full(OTHERS_RATE, Instant::now())));
         Self {
+            begun: matches!(caller, Caller::Stranger(_)).then(rate),
             caller,
             wait: None,
             calls: Arc::new(Semaphore::new(calls)),
@@ -150,8 +158,7 @@ struct Shared {
     agents: Arc<Quota<Caller>>,
     others: Arc<Quota<Caller>>,
     admins: Arc<Quota<Caller>>,
-    called: Buckets<Source>,
-    opened: Buckets<SpiffeId>,
+    opened: Buckets<Caller>,
     readers: Arc<Places<Caller>>,
     streams: Arc<Streams>,
     refusals: Refusals,
@@ -185,7 +192,6 @@ impl Allowances {
             agents: Quota::new(AGENTS_BYTES),
             others: Quota::new(OTHERS_BYTES),
             admins: Quota::new(ADMINS_BYTES),
-            called: Buckets::new(OTHERS_RATE, CALLERS),
             opened: Buckets::new(STREAMS, CALLERS),
             readers: Places::new(Bounds {
                 total: ALL_READERS,
@@ -211,10 +217,10 @@ impl Allowances {
             // It was counted when the connection came in.
             return Err(later("this agent connects too often", wait));
         }
-        if let Caller::Stranger(source) = line.caller {
-            self.0.called.take(source).map_err(|wait| {
-                self.0.refusals.count(CALLS, source);
-                later("too many calls from here", wait)
+        if let Some(begun) = &line.begun {
+            begun.lock().take(Instant::now()).map_err(|wait| {
+                self.0.refusals.count(CALLS, &line.caller);
+                later("too many calls on this connection", wait)
             })?;
         }
         let call = line.calls.clone().try_acquire_owned();
@@ -239,8 +245,8 @@ impl Allowances {
     pub(super) fn grant_stream(&self, mut granted: Granted, shape: Shape) -> Result<Granted, Status> {
         let caller = &granted.line.caller;
         match (shape, caller) {
-            (Shape::Trust, Caller::Agent(agent) | Caller::Guest(agent)) => {
-                self.0.opened.take(agent.clone()).map_err(|wait| {
+            (Shape::Trust, Caller::Agent(_) | Caller::Guest(_)) => {
+                self.0.opened.take(caller.clone()).map_err(|wait| {
                     self.0.refusals.count(STREAMS_OPENED, caller);
                     later("this agent opens too many trust streams", wait)
                 })?;

@@ -196,9 +196,11 @@ impl Drop for Seat<'_> {
         let ours = running
             .get(&self.key)
             .is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
-        // A finished review leaves at once, so that the next question is asked afresh. The table and this seat hold
-        // the other two references.
-        if ours && (self.cell.initialized() || Arc::strong_count(&self.cell) == 2) {
+        // A finished review leaves at once, so that the next question is asked afresh. Who leaves goes before he is counted: two that
+        // leave at once would count each other.
+        drop(std::mem::take(&mut self.cell));
+        let is_over = |cell: &Running| cell.initialized() || Arc::strong_count(cell) == 1;
+        if ours && running.get(&self.key).is_some_and(is_over) {
             running.remove(&self.key);
         }
     }

@@ -73,20 +73,25 @@ fn watch_path<S: Sink>(seconds: u64) -> String {
 pub(super) async fn follow<S: Sink>(api: Arc<KubeApi>, sink: Arc<S>, health: Arc<WatchHealth>) {
     let (mut position, mut backoff, mut streams) = (None, PAUSES, Streams::default());
     loop {
-        let before = health.last_seen_at();
+        let (before, lists) = (health.last_seen_at(), position.is_none());
         let outcome = match position.take() {
             None => list_all(&api, &*sink, &health, &mut streams).await,
             Some(from) => watch_from(&api, &*sink, &health, from).await,
         };
-        let progress = health.last_seen_at() != before;
+        // A list is none: where each is followed by an end of the watch, lists would be asked for without pause.
+        let progress = !lists && health.last_seen_at() != before;
         if progress {
             backoff.reset();
         }
         let wait = match outcome {
             Ok(next) => {
                 position = next;
+                let ended = "the API server does not keep what a watch goes on from";
+                if position.is_none() && !progress && health.failed(ended.to_owned()) {
+                    tracing::warn!(cluster = %api.cluster(), path = S::PATH, "a list was of no use for a watch");
+                }
                 // A watch that ends at once and shows nothing must not be begun again and again without pause.
-                (!progress).then(|| backoff.next(random_unit()))
+                (!progress && !lists).then(|| backoff.next(random_unit()))
             }
             Err(Interrupted { resume, error }) => {
                 position = resume;
@@ -120,11 +125,12 @@ impl Interrupted {
 type Next = Result<Option<String>, Interrupted>;
 
 async fn list_all<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth, streams: &mut Streams) -> Next {
+    let began = Instant::now();
     let listed = list::<S>(api, health, streams)
         .await
         .map_err(|error| Interrupted { resume: None, error })?;
     sink.replace(listed.state).await;
-    health.listed();
+    health.listed(began);
     Ok(Some(listed.version))
 }
 

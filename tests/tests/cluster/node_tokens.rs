@@ -137,9 +137,12 @@ async fn of_a_replaced_node(world: &mut TwoNodes) -> Result<()> {
     world.node_refused(CLUSTER, &token, &first.name).await?;
     let second = world.cluster.create_node("three").await?;
     ensure!(first.uid != second.uid, "the same node");
-    world
-        .node_refused(CLUSTER, &token, "was replaced by another one")
-        .await?;
+    // For some seconds the first refusal stands.
+    wait_for("a refusal of a token whose node was replaced", async || {
+        let refused = world.node_refused(CLUSTER, &token, "was replaced by another one");
+        Ok(refused.await.ok())
+    })
+    .await?;
     // A token made now names the node as it is now.
     let mut stranger = RawAgent::connect(world.server.agents(), None).await?;
     stranger.hello().await?;

@@ -1,8 +1,9 @@
 //! Attestations of nodes: anybody may ask for one, and a signature of the caller's choice is checked for it. So they have a price, by the
 //! key of the CSR, and whoever the connection proves pays before anything is checked.
 //!
-//! What strangers may have of the processor in all is shared out among their sources in turn, and never refused for that: it takes longer
-//! when many ask, and no longer for one that asks once because another asks without end.
+//! Strangers wait instead of being refused. Those of one source wait for each other in the order in which they came, and each
+//! connection has a few calls under way: so an agent beside one that asks without end behind the same address has its turn within
+//! seconds. What strangers may have of the processor in all is shared out among their sources in turn.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,7 +15,10 @@ use signet_runtime::{
     source::Source,
     sync::Mutex,
 };
-use tokio::{sync::Mutex as Turn, time::Instant};
+use tokio::{
+    sync::Mutex as Turn,
+    time::{Instant, sleep, timeout},
+};
 use tonic::Status;
 
 use crate::api::{allowance::Caller, retry::later};
@@ -36,6 +40,11 @@ const ALL_STRANGERS: Rate = Rate {
     per_second: 1000.0,
     burst: 100.0,
 };
+/// How long a stranger waits for its turn; agents wait 30 s for an answer. All calls that the connections of one source may have under
+/// way take 3 s, or 6 s over RSA.
+const LONGEST_TURN: Duration = Duration::from_secs(25);
+/// What is told to whoever had no turn.
+const COME_BACK: Duration = Duration::from_secs(1);
 /// Callers that are told apart at once.
 const CALLERS: usize = 32_768;
 
@@ -45,7 +54,7 @@ pub(super) const ATTESTATIONS: &str = "attestations";
 /// See the [module](self).
 pub(crate) struct Attests {
     agents: Buckets<SpiffeId>,
-    strangers: Buckets<Source>,
+    guests: Buckets<SpiffeId>,
     turns: Turns,
     refusals: Refusals,
 }
@@ -55,7 +64,7 @@ impl Attests {
     pub(crate) fn new(refusals: Refusals) -> Self {
         Self {
             agents: Buckets::new(AGENTS, CALLERS),
-            strangers: Buckets::new(STRANGERS, CALLERS),
+            guests: Buckets::new(AGENTS, CALLERS),
             turns: Turns::new(),
             refusals,
         }
@@ -68,19 +77,18 @@ impl Attests {
     pub(super) async fn admit(&self, caller: &Caller, csr: &[u8]) -> Result<(), Status> {
         let work = f64::from(verification_work(csr));
         let paid = match caller {
-            Caller::Agent(agent) | Caller::Guest(agent) => pay(&self.agents, agent.clone(), work),
-            Caller::Stranger(source) => pay(&self.strangers, *source, work),
+            Caller::Agent(agent) => pay(&self.agents, agent.clone(), work),
+            Caller::Guest(agent) => pay(&self.guests, agent.clone(), work),
+            Caller::Stranger(source) => timeout(LONGEST_TURN, self.turns.wait(*source, work))
+                .await
+                .map_err(|_| COME_BACK),
             // Nobody attests a node at the admin socket.
             Caller::Admin => Ok(()),
         };
         paid.map_err(|wait| {
             self.refusals.count(ATTESTATIONS, caller);
             later("too many attestations are asked for from here", wait)
-        })?;
-        if let Caller::Stranger(source) = caller {
-            self.turns.wait(*source, work).await;
-        }
-        Ok(())
+        })
     }
 }
 
@@ -93,6 +101,7 @@ fn pay<K: Clone + Eq + std::hash::Hash>(buckets: &Buckets<K>, caller: K, work: f
 
 /// A queue in which every source has one place: the others of that source wait for it.
 struct Turns {
+    strangers: Buckets<Source>,
     all: Turn<Bucket>,
     sources: Mutex<HashMap<Source, Arc<Turn<()>>>>,
 }
@@ -100,6 +109,7 @@ struct Turns {
 impl Turns {
     fn new() -> Self {
         Self {
+            strangers: Buckets::new(STRANGERS, CALLERS),
             all: Turn::new(Bucket::full(ALL_STRANGERS, Instant::now())),
             sources: Mutex::default(),
         }
@@ -108,9 +118,13 @@ impl Turns {
     async fn wait(&self, source: Source, work: f64) {
         let own = Waiting::new(self, source);
         let _own = own.turn.lock().await;
+        while let Err(wait) = self.strangers.take(source) {
+            sleep(wait).await;
+        }
+        self.strangers.spend(source, work - 1.0);
         let mut all = self.all.lock().await;
         while let Err(wait) = all.take(Instant::now()) {
-            tokio::time::sleep(wait).await;
+            sleep(wait).await;
         }
         all.spend(work - 1.0, Instant::now());
     }
@@ -133,8 +147,10 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut sources = self.turns.sources.lock();
-        // Its own and the map's.
-        if Arc::strong_count(&self.turn) <= 2 {
+        // Before it is counted: two that leave at once would count each other.
+        drop(std::mem::take(&mut self.turn));
+        let is_last = |turn: &Arc<Turn<()>>| Arc::strong_count(turn) == 1;
+        if sources.get(&self.source).is_some_and(is_last) {
             sources.remove(&self.source);
         }
     }
@@ -158,7 +174,7 @@ pub(super) fn limits() -> [Limit; 2] {
             "strangers of one source",
             what,
             format!("an equal part of {} each second", ALL_STRANGERS.per_second),
-            rate(STRANGERS),
+            format!("{}; beyond that they wait", rate(STRANGERS)),
         ),
     ]
 }
@@ -202,6 +218,33 @@ mod tests {
         assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     }
 
+    /// One asks without end, with as many calls as the connections of a source may have under way; an agent without a certificate is
+    /// behind the same address.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_shares_an_address_with_a_flood_has_his_turn_in_seconds() {
+        let attests = attests();
+        admitted(&attests, &source(1), 1000).await;
+        for _ in 0..252 {
+            let attests = attests.clone();
+            tokio::spawn(async move { while attests.admit(&source(1), b"").await.is_ok() {} });
+        }
+        for _ in 0..10 {
+            sleep(Duration::from_secs(1)).await;
+            let asked = Instant::now();
+            attests.admit(&source(1), b"").await.unwrap();
+            assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+        }
+    }
+
+    /// Its certificate may be in anybody's hands.
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_takes_nothing_of_the_agent_that_it_claims_to_be() {
+        let (attests, id) = (attests(), "spiffe://example.org/signet/agent/dev/node-1");
+        let id = SpiffeId::parse(id).unwrap();
+        assert_eq!(admitted(&attests, &Caller::Guest(id.clone()), 1000).await, 32);
+        assert_eq!(admitted(&attests, &Caller::Agent(id), 1).await, 1);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_agent_pays_for_itself_and_neither_its_address_nor_another() {
         let attests = attests();
@@ -216,6 +259,42 @@ mod tests {
         assert!(refused.metadata().get("retry-after-ms").is_some());
     }
 
+    fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        let length = match content.len() {
+            0..128 => vec![length[1]],
+            128..256 => vec![0x81, length[1]],
+            _ => vec![0x82, length[0], length[1]],
+        };
+        [&[tag][..], &length, &content].concat()
+    }
+
+    /// In the form of a CSR over RSA of 4096 bits.
+    fn large() -> Vec<u8> {
+        let algorithm = |last| {
+            let oid = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, last];
+            der(0x30, &[&oid, &[5, 0]])
+        };
+        let modulus = der(2, &[&[0], &[0xff; 512]]);
+        let key = der(0x30, &[&modulus, &[2, 3, 1, 0, 1]]);
+        let spki = der(0x30, &[&algorithm(1), &der(3, &[&[0], &key])]);
+        let info = der(0x30, &[&[2, 1, 0], &der(0x30, &[]), &spki, &[0xa0, 0]]);
+        der(0x30, &[&info, &algorithm(11), &der(3, &[&[0], &[1; 512]])])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_over_a_large_key_is_paid_for_twice() {
+        let (attests, large) = (attests(), large());
+        assert_eq!(verification_work(&large), 2);
+        let agent = SpiffeId::parse("spiffe://example.org/signet/agent/dev/node-1").unwrap();
+        let mut admitted = 0;
+        while attests.admit(&Caller::Agent(agent.clone()), &large).await.is_ok() {
+            admitted += 1;
+        }
+        assert_eq!(admitted, 16);
+    }
+
     /// Two hundred sources with all that each may have at once, and one more that asks once.
     #[tokio::test(start_paused = true)]
     async fn all_strangers_together_have_a_rate_and_nobody_waits_behind_anothers_flood() {
@@ -227,7 +306,10 @@ mod tests {
                 floods.spawn(async move { attests.admit(&source(flooding), b"").await.is_ok() });
             }
         }
-        tokio::task::yield_now().await;
+        // Until all of them wait: a few dozen go on for each time that this one yields.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
         let asked = Instant::now();
         attests.admit(&source(1000), b"").await.unwrap();
         assert!(

@@ -45,7 +45,7 @@ pub(crate) fn limits() -> [Limit; 8] {
         under_way("all admins", ADMINS_BYTES),
         calls("an agent", AGENTS_CALLS),
         calls("a stranger", OTHERS_CALLS),
-        begun("strangers of one source", "calls", OTHERS_RATE),
+        begun("a stranger", "calls on one connection", OTHERS_RATE),
         begun("an agent", "trust streams opened", STREAMS),
         row(
             "a caller",

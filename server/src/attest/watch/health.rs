@@ -83,9 +83,14 @@ impl WatchHealth {
         Listing(self)
     }
 
-    /// A list is complete.
-    pub(super) fn listed(&self) {
-        self.alive(true);
+    /// A list is complete that shows what there was when it began. It counts as coming in for a moment longer, until the watch that goes
+    /// on from it has shown something.
+    pub(super) fn listed(&self, began: Instant) {
+        let mut state = self.lock();
+        (state.seen, state.current) = (Some(began), Some(began));
+        state.problem = None;
+        state.listing = Some(Instant::now());
+        drop(state);
         self.listed.send_replace(true);
     }
 
@@ -124,5 +129,37 @@ impl Listing<'_> {
 impl Drop for Listing<'_> {
     fn drop(&mut self) {
         self.0.lock().listing = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// A pod that went just after its page was read is still in it.
+    #[tokio::test(start_paused = true)]
+    async fn a_list_shows_what_there_was_when_it_began() {
+        let health = WatchHealth::new();
+        let began = Instant::now();
+        let listing = health.listing();
+        advance(Duration::from_secs(100)).await;
+        listing.progress();
+        drop(listing);
+        health.listed(began);
+        assert!(!health.is_synced(), "it is 100 s old");
+        assert_eq!(health.current_at(), Some(began));
+        assert!(health.holds(), "until the watch has shown something");
+        advance(LISTING_SILENCE).await;
+        assert!(!health.holds());
+        health.alive(false);
+        assert!(health.is_synced());
+        for (age, holds) in [(299, true), (300, false)] {
+            let began = Instant::now();
+            advance(Duration::from_secs(age)).await;
+            health.listed(began);
+            assert_eq!(health.holds(), holds, "a list of {age} s");
+        }
     }
 }

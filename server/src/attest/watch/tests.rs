@@ -63,7 +63,9 @@ impl Names {
                 .map(|(name, value)| (name.as_str(), *value))
                 .eq(expected.iter().copied())
         };
-        self.changes.subscribe().wait_for(is_so).await.unwrap();
+        let mut changes = self.changes.subscribe();
+        let shown = tokio::time::timeout(Duration::from_secs(3600), changes.wait_for(is_so)).await;
+        assert!(shown.is_ok(), "{:?}, and never {expected:?}", self.known.lock());
     }
 }
 

@@ -60,3 +60,21 @@ async fn an_agent_whose_csrs_come_to_nothing_waits_and_its_neighbour_does_not() 
     world.running.pass(wait).await;
     issued(world.issue_one(item(csr(), "pod-token")).await);
 }
+
+/// What the store refuses has been checked as well.
+#[tokio::test(start_paused = true)]
+async fn a_sound_csr_that_the_store_refuses_is_paid_for_too() {
+    let world = World::new().await;
+    world.deny().await;
+    let mut refused_items = 0;
+    loop {
+        let batch = (0..256).map(|_| item(csr(), "pod-token")).collect();
+        match world.issuer.issue(&agent("node-a"), world.serial(), batch).await {
+            Ok(outcomes) => refused_items += outcomes.len(),
+            Err(CallRefused::Fruitless(_)) => break,
+            Err(other) => panic!("{other:?}"),
+        }
+        assert!(refused_items < 10_000, "it goes on for ever");
+    }
+    assert_eq!(refused_items, 1024);
+}

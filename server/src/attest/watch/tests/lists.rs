@@ -267,3 +267,24 @@ async fn a_list_that_comes_in_no_longer_lets_nothing_hold() {
     advance(Duration::from_secs(2)).await;
     assert!(!running.health.holds());
 }
+
+/// What keeps the old state in force is the list that comes in, and no longer than something of it does.
+#[tokio::test(start_paused = true)]
+async fn pages_that_come_in_no_longer_let_nothing_hold() {
+    let streams = AtomicUsize::new(0);
+    let running = begin(move |line| match line {
+        _ if is_initial(line) => match streams.fetch_add(1, Ordering::SeqCst) {
+            0 => and_then_nothing(initial_events_end("12")),
+            _ => without_initial_events(),
+        },
+        _ if line.contains("watch=true") => Answer::Json(410, "{}".into()),
+        _ if line.contains("continue=") => Answer::Silence,
+        _ => Answer::ok(list("10", &[("a", 1)], Some("more"))),
+    });
+    running.health.first_list().await;
+    sleep(Duration::from_secs(59)).await;
+    assert!(running.health.holds());
+    assert!(!running.script.asked("continue=").is_empty());
+    sleep(Duration::from_secs(2)).await;
+    assert!(!running.health.holds());
+}

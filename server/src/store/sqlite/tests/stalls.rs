@@ -17,12 +17,16 @@ fn over() -> SystemTime {
 
 /// Records so many certificates, each of a pod of its own, all of one SPIFFE ID, and lets their audit lines out.
 async fn fill(store: &Arc<dyn Store>, rows: usize) {
+    issue_all(store, rows).await;
+    emit(store).await;
+}
+
+async fn issue_all(store: &Arc<dyn Store>, rows: usize) {
     for first in (0..rows).step_by(MAX_BATCH) {
         let pods = first..rows.min(first + MAX_BATCH);
         let batch = pods.map(|pod| issuance("/a", &format!("pod-{pod}"), at(0)));
         store.issue(batch.collect(), at(0)).await.unwrap();
     }
-    emit(store).await;
 }
 
 /// Whatever is written from now on is of the time when the rows go.
@@ -64,6 +68,7 @@ async fn whoever_asks_while_rows_are_let_go_is_served_between_them() {
     let (store, _guard) = fresh();
     fill(&store, 3_000).await;
     let (waits, pruned) = waits_beside_tidying(&store).await;
+    println!("{} waits, {pruned} pruned", waits.len());
     assert_eq!(pruned, 3_000);
     assert!(waits.len() > 6, "only {} certificates meanwhile", waits.len());
 }
@@ -84,4 +89,21 @@ async fn the_longest_wait_beside_the_pruning_of_one_identity() {
     emit(&store).await;
     let (mut waits, pruned) = waits_beside_tidying(&store).await;
     print("ledger and revocations", pruned, &mut waits);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_while_revocations_are_let_go_is_served_between_them() {
+    let (store, _guard) = fresh();
+    issue_all(&store, 3_000).await;
+    // The audit lines wait, and the ledger with them.
+    store.revoke(revocation(by_id("/a"), at(1))).await.unwrap();
+    let (waits, pruned) = waits_beside_tidying(&store).await;
+    println!("{} waits, {pruned} pruned", waits.len());
+    assert_eq!(pruned, 0);
+    let left = store
+        .revoked(crate::store::suite::fixture::authority(1))
+        .await
+        .unwrap();
+    assert!(left.entries.is_empty(), "{}", left.entries.len());
+    assert!(waits.len() > 6, "only {} certificates meanwhile", waits.len());
 }

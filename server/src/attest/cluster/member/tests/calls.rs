@@ -1,6 +1,8 @@
 //! What a token costs the API server, and whom.
 
 use super::*;
+use crate::store::Store;
+use crate::store::suite::fixture::{issuance, issue};
 
 impl World {
     /// The agent of a node asks without end, each time with another token, all of them of a pod that is not the one reviewed.
@@ -190,5 +192,81 @@ async fn neither_trouble_nor_what_another_agent_hears_is_remembered() {
     assert!(is_unavailable(&world.pod(&other).await));
     world.api.away.store(false, Ordering::SeqCst);
     assert!(world.pod(&other).await.is_ok());
+    world.task.abort();
+}
+
+impl World {
+    /// A token of this id, for the same pod or another one.
+    fn token_with_id(&self, pod: &str, jti: &str) -> String {
+        let mut claims = self.claims(pod, "node-a", "pod", HOUR);
+        claims["jti"] = json!(jti);
+        self.api.key.sign(&claims.to_string())
+    }
+
+    /// A certificate that rests on it stands in the ledger.
+    async fn rests_on(&self, pod: &str, jti: &str) {
+        let now = self.clock.now();
+        let mut row = issuance("/web", &format!("uid-of-{pod}"), now);
+        row.workload.cluster_uid = UID.into();
+        row.token_jti = Some(jti.into());
+        let store: Arc<dyn Store> = self.store.clone();
+        issue(&store, row, now).await.unwrap();
+    }
+}
+
+/// What the ledger says of a token stands in for one review, and only where the watches show what that would look at.
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_a_token_that_a_certificate_rests_on_is_not_reviewed_while_pod_and_account_are_there()
+{
+    let world = World::new().await;
+    let known = world.token_with_id(POD, "known");
+    let (other, gone) = (
+        world.token_with_id(POD, "other"),
+        world.token_with_id("gone", "of-gone"),
+    );
+    world.token(POD, "pod", HOUR);
+    world.rests_on(POD, "known").await;
+    world.rests_on("gone", "of-gone").await;
+    let world = world.restart().await;
+    world.cluster.watch.first_sync().await;
+    let asked = async |world: &World, token: &str| {
+        let before = world.calls();
+        let answer = world.pod(token).await;
+        (answer.is_ok(), world.calls() - before)
+    };
+    // The node is read once.
+    assert_eq!(asked(&world, &known).await, (true, 1));
+    assert_eq!(asked(&world, &known).await, (true, 0));
+    assert_eq!(
+        asked(&world, &other).await,
+        (true, 1),
+        "another token is another question"
+    );
+    assert_eq!(
+        asked(&world, &gone).await,
+        (false, 1),
+        "the watch shows no such pod"
+    );
+    world.cluster.reviewer.forget_all();
+    assert_eq!(asked(&world, &known).await, (true, 1), "once");
+    let world = world.restart().await;
+    world.cluster.watch.first_sync().await;
+    let mut object = json!({"metadata": named("shop", "runner")});
+    object["metadata"]["resourceVersion"] = json!("8");
+    let event = json!({"type": "DELETED", "object": object});
+    for watch in world.api.watches.lock().iter() {
+        // Those of the process before have ended.
+        let _ = watch.send(format!("{event}\n"));
+    }
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(
+        asked(&world, &known).await.1,
+        2,
+        "the account is gone: a review, and the node"
+    );
+    let world = world.restart().await;
+    world.cluster.watch.first_sync().await;
+    world.cluster.forget_reviews();
+    assert_eq!(asked(&world, &known).await.1, 2, "time went back");
     world.task.abort();
 }
