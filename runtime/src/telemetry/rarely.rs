@@ -53,7 +53,7 @@ const WHO: &[&str] = &[
 /// More of a caller's name tells nobody apart, and is kept by nobody.
 const NAME_BYTES: usize = 256;
 
-/// Lets lines through as the [module](self) says. Clones are of the same.
+/// Lets some of each kind of line through, and counts the others. Clones are of the same.
 #[derive(Clone, Debug)]
 pub struct Rarely(Arc<Lines>);
 
