@@ -139,8 +139,11 @@ async fn of_a_replaced_node(world: &mut TwoNodes) -> Result<()> {
     ensure!(first.uid != second.uid, "the same node");
     // For some seconds the first refusal stands.
     wait_for("a refusal of a token whose node was replaced", async || {
-        let refused = world.node_refused(CLUSTER, &token, "was replaced by another one");
-        Ok(refused.await.ok())
+        let mut stranger = RawAgent::connect(world.server.agents(), None).await?;
+        stranger.hello().await?;
+        let refused = stranger.attest(create_csr(&new_key()?)?, CLUSTER, &token).await;
+        let words = refused.err().map(|status| status.message().to_owned());
+        Ok(words.filter(|words| words.contains("was replaced by another one")))
     })
     .await?;
     // A token made now names the node as it is now.
