@@ -24,12 +24,13 @@ use signet_proto::workload::{
     X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
 use signet_runtime::clock::Clock;
+use signet_runtime::encoded::{Encoded, WithEncoded};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use self::body::{Encoded, Watch, WithEncoded};
+use self::body::Watch;
 use self::readings::Readings;
 pub(crate) use self::readings::limit;
 use self::stream::{Render, Watcher};

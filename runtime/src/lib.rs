@@ -7,9 +7,11 @@
 //! | [`backoff`], [`pace`] | waiting times between attempts, waiting for a moment of the wall clock |
 //! | [`bucket`] | how much, how often, of one caller or of each |
 //! | [`quota`], [`places`] | what several callers share: a guaranteed part and a cap for each |
+//! | [`keyed`] | what several do about one thing at a time, done once |
 //! | [`source`] | where a connection comes from |
 //! | [`tally`], [`refusals`] | events that are told once an interval, with their number; refusals at a door, counted as well |
 //! | [`body`] | request bodies that are paid for as they arrive |
+//! | `encoded` | answers of gRPC whose messages are encoded already; with the feature `grpc` |
 //! | [`accept`], [`progress`] | connections of any listener, until told to stop; ended when their reader is stuck |
 //! | [`files`] | files replaced whole |
 //! | [`error`] | an error and its causes as one line |
@@ -29,9 +31,12 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
+#[cfg(feature = "grpc")]
+pub mod encoded;
 pub mod error;
 pub mod files;
 pub mod http;
+pub mod keyed;
 pub mod limits;
 pub mod pace;
 pub mod places;

@@ -5,16 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::TryFutureExt;
-use futures_util::future::MapOk;
 use futures_util::stream::Stream;
 use http::HeaderMap;
 use hyper::body::Frame;
-use signet_runtime::sync::Mutex;
 use tonic::Status;
-use tonic::body::Body;
-use tonic::server::NamedService;
-use tower::Service;
 
 use super::message::{Sending, TooLate};
 use super::status;
@@ -87,50 +81,5 @@ impl hyper::body::Body for Watch {
             Ok(piece) => Frame::data(piece),
             Err(status) => self.over(&status),
         })))
-    }
-}
-
-/// A body that a handler leaves beside its answer, in place of the one that would be encoded from it.
-#[derive(Clone)]
-pub(super) struct Encoded(Arc<Mutex<Option<Watch>>>);
-
-impl Encoded {
-    pub(super) fn new(watch: Watch) -> Self {
-        Self(Arc::new(Mutex::new(Some(watch))))
-    }
-}
-
-/// Puts in the bodies that handlers leave as [`Encoded`].
-#[derive(Clone, Debug)]
-pub(super) struct WithEncoded<S>(pub(super) S);
-
-impl<S: NamedService> NamedService for WithEncoded<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-type Answer = http::Response<Body>;
-
-impl<S, R> Service<R> for WithEncoded<S>
-where
-    S: Service<R, Response = Answer>,
-{
-    type Response = Answer;
-    type Error = S::Error;
-    type Future = MapOk<S::Future, fn(Answer) -> Answer>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        self.0.call(request).map_ok(put_in)
-    }
-}
-
-fn put_in(mut answer: Answer) -> Answer {
-    let left = answer.extensions_mut().remove::<Encoded>();
-    match left.and_then(|encoded| encoded.0.lock().take()) {
-        Some(watch) => answer.map(|_| Body::new(watch)),
-        None => answer,
     }
 }

@@ -12,7 +12,13 @@ use bytes::Bytes;
 use futures_util::Stream;
 use signet_certs::{id::TrustDomain, time::unix_millis, tls::SharedRoots, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, agent_server, objection, opening::Feature};
-use signet_runtime::{drain::Drain, limits::Limit, ready::Readiness, refusals::Refusals};
+use signet_runtime::{
+    drain::Drain,
+    encoded::{Encoded, WithEncoded},
+    limits::Limit,
+    ready::Readiness,
+    refusals::Refusals,
+};
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
@@ -20,7 +26,7 @@ use zeroize::Zeroizing;
 use self::{
     convert::{Faulty, MAX_TEXT_BYTES, check_token, faulty_result, item, result, status_of, too_busy},
     evidence::Evidence,
-    frames::{Encoded, States, WithEncoded},
+    frames::States,
     sync::{Pace, SyncStream},
 };
 use super::{access::Guest, listener::Peer, opening::Opening, retry::later};

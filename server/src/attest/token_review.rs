@@ -4,7 +4,6 @@ mod kept;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,7 +11,7 @@ use k8s_openapi::api::authentication::v1::TokenReviewStatus;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use signet_certs::jws::KubernetesClaims;
-use signet_runtime::sync::Mutex;
+use signet_runtime::keyed::Keyed;
 use tokio::sync::OnceCell;
 
 use self::kept::Kept;
@@ -47,12 +46,11 @@ impl TokenKey {
 }
 
 type Outcome = Result<Arc<ReviewedToken>, AttestError>;
-type Running = Arc<OnceCell<Outcome>>;
 
 /// Asks one cluster's API server about tokens.
 pub(super) struct TokenReviewer {
     api: Arc<KubeApi>,
-    running: Mutex<HashMap<TokenKey, Running>>,
+    running: Keyed<TokenKey, OnceCell<Outcome>>,
     kept: Kept,
 }
 
@@ -60,7 +58,7 @@ impl TokenReviewer {
     pub(super) fn new(api: Arc<KubeApi>) -> Self {
         Self {
             api,
-            running: Mutex::default(),
+            running: Keyed::default(),
             kept: Kept::default(),
         }
     }
@@ -100,8 +98,8 @@ impl TokenReviewer {
         (self.kept.len(), self.kept.displaced())
     }
 
-    /// Reviews a token whose claims and signature were verified: it is of the node it names, and that node pays. Callers with the same token at the same time share
-    /// one call; when the one that makes it gives up, the next goes on.
+    /// Reviews a token whose claims and signature were verified: it is of the node it names, and that node pays. Callers with the
+    /// same token at the same time share one call; when the one that makes it gives up, the next goes on.
     pub(super) async fn review(
         &self,
         key: TokenKey,
@@ -110,11 +108,13 @@ impl TokenReviewer {
         audience: &str,
         claims: &KubernetesClaims,
     ) -> Outcome {
-        let seat = Seat::take(&self.running, key);
-        seat.cell
+        let review = self.running.take(key);
+        let outcome = review
             .get_or_init(|| self.ask(payer, token, audience, claims))
-            .await
-            .clone()
+            .await;
+        // The next question is asked afresh.
+        review.end();
+        outcome.clone()
     }
 
     async fn ask(&self, payer: Payer<'_>, token: &str, audience: &str, claims: &KubernetesClaims) -> Outcome {
@@ -174,34 +174,4 @@ struct Spec<'a> {
 struct Answer {
     kind: String,
     status: Option<TokenReviewStatus>,
-}
-
-/// A place among those waiting for one review; the last one out clears the table.
-struct Seat<'a> {
-    running: &'a Mutex<HashMap<TokenKey, Running>>,
-    key: TokenKey,
-    cell: Running,
-}
-
-impl<'a> Seat<'a> {
-    fn take(running: &'a Mutex<HashMap<TokenKey, Running>>, key: TokenKey) -> Self {
-        let cell = Arc::clone(running.lock().entry(key).or_default());
-        Self { running, key, cell }
-    }
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut running = self.running.lock();
-        let ours = running
-            .get(&self.key)
-            .is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
-        // A finished review leaves at once, so that the next question is asked afresh. Who leaves goes before he is counted: two that
-        // leave at once would count each other.
-        drop(std::mem::take(&mut self.cell));
-        let is_over = |cell: &Running| cell.initialized() || Arc::strong_count(cell) == 1;
-        if ours && running.get(&self.key).is_some_and(is_over) {
-            running.remove(&self.key);
-        }
-    }
 }

@@ -5,15 +5,15 @@
 //! connection has a few calls under way: so an agent beside one that asks without end behind the same address has its turn within
 //! seconds. What strangers may have of the processor in all is shared out among their sources in turn.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use signet_certs::{csr::verification_work, id::SpiffeId};
 use signet_runtime::{
     bucket::{Bucket, Buckets, Rate},
+    keyed::Keyed,
     limits::Limit,
     refusals::Refusals,
     source::Source,
-    sync::Mutex,
 };
 use tokio::{
     sync::Mutex as Turn,
@@ -103,7 +103,7 @@ fn pay<K: Clone + Eq + std::hash::Hash>(buckets: &Buckets<K>, caller: K, work: f
 struct Turns {
     strangers: Buckets<Source>,
     all: Turn<Bucket>,
-    sources: Mutex<HashMap<Source, Arc<Turn<()>>>>,
+    sources: Keyed<Source, Turn<()>>,
 }
 
 impl Turns {
@@ -111,13 +111,13 @@ impl Turns {
         Self {
             strangers: Buckets::new(STRANGERS, CALLERS),
             all: Turn::new(Bucket::full(ALL_STRANGERS, Instant::now())),
-            sources: Mutex::default(),
+            sources: Keyed::default(),
         }
     }
 
     async fn wait(&self, source: Source, work: f64) {
-        let own = Waiting::new(self, source);
-        let _own = own.turn.lock().await;
+        let own = self.sources.take(source);
+        let _own = own.lock().await;
         while let Err(wait) = self.strangers.take(source) {
             sleep(wait).await;
         }
@@ -127,32 +127,6 @@ impl Turns {
             sleep(wait).await;
         }
         all.spend(work - 1.0, Instant::now());
-    }
-}
-
-/// One that waits at the place of its source; the last one takes that along.
-struct Waiting<'a> {
-    turns: &'a Turns,
-    source: Source,
-    turn: Arc<Turn<()>>,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(turns: &'a Turns, source: Source) -> Self {
-        let turn = turns.sources.lock().entry(source).or_default().clone();
-        Self { turns, source, turn }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut sources = self.turns.sources.lock();
-        // Before it is counted: two that leave at once would count each other.
-        drop(std::mem::take(&mut self.turn));
-        let is_last = |turn: &Arc<Turn<()>>| Arc::strong_count(turn) == 1;
-        if sources.get(&self.source).is_some_and(is_last) {
-            sources.remove(&self.source);
-        }
     }
 }
 
@@ -181,7 +155,7 @@ pub(super) fn limits() -> [Limit; 2] {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::{net::IpAddr, sync::Arc};
 
     use super::*;
 
@@ -326,6 +300,6 @@ mod tests {
             admitted > 19_000.0 && rate <= 1001.0,
             "{admitted}, {rate} each second"
         );
-        assert!(attests.turns.sources.lock().is_empty(), "nobody waits");
+        assert!(attests.turns.sources.is_empty(), "nobody waits");
     }
 }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::{TryFutureExt, future::MapOk};
 use http::HeaderMap;
 use hyper::body::Frame;
 use prost::{
@@ -21,8 +20,7 @@ use signet_certs::{authority::AuthorityId, crl::Crl};
 use signet_proto::agent as wire;
 use signet_runtime::sync::Mutex;
 use tokio::sync::mpsc;
-use tonic::{Status, body::Body, server::NamedService};
-use tower::Service;
+use tonic::Status;
 
 use crate::trust::{PublishedAuthority, TrustSnapshot};
 
@@ -262,51 +260,6 @@ impl hyper::body::Body for States {
                 None => return self.over(&end),
             }
         }
-    }
-}
-
-/// A body that a handler leaves beside its answer, in place of the one that would be encoded from it.
-#[derive(Clone)]
-pub(super) struct Encoded(Arc<Mutex<Option<States>>>);
-
-impl Encoded {
-    pub(super) fn new(states: States) -> Self {
-        Self(Arc::new(Mutex::new(Some(states))))
-    }
-}
-
-/// Puts in the bodies that handlers leave as [`Encoded`].
-#[derive(Clone, Debug)]
-pub(crate) struct WithEncoded<S>(pub(super) S);
-
-impl<S: NamedService> NamedService for WithEncoded<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-type Answer = http::Response<Body>;
-
-impl<S, R> Service<R> for WithEncoded<S>
-where
-    S: Service<R, Response = Answer>,
-{
-    type Response = Answer;
-    type Error = S::Error;
-    type Future = MapOk<S::Future, fn(Answer) -> Answer>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        self.0.call(request).map_ok(put_in)
-    }
-}
-
-fn put_in(mut answer: Answer) -> Answer {
-    let left = answer.extensions_mut().remove::<Encoded>();
-    match left.and_then(|encoded| encoded.0.lock().take()) {
-        Some(states) => answer.map(|_| Body::new(states)),
-        None => answer,
     }
 }
 

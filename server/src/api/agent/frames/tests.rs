@@ -6,6 +6,7 @@ use signet_certs::{
     crl::{RevocationReason, RevokedEntry},
 };
 use tonic::Code;
+use tonic::body::Body;
 
 use super::*;
 use crate::fixtures::{START, authority, published, serial, snapshot};
