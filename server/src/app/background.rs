@@ -40,11 +40,60 @@ pub(super) struct Parts {
 
 pub(super) fn start(parts: Parts) {
     let drain = parts.drain.clone();
-    drain.spawn_vital("housekeeping", run(parts));
+    let housekeeper = Housekeeper {
+        store: parts.store.clone(),
+        audit: parts.audit.clone(),
+        agents: parts.agents.clone(),
+        metrics: parts.metrics.clone(),
+        clock: parts.clock.clone(),
+    };
+    drain.spawn_vital("housekeeping", housekeeper.run(drain.clone()));
+    drain.spawn_vital("background", run(parts));
+}
+
+/// Lets go of what has had its time. A task of its own: a round may take long, and nothing else waits for it.
+struct Housekeeper {
+    store: Arc<dyn Store>,
+    audit: AuditLog,
+    agents: Arc<Agents>,
+    metrics: Arc<Metrics>,
+    clock: Arc<TrustedClock>,
+}
+
+impl Housekeeper {
+    async fn run(self, drain: Drain) {
+        let mut tick = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            tokio::select! {
+                () = drain.signalled() => return,
+                _ = tick.tick() => {}
+            }
+            tokio::select! {
+                () = drain.signalled() => return,
+                () = self.round() => {}
+            }
+        }
+    }
+
+    async fn round(&self) {
+        let now = self.clock.now();
+        self.agents.forget_gone(now);
+        self.audit.tidy(now);
+        let time = self.clock.time();
+        let known = KnownTime {
+            confirmed: time.confirmed(),
+            // Nothing that may have an end to come goes from a list.
+            settled: time.removing().map(|settled| settled.min(time.earliest)),
+            jumped: self.clock.is_waiting_after_jump(),
+        };
+        match self.store.housekeeping(known).await {
+            Ok(done) => self.metrics.set_housekeeping(done.audit_backlog),
+            Err(error) => tracing::error!(%error, "the store could not be tidied"),
+        }
+    }
 }
 
 async fn run(mut parts: Parts) {
-    let mut tick = tokio::time::interval(HOUSEKEEPING);
     let mut look = tokio::time::interval(LOOK);
     let mut spread = tokio::time::interval(SPREAD);
     let mut without_news = 0;
@@ -53,7 +102,6 @@ async fn run(mut parts: Parts) {
     loop {
         tokio::select! {
             () = parts.drain.signalled() => return,
-            _ = tick.tick() => parts.housekeeping().await,
             _ = look.tick() => {
                 parts.look_at_the_clocks();
                 parts.show_reviews();
@@ -85,23 +133,6 @@ impl Parts {
         // Found in the store by a new process: who has connected before this may have missed the word.
         if lack && self.agents.lists_lack() {
             self.agents.all_affected();
-        }
-    }
-
-    async fn housekeeping(&self) {
-        let now = self.clock.now();
-        self.agents.forget_gone(now);
-        self.audit.tidy(now);
-        let time = self.clock.time();
-        let known = KnownTime {
-            confirmed: time.confirmed(),
-            // Nothing that may have an end to come goes from a list.
-            settled: time.removing().map(|settled| settled.min(time.earliest)),
-            jumped: self.clock.is_waiting_after_jump(),
-        };
-        match self.store.housekeeping(known).await {
-            Ok(done) => self.metrics.set_housekeeping(done.audit_backlog),
-            Err(error) => tracing::error!(%error, "the store could not be tidied"),
         }
     }
 

@@ -4,6 +4,9 @@
 //! and the next goes on after the last row that was looked at. So nobody waits long behind one, however much there is to forget, and what
 //! has to stay is passed over once.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::SystemTime;
 
 use rusqlite::{Connection, params};

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use signet_runtime::keyed::Keyed;
 use signet_runtime::sync::Mutex;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::pin::Object;
@@ -18,26 +20,34 @@ pub(super) const NODE_COUNTS_FOR: Duration = Duration::from_secs(300);
 /// How long a node that nobody asks about is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
 
-/// UIDs of nodes by name, with when they were read.
+/// What a read of a node found: its UID, if it is there.
+type Read = OnceCell<Result<Option<String>, CallError>>;
+
+/// UIDs of nodes by name.
 #[derive(Default)]
-pub(super) struct SeenNodes(Mutex<HashMap<String, (String, Instant)>>);
+pub(super) struct SeenNodes {
+    /// With when they were read.
+    seen: Mutex<HashMap<String, (String, Instant)>>,
+    /// Reads that are under way for pods: all of a node's want the same when the last one counts no longer.
+    reads: Keyed<String, Read>,
+}
 
 impl SeenNodes {
     fn is(&self, name: &str, uid: &str, within: Duration) -> bool {
-        let seen = self.0.lock();
+        let seen = self.seen.lock();
         seen.get(name)
             .is_some_and(|(seen, at)| seen == uid && at.elapsed() < within)
     }
 
     /// Whether it was read after this moment; at any time without one.
     fn is_after(&self, name: &str, uid: &str, moment: Option<Instant>) -> bool {
-        let seen = self.0.lock();
+        let seen = self.seen.lock();
         seen.get(name)
             .is_some_and(|(seen, at)| seen == uid && moment.is_none_or(|moment| *at > moment))
     }
 
     fn saw(&self, name: &str, uid: Option<&str>) {
-        let mut seen = self.0.lock();
+        let mut seen = self.seen.lock();
         match uid {
             Some(uid) => seen.insert(name.to_owned(), (uid.to_owned(), Instant::now())),
             None => seen.remove(name),
@@ -46,7 +56,9 @@ impl SeenNodes {
 
     /// Forgets nodes that nobody has asked about for long.
     pub(super) fn sweep(&self) {
-        self.0.lock().retain(|_, (_, at)| at.elapsed() < REMEMBERED_FOR);
+        self.seen
+            .lock()
+            .retain(|_, (_, at)| at.elapsed() < REMEMBERED_FOR);
     }
 }
 
@@ -62,12 +74,18 @@ impl Cluster {
         {
             return Ok(());
         }
-        match self.read_node_uid(name, Payer::PodsOf(uid)).await {
+        let read = self.nodes.reads.take(name.clone());
+        let live = read
+            .get_or_init(|| self.read_node_uid(name, Payer::PodsOf(uid)))
+            .await;
+        // The next question is asked afresh.
+        read.end();
+        match live {
             Ok(live) => Ok(same_node(token, live.as_deref())?),
             Err(CallError::Timeout | CallError::Transport(_)) if self.nodes.is(name, uid, Duration::MAX) => {
                 Ok(())
             }
-            Err(error) => Err(self.api.unavailable(READING_NODE, &error)),
+            Err(error) => Err(self.api.unavailable(READING_NODE, error)),
         }
     }
 

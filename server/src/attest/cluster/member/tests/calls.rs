@@ -95,6 +95,18 @@ async fn a_node_pays_for_no_token_that_the_cluster_has_not_signed() {
     world.task.abort();
 }
 
+/// An agent asks for all pods of its node at once.
+#[tokio::test(start_paused = true)]
+async fn what_those_who_ask_at_once_have_in_common_is_asked_once() {
+    let world = World::new().await;
+    let token = world.token(POD, "pod", HOUR);
+    let before = world.calls();
+    let all = futures_util::future::join_all((0..50).map(|_| world.pod(&token))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(world.calls(), before + 2, "the review of the token, and its node");
+    world.task.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_costs_one_call_in_ten_seconds() {
     let world = World::new().await;
