@@ -46,7 +46,7 @@ use crate::unix::UnixAttestor;
 use crate::workload_api;
 
 pub use self::in_memory::InMemory;
-use self::rooms::Rooms;
+use self::rooms::{Doors, Rooms};
 use self::running::Running;
 
 /// News for the manager that may wait; more make the trust stream wait.
@@ -93,7 +93,10 @@ pub(crate) async fn build(config: Config) -> anyhow::Result<Agent> {
 
 /// On a machine with this clock, and this way to the server.
 async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer>) -> anyhow::Result<Agent> {
-    let rooms = Rooms::of_process()?;
+    let rooms = Rooms::of_process(Doors {
+        volumes: config.csi.is_some(),
+        shared: config.shared_socket.is_some(),
+    })?;
     let clock = AgentTime::new(machine);
     private_dir(&config.data_dir).context("data_dir")?;
     let anchors = ControlAnchors::load(

@@ -71,6 +71,15 @@ pub struct DriverConfig {
     pub max_volumes: usize,
 }
 
+impl DriverConfig {
+    fn no_room(&self) -> String {
+        format!(
+            "the agent has room for {} volumes, by the number of files that it may open: raise its limit (LimitNOFILE= of systemd, ulimit -n)",
+            self.max_volumes
+        )
+    }
+}
+
 /// The driver's service; clones share one state.
 #[derive(Clone)]
 pub struct Driver {
@@ -99,6 +108,10 @@ impl Driver {
     ) -> Self {
         let mut served = BTreeSet::new();
         for (record, token) in volumes.all() {
+            if served.len() >= config.max_volumes {
+                tracing::error!(volume = %record.volume_id, pod = %record.pod(), reason = config.no_room(), "a volume is not served again");
+                continue;
+            }
             if let Err(error) = open(sink.as_ref(), &volumes, &record) {
                 tracing::error!(volume = %record.volume_id, pod = %record.pod(), error = format!("{error:#}"), "a volume could not be served again");
                 continue;
@@ -157,11 +170,8 @@ impl Driver {
                 "the pod has {MAX_VOLUMES_OF_POD} volumes of this driver already; all its containers can mount one"
             )));
         }
-        if known.is_none() && records.number() >= self.config.max_volumes {
-            return Err(Status::resource_exhausted(format!(
-                "the agent has room for {} volumes, by the number of files that it may open: raise its limit (LimitNOFILE= of systemd, ulimit -n)",
-                self.config.max_volumes
-            )));
+        if !served.contains(&publication.record.volume_id) && served.len() >= self.config.max_volumes {
+            return Err(Status::resource_exhausted(self.config.no_room()));
         }
         let record = records.keep(&publication.record).map_err(internal)?;
         // The token is good for an identity whether or not there is room to keep it.

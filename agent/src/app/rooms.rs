@@ -16,10 +16,31 @@ const VOLUMES: Wish = wish(32, 4096);
 const PODS: Wish = wish(24, 10_000);
 /// Connections of users are two files each: the other names the process.
 const USERS: Wish = wish(16, 8192);
-const WISHES: [Wish; 4] = [TELEMETRY, VOLUMES, PODS, USERS];
+/// For a door that is shut.
+const NONE: Wish = wish(0, 0);
 
 const fn wish(least: usize, most: usize) -> Wish {
     Wish { least, most }
+}
+
+/// Which doors there are besides health and metrics.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doors {
+    /// The driver's: volumes, and the pods that they are of.
+    pub(super) volumes: bool,
+    /// The shared socket's: users.
+    pub(super) shared: bool,
+}
+
+impl Doors {
+    const fn wishes(self) -> [Wish; 4] {
+        let (volumes, pods) = if self.volumes {
+            (VOLUMES, PODS)
+        } else {
+            (NONE, NONE)
+        };
+        [TELEMETRY, volumes, pods, if self.shared { USERS } else { NONE }]
+    }
 }
 
 /// What there is room for.
@@ -38,13 +59,14 @@ impl Rooms {
     ///
     /// # Errors
     /// When it is too low to serve anybody.
-    pub(super) fn of_process() -> anyhow::Result<Self> {
-        Self::within(open_files().context("the limit of open files")?)
+    pub(super) fn of_process(doors: Doors) -> anyhow::Result<Self> {
+        Self::within(open_files().context("the limit of open files")?, doors)
     }
 
-    fn within(files: usize) -> anyhow::Result<Self> {
-        let Some([telemetry, volumes, pods, users]) = divide(files.saturating_sub(OWN), WISHES) else {
-            let least = OWN + WISHES.iter().map(|wish| wish.least).sum::<usize>();
+    fn within(files: usize, doors: Doors) -> anyhow::Result<Self> {
+        let wishes = doors.wishes();
+        let Some([telemetry, volumes, pods, users]) = divide(files.saturating_sub(OWN), wishes) else {
+            let least = OWN + wishes.iter().map(|wish| wish.least).sum::<usize>();
             anyhow::bail!(
                 "this process may open {files} files, and needs {least} at least: raise its limit (LimitNOFILE= of systemd, ulimit -n)"
             );
@@ -71,10 +93,15 @@ impl Rooms {
 mod tests {
     use super::*;
 
+    const ALL: Doors = Doors {
+        volumes: true,
+        shared: true,
+    };
+
     #[test]
     fn few_files_serve_everybody_and_too_few_say_so() {
         for files in [64, 128] {
-            let refused = Rooms::within(files).unwrap_err().to_string();
+            let refused = Rooms::within(files, ALL).unwrap_err().to_string();
             let named = format!("may open {files} files, and needs 152 at least");
             assert!(
                 refused.contains(&named) && refused.contains("LimitNOFILE"),
@@ -82,7 +109,7 @@ mod tests {
             );
         }
         for files in [152, 256, 1024, 4096, 20_000, 1 << 20] {
-            let rooms = Rooms::within(files).unwrap();
+            let rooms = Rooms::within(files, ALL).unwrap();
             let taken = rooms.telemetry + rooms.volumes + rooms.pods + 2 * rooms.users;
             assert!(taken + OWN <= files, "{files}: {rooms:?}");
             assert!(
@@ -90,7 +117,24 @@ mod tests {
                 "{files}: {rooms:?}"
             );
         }
-        let plenty = Rooms::within(1 << 20).unwrap();
+        let plenty = Rooms::within(1 << 20, ALL).unwrap();
         assert_eq!((plenty.pods, plenty.users, plenty.volumes), (10_000, 4096, 4096));
+    }
+
+    #[test]
+    fn a_door_that_is_shut_takes_no_files() {
+        let without = Doors { shared: false, ..ALL };
+        let (all, more) = (
+            Rooms::within(1024, ALL).unwrap(),
+            Rooms::within(1024, without).unwrap(),
+        );
+        assert_eq!(more.users, 0);
+        assert!(more.volumes > all.volumes && more.pods > all.pods, "{more:?}");
+        let shared = Doors {
+            volumes: false,
+            ..ALL
+        };
+        let users = Rooms::within(1024, shared).unwrap();
+        assert!(users.volumes == 0 && users.pods == 0 && users.users > all.users);
     }
 }

@@ -197,3 +197,34 @@ async fn a_node_has_so_many_volumes_and_says_what_would_make_room() {
     assert!(refused.message().contains("LimitNOFILE"), "{refused}");
     driver.publish(node.request()).await.unwrap();
 }
+
+/// As after an update of the unit file. What is served is served whole, and kubelet hears why the others are not.
+#[tokio::test]
+async fn after_a_restart_with_less_room_there_are_no_more_volumes_than_that() {
+    let node = Node::new();
+    let driver = node.start_agent();
+    let mut second = node.request();
+    second.volume_id = "csi-second".into();
+    second.target_path = second.target_path.replace("/spiffe/", "/second/");
+    for request in [node.request(), second.clone()] {
+        driver.publish(request).await.unwrap();
+    }
+    drop(driver);
+    let driver = node.start_agent_with_room_for(1);
+    assert_eq!(node.opened(), 3);
+    let served = driver.volumes.lock().await.served.clone();
+    let (one, other) = if served.contains("csi-second") {
+        (second, node.request())
+    } else {
+        (node.request(), second)
+    };
+    driver.publish(one.clone()).await.unwrap();
+    let refused = driver.publish(other.clone()).await.unwrap_err();
+    assert!(refused.message().contains("LimitNOFILE"), "{refused}");
+    let gone = wire::NodeUnpublishVolumeRequest {
+        volume_id: one.volume_id,
+        target_path: one.target_path,
+    };
+    driver.unpublish(gone).await.unwrap();
+    driver.publish(other).await.unwrap();
+}

@@ -143,12 +143,6 @@ impl Volumes {
         self.records.get(volume_id).cloned()
     }
 
-    /// How many volumes there are.
-    #[must_use]
-    pub fn number(&self) -> usize {
-        self.records.len()
-    }
-
     /// How many volumes a pod has.
     #[must_use]
     pub fn number_of_pod(&self, pod_uid: &str) -> usize {

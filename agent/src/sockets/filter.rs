@@ -41,6 +41,8 @@ mod headers;
 pub(crate) mod limits;
 mod rewriter;
 mod strings;
+#[cfg(test)]
+mod tests;
 mod violation;
 
 /// The least that a connection pauses, so that many in a pause cost little.
@@ -87,7 +89,7 @@ struct Pace {
 #[derive(Debug)]
 struct Over {
     since: Instant,
-    /// When the last pause was.
+    /// When the last pause ended: whoever has said nothing since is over no longer.
     last: Instant,
     /// What this connection has brought meanwhile.
     work: u32,
@@ -106,11 +108,14 @@ impl Pace {
     /// Ready when there may be more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            let now = Instant::now();
             if let Some(pause) = &mut self.pause {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
+                if let Some(over) = &mut self.over {
+                    over.last = now;
+                }
             }
-            let now = Instant::now();
             match self.budget.check_work() {
                 Ok(()) => {
                     let is_calm = |over: &Over| now.duration_since(over.last) > CALM;
@@ -120,12 +125,11 @@ impl Pace {
                     return Poll::Ready(());
                 }
                 Err(wait) => {
-                    let over = self.over.get_or_insert(Over {
+                    self.over.get_or_insert(Over {
                         since: now,
                         last: now,
                         work: 0,
                     });
-                    over.last = now;
                     self.pause = Some(Box::pin(sleep(wait.max(PAUSE))));
                 }
             }
@@ -142,7 +146,7 @@ impl Pace {
     /// Whether this connection has gone on for too long; one that only waits for what others of its caller bring goes on.
     fn is_too_much(&self) -> bool {
         let limit = self.budget.over_limit();
-        let too_much = |over: &Over| over.since.elapsed() > limit && over.work > QUIET;
+        let too_much = |over: &Over| over.last.duration_since(over.since) > limit && over.work > QUIET;
         self.over.as_ref().is_some_and(too_much)
     }
 }
