@@ -35,6 +35,9 @@ pub struct Rate {
     pub burst: f64,
 }
 
+/// What is missing by rounding alone would have whoever waits for it ask again at once, without end where time stands still.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Tokens, and when they were counted last.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket<T = Instant> {
@@ -70,13 +73,14 @@ impl<T: Moment> Bucket<T> {
     /// Whether a token could be taken.
     ///
     /// # Errors
-    /// How long until there is one; [`Duration::MAX`] when none is ever gained.
+    /// How long until there is one, a millisecond at least; [`Duration::MAX`] when none is ever gained.
     pub fn check(&mut self, now: T) -> Result<(), Duration> {
         let missing = 1.0 - self.available(now);
         if missing <= 0.0 {
             return Ok(());
         }
-        Err(Duration::try_from_secs_f64(missing / self.rate.per_second).unwrap_or(Duration::MAX))
+        let wait = Duration::try_from_secs_f64(missing / self.rate.per_second).unwrap_or(Duration::MAX);
+        Err(wait.max(SHORTEST))
     }
 
     /// Takes one token.
@@ -103,6 +107,24 @@ mod tests {
     use super::*;
 
     const BEGIN: SystemTime = SystemTime::UNIX_EPOCH;
+
+    /// Three hundred a second are gained in steps that are no whole number of anything.
+    #[test]
+    fn whoever_waits_as_long_as_it_is_told_gets_a_token() {
+        let rate = Rate {
+            per_second: 300.0,
+            burst: 1.0,
+        };
+        let (mut now, mut asked) = (BEGIN, 0);
+        let mut bucket = Bucket::full(rate, now);
+        for _ in 0..3000 {
+            while let Err(wait) = bucket.take(now) {
+                asked += 1;
+                now += wait;
+            }
+        }
+        assert!(asked < 6000, "asked {asked} times in vain");
+    }
 
     fn at(ms: u64) -> SystemTime {
         BEGIN + Duration::from_millis(ms)

@@ -123,11 +123,10 @@ impl agent_server::Agent for AgentService {
         &self,
         request: Request<wire::AttestNodeRequest>,
     ) -> Result<Response<wire::AttestNodeResponse>, Status> {
-        let (source, caller) = match peer(&request) {
-            Some(peer) => (peer.address.ip(), peer.line.caller().clone()),
-            None => return Err(no_certificate()),
+        let Some(peer) = peer(&request).cloned() else {
+            return Err(Status::internal("the connection of this call is not known"));
         };
-        self.attests.admit(&caller, &request.get_ref().csr).await?;
+        self.attests.admit(&peer.line, &request.get_ref().csr).await?;
         let presented = self.presented(&request).await;
         let request = request.into_inner();
         let Some(wire::attest_node_request::Evidence::Kubernetes(token)) = request.evidence else {
@@ -141,7 +140,7 @@ impl agent_server::Agent for AgentService {
             csr: request.csr,
             cluster: token.cluster,
             token: Zeroizing::new(token.token),
-            source,
+            source: peer.address.ip(),
         };
         let certificate = self
             .issuer

@@ -25,13 +25,18 @@ use tonic::{Status, body::Body};
 
 use self::answer::{Answer, Kind, Streams, Untaken};
 pub(crate) use self::rows::limits;
-use super::retry::later;
+use super::{listener::STRANGERS_PER_SOURCE, retry::later};
 use crate::issuer::RETRY_AFTER;
 
 /// Calls under way on one connection of an agent: its trust stream, and requests beside each other.
 const AGENTS_CALLS: usize = 32;
-/// Those on a connection without an agent's certificate that counts: Hello, and what follows it.
-const OTHERS_CALLS: usize = 4;
+/// Those on a connection by a certificate that is worth a trust stream: that, Hello, and an attestation.
+const GUESTS_CALLS: usize = 4;
+/// Those on a connection of a stranger: Hello, and what follows it.
+const STRANGERS_CALLS: usize = 2;
+/// Longest request of a stranger: a token, a CSR, and names. The service's own bound on a message is made for batches
+/// of agents; a stranger could make the server hold that much for each of many streams.
+pub(super) const STRANGERS_REQUEST: usize = 24 << 10;
 
 /// Bytes of an agent's requests and answers. Beyond shares there is room for some of the largest requests, which are rare.
 const AGENTS_BYTES: Division = Division {
@@ -39,11 +44,12 @@ const AGENTS_BYTES: Division = Division {
     cap: 12 << 20,
     pool: 96 << 20,
 };
-/// Bytes of one source of strangers, and of one agent whose certificate is worth a trust stream alone.
+/// Bytes of one source of strangers, and of one agent whose certificate is worth a trust stream alone. One request is sure; and all
+/// calls of all connections that a source may have find room together, for what waits there for its turn shuts out no neighbour.
 const OTHERS_BYTES: Division = Division {
-    share: 8 << 10,
-    cap: 512 << 10,
-    pool: 16 << 20,
+    share: STRANGERS_REQUEST,
+    cap: STRANGERS_PER_SOURCE * STRANGERS_CALLS * STRANGERS_REQUEST,
+    pool: 48 << 20,
 };
 /// Bytes of all admins together.
 const ADMINS_BYTES: Division = Division {
@@ -113,6 +119,8 @@ pub(crate) struct Line {
     calls: Arc<Semaphore>,
     /// Calls that may be begun on it; any number without.
     begun: Option<Arc<Mutex<Bucket>>>,
+    /// For the one attestation that may wait on it.
+    attests: Arc<Semaphore>,
     untaken: Arc<Untaken>,
 }
 
@@ -121,11 +129,13 @@ impl Line {
     pub(crate) fn new(caller: Caller) -> Self {
         let calls = match caller {
             Caller::Agent(_) | Caller::Admin => AGENTS_CALLS,
-            Caller::Guest(_) | Caller::Stranger(_) => OTHERS_CALLS,
+            Caller::Guest(_) => GUESTS_CALLS,
+            Caller::Stranger(_) => STRANGERS_CALLS,
         };
         let rate = || Arc::new(Mutex::new(Bucket::full(OTHERS_RATE, Instant::now())));
         Self {
-            begun: matches!(caller, Caller::Stranger(_)).then(rate),
+            begun: matches!(caller, Caller::Guest(_) | Caller::Stranger(_)).then(rate),
+            attests: Arc::new(Semaphore::new(1)),
             caller,
             wait: None,
             calls: Arc::new(Semaphore::new(calls)),
@@ -136,6 +146,12 @@ impl Line {
     /// Whose it is.
     pub(super) const fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// The right to wait on it for an attestation's turn, or nothing while another does: so the queue of a source is no longer than
+    /// the number of its connections.
+    pub(super) fn attest(&self) -> Option<OwnedSemaphorePermit> {
+        self.attests.clone().try_acquire_owned().ok()
     }
 
     /// On which nothing is served before this has passed.

@@ -14,6 +14,9 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::net::Listener;
 
+#[cfg(test)]
+pub(super) use self::handshakes::UNPROVEN;
+pub(super) use self::places::STRANGERS_PER_SOURCE;
 pub(crate) use self::{connection::Carrier, rows::limits};
 use self::{
     connection::{PeerConnection, Place, close_heard, guarded},
@@ -60,7 +63,7 @@ pub(crate) const REASONS: &[&str] = &[WORK, PLACES, DISPLACED, SILENT];
 const WORK: &str = "handshake_work";
 /// There was no place.
 const PLACES: &str = "places";
-/// Their handshake's place went to another.
+/// Their place went to another, during the handshake or after it.
 const DISPLACED: &str = "displaced";
 /// They did not say anything in time.
 const SILENT: &str = "silent";
@@ -254,7 +257,7 @@ impl Door {
             opening: Opening::default(),
             line: Line::new(caller).waiting(wait),
         };
-        Ok(guarded(stream, peer, place, life))
+        Ok(guarded(stream, peer, place, life, self.refusals.clone()))
     }
 }
 

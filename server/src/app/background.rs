@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use signet_certs::time::rfc3339;
 use signet_runtime::drain::Drain;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::MissedTickBehavior};
 
 use crate::{
     agents::Agents,
@@ -63,6 +63,7 @@ struct Housekeeper {
 impl Housekeeper {
     async fn run(self, drain: Drain) {
         let mut tick = tokio::time::interval(HOUSEKEEPING);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = drain.signalled() => return,

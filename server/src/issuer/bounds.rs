@@ -1,7 +1,7 @@
 //! What one agent may have under way, and how much of what it asks for may come to nothing. Both are asked before anything is checked.
 //!
 //! A CSR that becomes a certificate is bounded by the budgets of the ledger. The others cost as much to check; so whose budget is known to
-//! be used up is told so again without a check, and what was checked for nothing is paid for.
+//! be used up is told so again without a check, and what was checked for nothing is paid for: a CSR, or evidence that was refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use signet_runtime::{
 use tokio::time::Instant;
 
 use super::{CallRefused, MAX_ITEMS, decide::Decided};
-use crate::store::{AgentShare, Spent, WorkloadRef};
+use crate::store::{AgentShare, Spent};
 
 /// Items under way. The largest request of every agent is let in, whatever others have; and no few of them take the pool.
 const UNDER_WAY: Division = Division {
@@ -25,8 +25,8 @@ const UNDER_WAY: Division = Division {
     cap: 4 * MAX_ITEMS,
     pool: 8192,
 };
-/// CSRs of one agent that were checked and became no certificate, in checks of one over P-256: less than a hundredth of a core. It
-/// makes its CSRs itself, so those of an honest one are only refused where its pods are denied, or get too many.
+/// Items of one agent that were checked and became no certificate, in checks of a CSR over P-256: less than a hundredth of a core. Those
+/// of an honest one are only refused where its pods are gone or denied, or get too many, and it waits longer each time.
 const FRUITLESS: Rate = Rate {
     per_second: 32.0,
     burst: 1024.0,
@@ -61,24 +61,13 @@ enum Owner {
 
 impl Owners {
     pub(super) fn of(decided: &Decided) -> Self {
-        let WorkloadRef {
-            spiffe_id,
-            pod_uid,
-            node_uid,
-            process,
-            agent_id,
-            ..
-        } = &decided.workload;
-        let name = if pod_uid.is_empty() {
-            format!("{node_uid} {process}")
-        } else {
-            pod_uid.clone()
-        };
+        let workload = &decided.workload;
+        let agent = workload.agent_id.clone();
         Self {
-            workload: Owner::Workload(spiffe_id.clone(), name),
+            workload: Owner::Workload(workload.spiffe_id.clone(), workload.budget_owner()),
             agent: match decided.share {
-                AgentShare::Itself | AgentShare::Pods { .. } => Owner::Pods(agent_id.clone()),
-                AgentShare::ItsWord => Owner::Word(agent_id.clone()),
+                AgentShare::Itself | AgentShare::Pods { .. } => Owner::Pods(agent),
+                AgentShare::ItsWord => Owner::Word(agent),
             },
         }
     }

@@ -93,6 +93,11 @@ impl Issuer {
         items: Vec<IssueItem>,
         decisions: Vec<Result<Decided, NotIssued>>,
     ) -> Vec<Result<(Draft, Answer), NotIssued>> {
+        for decision in &decisions {
+            if let Err(NotIssued::Refused(_)) = decision {
+                self.bounds.pay(&agent.spiffe_id, 1);
+            }
+        }
         let wanted = items
             .into_iter()
             .zip(decisions)

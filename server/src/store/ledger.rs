@@ -163,6 +163,16 @@ pub(crate) struct WorkloadRef {
 }
 
 impl WorkloadRef {
+    /// Whose budget its certificates use: the pod's, or that of the process on its node where there is no pod.
+    #[must_use]
+    pub(crate) fn budget_owner(&self) -> String {
+        if self.pod_uid.is_empty() {
+            format!("{} {}", self.node_uid, self.process)
+        } else {
+            self.pod_uid.clone()
+        }
+    }
+
     /// An identity of which nothing else is known.
     #[must_use]
     pub(crate) const fn of(spiffe_id: SpiffeId) -> Self {

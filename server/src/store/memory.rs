@@ -216,7 +216,9 @@ impl Ledger for MemoryStore {
 
     fn reviewed(&self, serials: Vec<SerialNumber>) -> StoreFuture<'_, ()> {
         self.transaction(move |kept| {
-            kept.unreviewed.retain(|serial| !serials.contains(serial));
+            for serial in serials {
+                kept.unreviewed.remove(&serial);
+            }
             Ok(())
         })
     }

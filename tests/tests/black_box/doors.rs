@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, channel::Channel};
 use signet_proto::agent::TrustReport;
 use signet_tests::{
-    agent_client::{ClientCertificate, RawAgent},
+    agent_client::{ClientCertificate, RawAgent, new_csr},
     domain::Domain,
     http,
     wait::{PATIENCE, within},
@@ -258,4 +258,40 @@ async fn an_agent_that_opens_streams_without_end_is_told_to_wait() {
         agent.stub().sync_trust(stream).await.ok()
     });
     again.await.expect("it may open another in a moment");
+}
+
+/// Attests with junk on one connection after the other, as fast as that goes.
+async fn attest_in_vain(address: SocketAddr, csr: Vec<u8>) {
+    loop {
+        let Ok(mut stranger) = RawAgent::connect(address, None).await else {
+            continue;
+        };
+        let refused = stranger.attest(csr.clone(), "dev", "junk").await;
+        assert!(refused.is_err(), "junk is refused");
+    }
+}
+
+/// It has no certificate yet, and neither it nor another agent has ever proved itself at this address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_beside_a_flood_from_its_own_address() {
+    let domain = Domain::start().await.unwrap();
+    let csr = new_csr().unwrap();
+    let mut flood = JoinSet::new();
+    for _ in 0..300 {
+        flood.spawn(attest_in_vain(domain.server.agents(), csr.clone()));
+    }
+    let refused = within(PATIENCE, async || {
+        let metrics = http::get(&format!("{}/metrics", domain.server.telemetry_url())).await;
+        let text = String::from_utf8(metrics.ok()?.body.to_vec()).ok()?;
+        let handshakes = r#"reason="handshake_work""#;
+        text.lines().any(|line| line.contains(handshakes)).then_some(())
+    });
+    refused.await.expect("the flood has used up what its source has");
+    let begun = tokio::time::Instant::now();
+    domain.agent("node-b").await.expect("the node joins");
+    println!(
+        "a node joined {:.1?} after it began, beside a flood",
+        begun.elapsed()
+    );
+    flood.abort_all();
 }

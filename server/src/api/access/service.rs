@@ -8,13 +8,9 @@ use tower::{Layer, Service};
 
 use super::{Access, AccessLayer, GET_TRUST, access_of};
 use crate::api::{
-    allowance::{Caller, Granted, Line, Shape},
+    allowance::{Caller, Granted, Line, STRANGERS_REQUEST, Shape},
     listener::Peer,
 };
-
-/// Longest request of a stranger: a CSR, a token, and names. The service's own bound on a message is made for batches
-/// of agents; a stranger could make the server hold that much for each of many streams.
-pub(super) const STRANGERS_REQUEST: usize = 64 << 10;
 
 impl AccessLayer {
     /// Lets a call in with what it is granted. What its caller has under way is asked first: it costs nothing.

@@ -9,12 +9,9 @@ use signet_proto::agent::{HelloRequest, opening::VERSION};
 use signet_runtime::refusals::Refusals;
 use tonic::{Code, body::Body};
 
-use super::{
-    service::{STRANGERS_REQUEST, shape},
-    *,
-};
+use super::{service::shape, *};
 use crate::{
-    api::allowance::{Caller, Line},
+    api::allowance::{Caller, Line, STRANGERS_REQUEST},
     audit::{AuditAction, AuditEvent, AuditLog},
     fixtures::{HOUR, Running, deny},
     store::{Attestation, Ledger as _, NewIssuance, suite::fixture::of_agent},

@@ -7,12 +7,12 @@ use signet_runtime::{
 };
 
 use super::{
-    ADMINS_BYTES, AGENTS_BYTES, AGENTS_CALLS, ALL_READERS, CALLERS_READERS, OTHERS_BYTES, OTHERS_CALLS,
-    OTHERS_RATE, STREAMS,
+    ADMINS_BYTES, AGENTS_BYTES, AGENTS_CALLS, ALL_READERS, CALLERS_READERS, GUESTS_CALLS, OTHERS_BYTES,
+    OTHERS_RATE, STRANGERS_CALLS, STREAMS,
 };
 
 /// What all of this is to each caller.
-pub(crate) fn limits() -> [Limit; 8] {
+pub(crate) fn limits() -> [Limit; 9] {
     let row = |who, what, share: String, cap: String| Limit {
         who,
         what,
@@ -44,8 +44,13 @@ pub(crate) fn limits() -> [Limit; 8] {
         under_way("strangers of one source", OTHERS_BYTES),
         under_way("all admins", ADMINS_BYTES),
         calls("an agent", AGENTS_CALLS),
-        calls("a stranger", OTHERS_CALLS),
-        begun("a stranger", "calls on one connection", OTHERS_RATE),
+        calls("an agent, by a certificate that does not count", GUESTS_CALLS),
+        calls("a stranger", STRANGERS_CALLS),
+        begun(
+            "whoever has no certificate that counts",
+            "calls on one connection",
+            OTHERS_RATE,
+        ),
         begun("an agent", "trust streams opened", STREAMS),
         row(
             "a caller",

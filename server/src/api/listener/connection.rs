@@ -9,7 +9,7 @@ use std::{
 };
 
 use signet_certs::id::SpiffeId;
-use signet_runtime::{places, progress::Progress, source::Source};
+use signet_runtime::{places, progress::Progress, refusals::Refusals, source::Source};
 use tokio::{
     io::{self as tokio_io, AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream},
     net::TcpStream,
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::Peer;
+use super::{DISPLACED, Peer};
 use crate::{
     api::guarded::{Guard, Guarded},
     store::Generation,
@@ -77,6 +77,7 @@ pub(crate) struct PeerGuard {
     end: Option<Pin<Box<Sleep>>>,
     look: Pin<Box<Sleep>>,
     place: Place,
+    refusals: Refusals,
 }
 
 /// What an open connection is counted against.
@@ -105,12 +106,14 @@ pub(super) fn guarded<C: Carrier>(
     peer: Peer,
     place: Place,
     life: Option<Duration>,
+    refusals: Refusals,
 ) -> PeerConnection<C> {
     let guard = PeerGuard {
         peer,
         end: life.map(|life| Box::pin(sleep(life))),
         look: Box::pin(sleep(LOOK)),
         place,
+        refusals,
     };
     Guarded::new(Progress::new(stream, STALL), guard)
 }
@@ -129,6 +132,7 @@ impl<S> Guard<S> for PeerGuard {
             return timed_out("a connection without a client certificate that counts lives a minute");
         }
         if let Poll::Ready(why) = self.place.poll_lost(cx) {
+            self.refusals.count(DISPLACED, self.peer.line.caller());
             return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
         while self.look.as_mut().poll(cx).is_ready() {

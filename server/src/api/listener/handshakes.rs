@@ -17,9 +17,9 @@ use signet_runtime::{
 };
 use tokio::time::Instant;
 
-/// Handshakes of one source that end without an agent's certificate: about a tenth of a core at most.
-pub(super) const UNPROVEN: Rate = Rate {
-    per_second: 200.0,
+/// Handshakes of one source that end without an agent's certificate: about a twentieth of a core at most.
+pub(in crate::api) const UNPROVEN: Rate = Rate {
+    per_second: 100.0,
     burst: 1000.0,
 };
 /// Connections of one agent. It needs one or two, and others when its network comes and goes.

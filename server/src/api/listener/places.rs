@@ -17,7 +17,10 @@ pub(super) const CONNECTIONS_PER_AGENT: usize = 8;
 pub(super) const CONNECTIONS_PER_GUEST: usize = 2;
 /// Open connections of strangers from one source, which may be the address of many nodes. Strangers are counted apart from
 /// agents, so that nobody without a certificate can lock the agents out; whoever comes last is let in.
-pub(super) const STRANGERS_PER_SOURCE: usize = 64;
+///
+/// It takes more than two and a half seconds of handshakes at the rate of a source to push the oldest out, and an attestation that
+/// waits behind all the others has had its turn by then.
+pub(in crate::api) const STRANGERS_PER_SOURCE: usize = 256;
 
 /// Room for open connections.
 pub(super) struct Connections {

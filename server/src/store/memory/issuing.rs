@@ -91,9 +91,9 @@ impl Kept {
         budget: &Budget,
         now: SystemTime,
     ) -> Result<u32, IssueRefusal> {
-        let key = (workload.spiffe_id.clone(), owner(workload));
+        let key = (workload.spiffe_id.clone(), workload.budget_owner());
         let mine = |row: &&NewIssuance| {
-            row.workload.spiffe_id == workload.spiffe_id && owner(&row.workload) == key.1
+            row.workload.spiffe_id == workload.spiffe_id && row.workload.budget_owner() == key.1
         };
         let live = u32::try_from(self.live(now).filter(mine).count()).unwrap_or(u32::MAX);
         let bucket = self.buckets.entry(key.clone()).or_default();
@@ -195,15 +195,6 @@ impl Kept {
 pub(super) fn node_token(item: &NewIssuance) -> Option<(String, String)> {
     let jti = item.token_jti.clone()?;
     (item.evidence == EvidenceKind::NodeToken).then(|| (item.workload.cluster_uid.clone(), jti))
-}
-
-/// Whose budget a certificate uses: a pod's, or a process's on a node where there is no pod.
-fn owner(workload: &WorkloadRef) -> String {
-    if workload.pod_uid.is_empty() {
-        format!("{} {}", workload.node_uid, workload.process)
-    } else {
-        workload.pod_uid.clone()
-    }
 }
 
 fn matches(filter: &SvidFilter, workload: &WorkloadRef) -> bool {

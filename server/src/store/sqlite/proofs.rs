@@ -32,7 +32,7 @@ impl Proofs for SqliteStore {
         authority: AuthorityId,
         serials: Vec<SerialNumber>,
     ) -> StoreFuture<'_, Vec<SerialNumber>> {
-        Box::pin(self.reader.run(move |conn| let_go(conn, authority, &serials)))
+        Box::pin(self.scanner.run(move |conn| let_go(conn, authority, &serials)))
     }
 
     fn drop_proof(&self, authority: AuthorityId, sha256: [u8; 32]) -> StoreFuture<'_, ()> {
