@@ -16,7 +16,7 @@ use crate::{
     clock::TrustedClock,
     metrics::Metrics,
     publisher::Publisher,
-    store::{AgentRow, LedgerRow, RevokeError, RevokeRequest, RevokeTarget, Store, StoreError},
+    store::{LedgerRow, RevokeError, RevokeRequest, RevokeTarget, Store, StoreError},
 };
 
 /// How often it is looked whether something waits and its cluster is back.
@@ -89,16 +89,12 @@ impl LateReview {
 
     /// Everything that waits, once, slice by slice. What nobody can tell of yet goes on waiting.
     async fn round(&self) -> Result<Round, StoreError> {
-        let (mut round, mut after, mut agents) = (Round::default(), None, None);
+        let (mut round, mut after) = (Round::default(), None);
         loop {
             let rows = self.store.unreviewed(after, SLICE).await?;
             let Some(last) = rows.last() else { return Ok(round) };
             after = Some(last.serial);
-            let agents = match &mut agents {
-                Some(agents) => agents,
-                none => none.insert(self.store.agents().await?),
-            };
-            let done = self.slice(&rows, agents, &mut round).await?;
+            let done = self.slice(&rows, &mut round).await?;
             if !done.is_empty() {
                 self.store.reviewed(done).await?;
             }
@@ -106,12 +102,7 @@ impl LateReview {
     }
 
     /// The serials of which the mark may go. Whoever is gone is revoked first: after a crash in between it is so again.
-    async fn slice(
-        &self,
-        rows: &[LedgerRow],
-        agents: &[AgentRow],
-        round: &mut Round,
-    ) -> Result<Vec<SerialNumber>, StoreError> {
+    async fn slice(&self, rows: &[LedgerRow], round: &mut Round) -> Result<Vec<SerialNumber>, StoreError> {
         let earliest = self.clock.time().earliest;
         let mut done = Vec::with_capacity(rows.len());
         for row in rows {
@@ -119,11 +110,10 @@ impl LateReview {
             match if is_over {
                 Some(true)
             } else {
-                self.is_there(row, agents).await
+                self.is_there(row).await?
             } {
                 None => continue,
                 Some(true) => round.kept += 1,
-                Some(false) if self.came_back(row).await? => continue,
                 Some(false) => {
                     self.revoke(row).await?;
                     round.revoked += 1;
@@ -134,29 +124,32 @@ impl LateReview {
         Ok(done)
     }
 
-    /// Whether this is an agent's certificate, and another pod of its has taken it over since the round began.
-    async fn came_back(&self, row: &LedgerRow) -> Result<bool, StoreError> {
-        if !row.workload.pod_uid.is_empty() {
-            return Ok(false);
-        }
-        let agents = self.store.agents().await?;
-        Ok(self.is_there(row, &agents).await != Some(false))
-    }
-
     /// An agent is gone with its node, and with the pod that it attested by as long as no other one took its place.
-    async fn is_there(&self, row: &LedgerRow, agents: &[AgentRow]) -> Option<bool> {
+    async fn is_there(&self, row: &LedgerRow) -> Result<Option<bool>, StoreError> {
         let place = Place {
             cluster_uid: &row.workload.cluster_uid,
             pod_uid: &row.workload.pod_uid,
             node_name: &row.workload.node_name,
             node_uid: &row.workload.node_uid,
         };
-        let is_there = self.attestor.is_there(place).await?;
-        let mut newest = agents.iter().filter(|agent| agent.serial == row.serial);
-        let is_gone = |agent: &AgentRow| {
-            !agent.pod_uid.is_empty() && self.attestor.is_pod_gone(&agent.cluster, &agent.pod_uid)
-        };
-        Some(is_there && !newest.any(is_gone))
+        match self.attestor.is_there(place).await {
+            Some(true) => Ok(Some(!self.lost_its_pod(row).await?)),
+            gone_or_unknown => Ok(gone_or_unknown),
+        }
+    }
+
+    /// Whether this is an agent's newest certificate, and the pod is gone that it attested by. Its row is read for that, once everything else
+    /// is known: another pod of its node may have taken over meanwhile.
+    async fn lost_its_pod(&self, row: &LedgerRow) -> Result<bool, StoreError> {
+        if !row.workload.pod_uid.is_empty() {
+            return Ok(false);
+        }
+        let agent = self.store.agent(&row.workload.spiffe_id).await?;
+        Ok(agent.is_some_and(|agent| {
+            agent.serial == row.serial
+                && !agent.pod_uid.is_empty()
+                && self.attestor.is_pod_gone(&agent.cluster, &agent.pod_uid)
+        }))
     }
 
     async fn revoke(&self, row: &LedgerRow) -> Result<(), StoreError> {

@@ -163,8 +163,9 @@ impl Attestor for FakeAttestor {
         pods.len()
     }
 
-    fn is_pod_gone(&self, _cluster: &str, _pod_uid: &str) -> bool {
-        false
+    fn is_pod_gone(&self, _cluster: &str, pod_uid: &str) -> bool {
+        let state = self.lock();
+        !state.unreachable && state.gone.contains(pod_uid)
     }
 
     fn is_there<'a>(&'a self, place: Place<'a>) -> BoxFuture<'a, Option<bool>> {

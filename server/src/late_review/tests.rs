@@ -154,6 +154,31 @@ async fn an_agent_that_renewed_by_its_certificate_goes_with_its_node() {
     world.until_listed(AuthorityKind::Control, &waiting[1..]).await;
 }
 
+/// An agent's pod is made anew whenever its program is, and the new one takes over.
+#[tokio::test(start_paused = true)]
+async fn an_agent_goes_with_its_pod_unless_another_one_took_its_place() {
+    let world = World::new().await;
+    for (node, successor) in [("a", None), ("b", Some("b-new-pod"))] {
+        let item = |outage| NewIssuance {
+            authority: world.running.active(AuthorityKind::Control),
+            outage,
+            ..of_agent(node, world.now())
+        };
+        world.record(item(false)).await;
+        world.record(item(true)).await;
+        if let Some(successor) = successor {
+            let mut newer = item(false);
+            newer.attestation.as_mut().unwrap().pod_uid = successor.to_owned();
+            world.record(newer).await;
+        }
+    }
+    let waiting = world.waiting().await;
+    world.attestor.set_back(&["a-agent-pod", "b-agent-pod"]);
+    let round = world.review().round().await.unwrap();
+    assert_eq!((round.kept, round.revoked), (1, 1));
+    world.until_listed(AuthorityKind::Control, &waiting[..1]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_has_ended_by_itself_only_loses_its_mark() {
     let world = World::new().await;
