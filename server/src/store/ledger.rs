@@ -44,7 +44,7 @@ pub(crate) trait Ledger: Send + Sync {
     /// These rest on an outage no more: somebody has looked. Serials that the ledger lacks are passed over.
     fn reviewed(&self, serials: Vec<SerialNumber>) -> StoreFuture<'_, ()>;
 
-    /// The tokens of pods that unexpired certificates rest on. Reads the whole ledger: for the start of a process.
+    /// The tokens of pods that unexpired certificates rest on, each once. Reads the whole ledger: for the start of a process.
     fn pod_tokens(&self, now: SystemTime) -> StoreFuture<'_, Vec<PodTokenUse>>;
 
     /// For every authority that signed something still recorded: how much of it is live, and until when it matters.
@@ -52,7 +52,7 @@ pub(crate) trait Ledger: Send + Sync {
 }
 
 /// The token of a pod, as an API server vouched for it before a certificate was issued.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PodTokenUse {
     /// UID of the cluster's kube-system namespace.
     pub cluster_uid: String,

@@ -1,5 +1,6 @@
 //! The ledger: judging, recording, listing.
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use signet_certs::id::SpiffeId;
@@ -173,7 +174,8 @@ impl Kept {
                 jti: row.token_jti.clone()?,
             })
         };
-        self.rows.iter().filter(of_pods).filter_map(token).collect()
+        let tokens: HashSet<_> = self.rows.iter().filter(of_pods).filter_map(token).collect();
+        tokens.into_iter().collect()
     }
 
     fn ledger_row(&self, row: &NewIssuance) -> LedgerRow {

@@ -238,7 +238,7 @@ pub(super) fn unreviewed(
 
 pub(super) fn pod_tokens(tx: &Connection, now: SystemTime) -> rusqlite::Result<Vec<PodTokenUse>> {
     let mut statement = tx.prepare(
-        "SELECT w.cluster_uid, w.pod_uid, l.token_jti FROM ledger l JOIN workload w ON w.id = l.workload
+        "SELECT DISTINCT w.cluster_uid, w.pod_uid, l.token_jti FROM ledger l JOIN workload w ON w.id = l.workload
          WHERE l.evidence = ?1 AND l.not_after > ?2 AND l.token_jti IS NOT NULL",
     )?;
     let rows = statement.query_map(params![EvidenceKind::PodToken as i64, millis(now)], |row| {

@@ -58,6 +58,7 @@ pub(crate) async fn tokens_of_pods_are_told_while_certificates_rest_on_them(stor
     };
     for item in [
         with_token("pod-1", Some("one")),
+        with_token("pod-1", Some("one")),
         with_token("pod-2", Some("two")),
         with_token("pod-3", None),
         of_node,
