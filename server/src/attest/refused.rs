@@ -1,6 +1,6 @@
 //! Tokens that were refused after calls to the API server: brought again within a few seconds, they cost no further ones.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +35,14 @@ pub(super) struct RefusedTokens(Mutex<State>);
 #[derive(Default)]
 struct State {
     refused: HashMap<TokenKey, Refused>,
-    /// In the order in which they end.
-    by_age: VecDeque<(Instant, TokenKey)>,
+    /// In the order in which they end; each token once.
+    by_age: BTreeMap<u64, TokenKey>,
+    /// Numbers refusals.
+    last: u64,
 }
 
 struct Refused {
+    number: u64,
     at: Instant,
     reason: RefusedReason,
     grounds: Grounds,
@@ -50,18 +53,35 @@ impl RefusedTokens {
     pub(super) fn get(&self, key: &TokenKey, grounds: &Grounds) -> Option<RefusedReason> {
         let state = self.0.lock();
         let refused = state.refused.get(key)?;
-        let holds = refused.at.elapsed() < REMEMBERED_FOR && refused.grounds == *grounds;
-        holds.then(|| refused.reason.clone())
+        refused
+            .holds(Instant::now(), grounds)
+            .then(|| refused.reason.clone())
     }
 
-    /// This token is refused. The grounds are those from before the API server was asked: what changed since then counts.
+    /// This token is refused. The grounds are those from before the API server was asked: what changed since then counts. One that
+    /// was refused on the same grounds moments ago keeps its time: who asks on and on must hear of a change at some time.
     pub(super) fn put(&self, key: TokenKey, grounds: Grounds, reason: RefusedReason) {
         let mut state = self.0.lock();
         let at = Instant::now();
+        if state
+            .refused
+            .get(&key)
+            .is_some_and(|known| known.holds(at, &grounds))
+        {
+            return;
+        }
+        state.take(&key);
         state.end_old(at);
-        let refused = Refused { at, reason, grounds };
+        state.last += 1;
+        let number = state.last;
+        state.by_age.insert(number, key);
+        let refused = Refused {
+            number,
+            at,
+            reason,
+            grounds,
+        };
         state.refused.insert(key, refused);
-        state.by_age.push_back((at, key));
     }
 
     /// Forgets all of them.
@@ -70,17 +90,31 @@ impl RefusedTokens {
     }
 }
 
+impl Refused {
+    fn holds(&self, now: Instant, grounds: &Grounds) -> bool {
+        self.is_recent(now) && self.grounds == *grounds
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < REMEMBERED_FOR
+    }
+}
+
 impl State {
+    fn take(&mut self, key: &TokenKey) {
+        if let Some(refused) = self.refused.remove(key) {
+            self.by_age.remove(&refused.number);
+        }
+    }
+
     /// Makes room for another one.
     fn end_old(&mut self, now: Instant) {
-        while let Some((at, key)) = self.by_age.front().copied()
-            && (self.by_age.len() >= MOST || now.saturating_duration_since(at) >= REMEMBERED_FOR)
-        {
-            self.by_age.pop_front();
-            // It may have been refused anew meanwhile.
-            if self.refused.get(&key).is_some_and(|refused| refused.at == at) {
-                self.refused.remove(&key);
+        while let Some((_, key)) = self.by_age.first_key_value() {
+            let (key, is_full) = (*key, self.by_age.len() >= MOST);
+            if !is_full && self.refused.get(&key).is_some_and(|oldest| oldest.is_recent(now)) {
+                return;
             }
+            self.take(&key);
         }
     }
 }
@@ -161,5 +195,29 @@ mod tests {
         refused.put(key(1), grounds(1), gone());
         let state = refused.0.lock();
         assert_eq!((state.by_age.len(), state.refused.len()), (1, 1));
+    }
+
+    /// Whoever brings one token on grounds that change without end pushes nobody's out.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_takes_one_place_however_often_it_is_refused() {
+        let refused = RefusedTokens::default();
+        refused.put(key(1), grounds(1), gone());
+        for change in 0..2 * MOST as u64 {
+            refused.put(key(2), grounds(change), gone());
+        }
+        assert_eq!(refused.get(&key(1), &grounds(1)), Some(gone()));
+        let state = refused.0.lock();
+        assert_eq!((state.by_age.len(), state.refused.len()), (2, 2));
+    }
+
+    /// Those who asked at the same time as another hear his verdict, and do not prolong it.
+    #[tokio::test(start_paused = true)]
+    async fn the_same_refusal_again_lasts_no_longer() {
+        let refused = RefusedTokens::default();
+        refused.put(key(1), grounds(1), gone());
+        advance(REMEMBERED_FOR / 2).await;
+        refused.put(key(1), grounds(1), gone());
+        advance(REMEMBERED_FOR / 2).await;
+        assert_eq!(refused.get(&key(1), &grounds(1)), None);
     }
 }
