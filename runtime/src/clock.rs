@@ -50,6 +50,8 @@ pub struct FakeClock {
     lost_ms: Arc<AtomicU64>,
     /// Since when it stands still, or [`RUNS`].
     stopped_at_ms: Arc<AtomicU64>,
+    /// How long the machine was suspended.
+    suspended_ms: Arc<AtomicU64>,
 }
 
 /// Elapsed time runs.
@@ -65,6 +67,7 @@ impl FakeClock {
             offset_seconds: Arc::default(),
             lost_ms: Arc::default(),
             stopped_at_ms: Arc::new(AtomicU64::new(RUNS)),
+            suspended_ms: Arc::default(),
         }
     }
 
@@ -87,6 +90,16 @@ impl FakeClock {
         }
     }
 
+    /// Lets this much time pass while the machine is suspended: timers, which go by tokio's clock, know nothing of it.
+    pub fn suspend(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(RUNS);
+        self.suspended_ms.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    fn suspended(&self) -> Duration {
+        Duration::from_millis(self.suspended_ms.load(Ordering::SeqCst))
+    }
+
     fn steady_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(RUNS - 1)
     }
@@ -94,7 +107,7 @@ impl FakeClock {
 
 impl Clock for FakeClock {
     fn now(&self) -> SystemTime {
-        let steady = self.base + self.started.elapsed();
+        let steady = self.base + self.started.elapsed() + self.suspended();
         let offset = self.offset_seconds.load(Ordering::SeqCst);
         let distance = Duration::from_secs(offset.unsigned_abs());
         if offset < 0 {
@@ -106,7 +119,8 @@ impl Clock for FakeClock {
 
     fn elapsed(&self) -> Duration {
         let until = self.steady_ms().min(self.stopped_at_ms.load(Ordering::SeqCst));
-        Duration::from_millis(until.saturating_sub(self.lost_ms.load(Ordering::SeqCst)))
+        let ran = until.saturating_sub(self.lost_ms.load(Ordering::SeqCst));
+        Duration::from_millis(ran) + self.suspended()
     }
 }
 
@@ -140,6 +154,16 @@ mod tests {
         clock.resume_elapsed();
         tokio::time::advance(minute).await;
         assert_eq!(clock.elapsed(), minute * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_goes_on_while_the_machine_is_suspended_and_timers_do_not() {
+        let clock = FakeClock::new(SystemTime::UNIX_EPOCH + BASE);
+        let (began, hour) = (Instant::now(), Duration::from_secs(3600));
+        clock.suspend(hour);
+        assert_eq!(clock.elapsed(), hour);
+        assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + BASE + hour);
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(crate) struct Server<E: Entrances = Network> {
 /// # Errors
 /// What is in the way, with the configuration key or the file that names it.
 pub(crate) async fn build(config: Config) -> anyhow::Result<Server> {
-    let doors = Doors::open(&config.listen).await?;
+    let doors = Doors::open(&config.listen, config.attestation.clusters.len()).await?;
     let open = |config: &Config| -> anyhow::Result<Arc<dyn Store>> {
         Ok(Arc::new(SqliteStore::open(
             &config.data_dir,
@@ -199,7 +199,7 @@ impl Base {
 
         let trust = self.start_trust(keys).await?;
         let own = self.start_own(&trust, doors.bundle.is_some()).await?;
-        let deciders = self.start_deciders(&trust, &metrics).await?;
+        let deciders = self.start_deciders(&trust, &metrics, rooms.calls).await?;
         let put_back = self.start_put_back(&trust, &metrics).await?;
         self.watch_readiness(&trust, &own, &deciders, &put_back, ending);
 

@@ -6,17 +6,17 @@
 //! reached ([`reach`]) what was attested before goes on for a while.
 //!
 //! Calls made to a cluster's API server, all of them bounded in time and size; those that callers cause wait for their turn
-//! ([`budget`]):
+//! ([`budget`]) and for room, and one attestation ends after 24 s, whatever it waits for:
 //!
 //! | call | when |
 //! |---|---|
 //! | `GET /api/v1/namespaces/kube-system` | at start: its UID names the cluster |
 //! | `GET /version` | every 20 s, every 5 s without an answer: whether the cluster can be reached, and which time it is |
-//! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | every 5 min, and for an unknown key id at most every 10 s for each who brings one ([`jwks`]) |
-//! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token, also over a restart while a certificate rests on it; of one that is refused at most every 10 s, also for the reads below ([`refused`]) |
+//! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | every 5 min, every 10 s where that failed, and for an unknown key id: four times at once, then every 10 s, for each who brings one ([`jwks`]) |
+//! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token, also over a restart while a certificate rests on it and the cluster is there; of one that is refused at most every 10 s, also for the reads below ([`refused`]) |
 //! | watch `/api/v1/pods`, `/api/v1/serviceaccounts`, beginning with all of them, or with a list in pages where the API server has no such watch | always |
 //! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
-//! | `GET /api/v1/nodes/{name}` | the node still exists under that UID: for each node attestation, and every 5 min for the pods of a node |
+//! | `GET /api/v1/nodes/{name}` | the node still exists under that UID: for each node attestation, every 5 min for the pods of a node, and once after an outage for what was issued in it |
 
 mod budget;
 pub(crate) mod cluster;

@@ -89,8 +89,11 @@ pub mod testing {
         let domain = TrustDomain::parse("example.org").map_err(|error| error.to_string())?;
         let store =
             crate::store::sqlite::SqliteStore::open(data_dir, &domain).map_err(|error| error.to_string())?;
-        let refusals = signet_runtime::refusals::Refusals::untold("attestation");
-        KubernetesAttestor::start(config, clock_skew, clock, Arc::new(store), drain, tell, refusals)
+        let calls = crate::attest::cluster::Calls {
+            rooms: 1024,
+            refusals: signet_runtime::refusals::Refusals::untold("attestation"),
+        };
+        KubernetesAttestor::start(config, clock_skew, clock, Arc::new(store), drain, tell, calls)
             .await
             .map_err(|error| error.to_string())
     }

@@ -7,7 +7,10 @@ use ring::rand::SystemRandom;
 use super::{Base, trust::Trust};
 use crate::{
     agents::Agents,
-    attest::{self, Attestor, PodEvent, PodEventKind, cluster::KubernetesAttestor},
+    attest::{
+        self, Attestor, PodEvent, PodEventKind,
+        cluster::{Calls, KubernetesAttestor},
+    },
     issuer::{Issuer, IssuerParts},
     metrics::Metrics,
 };
@@ -20,11 +23,12 @@ pub(super) struct Deciders {
 }
 
 impl Base {
-    /// Begins to watch the clusters, and makes the issuer that believes them.
+    /// Begins to watch the clusters, with so many calls of callers under way, and makes the issuer that believes them.
     pub(super) async fn start_deciders(
         &self,
         trust: &Trust,
         metrics: &Arc<Metrics>,
+        calls: usize,
     ) -> anyhow::Result<Deciders> {
         let told = trust.agents.clone();
         let attestor = KubernetesAttestor::start(
@@ -34,7 +38,10 @@ impl Base {
             self.store.clone(),
             &self.drain,
             Arc::new(move |event| tell(&told, &event)),
-            metrics.refusals("attestation", attest::REASONS),
+            Calls {
+                rooms: calls,
+                refusals: metrics.refusals("attestation", attest::REASONS),
+            },
         )
         .await?;
         let attestor: Arc<dyn Attestor> = Arc::new(attestor);

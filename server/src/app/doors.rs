@@ -36,7 +36,7 @@ pub(super) struct Doors<E: Entrances> {
     pub(super) publish: TcpListener,
     pub(super) bundle: Option<TcpListener>,
     pub(super) telemetry: TcpListener,
-    /// How many connections each has.
+    /// How many connections each has, and calls to API servers.
     pub(super) rooms: Rooms,
 }
 
@@ -54,10 +54,11 @@ pub(crate) struct Addresses {
 }
 
 impl Doors<Network> {
-    pub(super) async fn open(listen: &Listen) -> anyhow::Result<Self> {
+    /// Beside calls to the API servers of so many clusters.
+    pub(super) async fn open(listen: &Listen, clusters: usize) -> anyhow::Result<Self> {
         let agents = bind("listen.agents", listen.agents).await?;
         let admin = uds::bind(&listen.admin_socket, 0o660, None, None).context("listen.admin_socket")?;
-        Self::open_others(listen, agents, admin).await
+        Self::open_others(listen, clusters, agents, admin).await
     }
 }
 
@@ -65,11 +66,12 @@ impl<E: Entrances> Doors<E> {
     /// The other doors beside these.
     pub(super) async fn open_others(
         listen: &Listen,
+        clusters: usize,
         agents: E::Agents,
         admin: E::Admins,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            rooms: Rooms::of_process()?,
+            rooms: Rooms::of_process(clusters)?,
             agents,
             admin,
             publish: bind("listen.publish", listen.publish).await?,

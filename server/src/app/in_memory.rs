@@ -128,7 +128,13 @@ impl InMemory {
         let (agents, calling_agents) = mpsc::unbounded_channel();
         let (admin, calling_admins) = mpsc::unbounded_channel();
         let (agents_in, admins_in) = (Incoming(calling_agents), Incoming(calling_admins));
-        let doors = Doors::open_others(&config.listen, agents_in, admins_in).await?;
+        let doors = Doors::open_others(
+            &config.listen,
+            config.attestation.clusters.len(),
+            agents_in,
+            admins_in,
+        )
+        .await?;
         let store = kept.0.reopened();
         kept.0 = store.clone();
         let server = Server::over(config, doors, clock, |_| Ok(store)).await?;

@@ -62,7 +62,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Rows of the table of limits.
-pub(crate) fn limits() -> [Limit; 3] {
+pub(crate) fn limits() -> [Limit; 4] {
     let row = |who, what, share: &str, cap: String, counted| Limit {
         who,
         what,
@@ -92,6 +92,13 @@ pub(crate) fn limits() -> [Limit; 3] {
             &ADMINS_CALLS.to_string(),
             ADMINS_CALLS.to_string(),
             "server::app::listeners",
+        ),
+        row(
+            "all nodes of a cluster",
+            "calls to its API server under way",
+            "an equal part of what the limit of open files leaves for such calls",
+            format!("{} to {} for all clusters", rooms::CALLS.least, rooms::CALLS.most),
+            "server::attest::kube_api",
         ),
     ]
 }

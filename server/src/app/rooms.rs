@@ -1,15 +1,18 @@
-//! How many connections each door has, out of the files that this process may open: no door can use up what another needs, nor what the
-//! store, the logs and calls to API servers do.
+//! How many connections each door has, and how many calls to API servers are under way, out of the files that this process may open: none of
+//! them can use up what another needs, nor what the store and the logs do.
 
 use anyhow::Context;
 use signet_runtime::limits::{Wish, divide, open_files};
 
 use crate::api::listener;
 
-/// Files for everything but connections: the store, logs, listeners, calls to the API servers of clusters, the runtime's own.
-const OWN: usize = 80;
+/// Files for everything but connections: the store, logs, listeners, the runtime's own.
+const OWN: usize = 56;
+/// Files for the server's own calls to the API server of one cluster: two watches, a probe, two reads of its keys, one for what is looked at
+/// again after an outage, and two that are ending.
+const CLUSTER: usize = 8;
 
-/// Connections of every door.
+/// Connections of every door, and to API servers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rooms {
     /// The agents' door.
@@ -22,6 +25,8 @@ pub(super) struct Rooms {
     pub publish: usize,
     /// The bundle endpoint.
     pub bundle: usize,
+    /// Calls to API servers that callers cause: each has a connection.
+    pub calls: usize,
 }
 
 const HANDSHAKES: Wish = wish(32, 2048);
@@ -32,8 +37,9 @@ pub(super) const ADMIN: Wish = wish(8, 32);
 const TELEMETRY: Wish = wish(8, 32);
 const PUBLISH: Wish = wish(24, 1024);
 const BUNDLE: Wish = wish(16, 1024);
-const WISHES: [Wish; 8] = [
-    HANDSHAKES, AGENTS, GUESTS, STRANGERS, ADMIN, TELEMETRY, PUBLISH, BUNDLE,
+pub(super) const CALLS: Wish = wish(16, 1024);
+const WISHES: [Wish; 9] = [
+    HANDSHAKES, AGENTS, GUESTS, STRANGERS, ADMIN, TELEMETRY, PUBLISH, BUNDLE, CALLS,
 ];
 
 const fn wish(least: usize, most: usize) -> Wish {
@@ -41,16 +47,17 @@ const fn wish(least: usize, most: usize) -> Wish {
 }
 
 impl Rooms {
-    /// Within the limit of this process.
+    /// Within the limit of this process, which watches so many clusters.
     ///
     /// # Errors
     /// When it leaves a door without what it needs at least.
-    pub(super) fn of_process() -> anyhow::Result<Self> {
-        Self::within(open_files().context("the limit of open files")?)
+    pub(super) fn of_process(clusters: usize) -> anyhow::Result<Self> {
+        Self::within(clusters, open_files().context("the limit of open files")?)
     }
 
-    fn within(files: usize) -> anyhow::Result<Self> {
-        let parts = divide(files.saturating_sub(OWN), WISHES);
+    fn within(clusters: usize, files: usize) -> anyhow::Result<Self> {
+        let own = OWN + CLUSTER * clusters;
+        let parts = divide(files.saturating_sub(own), WISHES);
         let Some(
             [
                 handshakes,
@@ -61,10 +68,11 @@ impl Rooms {
                 telemetry,
                 publish,
                 bundle,
+                calls,
             ],
         ) = parts
         else {
-            let least = OWN + WISHES.iter().map(|wish| wish.least).sum::<usize>();
+            let least = own + WISHES.iter().map(|wish| wish.least).sum::<usize>();
             anyhow::bail!(
                 "this process may open {files} files, and needs {least} at least: raise its limit (LimitNOFILE= of systemd, ulimit -n)"
             );
@@ -80,6 +88,7 @@ impl Rooms {
             telemetry,
             publish,
             bundle,
+            calls,
         })
     }
 }
@@ -98,20 +107,23 @@ mod tests {
             + rooms.telemetry
             + rooms.publish
             + rooms.bundle
+            + rooms.calls
     }
 
     #[test]
     fn every_door_works_within_a_small_limit_and_none_takes_all_of_a_large_one() {
-        let refused = Rooms::within(200).unwrap_err().to_string();
+        let refused = Rooms::within(1, 200).unwrap_err().to_string();
         assert!(
             refused.contains("needs 256 at least") && refused.contains("LimitNOFILE"),
             "{refused}"
         );
         for files in [256, 300, 1024, 20_000, 1 << 20] {
-            let rooms = Rooms::within(files).unwrap();
-            assert!(sum(rooms) + OWN <= files, "{files}: {rooms:?}");
+            let rooms = Rooms::within(1, files).unwrap();
+            assert!(sum(rooms) + OWN + CLUSTER <= files, "{files}: {rooms:?}");
             assert!(rooms.admin >= 8 && rooms.agents.agents >= 64, "{rooms:?}");
+            assert!(rooms.calls >= 16, "{rooms:?}");
         }
-        assert_eq!(Rooms::within(1 << 20).unwrap().agents.agents, 20_000);
+        assert_eq!(Rooms::within(1, 1 << 20).unwrap().agents.agents, 20_000);
+        assert!(Rooms::within(2, 263).is_err() && Rooms::within(2, 264).is_ok());
     }
 }

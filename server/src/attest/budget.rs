@@ -17,8 +17,7 @@ use tokio::time::{Instant, sleep};
 use self::queue::{Kind, Queue};
 pub(super) use self::rows::limits;
 
-/// How long a call waits for its turn. A proof takes three calls at most, each of which may then take
-/// [`CALL_TIMEOUT`](super::kube_api::CALL_TIMEOUT): 27 s together, and agents wait 30 s for an answer.
+/// How long a call waits for its turn. A proof takes three calls at most, and there is an end to all that it waits for.
 const LONGEST_TURN: Duration = Duration::from_secs(4);
 /// Calls of one kind that wait at once: more nodes than that do not restart together, and at the usual rate more are not made
 /// within [`LONGEST_TURN`].

@@ -28,6 +28,14 @@ pub struct KubernetesAttestor {
     outages: watch::Sender<Outages>,
 }
 
+/// Calls to API servers that callers cause.
+pub(crate) struct Calls {
+    /// How many may be under way at once, to all of them; each cluster has an equal part.
+    pub rooms: usize,
+    /// Who is told to come back.
+    pub refusals: Refusals,
+}
+
 /// Why attestation cannot begin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cluster `{cluster}`: {problem}")]
@@ -50,9 +58,9 @@ impl KubernetesAttestor {
         store: Arc<dyn Store>,
         drain: &Drain,
         tell: TellPod,
-        refusals: Refusals,
+        calls: Calls,
     ) -> Result<Self, StartError> {
-        let vouched = Vouched::load(store.as_ref(), clock.now()).await;
+        let vouched = Vouched::load(store.as_ref(), &clock).await;
         let vouched = Arc::new(vouched.unwrap_or_else(|error| {
             tracing::error!(%error, "the tokens in the ledger cannot be read: each is reviewed once more");
             Vouched::none()
@@ -62,8 +70,9 @@ impl KubernetesAttestor {
         let told = Told {
             pods: tell,
             outages: outages.clone(),
-            refusals,
+            refusals: calls.refusals,
         };
+        let rooms = calls.rooms / config.clusters.len().max(1);
         for cluster in &config.clusters {
             let problem = |problem| StartError {
                 cluster: cluster.name.clone(),
@@ -72,7 +81,7 @@ impl KubernetesAttestor {
             let client = cluster.access.client().await.map_err(problem)?;
             let remembered = Remembered::load(Arc::clone(&store), &cluster.name).await;
             let remembered = remembered.map_err(|error| problem(error.to_string()))?;
-            let settings = Settings::new(config, cluster, clock_skew);
+            let settings = Settings::new(config, cluster, clock_skew, rooms);
             clusters.push(Arc::new(Cluster::new(
                 settings,
                 client,
@@ -152,7 +161,7 @@ impl Attestor for KubernetesAttestor {
     }
 
     fn node_in_outage<'a>(&'a self, cluster: &'a str, token: &'a str) -> BoxFuture<'a, Option<NodeInOutage>> {
-        async move { self.cluster(cluster).ok()?.node_in_outage(token).await }.boxed()
+        async move { self.cluster(cluster).ok()?.node_in_outage(token) }.boxed()
     }
 
     fn pods_on_node(&self, agent: &AgentIdentity) -> usize {

@@ -13,8 +13,10 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use serde::Deserialize;
 use signet_certs::jws::{CompactJws, JwkSet, JwsError, MAX_JWKS_BYTES};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use signet_runtime::clock::Clock as _;
+use signet_runtime::pace::sleep_until_elapsed;
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+use tokio::time::Instant;
 
 use self::looks::Looks;
 pub(super) use self::looks::limits;
@@ -41,16 +43,24 @@ const PURPOSE: Purpose = Purpose {
 
 /// The keys and the issuer of one cluster.
 pub(super) struct SigningKeys {
+    reader: Arc<Reader>,
+    remembered: Arc<Remembered>,
+    looks: Looks,
+    /// Held by the read that is under way.
+    last: Arc<Mutex<Option<Attempt>>>,
+}
+
+/// Reads them, in tasks of its own.
+struct Reader {
     api: Arc<KubeApi>,
     /// Issuers accepted besides the one that discovery names; for a change of issuer.
     more_issuers: Vec<String>,
-    remembered: Arc<Remembered>,
     known: ArcSwapOption<Known>,
     /// How often other keys, or another issuer, were read than before.
     revision: AtomicU64,
-    looks: Looks,
     begun: AtomicU64,
-    last: Mutex<Option<Attempt>>,
+    /// Something was read that the store may lack.
+    has_read: Notify,
 }
 
 /// One reading of the cluster's keys.
@@ -59,6 +69,8 @@ pub(super) struct Known {
     keys: JwkSet,
     /// Issuers whose tokens are this cluster's.
     pub(super) issuers: Vec<String>,
+    /// As the API server gave them.
+    set: SigningKeySet,
 }
 
 /// A read of the keys.
@@ -81,37 +93,61 @@ impl SigningKeys {
         let kept = remembered.row().signing_keys;
         let known = kept.and_then(|kept| known(kept, &more_issuers).ok());
         Self {
-            api,
-            more_issuers,
+            reader: Arc::new(Reader {
+                api,
+                more_issuers,
+                known: ArcSwapOption::from(known.map(Arc::new)),
+                revision: AtomicU64::new(0),
+                begun: AtomicU64::new(0),
+                has_read: Notify::new(),
+            }),
             remembered,
-            known: ArcSwapOption::from(known.map(Arc::new)),
-            revision: AtomicU64::new(0),
             looks: Looks::new(),
-            begun: AtomicU64::new(0),
-            last: Mutex::default(),
+            last: Arc::default(),
         }
     }
 
-    /// Keeps the keys fresh; ends never.
+    /// Keeps the keys fresh, and what was read in the store; ends never.
     pub(super) async fn run(&self) {
+        tokio::join!(self.refresh(), self.keep());
+    }
+
+    async fn refresh(&self) {
         loop {
-            let read = self.read(&mut *self.last.lock().await).await;
-            sleep(if read.is_ok() {
+            let read = self.read(self.lock_last().await).await;
+            let wait = if read.is_ok() {
                 REFRESH_EVERY
             } else {
                 REFRESH_AGAIN_AFTER
-            })
-            .await;
+            };
+            let clock = &**self.reader.api.clock();
+            sleep_until_elapsed(clock, clock.elapsed() + wait).await;
+        }
+    }
+
+    /// The only one who waits for the store: whoever brings a token needs no more than what was read.
+    async fn keep(&self) {
+        loop {
+            self.reader.has_read.notified().await;
+            let Some(known) = self.reader.known.load_full() else {
+                continue;
+            };
+            let set = known.set.clone();
+            let kept = self.remembered.change(|row| row.signing_keys = Some(set)).await;
+            if let Err(error) = kept {
+                let cluster = self.reader.api.cluster();
+                tracing::warn!(%cluster, %error, "the store did not take the cluster's signing keys");
+            }
         }
     }
 
     /// What is known; read at once if nothing is.
     pub(super) async fn known(&self) -> Result<Arc<Known>, AttestError> {
-        if let Some(known) = self.known.load_full() {
+        if let Some(known) = self.reader.known.load_full() {
             return Ok(known);
         }
-        let mut last = self.last.lock().await;
-        if let Some(known) = self.known.load_full() {
+        let last = self.lock_last().await;
+        if let Some(known) = self.reader.known.load_full() {
             return Ok(known);
         }
         if let Some(last) = *last
@@ -119,17 +155,17 @@ impl SigningKeys {
         {
             return Err(self.unreadable(RETRY_EVERY.saturating_sub(last.ended.elapsed())));
         }
-        self.read(&mut last).await
+        self.read(last).await
     }
 
     /// Differs whenever other keys, or another issuer, are in force than before.
     pub(super) fn revision(&self) -> u64 {
-        self.revision.load(Ordering::SeqCst)
+        self.reader.revision.load(Ordering::SeqCst)
     }
 
     /// Whether the keys read last verify a token. No call.
     pub(super) fn still_verify(&self, token: &str) -> bool {
-        let known = self.known.load_full();
+        let known = self.reader.known.load_full();
         known.is_some_and(|known| CompactJws::parse(token).is_ok_and(|jws| jws.verify(&known.keys).is_ok()))
     }
 
@@ -144,12 +180,12 @@ impl SigningKeys {
     /// Verifies a token's signature. Where its key id is unknown the keys are read anew: that is a verdict only by a reading that was
     /// begun after the token came. Whoever brings it pays for the reading, and without one left hears when to come back.
     pub(super) async fn verify(&self, jws: &CompactJws<'_>, bearer: Bearer<'_>) -> Result<(), AttestError> {
-        let came = self.begun.load(Ordering::SeqCst);
+        let came = self.reader.begun.load(Ordering::SeqCst);
         match jws.verify(&self.known().await?.keys) {
             Err(JwsError::UnknownKey) => {}
             verdict => return verdict.map_err(refused),
         }
-        let mut last = self.last.lock().await;
+        let last = self.lock_last().await;
         // Someone may have read them while this call waited.
         let verdict = jws.verify(&self.known_now()?.keys);
         if verdict != Err(JwsError::UnknownKey) {
@@ -163,14 +199,14 @@ impl SigningKeys {
         self.looks
             .take(bearer)
             .map_err(|wait| self.not_looked_up(bearer, wait))?;
-        let read = self.read(&mut last).await?;
+        let read = self.read(last).await?;
         jws.verify(&read.keys).map_err(refused)
     }
 
     /// Not a verdict: the cluster may have the key by now.
     fn not_looked_up(&self, bearer: Bearer<'_>, retry_after: Duration) -> AttestError {
-        let cluster = self.api.cluster();
-        self.api.refuse(UNKNOWN_KEYS, bearer);
+        let cluster = self.reader.api.cluster();
+        self.reader.api.refuse(UNKNOWN_KEYS, bearer);
         AttestError::Unavailable {
             message: format!(
                 "cluster `{cluster}`: the token names a signing key that is not known, and the keys were read for this caller not long ago"
@@ -179,36 +215,57 @@ impl SigningKeys {
         }
     }
 
-    fn known_now(&self) -> Result<Arc<Known>, AttestError> {
-        self.known.load_full().ok_or_else(|| self.unreadable(RETRY_EVERY))
+    /// What was read last; no call.
+    pub(super) fn known_now(&self) -> Result<Arc<Known>, AttestError> {
+        let known = self.reader.known.load_full();
+        known.ok_or_else(|| self.unreadable(RETRY_EVERY))
     }
 
-    async fn read(&self, last: &mut Option<Attempt>) -> Result<Arc<Known>, AttestError> {
-        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+    async fn lock_last(&self) -> OwnedMutexGuard<Option<Attempt>> {
+        Arc::clone(&self.last).lock_owned().await
+    }
+
+    /// A read that goes on when whoever began it goes: others wait for what comes of it, and it was paid for.
+    async fn read(&self, last: OwnedMutexGuard<Option<Attempt>>) -> Result<Arc<Known>, AttestError> {
+        let number = self.reader.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let reader = Arc::clone(&self.reader);
+        let read = tokio::spawn(async move { reader.read(last, number).await });
+        read.await.unwrap_or_else(|_| Err(self.unreadable(RETRY_EVERY)))
+    }
+
+    fn unreadable(&self, retry_after: Duration) -> AttestError {
+        let cluster = self.reader.api.cluster();
+        AttestError::Unavailable {
+            message: format!(
+                "cluster `{cluster}`: its token signing keys could not be read; the log says why"
+            ),
+            retry_after,
+        }
+    }
+}
+
+impl Reader {
+    async fn read(
+        &self,
+        mut last: OwnedMutexGuard<Option<Attempt>>,
+        number: u64,
+    ) -> Result<Arc<Known>, AttestError> {
         let fetched = self.fetch().await;
         *last = Some(Attempt {
             number,
             ended: Instant::now(),
             succeeded: fetched.is_ok(),
         });
-        match fetched {
-            Ok((known, set)) => {
-                let known = Arc::new(known);
-                if self.remembered.row().signing_keys.as_ref() != Some(&set) {
-                    self.revision.fetch_add(1, Ordering::SeqCst);
-                }
-                self.known.store(Some(Arc::clone(&known)));
-                let kept = self.remembered.change(|row| row.signing_keys = Some(set)).await;
-                if let Err(error) = kept {
-                    tracing::warn!(cluster = %self.api.cluster(), %error, "the store did not take the cluster's signing keys");
-                }
-                Ok(known)
-            }
-            Err(error) => Err(self.api.unavailable(PURPOSE, &error)),
+        let read = Arc::new(fetched.map_err(|error| self.api.unavailable(PURPOSE, &error))?);
+        let before = self.known.swap(Some(Arc::clone(&read)));
+        if before.is_none_or(|before| before.set != read.set) {
+            self.revision.fetch_add(1, Ordering::SeqCst);
         }
+        self.has_read.notify_one();
+        Ok(read)
     }
 
-    async fn fetch(&self) -> Result<(Known, SigningKeySet), CallError> {
+    async fn fetch(&self) -> Result<Known, CallError> {
         let (discovery, document) = tokio::try_join!(
             self.api
                 .get::<Discovery>("/.well-known/openid-configuration", MAX_JWKS_BYTES),
@@ -221,26 +278,17 @@ impl SigningKeys {
             issuer: discovery.issuer,
             document,
         };
-        Ok((known(set.clone(), &self.more_issuers)?, set))
-    }
-
-    fn unreadable(&self, retry_after: Duration) -> AttestError {
-        let cluster = self.api.cluster();
-        AttestError::Unavailable {
-            message: format!(
-                "cluster `{cluster}`: its token signing keys could not be read; the log says why"
-            ),
-            retry_after,
-        }
+        known(set, &self.more_issuers)
     }
 }
 
 fn known(set: SigningKeySet, more_issuers: &[String]) -> Result<Known, CallError> {
     let keys = JwkSet::parse(&set.document).map_err(|error| CallError::Junk(error.to_string()))?;
-    let issuers = std::iter::once(set.issuer).chain(more_issuers.iter().cloned());
+    let issuers = std::iter::once(set.issuer.clone()).chain(more_issuers.iter().cloned());
     Ok(Known {
         keys,
         issuers: issuers.collect(),
+        set,
     })
 }
 

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use signet_runtime::error::chain;
 use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::budget::{Budget, Payer};
@@ -70,7 +71,7 @@ pub(super) enum CallError {
     },
     #[error("unreadable answer: {0}")]
     Junk(String),
-    #[error("over the configured rate of calls")]
+    #[error("no room for the call")]
     OverBudget(Duration),
 }
 
@@ -93,11 +94,19 @@ impl CallError {
     }
 }
 
+/// A call that a caller causes. Each has a connection of its own, and with it one of the files that this process may open.
+#[must_use]
+pub(super) struct UnderWay<'a> {
+    _room: SemaphorePermit<'a>,
+}
+
 /// The API server of one cluster.
 pub(super) struct KubeApi {
     client: kube::Client,
     cluster: Arc<str>,
     budget: Budget,
+    /// Room for calls that callers cause. The server's own are few, and need none of it.
+    rooms: Semaphore,
     /// Whoever had no turn.
     refusals: Refusals,
     logged_at: Mutex<Option<Instant>>,
@@ -105,10 +114,12 @@ pub(super) struct KubeApi {
 }
 
 impl KubeApi {
+    /// With room for so many calls at a time that callers cause.
     pub(super) fn new(
         client: kube::Client,
         cluster: Arc<str>,
         budget: Budget,
+        rooms: usize,
         clock: Arc<TrustedClock>,
         refusals: Refusals,
     ) -> Self {
@@ -116,6 +127,7 @@ impl KubeApi {
             client,
             cluster,
             budget,
+            rooms: Semaphore::new(rooms.clamp(1, Semaphore::MAX_PERMITS)),
             refusals,
             logged_at: Mutex::new(None),
             clock,
@@ -126,12 +138,27 @@ impl KubeApi {
         &self.cluster
     }
 
-    /// Returns when it is this one's turn to make one of the calls that agents can cause.
-    pub(super) async fn admit(&self, payer: Payer<'_>) -> Result<(), CallError> {
-        self.budget.take(payer).await.map_err(|wait| {
+    pub(super) fn clock(&self) -> &Arc<TrustedClock> {
+        &self.clock
+    }
+
+    /// Returns when it is this one's turn to make one of the calls that agents can cause, and there is room for it. Held until the call
+    /// is over.
+    pub(super) async fn admit(&self, payer: Payer<'_>) -> Result<UnderWay<'_>, CallError> {
+        self.turn(payer).await.map_err(|wait| {
             self.refuse(CALLS, payer);
             CallError::OverBudget(wait)
         })
+    }
+
+    async fn turn(&self, payer: Payer<'_>) -> Result<UnderWay<'_>, Duration> {
+        self.budget.take(payer).await?;
+        // As long as those under way may take.
+        let room = timeout(CALL_TIMEOUT, self.rooms.acquire()).await;
+        room.ok()
+            .and_then(Result::ok)
+            .map(|room| UnderWay { _room: room })
+            .ok_or(CALL_TIMEOUT)
     }
 
     /// Counts one whom others, or he himself, have left nothing of what there is.

@@ -13,14 +13,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use signet_runtime::sync::RwLock;
 use tokio::task::coop;
-use tokio::time::Instant;
 
 use self::known::KnownPods;
 use self::wire::{AccountItem, PodItem};
-use super::budget::Payer;
 use super::kube_api::{CallError, KubeApi, is_path_segment};
 use super::watch::{Sink, WatchHealth, follow};
 use super::{PodEvent, PodEventKind};
+use crate::clock::TrustedClock;
 
 const POD_BYTES: usize = 8 * 1024 * 1024;
 
@@ -77,7 +76,8 @@ pub(super) struct PodWatch {
 }
 
 impl PodWatch {
-    pub(super) fn new(cluster: Arc<str>, tell: TellPod) -> Self {
+    pub(super) fn new(cluster: Arc<str>, tell: TellPod, clock: &Arc<TrustedClock>) -> Self {
+        let health = || Arc::new(WatchHealth::new(Arc::clone(clock)));
         Self {
             pods: Arc::new(Pods {
                 cluster,
@@ -85,8 +85,8 @@ impl PodWatch {
                 tell,
             }),
             accounts: Arc::default(),
-            pods_health: Arc::new(WatchHealth::new()),
-            accounts_health: Arc::new(WatchHealth::new()),
+            pods_health: health(),
+            accounts_health: health(),
         }
     }
 
@@ -117,8 +117,8 @@ impl PodWatch {
         self.is_synced() && self.problem().is_none()
     }
 
-    /// The watch of pods is lively, and has shown everything up to some moment after this one.
-    pub(super) fn is_current(&self, after: Option<Instant>) -> bool {
+    /// The watch of pods is lively, and has shown everything up to some moment of elapsed time after this one.
+    pub(super) fn is_current(&self, after: Option<Duration>) -> bool {
         let reached = self.pods_health.current_at();
         self.is_whole() && reached.is_some_and(|reached| after.is_none_or(|after| reached > after))
     }
@@ -179,17 +179,15 @@ impl PodWatch {
     }
 }
 
-/// Asks the API server itself for a pod, on behalf of the agent of a node.
+/// Asks the API server itself for a pod. The call was admitted.
 pub(super) async fn get_pod(
     api: &KubeApi,
-    payer: Payer<'_>,
     namespace: &str,
     name: &str,
 ) -> Result<Option<LivePod>, CallError> {
     if !is_path_segment(namespace) || !is_path_segment(name) {
         return Ok(None);
     }
-    api.admit(payer).await?;
     let answer = api
         .get::<PodItem>(&format!("/api/v1/namespaces/{namespace}/pods/{name}"), POD_BYTES)
         .await;

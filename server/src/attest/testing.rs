@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +16,7 @@ use kube::client::Body;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::json;
-use signet_runtime::clock::SystemClock;
+use signet_runtime::clock::FakeClock;
 use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
 use tokio::sync::mpsc;
@@ -25,7 +26,7 @@ use super::budget::Budget;
 use super::kube_api::KubeApi;
 use super::remembered::Remembered;
 use crate::clock::TrustedClock;
-use crate::fixtures::trust_domain;
+use crate::fixtures::{START, trust_domain};
 use crate::store::memory::MemoryStore;
 
 /// A key that tokens of a cluster are signed with.
@@ -96,6 +97,8 @@ pub(super) async fn remembered() -> Arc<Remembered> {
 pub(super) struct Script {
     pub(super) api: Arc<KubeApi>,
     pub(super) client: kube::Client,
+    /// The machine's clock of `api`.
+    pub(super) machine: FakeClock,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -106,6 +109,15 @@ impl Script {
     }
 
     pub(super) fn with_budget(
+        budget: Budget,
+        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_rooms(1000, budget, answer)
+    }
+
+    /// With room for so many calls that callers cause.
+    pub(super) fn with_rooms(
+        rooms: usize,
         budget: Budget,
         answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -122,15 +134,18 @@ impl Script {
             async move { respond(answer).await }
         });
         let client = kube::Client::new(service, "default");
+        let machine = FakeClock::new(UNIX_EPOCH + START);
         Self {
             api: Arc::new(KubeApi::new(
                 client.clone(),
                 "prod".into(),
                 budget,
-                Arc::new(TrustedClock::agreed(Arc::new(SystemClock))),
+                rooms,
+                Arc::new(TrustedClock::agreed(Arc::new(machine.clone()))),
                 Refusals::untold("attestation"),
             )),
             client,
+            machine,
             asked,
         }
     }

@@ -131,7 +131,7 @@ impl TokenReviewer {
         token: &str,
         audience: &str,
     ) -> Result<TokenReviewStatus, CallError> {
-        self.api.admit(payer).await?;
+        let _under_way = self.api.admit(payer).await?;
         let question = Question {
             api_version: "authentication.k8s.io/v1",
             kind: "TokenReview",

@@ -2,12 +2,13 @@
 //! restart of the server is no reason to ask about every token of a large cluster anew.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
+use signet_runtime::clock::Clock as _;
 use signet_runtime::sync::Mutex;
-use tokio::time::Instant;
 
+use crate::clock::TrustedClock;
 use crate::store::{Store, StoreError};
 
 /// How long after the start it matters: kubelet replaces a pod's token before it is an hour old, and each is needed once.
@@ -16,7 +17,8 @@ const MATTERS_FOR: Duration = Duration::from_secs(2 * 3600);
 /// The tokens, none of which can be read from it.
 pub(super) struct Vouched {
     tokens: Mutex<HashSet<[u8; 32]>>,
-    since: Instant,
+    /// Elapsed time at the start.
+    since: Duration,
 }
 
 impl Vouched {
@@ -24,26 +26,26 @@ impl Vouched {
     pub(super) fn none() -> Self {
         Self {
             tokens: Mutex::default(),
-            since: Instant::now(),
+            since: Duration::ZERO,
         }
     }
 
     /// What unexpired certificates rest on.
-    pub(super) async fn load(store: &dyn Store, now: SystemTime) -> Result<Self, StoreError> {
-        let tokens = store.pod_tokens(now).await?;
+    pub(super) async fn load(store: &dyn Store, clock: &TrustedClock) -> Result<Self, StoreError> {
+        let tokens = store.pod_tokens(clock.now()).await?;
         let tokens = tokens
             .iter()
             .map(|token| digest(&token.cluster_uid, &token.pod_uid, &token.jti));
         Ok(Self {
             tokens: Mutex::new(tokens.collect()),
-            since: Instant::now(),
+            since: clock.elapsed(),
         })
     }
 
-    /// Whether a token is one of them; it is none of them any more.
-    pub(super) fn take(&self, cluster_uid: &str, pod_uid: &str, jti: &str) -> bool {
+    /// Whether a token is one of them, at this elapsed time; it is none of them any more.
+    pub(super) fn take(&self, cluster_uid: &str, pod_uid: &str, jti: &str, elapsed: Duration) -> bool {
         let mut tokens = self.tokens.lock();
-        if self.since.elapsed() > MATTERS_FOR && !tokens.is_empty() {
+        if elapsed.saturating_sub(self.since) > MATTERS_FOR && !tokens.is_empty() {
             *tokens = HashSet::new();
         }
         !tokens.is_empty() && tokens.remove(&digest(cluster_uid, pod_uid, jti))

@@ -125,7 +125,7 @@ impl Interrupted {
 type Next = Result<Option<String>, Interrupted>;
 
 async fn list_all<S: Sink>(api: &KubeApi, sink: &S, health: &WatchHealth, streams: &mut Streams) -> Next {
-    let began = Instant::now();
+    let began = health.now();
     let listed = list::<S>(api, health, streams)
         .await
         .map_err(|error| Interrupted { resume: None, error })?;

@@ -8,24 +8,25 @@ mod pin;
 mod tests;
 mod token;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
 use tokio::sync::{OnceCell, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::keeping::forgetting;
 use self::nodes::SeenNodes;
 use self::outage::tell;
 use self::pin::PIN_AGAIN_AFTER;
 pub(super) use self::pin::PinError;
-use self::token::Role;
+use self::token::{Brought, Role};
 use crate::attest::budget::Budget;
 use crate::attest::config::{AttestationConfig, ClusterConfig};
 use crate::attest::jwks::SigningKeys;
-use crate::attest::kube_api::{KubeApi, Purpose};
+use crate::attest::kube_api::{CallError, KubeApi, Purpose};
 use crate::attest::pods::{LivePod, PodWatch, TellPod, get_pod};
 use crate::attest::policy::{ReviewedToken, ServiceAccountName, judge_node, judge_pod};
 use crate::attest::reach::Reach;
@@ -39,6 +40,12 @@ use crate::attest::{
 use crate::clock::TrustedClock;
 
 const OBJECT_BYTES: usize = 4 * 1024 * 1024;
+/// How long one attestation may take, whatever it waits for: agents wait 30 s for an answer, and what follows needs some of that.
+const LONGEST_ATTESTATION: Duration = Duration::from_secs(24);
+const ATTESTING: Purpose = Purpose {
+    doing: "attesting a token, with all that it takes",
+    permission: "do that",
+};
 const READING_POD: Purpose = Purpose {
     doing: "reading a pod",
     permission: "get pods in every namespace",
@@ -60,10 +67,17 @@ pub(super) struct Settings {
     max_token_lifetime: Duration,
     grace: Duration,
     calls: (u32, u32),
+    /// Calls of callers that may be under way.
+    rooms: usize,
 }
 
 impl Settings {
-    pub(super) fn new(config: &AttestationConfig, cluster: &ClusterConfig, clock_skew: Duration) -> Self {
+    pub(super) fn new(
+        config: &AttestationConfig,
+        cluster: &ClusterConfig,
+        clock_skew: Duration,
+        rooms: usize,
+    ) -> Self {
         Self {
             name: cluster.name.as_str().into(),
             expected_uid: cluster.uid.clone(),
@@ -75,6 +89,7 @@ impl Settings {
             max_token_lifetime: config.max_token_lifetime,
             grace: config.grace,
             calls: config.calls,
+            rooms,
         }
     }
 }
@@ -102,8 +117,8 @@ pub(super) struct Cluster {
     reach: Reach,
     /// Where it is told whether it can be reached, with all others.
     outages: watch::Sender<Outages>,
-    /// When it was away last; none in this process.
-    away_at: Mutex<Option<Instant>>,
+    /// When it was away last, in elapsed time; none in this process.
+    away_at: Mutex<Option<Duration>>,
     nodes: SeenNodes,
     remembered: Arc<Remembered>,
     pub(super) watch: PodWatch,
@@ -130,6 +145,7 @@ impl Cluster {
             client,
             Arc::clone(&settings.name),
             Budget::new(per_second, burst),
+            settings.rooms,
             Arc::clone(&clock),
             refusals,
         ));
@@ -141,7 +157,6 @@ impl Cluster {
             outages,
             away_at: Mutex::default(),
             reach: Reach::new(Arc::clone(&clock), settings.grace, since),
-            clock,
             keys: SigningKeys::new(
                 Arc::clone(&api),
                 settings.more_issuers.clone(),
@@ -152,7 +167,8 @@ impl Cluster {
             vouched,
             refused: RefusedTokens::default(),
             nodes: SeenNodes::default(),
-            watch: PodWatch::new(Arc::clone(&settings.name), tell_pod),
+            watch: PodWatch::new(Arc::clone(&settings.name), tell_pod, &clock),
+            clock,
             api,
             uid: OnceCell::new(),
             pin_problem: Mutex::default(),
@@ -191,19 +207,34 @@ impl Cluster {
         bearer: Bearer<'_>,
         token: &str,
     ) -> Result<AttestedNode, AttestError> {
+        self.in_time(self.prove_node(bearer, token)).await
+    }
+
+    async fn prove_node(&self, bearer: Bearer<'_>, token: &str) -> Result<AttestedNode, AttestError> {
         let reference = self.reference().await?;
-        let role = Role::Node(bearer);
-        let brought = self.bring(role, token).await?;
+        let brought = self.bring(Role::Node(bearer), token).await?;
         let verdict = async {
             let review = self.review(&brought).await?;
-            let payer = role.payer(&review.node_uid);
-            let read = self.read_node_uid(&review.node_name, payer).await;
+            let under_way = self.admit(&brought, &review.node_uid, READING_NODE).await?;
+            let read = self.node_uid(&review.node_name).await;
+            drop(under_way);
             let node_uid = read.map_err(|error| self.api.unavailable(READING_NODE, &error))?;
             let (node_uid, agents) = (node_uid.as_deref(), &self.settings.agents);
             let judge = |live: &LivePod| judge_node(reference, &review, live, node_uid, agents);
-            self.judge(role, &review, judge).await
+            self.judge(&brought, &review, judge).await
         };
         self.unless_refused(&brought, verdict).await
+    }
+
+    /// The outcome of an attestation, if there is one while whoever asked still waits.
+    async fn in_time<T>(
+        &self,
+        attestation: impl Future<Output = Result<T, AttestError>>,
+    ) -> Result<T, AttestError> {
+        match timeout(LONGEST_ATTESTATION, attestation).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(self.api.unavailable(ATTESTING, &CallError::Timeout)),
+        }
     }
 
     pub(super) async fn attest_pod(
@@ -211,16 +242,19 @@ impl Cluster {
         agent: &AgentIdentity,
         token: &str,
     ) -> Result<AttestedPod, AttestError> {
+        self.in_time(self.prove_pod(agent, token)).await
+    }
+
+    async fn prove_pod(&self, agent: &AgentIdentity, token: &str) -> Result<AttestedPod, AttestError> {
         // Asked before and after: an outage that begins or ends meanwhile counts.
         let away = self.reach.in_grace().is_some();
         let reference = self.reference().await?;
-        let role = Role::PodOf(agent);
-        let brought = self.bring(role, token).await?;
+        let brought = self.bring(Role::PodOf(agent), token).await?;
         let verdict = async {
             let review = self.review(&brought).await?;
             self.still_has_node(&review).await?;
             let judge = |live: &LivePod| judge_pod(reference, &review, live, agent);
-            self.judge(role, &review, judge).await
+            self.judge(&brought, &review, judge).await
         };
         let pod = self.unless_refused(&brought, verdict).await?;
         Ok(AttestedPod {
@@ -232,7 +266,7 @@ impl Cluster {
     /// Judges with the watch's pod if it may be believed and leads to a proof; otherwise with one read live.
     async fn judge<T>(
         &self,
-        role: Role<'_>,
+        brought: &Brought<'_>,
         review: &ReviewedToken,
         verdict: impl Fn(&LivePod) -> Result<T, RefusedReason>,
     ) -> Result<T, AttestError> {
@@ -244,13 +278,9 @@ impl Cluster {
                 settled => return Ok(settled?),
             }
         }
-        let read = get_pod(
-            &self.api,
-            role.payer(&review.node_uid),
-            &review.namespace,
-            &review.pod_name,
-        )
-        .await;
+        let under_way = self.admit(brought, &review.node_uid, READING_POD).await?;
+        let read = get_pod(&self.api, &review.namespace, &review.pod_name).await;
+        drop(under_way);
         let live = read.map_err(|error| self.api.unavailable(READING_POD, &error))?;
         let gone = || RefusedReason::PodGone {
             pod: format!("{}/{}", review.namespace, review.pod_name),

@@ -3,8 +3,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use signet_certs::id::SpiffeId;
+use signet_runtime::pace::LONGEST_NAP;
 use signet_runtime::sync::Mutex as SyncMutex;
-use tokio::time::advance;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::{advance, sleep, timeout};
 
 use super::*;
 use crate::attest::testing::{Answer, Key, Script, remembered};
@@ -223,4 +225,64 @@ async fn the_keys_are_read_every_hour() {
     sleep(REFRESH_EVERY * 2 + Duration::from_secs(1)).await;
     task.abort();
     assert_eq!(script.asked("jwks").len(), 3);
+}
+
+/// Whoever hangs up, or runs out of time, takes nothing from those who wait for the same keys.
+#[tokio::test(start_paused = true)]
+async fn a_read_goes_on_when_whoever_began_it_has_gone() {
+    let key = Key::new("a");
+    let (sender, body) = unbounded_channel();
+    let body = SyncMutex::new(Some(body));
+    let script = Script::new(move |line| {
+        if line.contains("jwks") {
+            Answer::Stream(body.lock().take().unwrap())
+        } else {
+            discovery()
+        }
+    });
+    let keys = SigningKeys::new(Arc::clone(&script.api), Vec::new(), remembered().await);
+    let token = key.sign("{}");
+    let gone = timeout(Duration::from_secs(1), verify(&keys, &token)).await;
+    assert!(gone.is_err(), "{gone:?}");
+    let answers = async {
+        sleep(Duration::from_secs(1)).await;
+        sender.send(key.jwks()).unwrap();
+        drop(sender);
+    };
+    let (verdict, ()) = tokio::join!(verify(&keys, &token), answers);
+    assert_eq!(verdict, Ok(()));
+    assert_eq!(script.asked("jwks").len(), 1);
+}
+
+/// The store may take its time, and be away.
+#[tokio::test(start_paused = true)]
+async fn whoever_brings_a_token_waits_for_no_store() {
+    let key = Key::new("a");
+    let (_, script) = keys_of(&Jwks::new(SyncMutex::new(key.jwks()))).await;
+    let remembered = remembered().await;
+    let keys = SigningKeys::new(Arc::clone(&script.api), Vec::new(), Arc::clone(&remembered));
+    assert_eq!(verify(&keys, &key.sign("{}")).await, Ok(()));
+    assert_eq!(remembered.row().signing_keys, None);
+    assert_eq!(keys.revision(), 1);
+    let kept = timeout(Duration::from_secs(1), keys.run()).await;
+    assert!(kept.is_err(), "it ends never");
+    let kept = remembered.row().signing_keys.unwrap();
+    assert_eq!(kept.document, key.jwks());
+    assert_eq!(keys.revision(), 1, "the same keys");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_grow_old_while_the_machine_is_suspended() {
+    let (keys, script) = keys_of(&Jwks::new(SyncMutex::new(Key::new("a").jwks()))).await;
+    let reads = async {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(script.asked("jwks").len(), 1);
+        script.machine.suspend(REFRESH_EVERY);
+        sleep(LONGEST_NAP).await;
+        assert_eq!(script.asked("jwks").len(), 2);
+    };
+    tokio::select! {
+        () = keys.run() => {}
+        () = reads => {}
+    }
 }

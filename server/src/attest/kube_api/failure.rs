@@ -14,7 +14,10 @@ const LOG_EVERY: Duration = Duration::from_secs(5);
 impl KubeApi {
     /// The error for whoever asked: what is wrong and what to do, without words of the API server. Those are logged.
     pub(in crate::attest) fn unavailable(&self, purpose: Purpose, error: &CallError) -> AttestError {
-        self.log(purpose, error);
+        // Who had no turn is counted and told by the budget; no call was made, and none failed.
+        if !matches!(error, CallError::OverBudget(_)) {
+            self.log(purpose, error);
+        }
         let Purpose { doing, permission } = purpose;
         let cluster = &self.cluster;
         let (problem, retry_after) = match error {
@@ -59,7 +62,8 @@ impl KubeApi {
                 RETRY_SOON,
             ),
             CallError::OverBudget(wait) => (
-                "more attestations than the configured rate of calls allows; come back later".into(),
+                "more attestations than the configured rate of calls, or the room for calls under way, allows; come back later"
+                    .into(),
                 *wait,
             ),
         };

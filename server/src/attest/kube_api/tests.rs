@@ -1,5 +1,6 @@
 use serde_json::Value;
 use signet_testkit::kube::recording;
+use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::attest::AttestError;
@@ -132,4 +133,38 @@ fn names_of_kubernetes_are_path_segments_and_nothing_else_is() {
     for odd in ["", ".", "..", ".a", "a/b", "A", "a b", "a?x", "a%2f", "é"] {
         assert!(!is_path_segment(odd), "{odd}");
     }
+}
+
+/// Whoever has no turn is counted and told elsewhere; were it logged here it would stand in the way of failures.
+#[tokio::test(start_paused = true)]
+async fn a_caller_without_a_turn_hides_no_failure() {
+    let script = Script::new(|_| Answer::Silence);
+    let over = CallError::OverBudget(Duration::from_secs(3));
+    assert!(message(script.api.unavailable(PURPOSE, &over)).contains("come back later"));
+    assert_eq!(*script.api.logged_at.lock(), None);
+    script.api.unavailable(PURPOSE, &CallError::Timeout);
+    let logged = *script.api.logged_at.lock();
+    assert!(logged.is_some());
+    advance(Duration::from_secs(10)).await;
+    script.api.unavailable(PURPOSE, &over);
+    assert_eq!(*script.api.logged_at.lock(), logged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_have_no_more_calls_under_way_than_there_is_room_for_and_take_none_of_the_servers_own() {
+    let script = Script::with_rooms(2, Budget::new(1000, 1000), |_| Answer::ok("1"));
+    let admit = |node| script.api.admit(Payer::PodsOf(node));
+    let (first, _second) = (admit("a").await.unwrap(), admit("b").await.unwrap());
+    let refused = admit("c").await.err();
+    assert!(
+        matches!(refused, Some(CallError::OverBudget(CALL_TIMEOUT))),
+        "{refused:?}"
+    );
+    assert_eq!(script.api.get::<u8>("/version", 100).await.unwrap(), 1);
+    let freed = async {
+        sleep(Duration::from_secs(1)).await;
+        drop(first);
+    };
+    let (third, ()) = tokio::join!(admit("c"), freed);
+    assert!(third.is_ok(), "it waited for the first one's end");
 }

@@ -1,10 +1,13 @@
 //! Whether a watch can be believed, shared with those who ask.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use signet_runtime::clock::Clock as _;
 use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
-use tokio::time::Instant;
+
+use crate::clock::TrustedClock;
 
 /// A watch that has shown nothing for this long counts as unsynced.
 pub(in crate::attest) const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -13,25 +16,28 @@ const LISTING_LIMIT: Duration = Duration::from_secs(300);
 /// A list that brings nothing for this long does not come in.
 const LISTING_SILENCE: Duration = Duration::from_secs(30);
 
-/// Whether a watch can be believed.
+/// Whether a watch can be believed. Its moments are those of [`Clock::elapsed`](signet_runtime::clock::Clock::elapsed): a watch has
+/// shown nothing while the machine was suspended.
 #[derive(Debug)]
 pub(in crate::attest) struct WatchHealth {
+    clock: Arc<TrustedClock>,
     state: Mutex<State>,
     listed: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    seen: Option<Instant>,
-    current: Option<Instant>,
-    /// When the list that comes in brought something last.
-    listing: Option<Instant>,
+    seen: Option<Duration>,
+    current: Option<Duration>,
+    /// When a list brought something last, be it one that broke off: the next one begins soon.
+    listing: Option<Duration>,
     problem: Option<String>,
 }
 
 impl WatchHealth {
-    pub(in crate::attest) fn new() -> Self {
+    pub(in crate::attest) fn new(clock: Arc<TrustedClock>) -> Self {
         Self {
+            clock,
             state: Mutex::default(),
             listed: watch::Sender::new(false),
         }
@@ -46,24 +52,24 @@ impl WatchHealth {
     /// [`SILENCE_LIMIT`], and that is no reason to ask about every token anew.
     pub(in crate::attest) fn holds(&self) -> bool {
         let state = self.lock();
-        let Some(silence) = state.seen.map(|at| at.elapsed()) else {
+        let Some(silence) = state.seen.map(|at| self.since(at)) else {
             return false;
         };
-        let comes_in = state.listing.is_some_and(|at| at.elapsed() < LISTING_SILENCE);
+        let comes_in = state.listing.is_some_and(|at| self.since(at) < LISTING_SILENCE);
         silence < SILENCE_LIMIT || (comes_in && silence < LISTING_LIMIT)
     }
 
     /// Time since the last list, event or bookmark.
     pub(in crate::attest) fn last_seen(&self) -> Option<Duration> {
-        self.lock().seen.map(|at| at.elapsed())
+        self.last_seen_at().map(|at| self.since(at))
     }
 
     /// When it had shown all that there was: with a list, or a bookmark.
-    pub(in crate::attest) fn current_at(&self) -> Option<Instant> {
+    pub(in crate::attest) fn current_at(&self) -> Option<Duration> {
         self.lock().current
     }
 
-    pub(super) fn last_seen_at(&self) -> Option<Instant> {
+    pub(super) fn last_seen_at(&self) -> Option<Duration> {
         self.lock().seen
     }
 
@@ -78,25 +84,29 @@ impl WatchHealth {
         let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
     }
 
-    /// A list begins; until the answer is dropped.
-    pub(super) fn listing(&self) -> Listing<'_> {
-        Listing(self)
+    /// A list that comes in has brought something. Until it is taken over, and where it breaks off until the next one brings something,
+    /// what was shown before holds on.
+    pub(super) fn list_goes_on(&self) {
+        let now = self.now();
+        self.lock().listing = Some(now);
     }
 
-    /// A list is complete that shows what there was when it began. It counts as coming in for a moment longer, until the watch that goes
+    /// A list was taken over that shows what there was when it began. It counts as coming in for a moment longer, until the watch that goes
     /// on from it has shown something.
-    pub(super) fn listed(&self, began: Instant) {
+    pub(super) fn listed(&self, began: Duration) {
+        let now = self.now();
         let mut state = self.lock();
         (state.seen, state.current) = (Some(began), Some(began));
         state.problem = None;
-        state.listing = Some(Instant::now());
+        state.listing = Some(now);
         drop(state);
         self.listed.send_replace(true);
     }
 
     pub(super) fn alive(&self, is_current: bool) {
+        let now = self.now();
         let mut state = self.lock();
-        state.seen = Some(Instant::now());
+        state.seen = Some(now);
         if is_current {
             state.current = state.seen;
         }
@@ -111,42 +121,42 @@ impl WatchHealth {
         is_new
     }
 
+    /// This moment, as this counts them.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    fn since(&self, moment: Duration) -> Duration {
+        self.now().saturating_sub(moment)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 }
 
-/// A list that comes in.
-pub(super) struct Listing<'a>(&'a WatchHealth);
-
-impl Listing<'_> {
-    /// It has brought something.
-    pub(super) fn progress(&self) {
-        self.0.lock().listing = Some(Instant::now());
-    }
-}
-
-impl Drop for Listing<'_> {
-    fn drop(&mut self) {
-        self.0.lock().listing = None;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use signet_runtime::clock::FakeClock;
     use tokio::time::advance;
 
     use super::*;
 
+    fn health() -> (WatchHealth, FakeClock) {
+        let machine = FakeClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let clock = TrustedClock::agreed(Arc::new(machine.clone()));
+        (WatchHealth::new(Arc::new(clock)), machine)
+    }
+
     /// A pod that went just after its page was read is still in it.
     #[tokio::test(start_paused = true)]
     async fn a_list_shows_what_there_was_when_it_began() {
-        let health = WatchHealth::new();
-        let began = Instant::now();
-        let listing = health.listing();
+        let (health, _) = health();
+        let began = health.now();
         advance(Duration::from_secs(100)).await;
-        listing.progress();
-        drop(listing);
+        health.list_goes_on();
         health.listed(began);
         assert!(!health.is_synced(), "it is 100 s old");
         assert_eq!(health.current_at(), Some(began));
@@ -156,10 +166,22 @@ mod tests {
         health.alive(false);
         assert!(health.is_synced());
         for (age, holds) in [(299, true), (300, false)] {
-            let began = Instant::now();
+            let began = health.now();
             advance(Duration::from_secs(age)).await;
             health.listed(began);
             assert_eq!(health.holds(), holds, "a list of {age} s");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_machine_is_suspended_a_watch_shows_nothing() {
+        let (health, machine) = health();
+        health.listed(health.now());
+        assert!(health.is_synced() && health.holds());
+        machine.suspend(SILENCE_LIMIT);
+        assert!(!health.is_synced() && !health.holds());
+        assert_eq!(health.last_seen(), Some(SILENCE_LIMIT));
+        health.alive(true);
+        assert!(health.is_synced());
     }
 }

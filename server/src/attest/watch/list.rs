@@ -6,9 +6,9 @@ use percent_encoding::utf8_percent_encode;
 use signet_runtime::pace::random_unit;
 use tokio::time::{Instant, sleep};
 
-use super::health::{Listing, WatchHealth};
+use super::health::WatchHealth;
 use super::wire::{Event, Lines, Page, read_event};
-use super::{ENCODED, PAUSES, Sink, watch_path};
+use super::{ENCODED, PAUSES, Sink, WATCH_GRACE, watch_path};
 use crate::attest::kube_api::{CallError, KubeApi};
 
 const PAGE: usize = 500;
@@ -54,9 +54,8 @@ pub(super) async fn list<S: Sink>(
     health: &WatchHealth,
     streams: &mut Streams,
 ) -> Result<Listed<S::State>, CallError> {
-    let listing = health.listing();
     if streams.may_try() {
-        match stream::<S>(api, &listing).await {
+        match stream::<S>(api, health).await {
             Ok(Some(listed)) => {
                 streams.broken = 0;
                 return Ok(listed);
@@ -68,15 +67,12 @@ pub(super) async fn list<S: Sink>(
             }
         }
     }
-    pages::<S>(api, &listing).await
+    pages::<S>(api, health).await
 }
 
 /// A watch that begins with everything there is at the moment of the request, and says when that was all. None where the API
 /// server has no such thing: it refuses the parameter, or does not know it and sends bookmarks of another kind.
-async fn stream<S: Sink>(
-    api: &KubeApi,
-    listing: &Listing<'_>,
-) -> Result<Option<Listed<S::State>>, CallError> {
+async fn stream<S: Sink>(api: &KubeApi, health: &WatchHealth) -> Result<Option<Listed<S::State>>, CallError> {
     let path = format!(
         "{}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
         watch_path::<S>(STREAM_SECONDS)
@@ -86,8 +82,9 @@ async fn stream<S: Sink>(
         opened => opened?,
     };
     let (mut state, mut lines) = (S::State::default(), Lines::default());
-    while let Some(line) = lines.next(&mut body, Instant::now() + STREAM_SILENCE).await? {
-        listing.progress();
+    let end = end_of(STREAM_SECONDS);
+    while let Some(line) = lines.next(&mut body, silent_or(end)).await? {
+        health.list_goes_on();
         match read_event::<S::Item>(&line)? {
             Event::Bookmark(bookmark) if !bookmark.ends_initial_events() => return Ok(None),
             bookmark @ Event::Bookmark(_) => {
@@ -102,6 +99,16 @@ async fn stream<S: Sink>(
     ))
 }
 
+/// When a watch has to be over that begins now and was asked to last so long, whatever the API server makes of that.
+fn end_of(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds) + WATCH_GRACE
+}
+
+/// By when the next line has to come.
+fn silent_or(end: Instant) -> Instant {
+    end.min(Instant::now() + STREAM_SILENCE)
+}
+
 fn change<S: Sink>(state: &mut S::State, event: Event<S::Item>) {
     match event {
         Event::Added(item) | Event::Modified(item) => S::add(state, item),
@@ -112,12 +119,12 @@ fn change<S: Sink>(state: &mut S::State, event: Event<S::Item>) {
 
 /// All pages of one list. They show one moment, unless their number took longer than the API server keeps a moment: it then
 /// offers to go on with a newer one, and what changed in between comes from a watch, before any of it counts.
-async fn pages<S: Sink>(api: &KubeApi, listing: &Listing<'_>) -> Result<Listed<S::State>, CallError> {
+async fn pages<S: Sink>(api: &KubeApi, health: &WatchHealth) -> Result<Listed<S::State>, CallError> {
     let mut state = S::State::default();
     let (mut token, mut first): (Option<String>, Option<String>) = (None, None);
     loop {
         let (page, went_on) = page::<S>(api, token.as_deref()).await?;
-        listing.progress();
+        health.list_goes_on();
         if went_on {
             tracing::info!(cluster = %api.cluster(), path = S::PATH, "a list took too long to show one moment");
         }
@@ -131,7 +138,7 @@ async fn pages<S: Sink>(api: &KubeApi, listing: &Listing<'_>) -> Result<Listed<S
             if *first == version {
                 return Ok(Listed { state, version });
             }
-            return catch_up::<S>(api, listing, state, first, &version).await;
+            return catch_up::<S>(api, health, state, first, &version).await;
         }
     }
 }
@@ -163,7 +170,7 @@ async fn page<S: Sink>(api: &KubeApi, token: Option<&str>) -> Result<(Page<S::It
 /// tells what went from a page that had been read. Without that the state would show, for good, what is gone.
 async fn catch_up<S: Sink>(
     api: &KubeApi,
-    listing: &Listing<'_>,
+    health: &WatchHealth,
     mut state: S::State,
     from: &str,
     until: &str,
@@ -178,8 +185,9 @@ async fn catch_up<S: Sink>(
             utf8_percent_encode(&version, ENCODED)
         );
         let (mut body, mut lines) = (api.open(&path, BEGIN_TIMEOUT).await?, Lines::default());
-        while let Some(line) = lines.next(&mut body, Instant::now() + STREAM_SILENCE).await? {
-            listing.progress();
+        let end = end_of(CATCH_UP_SECONDS);
+        while let Some(line) = lines.next(&mut body, silent_or(end)).await? {
+            health.list_goes_on();
             let event = read_event::<S::Item>(&line)?;
             event.version().clone_into(&mut version);
             change::<S>(&mut state, event);

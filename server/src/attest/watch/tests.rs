@@ -150,7 +150,10 @@ fn start(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Running {
 
 fn begin(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Running {
     let script = Script::new(answer);
-    let (names, health) = (Names::new(), Arc::new(WatchHealth::new()));
+    let (names, health) = (
+        Names::new(),
+        Arc::new(WatchHealth::new(Arc::clone(script.api.clock()))),
+    );
     let task = tokio::spawn(follow(
         Arc::clone(&script.api),
         Arc::clone(&names),

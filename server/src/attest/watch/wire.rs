@@ -117,12 +117,16 @@ pub(super) struct Lines {
 
 impl Lines {
     /// The next line without its end; none after the last. Half a line at the end of the stream is dropped: the
-    /// position before it is where the next watch begins.
+    /// position before it is where the next watch begins. Past the deadline nothing counts, not even what has come already: one that is
+    /// sent lines without end would never end.
     pub(super) async fn next(
         &mut self,
         body: &mut Body,
         deadline: Instant,
     ) -> Result<Option<Bytes>, CallError> {
+        if Instant::now() >= deadline {
+            return Err(CallError::Timeout);
+        }
         loop {
             if let Some(end) = self.buffer[self.searched..]
                 .iter()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_certs::jws::KubernetesClaims;
+use signet_runtime::clock::Clock as _;
 use tokio::time::interval;
 
 use super::Cluster;
@@ -31,7 +32,7 @@ impl Cluster {
             // An unsynced watch shows nothing that would be a reason to forget.
             let synced = self.watch.is_synced();
             if self.reach.unreachable_since().is_none() {
-                self.nodes.sweep();
+                self.nodes.sweep(self.clock.elapsed());
             }
             self.reviewer
                 .sweep(self.good_at(), |pod_uid| !synced || self.watch.has_pod(pod_uid))
@@ -55,7 +56,8 @@ impl Cluster {
         Some(review)
     }
 
-    /// A review that was made for a process before this one, under the same conditions: the token's signature was just checked.
+    /// A review that was made for a process before this one, under the same conditions: the token's signature was just checked. Not
+    /// in an outage: the watches then show no more than what there was, and this process has asked nobody about the token.
     pub(super) fn vouched_for(
         &self,
         role: Role<'_>,
@@ -64,9 +66,14 @@ impl Cluster {
         let review = ReviewedToken::of_claims(claims)?;
         let holds = matches!(role, Role::PodOf(_))
             && review.expires > self.good_at()
-            && self.is_watch_believed()
+            && self.watch.holds()
+            && self.reach.unreachable_since().is_none()
             && self.shows(&review);
-        let known = holds && self.vouched.take(self.uid.get()?, &review.pod_uid, &review.jti);
+        let elapsed = self.clock.elapsed();
+        let known = holds
+            && self
+                .vouched
+                .take(self.uid.get()?, &review.pod_uid, &review.jti, elapsed);
         known.then(|| Arc::new(review))
     }
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use signet_runtime::clock::Clock as _;
 use signet_runtime::keyed::Keyed;
 use signet_runtime::sync::Mutex;
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
 
 use super::pin::Object;
 use super::{Cluster, OBJECT_BYTES, READING_NODE};
@@ -23,42 +23,42 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
 /// What a read of a node found: its UID, if it is there.
 type Read = OnceCell<Result<Option<String>, CallError>>;
 
-/// UIDs of nodes by name.
+/// UIDs of nodes by name. Moments are of elapsed time, which goes on while the machine is suspended.
 #[derive(Default)]
 pub(super) struct SeenNodes {
     /// With when they were read.
-    seen: Mutex<HashMap<String, (String, Instant)>>,
+    seen: Mutex<HashMap<String, (String, Duration)>>,
     /// Reads that are under way for pods: all of a node's want the same when the last one counts no longer.
     reads: Keyed<String, Read>,
 }
 
 impl SeenNodes {
-    fn is(&self, name: &str, uid: &str, within: Duration) -> bool {
+    fn is(&self, name: &str, uid: &str, within: Duration, now: Duration) -> bool {
         let seen = self.seen.lock();
         seen.get(name)
-            .is_some_and(|(seen, at)| seen == uid && at.elapsed() < within)
+            .is_some_and(|(seen, at)| seen == uid && now.saturating_sub(*at) < within)
     }
 
     /// Whether it was read after this moment; at any time without one.
-    fn is_after(&self, name: &str, uid: &str, moment: Option<Instant>) -> bool {
+    fn is_after(&self, name: &str, uid: &str, moment: Option<Duration>) -> bool {
         let seen = self.seen.lock();
         seen.get(name)
             .is_some_and(|(seen, at)| seen == uid && moment.is_none_or(|moment| *at > moment))
     }
 
-    fn saw(&self, name: &str, uid: Option<&str>) {
+    fn saw(&self, name: &str, uid: Option<&str>, now: Duration) {
         let mut seen = self.seen.lock();
         match uid {
-            Some(uid) => seen.insert(name.to_owned(), (uid.to_owned(), Instant::now())),
+            Some(uid) => seen.insert(name.to_owned(), (uid.to_owned(), now)),
             None => seen.remove(name),
         };
     }
 
     /// Forgets nodes that nobody has asked about for long.
-    pub(super) fn sweep(&self) {
+    pub(super) fn sweep(&self, now: Duration) {
         self.seen
             .lock()
-            .retain(|_, (_, at)| at.elapsed() < REMEMBERED_FOR);
+            .retain(|_, (_, at)| now.saturating_sub(*at) < REMEMBERED_FOR);
     }
 }
 
@@ -68,30 +68,25 @@ impl Cluster {
     pub(super) async fn still_has_node(&self, token: &ReviewedToken) -> Result<(), AttestError> {
         let (name, uid) = (&token.node_name, &token.node_uid);
         let is_away = self.reach.in_grace().is_some();
-        if self
-            .nodes
-            .is(name, uid, if is_away { Duration::MAX } else { NODE_COUNTS_FOR })
-        {
+        let counts_for = if is_away { Duration::MAX } else { NODE_COUNTS_FOR };
+        let seen = |within| self.nodes.is(name, uid, within, self.clock.elapsed());
+        if seen(counts_for) {
             return Ok(());
         }
         let read = self.nodes.reads.take(name.clone());
-        let live = read
-            .get_or_init(|| self.read_node_uid(name, Payer::PodsOf(uid)))
-            .await;
+        let live = read.get_or_init(|| self.read_for_pods(name, uid)).await;
         // The next question is asked afresh.
         read.end();
         match live {
             Ok(live) => Ok(same_node(token, live.as_deref())?),
-            Err(CallError::Timeout | CallError::Transport(_)) if self.nodes.is(name, uid, Duration::MAX) => {
-                Ok(())
-            }
+            Err(CallError::Timeout | CallError::Transport(_)) if seen(Duration::MAX) => Ok(()),
             Err(error) => Err(self.api.unavailable(READING_NODE, error)),
         }
     }
 
     /// Whether a node was there at some time after this moment; asks at most once for each. `None` where that is not answered.
     /// The call is the server's own.
-    pub(super) async fn has_node(&self, name: &str, uid: &str, after: Option<Instant>) -> Option<bool> {
+    pub(super) async fn has_node(&self, name: &str, uid: &str, after: Option<Duration>) -> Option<bool> {
         if self.nodes.is_after(name, uid, after) {
             return Some(true);
         }
@@ -99,19 +94,13 @@ impl Cluster {
         Some(live.is_some_and(|live| live == uid))
     }
 
-    /// The UID that the node of this name has now; the call is one of the caller's.
-    pub(super) async fn read_node_uid(
-        &self,
-        name: &str,
-        payer: Payer<'_>,
-    ) -> Result<Option<String>, CallError> {
-        if is_path_segment(name) {
-            self.api.admit(payer).await?;
-        }
+    async fn read_for_pods(&self, name: &str, uid: &str) -> Result<Option<String>, CallError> {
+        let _under_way = self.api.admit(Payer::PodsOf(uid)).await?;
         self.node_uid(name).await
     }
 
-    async fn node_uid(&self, name: &str) -> Result<Option<String>, CallError> {
+    /// The UID that the node of this name has now. The call was admitted, or is the server's own.
+    pub(super) async fn node_uid(&self, name: &str) -> Result<Option<String>, CallError> {
         if !is_path_segment(name) {
             return Ok(None);
         }
@@ -121,7 +110,7 @@ impl Cluster {
             Err(CallError::NotFound) => None,
             Err(error) => return Err(error),
         };
-        self.nodes.saw(name, uid.as_deref());
+        self.nodes.saw(name, uid.as_deref(), self.clock.elapsed());
         Ok(uid)
     }
 }

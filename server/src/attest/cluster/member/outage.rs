@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, KubernetesClaims};
+use signet_runtime::clock::Clock as _;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::Cluster;
-use super::token::Role;
 use crate::attest::pods::LivePod;
 use crate::attest::reach::Probe;
 use crate::attest::{AttestError, NodeInOutage, Outages, Place, RefusedReason};
@@ -49,7 +49,7 @@ impl Cluster {
     async fn probed(&self, probe: Probe) {
         let before = self.reach.unreachable_since();
         if before.is_some() {
-            *self.away_at.lock() = Some(Instant::now());
+            *self.away_at.lock() = Some(self.clock.elapsed());
         }
         let since = self.reach.probed(probe, self.watch.is_whole());
         match (before, since) {
@@ -127,12 +127,9 @@ impl Cluster {
 
     /// In an outage that is not older than the grace: the node that a token names, if the cluster signed it, it was unexpired
     /// when the outage began, and its pod was there when the watch last showed anything. `None` otherwise.
-    pub(in crate::attest::cluster) async fn node_in_outage(&self, token: &str) -> Option<NodeInOutage> {
+    pub(in crate::attest::cluster) fn node_in_outage(&self, token: &str) -> Option<NodeInOutage> {
         self.reach.in_grace()?;
-        let claims = self
-            .check_locally(Role::NodeInOutage, &self.settings.node_audience, token)
-            .await
-            .ok()?;
+        let claims = self.check_in_outage(token).ok()?;
         let (pod, node) = (claims.pod?, claims.node?);
         let was_there = match self.watch.pod(&pod.uid) {
             Some(live) => *live.node_name == *node.name && !live.phase.is_over(),

@@ -38,6 +38,8 @@ struct Api {
     reviewed: Mutex<Value>,
     /// Watches that are open.
     watches: Mutex<Vec<mpsc::UnboundedSender<String>>>,
+    /// How late answers come.
+    late: Mutex<Duration>,
     /// Reviews and reads of nodes so far: the calls that callers cause.
     calls: AtomicU64,
 }
@@ -52,6 +54,14 @@ impl Api {
         if path.contains("tokenreviews") || path.contains("nodes") {
             self.calls.fetch_add(1, Ordering::SeqCst);
         }
+        let late = *self.late.lock();
+        if !late.is_zero() {
+            return answer_after(late, self.answer_now(path));
+        }
+        self.answer_now(path)
+    }
+
+    fn answer_now(&self, path: &str) -> Answer {
         let list = |items: Vec<Value>| {
             Answer::ok(json!({"metadata": {"resourceVersion": "7"}, "items": items}).to_string())
         };
@@ -69,6 +79,7 @@ impl Api {
             "/apis/authentication.k8s.io/v1/tokenreviews" => Answer::ok(review_of(&self.reviewed.lock())),
             _ if path.contains("sendInitialEvents") => Answer::Json(422, "{}".into()),
             _ if path.contains("watch=true") => self.watch(),
+            "/api/v1/namespaces/shop/pods/agent-a" => Answer::ok(self.pods().pop().unwrap().to_string()),
             "/api/v1/pods" => list(self.pods()),
             "/api/v1/serviceaccounts" => list(vec![json!({"metadata": named("shop", "runner")})]),
             other => panic!("{other}"),
@@ -93,6 +104,19 @@ impl Api {
         self.watches.lock().push(sender);
         Answer::Stream(events)
     }
+}
+
+/// The head comes at once, all else after this time.
+fn answer_after(time: Duration, answer: Answer) -> Answer {
+    let Answer::Json(200, text) = answer else {
+        return answer;
+    };
+    let (sender, body) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        sleep(time).await;
+        let _ = sender.send(text);
+    });
+    Answer::Stream(body)
 }
 
 fn named(namespace: &str, name: &str) -> Value {
@@ -120,6 +144,8 @@ struct World {
     api: Arc<Api>,
     client: kube::Client,
     clock: Arc<TrustedClock>,
+    /// The machine's clock behind it.
+    machine: FakeClock,
     store: Arc<MemoryStore>,
     cluster: Arc<Cluster>,
     task: JoinHandle<()>,
@@ -140,17 +166,20 @@ impl World {
             agent_pod: AtomicBool::new(true),
             reviewed: Mutex::default(),
             watches: Mutex::default(),
+            late: Mutex::default(),
             calls: AtomicU64::new(0),
         });
         let of_api = Arc::clone(&api);
         let client = Script::new(move |line| of_api.answer(line)).client;
-        let clock = Arc::new(TrustedClock::agreed(Arc::new(FakeClock::new(UNIX_EPOCH + START))));
+        let machine = FakeClock::new(UNIX_EPOCH + START);
+        let clock = Arc::new(TrustedClock::agreed(Arc::new(machine.clone())));
         let store = MemoryStore::new(trust_domain());
         let cluster = cluster(&client, &clock, &store, None, calls).await;
         let world = Self {
             api,
             client,
             clock,
+            machine,
             store,
             task: begin(&cluster),
             cluster,
@@ -272,14 +301,14 @@ async fn cluster(
         grace: 24 * HOUR,
         calls,
     };
-    let settings = Settings::new(&config, &of_cluster, Duration::from_secs(120));
+    let settings = Settings::new(&config, &of_cluster, Duration::from_secs(120), 1000);
     let remembered = Remembered::load(Arc::clone(store) as _, "prod").await.unwrap();
     let cluster = Cluster::new(
         settings,
         client.clone(),
         Arc::clone(clock),
         Arc::new(remembered),
-        Arc::new(Vouched::load(store.as_ref(), clock.now()).await.unwrap()),
+        Arc::new(Vouched::load(store.as_ref(), clock).await.unwrap()),
         Told {
             pods: Arc::new(|_| {}),
             outages: watch::Sender::default(),
@@ -316,11 +345,7 @@ async fn in_an_outage_what_was_attested_before_goes_on_for_a_day_and_nothing_els
     let unsigned = Key::new("a").sign(&world.api.reviewed.lock().to_string());
     world.token(POD, "pod", HOUR);
     assert!(!world.pod(&pod).await.unwrap().outage);
-    assert_eq!(
-        world.cluster.node_in_outage(&node).await,
-        None,
-        "the cluster is there"
-    );
+    assert_eq!(world.cluster.node_in_outage(&node), None, "the cluster is there");
     sleep(Duration::from_secs(10)).await;
     let since = world.go_away().await;
     assert_eq!(world.kept().await.unreachable_since, Some(since));
@@ -332,28 +357,28 @@ async fn in_an_outage_what_was_attested_before_goes_on_for_a_day_and_nothing_els
     );
     assert!(is_unavailable(&world.pod(&other).await), "never reviewed");
     assert!(is_unavailable(&world.node(&node).await));
-    let named = world.cluster.node_in_outage(&node).await.unwrap();
+    let named = world.cluster.node_in_outage(&node).unwrap();
     assert_eq!(
         (named.node_uid.as_str(), named.cluster_uid.as_str()),
         ("uid-of-node-a", UID)
     );
     assert_eq!(
-        world.cluster.node_in_outage(&short).await,
+        world.cluster.node_in_outage(&short),
         None,
         "expired before the outage"
     );
     assert_eq!(
-        world.cluster.node_in_outage(&unsigned).await,
+        world.cluster.node_in_outage(&unsigned),
         None,
         "not signed by the cluster"
     );
-    assert_eq!(world.cluster.node_in_outage(&pod).await, None, "a pod's token");
+    assert_eq!(world.cluster.node_in_outage(&pod), None, "a pod's token");
     sleep(22 * HOUR).await;
     assert!(
         is_unavailable(&world.pod(&pod).await),
         "the grace is over, which is no verdict"
     );
-    assert_eq!(world.cluster.node_in_outage(&node).await, None);
+    assert_eq!(world.cluster.node_in_outage(&node), None);
     world.task.abort();
 }
 
@@ -362,10 +387,10 @@ async fn the_first_answer_ends_an_outage() {
     let world = World::new().await;
     let node = world.token(AGENT, "node", 47 * HOUR);
     world.go_away().await;
-    assert!(world.cluster.node_in_outage(&node).await.is_some());
+    assert!(world.cluster.node_in_outage(&node).is_some());
     world.api.away.store(false, Ordering::SeqCst);
     sleep(PROBE_AGAIN_AFTER).await;
-    assert_eq!(world.cluster.node_in_outage(&node).await, None);
+    assert_eq!(world.cluster.node_in_outage(&node), None);
     assert_eq!(world.kept().await.unreachable_since, None);
     world.task.abort();
 }
@@ -378,14 +403,10 @@ async fn an_outage_keeps_its_start_over_a_restart_of_the_server() {
     sleep(23 * HOUR).await;
     let world = world.restart().await;
     assert_eq!(world.cluster.health().unreachable_since, Some(since));
-    let named = world.cluster.node_in_outage(&node).await.unwrap();
+    let named = world.cluster.node_in_outage(&node).unwrap();
     assert_eq!(named.cluster_uid, UID, "known from before");
     sleep(HOUR).await;
-    assert_eq!(
-        world.cluster.node_in_outage(&node).await,
-        None,
-        "a day after the start"
-    );
+    assert_eq!(world.cluster.node_in_outage(&node), None, "a day after the start");
     world.task.abort();
 }
 
@@ -404,7 +425,7 @@ async fn an_agent_whose_pod_was_gone_before_the_outage_has_nothing_to_renew_by()
         sleep(Duration::from_secs(1)).await;
     }
     world.go_away().await;
-    assert_eq!(world.cluster.node_in_outage(&node).await, None);
+    assert_eq!(world.cluster.node_in_outage(&node), None);
     world.task.abort();
 }
 

@@ -7,6 +7,7 @@ use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims}
 
 use super::Cluster;
 use crate::attest::budget::Payer;
+use crate::attest::kube_api::{Purpose, UnderWay};
 use crate::attest::policy::{ReviewedToken, may_be_agent, on_node_of};
 use crate::attest::refused::Grounds;
 use crate::attest::token_review::TokenKey;
@@ -16,16 +17,14 @@ use crate::attest::{AgentIdentity, AttestError, Bearer, RefusedReason};
 #[derive(Clone, Copy)]
 pub(super) enum Role<'a> {
     Node(Bearer<'a>),
-    /// While nobody can be asked.
-    NodeInOutage,
     PodOf(&'a AgentIdentity),
 }
 
 impl Role<'_> {
     /// Who pays for calls about a token of this node.
-    pub(super) const fn payer(self, node_uid: &str) -> Payer<'_> {
+    const fn payer(self, node_uid: &str) -> Payer<'_> {
         match self {
-            Self::Node(_) | Self::NodeInOutage => Payer::Node(node_uid),
+            Self::Node(_) => Payer::Node(node_uid),
             Self::PodOf(_) => Payer::PodsOf(node_uid),
         }
     }
@@ -53,7 +52,7 @@ impl Cluster {
         token: &'a str,
     ) -> Result<Brought<'a>, AttestError> {
         let audience = match role {
-            Role::Node(_) | Role::NodeInOutage => &self.settings.node_audience,
+            Role::Node(_) => &self.settings.node_audience,
             Role::PodOf(_) => &self.settings.pod_audience,
         };
         let key = TokenKey::new(audience, token);
@@ -104,6 +103,21 @@ impl Cluster {
         verdict
     }
 
+    /// Returns when it is the turn of a call about this token. It may have been refused while it waited: then it costs no call.
+    pub(super) async fn admit(
+        &self,
+        brought: &Brought<'_>,
+        node_uid: &str,
+        purpose: Purpose,
+    ) -> Result<UnderWay<'_>, AttestError> {
+        let admitted = self.api.admit(brought.role.payer(node_uid)).await;
+        let under_way = admitted.map_err(|error| self.api.unavailable(purpose, &error))?;
+        match self.refused.get(&brought.key, &self.grounds(&brought.known)) {
+            Some(reason) => Err(reason.into()),
+            None => Ok(under_way),
+        }
+    }
+
     fn grounds(&self, known: &Known) -> Grounds {
         let (pod_uid, namespace, account, account_uid) = match known {
             Known::Claims(claims) => {
@@ -142,42 +156,75 @@ impl Cluster {
     }
 
     /// Everything that needs no call about this token: form, claims, signature, and whether the caller may bring it.
-    pub(super) async fn check_locally(
+    async fn check_locally(
         &self,
         role: Role<'_>,
         audience: &str,
         token: &str,
     ) -> Result<KubernetesClaims, AttestError> {
-        let jws = CompactJws::parse(token).map_err(RefusedReason::from)?;
-        let claims = KubernetesClaims::parse(jws.payload()).map_err(RefusedReason::from)?;
+        let (jws, claims) = parse(token)?;
         let known = self.keys.known().await?;
-        let policy = ClaimsPolicy {
-            issuers: &known.issuers,
-            audience,
-            clock_skew: self.settings.clock_skew,
-            max_lifetime: self.settings.max_token_lifetime,
+        let outlived = self.check_claims(&claims, &known.issuers, audience)?;
+        let bearer = match role {
+            Role::Node(bearer) => bearer,
+            Role::PodOf(agent) => Bearer::Agent(&agent.spiffe_id),
         };
-        let outlived = self.check_age(&claims, &policy)?;
-        match role {
-            Role::Node(bearer) => self.keys.verify(&jws, bearer).await?,
-            Role::PodOf(agent) => self.keys.verify(&jws, Bearer::Agent(&agent.spiffe_id)).await?,
-            Role::NodeInOutage => self.keys.verify_by_known(&jws)?,
-        }
-        if outlived && self.reach.in_grace().is_none() {
-            return Err(self.away_for_too_long());
-        }
+        self.keys.verify(&jws, bearer).await?;
+        self.check_grace(outlived)?;
         match (role, &claims.node) {
-            (Role::Node(_) | Role::NodeInOutage, _) => {
-                may_be_agent(
-                    &claims.namespace,
-                    &claims.service_account.name,
-                    &self.settings.agents,
-                )?;
-            }
+            (Role::Node(_), _) => self.check_agent(&claims)?,
             (Role::PodOf(agent), Some(node)) => on_node_of(agent, &node.name, &node.uid)?,
             // The claims were checked to name a node.
             (Role::PodOf(_), None) => return Err(RefusedReason::from(ClaimsError::NoNode).into()),
         }
         Ok(claims)
     }
+
+    /// The same of a node's token while nobody can be asked, not even for the keys.
+    pub(super) fn check_in_outage(&self, token: &str) -> Result<KubernetesClaims, AttestError> {
+        let (jws, claims) = parse(token)?;
+        let known = self.keys.known_now()?;
+        let outlived = self.check_claims(&claims, &known.issuers, &self.settings.node_audience)?;
+        self.keys.verify_by_known(&jws)?;
+        self.check_grace(outlived)?;
+        self.check_agent(&claims)?;
+        Ok(claims)
+    }
+
+    /// True where the token has expired in an outage.
+    fn check_claims(
+        &self,
+        claims: &KubernetesClaims,
+        issuers: &[String],
+        audience: &str,
+    ) -> Result<bool, RefusedReason> {
+        let policy = ClaimsPolicy {
+            issuers,
+            audience,
+            clock_skew: self.settings.clock_skew,
+            max_lifetime: self.settings.max_token_lifetime,
+        };
+        self.check_age(claims, &policy)
+    }
+
+    fn check_grace(&self, outlived: bool) -> Result<(), AttestError> {
+        if outlived && self.reach.in_grace().is_none() {
+            return Err(self.away_for_too_long());
+        }
+        Ok(())
+    }
+
+    fn check_agent(&self, claims: &KubernetesClaims) -> Result<(), RefusedReason> {
+        may_be_agent(
+            &claims.namespace,
+            &claims.service_account.name,
+            &self.settings.agents,
+        )
+    }
+}
+
+fn parse(token: &str) -> Result<(CompactJws<'_>, KubernetesClaims), RefusedReason> {
+    let jws = CompactJws::parse(token)?;
+    let claims = KubernetesClaims::parse(jws.payload())?;
+    Ok((jws, claims))
 }

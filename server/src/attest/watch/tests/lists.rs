@@ -288,3 +288,65 @@ async fn pages_that_come_in_no_longer_let_nothing_hold() {
     sleep(Duration::from_secs(2)).await;
     assert!(!running.health.holds());
 }
+
+/// A list that breaks off is begun again after a pause, in which nothing is asked anew of every token.
+#[tokio::test(start_paused = true)]
+async fn what_was_known_holds_between_a_list_that_breaks_off_and_the_next() {
+    let (sender, events) = unbounded_channel();
+    let events = Mutex::new(Some(Answer::Stream(events)));
+    let streams = AtomicUsize::new(0);
+    let running = begin(
+        move |line| match (is_initial(line), streams.fetch_add(1, Ordering::SeqCst)) {
+            (true, 0) => and_then_nothing(event("ADDED", "a", 1, "3") + &initial_events_end("12")),
+            (true, _) => events.lock().take().unwrap_or(Answer::Busy(20)),
+            (false, _) => Answer::Json(410, "{}".into()),
+        },
+    );
+    running.health.first_list().await;
+    for _ in 0..4 {
+        sleep(Duration::from_secs(20)).await;
+        sender.send(event("ADDED", "b", 1, "13")).unwrap();
+    }
+    sleep(Duration::from_millis(1)).await;
+    drop(sender);
+    sleep(Duration::from_secs(15)).await;
+    assert!(!running.health.is_synced());
+    assert!(
+        running.script.asked("sendInitialEvents").len() > 2,
+        "it broke off"
+    );
+    assert!(running.health.holds(), "the next one waits for its turn");
+    sleep(Duration::from_secs(15)).await;
+    assert!(!running.health.holds(), "which brings nothing");
+}
+
+/// What an API server, or somebody between, goes on to send is no reason to wait for ever.
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_never_ends_is_ended() {
+    let endless = || {
+        let (sender, events) = unbounded_channel();
+        tokio::spawn(async move {
+            while sender.send(event("ADDED", "a", 1, "3")).is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        Answer::Stream(events)
+    };
+    let began = Instant::now();
+    let running = begin(move |line| match line {
+        _ if is_initial(line) => endless(),
+        _ if line.contains("watch=true") => Answer::Silence,
+        _ => Answer::ok(list("10", &[("whole", 1)], None)),
+    });
+    running.names.until(&[("whole", 1)]).await;
+    assert_eq!(running.script.asked("sendInitialEvents").len(), 2);
+    assert!(
+        began.elapsed() >= Duration::from_secs(2 * 610),
+        "each had its time"
+    );
+    // The same where a list catches up with itself.
+    let running = expiring(endless);
+    let began = Instant::now();
+    running.names.until(&[("whole", 3)]).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}

@@ -282,3 +282,80 @@ async fn after_a_restart_a_token_that_a_certificate_rests_on_is_not_reviewed_whi
     assert_eq!(asked(&world, &known).await.1, 2, "time went back");
     world.task.abort();
 }
+
+/// What this process has not asked about itself goes on in no outage.
+#[tokio::test(start_paused = true)]
+async fn in_an_outage_the_ledger_vouches_for_nothing() {
+    let world = World::new().await;
+    let known = world.token_with_id(POD, "known");
+    let asked = world.token(POD, "pod", HOUR);
+    world.rests_on(POD, "known").await;
+    let world = world.restart().await;
+    world.cluster.watch.first_sync().await;
+    assert!(world.pod(&asked).await.is_ok());
+    world.go_away().await;
+    assert!(world.pod(&asked).await.unwrap().outage);
+    assert!(is_unavailable(&world.pod(&known).await));
+    world.task.abort();
+}
+
+/// Nodes, too, are as they were when the machine fell asleep.
+#[tokio::test(start_paused = true)]
+async fn a_node_is_read_anew_after_the_machine_was_suspended() {
+    let world = World::new().await;
+    let token = world.token(POD, "pod", 47 * HOUR);
+    assert!(world.pod(&token).await.is_ok());
+    let before = world.calls();
+    assert!(world.pod(&token).await.is_ok());
+    assert_eq!(world.calls(), before);
+    world.machine.suspend(NODE_COUNTS_FOR);
+    world.pass(Duration::from_secs(40)).await;
+    assert!(world.cluster.watch.is_synced());
+    assert!(world.pod(&token).await.is_ok());
+    assert_eq!(world.calls(), before + 1);
+    world.task.abort();
+}
+
+/// Agents wait 30 s for an answer, however many calls of five seconds one takes.
+#[tokio::test(start_paused = true)]
+async fn one_attestation_has_one_deadline() {
+    let world = World::new().await;
+    let token = world.token(AGENT, "node", HOUR);
+    world.task.abort();
+    for (late, proven) in [(4600, true), (4900, false)] {
+        *world.api.late.lock() = Duration::from_millis(late);
+        let store = MemoryStore::new(trust_domain());
+        // Of this one nothing is known: not which it is, nor its keys, pods and nodes.
+        let cluster = cluster(&world.client, &world.clock, &store, None, (100, 100)).await;
+        let stranger = Bearer::Stranger(IpAddr::from(Ipv4Addr::LOCALHOST).into());
+        let began = Instant::now();
+        let outcome = cluster.attest_node(stranger, &token).await;
+        assert_eq!(outcome.is_ok(), proven, "{outcome:?}");
+        assert!(proven || is_unavailable(&outcome), "no verdict: {outcome:?}");
+        let took = began.elapsed();
+        let five = Duration::from_millis(5 * late);
+        assert!(
+            took <= LONGEST_ATTESTATION && took + Duration::from_millis(10) >= five.min(LONGEST_ATTESTATION),
+            "{took:?}"
+        );
+    }
+}
+
+/// Those who wait for their turns with the same token hear what was said of it meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_refused_while_others_wait_with_it_costs_them_no_call() {
+    let world = World::with_calls((1, 3)).await;
+    let token = world.token(AGENT, "node", HOUR);
+    *world.api.node.lock() = None;
+    sleep(Duration::from_secs(10)).await;
+    let before = world.calls();
+    let all = futures_util::future::join_all((0..5).map(|_| world.node(&token))).await;
+    assert!(all.iter().all(is_refused), "{all:?}");
+    // Of those that were let go at once each may ask for the node.
+    let calls = world.calls() - before;
+    assert!(
+        (2..=3).contains(&calls),
+        "{calls}: the review, and the node by the first two"
+    );
+    world.task.abort();
+}
