@@ -261,7 +261,7 @@ async fn an_agent_that_opens_streams_without_end_is_told_to_wait() {
 }
 
 /// Attests with junk on one connection after the other, as fast as that goes.
-async fn attest_in_vain(address: SocketAddr, csr: Vec<u8>) {
+pub(crate) async fn attest_in_vain(address: SocketAddr, csr: Vec<u8>) {
     loop {
         let Ok(mut stranger) = RawAgent::connect(address, None).await else {
             continue;

@@ -14,7 +14,7 @@ mod uid;
 
 use std::time::Duration;
 
-use signet_tests::wait::within;
+use signet_tests::{http, wait::within};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -117,17 +117,31 @@ async fn work(time: Duration, mut call: impl AsyncFnMut(), mut look: impl FnMut(
 struct Trial {
     caller: &'static str,
     pid: u32,
+    /// Where its metrics are.
+    telemetry: String,
     size: Size,
     form: Form,
 }
 
 impl Trial {
+    /// How often the program has refused anything to anybody.
+    async fn refused(&self) -> f64 {
+        let metrics = http::get(&format!("{}/metrics", self.telemetry)).await.unwrap();
+        let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+        let refusals = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && line.contains("_refused_total"));
+        let number = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        refusals.map(number).sum()
+    }
+
     async fn run(&self, mut neighbour: impl AsyncFnMut(), attack: impl FnOnce() -> JoinSet<()>) {
         let Self {
             caller, pid, size, ..
         } = *self;
         let alone = work(self.form.undisturbed(), &mut neighbour, || {}).await;
         let before = memory(pid, "RssAnon");
+        let refused = self.refused().await;
         let attack = attack();
         let mut most = 0;
         let beside = work(self.form.attack(), &mut neighbour, || {
@@ -137,6 +151,9 @@ impl Trial {
         println!("{caller}: {before} KiB before, at most {most} KiB");
         println!("{caller}: the neighbour alone: {alone}; beside it: {beside}");
         assert!(most < size.most, "{caller}: it grew to {most} KiB");
+        let refused = self.refused().await - refused;
+        println!("{caller}: refused {refused} times");
+        assert!(refused > 0.0, "{caller}: what it took was within its bounds");
         drop(attack);
         let ended = Instant::now();
         let given_back = within(GIVEN_BACK, async || {

@@ -71,6 +71,7 @@ pub(super) async fn beside_agents(form: Form) {
     let trial = Trial {
         caller: "an admin",
         pid,
+        telemetry: domain.server.telemetry_url(),
         size: SERVER,
         form,
     };

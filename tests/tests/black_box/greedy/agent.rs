@@ -94,6 +94,7 @@ pub(super) async fn of_another_node(form: Form) {
     let trial = Trial {
         caller: "an agent",
         pid,
+        telemetry: domain.server.telemetry_url(),
         size: SERVER,
         form,
     };

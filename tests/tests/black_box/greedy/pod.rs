@@ -23,6 +23,7 @@ async fn beside_another(caller: &'static str, form: Form, attack: impl FnOnce(&P
     let trial = Trial {
         caller,
         pid,
+        telemetry: agent.telemetry_url(),
         size: AGENT,
         form,
     };

@@ -2,11 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use signet_tests::{agent_client::RawAgent, domain::Domain};
+use signet_tests::{
+    agent_client::{RawAgent, new_csr},
+    domain::Domain,
+};
 use tokio::task::JoinSet;
 
 use super::{
-    super::doors::{keep_alive, send_half, stay_silent},
+    super::doors::{attest_in_vain, keep_alive, send_half, stay_silent},
     Form, SERVER, Trial,
     honest::Honest,
 };
@@ -29,11 +32,15 @@ pub(super) async fn of_many_addresses(form: Form) {
     let pid = domain.server.process().unwrap().pid().unwrap();
     let mut honest = Honest::of(&domain, "node-a").await;
     let agents = domain.server.agents();
-    let publish = domain.server.publish_url();
-    let publish: SocketAddr = publish.trim_start_matches("http://").parse().unwrap();
+    let bundle = domain.server.bundle();
+    let address = |url: String| -> SocketAddr { url.trim_start_matches("http://").parse().unwrap() };
+    let publish = address(domain.server.publish_url());
+    let telemetry = address(domain.server.telemetry_url());
+    let csr = new_csr().unwrap();
     let trial = Trial {
         caller: "strangers",
         pid,
+        telemetry: domain.server.telemetry_url(),
         size: SERVER,
         form,
     };
@@ -48,6 +55,15 @@ pub(super) async fn of_many_addresses(form: Form) {
         }
         for _ in 0..16 {
             attack.spawn(half_proofs(agents));
+        }
+        for _ in 0..64 {
+            attack.spawn(attest_in_vain(agents, csr.clone()));
+        }
+        for last in 1..=8 {
+            attack.spawn(stay_silent(Ipv4Addr::new(127, 0, 3, last), bundle, 34));
+        }
+        for _ in 0..64 {
+            attack.spawn(keep_alive(Ipv4Addr::new(127, 0, 2, 2), telemetry));
         }
         for _ in 0..600 {
             attack.spawn(keep_alive(Ipv4Addr::new(127, 0, 2, 1), publish));

@@ -27,6 +27,7 @@ pub(super) async fn on_the_shared_socket(form: Form) {
     let trial = Trial {
         caller: "a user of the shared socket",
         pid,
+        telemetry: agent.telemetry_url(),
         size: AGENT,
         form,
     };
