@@ -2,41 +2,30 @@
 //! caller draw from the same, before the service sees a byte.
 
 mod answer;
+mod line;
 mod rows;
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc};
 
 use http_body_util::Limited;
 use signet_certs::id::SpiffeId;
 use signet_runtime::{
     body::{Messages, Meter, Metered, Refused},
-    bucket::{Bucket, Buckets, Rate},
+    bucket::{Buckets, Rate},
     places::{Bounds, Loses, Place, Places},
     quota::{Division, Quota},
     refusals::Refusals,
     source::Source,
-    sync::Mutex,
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tonic::{Status, body::Body};
 
 use self::answer::{Answer, Kind, Streams, Untaken};
-pub(crate) use self::rows::limits;
-use super::{listener::STRANGERS_PER_SOURCE, retry::later};
+use self::line::STRANGERS_CALLS;
+pub(super) use self::line::{STRANGERS_PER_SOURCE, STRANGERS_REQUEST};
+pub(crate) use self::{line::Line, rows::limits};
+use super::retry::later;
 use crate::issuer::RETRY_AFTER;
-
-/// Calls under way on one connection of an agent: its trust stream, and requests beside each other.
-const AGENTS_CALLS: usize = 32;
-/// Those on a connection by a certificate that is worth a trust stream: that, Hello, and an attestation.
-const GUESTS_CALLS: usize = 4;
-/// Those on a connection of a stranger: Hello, and what follows it.
-const STRANGERS_CALLS: usize = 2;
-/// Longest request of a stranger: a token, a CSR, and names. The service's own bound on a message is made for batches
-/// of agents; a stranger could make the server hold that much for each of many streams.
-pub(super) const STRANGERS_REQUEST: usize = 24 << 10;
 
 /// Bytes of an agent's requests and answers. Beyond shares there is room for some of the largest requests, which are rare.
 const AGENTS_BYTES: Division = Division {
@@ -58,12 +47,6 @@ const ADMINS_BYTES: Division = Division {
     pool: 64 << 20,
 };
 
-/// Calls on one connection without a certificate that counts: Hello costs little, but not nothing. A node that starts makes a few. Of each
-/// connection, for many nodes may share the source, and connections of a source are few and have a price.
-const OTHERS_RATE: Rate = Rate {
-    per_second: 8.0,
-    burst: 16.0,
-};
 /// Trust streams that one agent opens: one, and another when that breaks.
 const STREAMS: Rate = Rate {
     per_second: 1.0,
@@ -106,62 +89,6 @@ impl fmt::Display for Caller {
             Self::Stranger(source) => source.fmt(f),
             Self::Admin => f.write_str("admin"),
         }
-    }
-}
-
-/// What one connection has of it.
-#[derive(Clone, Debug)]
-pub(crate) struct Line {
-    /// Whose it is.
-    caller: Caller,
-    /// Nothing is served on it before then: the agent connects too often.
-    wait: Option<Duration>,
-    calls: Arc<Semaphore>,
-    /// Calls that may be begun on it; any number without.
-    begun: Option<Arc<Mutex<Bucket>>>,
-    /// For the one attestation that may wait on it.
-    attests: Arc<Semaphore>,
-    untaken: Arc<Untaken>,
-}
-
-impl Line {
-    /// With nothing under way.
-    pub(crate) fn new(caller: Caller) -> Self {
-        let calls = match caller {
-            Caller::Agent(_) | Caller::Admin => AGENTS_CALLS,
-            Caller::Guest(_) => GUESTS_CALLS,
-            Caller::Stranger(_) => STRANGERS_CALLS,
-        };
-        let rate = || Arc::new(Mutex::new(Bucket::full(OTHERS_RATE, Instant::now())));
-        Self {
-            begun: matches!(caller, Caller::Guest(_) | Caller::Stranger(_)).then(rate),
-            attests: Arc::new(Semaphore::new(1)),
-            caller,
-            wait: None,
-            calls: Arc::new(Semaphore::new(calls)),
-            untaken: Arc::default(),
-        }
-    }
-
-    /// Whose it is.
-    pub(super) const fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// The right to wait on it for an attestation's turn, or nothing while another does: so the queue of a source is no longer than
-    /// the number of its connections.
-    pub(super) fn attest(&self) -> Option<OwnedSemaphorePermit> {
-        self.attests.clone().try_acquire_owned().ok()
-    }
-
-    /// On which nothing is served before this has passed.
-    pub(super) fn waiting(self, wait: Option<Duration>) -> Self {
-        Self { wait, ..self }
-    }
-
-    /// Whether an answer on it stands still because its reader takes nothing.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.untaken.is_stuck()
     }
 }
 

@@ -16,7 +16,6 @@ use tokio_util::net::Listener;
 
 #[cfg(test)]
 pub(super) use self::handshakes::UNPROVEN;
-pub(super) use self::places::STRANGERS_PER_SOURCE;
 pub(crate) use self::{connection::Carrier, rows::limits};
 use self::{
     connection::{PeerConnection, Place, close_heard, guarded},

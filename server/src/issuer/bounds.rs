@@ -16,7 +16,7 @@ use signet_runtime::{
 };
 use tokio::time::Instant;
 
-use super::{CallRefused, MAX_ITEMS, decide::Decided};
+use super::{CallRefused, MAX_ITEMS, decide::Decided, types::Evidence};
 use crate::store::{AgentShare, Spent};
 
 /// Items under way. The largest request of every agent is let in, whatever others have; and no few of them take the pool.
@@ -39,8 +39,25 @@ const SPENT: usize = 65_536;
 /// See the [module](self).
 pub(super) struct Bounds {
     items: Arc<Quota<SpiffeId>>,
-    fruitless: Buckets<SpiffeId>,
+    fruitless: Buckets<(SpiffeId, Rests)>,
     spent: Mutex<HashMap<Owner, (Instant, Spent)>>,
+}
+
+/// What an item of an agent rests on. What comes to nothing is paid for apart, so that users of a node, who may ask for anything, take
+/// nothing from its pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Rests {
+    OnTokens,
+    OnItsWord,
+}
+
+impl Rests {
+    pub(super) const fn of(evidence: &Evidence) -> Self {
+        match evidence {
+            Evidence::PodToken(..) => Self::OnTokens,
+            Evidence::Unix { .. } => Self::OnItsWord,
+        }
+    }
 }
 
 /// Whose budgets a certificate is taken from.
@@ -84,17 +101,21 @@ impl Bounds {
     }
 
     /// Lets a request of an agent in, until what this returns is dropped.
-    pub(super) fn enter(&self, agent: &SpiffeId, items: usize) -> Result<Held<SpiffeId>, CallRefused> {
-        self.fruitless
-            .check(agent.clone())
-            .map_err(CallRefused::Fruitless)?;
-        self.items.take(agent, items).ok_or(CallRefused::TooBusy)
+    pub(super) fn enter(&self, agent: &SpiffeId, items: &[Rests]) -> Result<Held<SpiffeId>, CallRefused> {
+        for rests in [Rests::OnTokens, Rests::OnItsWord] {
+            if items.contains(&rests) {
+                self.fruitless
+                    .check((agent.clone(), rests))
+                    .map_err(CallRefused::Fruitless)?;
+            }
+        }
+        self.items.take(agent, items.len()).ok_or(CallRefused::TooBusy)
     }
 
     /// So much work for an agent came to nothing.
-    pub(super) fn pay(&self, agent: &SpiffeId, work: u32) {
+    pub(super) fn pay(&self, agent: &SpiffeId, rests: Rests, work: u32) {
         if work > 0 {
-            self.fruitless.spend(agent.clone(), f64::from(work));
+            self.fruitless.spend((agent.clone(), rests), f64::from(work));
         }
     }
 
@@ -158,7 +179,7 @@ pub(super) fn limits() -> [Limit; 2] {
             pool,
         ),
         row(
-            "CSRs that were checked and came to nothing; one over RSA of 4096 bits counts twice",
+            "CSRs and evidence that were checked and came to nothing, of its pods, and as much of what rests on its word; a CSR over RSA of 4096 bits counts twice",
             fruitless.clone(),
             fruitless,
         ),
@@ -169,6 +190,9 @@ pub(super) fn limits() -> [Limit; 2] {
 mod tests {
     use super::*;
 
+    const ONE: [Rests; 1] = [Rests::OnTokens];
+    const LARGEST: [Rests; MAX_ITEMS] = [Rests::OnTokens; MAX_ITEMS];
+
     fn agent(n: usize) -> SpiffeId {
         SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/node-{n}")).unwrap()
     }
@@ -178,14 +202,14 @@ mod tests {
         let bounds = Bounds::new();
         let mut held = Vec::new();
         for greedy in 0..20 {
-            while let Ok(more) = bounds.enter(&agent(greedy), MAX_ITEMS) {
+            while let Ok(more) = bounds.enter(&agent(greedy), &LARGEST) {
                 held.push(more);
             }
         }
         for other in 20..200 {
-            held.push(bounds.enter(&agent(other), MAX_ITEMS).unwrap());
+            held.push(bounds.enter(&agent(other), &LARGEST).unwrap());
             assert!(matches!(
-                bounds.enter(&agent(other), 1),
+                bounds.enter(&agent(other), &ONE),
                 Err(CallRefused::TooBusy)
             ));
         }
@@ -194,13 +218,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_to_nothing_is_paid_for_by_who_asked() {
         let bounds = Bounds::new();
-        (0..103).for_each(|_| bounds.pay(&agent(1), 10));
-        let Err(CallRefused::Fruitless(wait)) = bounds.enter(&agent(1), 1) else {
+        (0..103).for_each(|_| bounds.pay(&agent(1), Rests::OnTokens, 10));
+        let Err(CallRefused::Fruitless(wait)) = bounds.enter(&agent(1), &ONE) else {
             panic!("it is let in");
         };
         assert!(wait <= Duration::from_secs(1), "{wait:?}");
-        drop(bounds.enter(&agent(2), 1).unwrap());
+        drop(bounds.enter(&agent(2), &ONE).unwrap());
         tokio::time::advance(wait).await;
-        drop(bounds.enter(&agent(1), 1).unwrap());
+        drop(bounds.enter(&agent(1), &ONE).unwrap());
+    }
+
+    /// Users of its shared socket ask for what no rule gives, without end.
+    #[tokio::test(start_paused = true)]
+    async fn what_an_agent_vouches_for_in_vain_takes_nothing_of_its_pods() {
+        let bounds = Bounds::new();
+        (0..200).for_each(|_| bounds.pay(&agent(1), Rests::OnItsWord, 10));
+        let word = bounds.enter(&agent(1), &[Rests::OnItsWord]);
+        assert!(matches!(word, Err(CallRefused::Fruitless(_))));
+        drop(bounds.enter(&agent(1), &LARGEST).unwrap());
     }
 }

@@ -13,7 +13,7 @@ use signet_certs::{
 use super::{
     CallRefused, IssueItem, Issued, Issuer, NOBODY_SIGNS, NOT_RECORDED, NOT_SIGNED, NotIssued, Outcome,
     RefusalReason,
-    bounds::Owners,
+    bounds::{Owners, Rests},
     decide::Decided,
     draft::{Draft, Order, record},
     not_signed,
@@ -32,6 +32,7 @@ struct Answer {
     identities: Vec<(SpiffeId, String)>,
     policy_revision: u64,
     owners: Owners,
+    rests: Rests,
     work: u32,
 }
 
@@ -40,6 +41,7 @@ struct Wanted {
     decided: Decided,
     owners: Owners,
     csr: Bytes,
+    rests: Rests,
     /// What checking the CSR costs.
     work: u32,
 }
@@ -56,7 +58,8 @@ impl Issuer {
         certificate: SerialNumber,
         items: Vec<IssueItem>,
     ) -> Result<Vec<Outcome>, CallRefused> {
-        let _under_way = self.bounds.enter(&agent.spiffe_id, items.len())?;
+        let rest: Vec<_> = items.iter().map(|item| Rests::of(&item.evidence)).collect();
+        let _under_way = self.bounds.enter(&agent.spiffe_id, &rest)?;
         let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
         let Some(authority) = self.active(AuthorityKind::X509) else {
             let nobody = |_| Err(NotIssued::unavailable(NOBODY_SIGNS));
@@ -93,15 +96,15 @@ impl Issuer {
         items: Vec<IssueItem>,
         decisions: Vec<Result<Decided, NotIssued>>,
     ) -> Vec<Result<(Draft, Answer), NotIssued>> {
-        for decision in &decisions {
+        for (item, decision) in items.iter().zip(&decisions) {
             if let Err(NotIssued::Refused(_)) = decision {
-                self.bounds.pay(&agent.spiffe_id, 1);
+                self.bounds.pay(&agent.spiffe_id, Rests::of(&item.evidence), 1);
             }
         }
         let wanted = items
             .into_iter()
             .zip(decisions)
-            .map(|(item, decision)| decision.and_then(|decided| self.wanted(decided, item.csr)))
+            .map(|(item, decision)| decision.and_then(|decided| self.wanted(decided, item)))
             .collect();
         let verify = |wanted: Result<Wanted, NotIssued>| {
             wanted.map(|wanted| {
@@ -114,12 +117,12 @@ impl Issuer {
         verified
             .map(|item| {
                 let (wanted, key) = item.unwrap_or_else(lost)?;
-                let work = wanted.work;
+                let (rests, work) = (wanted.rests, wanted.work);
                 let draft = self
                     .acceptable(key)
                     .and_then(|key| self.draft(authority, certificate, wanted, key));
                 if let Err(NotIssued::Refused(_)) = draft {
-                    self.bounds.pay(&agent.spiffe_id, work);
+                    self.bounds.pay(&agent.spiffe_id, rests, work);
                 }
                 draft
             })
@@ -127,16 +130,17 @@ impl Issuer {
     }
 
     /// Nothing is checked for whom a budget is known to be used up.
-    fn wanted(&self, decided: Decided, csr: Bytes) -> Result<Wanted, NotIssued> {
+    fn wanted(&self, decided: Decided, item: IssueItem) -> Result<Wanted, NotIssued> {
         let owners = Owners::of(&decided);
         if let Some(spent) = self.bounds.spent(&owners) {
             return Err(self.record_refusal(&IssueRefusal::Budget(spent)));
         }
         Ok(Wanted {
-            work: verification_work(&csr),
+            rests: Rests::of(&item.evidence),
+            work: verification_work(&item.csr),
             decided,
             owners,
-            csr,
+            csr: item.csr,
         })
     }
 
@@ -175,6 +179,7 @@ impl Issuer {
             identities: decided.identities,
             policy_revision,
             owners: wanted.owners,
+            rests: wanted.rests,
             work: wanted.work,
         };
         Draft::new(
@@ -224,7 +229,7 @@ impl Issuer {
                         Ok((leaf, answer))
                     }
                     Some(Err(refusal)) => {
-                        self.bounds.pay(&agent.spiffe_id, answer.work);
+                        self.bounds.pay(&agent.spiffe_id, answer.rests, answer.work);
                         if let IssueRefusal::Budget(spent) = &refusal {
                             self.bounds.note(answer.owners, *spent);
                         }

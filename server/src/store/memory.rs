@@ -215,12 +215,7 @@ impl Ledger for MemoryStore {
     }
 
     fn reviewed(&self, serials: Vec<SerialNumber>) -> StoreFuture<'_, ()> {
-        self.transaction(move |kept| {
-            for serial in serials {
-                kept.unreviewed.remove(&serial);
-            }
-            Ok(())
-        })
+        self.transaction(move |kept| Ok(kept.reviewed(&serials)))
     }
 
     fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>> {

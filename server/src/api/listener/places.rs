@@ -9,19 +9,15 @@ use signet_runtime::{
 };
 
 use super::{Claim, Rooms, connection::Place};
-use crate::{api::allowance::Caller, store::Generation};
+use crate::{
+    api::allowance::{Caller, STRANGERS_PER_SOURCE},
+    store::Generation,
+};
 
 /// Open connections of one agent, which needs one or two: the rest is for those it lost.
 pub(super) const CONNECTIONS_PER_AGENT: usize = 8;
 /// Open connections of one agent whose certificate is worth a trust stream and no more: the stream, and one to attest by.
 pub(super) const CONNECTIONS_PER_GUEST: usize = 2;
-/// Open connections of strangers from one source, which may be the address of many nodes. Strangers are counted apart from
-/// agents, so that nobody without a certificate can lock the agents out; whoever comes last is let in.
-///
-/// It takes more than two and a half seconds of handshakes at the rate of a source to push the oldest out, and an attestation that
-/// waits behind all the others has had its turn by then.
-pub(in crate::api) const STRANGERS_PER_SOURCE: usize = 256;
-
 /// Room for open connections.
 pub(super) struct Connections {
     /// Of one agent, those by older certificates go first, and take none from those by newer ones.

@@ -4,8 +4,9 @@ use signet_runtime::{bucket::Rate, limits::Limit};
 
 use super::{
     handshakes,
-    places::{CONNECTIONS_PER_AGENT, CONNECTIONS_PER_GUEST, STRANGERS_PER_SOURCE},
+    places::{CONNECTIONS_PER_AGENT, CONNECTIONS_PER_GUEST},
 };
+use crate::api::allowance::STRANGERS_PER_SOURCE;
 
 /// What all of this is to each caller.
 pub(crate) fn limits() -> [Limit; 6] {

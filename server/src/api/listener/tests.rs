@@ -19,10 +19,11 @@ use tokio_rustls::{TlsConnector, client};
 
 use super::{
     connection::PARTING,
-    places::{CONNECTIONS_PER_AGENT, CONNECTIONS_PER_GUEST, STRANGERS_PER_SOURCE},
+    places::{CONNECTIONS_PER_AGENT, CONNECTIONS_PER_GUEST},
     *,
 };
 use crate::{
+    api::allowance::STRANGERS_PER_SOURCE,
     fixtures::{HOUR, Running},
     trust::keep_control_roots,
 };

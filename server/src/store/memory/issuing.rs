@@ -151,6 +151,13 @@ impl Kept {
         }
     }
 
+    /// These are no longer among the [`unreviewed`](Self::unreviewed).
+    pub(super) fn reviewed(&mut self, serials: &[SerialNumber]) {
+        for serial in serials {
+            self.unreviewed.remove(serial);
+        }
+    }
+
     pub(super) fn unreviewed(&self, after: Option<SerialNumber>, limit: usize) -> Vec<LedgerRow> {
         let marked = self
             .rows

@@ -1,7 +1,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::*;
-use crate::api::listener::{STRANGERS_PER_SOURCE, UNPROVEN};
+use crate::api::{allowance::STRANGERS_PER_SOURCE, listener::UNPROVEN};
 
 fn attests() -> Arc<Attests> {
     Arc::new(Attests::new(Refusals::untold("agents")))
