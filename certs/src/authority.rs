@@ -4,26 +4,30 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyIdMethod, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
-use x509_parser::der_parser::asn1_rs::Tag;
-use x509_parser::x509::X509Name;
 
 use crate::certificate::{Certificate, CertificateError, usage};
 use crate::id::{IdError, SpiffeId, TrustDomain};
 use crate::pem;
 use crate::serial::SerialNumber;
-use crate::signer::{AuthoritySigner, P256_SPKI_PREFIX};
 
+#[cfg(feature = "issue")]
 mod create;
 mod id;
 mod life;
+#[cfg(feature = "issue")]
+mod signing;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "issue")]
 pub use create::{AuthorityProfile, create_authority};
 pub use id::{AuthorityId, AuthorityKind};
 pub use life::OutsideLife;
+#[cfg(feature = "issue")]
+pub use signing::X509Authority;
+#[cfg(feature = "issue")]
+pub(crate) use signing::ia5;
 
 /// Why an authority's certificate cannot be used or made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +79,8 @@ struct Inner {
     serial: SerialNumber,
     signs_crls: bool,
     /// What rcgen needs to sign under this name; absent for names it cannot repeat.
-    issuer: Option<CertificateParams>,
+    #[cfg(feature = "issue")]
+    issuer: Option<rcgen::CertificateParams>,
 }
 
 impl AuthorityCertificate {
@@ -97,7 +102,8 @@ impl AuthorityCertificate {
         Ok(Self(Arc::new(Inner {
             anchor,
             id,
-            issuer: issuer_params(certificate.x509.subject(), &key_id),
+            #[cfg(feature = "issue")]
+            issuer: signing::issuer_params(certificate.x509.subject(), &key_id),
             key_id,
             subject: certificate.x509.subject().as_raw().to_vec(),
             subject_text: certificate.x509.subject().to_string(),
@@ -180,10 +186,6 @@ impl AuthorityCertificate {
     pub(crate) fn anchor(&self) -> &TrustAnchor<'static> {
         &self.0.anchor
     }
-
-    pub(crate) fn issuer_params(&self) -> Result<&CertificateParams, AuthorityError> {
-        self.0.issuer.as_ref().ok_or(AuthorityError::Subject)
-    }
 }
 
 impl PartialEq for AuthorityCertificate {
@@ -202,52 +204,6 @@ impl fmt::Debug for AuthorityCertificate {
             .field("serial", &self.0.serial)
             .finish_non_exhaustive()
     }
-}
-
-/// An authority with its key, which belong together: what can sign.
-#[derive(Clone)]
-pub struct X509Authority {
-    certificate: AuthorityCertificate,
-    signer: Arc<dyn AuthoritySigner>,
-}
-
-impl X509Authority {
-    /// Joins certificate and key after checking that they belong together.
-    pub fn new(
-        certificate: AuthorityCertificate,
-        signer: Arc<dyn AuthoritySigner>,
-    ) -> Result<Self, AuthorityError> {
-        let point = signer.public_point();
-        if certificate.spki().strip_prefix(&P256_SPKI_PREFIX) != Some(point) {
-            return Err(AuthorityError::KeyMismatch);
-        }
-        Ok(Self { certificate, signer })
-    }
-
-    /// Its certificate.
-    #[must_use]
-    pub fn certificate(&self) -> &AuthorityCertificate {
-        &self.certificate
-    }
-
-    /// Its key.
-    #[must_use]
-    pub fn signer(&self) -> &Arc<dyn AuthoritySigner> {
-        &self.signer
-    }
-}
-
-impl fmt::Debug for X509Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("X509Authority")
-            .field("certificate", &self.certificate)
-            .finish_non_exhaustive()
-    }
-}
-
-/// rcgen's text type for URIs and DNS names.
-pub(crate) fn ia5(text: &str) -> Result<rcgen::string::Ia5String, AuthorityError> {
-    text.try_into().map_err(|_| AuthorityError::Name(text.to_owned()))
 }
 
 fn check_shape(certificate: &Certificate<'_>) -> Result<(), AuthorityError> {
@@ -280,37 +236,4 @@ fn authority_domain(certificate: &Certificate<'_>) -> Result<Option<TrustDomain>
     } else {
         Err(AuthorityError::Name(id.to_string()))
     }
-}
-
-/// The parameters under which rcgen signs as this authority, or nothing for a name it cannot repeat byte for
-/// byte.
-fn issuer_params(subject: &X509Name<'_>, key_id: &[u8]) -> Option<CertificateParams> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = repeat_name(subject)?;
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.key_identifier_method = KeyIdMethod::PreSpecified(key_id.to_vec());
-    Some(params)
-}
-
-fn repeat_name(name: &X509Name<'_>) -> Option<DistinguishedName> {
-    let mut repeated = DistinguishedName::new();
-    for rdn in name.iter() {
-        let mut attributes = rdn.iter();
-        let (Some(attribute), None) = (attributes.next(), attributes.next()) else {
-            return None;
-        };
-        let kind = DnType::from_oid(&attribute.attr_type().iter()?.collect::<Vec<_>>());
-        if repeated.get(&kind).is_some() {
-            return None;
-        }
-        let text = std::str::from_utf8(attribute.attr_value().data).ok()?;
-        let value = match attribute.attr_value().tag() {
-            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
-            Tag::PrintableString => DnValue::PrintableString(text.try_into().ok()?),
-            Tag::Ia5String => DnValue::Ia5String(text.try_into().ok()?),
-            _ => return None,
-        };
-        repeated.push(kind, value);
-    }
-    Some(repeated)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+#[cfg(feature = "issue")]
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{AuthorityCertificate, AuthorityError, AuthorityId};
@@ -15,11 +16,13 @@ use crate::time::{from_unix_millis, rfc3339};
 
 mod read;
 mod reason;
+#[cfg(feature = "issue")]
 mod sign;
 #[cfg(test)]
 mod tests;
 
 pub use reason::{RevocationReason, UnknownReason};
+#[cfg(feature = "issue")]
 pub use sign::sign_crl;
 
 /// How far a CRL's number or thisUpdate may lie ahead of our clock.
@@ -88,8 +91,8 @@ pub struct RevokedEntry {
 }
 
 /// The number of a CRL; it never falls for one authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "issue", derive(Serialize, Deserialize), serde(transparent))]
 pub struct CrlNumber(pub u64);
 
 impl CrlNumber {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+#[cfg(feature = "issue")]
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -62,8 +63,12 @@ fn printable(byte: u8) -> String {
 }
 
 /// The name of a trust domain, without scheme: `example.org`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "issue",
+    derive(Serialize, Deserialize),
+    serde(try_from = "String", into = "String")
+)]
 pub struct TrustDomain(Arc<str>);
 
 impl TrustDomain {
@@ -101,8 +106,12 @@ impl Borrow<str> for TrustDomain {
 }
 
 /// A SPIFFE ID in canonical form: equal bytes, equal identity.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "issue",
+    derive(Serialize, Deserialize),
+    serde(try_from = "String", into = "String")
+)]
 pub struct SpiffeId {
     uri: Arc<str>,
     /// Where the path begins in `uri`.

@@ -4,15 +4,26 @@
 //! checks the leaf under an [`authority`], [`crl`] lists it once revoked, [`bundle`] tells others whom to
 //! trust, [`link`] leads from an authority to its successor, and [`verify`] with [`tls`] judges what peers
 //! present. rcgen builds, x509-parser reads, webpki judges paths; each is named in few files.
+//!
+//! Without the feature `issue`, which is on by default, nothing is made here and no JSON read: what remains is what a
+//! workload does with its own SVID and its peers'.
+#![cfg_attr(
+    not(feature = "issue"),
+    expect(dead_code, reason = "what only the making of certificates looks at")
+)]
 
 pub mod authority;
+#[cfg(feature = "issue")]
 pub mod bundle;
 mod certificate;
 pub mod crl;
+#[cfg(feature = "issue")]
 pub mod csr;
 mod der;
 pub mod id;
+#[cfg(feature = "issue")]
 mod json;
+#[cfg(feature = "issue")]
 pub mod jws;
 pub mod link;
 pub mod pem;

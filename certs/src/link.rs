@@ -6,19 +6,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, SanType,
-    SubjectPublicKeyInfo as PublicKey,
-};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::authority::{AuthorityCertificate, AuthorityError, AuthorityId, X509Authority, ia5};
+use crate::authority::{AuthorityCertificate, AuthorityId};
 use crate::certificate::Certificate;
 use crate::id::TrustDomain;
-use crate::serial::SerialNumber;
-use crate::signer::RcgenSigner;
-use crate::time::to_datetime;
+#[cfg(feature = "issue")]
+mod create;
+#[cfg(feature = "issue")]
+pub use create::create_link;
 
 /// How long after its end an authority may still be walked from, and how long the links that it made are valid.
 pub const WALK_AFTER_END: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -27,61 +24,6 @@ pub const WALK_AFTER_END: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const MAX_LINKS: usize = 5;
 /// The application protocol that a client offers to be sent links. A server never selects it.
 pub const LINKS_PROTOCOL: &[u8] = b"signet-links/1";
-
-/// Certifies `successor`'s key by the acting authority. The certificate states no more than the successor's own: its subject, its
-/// key, its trust domain. It is valid from `not_before` until [`WALK_AFTER_END`] after the acting authority's own end, so that
-/// whoever holds that one finds the way for as long as it may be walked from, however long authorities live. Since no authority lets another stand below it
-/// (pathLenConstraint 0), it is of no use to whoever builds paths.
-///
-/// # Errors
-/// When the two are not of one trust domain, the acting one ended too long ago, or the key does not sign.
-pub fn create_link(
-    acting: &X509Authority,
-    successor: &AuthorityCertificate,
-    serial: SerialNumber,
-    not_before: SystemTime,
-) -> Result<AuthorityCertificate, AuthorityError> {
-    let params = link_params(acting.certificate(), successor, serial, not_before)?;
-    let failed = |error: rcgen::Error| AuthorityError::Sign(error.to_string());
-    let key = PublicKey::from_der(successor.spki()).map_err(failed)?;
-    let issuer = Issuer::from_params(
-        acting.certificate().issuer_params()?,
-        RcgenSigner(acting.signer().as_ref()),
-    );
-    let signed = params.signed_by(&key, &issuer).map_err(failed)?;
-    let link = AuthorityCertificate::from_der(signed.der())?;
-    // Whatever signed must have been the key that the authority's certificate names.
-    if Certificate::parse(link.der()).is_ok_and(|parsed| is_made_by(&parsed, acting.certificate())) {
-        Ok(link)
-    } else {
-        Err(AuthorityError::KeyMismatch)
-    }
-}
-
-fn link_params(
-    acting: &AuthorityCertificate,
-    successor: &AuthorityCertificate,
-    serial: SerialNumber,
-    not_before: SystemTime,
-) -> Result<CertificateParams, AuthorityError> {
-    let one = |domain: &&TrustDomain| acting.trust_domain() == Some(*domain);
-    let domain = successor
-        .trust_domain()
-        .filter(one)
-        .ok_or_else(|| AuthorityError::Name("a link joins two authorities of one trust domain".to_owned()))?;
-    let not_after = last_walk(acting).filter(|last| *last > not_before);
-    let mut params = CertificateParams::default();
-    params.not_before = to_datetime(not_before);
-    params.not_after = to_datetime(not_after.ok_or(AuthorityError::Validity)?);
-    params.serial_number = Some(serial.as_bytes().to_vec().into());
-    params.distinguished_name = successor.issuer_params()?.distinguished_name.clone();
-    params.subject_alt_names = vec![SanType::URI(ia5(domain.id().as_str())?)];
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.use_authority_key_identifier_extension = true;
-    params.key_identifier_method = KeyIdMethod::PreSpecified(successor.key_id().to_vec());
-    Ok(params)
-}
 
 /// What `links` lead to from `anchors` at `now`: the authorities at which a walk arrived, in the order walked, each as its link
 /// shows it. Nothing leads from an anchor that ended more than [`WALK_AFTER_END`] ago, over a link that is not valid now or of

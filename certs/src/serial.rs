@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
+#[cfg(feature = "issue")]
 use serde::{Deserialize, Serialize};
 
 use crate::time::unix_millis;
@@ -37,8 +38,12 @@ pub enum SerialError {
 }
 
 /// A positive serial number of at most 20 octets. Orders as the number does.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "issue",
+    derive(Serialize, Deserialize),
+    serde(try_from = "String", into = "String")
+)]
 pub struct SerialNumber {
     // The order of the fields makes the derived order the numeric one: no leading zeros, zeros after the end.
     len: u8,

@@ -17,16 +17,19 @@ pub mod workload {
 }
 
 /// Container Storage Interface, the node-only part.
+#[cfg(feature = "stubs")]
 pub mod csi {
     include!("gen/csi.v1.rs");
 }
 
 /// kubelet's plugin registration.
+#[cfg(feature = "stubs")]
 pub mod registration {
     include!("gen/pluginregistration.rs");
 }
 
 /// `signet.agent.v1`: agent to server.
+#[cfg(feature = "stubs")]
 pub mod agent {
     pub mod objection;
     pub mod opening;
@@ -35,14 +38,17 @@ pub mod agent {
 }
 
 /// `signet.admin.v1`: admin to server.
+#[cfg(feature = "stubs")]
 pub mod admin {
     include!("gen/signet.admin.v1.rs");
 }
 
 /// `signet.local.v1`: a person at the node to the agent.
+#[cfg(feature = "stubs")]
 pub mod local {
     include!("gen/signet.local.v1.rs");
 }
 
 /// Every file above as a serialised `FileDescriptorSet`, for gRPC reflection.
+#[cfg(feature = "stubs")]
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");

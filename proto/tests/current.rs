@@ -24,6 +24,8 @@ fn generated_code_is_current() {
     .unwrap();
     tonic_prost_build::configure()
         .bytes(".")
+        .client_mod_attribute(".", "#[cfg(feature = \"stubs\")]")
+        .server_mod_attribute(".", "#[cfg(feature = \"stubs\")]")
         .emit_rerun_if_changed(false)
         .out_dir(out.path())
         .compile_fds(descriptors)

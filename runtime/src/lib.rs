@@ -1,4 +1,5 @@
-//! What both binaries need and that knows nothing of certificates.
+//! What both binaries need and that knows nothing of certificates. [`backoff`], [`clock`], [`error`] and [`pace`] are there for
+//! the library for workloads too; the rest is the feature `process`, on by default.
 //!
 //! | module | gives |
 //! |---|---|
@@ -23,31 +24,53 @@
 //! | [`table`] | output for people |
 //! | [`cli`] | the skeleton of a command line: set-up, answers, exit codes |
 
+#[cfg(feature = "process")]
 pub mod accept;
 pub mod backoff;
+#[cfg(feature = "process")]
 pub mod body;
+#[cfg(feature = "process")]
 pub mod bucket;
+#[cfg(feature = "process")]
 pub mod cli;
 pub mod clock;
+#[cfg(feature = "process")]
 pub mod config;
+#[cfg(feature = "process")]
 pub mod drain;
 #[cfg(feature = "grpc")]
 pub mod encoded;
 pub mod error;
+#[cfg(feature = "process")]
 pub mod files;
+#[cfg(feature = "process")]
 pub mod http;
+#[cfg(feature = "process")]
 pub mod keyed;
+#[cfg(feature = "process")]
 pub mod limits;
 pub mod pace;
+#[cfg(feature = "process")]
 pub mod places;
+#[cfg(feature = "process")]
 pub mod progress;
+#[cfg(feature = "process")]
 pub mod quota;
+#[cfg(feature = "process")]
 pub mod ready;
+#[cfg(feature = "process")]
 pub mod refusals;
+#[cfg(feature = "process")]
 pub mod signal;
+#[cfg(feature = "process")]
 pub mod source;
+#[cfg(feature = "process")]
 pub mod sync;
+#[cfg(feature = "process")]
 pub mod table;
+#[cfg(feature = "process")]
 pub mod tally;
+#[cfg(feature = "process")]
 pub mod telemetry;
+#[cfg(feature = "process")]
 pub mod uds;

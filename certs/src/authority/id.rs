@@ -4,14 +4,19 @@ use std::fmt;
 use std::str::FromStr;
 
 use ring::digest;
+#[cfg(feature = "issue")]
 use serde::{Deserialize, Serialize};
 
 use super::AuthorityError;
 
 /// Names an authority's key: SHA-256 of its SubjectPublicKeyInfo cut to 160 bits, equal to its
 /// SubjectKeyIdentifier.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "issue",
+    derive(Serialize, Deserialize),
+    serde(try_from = "String", into = "String")
+)]
 pub struct AuthorityId([u8; 20]);
 
 impl AuthorityId {
@@ -86,8 +91,12 @@ impl From<AuthorityId> for String {
 }
 
 /// What an authority signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "issue",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "lowercase")
+)]
 pub enum AuthorityKind {
     /// X.509-SVIDs of workloads.
     X509,

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
-use crate::signer::LocalSigner;
+use crate::signer::{AuthoritySigner, LocalSigner};
 use crate::testing::*;
 
 fn foreign(adjust: impl FnOnce(&mut CertificateParams)) -> Result<AuthorityCertificate, AuthorityError> {
@@ -25,7 +28,7 @@ fn uri(text: &str) -> SanType {
 /// Covers ID-18, ID-19, CA-01, CA-02, CA-03, CA-04, CA-05, CA-09, CA-10, CA-11, CA-12, CA-13, CA-15.
 #[test]
 fn our_authority_has_exactly_the_extensions_of_the_profile_in_der() {
-    let authority = authority("td").certificate;
+    let authority = authority("td").certificate().clone();
     let (_, ca) = X509Certificate::from_der(authority.der()).unwrap();
     ca.verify_signature(None).unwrap();
     let extension = |oid: &str| {
@@ -60,7 +63,10 @@ fn our_authority_has_exactly_the_extensions_of_the_profile_in_der() {
 /// Covers CRL-31, CA-13.
 #[test]
 fn two_keys_of_one_domain_have_two_names() {
-    let (one, two) = (authority("td").certificate, authority("td").certificate);
+    let (one, two) = (
+        authority("td").certificate().clone(),
+        authority("td").certificate().clone(),
+    );
     assert_ne!(one.subject_der(), two.subject_der());
     let subject = one.subject();
     assert!(
@@ -75,7 +81,7 @@ fn two_keys_of_one_domain_have_two_names() {
 #[test]
 fn a_long_trust_domain_keeps_the_common_name_within_its_bound() {
     let name = "a".repeat(255);
-    let authority = authority(&name).certificate;
+    let authority = authority(&name).certificate().clone();
     let (_, ca) = X509Certificate::from_der(authority.der()).unwrap();
     assert_eq!(
         ca.subject().iter_common_name().next().unwrap().as_slice().len(),
@@ -128,7 +134,7 @@ fn certificates_that_are_no_spiffe_authority_are_refused() {
 
 #[test]
 fn broken_der_is_refused() {
-    let der = authority("td").certificate.der().to_vec();
+    let der = authority("td").certificate().der().to_vec();
     for end in 0..der.len() {
         assert!(AuthorityCertificate::from_der(&der[..end]).is_err());
     }
@@ -178,7 +184,7 @@ fn names_that_rcgen_cannot_repeat_are_trusted_but_not_signed_under() {
 
 #[test]
 fn ids_and_kinds_are_written_and_read() {
-    let id = authority("td").certificate.id();
+    let id = authority("td").certificate().id();
     assert_eq!(id.to_string().parse(), Ok(id));
     assert_eq!(AuthorityId::from_bytes(*id.as_bytes()), id);
     assert_eq!(

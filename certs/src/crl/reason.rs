@@ -3,11 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "issue")]
 use serde::{Deserialize, Serialize};
 
 /// Why a certificate was revoked (RFC 5280 §5.3.1). Hold is not offered: it is reversible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "issue",
+    derive(Serialize, Deserialize),
+    serde(try_from = "String", into = "String")
+)]
 pub enum RevocationReason {
     /// No reason given; written by leaving the extension out.
     Unspecified,
@@ -68,19 +73,6 @@ impl RevocationReason {
             Self::Superseded => "superseded",
             Self::CessationOfOperation => "cessationOfOperation",
             Self::PrivilegeWithdrawn => "privilegeWithdrawn",
-        }
-    }
-
-    pub(super) fn to_rcgen(self) -> Option<rcgen::RevocationReason> {
-        use rcgen::RevocationReason as Rcgen;
-        match self {
-            Self::Unspecified => None,
-            Self::KeyCompromise => Some(Rcgen::KeyCompromise),
-            Self::CaCompromise => Some(Rcgen::CaCompromise),
-            Self::AffiliationChanged => Some(Rcgen::AffiliationChanged),
-            Self::Superseded => Some(Rcgen::Superseded),
-            Self::CessationOfOperation => Some(Rcgen::CessationOfOperation),
-            Self::PrivilegeWithdrawn => Some(Rcgen::PrivilegeWithdrawn),
         }
     }
 }

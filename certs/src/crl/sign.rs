@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, RevokedCertParams};
 
-use super::{Crl, CrlError, CrlNumber, RevokedEntry, check_period};
+use super::{Crl, CrlError, CrlNumber, RevocationReason, RevokedEntry, check_period};
 use crate::authority::{AuthorityError, X509Authority};
 use crate::signer::RcgenSigner;
 use crate::time::{to_datetime, whole_seconds};
@@ -50,8 +50,22 @@ fn revoked_params(entries: &[RevokedEntry], this_update: SystemTime) -> Vec<Revo
     let to_params = |entry: &RevokedEntry| RevokedCertParams {
         serial_number: entry.serial.as_bytes().to_vec().into(),
         revocation_time: to_datetime(entry.revoked_at.min(this_update)),
-        reason_code: entry.reason.to_rcgen(),
+        reason_code: reason_code(entry.reason),
         invalidity_date: None,
     };
     sorted.into_iter().map(to_params).collect()
+}
+
+/// Unspecified is written by leaving the extension out.
+fn reason_code(reason: RevocationReason) -> Option<rcgen::RevocationReason> {
+    use rcgen::RevocationReason as Rcgen;
+    match reason {
+        RevocationReason::Unspecified => None,
+        RevocationReason::KeyCompromise => Some(Rcgen::KeyCompromise),
+        RevocationReason::CaCompromise => Some(Rcgen::CaCompromise),
+        RevocationReason::AffiliationChanged => Some(Rcgen::AffiliationChanged),
+        RevocationReason::Superseded => Some(Rcgen::Superseded),
+        RevocationReason::CessationOfOperation => Some(Rcgen::CessationOfOperation),
+        RevocationReason::PrivilegeWithdrawn => Some(Rcgen::PrivilegeWithdrawn),
+    }
 }

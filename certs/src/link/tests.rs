@@ -5,6 +5,7 @@ use proptest::test_runner::RngSeed;
 use rustls_pki_types::CertificateDer;
 
 use super::*;
+use crate::authority::{AuthorityError, X509Authority};
 use crate::testing::{DAY, HOUR, authority, authority_between, leaf, now, serial, td};
 use crate::verify::{Role, TrustRoots, TrustedAuthority, verify_chain};
 

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
-use crate::authority::{AuthorityKind, AuthorityProfile, X509Authority, create_authority};
+use crate::authority::{
+    AuthorityError, AuthorityKind, AuthorityProfile, OutsideLife, X509Authority, create_authority,
+};
 use crate::csr::WorkloadPublicKey;
 use crate::der;
 use crate::signer::LocalSigner;

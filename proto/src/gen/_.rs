@@ -121,6 +121,7 @@ pub struct WitBundlesResponse {
     >,
 }
 /// Generated client implementations.
+#[cfg(feature = "stubs")]
 pub mod spiffe_workload_api_client {
     #![allow(
         unused_variables,
@@ -385,6 +386,7 @@ pub mod spiffe_workload_api_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "stubs")]
 pub mod spiffe_workload_api_server {
     #![allow(
         unused_variables,

@@ -176,6 +176,7 @@ pub struct NodeGetInfoResponse {
     pub max_volumes_per_node: i64,
 }
 /// Generated client implementations.
+#[cfg(feature = "stubs")]
 pub mod identity_client {
     #![allow(
         unused_variables,
@@ -335,6 +336,7 @@ pub mod identity_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "stubs")]
 pub mod identity_server {
     #![allow(
         unused_variables,
@@ -617,6 +619,7 @@ pub mod identity_server {
     }
 }
 /// Generated client implementations.
+#[cfg(feature = "stubs")]
 pub mod node_client {
     #![allow(
         unused_variables,
@@ -803,6 +806,7 @@ pub mod node_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "stubs")]
 pub mod node_server {
     #![allow(
         unused_variables,

@@ -461,6 +461,7 @@ pub struct AgentRecord {
     pub problem: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
+#[cfg(feature = "stubs")]
 pub mod admin_client {
     #![allow(
         unused_variables,
@@ -806,6 +807,7 @@ pub mod admin_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "stubs")]
 pub mod admin_server {
     #![allow(
         unused_variables,

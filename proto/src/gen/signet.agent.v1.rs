@@ -350,6 +350,7 @@ pub struct Authority {
     pub crl_sha256: ::prost::bytes::Bytes,
 }
 /// Generated client implementations.
+#[cfg(feature = "stubs")]
 pub mod agent_client {
     #![allow(
         unused_variables,
@@ -567,6 +568,7 @@ pub mod agent_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "stubs")]
 pub mod agent_server {
     #![allow(
         unused_variables,

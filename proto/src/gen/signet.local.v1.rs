@@ -86,6 +86,7 @@ pub struct Svid {
     pub renew_unix_ms: i64,
 }
 /// Generated client implementations.
+#[cfg(feature = "stubs")]
 pub mod local_client {
     #![allow(
         unused_variables,
@@ -200,6 +201,7 @@ pub mod local_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "stubs")]
 pub mod local_server {
     #![allow(
         unused_variables,
