@@ -13,7 +13,7 @@ use signet_tests::repository::root;
 const TESTKIT: &str = "signet-testkit";
 
 /// What each crate may use of the others. `server` and `agent` never know each other.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("signet-certs", &[]),
     ("signet-proto", &[]),
     ("signet-runtime", &[]),
@@ -46,6 +46,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "signet-workload",
         ],
     ),
+    ("signet-image", &[]),
     (
         "signet-dev",
         &[
