@@ -48,6 +48,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }),
         Command::Status(args) => ask(args, AdminClient::status),
         Command::Ca(CaCommand::Show(args)) => ask(args, AdminClient::authorities),
+        Command::Ca(CaCommand::Anchors(args)) => ask(args, AdminClient::anchors),
         Command::Ca(CaCommand::Rotate(args)) => rotate(args),
         Command::Svid(SvidCommand::List(args)) => ask(args.admin, async move |client| {
             client

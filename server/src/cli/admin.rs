@@ -93,12 +93,20 @@ impl AdminClient {
     /// # Errors
     /// What the server answered.
     pub async fn authorities(&mut self) -> anyhow::Result<Answer> {
-        let response = self
-            .inner
-            .show_authorities(wire::ShowAuthoritiesRequest {})
-            .await
-            .map_err(said)?;
-        Ok(render::authorities(&response.into_inner().authorities))
+        Ok(render::authorities(&self.show_authorities().await?))
+    }
+
+    /// The certificates of all control authorities.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn anchors(&mut self) -> anyhow::Result<Answer> {
+        Ok(render::anchors(&self.show_authorities().await?))
+    }
+
+    async fn show_authorities(&mut self) -> anyhow::Result<Vec<wire::Authority>> {
+        let asked = self.inner.show_authorities(wire::ShowAuthoritiesRequest {}).await;
+        Ok(asked.map_err(said)?.into_inner().authorities)
     }
 
     /// Rotates, telling each step to `progress`.

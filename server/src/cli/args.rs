@@ -87,6 +87,8 @@ pub(super) struct HealthcheckArgs {
 pub(super) enum CaCommand {
     /// List the authorities with their states.
     Show(AdminArgs),
+    /// Print the certificates by which agents recognise this server, PEM: what their trust.anchors_file holds.
+    Anchors(AdminArgs),
     /// Prepare a new authority, let it spread, activate it. Nothing breaks: the old one stays trusted until its last certificate has expired.
     Rotate(RotateArgs),
 }

@@ -6,6 +6,7 @@ mod revoked;
 mod status;
 
 use serde_json::{Value, json};
+use signet_certs::pem;
 use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, or_dash, when, when_text};
 use signet_runtime::table::Table;
@@ -65,6 +66,15 @@ pub(super) fn authorities(authorities: &[wire::Authority]) -> Answer {
     }
     let json = json!({ "authorities": authorities.iter().map(authority_json).collect::<Vec<_>>() });
     Answer::new(json, table_or(table, authorities.len(), "no authority yet"))
+}
+
+/// Those by which agents recognise the server.
+pub(super) fn anchors(authorities: &[wire::Authority]) -> Answer {
+    let control = authorities.iter().filter(|authority| authority.kind == "control");
+    let pem: Vec<String> = control
+        .map(|authority| pem::encode("CERTIFICATE", &authority.certificate))
+        .collect();
+    Answer::new(json!({ "anchors": pem }), pem.concat())
 }
 
 pub(super) fn step(step: &wire::RotateProgress) -> String {
