@@ -47,6 +47,8 @@ pub(crate) struct Admin {
     pub manager: Manager,
     /// Why keys do not outlive a restart; empty when they do.
     pub not_kept: String,
+    /// What is wrong with the folder of the pods' volumes; empty when nothing is.
+    pub volumes: watch::Receiver<String>,
 }
 
 impl Admin {
@@ -101,6 +103,7 @@ impl Admin {
             now_unix_ms: unix_millis(self.time.now()),
             not_kept: self.not_kept.clone(),
             clock_problem: self.time.problem(),
+            volumes_problem: self.volumes.borrow().clone(),
             cluster_unreachable_since_unix_ms: self.outage.borrow().map_or(0, unix_millis),
         }
     }

@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::context::WorkloadSource;
+use crate::csi::standing::Standing;
 use crate::csi::volumes::Volumes;
 use crate::kept::{self, Places};
 use crate::manager::{Manager, ManagerParts};
@@ -76,7 +77,7 @@ pub(crate) struct Agent {
     telemetry: TcpListener,
     admin: UnixListener,
     shared: Option<UnixListener>,
-    volumes: Option<Volumes>,
+    volumes: Option<(Volumes, String)>,
     places: Places,
     rooms: Rooms,
 }
@@ -122,12 +123,8 @@ async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer
             Ok(uds::bind(&shared.path, shared.mode, None, None)?)
         });
     let shared = shared.transpose().context("shared_socket")?;
-    let volumes = config
-        .csi
-        .as_ref()
-        .map(|csi| Volumes::open(&csi.volumes_dir))
-        .transpose();
-    let volumes = volumes.context("csi.volumes_dir")?;
+    let volumes = config.csi.as_ref().map(|csi| csi::volumes(csi, config.keeping));
+    let volumes = volumes.transpose()?;
     let volumes_dir = config.csi.as_ref().map(|csi| csi.volumes_dir.as_path());
     // A version that kept the agent's key among what is public left it here.
     kept::remove(&config.data_dir.join("node.key"));
@@ -173,7 +170,7 @@ impl Agent {
     }
 
     /// Starts every part.
-    fn start(self, drain: &Drain) -> anyhow::Result<Running> {
+    fn start(mut self, drain: &Drain) -> anyhow::Result<Running> {
         let wires = Wires::default();
         // What was believed is served until the server says more.
         wires.trust.send_replace(self.believed().map(Arc::new));
@@ -191,7 +188,9 @@ impl Agent {
         let settings = self.rooms.settings();
         let endpoint = Endpoint::measured(routes, workload_api::PROTECTED, settings, &metrics);
         let trust_domain = self.config.trust_domain.clone();
-        let admin = self.admin(&wires, &readiness, &manager);
+        let (volumes, ground) = self.volumes.take().unzip();
+        let standing = Standing::new(ground.unwrap_or_default(), &metrics);
+        let admin = self.admin(&wires, &readiness, &manager, &standing);
         drain.spawn_vital("admin socket", admin.serve(self.admin, drain.clone()));
         drain.spawn_vital(
             "telemetry",
@@ -207,14 +206,11 @@ impl Agent {
         let shared = self
             .shared
             .map(|listener| endpoint.serve(listener, Origin::Shared));
-        let driver = match (self.config.csi, self.volumes) {
-            (Some(config), Some(volumes)) => {
-                let (node, manager) = (self.config.node_name, manager.clone());
-                let room = self.rooms.volumes;
-                Some(csi::start(config, node, volumes, room, &endpoint, manager, drain).context("csi")?)
-            }
-            _ => None,
-        };
+        let driver = self.config.csi.zip(volumes).map(|(config, volumes)| {
+            let place = csi::Place::new(self.config.node_name, volumes, self.rooms.volumes, standing);
+            csi::start(config, place, &endpoint, manager.clone(), drain).context("csi")
+        });
+        let driver = driver.transpose()?;
         starting.done();
         let shared_socket = self.addresses.shared_socket.as_ref();
         let shared_socket = shared_socket.map(|path| path.display().to_string());
@@ -262,7 +258,7 @@ impl Agent {
     }
 
     /// What a person at the node sees.
-    fn admin(&self, wires: &Wires, readiness: &Readiness, manager: &Manager) -> Admin {
+    fn admin(&self, wires: &Wires, readiness: &Readiness, manager: &Manager, standing: &Standing) -> Admin {
         Admin {
             trust_domain: self.config.trust_domain.clone(),
             time: self.clock.clone(),
@@ -273,6 +269,7 @@ impl Agent {
             outage: wires.outage.subscribe(),
             manager: manager.clone(),
             not_kept: self.places.problem.clone(),
+            volumes: standing.subscribe(),
         }
     }
 

@@ -23,6 +23,7 @@
 //!   registration_dir: /var/lib/kubelet/plugins_registry
 //!   kubelet_dir: /var/lib/kubelet
 //!   volumes_dir: /run/signet-agent/volumes
+//!   tokens_from: volume_context        # or secrets, with csidriver-secrets.yaml
 //!   mounter: bind                      # or link: symbolic links, for machines without pods and without root
 //! shared_socket:                       # off unless written
 //!   path: /run/signet-agent/public/api.sock

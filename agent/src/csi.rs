@@ -7,7 +7,9 @@
 pub(crate) mod mount;
 mod publish;
 pub(crate) mod registration;
+mod service;
 pub(crate) mod sockets;
+pub(crate) mod standing;
 pub(crate) mod volumes;
 
 use std::{
@@ -19,12 +21,14 @@ use std::{
 use signet_proto::csi::{self as wire, identity_server, node_server};
 use signet_runtime::{drain::Drain, files::FileError, uds};
 use tokio::sync::Mutex;
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
+pub use self::publish::TokensFrom;
 use self::{
-    mount::Mounter,
+    mount::{Bound, Mounter},
     publish::{Publication, Target},
-    volumes::{VolumeRecord, Volumes},
+    standing::Standing,
+    volumes::{Folder, VolumeRecord, Volumes},
 };
 use crate::{sockets::incoming::incoming, token::PodToken};
 
@@ -48,6 +52,9 @@ pub trait VolumeSink: Send + Sync {
     /// A token of the volume's pod: the first, or a fresher one.
     fn token(&self, volume_id: &str, token: Arc<PodToken>);
 
+    /// Containers of the volume's pod hold a folder that is gone: no socket of this agent is in it.
+    fn cut_off(&self, volume_id: &str);
+
     /// The volume is gone: its socket closes, its keys are forgotten.
     fn close(&self, volume_id: &str);
 }
@@ -67,6 +74,8 @@ pub struct DriverConfig {
     pub node_name: String,
     /// Audience of the pod tokens.
     pub token_audience: String,
+    /// Where kubelet puts them.
+    pub tokens_from: TokensFrom,
     /// Volumes that there is room for.
     pub max_volumes: usize,
 }
@@ -86,6 +95,7 @@ pub struct Driver {
     config: Arc<DriverConfig>,
     mounter: Arc<dyn Mounter>,
     sink: Arc<dyn VolumeSink>,
+    standing: Standing,
     /// One call at a time: kubelet may repeat a call while the first still runs.
     volumes: Arc<Mutex<Held>>,
 }
@@ -105,6 +115,7 @@ impl Driver {
         volumes: Volumes,
         mounter: Arc<dyn Mounter>,
         sink: Arc<dyn VolumeSink>,
+        standing: Standing,
     ) -> Self {
         let mut served = BTreeSet::new();
         for (record, token) in volumes.all() {
@@ -120,11 +131,16 @@ impl Driver {
             if let Some(token) = token {
                 sink.token(&record.volume_id, token);
             }
+            if volumes.is_cut_off(&record.volume_id) {
+                sink.cut_off(&record.volume_id);
+            }
         }
+        standing.tell(&volumes);
         Self {
             config: Arc::new(config),
             mounter,
             sink,
+            standing,
             volumes: Arc::new(Mutex::new(Held {
                 records: volumes,
                 served,
@@ -158,46 +174,82 @@ impl Driver {
     async fn publish(&self, request: wire::NodePublishVolumeRequest) -> Result<(), Status> {
         let publication = Publication::check(request, &self.config).map_err(Status::invalid_argument)?;
         let mut held = self.volumes.lock().await;
-        let Held { records, served } = &mut *held;
-        let known = records.get(&publication.record.volume_id);
-        if let Some(known) = &known {
-            known
-                .check_same(&publication.record)
-                .map_err(Status::invalid_argument)?;
+        self.admit(&held, &publication.record)?;
+        let shown = self.show(&mut held, publication);
+        self.standing.tell(&held.records);
+        shown
+    }
+
+    /// Whether the volume is the one that is known by its name, or there is room for it.
+    fn admit(&self, held: &Held, asked: &VolumeRecord) -> Result<(), Status> {
+        match held.records.get(&asked.volume_id) {
+            Some(known) => known.check_same(asked).map_err(Status::invalid_argument)?,
+            None if held.records.number_of_pod(&asked.pod_uid) >= MAX_VOLUMES_OF_POD => {
+                return Err(Status::resource_exhausted(format!(
+                    "the pod has {MAX_VOLUMES_OF_POD} volumes of this driver already; all its containers can mount one"
+                )));
+            }
+            None => {}
         }
-        if known.is_none() && records.number_of_pod(&publication.record.pod_uid) >= MAX_VOLUMES_OF_POD {
-            return Err(Status::resource_exhausted(format!(
-                "the pod has {MAX_VOLUMES_OF_POD} volumes of this driver already; all its containers can mount one"
-            )));
-        }
-        if !served.contains(&publication.record.volume_id) && served.len() >= self.config.max_volumes {
+        if !held.served.contains(&asked.volume_id) && held.served.len() >= self.config.max_volumes {
             return Err(Status::resource_exhausted(self.config.no_room()));
         }
-        let record = records.keep(&publication.record).map_err(internal)?;
-        // The token is good for an identity whether or not there is room to keep it.
-        if let Err(error) = records.keep_token(&record.volume_id, &publication.token) {
-            tracing::error!(volume = %record.volume_id, pod = %record.pod(), %error, "a pod's token is used but not kept: after a restart of the agent the pod waits for kubelet's next one");
+        Ok(())
+    }
+
+    fn show(&self, held: &mut Held, publication: Publication) -> Result<(), Status> {
+        let Publication { record, token } = publication;
+        let id = &record.volume_id;
+        // A token is good for an identity whatever becomes of the files: kubelet brings the next one in a while.
+        if held.served.contains(id) {
+            self.sink.token(id, token.clone());
         }
-        if !served.contains(&record.volume_id) {
-            if let Err(error) = open(self.sink.as_ref(), records, &record) {
-                // kubelet's next try opens it. The directory of a known one is mounted already and has to stay.
-                if known.is_none() {
-                    records.remove(&record.volume_id).map_err(internal)?;
-                }
-                return Err(Status::internal(format!("cannot serve the volume: {error:#}")));
+        let known = held.records.get(id).is_some();
+        let folder = held.records.keep(&record).map_err(internal)?;
+        held.records.keep_token(id, &token);
+        if folder == Folder::Made && held.served.remove(id) {
+            tracing::warn!(volume = %id, pod = %record.pod(), "the folder of a volume that is served was gone and is made anew");
+            self.sink.close(id);
+        }
+        if !held.served.contains(id) {
+            self.open(held, &record, known)?;
+            self.sink.token(id, token);
+        }
+        self.mount(held, &record)
+    }
+
+    fn open(&self, held: &mut Held, record: &VolumeRecord, known: bool) -> Result<(), Status> {
+        if let Err(error) = open(self.sink.as_ref(), &held.records, record) {
+            // kubelet's next try opens it. The directory of a known one is mounted already and has to stay.
+            if !known {
+                held.records.remove(&record.volume_id).map_err(internal)?;
             }
-            served.insert(record.volume_id.clone());
-            tracing::info!(volume = %record.volume_id, pod = %record.pod(), "volume published");
+            return Err(Status::internal(format!("cannot serve the volume: {error:#}")));
         }
-        self.sink.token(&record.volume_id, publication.token);
-        let source = records.socket_dir(&record.volume_id);
-        self.mounter.bind(&source, &record.target).map_err(|error| {
+        held.served.insert(record.volume_id.clone());
+        tracing::info!(volume = %record.volume_id, pod = %record.pod(), "volume published");
+        Ok(())
+    }
+
+    fn mount(&self, held: &mut Held, record: &VolumeRecord) -> Result<(), Status> {
+        let source = held.records.socket_dir(&record.volume_id);
+        let bound = self.mounter.bind(&source, &record.target).map_err(|error| {
             Status::internal(format!(
                 "cannot mount {} on {}: {error}",
                 source.display(),
                 record.target.display()
             ))
-        })
+        })?;
+        if bound == Bound::InPlaceOfAnother {
+            tracing::warn!(
+                volume = %record.volume_id,
+                pod = %record.pod(),
+                "another folder, which is gone, was mounted for this pod: its containers that run reach no agent until the pod is restarted"
+            );
+            held.records.cut_off(&record.volume_id);
+            self.sink.cut_off(&record.volume_id);
+        }
+        Ok(())
     }
 
     async fn unpublish(&self, request: wire::NodeUnpublishVolumeRequest) -> Result<(), Status> {
@@ -212,10 +264,12 @@ impl Driver {
         }
         self.sink.close(&request.volume_id);
         held.served.remove(&request.volume_id);
-        self.mounter.unbind(&target.path).map_err(|error| {
+        let source = held.records.socket_dir(&request.volume_id);
+        self.mounter.unbind(&source, &target.path).map_err(|error| {
             Status::internal(format!("cannot unmount {}: {error}", target.path.display()))
         })?;
         held.records.remove(&request.volume_id).map_err(internal)?;
+        self.standing.tell(&held.records);
         tracing::info!(volume = %request.volume_id, "volume unpublished");
         Ok(())
     }
@@ -227,83 +281,8 @@ fn open(sink: &dyn VolumeSink, volumes: &Volumes, record: &VolumeRecord) -> anyh
 }
 
 fn internal(error: FileError) -> Status {
-    tracing::error!(%error, "the volume records cannot be written");
+    tracing::error!(%error, "the folder of a volume cannot be made or removed");
     Status::internal(error.to_string())
-}
-
-#[tonic::async_trait]
-impl identity_server::Identity for Driver {
-    async fn get_plugin_info(
-        &self,
-        _: Request<wire::GetPluginInfoRequest>,
-    ) -> Result<Response<wire::GetPluginInfoResponse>, Status> {
-        Ok(Response::new(wire::GetPluginInfoResponse {
-            name: self.config.driver_name.clone(),
-            vendor_version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..wire::GetPluginInfoResponse::default()
-        }))
-    }
-
-    async fn get_plugin_capabilities(
-        &self,
-        _: Request<wire::GetPluginCapabilitiesRequest>,
-    ) -> Result<Response<wire::GetPluginCapabilitiesResponse>, Status> {
-        Ok(Response::new(wire::GetPluginCapabilitiesResponse {}))
-    }
-
-    async fn probe(&self, _: Request<wire::ProbeRequest>) -> Result<Response<wire::ProbeResponse>, Status> {
-        Ok(Response::new(wire::ProbeResponse {
-            ready: Some(wire::BoolValue { value: true }),
-        }))
-    }
-}
-
-#[tonic::async_trait]
-impl node_server::Node for Driver {
-    async fn node_publish_volume(
-        &self,
-        request: Request<wire::NodePublishVolumeRequest>,
-    ) -> Result<Response<wire::NodePublishVolumeResponse>, Status> {
-        let request = request.into_inner();
-        let volume_id = request.volume_id.clone();
-        self.publish(request).await.inspect_err(|status| {
-            tracing::warn!(volume_id, reason = status.message(), "a volume was not published");
-        })?;
-        Ok(Response::new(wire::NodePublishVolumeResponse {}))
-    }
-
-    async fn node_unpublish_volume(
-        &self,
-        request: Request<wire::NodeUnpublishVolumeRequest>,
-    ) -> Result<Response<wire::NodeUnpublishVolumeResponse>, Status> {
-        let request = request.into_inner();
-        let volume_id = request.volume_id.clone();
-        self.unpublish(request).await.inspect_err(|status| {
-            tracing::warn!(
-                volume_id,
-                reason = status.message(),
-                "a volume was not unpublished"
-            );
-        })?;
-        Ok(Response::new(wire::NodeUnpublishVolumeResponse {}))
-    }
-
-    async fn node_get_capabilities(
-        &self,
-        _: Request<wire::NodeGetCapabilitiesRequest>,
-    ) -> Result<Response<wire::NodeGetCapabilitiesResponse>, Status> {
-        Ok(Response::new(wire::NodeGetCapabilitiesResponse {}))
-    }
-
-    async fn node_get_info(
-        &self,
-        _: Request<wire::NodeGetInfoRequest>,
-    ) -> Result<Response<wire::NodeGetInfoResponse>, Status> {
-        Ok(Response::new(wire::NodeGetInfoResponse {
-            node_id: self.config.node_name.clone(),
-            max_volumes_per_node: 0,
-        }))
-    }
 }
 
 #[cfg(test)]

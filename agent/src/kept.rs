@@ -6,7 +6,7 @@ mod file;
 mod place;
 
 pub(crate) use self::file::{SvidHex, SvidText, read, remove, write};
-pub(crate) use self::place::{Keeping, Places};
+pub(crate) use self::place::{Ground, Keeping, Places};
 
 #[cfg(test)]
 mod tests;

@@ -49,8 +49,9 @@ pub mod testing {
         AttachError, Caller, GrantedSvid, Lists, PrivateKey, WorkloadSource, WorkloadState, X509Context,
     };
     pub use crate::csi::mount::LinkMounter;
+    pub use crate::csi::standing::Standing;
     pub use crate::csi::volumes::{VolumeRecord, Volumes};
-    pub use crate::csi::{Driver, DriverConfig, VolumeSink};
+    pub use crate::csi::{Driver, DriverConfig, TokensFrom, VolumeSink};
     pub use crate::sockets::filter::limits::{MAX_AUTHORITY, MAX_FRAME_PAYLOAD, MAX_HEADER_LIST};
     pub use crate::sockets::filter::{AuthorityFilter, Rewriter, Violation};
     pub use crate::sockets::{Endpoint, Origin, ServedSocket, Settings};

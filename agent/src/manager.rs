@@ -126,6 +126,7 @@ pub(crate) struct Manager {
 enum Command {
     VolumeReady(PodVolume, watch::Sender<WorkloadState>),
     TokenRefreshed { volume_id: String, token: Arc<PodToken> },
+    VolumeCutOff { volume_id: String },
     VolumeRemoved { volume_id: String },
 }
 
@@ -185,6 +186,13 @@ impl Manager {
         self.send(Command::TokenRefreshed {
             volume_id: volume_id.to_owned(),
             token,
+        });
+    }
+
+    /// Containers of the volume's pod hold a folder that is gone; a person is told until the volume is.
+    pub(crate) fn volume_cut_off(&self, volume_id: &str) {
+        self.send(Command::VolumeCutOff {
+            volume_id: volume_id.to_owned(),
         });
     }
 

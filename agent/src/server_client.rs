@@ -149,7 +149,12 @@ pub(crate) struct IssueItem {
 /// Evidence of one workload.
 pub(crate) enum IssueEvidence {
     /// The pod's own bound token.
-    PodToken(Arc<PodToken>),
+    PodToken {
+        /// The token.
+        token: Arc<PodToken>,
+        /// UID of the pod whose volume it came with.
+        of_pod: String,
+    },
     /// A process on the shared socket.
     Unix(UnixFacts),
 }

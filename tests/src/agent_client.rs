@@ -236,6 +236,7 @@ fn path(method: &'static str) -> Result<PathAndQuery, Status> {
 pub fn pod_item(csr: Vec<u8>, token: &str) -> IssueItem {
     let evidence = issue_item::Evidence::PodToken(PodToken {
         token: token.to_owned(),
+        ..PodToken::default()
     });
     IssueItem {
         csr: csr.into(),

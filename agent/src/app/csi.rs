@@ -9,17 +9,82 @@ use signet_runtime::files::make_parent;
 use crate::config::{Csi, MounterKind};
 use crate::csi::mount::{BindMounter, LinkMounter, Mounter};
 use crate::csi::sockets::VolumeSockets;
+use crate::csi::standing::Standing;
 use crate::csi::volumes::Volumes;
 use crate::csi::{Driver, DriverConfig};
+use crate::kept::{Ground, Keeping};
 use crate::manager::Manager;
 use crate::sockets::Endpoint;
+
+/// What the driver is given of its machine.
+pub(super) struct Place {
+    node: Option<String>,
+    volumes: Volumes,
+    max_volumes: usize,
+    standing: Standing,
+}
+
+impl Place {
+    /// Kubernetes' name of the node, where the configuration says it; the volumes that are there; how many there is room for;
+    /// where the driver says how it stands with them.
+    pub(super) fn new(
+        node: Option<String>,
+        volumes: Volumes,
+        max_volumes: usize,
+        standing: Standing,
+    ) -> Self {
+        Self {
+            node,
+            volumes,
+            max_volumes,
+            standing,
+        }
+    }
+}
+
+/// Opens the volumes' folder; with what is wrong with the file system under it, empty when nothing is.
+pub(super) fn volumes(config: &Csi, keeping: Keeping) -> anyhow::Result<(Volumes, String)> {
+    opened(config, keeping).context("csi.volumes_dir")
+}
+
+fn opened(config: &Csi, keeping: Keeping) -> anyhow::Result<(Volumes, String)> {
+    let dir = &config.volumes_dir;
+    let volumes = Volumes::open(dir)?;
+    let ground = Ground::of(dir).with_context(|| format!("{}: statfs", dir.display()))?;
+    let problem =
+        judge(ground, config.mounter, keeping).map_err(|why| anyhow::anyhow!("{}: {why}", dir.display()))?;
+    if problem.is_empty() {
+        return Ok((volumes, problem));
+    }
+    let problem = format!("{}: {problem}", dir.display());
+    tracing::warn!(
+        problem,
+        "the folder of the pods' volumes is not where it should be"
+    );
+    Ok((volumes, problem))
+}
+
+/// What is wrong with a folder on this; an error where it would cut pods off.
+fn judge(ground: Ground, mounter: MounterKind, keeping: Keeping) -> Result<String, &'static str> {
+    match (ground, mounter) {
+        (Ground::Memory, _) => Ok(String::new()),
+        (Ground::Overlay, MounterKind::Bind) => Err(
+            "lies on overlayfs, the container's own, and goes with it: every pod that runs then would be cut off until it is \
+             restarted; mount a folder of the node's /run there (hostPath), as deploy/kubernetes/agent.yaml does",
+        ),
+        _ if keeping == Keeping::Anywhere => Ok(String::new()),
+        _ => Ok(
+            "not on tmpfs: the pods' tokens are written to a disk; put it below /run of the node, or set keep_secrets_on_disk \
+             where that is accepted"
+                .to_owned(),
+        ),
+    }
+}
 
 /// Rebuilds the sockets of every known volume, then listens for kubelet. Returns the driver, for who calls it in kubelet's place.
 pub(super) fn start(
     config: Csi,
-    node: Option<String>,
-    volumes: Volumes,
-    max_volumes: usize,
+    place: Place,
     endpoint: &Endpoint,
     manager: Manager,
     drain: &Drain,
@@ -29,9 +94,10 @@ pub(super) fn start(
         socket_path: config.socket_path,
         registration_dir: config.registration_dir,
         kubelet_dir: config.kubelet_dir,
-        node_name: node.map_or_else(node_name, Ok)?,
+        node_name: place.node.map_or_else(node_name, Ok)?,
         token_audience: config.audience,
-        max_volumes,
+        tokens_from: config.tokens_from,
+        max_volumes: place.max_volumes,
     };
     make_parent(&driver.socket_path)?;
     let mounter: Arc<dyn Mounter> = match config.mounter {
@@ -39,7 +105,7 @@ pub(super) fn start(
         MounterKind::Link => Arc::new(LinkMounter),
     };
     let sink = Arc::new(VolumeSockets::new(endpoint.clone(), manager));
-    let driver = Driver::restore(driver, volumes, mounter, sink);
+    let driver = Driver::restore(driver, place.volumes, mounter, sink, place.standing);
     driver.clone().serve(drain)?;
     Ok(driver)
 }
@@ -54,4 +120,29 @@ fn node_name() -> anyhow::Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .context("node.name is not set, nor is the host name")?;
     Ok(name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_lie_in_memory_and_never_in_the_container_that_mounts_them() {
+        let judged = |ground, mounter| judge(ground, mounter, Keeping::InMemory);
+        assert_eq!(judged(Ground::Memory, MounterKind::Bind), Ok(String::new()));
+        let refused = judged(Ground::Overlay, MounterKind::Bind).unwrap_err();
+        assert!(refused.contains("hostPath"), "{refused}");
+        assert!(judge(Ground::Overlay, MounterKind::Bind, Keeping::Anywhere).is_err());
+        for (ground, mounter) in [
+            (Ground::Disk, MounterKind::Bind),
+            (Ground::Disk, MounterKind::Link),
+            (Ground::Overlay, MounterKind::Link),
+        ] {
+            assert!(
+                judged(ground, mounter).unwrap().contains("not on tmpfs"),
+                "{ground:?}"
+            );
+            assert_eq!(judge(ground, mounter, Keeping::Anywhere), Ok(String::new()));
+        }
+    }
 }

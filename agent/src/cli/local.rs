@@ -93,6 +93,7 @@ fn status_json(status: &wire::StatusResponse) -> Value {
         "server_problem": status.server_problem,
         "sequence_number": status.sequence_number,
         "not_kept": status.not_kept,
+        "volumes_problem": status.volumes_problem,
         "clock_problem": status.clock_problem,
         "cluster_unreachable_since": when(status.cluster_unreachable_since_unix_ms),
         "workloads": status.workloads.iter().map(workload_json).collect::<Vec<_>>(),
@@ -146,6 +147,7 @@ fn status_text(status: &wire::StatusResponse) -> String {
     for (about, problem) in [
         ("server", &status.server_problem),
         ("keys", &status.not_kept),
+        ("volumes", &status.volumes_problem),
         ("clock", &status.clock_problem),
         ("cluster", &outage(status)),
     ] {

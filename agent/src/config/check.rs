@@ -137,6 +137,7 @@ fn csi(
         registration_dir: registration_dir?,
         kubelet_dir: kubelet_dir?,
         volumes_dir: volumes_dir?,
+        tokens_from: raw.tokens_from,
         mounter: raw.mounter,
     })
 }

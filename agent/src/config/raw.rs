@@ -7,6 +7,7 @@ use serde::Deserialize;
 use signet_runtime::telemetry::LogFormat;
 
 use super::{DEFAULT_ADMIN_SOCKET, MounterKind};
+use crate::csi::TokensFrom;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -86,6 +87,8 @@ pub(super) struct Csi {
     pub(super) kubelet_dir: PathBuf,
     /// Parent of the pods' socket directories.
     pub(super) volumes_dir: PathBuf,
+    /// Where kubelet puts the pods' tokens, as the CSIDriver object says.
+    pub(super) tokens_from: TokensFrom,
     /// How a socket directory appears in its pod.
     pub(super) mounter: MounterKind,
 }
@@ -190,6 +193,7 @@ impl Default for Csi {
             registration_dir: PathBuf::new(),
             kubelet_dir: "/var/lib/kubelet".into(),
             volumes_dir: "/run/signet-agent/volumes".into(),
+            tokens_from: TokensFrom::VolumeContext,
             mounter: MounterKind::Bind,
         }
     }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use signet_certs::id::TrustDomain;
 use signet_runtime::telemetry::LogFormat;
 
+use crate::csi::TokensFrom;
 use crate::kept::Keeping;
 
 /// What the agent does, where, and for whom. Paths are absolute; those of sockets fit into an address.
@@ -58,6 +59,8 @@ pub(crate) struct Csi {
     pub kubelet_dir: PathBuf,
     /// Parent of the pods' socket directories; root-only, on tmpfs.
     pub volumes_dir: PathBuf,
+    /// Where kubelet puts the pods' tokens.
+    pub tokens_from: TokensFrom,
     /// How a socket directory appears in its pod.
     pub mounter: MounterKind,
 }

@@ -20,12 +20,38 @@ const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
 const POD_UID: &str = "csi.storage.k8s.io/pod.uid";
 const SERVICE_ACCOUNT: &str = "csi.storage.k8s.io/serviceAccount.name";
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
-/// The one field of tokens that our CSIDriver makes kubelet set; a pod author cannot forge it (platform: `tokenRequests`).
+/// The one key of tokens, in the place where our CSIDriver makes kubelet put them. Only there a pod's author cannot: the other
+/// place holds what he wrote.
 const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
 
 /// Kubernetes names and UIDs are shorter.
 const MAX_NAME: usize = 253;
 const MAX_TOKENS: usize = 64 << 10;
+
+/// Where kubelet puts a pod's tokens, by `serviceAccountTokenInSecrets` of the CSIDriver object.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum TokensFrom {
+    /// Among what says which pod it is.
+    #[default]
+    VolumeContext,
+    /// Among the call's secrets, which no log of a sidecar shows; Kubernetes 1.36 and later.
+    Secrets,
+}
+
+impl TokensFrom {
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::VolumeContext => {
+                "tokenRequests, and no serviceAccountTokenInSecrets (or csi.tokens_from: secrets in the agent's file)"
+            }
+            Self::Secrets => {
+                "tokenRequests and serviceAccountTokenInSecrets: true, which Kubernetes knows from 1.36 on (or csi.tokens_from: \
+                 volume_context in the agent's file)"
+            }
+        }
+    }
+}
 
 /// A publish call that may be carried out.
 pub(super) struct Publication {
@@ -51,8 +77,13 @@ impl Publication {
         mut request: NodePublishVolumeRequest,
         config: &DriverConfig,
     ) -> Result<Self, String> {
-        // First, so that it is wiped however this ends.
-        let tokens = request.volume_context.remove(TOKENS).map(Zeroizing::new);
+        // First, and from both places, so that it is wiped however this ends.
+        let in_context = request.volume_context.remove(TOKENS).map(Zeroizing::new);
+        let in_secrets = request.secrets.remove(TOKENS).map(Zeroizing::new);
+        let tokens = match config.tokens_from {
+            TokensFrom::VolumeContext => in_context,
+            TokensFrom::Secrets => in_secrets,
+        };
         check_volume_id(&request.volume_id)?;
         check_capability(&request)?;
         let context = &request.volume_context;
@@ -74,7 +105,14 @@ impl Publication {
                 target.pod_uid, record.pod_uid
             ));
         }
-        let token = token(tokens, &config.token_audience)?;
+        let token = token(tokens, config)?;
+        if token.is_of_another_pod(&record.pod_uid) {
+            return Err(format!(
+                "the token is another pod's than {} ({})",
+                record.pod(),
+                record.pod_uid
+            ));
+        }
         Ok(Self {
             record: VolumeRecord {
                 target: target.path,
@@ -129,9 +167,11 @@ fn named(context: &HashMap<String, String>, key: &str) -> Result<String, String>
     }
 }
 
-fn token(tokens: Option<Zeroizing<String>>, audience: &str) -> Result<Arc<PodToken>, String> {
+fn token(tokens: Option<Zeroizing<String>>, config: &DriverConfig) -> Result<Arc<PodToken>, String> {
+    let audience = config.token_audience.as_str();
     let tokens = tokens.ok_or_else(|| {
-        format!("{TOKENS} is missing: the CSIDriver object needs tokenRequests with audience {audience}")
+        let remedy = config.tokens_from.remedy();
+        format!("{TOKENS} is missing: for audience {audience} the CSIDriver object needs {remedy}")
     })?;
     if tokens.len() > MAX_TOKENS {
         return Err(format!("{TOKENS} is longer than {MAX_TOKENS} bytes"));

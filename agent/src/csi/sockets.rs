@@ -59,6 +59,10 @@ impl VolumeSink for VolumeSockets {
         self.manager.token_refreshed(volume_id, token);
     }
 
+    fn cut_off(&self, volume_id: &str) {
+        self.manager.volume_cut_off(volume_id);
+    }
+
     fn close(&self, volume_id: &str) {
         self.manager.volume_removed(volume_id);
         if let Some(served) = self.open.lock().remove(volume_id) {

@@ -6,7 +6,8 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 use signet_proto::csi::{VolumeCapability, volume_capability::AccessType, volume_capability::MountVolume};
 
 use super::*;
-use crate::csi::mount::LinkMounter;
+use crate::csi::mount::alone::{alone, own_mounts_at};
+use crate::csi::mount::{BindMounter, LinkMounter};
 
 const POD: &str = "dd4cbb08-469b-4ef9-a96b-3b5ff555a13b";
 
@@ -15,6 +16,8 @@ struct Sink {
     fails: AtomicBool,
     opened: AtomicUsize,
     tokens: AtomicUsize,
+    closed: AtomicUsize,
+    cut_off: AtomicUsize,
 }
 
 impl VolumeSink for Sink {
@@ -28,12 +31,19 @@ impl VolumeSink for Sink {
         self.tokens.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn close(&self, _: &str) {}
+    fn cut_off(&self, _: &str) {
+        self.cut_off.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn close(&self, _: &str) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 struct Node {
     directory: tempfile::TempDir,
     sink: Arc<Sink>,
+    standing: Standing,
 }
 
 impl Node {
@@ -41,6 +51,7 @@ impl Node {
         Self {
             directory: tempfile::tempdir().unwrap(),
             sink: Arc::default(),
+            standing: Standing::default(),
         }
     }
 
@@ -49,6 +60,10 @@ impl Node {
     }
 
     fn start_agent_with_room_for(&self, max_volumes: usize) -> Driver {
+        self.start_agent_that_mounts(max_volumes, Arc::new(LinkMounter))
+    }
+
+    fn start_agent_that_mounts(&self, max_volumes: usize, mounter: Arc<dyn Mounter>) -> Driver {
         let config = DriverConfig {
             driver_name: "csi.signet.dev".into(),
             socket_path: self.directory.path().join("csi.sock"),
@@ -56,10 +71,11 @@ impl Node {
             kubelet_dir: self.directory.path().join("kubelet"),
             node_name: "node-a".into(),
             token_audience: "signet:example.org:pod".into(),
+            tokens_from: TokensFrom::VolumeContext,
             max_volumes,
         };
         let volumes = Volumes::open(&self.directory.path().join("volumes")).unwrap();
-        Driver::restore(config, volumes, Arc::new(LinkMounter), self.sink.clone())
+        Driver::restore(config, volumes, mounter, self.sink.clone(), self.standing.clone())
     }
 
     fn target(&self) -> PathBuf {
@@ -98,6 +114,10 @@ impl Node {
 
     fn opened(&self) -> usize {
         self.sink.opened.load(Ordering::SeqCst)
+    }
+
+    fn told(&self) -> String {
+        self.standing.subscribe().borrow().clone()
     }
 }
 
@@ -227,4 +247,104 @@ async fn after_a_restart_with_less_room_there_are_no_more_volumes_than_that() {
     };
     driver.unpublish(gone).await.unwrap();
     driver.publish(other).await.unwrap();
+}
+
+/// On a small tmpfs of its own, which the file named to `test` can fill.
+fn on_a_full_tmpfs(dir: &Path, test: impl AsyncFnOnce(&Node, &Path)) {
+    let node = Node {
+        directory: tempfile::tempdir_in(dir).unwrap(),
+        sink: Arc::default(),
+        standing: Standing::default(),
+    };
+    let volumes = node.directory.path().join("volumes");
+    fs::create_dir(&volumes).unwrap();
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("tmpfs"), &volumes, Some("tmpfs"), flags, Some("size=65536")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(test(&node, &volumes.join("filler")));
+}
+
+/// What is in memory serves; what cannot be written is told, and written once there is room.
+#[test]
+fn a_full_tmpfs_throws_no_token_away_and_starts_pods() {
+    alone(
+        "csi::tests::a_full_tmpfs_throws_no_token_away_and_starts_pods",
+        |dir| {
+            on_a_full_tmpfs(dir, async |node: &Node, filler: &Path| {
+                fs::write(filler, [0; 65536]).unwrap();
+                let driver = node.start_agent();
+                driver.publish(node.request()).await.unwrap();
+                driver.publish(node.request()).await.unwrap();
+                assert_eq!(node.sink.tokens.load(Ordering::SeqCst), 2);
+                assert!(node.told().contains("No space left"), "{}", node.told());
+                drop(driver);
+                // As far as a restarted agent knows there is no volume; kubelet calls again, and the pod's folder is the same.
+                let inode = node.inode();
+                let driver = node.start_agent();
+                driver.publish(node.request()).await.unwrap();
+                assert_eq!((node.inode(), node.opened()), (inode, 2));
+                fs::remove_file(filler).unwrap();
+                driver.publish(node.request()).await.unwrap();
+                assert_eq!(node.told(), "");
+                drop(driver);
+                node.start_agent();
+                assert_eq!(node.opened(), 3, "it knows the volume by its record");
+            });
+        },
+    );
+}
+
+/// Somebody emptied `/run`, or the agent was given another folder.
+#[test]
+fn a_folder_lost_under_a_running_pod_is_told_and_the_pod_is_served_in_a_new_one() {
+    alone(
+        "csi::tests::a_folder_lost_under_a_running_pod_is_told_and_the_pod_is_served_in_a_new_one",
+        |dir| {
+            for agent_was_away in [false, true] {
+                let node = Node {
+                    directory: tempfile::tempdir_in(dir).unwrap(),
+                    sink: Arc::default(),
+                    standing: Standing::default(),
+                };
+                fs::create_dir_all(node.target().parent().unwrap()).unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(lost_folder(&node, agent_was_away));
+            }
+        },
+    );
+}
+
+async fn lost_folder(node: &Node, agent_was_away: bool) {
+    let start = || node.start_agent_that_mounts(20, Arc::new(BindMounter));
+    let cut_off = || node.sink.cut_off.load(Ordering::SeqCst);
+    let mut driver = start();
+    driver.publish(node.request()).await.unwrap();
+    let before = node.inode();
+    let volumes = node.directory.path().join("volumes");
+    for entry in fs::read_dir(&volumes).unwrap() {
+        fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+    if agent_was_away {
+        driver = start();
+    }
+    driver.publish(node.request()).await.unwrap();
+    driver.publish(node.request()).await.unwrap();
+    assert_eq!(cut_off(), 1);
+    assert_eq!(node.opened(), 2, "a socket in the new folder");
+    assert_ne!(node.inode(), before);
+    assert_eq!(own_mounts_at(&node.target()).len(), 1);
+    // Until the pod is gone a person is told, also by the next agent.
+    drop(driver);
+    let driver = start();
+    assert_eq!(cut_off(), 2);
+    driver.publish(node.request()).await.unwrap();
+    let gone = wire::NodeUnpublishVolumeRequest {
+        volume_id: "csi-4c42".into(),
+        target_path: node.target().to_str().unwrap().into(),
+    };
+    driver.unpublish(gone).await.unwrap();
+    assert!(own_mounts_at(&node.target()).is_empty() && !node.target().exists());
+    drop(driver);
+    start();
+    assert_eq!(cut_off(), 2);
 }

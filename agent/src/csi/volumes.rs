@@ -8,24 +8,23 @@
 //!     svid.json             0600, what the pod is served with its key, where the agent keeps keys
 //!     socket/               0755, bind-mounted into the pod; its inode outlives the agent
 //!       spiffe.sock         0777
+//!     sealed/               while it is mounted: the same, read-only
 //! ```
 //! The folder's name is a short hash because a Unix socket's path has at most 107 bytes and kubelet's ids have 68.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod files;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use signet_certs::time::{from_unix_millis, unix_millis};
-use signet_runtime::files::{self, Durability, FileError};
-use zeroize::Zeroizing;
+use signet_runtime::files::{FileError, ensure_mode, private_dir};
 
+use self::files::{RecordFile, failed, make_dir, read_record, read_token, write_record, write_token};
 use crate::token::PodToken;
 
 /// Name of the socket in a pod's directory.
@@ -70,23 +69,76 @@ impl VolumeRecord {
     }
 }
 
-/// The form of `token.json`. Read where it stands: a JWT has nothing that JSON escapes.
-#[derive(Serialize, Deserialize)]
-struct KeptToken<'a> {
-    secret: &'a str,
-    expires_unix_ms: i64,
+/// A volume in memory, which is what counts; its files are what it can be rebuilt from.
+#[derive(Debug)]
+struct Entry {
+    record: VolumeRecord,
+    cut_off: bool,
+    /// Why its record is not in its file, or not as it is here.
+    record_missing: Option<String>,
+    /// Why its newest token is not.
+    token_missing: Option<String>,
 }
 
-/// Records and tokens have a few kilobytes; more is not read.
-const MAX_FILE: u64 = 1024 * 1024;
-/// What `token.json` has beside the token, at most.
-const ENVELOPE: usize = 128;
+impl Entry {
+    fn new(record: VolumeRecord) -> Self {
+        Self {
+            record,
+            cut_off: false,
+            record_missing: None,
+            token_missing: None,
+        }
+    }
+
+    fn missing(&self) -> Option<&str> {
+        let missing = self.record_missing.as_ref().or(self.token_missing.as_ref());
+        missing.map(String::as_str)
+    }
+
+    fn write(&mut self, folder: &Path) {
+        let file = RecordFile {
+            record: self.record.clone(),
+            cut_off: self.cut_off,
+        };
+        let written = write_record(&folder.join("record.json"), &file);
+        let pod = self.record.pod();
+        note(
+            &mut self.record_missing,
+            written,
+            &pod,
+            "the record of a pod's volume",
+        );
+    }
+}
+
+/// Remembers why something is not in its file, and says so once.
+fn note(missing: &mut Option<String>, written: Result<(), FileError>, pod: &str, what: &str) {
+    let before = missing.take();
+    *missing = written.err().map(|error| error.to_string());
+    if let (None, Some(error)) = (before, &*missing) {
+        tracing::error!(
+            what,
+            pod,
+            error,
+            "used but not kept: after a restart of the agent its pod waits for kubelet's next call"
+        );
+    }
+}
+
+/// What [`Volumes::keep`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Folder {
+    /// The volume's folder as it was.
+    Before,
+    /// None, and made one.
+    Made,
+}
 
 /// All volumes of this node.
 #[derive(Debug)]
 pub struct Volumes {
     dir: PathBuf,
-    records: BTreeMap<String, VolumeRecord>,
+    volumes: BTreeMap<String, Entry>,
 }
 
 impl Volumes {
@@ -95,17 +147,21 @@ impl Volumes {
     /// # Errors
     /// When the folder cannot be made or read.
     pub fn open(dir: &Path) -> Result<Self, FileError> {
-        files::private_dir(dir)?;
-        let mut records = BTreeMap::new();
+        private_dir(dir)?;
+        let mut volumes = BTreeMap::new();
         for entry in fs::read_dir(dir).map_err(failed("read it", dir))? {
             let path = entry.map_err(failed("read it", dir))?.path();
             match read_record(&path.join("record.json")) {
-                Ok(record)
+                Ok(RecordFile { record, cut_off })
                     if path
                         .file_name()
                         .is_some_and(|name| *name == *folder(&record.volume_id)) =>
                 {
-                    records.insert(record.volume_id.clone(), record);
+                    let entry = Entry {
+                        cut_off,
+                        ..Entry::new(record)
+                    };
+                    volumes.insert(entry.record.volume_id.clone(), entry);
                 }
                 Ok(_) => tracing::warn!(path = %path.display(), "a volume record stands in the wrong folder"),
                 Err(error) => {
@@ -115,7 +171,7 @@ impl Volumes {
         }
         Ok(Self {
             dir: dir.to_owned(),
-            records,
+            volumes,
         })
     }
 
@@ -131,49 +187,83 @@ impl Volumes {
             }
             Some(kept)
         };
-        self.records
-            .values()
-            .map(|record| (record.clone(), token(record)))
-            .collect()
+        let records = self.volumes.values().map(|entry| &entry.record);
+        records.map(|record| (record.clone(), token(record))).collect()
     }
 
     /// The record of a volume.
     #[must_use]
     pub fn get(&self, volume_id: &str) -> Option<VolumeRecord> {
-        self.records.get(volume_id).cloned()
+        self.volumes.get(volume_id).map(|entry| entry.record.clone())
     }
 
     /// How many volumes a pod has.
     #[must_use]
     pub fn number_of_pod(&self, pod_uid: &str) -> usize {
-        let of_pod = |record: &&VolumeRecord| record.pod_uid == pod_uid;
-        self.records.values().filter(of_pod).count()
+        let of_pod = |entry: &&Entry| entry.record.pod_uid == pod_uid;
+        self.volumes.values().filter(of_pod).count()
     }
 
-    /// Keeps a volume; its record is in its file when this returns.
+    /// Keeps a volume. Its folder is there when this returns; its record is in its file as far as there is room, else it is
+    /// [missing](Self::missing) and the next call tries again.
     ///
     /// # Errors
-    /// When something cannot be written.
-    pub fn keep(&mut self, record: &VolumeRecord) -> Result<VolumeRecord, FileError> {
+    /// When its folder cannot be made.
+    pub(super) fn keep(&mut self, record: &VolumeRecord) -> Result<Folder, FileError> {
         let folder = self.folder(&record.volume_id);
         make_dir(&folder, 0o700)?;
         let socket_dir = self.socket_dir(&record.volume_id);
-        make_dir(&socket_dir, 0o755)?;
+        let found = if socket_dir.is_dir() {
+            Folder::Before
+        } else {
+            make_dir(&socket_dir, 0o755)?;
+            Folder::Made
+        };
         // The process's umask may have narrowed it, and every uid of the pod must get through.
-        files::ensure_mode(&socket_dir, 0o755)?;
-        if !self.records.contains_key(&record.volume_id) {
-            write_record(&folder.join("record.json"), record)?;
-            self.records.insert(record.volume_id.clone(), record.clone());
+        ensure_mode(&socket_dir, 0o755)?;
+        let new = !self.volumes.contains_key(&record.volume_id);
+        let entry = self
+            .volumes
+            .entry(record.volume_id.clone())
+            .or_insert_with(|| Entry::new(record.clone()));
+        if new || found == Folder::Made || entry.record_missing.is_some() {
+            entry.write(&folder);
         }
-        Ok(record.clone())
+        Ok(found)
     }
 
-    /// Keeps the newest token of a known volume.
-    ///
-    /// # Errors
-    /// When it cannot be written; the former one is there then.
-    pub fn keep_token(&self, volume_id: &str, token: &PodToken) -> Result<(), FileError> {
-        write_token(&self.folder(volume_id).join("token.json"), token)
+    /// Keeps the newest token of a known volume, as far as there is room for it; else it is [missing](Self::missing) and
+    /// the former one is in its file.
+    pub(super) fn keep_token(&mut self, volume_id: &str, token: &PodToken) {
+        let written = write_token(&self.folder(volume_id).join("token.json"), token);
+        if let Some(entry) = self.volumes.get_mut(volume_id) {
+            let pod = entry.record.pod();
+            note(&mut entry.token_missing, written, &pod, "a pod's token");
+        }
+    }
+
+    /// Remembers that containers of the volume's pod hold a folder that is gone, and so for a later run of the agent.
+    pub(super) fn cut_off(&mut self, volume_id: &str) {
+        let folder = self.folder(volume_id);
+        if let Some(entry) = self.volumes.get_mut(volume_id) {
+            entry.cut_off = true;
+            entry.write(&folder);
+        }
+    }
+
+    /// Whether they do.
+    pub(super) fn is_cut_off(&self, volume_id: &str) -> bool {
+        self.volumes.get(volume_id).is_some_and(|entry| entry.cut_off)
+    }
+
+    /// Volumes whose pods are [cut off](Self::cut_off).
+    pub(super) fn number_cut_off(&self) -> usize {
+        self.volumes.values().filter(|entry| entry.cut_off).count()
+    }
+
+    /// Why a volume would not be served again after a restart, for each of which that is so.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
+        self.volumes.values().filter_map(Entry::missing)
     }
 
     /// Forgets a volume; one that is not there is fine.
@@ -185,7 +275,7 @@ impl Volumes {
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove it", &folder)(error)),
             _ => {
-                self.records.remove(volume_id);
+                self.volumes.remove(volume_id);
                 Ok(())
             }
         }
@@ -216,51 +306,6 @@ impl Volumes {
 
 fn folder(volume_id: &str) -> String {
     hex::encode(&digest(&SHA256, volume_id.as_bytes()).as_ref()[..8])
-}
-
-fn make_dir(path: &Path, mode: u32) -> Result<(), FileError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(failed("make the directory", path))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
-    let path = path.to_owned();
-    move |source| FileError { path, action, source }
-}
-
-fn read_record(path: &Path) -> io::Result<VolumeRecord> {
-    Ok(serde_json::from_slice(&files::read(path, MAX_FILE)?)?)
-}
-
-fn write_record(path: &Path, record: &VolumeRecord) -> Result<(), FileError> {
-    let bytes = serde_json::to_vec(record).map_err(|error| failed("write", path)(error.into()))?;
-    write(path, &bytes)
-}
-
-/// None as well when it is damaged: kubelet brings the next one.
-fn read_token(path: &Path) -> Option<Arc<PodToken>> {
-    let bytes = Zeroizing::new(files::read(path, MAX_FILE).ok()?);
-    let kept: KeptToken<'_> = serde_json::from_slice(&bytes).ok()?;
-    Some(PodToken::new(kept.secret, from_unix_millis(kept.expires_unix_ms)))
-}
-
-fn write_token(path: &Path, token: &PodToken) -> Result<(), FileError> {
-    let kept = KeptToken {
-        secret: token.secret(),
-        expires_unix_ms: unix_millis(token.expires()),
-    };
-    // Large enough from the start: memory that it grew out of would not be wiped.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(kept.secret.len() + ENVELOPE));
-    serde_json::to_writer(&mut *bytes, &kept).map_err(|error| failed("write", path)(error.into()))?;
-    write(path, &bytes)
-}
-
-/// What a volume needs after a restart of the agent. After one of the machine kubelet makes every volume anew.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    files::replace(path, bytes, 0o600, Durability::Volatile)
 }
 
 #[cfg(test)]

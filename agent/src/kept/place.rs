@@ -2,11 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use signet_runtime::files::private_dir;
 
 /// `RAMFS_MAGIC` of linux/magic.h.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+/// What a folder lies on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ground {
+    /// tmpfs or ramfs: it ends with the machine's power and is never on a disk.
+    Memory,
+    /// The root of a container: it ends with that container.
+    Overlay,
+    /// Anything else.
+    Disk,
+}
+
+impl Ground {
+    /// Of a folder that is there.
+    pub(crate) fn of(dir: &Path) -> nix::Result<Self> {
+        Ok(match statfs(dir)?.filesystem_type() {
+            TMPFS_MAGIC | RAMFS_MAGIC => Self::Memory,
+            OVERLAYFS_SUPER_MAGIC => Self::Overlay,
+            _ => Self::Disk,
+        })
+    }
+}
 
 /// Which folders may hold keys.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -63,9 +85,8 @@ impl Places {
 }
 
 fn fit(keeping: Keeping, dir: &Path) -> Result<(), String> {
-    let kind = statfs(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    let in_memory = [TMPFS_MAGIC, RAMFS_MAGIC].contains(&kind.filesystem_type());
-    if in_memory || keeping == Keeping::Anywhere {
+    let ground = Ground::of(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    if ground == Ground::Memory || keeping == Keeping::Anywhere {
         return Ok(());
     }
     Err(format!(

@@ -64,14 +64,21 @@ impl Admitted {
     }
 
     pub(super) fn token_refreshed(&mut self, volume_id: &str, token: Arc<PodToken>) {
-        let owner = self.owners.get(volume_id);
-        let Some(shelf) = owner.and_then(|owner| self.shelves.get_mut(owner)) else {
-            return;
-        };
-        let mut volumes = shelf.volumes_mut().iter_mut();
-        if let Some(volume) = volumes.find(|volume| volume.volume_id == volume_id) {
+        if let Some(volume) = self.volume_mut(volume_id) {
             volume.refresh(token);
         }
+    }
+
+    pub(super) fn volume_cut_off(&mut self, volume_id: &str) {
+        if let Some(volume) = self.volume_mut(volume_id) {
+            volume.cut_off = true;
+        }
+    }
+
+    fn volume_mut(&mut self, volume_id: &str) -> Option<&mut Volume> {
+        let shelf = self.shelves.get_mut(self.owners.get(volume_id)?)?;
+        let mut volumes = shelf.volumes_mut().iter_mut();
+        volumes.find(|volume| volume.volume_id == volume_id)
     }
 
     /// Gives the volume back, and the pod when it has lost its last one and is to be forgotten.

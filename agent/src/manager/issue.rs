@@ -9,7 +9,7 @@ use signet_certs::csr::create_csr;
 use signet_certs::signer::LeafKey;
 
 use super::shelf::Proof;
-use crate::cache::{Failure, UnixFacts, Verdict, Wanted};
+use crate::cache::{Failure, UnixFacts, Verdict, Wanted, WorkloadId};
 use crate::context::PeerProcess;
 use crate::server_client::objections::Objections;
 use crate::server_client::{
@@ -76,7 +76,7 @@ impl Requester {
 
     /// A fresh key for each certificate (X5S-15); it stays in this process (invariant 5).
     async fn prepare(&self, wanted: &Wanted, proof: Option<Proof>) -> Result<(LeafKey, IssueItem), String> {
-        let evidence = self.evidence(proof).await?;
+        let evidence = self.evidence(&wanted.workload, proof).await?;
         let key = LeafKey::generate(&self.rng).map_err(|error| format!("cannot make a key: {error}"))?;
         let csr = create_csr(&key).map_err(|error| format!("cannot make a certificate request: {error}"))?;
         Ok((
@@ -89,12 +89,18 @@ impl Requester {
         ))
     }
 
-    async fn evidence(&self, proof: Option<Proof>) -> Result<IssueEvidence, String> {
+    async fn evidence(&self, workload: &WorkloadId, proof: Option<Proof>) -> Result<IssueEvidence, String> {
         match proof {
             Some(Proof::Token(token)) if token.secret().len() > MAX_TOKEN => {
                 Err(format!("the pod's token is longer than {MAX_TOKEN} bytes"))
             }
-            Some(Proof::Token(token)) => Ok(IssueEvidence::PodToken(token)),
+            Some(Proof::Token(token)) => Ok(IssueEvidence::PodToken {
+                token,
+                of_pod: match workload {
+                    WorkloadId::Pod(uid) => uid.clone(),
+                    WorkloadId::Unix(_) => String::new(),
+                },
+            }),
             Some(Proof::Process { facts, peers }) => {
                 match tokio::time::timeout(RECHECK_LIMIT, self.recheck(&facts, &peers)).await {
                     Ok(outcome) => outcome.map(|()| IssueEvidence::Unix(facts)),

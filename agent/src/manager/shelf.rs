@@ -48,6 +48,8 @@ pub(super) struct Volume {
     pub(super) name: String,
     pub(super) socket: PathBuf,
     pub(super) svid_file: PathBuf,
+    /// Containers of the pod hold a folder that is gone.
+    pub(super) cut_off: bool,
     token: Option<Arc<PodToken>>,
 }
 
@@ -68,6 +70,7 @@ impl Volume {
             name: volume.pod,
             socket: volume.socket,
             svid_file: volume.svid_file,
+            cut_off: false,
             token: None,
         }
     }

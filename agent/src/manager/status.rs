@@ -14,6 +14,9 @@ pub(super) fn status(cache: &Cache, admitted: &Admitted, now: Moment) -> Vec<Wor
         .collect()
 }
 
+/// What nobody but the pod's owner can mend.
+const CUT_OFF: &str = "the pod's volume was mounted from a folder that is gone: containers that ran then reach no agent; restart the pod";
+
 fn workload(cache: &Cache, id: &WorkloadId, shelf: &Shelf, now: Moment) -> WorkloadStatus {
     let slots = cache.status(id, now);
     let problem = match cache.state(id, now) {
@@ -21,6 +24,12 @@ fn workload(cache: &Cache, id: &WorkloadId, shelf: &Shelf, now: Moment) -> Workl
         Some(CacheState::Refused { message }) => Some(message),
         Some(CacheState::Ready(_)) | None => slots.iter().find_map(|slot| slot.problem.clone()),
     };
+    let cut_off = shelf.volumes().iter().any(|volume| volume.cut_off);
+    let problems: Vec<String> = cut_off
+        .then(|| CUT_OFF.to_owned())
+        .into_iter()
+        .chain(problem)
+        .collect();
     let volume = shelf.volumes().first();
     let (kind, pod_uid) = match id {
         WorkloadId::Pod(uid) => ("pod", uid.clone()),
@@ -35,7 +44,7 @@ fn workload(cache: &Cache, id: &WorkloadId, shelf: &Shelf, now: Moment) -> Workl
             .unwrap_or_default(),
         streams: shelf.streams(),
         slots,
-        problem: problem.unwrap_or_default(),
+        problem: problems.join("; "),
     }
 }
 

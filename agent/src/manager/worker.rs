@@ -131,6 +131,7 @@ impl Worker {
         match command {
             Command::VolumeReady(volume, channel) => self.admitted.volume_ready(volume, channel),
             Command::TokenRefreshed { volume_id, token } => self.admitted.token_refreshed(&volume_id, token),
+            Command::VolumeCutOff { volume_id } => self.admitted.volume_cut_off(&volume_id),
             Command::VolumeRemoved { volume_id } => {
                 if let Some((volume, forgotten)) = self.admitted.volume_removed(&volume_id) {
                     kept::remove(&volume.svid_file);

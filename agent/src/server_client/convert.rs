@@ -97,7 +97,7 @@ pub(super) fn known_to_server(items: Vec<IssueItem>, agreed: &Agreement) -> (Vec
 
 fn feature_of(evidence: &IssueEvidence) -> Feature {
     match evidence {
-        IssueEvidence::PodToken(_) => Feature::PodToken,
+        IssueEvidence::PodToken { .. } => Feature::PodToken,
         IssueEvidence::Unix(_) => Feature::Unix,
     }
 }
@@ -132,9 +132,12 @@ fn issue_item(item: IssueItem) -> wire::IssueItem {
             .map(|id| id.as_str().to_owned())
             .unwrap_or_default(),
         evidence: Some(match item.evidence {
-            IssueEvidence::PodToken(token) => wire::issue_item::Evidence::PodToken(wire::PodToken {
-                token: token.secret().to_owned(),
-            }),
+            IssueEvidence::PodToken { token, of_pod } => {
+                wire::issue_item::Evidence::PodToken(wire::PodToken {
+                    token: token.secret().to_owned(),
+                    pod_uid: of_pod,
+                })
+            }
             IssueEvidence::Unix(facts) => wire::issue_item::Evidence::Unix(unix_workload(facts)),
         }),
     }

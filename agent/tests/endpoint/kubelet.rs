@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use signet_agent::testing::{Driver, DriverConfig, LinkMounter, PodToken, VolumeRecord, VolumeSink, Volumes};
+use signet_agent::testing::{
+    Driver, DriverConfig, LinkMounter, PodToken, Standing, TokensFrom, VolumeRecord, VolumeSink, Volumes,
+};
 use signet_runtime::drain::Drain;
 
 use crate::support::raw::{RawClient, call_headers};
@@ -18,6 +20,8 @@ impl VolumeSink for NoVolumes {
 
     fn token(&self, _: &str, _: Arc<PodToken>) {}
 
+    fn cut_off(&self, _: &str) {}
+
     fn close(&self, _: &str) {}
 }
 
@@ -30,6 +34,7 @@ fn driver(folder: &Path) -> (Driver, DriverConfig) {
         kubelet_dir: folder.to_owned(),
         node_name: "node-a".into(),
         token_audience: "signet:example.org:pod".into(),
+        tokens_from: TokensFrom::VolumeContext,
         max_volumes: 20,
     };
     let volumes = Volumes::open(&folder.join("volumes")).unwrap();
@@ -38,6 +43,7 @@ fn driver(folder: &Path) -> (Driver, DriverConfig) {
         volumes,
         Arc::new(LinkMounter),
         Arc::new(NoVolumes),
+        Standing::default(),
     );
     (driver, config)
 }

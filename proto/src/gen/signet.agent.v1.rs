@@ -109,6 +109,9 @@ pub mod issue_item {
 pub struct PodToken {
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
+    /// UID of the pod that the volume is pinned to: the token has to be that pod's. Empty from an agent that does not say.
+    #[prost(string, tag = "2")]
+    pub pod_uid: ::prost::alloc::string::String,
 }
 /// What the agent saw of a process outside Kubernetes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -41,6 +41,9 @@ pub struct StatusResponse {
     /// Since when the server cannot reach the API server of this node's cluster; 0 while it can.
     #[prost(int64, tag = "16")]
     pub cluster_unreachable_since_unix_ms: i64,
+    /// What is wrong with the folder of the pods' volumes, empty when nothing is.
+    #[prost(string, tag = "17")]
+    pub volumes_problem: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotReady {

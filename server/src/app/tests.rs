@@ -251,7 +251,10 @@ impl World {
         let item = IssueItem {
             csr: csr(),
             spiffe_id: None,
-            evidence: Evidence::PodToken(Zeroizing::new("pod".to_owned())),
+            evidence: Evidence::PodToken {
+                token: Zeroizing::new("pod".to_owned()),
+                of_pod: None,
+            },
         };
         let by = inspect_leaf(&certificate).unwrap().serial;
         let outcome = process.issuer.issue(&agent(), by, vec![item]).await;

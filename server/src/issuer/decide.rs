@@ -29,13 +29,14 @@ impl Issuer {
     pub(super) async fn decide(&self, agent: &AgentIdentity, item: &IssueItem) -> Result<Decided, NotIssued> {
         let wanted = item.spiffe_id.as_deref();
         match &item.evidence {
-            Evidence::PodToken(token) => {
+            Evidence::PodToken { token, of_pod } => {
                 let pod = self
                     .parts
                     .attestor
                     .attest_pod(agent, token)
                     .await
                     .map_err(|error| self.not_attested(error))?;
+                self.check_pod(of_pod.as_deref(), &pod)?;
                 let (identity, identities) = self
                     .grant(&Facts::Pod(&pod), wanted)
                     .map_err(|refused| refused.about_pod(&pod.pod_uid))?;
@@ -78,6 +79,22 @@ impl Issuer {
                     token_jti: None,
                 })
             }
+        }
+    }
+
+    /// A token is good for the pod whose volume it came with alone, whoever could put another's there.
+    fn check_pod(&self, of_pod: Option<&str>, pod: &AttestedPod) -> Result<(), NotIssued> {
+        match of_pod {
+            Some(uid) if uid != pod.pod_uid => {
+                let reason = format!(
+                    "the token is of the pod {}, its volume of the pod {uid}",
+                    pod.pod_uid
+                );
+                Err(self
+                    .refused(RefusalReason::NotAttested, reason)
+                    .about_pod(&pod.pod_uid))
+            }
+            _ => Ok(()),
         }
     }
 

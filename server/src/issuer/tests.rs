@@ -165,7 +165,10 @@ fn item(csr: Bytes, token: &str) -> IssueItem {
     IssueItem {
         csr,
         spiffe_id: None,
-        evidence: Evidence::PodToken(Zeroizing::new(token.to_owned())),
+        evidence: Evidence::PodToken {
+            token: Zeroizing::new(token.to_owned()),
+            of_pod: None,
+        },
     }
 }
 
@@ -202,6 +205,27 @@ async fn what_is_signed_was_recorded_with_the_same_serial_key_and_identity() {
         leaf.spiffe_id.as_str(),
         "spiffe://example.org/ns/shop/sa/frontend"
     );
+}
+
+/// A token that somebody put into another pod's volume, past kubelet and past the agent.
+#[tokio::test(start_paused = true)]
+async fn a_token_is_good_for_the_pod_of_its_volume_alone() {
+    let world = World::new().await;
+    let of = |uid: &str| IssueItem {
+        evidence: Evidence::PodToken {
+            token: Zeroizing::new("pod-token".to_owned()),
+            of_pod: Some(uid.to_owned()),
+        },
+        ..item(csr(), "")
+    };
+    let (reason, message) = refused(world.issue_one(of("thief")).await);
+    assert_eq!(reason, RefusalReason::NotAttested);
+    assert!(message.contains("its volume of the pod thief"), "{message}");
+    assert_eq!(
+        world.audited_refusals().await,
+        [format!("not_attested: {message}")]
+    );
+    issued(world.issue_one(of("pod-uid")).await);
 }
 
 /// Covers INV-4.

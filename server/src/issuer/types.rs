@@ -24,7 +24,12 @@ pub(crate) struct IssueItem {
 /// What an agent brings to prove a workload.
 pub(crate) enum Evidence {
     /// The pod's own bound token.
-    PodToken(Zeroizing<String>),
+    PodToken {
+        /// The token.
+        token: Zeroizing<String>,
+        /// UID of the pod that the agent got it for; `None` from an agent that does not say.
+        of_pod: Option<String>,
+    },
     /// What the agent saw of a process outside Kubernetes.
     Unix {
         /// User of the process.

@@ -154,7 +154,10 @@ fn with_pod_token(mut recorded: Bytes, token: String) -> Bytes {
     let length = decode_varint(&mut recorded).unwrap();
     assert_eq!(length, recorded.len() as u64, "one item and nothing else");
     let newer = IssueItem {
-        evidence: Some(issue_item::Evidence::PodToken(PodToken { token })),
+        evidence: Some(issue_item::Evidence::PodToken(PodToken {
+            token,
+            ..PodToken::default()
+        })),
         ..IssueItem::default()
     };
     let item = [recorded, newer.encode_to_vec().into()].concat();

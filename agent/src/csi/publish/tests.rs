@@ -16,6 +16,7 @@ fn config() -> DriverConfig {
         kubelet_dir: "/var/lib/kubelet".into(),
         node_name: "node-a".into(),
         token_audience: "signet:example.org:pod".into(),
+        tokens_from: TokensFrom::VolumeContext,
         max_volumes: 20,
     }
 }
@@ -112,5 +113,71 @@ fn targets_outside_of_kubelets_volume_folders_are_refused() {
         "/var/lib/kubelet2/pods/u/volumes/kubernetes.io~csi/v/mount",
     ] {
         assert!(Target::check(target, kubelet).is_err(), "{target}");
+    }
+}
+
+/// Of the pod `pod-1`; nobody looks at the signature here.
+const OF_POD_1: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJodHRwczovL2siLCJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6czphIiwiYXVkIjpb\
+    InNpZ25ldDpleGFtcGxlLm9yZzpub2RlIl0sImV4cCI6MTgwMDAwMzYwMCwiaWF0IjoxODAwMDAwMDAwLCJuYmYiOjE4MDAwMDAwMDAsImp0aSI6ImoiLCJrd\
+    WJlcm5ldGVzLmlvIjp7Im5hbWVzcGFjZSI6InMiLCJub2RlIjp7Im5hbWUiOiJuIiwidWlkIjoidSJ9LCJwb2QiOnsibmFtZSI6InAiLCJ1aWQiOiJwb2QtMSJ9L\
+    CJzZXJ2aWNlYWNjb3VudCI6eyJuYW1lIjoiYSIsInVpZCI6IngifX19.AAAA";
+
+fn tokens(token: &str) -> String {
+    format!(
+        r#"{{"signet:example.org:pod":{{"token":"{token}","expirationTimestamp":"2026-11-21T19:47:36Z"}}}}"#
+    )
+}
+
+/// Without `tokenRequests` kubelet hands on what the pod's author wrote: another pod's token would get this one its identity.
+#[test]
+fn a_token_of_another_pod_is_refused() {
+    let of = |uid: &str| {
+        let mut asked = request();
+        asked.volume_context.insert(POD_UID.into(), uid.into());
+        asked.volume_context.insert(TOKENS.into(), tokens(OF_POD_1));
+        asked.target_path = asked.target_path.replace(UID, uid);
+        Publication::check(asked, &config())
+    };
+    let refused = of("pod-2").err().expect("refused");
+    assert!(refused.contains("another pod's"), "{refused}");
+    assert_eq!(of("pod-1").unwrap().token.secret(), OF_POD_1);
+}
+
+/// kubelet puts them in one place; in the other a pod's author may have written.
+#[test]
+fn tokens_are_taken_from_the_place_that_is_configured_and_from_no_other() {
+    let both = || {
+        let mut asked = request();
+        asked
+            .volume_context
+            .insert(TOKENS.into(), tokens("of.the.context"));
+        asked.secrets.insert(TOKENS.into(), tokens("of.the.secrets"));
+        asked
+    };
+    for (from, expected, key) in [
+        (
+            TokensFrom::VolumeContext,
+            "of.the.context",
+            "no serviceAccountTokenInSecrets",
+        ),
+        (
+            TokensFrom::Secrets,
+            "of.the.secrets",
+            "serviceAccountTokenInSecrets: true",
+        ),
+    ] {
+        let config = DriverConfig {
+            tokens_from: from,
+            ..config()
+        };
+        let taken = Publication::check(both(), &config).unwrap();
+        assert_eq!(taken.token.secret(), expected, "{from:?}");
+        let mut missing = both();
+        match from {
+            TokensFrom::VolumeContext => drop(missing.volume_context.remove(TOKENS)),
+            TokensFrom::Secrets => missing.secrets.clear(),
+        }
+        let refused = Publication::check(missing, &config).err().expect("refused");
+        assert!(refused.contains(key), "{refused}");
     }
 }

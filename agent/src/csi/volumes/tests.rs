@@ -21,7 +21,7 @@ fn token(text: &str) -> Arc<PodToken> {
 
 fn keep(volumes: &mut Volumes, record: &VolumeRecord, text: &str) {
     volumes.keep(record).unwrap();
-    volumes.keep_token(&record.volume_id, &token(text)).unwrap();
+    volumes.keep_token(&record.volume_id, &token(text));
 }
 
 #[test]
@@ -79,9 +79,26 @@ fn removing_twice_is_fine_and_damage_is_left_alone() {
 fn the_socket_path_is_short_enough_where_agents_run() {
     let volumes = Volumes {
         dir: "/run/signet-agent/volumes".into(),
-        records: BTreeMap::new(),
+        volumes: BTreeMap::new(),
     };
     assert!(volumes.socket_path(&record().volume_id).as_os_str().len() <= 107);
+}
+
+/// A person is told until the pod is gone, whatever becomes of the agent.
+#[test]
+fn that_a_pod_is_cut_off_outlives_a_restart_and_not_the_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut volumes = Volumes::open(dir.path()).unwrap();
+    keep(&mut volumes, &record(), "x");
+    assert_eq!(volumes.number_cut_off(), 0);
+    volumes.cut_off(&record().volume_id);
+    let mut again = Volumes::open(dir.path()).unwrap();
+    assert!(again.is_cut_off(&record().volume_id));
+    assert_eq!(again.keep(&record()).unwrap(), Folder::Before);
+    assert_eq!(again.number_cut_off(), 1);
+    again.remove(&record().volume_id).unwrap();
+    assert_eq!(again.keep(&record()).unwrap(), Folder::Made);
+    assert_eq!(Volumes::open(dir.path()).unwrap().number_cut_off(), 0);
 }
 
 /// A token that was put into the wrong folder would get its socket another pod's identity.

@@ -42,7 +42,10 @@ fn evidence_that_the_server_does_not_know_is_not_sent_and_answered_in_its_place(
         csr: vec![1],
         spiffe_id: None,
         evidence: match uid {
-            None => IssueEvidence::PodToken(PodToken::new("token", SystemTime::UNIX_EPOCH)),
+            None => IssueEvidence::PodToken {
+                token: PodToken::new("token", SystemTime::UNIX_EPOCH),
+                of_pod: "uid".to_owned(),
+            },
             Some(uid) => IssueEvidence::Unix(UnixFacts {
                 uid,
                 gid: 0,

@@ -34,7 +34,7 @@ pub(super) fn remember(item: &IssueItem) -> Asked {
     Asked {
         spiffe_id: item.spiffe_id.clone(),
         evidence: match &item.evidence {
-            IssueEvidence::PodToken(token) => token.secret().to_owned(),
+            IssueEvidence::PodToken { token, .. } => token.secret().to_owned(),
             IssueEvidence::Unix(facts) => format!("uid:{}", facts.uid),
         },
         key: verify_csr(&item.csr).unwrap().spki_sha256(),

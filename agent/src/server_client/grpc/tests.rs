@@ -434,13 +434,13 @@ async fn the_node_attests_without_a_certificate_and_then_uses_its_own() {
         spiffe_id: None,
         evidence,
     };
-    let token = crate::token::PodToken::new("pod token", at(3600));
+    let evidence = IssueEvidence::PodToken {
+        token: crate::token::PodToken::new("pod token", at(3600)),
+        of_pod: "uid".to_owned(),
+    };
     let outcomes = bench
         .client
-        .issue(vec![
-            item(IssueEvidence::PodToken(token)),
-            item(IssueEvidence::Unix(facts)),
-        ])
+        .issue(vec![item(evidence), item(IssueEvidence::Unix(facts))])
         .await
         .unwrap();
     let messages: Vec<_> = outcomes

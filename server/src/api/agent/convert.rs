@@ -39,6 +39,9 @@ pub(super) enum Faulty {
     /// Of a wrong length.
     #[error("a SHA-256 has 32 bytes")]
     Sha256,
+    /// See [`MAX_TEXT_BYTES`].
+    #[error("the pod's UID is too long")]
+    LongPodUid,
 }
 
 impl From<Faulty> for Status {
@@ -59,7 +62,13 @@ pub(super) fn item(item: wire::IssueItem, agreed: &Agreement) -> Result<IssueIte
         Some(evidence) if !agreed.has(feature_of(&evidence)) => return Err(Faulty::UnnamedEvidence),
         Some(issue_item::Evidence::PodToken(pod)) => {
             check_token(&pod.token)?;
-            Evidence::PodToken(Zeroizing::new(pod.token))
+            if pod.pod_uid.len() > MAX_TEXT_BYTES {
+                return Err(Faulty::LongPodUid);
+            }
+            Evidence::PodToken {
+                token: Zeroizing::new(pod.token),
+                of_pod: (!pod.pod_uid.is_empty()).then_some(pod.pod_uid),
+            }
         }
         Some(issue_item::Evidence::Unix(unix)) => unix_evidence(unix)?,
         None => return Err(Faulty::UnknownEvidence),

@@ -1,0 +1,172 @@
+//! Links without privileges; real mounts in a namespace of their own.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+
+use super::alone::{Peer, alone, own_mounts_at};
+use super::*;
+
+#[test]
+fn links_come_and_go_and_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (dir.path().join("source"), dir.path().join("pods/u/mount"));
+    fs::create_dir(&source).unwrap();
+    let mounter = LinkMounter;
+    mounter.bind(&source, &target).unwrap();
+    mounter.bind(&source, &target).unwrap();
+    assert_eq!(fs::read_link(&target).unwrap(), source);
+    mounter.unbind(&source, &target).unwrap();
+    mounter.unbind(&source, &target).unwrap();
+    assert!(!target.exists() && source.exists());
+}
+
+#[test]
+fn a_link_at_the_target_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("mount");
+    symlink("/etc", &target).unwrap();
+    assert!(BindMounter.bind(dir.path(), &target).is_err());
+}
+
+/// A socket folder beside a kubelet folder, of which the part at `linked` lies elsewhere behind a link.
+fn node(dir: &Path, linked: Option<&str>) -> (PathBuf, PathBuf) {
+    let source = dir.join("volumes/0123/socket");
+    fs::create_dir_all(&source).unwrap();
+    fs::write(source.join("spiffe.sock"), "").unwrap();
+    if let Some(linked) = linked {
+        let elsewhere = dir.join("data-disk").join(linked);
+        fs::create_dir_all(&elsewhere).unwrap();
+        let link = dir.join(linked);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(&elsewhere, &link).unwrap();
+    }
+    let parent = dir.join("kubelet/pods/uid/volumes/kubernetes.io~csi/spiffe");
+    fs::create_dir_all(&parent).unwrap();
+    (source, parent.join("mount"))
+}
+
+/// However often kubelet calls, and by whatever links its folders are reached.
+#[test]
+fn a_target_is_mounted_once_and_gone_afterwards() {
+    alone(
+        "csi::mount::tests::a_target_is_mounted_once_and_gone_afterwards",
+        |dir| {
+            for (number, linked) in [
+                None,
+                Some("kubelet"),
+                Some("kubelet/pods"),
+                Some("kubelet/pods/uid"),
+                Some("kubelet/pods/uid/volumes"),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let dir = dir.join(number.to_string());
+                let (source, target) = node(&dir, linked);
+                let resolved = target.parent().unwrap().canonicalize().unwrap().join("mount");
+                for _ in 0..20 {
+                    BindMounter.bind(&source, &target).unwrap();
+                }
+                let mounts = own_mounts_at(&resolved);
+                assert_eq!(mounts.len(), 1, "{linked:?}: {mounts:?}");
+                assert_eq!(
+                    fs::metadata(&target).unwrap().ino(),
+                    fs::metadata(&source).unwrap().ino()
+                );
+                for _ in 0..2 {
+                    BindMounter.unbind(&source, &target).unwrap();
+                    assert!(
+                        own_mounts_at(&resolved).is_empty() && !target.exists(),
+                        "{linked:?}"
+                    );
+                }
+                fs::remove_dir_all(dir.join("volumes")).unwrap();
+            }
+        },
+    );
+}
+
+/// The pod's containers are made from what the host sees.
+#[test]
+fn nobody_can_write_through_the_mount_and_neither_can_the_host() {
+    alone(
+        "csi::mount::tests::nobody_can_write_through_the_mount_and_neither_can_the_host",
+        |dir| {
+            let (source, target) = node(dir, None);
+            let host = Peer::new();
+            BindMounter.bind(&source, &target).unwrap();
+            for (who, mounts) in [
+                ("agent", own_mounts_at(&target)),
+                ("host", host.mounts_at(&target)),
+            ] {
+                assert_eq!(mounts.len(), 1, "{who}: {mounts:?}");
+                for flag in ["ro", "nosuid", "nodev", "noexec"] {
+                    assert!(mounts[0].split(',').any(|set| set == flag), "{who}: {mounts:?}");
+                }
+            }
+            fs::write(target.join("planted"), "").unwrap_err();
+            // The agent itself puts a new socket there after a restart.
+            fs::write(source.join("spiffe.sock"), "again").unwrap();
+            BindMounter.unbind(&source, &target).unwrap();
+            assert!(host.mounts_at(&target).is_empty());
+        },
+    );
+}
+
+/// Whatever a mount is of, and however it was left, the next call puts it right.
+#[test]
+fn a_mount_of_another_folder_or_a_writable_one_is_replaced() {
+    alone(
+        "csi::mount::tests::a_mount_of_another_folder_or_a_writable_one_is_replaced",
+        |dir| {
+            let (source, target) = node(dir, None);
+            let none: Option<&str> = None;
+            fs::create_dir(&target).unwrap();
+            mount(Some(&source), &target, none, MsFlags::MS_BIND, none).unwrap();
+            assert_eq!(BindMounter.bind(&source, &target).unwrap(), Bound::Anew);
+            assert_eq!(BindMounter.bind(&source, &target).unwrap(), Bound::Before);
+            let mounts = own_mounts_at(&target);
+            assert!(mounts.len() == 1 && mounts[0].starts_with("ro,"), "{mounts:?}");
+            // As when the folder of the sockets was emptied under a running pod.
+            fs::remove_dir_all(&source).unwrap();
+            fs::create_dir(&source).unwrap();
+            assert_eq!(
+                BindMounter.bind(&source, &target).unwrap(),
+                Bound::InPlaceOfAnother
+            );
+            assert_eq!(own_mounts_at(&target).len(), 1);
+            assert_eq!(
+                fs::metadata(&target).unwrap().ino(),
+                fs::metadata(&source).unwrap().ino()
+            );
+        },
+    );
+}
+
+/// An agent that was killed while it mounted leaves the sealed folder; neither publishing nor the end of the volume meets it.
+#[test]
+fn what_a_killed_agent_left_half_mounted_is_cleared() {
+    alone(
+        "csi::mount::tests::what_a_killed_agent_left_half_mounted_is_cleared",
+        |dir| {
+            let (source, target) = node(dir, None);
+            let sealed = source.with_file_name(SEALED);
+            let none: Option<&str> = None;
+            for again in [true, false] {
+                fs::create_dir_all(&sealed).unwrap();
+                mount(Some(&source), &sealed, none, MsFlags::MS_BIND, none).unwrap();
+                if again {
+                    BindMounter.bind(&source, &target).unwrap();
+                    assert_eq!(own_mounts_at(&target).len(), 1);
+                } else {
+                    BindMounter.unbind(&source, &target).unwrap();
+                }
+                assert!(own_mounts_at(&sealed).is_empty() && !sealed.exists());
+            }
+            fs::remove_dir_all(dir.join("volumes")).unwrap();
+        },
+    );
+}
