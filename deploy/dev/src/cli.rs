@@ -3,13 +3,17 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use signet_runtime::{cli::Program, signal::shutdown_signal};
+use signet_runtime::{
+    cli::{Program, exit},
+    signal::end_of_session,
+};
 use signet_tests::part;
 
 use crate::{
     demo,
     domain::{Domain, Times},
-    layout::Layout,
+    layout::{self, Layout},
+    voice::Voice,
 };
 
 const PROGRAM: Program = Program("signet-dev");
@@ -36,37 +40,57 @@ pub(crate) fn main() -> ExitCode {
         return code;
     }
     match PROGRAM.parse(std::env::args_os()) {
-        Ok(cli) => PROGRAM.run(run(cli)),
+        Ok(cli) => match Voice::new() {
+            Ok(voice) => speak(cli, voice),
+            Err(error) => PROGRAM.run(async { Err(error) }),
+        },
         Err(code) => code,
     }
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
+fn speak(cli: Cli, voice: Voice) -> ExitCode {
+    let mut failed = false;
+    let code = PROGRAM.run(async {
+        if let Err(error) = run(cli, &voice).await {
+            voice.warn(&format!("{}: {error:#}", PROGRAM.0));
+            failed = true;
+        }
+        Ok(())
+    });
+    voice.finish();
+    if failed {
+        ExitCode::from(exit::FAILURE)
+    } else {
+        code
+    }
+}
+
+async fn run(cli: Cli, voice: &Voice) -> anyhow::Result<()> {
     match cli.command {
-        None => serve(cli.dir).await,
+        None => serve(cli.dir, voice).await,
         Some(Command::Demo) => {
-            let story = demo::run(cli.dir);
+            let story = demo::run(cli.dir, voice);
             tokio::select! {
                 told = story => told,
-                signal = shutdown_signal() => anyhow::bail!("interrupted by {signal}"),
+                signal = end_of_session() => anyhow::bail!("interrupted by {signal}"),
             }
         }
     }
 }
 
-async fn serve(dir: Option<PathBuf>) -> anyhow::Result<()> {
-    let stop = shutdown_signal();
-    let dir =
-        dir.unwrap_or_else(|| std::env::temp_dir().join(format!("signet-dev-{}", nix::unistd::getuid())));
+async fn serve(dir: Option<PathBuf>, voice: &Voice) -> anyhow::Result<()> {
+    let stop = end_of_session();
+    let name = format!("signet-dev-{}", nix::unistd::getuid());
+    let dir = dir.unwrap_or_else(|| layout::parent_for(&name).join(name));
     let layout = Layout::prepare(&dir)?;
     let times = Times::everyday();
     tokio::pin!(stop);
     let mut domain = tokio::select! {
-        domain = Domain::start(layout, &times) => domain?,
+        domain = Domain::start(layout, &times, voice.clone()) => domain?,
         _ = &mut stop => return Ok(()),
     };
     domain.write_env()?;
-    println!("{}", domain.what_next());
+    voice.say(&domain.what_next());
     tokio::select! {
         _ = &mut stop => {}
         problem = domain.watch() => {
@@ -74,7 +98,7 @@ async fn serve(dir: Option<PathBuf>) -> anyhow::Result<()> {
             return Err(problem);
         }
     }
-    println!("stopping");
+    voice.say("stopping");
     domain.stop().await;
     Ok(())
 }

@@ -20,37 +20,38 @@ use signet_workload::X509Source;
 use self::traffic::Traffic;
 use crate::{
     domain::{Domain, Times},
-    layout::Layout,
+    layout::{self, Layout},
+    voice::Voice,
 };
 
 /// Each awaited event; the whole story takes under a minute.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Tells the story.
-pub(crate) async fn run(dir: Option<PathBuf>) -> anyhow::Result<()> {
+pub(crate) async fn run(dir: Option<PathBuf>, voice: &Voice) -> anyhow::Result<()> {
     let temporary = match dir {
         Some(_) => None,
         None => Some(
             tempfile::Builder::new()
                 .prefix("signet-")
-                .tempdir()
+                .tempdir_in(layout::parent_for("signet-123456"))
                 .context("make a folder")?,
         ),
     };
     let folder = dir
         .or_else(|| temporary.as_ref().map(|t| t.path().to_owned()))
         .context("no folder")?;
-    let mut narrator = Narrator::new();
+    let narrator = Narrator::new(voice);
     narrator.say("starting a server, an agent and a fake Kubernetes API");
-    let mut domain = Domain::start(Layout::prepare(&folder)?, &Times::story()).await?;
-    let told = tell(&domain, &mut narrator).await;
+    let mut domain = Domain::start(Layout::prepare(&folder)?, &Times::story(), voice.clone()).await?;
+    let told = tell(&domain, &narrator).await;
     domain.stop().await;
     told?;
     narrator.say("all of it held");
     Ok(())
 }
 
-async fn tell(domain: &Domain, narrator: &mut Narrator) -> anyhow::Result<()> {
+async fn tell(domain: &Domain, narrator: &Narrator) -> anyhow::Result<()> {
     let frontend = traffic::source(&domain.pod_socket("shop", "frontend")).await?;
     let backend = traffic::source(&domain.pod_socket("shop", "backend")).await?;
     let traffic = Traffic::start(&frontend, &backend).await?;
@@ -185,17 +186,20 @@ async fn listed(publish: &str, authority: AuthorityId, serial: SerialNumber) -> 
 /// Speaks with the time since the beginning.
 struct Narrator {
     start: Instant,
+    voice: Voice,
 }
 
 impl Narrator {
     #[expect(clippy::disallowed_methods, reason = "the story's clock is the listener's")]
-    fn new() -> Self {
+    fn new(voice: &Voice) -> Self {
         Self {
             start: Instant::now(),
+            voice: voice.clone(),
         }
     }
 
-    fn say(&mut self, sentence: &str) {
-        println!("[{:5.1} s] {sentence}", self.start.elapsed().as_secs_f32());
+    fn say(&self, sentence: &str) {
+        let seconds = self.start.elapsed().as_secs_f32();
+        self.voice.say(&format!("[{seconds:5.1} s] {sentence}"));
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use serde_json::json;
 use signet_agent::SOCKET_NAME;
 use signet_runtime::{
+    environment::{self, RUST_LOG},
     files::{self, Durability},
     uds,
 };
@@ -18,7 +19,10 @@ use signet_tests::{
 };
 use tokio::time::{Instant, interval_at, sleep};
 
-use crate::layout::{Layout, NODE};
+use crate::{
+    layout::{Layout, NODE},
+    voice::Voice,
+};
 
 /// The demo pods: namespace, name, which is also the service account's.
 const PODS: [(&str, &str); 3] = [("shop", "frontend"), ("shop", "backend"), ("bank", "ledger")];
@@ -57,13 +61,14 @@ pub(crate) struct Domain {
     domain: domain::Domain,
     agent: Agent,
     volumes: Vec<Volume>,
+    voice: Voice,
 }
 
 impl Domain {
     /// Starts everything and waits until every demo pod's socket is there.
-    pub(crate) async fn start(layout: Layout, times: &Times) -> anyhow::Result<Self> {
+    pub(crate) async fn start(layout: Layout, times: &Times, voice: Voice) -> anyhow::Result<Self> {
         let launch = Launch::Itself {
-            level: std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()),
+            level: environment::text(RUST_LOG).unwrap_or_else(|| "info".to_owned()),
             to_file: true,
         };
         let seconds = |time: Duration| json!(format!("{}s", time.as_secs()));
@@ -99,6 +104,7 @@ impl Domain {
             domain,
             agent,
             volumes,
+            voice,
         })
     }
 
@@ -175,14 +181,16 @@ Logs: {server} and {agent}. Ctrl-C ends it all.",
                 status = async { self.agent.process()?.ended().await } => (Part::Agent, status),
                 _ = refresh.tick() => {
                     if let Err(error) = self.refresh().await {
-                        eprintln!("fresh tokens could not be brought, the old ones serve on: {error:#}");
+                        self.voice.warn(&format!("fresh tokens could not be brought, the old ones serve on: {error:#}"));
                     }
                     continue;
                 }
             };
             let name = part.name();
             match status {
-                Ok(status) => eprintln!("{name} ended ({status}) and is started again"),
+                Ok(status) => self
+                    .voice
+                    .warn(&format!("{name} ended ({status}) and is started again")),
                 Err(error) => return error.context(anyhow!("{name} cannot be watched")),
             }
             sleep(RESTART_AFTER).await;
@@ -209,7 +217,7 @@ Logs: {server} and {agent}. Ctrl-C ends it all.",
     pub(crate) async fn stop(&mut self) {
         for stopped in [self.agent.stop().await, self.domain.server.stop().await] {
             if let Err(error) = stopped {
-                eprintln!("{error:#}");
+                self.voice.warn(&format!("{error:#}"));
             }
         }
         // Gone: whoever still has it sourced sees that nothing runs.

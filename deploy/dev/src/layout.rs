@@ -6,7 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use signet_runtime::uds::MAX_PATH_BYTES;
+use nix::unistd::{AccessFlags, access};
+use signet_runtime::{environment, files::make_dir, uds::MAX_PATH_BYTES};
 
 /// Name of the one node, and of its folder.
 pub(crate) const NODE: &str = "laptop";
@@ -14,6 +15,36 @@ pub(crate) const NODE: &str = "laptop";
 const MARKER: &str = ".signet-dev";
 /// What a run makes and the next one removes.
 const OURS: [&str; 4] = ["server", NODE, "kubeconfig", "env"];
+
+/// The longest path of a socket below the folder.
+const LONGEST: &str = "laptop/volumes/0123456789abcdef/socket/spiffe.sock";
+/// Where folders are made whose sockets have paths that are too long below `TMPDIR`.
+const SHORT: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
+/// Where a folder of this name is made when nobody says where: below `TMPDIR`, if sockets there have paths that fit.
+pub(crate) fn parent_for(name: &str) -> PathBuf {
+    let temporary = environment::temporary();
+    let fits = |parent: &Path| {
+        let resolved = fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
+        too_long(&resolved.join(name)) == 0
+    };
+    if fits(&temporary) {
+        return temporary;
+    }
+    let is_usable =
+        |parent: &&Path| fits(parent) && access(*parent, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+    let short = SHORT.iter().map(Path::new).find(is_usable);
+    short.map_or(temporary, Path::to_owned)
+}
+
+/// By how many bytes the path of a socket below this folder is too long.
+fn too_long(folder: &Path) -> usize {
+    folder
+        .join(LONGEST)
+        .as_os_str()
+        .len()
+        .saturating_sub(MAX_PATH_BYTES)
+}
 
 /// The folder of one run.
 #[derive(Clone, Debug)]
@@ -24,7 +55,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// Makes the folder and removes what an earlier run left. Other files are not touched.
     pub(crate) fn prepare(dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        make_dir(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
         let root =
             fs::canonicalize(dir).with_context(|| format!("cannot use the folder {}", dir.display()))?;
         let layout = Self { root };
@@ -55,11 +86,7 @@ impl Layout {
 
     /// A Unix socket's path has at most 107 bytes; the longest of ours decides.
     fn check_length(&self) -> anyhow::Result<()> {
-        let longest = self
-            .root
-            .join(NODE)
-            .join("volumes/0123456789abcdef/socket/spiffe.sock");
-        let room = longest.as_os_str().len().saturating_sub(MAX_PATH_BYTES);
+        let room = too_long(&self.root);
         if room > 0 {
             bail!(
                 "the folder {} is too long for Unix sockets: its path must be {room} bytes shorter (--dir)",
@@ -106,6 +133,12 @@ mod tests {
         fs::create_dir(foreign.path().join("server")).unwrap();
         let error = Layout::prepare(foreign.path()).unwrap_err().to_string();
         assert!(error.contains("not from signet-dev"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_socket_is_in_the_folder_of_the_node() {
+        assert!(Path::new(LONGEST).starts_with(NODE));
+        assert!(too_long(Path::new("/tmp/signet-dev-4294967295")) == 0);
     }
 
     #[test]

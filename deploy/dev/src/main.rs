@@ -8,6 +8,7 @@ mod cli;
 mod demo;
 mod domain;
 mod layout;
+mod voice;
 
 use std::process::ExitCode;
 

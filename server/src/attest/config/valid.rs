@@ -11,6 +11,8 @@ use rustls_pki_types::pem::PemObject as _;
 use crate::attest::policy::ServiceAccountName;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Stands for a proxy that is not used.
+const NO_PROXY: &str = "http://none.invalid";
 
 /// How nodes and pods are attested.
 #[derive(Debug, Clone)]
@@ -149,14 +151,43 @@ async fn from_kubeconfig(path: &Path, context: Option<String>) -> Result<kube::C
     let unusable = |error: kube::config::KubeconfigError| {
         format!("the kubeconfig {} cannot be used: {error}", path.display())
     };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
+    let mut kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
+    if let Some(proxy) = proxy_of(&kubeconfig, context.as_deref()) {
+        return Err(format!(
+            "the kubeconfig {} reaches its cluster through a proxy (`proxy-url: {proxy}`), and this server calls API servers \
+             without one: name a cluster that is reached directly",
+            path.display()
+        ));
+    }
+    // Where a cluster names no proxy, kube takes one from the environment, which names ways out of a network and not to its
+    // API servers.
+    for cluster in kubeconfig
+        .clusters
+        .iter_mut()
+        .filter_map(|named| named.cluster.as_mut())
+    {
+        cluster.proxy_url = Some(NO_PROXY.to_owned());
+    }
     let options = KubeConfigOptions {
         context,
         ..KubeConfigOptions::default()
     };
-    kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    config
+        .map(|mut config| {
+            config.proxy_url = None;
+            config
+        })
         .map_err(unusable)
+}
+
+/// The proxy that the kubeconfig itself names for the cluster of this context.
+fn proxy_of<'k>(kubeconfig: &'k Kubeconfig, context: Option<&str>) -> Option<&'k str> {
+    let chosen = context.or(kubeconfig.current_context.as_deref())?;
+    let context = kubeconfig.contexts.iter().find(|named| named.name == chosen)?;
+    let cluster = &context.context.as_ref()?.cluster;
+    let named = kubeconfig.clusters.iter().find(|named| named.name == *cluster)?;
+    named.cluster.as_ref()?.proxy_url.as_deref()
 }
 
 /// Tokens travel over TLS, or not beyond this machine.
