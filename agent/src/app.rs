@@ -5,14 +5,14 @@ mod in_memory;
 mod metrics;
 mod rooms;
 mod running;
+mod wires;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
-use signet_certs::serial::SerialNumber;
 use signet_certs::tls::RotatingIdentity;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::{Clock, SystemClock};
@@ -21,10 +21,11 @@ use signet_runtime::files::{make_parent, private_dir};
 use signet_runtime::http::serve_telemetry;
 use signet_runtime::ready::Readiness;
 use signet_runtime::refusals::Refusals;
+use signet_runtime::signal::Reread;
 use signet_runtime::telemetry::Metrics;
 use signet_runtime::uds;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::admin::Admin;
 use crate::config::Config;
@@ -33,14 +34,13 @@ use crate::csi::standing::Standing;
 use crate::csi::volumes::Volumes;
 use crate::kept::{self, Places};
 use crate::manager::{Manager, ManagerParts};
-use crate::node::{NodeAttestor, NodeState};
+use crate::node::NodeAttestor;
 use crate::readiness::{self, REASONS, STARTING, TRUST_NOT_BELIEVED};
 use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::dial::{Dialer, Tcp};
-use crate::server_client::objections::Objections;
-use crate::server_client::sync::{Connection, TrustSync};
+use crate::server_client::sync::TrustSync;
 use crate::server_client::trust::{TrustFile, TrustState};
-use crate::server_client::{GrpcServer, ServerApi, TrustReport};
+use crate::server_client::{GrpcServer, ServerApi};
 use crate::sockets::{Endpoint, Origin};
 use crate::time::AgentTime;
 use crate::unix::UnixAttestor;
@@ -48,7 +48,9 @@ use crate::workload_api;
 
 pub use self::in_memory::InMemory;
 use self::rooms::{Doors, Rooms};
+pub(crate) use self::running::DRAIN_LIMIT;
 use self::running::Running;
+use self::wires::Wires;
 
 /// News for the manager that may wait; more make the trust stream wait.
 const NOTICES: usize = 64;
@@ -148,29 +150,18 @@ async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer
     })
 }
 
-/// The channels between the parts.
-#[derive(Default)]
-struct Wires {
-    node: watch::Sender<NodeState>,
-    certificate: watch::Sender<Option<SerialNumber>>,
-    trust: watch::Sender<Option<Arc<TrustState>>>,
-    connection: watch::Sender<Connection>,
-    outage: watch::Sender<Option<SystemTime>>,
-    reports: watch::Sender<TrustReport>,
-    objections: Arc<Objections>,
-}
-
 impl Agent {
-    /// Serves until `drain` is started, then ends in order within a bound: streams with Unavailable, then the rest.
+    /// Serves until `drain` is started, then ends in order within [`DRAIN_LIMIT`]: streams with Unavailable, then the rest.
+    /// Anchors and token are read again when `reread` says so.
     ///
     /// # Errors
     /// What kept a part from starting.
-    pub(crate) async fn run(self, drain: Drain) -> anyhow::Result<()> {
-        self.start(&drain)?.until_the_end(drain).await
+    pub(crate) async fn run(self, drain: Drain, reread: Reread) -> anyhow::Result<()> {
+        self.start(&drain, reread)?.until_the_end(drain).await
     }
 
     /// Starts every part.
-    fn start(mut self, drain: &Drain) -> anyhow::Result<Running> {
+    fn start(mut self, drain: &Drain, reread: Reread) -> anyhow::Result<Running> {
         let wires = Wires::default();
         // What was believed is served until the server says more.
         wires.trust.send_replace(self.believed().map(Arc::new));
@@ -180,7 +171,12 @@ impl Agent {
         let starting = readiness.hold(STARTING);
         let api = self.server()?;
         let unix = self.shared.is_some().then(|| UnixAttestor::new(&metrics));
-        let manager = self.start_control(&wires, &api.0, api.1, &readiness, drain, unix);
+        let manager = self.start_control(&wires, api, &readiness, drain, &reread, unix);
+        drain.spawn(
+            self.anchors
+                .clone()
+                .reread_when_told(self.clock.clone(), reread, drain.clone()),
+        );
         self.observe(&wires, &metrics, &readiness, drain);
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
@@ -289,10 +285,10 @@ impl Agent {
     fn start_control(
         &self,
         wires: &Wires,
-        api: &Arc<dyn ServerApi>,
-        identity: Arc<RotatingIdentity>,
+        (api, identity): (Arc<dyn ServerApi>, Arc<RotatingIdentity>),
         readiness: &Readiness,
         drain: &Drain,
+        reread: &Reread,
         unix: Option<UnixAttestor>,
     ) -> Manager {
         let (notices, heard) = mpsc::channel(NOTICES);
@@ -309,6 +305,7 @@ impl Agent {
             objections: wires.objections.clone(),
             state: wires.node.clone(),
             certificate: wires.certificate.clone(),
+            reread: reread.clone(),
             backoff: BACKOFF,
         };
         let sync = TrustSync {
@@ -329,7 +326,7 @@ impl Agent {
             kept_out: None,
         };
         let parts = ManagerParts {
-            api: api.clone(),
+            api,
             clock: self.clock.clone(),
             trust: wires.trust.subscribe(),
             outage: wires.outage.subscribe(),

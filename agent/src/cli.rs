@@ -11,8 +11,9 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use signet_runtime::cli::{OutputArgs, Program};
 use signet_runtime::config::HumanDuration;
+use signet_runtime::environment::{AGENT_ADMIN_SOCKET, AGENT_CONFIG, ENDPOINT_SOCKET};
 
-use crate::app::{self, Agent};
+use crate::app::{self, Agent, DRAIN_LIMIT};
 use crate::config::{Config, DEFAULT_ADMIN_SOCKET};
 
 const PROGRAM: Program = Program("signet-agent");
@@ -43,7 +44,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct ConfigArgs {
     /// Configuration file (YAML).
-    #[arg(long, env = "SIGNET_AGENT_CONFIG", default_value = "/etc/signet/agent.yaml")]
+    #[arg(long, env = AGENT_CONFIG, default_value = "/etc/signet/agent.yaml")]
     config: PathBuf,
 }
 
@@ -58,7 +59,7 @@ struct ValidateArgs {
 #[derive(Debug, Args)]
 struct AdminArgs {
     /// Admin socket of the running agent.
-    #[arg(long, env = "SIGNET_AGENT_ADMIN_SOCKET", default_value = DEFAULT_ADMIN_SOCKET)]
+    #[arg(long, env = AGENT_ADMIN_SOCKET, default_value = DEFAULT_ADMIN_SOCKET)]
     admin_socket: PathBuf,
     #[command(flatten)]
     answer: OutputArgs,
@@ -82,7 +83,7 @@ enum FetchCommand {
 #[derive(Debug, Args)]
 struct FetchX509Args {
     /// Workload API, for instance unix:///run/signet-agent/public/api.sock.
-    #[arg(long, env = "SPIFFE_ENDPOINT_SOCKET")]
+    #[arg(long, env = ENDPOINT_SOCKET)]
     socket: String,
     /// Write svid.pem, svid_key.pem (mode 0600), bundle.pem and crl.pem of the default identity into this directory.
     #[arg(long, value_name = "DIR")]
@@ -113,7 +114,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Run(args) => PROGRAM.serve(&args.config, app::build, Agent::run),
+        Command::Run(args) => PROGRAM.serve(&args.config, DRAIN_LIMIT, app::build, Agent::run),
         Command::Validate(args) => PROGRAM.validate::<Config>(&args.config.config, args.answer.output),
         Command::Healthcheck(args) => PROGRAM.ask(
             args.admin.answer.output,

@@ -1,6 +1,7 @@
 //! What each caller may use of the agent, as docs/limits.md prints it. The rows stand beside the constants that they tell.
 
 use signet_runtime::limits::Limit;
+use signet_runtime::telemetry;
 
 use crate::{manager, sockets, unix, workload_api};
 
@@ -10,5 +11,6 @@ pub(crate) fn table() -> Vec<Limit> {
     rows.push(workload_api::limit());
     rows.extend(unix::limits());
     rows.push(manager::limit());
+    rows.push(telemetry::limit("signet_agent_log_lines_lost_total"));
     rows
 }

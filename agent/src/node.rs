@@ -26,6 +26,7 @@ use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::pace::{random_unit, sleep_until_elapsed};
+use signet_runtime::signal::Reread;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -68,6 +69,8 @@ pub(crate) struct NodeAttestor {
     pub state: watch::Sender<NodeState>,
     /// Serial of the newest certificate, for those who connect with it.
     pub certificate: watch::Sender<Option<SerialNumber>>,
+    /// Ends a wait: the token's file may be another one.
+    pub reread: Reread,
     /// Waiting times between attempts.
     pub backoff: Backoff,
 }
@@ -117,7 +120,11 @@ impl NodeAttestor {
                     }
                     tracing::warn!(%error, "node not attested, will retry");
                     self.state.send_modify(|state| state.problem = error.to_string());
-                    tokio::time::sleep(self.wait_after(&error, random_unit())).await;
+                    let wait = self.wait_after(&error, random_unit());
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.reread.told() => {}
+                    }
                 }
             }
         }

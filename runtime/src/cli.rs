@@ -4,9 +4,10 @@
 mod health;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,7 +17,9 @@ use serde_json::Value;
 pub use self::health::{Health, NotReady};
 use crate::config::{Configuration, load};
 use crate::drain::Drain;
-use crate::signal::shutdown_signal;
+use crate::output::{complain, print};
+use crate::signal::{Asides, Reread, shutdown_signal};
+use crate::telemetry::Log;
 use crate::{limits, telemetry};
 
 /// Exit codes of every Signet binary.
@@ -32,7 +35,11 @@ pub mod exit {
 }
 
 /// A blocked thread must not hold up the end that was asked for.
-const RUNTIME_END: Duration = Duration::from_secs(2);
+const RUNTIME_END: Duration = Duration::from_secs(1);
+/// Nor must a log that nobody reads.
+const LAST_LINES: Duration = Duration::from_millis(500);
+/// What a process may take to end beyond its own bound, whatever is stuck.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How an answer is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -83,19 +90,27 @@ impl Program {
     /// With the exit code, after printing help, the version, or what is wrong.
     pub fn parse<C: Parser>(self, args: impl IntoIterator<Item = OsString>) -> Result<C, ExitCode> {
         C::try_parse_from(args).map_err(|error| {
-            // A failed write to a closed terminal leaves nothing better to do.
-            let _ = error.print();
-            ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            if error.use_stderr() {
+                // A failed write to a closed terminal leaves nothing better to do.
+                return ExitCode::from(exit::USAGE);
+            }
+            match printed {
+                Err(problem) if problem.kind() != io::ErrorKind::BrokenPipe => self.not_printed(&problem),
+                _ => ExitCode::from(exit::OK),
+            }
         })
     }
 
     /// Serves with the configuration in `path` until SIGTERM or SIGINT. `build` takes every address and starts nothing;
-    /// `run` serves until the drain starts and ends in order.
+    /// `run` serves until the drain starts and ends in order, within `bound`: two seconds after that the process ends,
+    /// whatever is stuck.
     pub fn serve<C, B, Building, Running>(
         self,
         path: &Path,
+        bound: Duration,
         build: impl FnOnce(C) -> Building,
-        run: impl FnOnce(B, Drain) -> Running,
+        run: impl FnOnce(B, Drain, Reread) -> Running,
     ) -> ExitCode
     where
         C: Configuration,
@@ -106,13 +121,13 @@ impl Program {
             Ok(loaded) => loaded,
             Err(report) => {
                 for error in report.errors() {
-                    eprintln!("{}: {error}", self.0);
+                    complain(&format!("{}: {error}\n", self.0));
                 }
                 return ExitCode::from(exit::CONFIG);
             }
         };
-        let lines = match telemetry::init_logging(config.log_format()) {
-            Ok(lines) => lines,
+        let log = match telemetry::init_logging(config.log_format()) {
+            Ok(log) => log,
             Err(error) => return self.finish(Err(error.into())),
         };
         for warning in report.warnings() {
@@ -122,14 +137,29 @@ impl Program {
         if let Err(error) = raised.and(forbidden) {
             tracing::warn!(%error, "the limits of this process stay as they are");
         }
-        let left_out = lines.clone();
-        let ended = self.run(async {
+        let left_out = log.rarely.clone();
+        let ended = in_runtime(async {
             tokio::spawn(left_out.tell());
+            let asides = Asides::listen().context("cannot listen for signals")?;
+            let reread = asides.reread();
+            tokio::spawn(asides.attend());
             let building = async { build(config).await.with_context(|| path.display().to_string()) };
-            until_signal(building, run).await
+            until_signal(bound, building, |built, stop| run(built, stop, reread)).await
         });
-        lines.tell_now();
-        ended
+        self.conclude(ended, &log)
+    }
+
+    /// As [`finish`](Self::finish), on the way of the log, which waits for no reader.
+    fn conclude(self, ended: anyhow::Result<()>, log: &Log) -> ExitCode {
+        let code = match ended {
+            Ok(()) => exit::OK,
+            Err(error) => {
+                log.say(&format!("{}: {error:#}", self.0));
+                exit::FAILURE
+            }
+        };
+        log.flush(LAST_LINES);
+        ExitCode::from(code)
     }
 
     /// Reads and checks the configuration in `path` and prints the report: with faults on standard error for people,
@@ -141,54 +171,70 @@ impl Program {
             Output::Json => print(&format!("{:#}\n", report.to_json())),
             Output::Table if report.is_ok() => print(&report.to_string()),
             Output::Table => {
-                eprint!("{report}");
+                complain(&report.to_string());
                 Ok(())
             }
         };
         match printed {
             Ok(()) => ExitCode::from(code),
-            Err(error) => self.finish(Err(error)),
+            Err(error) => self.not_printed(&error),
         }
     }
 
     /// Asks and prints the answer.
     pub fn ask(self, output: Output, question: impl Future<Output = anyhow::Result<Answer>>) -> ExitCode {
-        self.run(async {
-            let answer = question.await?;
-            print(&match output {
-                Output::Table => answer.text,
-                Output::Json => format!("{:#}\n", answer.json),
-            })?;
-            match answer.problem {
-                None => Ok(()),
-                Some(problem) => Err(anyhow::anyhow!(problem)),
-            }
-        })
+        let answer = match in_runtime(question) {
+            Ok(answer) => answer,
+            Err(error) => return self.finish(Err(error)),
+        };
+        let printed = print(&match output {
+            Output::Table => answer.text,
+            Output::Json => format!("{:#}\n", answer.json),
+        });
+        match (answer.problem, printed) {
+            (Some(problem), _) => self.finish(Err(anyhow::anyhow!(problem))),
+            (None, Err(error)) => self.not_printed(&error),
+            (None, Ok(())) => ExitCode::from(exit::OK),
+        }
     }
 
     /// Does some work in a runtime of its own and says how it ended.
     pub fn run(self, work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        self.finish(runtime.context("cannot start the runtime").and_then(|runtime| {
-            let result = runtime.block_on(work);
-            runtime.shutdown_timeout(RUNTIME_END);
-            result
-        }))
+        self.finish(in_runtime(work))
     }
 
     fn finish(self, result: anyhow::Result<()>) -> ExitCode {
         match result {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => {
-                eprintln!("{}: {error:#}", self.0);
+                complain(&format!("{}: {error:#}\n", self.0));
                 ExitCode::from(exit::FAILURE)
             }
         }
     }
+
+    /// What was asked for is done, and nobody has been told.
+    fn not_printed(self, error: &io::Error) -> ExitCode {
+        complain(&format!(
+            "{}: the command was carried out, but its answer cannot be written: {error}\n",
+            self.0
+        ));
+        ExitCode::from(exit::FAILURE)
+    }
+}
+
+fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the runtime").and_then(|runtime| {
+        let result = runtime.block_on(work);
+        runtime.shutdown_timeout(RUNTIME_END);
+        result
+    })
 }
 
 /// A signal ends the start as well: what has been taken by then is given back, and nothing was served.
 async fn until_signal<B, Running: Future<Output = anyhow::Result<()>>>(
+    bound: Duration,
     building: impl Future<Output = anyhow::Result<B>>,
     run: impl FnOnce(B, Drain) -> Running,
 ) -> anyhow::Result<()> {
@@ -197,6 +243,7 @@ async fn until_signal<B, Running: Future<Output = anyhow::Result<()>>>(
     let watching = tokio::spawn(async move {
         let signal = shutdown_signal().await;
         tracing::info!(signal, "told to stop");
+        end_at_the_latest(bound + GRACE);
         asked.start_on(signal);
     });
     let result = async {
@@ -211,12 +258,18 @@ async fn until_signal<B, Running: Future<Output = anyhow::Result<()>>>(
     result
 }
 
-/// Unlike `print!` it does not panic when whoever read the output has gone.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write the answer")
+/// A disk or a descriptor that hangs may keep any thread; this one waits for none of them.
+fn end_at_the_latest(limit: Duration) {
+    let watching = std::thread::Builder::new().name("deadline".to_owned());
+    let watching = watching.spawn(move || {
+        let (_held, never) = mpsc::channel::<()>();
+        let _ = never.recv_timeout(limit);
+        tracing::error!("the end took too long and is cut short");
+        std::process::exit(i32::from(exit::FAILURE));
+    });
+    if let Err(error) = watching {
+        tracing::warn!(%error, "nothing bounds the end of this process");
+    }
 }
 
 /// For a cell without content.

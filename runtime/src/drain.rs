@@ -72,14 +72,21 @@ impl Drain {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let vital = Vital {
-            drain: self.clone(),
-            name,
-        };
+        let vital = self.vital(name);
         self.tracker.spawn(async move {
             let _vital = vital;
             task.await
         })
+    }
+
+    /// For a vital task that outlives the drain, so that [`finish`](Self::finish) does not wait for it: it holds this
+    /// until its end, see [`spawn_vital`](Self::spawn_vital).
+    #[must_use]
+    pub fn vital(&self, name: &'static str) -> Vital {
+        Vital {
+            drain: self.clone(),
+            name,
+        }
     }
 
     /// The vital task whose end started the drain, so that the process can end with an error; `None` when something else
@@ -110,7 +117,8 @@ impl Drain {
 }
 
 /// Starts the drain when its task ends, however it ends.
-struct Vital {
+#[derive(Debug)]
+pub struct Vital {
     drain: Drain,
     name: &'static str,
 }

@@ -147,18 +147,45 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Makes a directory of this user alone (mode 0700), with those above it that are missing. One that is there already
-/// gets that mode; one that has it is not touched, so it may lie on a disk that is read only.
+/// Makes a directory of this user alone (mode 0700), with those above it that are missing, which everybody may pass. One
+/// that is there already gets that mode; one that has it is not touched, so it may lie on a disk that is read only.
 ///
 /// # Errors
 /// [`FileError`].
 pub fn private_dir(path: &Path) -> Result<(), FileError> {
+    if let Some(above) = path.parent() {
+        make_dirs(above).map_err(failed(path, "make the directory above it"))?;
+    }
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(failed(path, "make the directory"))?;
     ensure_mode(path, 0o700)
+}
+
+/// Makes a directory that everybody may look into (mode 0755, whatever the umask is), with those above it that are missing.
+/// One that is there keeps its mode.
+///
+/// # Errors
+/// [`FileError`].
+pub fn make_dir(path: &Path) -> Result<(), FileError> {
+    make_dirs(path).map_err(failed(path, "make the directory"))
+}
+
+fn make_dirs(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || fs::metadata(path).is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    if let Some(above) = path.parent() {
+        make_dirs(above)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)),
+        // Somebody else has just made it, or it is no directory.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Sets the mode of a file or directory where it has another.
@@ -173,12 +200,12 @@ pub fn ensure_mode(path: &Path, mode: u32) -> Result<(), FileError> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed(path, "set the mode"))
 }
 
-/// Makes the directory that `path` lies in, and those above it, where they are missing; their mode is the umask's.
+/// Makes the directory that `path` lies in, and those above it, where they are missing, as [`make_dir`] does.
 ///
 /// # Errors
 /// [`FileError`].
 pub fn make_parent(path: &Path) -> Result<(), FileError> {
-    fs::create_dir_all(parent(path)).map_err(failed(path, "make the directory for it"))
+    make_dirs(parent(path)).map_err(failed(path, "make the directory for it"))
 }
 
 /// The directory that `path` lies in; `.` for a bare name.

@@ -18,6 +18,8 @@
 //! | [`error`] | an error and its causes as one line |
 //! | [`sync`] | locks that no panic poisons |
 //! | [`config`] | one YAML file, checked; all faults with line and remedy |
+//! | [`output`] | what is printed, without a panic and without waiting for readers |
+//! | [`environment`] | the variables that count: the table |
 //! | [`telemetry`], [`http`] | logs, metrics, health |
 //! | [`uds`] | Unix sockets with an exact mode |
 //! | [`limits`] | what the system lets the process use, and rows of the table of what the process lets others use |
@@ -40,6 +42,8 @@ pub mod config;
 pub mod drain;
 #[cfg(feature = "grpc")]
 pub mod encoded;
+#[cfg(feature = "process")]
+pub mod environment;
 pub mod error;
 #[cfg(feature = "process")]
 pub mod files;
@@ -49,6 +53,8 @@ pub mod http;
 pub mod keyed;
 #[cfg(feature = "process")]
 pub mod limits;
+#[cfg(feature = "process")]
+pub mod output;
 pub mod pace;
 #[cfg(feature = "process")]
 pub mod places;

@@ -1,10 +1,16 @@
 //! Logs to standard error and metrics for Prometheus.
+//!
+//! Whoever logs waits for nobody: lines go through a bounded queue, and are lost and counted where nobody takes them.
 
 mod rarely;
+mod writer;
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -16,7 +22,14 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use self::rarely::Rarely;
+use self::writer::Writer;
+use crate::environment::{self, RUST_LOG};
+use crate::limits::{Limit, bytes};
+use crate::output::{self, Lines};
 use crate::sync::RwLock;
+
+/// Log lines that this process has lost. There is one log in a process.
+static LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
@@ -34,32 +47,84 @@ pub enum LogFormat {
 pub enum LoggingError {
     /// `RUST_LOG` makes no sense.
     #[error("RUST_LOG: {0}; write for example RUST_LOG=info,signet_server=debug")]
-    Filter(#[from] tracing_subscriber::filter::FromEnvError),
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The thread that writes could not be started.
+    #[error("nobody can write the log: {0}")]
+    Writer(#[from] std::io::Error),
     /// Someone was first.
     #[error("logging is already set up in this process")]
     AlreadySet,
 }
 
-/// Sends logs to standard error. `RUST_LOG` chooses what is logged; the default is `info`. What is left out of it because somebody
-/// causes the same line again and again is told by whom this returns.
+/// The log of this process.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// What is left out because somebody causes the same line again and again.
+    pub rarely: Rarely,
+    lines: Lines,
+}
+
+impl Log {
+    /// Says a line that is not the log's, on the same way.
+    pub fn say(&self, line: &str) {
+        self.lines.push(format!("{line}\n").as_bytes());
+    }
+
+    /// Waits until all lines are written, at most so long.
+    pub fn flush(&self, limit: Duration) {
+        self.rarely.tell_now();
+        self.lines.flush(limit);
+    }
+}
+
+/// Sends logs to standard error, panics among them. `RUST_LOG` chooses what is logged; the default is `info`.
 ///
 /// # Errors
 /// When `RUST_LOG` cannot be parsed or logging was set up before.
-pub fn init_logging(format: LogFormat) -> Result<Rarely, LoggingError> {
+pub fn init_logging(format: LogFormat) -> Result<Log, LoggingError> {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .from_env()?;
+        .parse(environment::text(RUST_LOG).unwrap_or_default())?;
+    let lines = Lines::to(
+        std::os::fd::AsFd::as_fd(&std::io::stderr()),
+        LOST.clone(),
+        tell_lost,
+    )?;
     let rarely = Rarely::default();
-    let lines = tracing_subscriber::registry().with(filter).with(rarely.clone());
-    let writer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let chosen = tracing_subscriber::registry().with(filter).with(rarely.clone());
+    let writer = tracing_subscriber::fmt::layer().with_writer(Writer(lines.clone()));
     let outcome = match format {
-        LogFormat::Text => lines
+        LogFormat::Text => chosen
             .with(writer.with_ansi(std::io::stderr().is_terminal()))
             .try_init(),
-        LogFormat::Json => lines.with(writer.json().flatten_event(true)).try_init(),
+        LogFormat::Json => chosen.with(writer.json().flatten_event(true)).try_init(),
     };
     outcome.map_err(|_| LoggingError::AlreadySet)?;
-    Ok(rarely)
+    // The hook of the standard library writes to standard error and waits for its reader.
+    std::panic::set_hook(Box::new(tell_panic));
+    Ok(Log { rarely, lines })
+}
+
+fn tell_lost(lost: u64) {
+    tracing::warn!(lost, "log lines were lost: nobody took them");
+}
+
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let backtrace = std::backtrace::Backtrace::capture();
+    tracing::error!(%panic, %backtrace, "a thread panicked");
+}
+
+/// Row of the table of limits, for a process whose metrics begin with a prefix; `metric` is the counter with it.
+#[must_use]
+pub fn limit(metric: &'static str) -> Limit {
+    Limit {
+        who: "the log",
+        what: "bytes of lines that nobody takes",
+        share: "none".to_owned(),
+        cap: bytes(output::MAX_BYTES as u64),
+        counted: "runtime::output",
+        metric,
+    }
 }
 
 /// The metrics of a process. Clones share one registry.
@@ -69,11 +134,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// An empty registry; every name gets `prefix` and an underscore in front (`signet_server`).
+    /// A registry with what every process counts; every name gets `prefix` and an underscore in front (`signet_server`).
     #[must_use]
     pub fn new(prefix: &str) -> Self {
+        let mut registry = Registry::with_prefix(prefix);
+        registry.register(
+            "log_lines_lost",
+            "Log lines lost because nobody took them",
+            LOST.clone(),
+        );
         Self {
-            registry: Arc::new(RwLock::new(Registry::with_prefix(prefix))),
+            registry: Arc::new(RwLock::new(registry)),
         }
     }
 

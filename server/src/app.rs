@@ -17,6 +17,7 @@ use signet_runtime::{
     clock::{Clock, SystemClock},
     drain::Drain,
     http::{self, serve_telemetry},
+    signal::Reread,
     telemetry,
 };
 use tokio::net::TcpListener;
@@ -30,9 +31,9 @@ use self::{
     rooms::Rooms,
     trust::Trust,
 };
-pub(crate) use self::{doors::Addresses, listeners::limits};
+pub(crate) use self::{doors::Addresses, ending::DRAIN_LIMIT, listeners::limits};
 use crate::{
-    audit::{AuditAction, AuditEmitter, AuditEvent, AuditKey, AuditLog, LineSink},
+    audit::{AuditAction, AuditEmitter, AuditEvent, AuditKey, AuditLog, EmitterParts, LineSink},
     clock::{Past, REMOVAL_DELAY, TrustedClock},
     config::Config,
     key_manager::KeyManager,
@@ -120,26 +121,32 @@ impl<E: Entrances> Server<E> {
         }
     }
 
-    /// Serves until `stop` is started, then ends in order within a bound.
+    /// Serves until `stop` is started, then ends in order within [`DRAIN_LIMIT`]. What is kept open of files is opened
+    /// again when `reread` says so.
     ///
     /// # Errors
     /// What kept it from starting, or that a part ended without which it is of no use.
-    pub(crate) async fn run(self, stop: Drain) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, stop: Drain, reread: Reread) -> anyhow::Result<()> {
+        let drain = Drain::new();
         let clock = Arc::new(TrustedClock::new(self.clock.clone(), self.past()));
         let server_id = self.store.info().server_id.clone();
         let emitter = AuditEmitter::spawn(
-            self.store.clone(),
-            server_id,
-            self.audit_key,
-            self.audit_sink,
-            clock.clone(),
+            EmitterParts {
+                outbox: self.store.clone(),
+                server_id,
+                key: self.audit_key,
+                sink: self.audit_sink,
+                clock: clock.clone(),
+                reread,
+            },
+            drain.vital("audit log"),
         );
         let base = Base {
             config: self.config,
             audit: AuditLog::start(self.store.clone()),
             store: self.store,
             clock,
-            drain: Drain::new(),
+            drain,
         };
         let ending = Ending::of(&base, emitter);
         // Held here, and `/ready` closed before it goes: a start that fails is never taken for ready.

@@ -23,7 +23,7 @@ mod tests;
 #[cfg(test)]
 mod verify;
 
-pub(crate) use self::emitter::{AuditEmitter, AuditProgress};
+pub(crate) use self::emitter::{AuditEmitter, AuditProgress, EmitterParts};
 pub(crate) use self::key::AuditKey;
 pub(crate) use self::log::AuditLog;
 pub(crate) use self::sink::{AuditSink, LineSink};

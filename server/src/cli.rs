@@ -6,7 +6,10 @@ mod args;
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::CommandFactory;
-use signet_runtime::cli::{Answer, Program};
+use signet_runtime::{
+    cli::{Answer, Program},
+    output::complain,
+};
 
 use self::{
     admin::{AdminClient, Revoke},
@@ -16,7 +19,7 @@ use self::{
     },
 };
 use crate::{
-    app::{self, Server},
+    app::{self, DRAIN_LIMIT, Server},
     config::Config,
 };
 
@@ -41,7 +44,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Run(args) => PROGRAM.serve(&args.config, app::build, <Server>::run),
+        Command::Run(args) => PROGRAM.serve(&args.config, DRAIN_LIMIT, app::build, <Server>::run),
         Command::Validate(args) => PROGRAM.validate::<Config>(&args.config.config, args.answer.output),
         Command::Healthcheck(args) => ask(args.admin, async move |client| {
             client.healthcheck(args.serving).await
@@ -79,7 +82,7 @@ fn rotate(args: RotateArgs) -> ExitCode {
         Kind::Control => "control",
     };
     // Progress goes to standard error, so that standard output stays one object.
-    let progress = |line: &str| eprintln!("{line}");
+    let progress = |line: &str| complain(&format!("{line}\n"));
     ask(args.admin, async move |client| {
         client.rotate(kind, args.force, progress).await
     })

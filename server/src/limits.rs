@@ -1,6 +1,6 @@
 //! What each caller may use of the server, as docs/limits.md prints it. The rows stand beside the constants that they tell.
 
-use signet_runtime::limits::Limit;
+use signet_runtime::{limits::Limit, telemetry};
 
 use crate::{
     api::{agent, allowance, listener},
@@ -19,5 +19,6 @@ pub(crate) fn table() -> Vec<Limit> {
     rows.extend(app::limits());
     rows.extend(agent::limits());
     rows.extend(issuer::limits());
+    rows.push(telemetry::limit("signet_server_log_lines_lost_total"));
     rows
 }

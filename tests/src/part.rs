@@ -1,10 +1,12 @@
 //! The two programs of Signet as processes: the workspace's binaries, or the running program itself in their part.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::{CStr, OsStr, OsString},
     fs::{self, File},
-    path::Path,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
     process::{ExitCode, Stdio},
+    sync::OnceLock,
 };
 
 use anyhow::{Context, Result};
@@ -35,6 +37,14 @@ impl Part {
         }
     }
 
+    /// At most fifteen bytes, as the kernel keeps them.
+    const fn thread_name(self) -> &'static CStr {
+        match self {
+            Self::Server => c"signet-server",
+            Self::Agent => c"signet-agent",
+        }
+    }
+
     fn argument(self) -> String {
         format!("--as-{}", self.name())
     }
@@ -54,6 +64,10 @@ pub enum Launch {
     Binaries,
     /// The same, each of which may open so many files.
     WithFiles(u32),
+    /// The same, on pipes that are full from the first byte on and that nobody reads, and with all there is to log.
+    Unread,
+    /// The same, with what they say on a disk that is full.
+    Full,
     /// The running program again: building it builds everything it needs. Its `main` begins with [`play`]. The parts end
     /// with it, however it ends.
     Itself {
@@ -85,9 +99,22 @@ impl Launch {
                 let all = shell.iter().chain(args);
                 Process::start(part.name(), Path::new("/bin/sh"), all, environment)
             }
+            Self::Unread => Process::start_unread(part.name(), &binary(part.name()), args, environment),
+            Self::Full => {
+                let on_full_disk = "exec \"$0\" \"$@\" >/dev/full 2>&1";
+                let program = binary(part.name());
+                let shell = [OsStr::new("-c"), OsStr::new(on_full_disk), program.as_os_str()];
+                Process::start(
+                    part.name(),
+                    Path::new("/bin/sh"),
+                    shell.iter().chain(args),
+                    environment,
+                )
+            }
             Self::Itself { level, to_file } => {
-                let mut command = Command::new(std::env::current_exe().context("find the running program")?);
+                let mut command = Command::new(itself()?);
                 command
+                    .arg0(part.name())
                     .arg(part.argument())
                     .args(args)
                     .env("RUST_LOG", level)
@@ -112,11 +139,31 @@ impl Launch {
     }
 }
 
+/// The program of this process, whatever has been put in its file's place since it began: [`play`] opens it first thing.
+fn itself() -> Result<PathBuf> {
+    static PROGRAM: OnceLock<File> = OnceLock::new();
+    let file = match PROGRAM.get() {
+        Some(file) => file,
+        None => {
+            let opened = File::open("/proc/self/exe").context("open the running program")?;
+            PROGRAM.get_or_init(|| opened)
+        }
+    };
+    // The child resolves it before its own descriptors close.
+    Ok(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
+}
+
 /// The part that this process was started for by [`Launch::Itself`], played to its end; `None` for a program that plays
 /// none.
 pub fn play() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    let part = Part::of_argument(&args.next()?)?;
+    let Some(part) = args.next().and_then(|argument| Part::of_argument(&argument)) else {
+        // Who starts parts without it says so then.
+        let _ = itself();
+        return None;
+    };
+    // Else tools would show the number of a descriptor.
+    let _ = nix::sys::prctl::set_name(part.thread_name());
     end_with_parent();
     let args = std::iter::once(OsString::from(part.name())).chain(args);
     Some(match part {

@@ -1,8 +1,10 @@
 //! The real binaries as child processes: found beside the test, started, watched, signalled, never left behind.
 
+mod spare;
+
 use std::{
-    collections::BTreeSet,
     ffi::OsStr,
+    io::PipeReader,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -14,7 +16,6 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use ring::rand::{SecureRandom, SystemRandom};
 use signet_runtime::sync::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -22,6 +23,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::spare::{free_port, unread_pipe};
 use crate::{http, wait};
 
 /// More output than this of one stream is dropped from the front: a runaway log must not fill the memory.
@@ -98,6 +100,27 @@ pub async fn run(
     })
 }
 
+/// `program` with nothing of the test's environment but the search path.
+fn command(
+    program: &Path,
+    args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    env: &[(&str, &str)],
+) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env(
+            "RUST_LOG",
+            std::env::var("SIGNET_TEST_LOG").unwrap_or_else(|_| "info".to_owned()),
+        )
+        .env("RUST_BACKTRACE", "1")
+        .envs(env.iter().copied())
+        .stdin(Stdio::null());
+    command
+}
+
 /// A running child. Dropping it kills it; dropping it in a failing test also shows what it said.
 pub struct Process {
     name: String,
@@ -107,6 +130,8 @@ pub struct Process {
     readers: Vec<JoinHandle<()>>,
     /// Where it writes instead of to us.
     log: Option<PathBuf>,
+    /// Ends of pipes that nobody reads.
+    unread: Vec<PipeReader>,
     /// Its standard input: it closes when this process ends, however that happens. `wait` would close it at once.
     _leash: Option<ChildStdin>,
 }
@@ -122,21 +147,27 @@ impl Process {
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
         env: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env(
-                "RUST_LOG",
-                std::env::var("SIGNET_TEST_LOG").unwrap_or_else(|_| "info".to_owned()),
-            )
-            .env("RUST_BACKTRACE", "1")
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut command = command(program, args, env);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self::spawn(name, command, None)
+    }
+
+    /// As [`start`](Self::start), on pipes that are full and that nobody reads; it logs all there is.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_unread(
+        name: &str,
+        program: &Path,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut command = command(program, args, env);
+        let ((out, stdout), (err, stderr)) = (unread_pipe(true)?, unread_pipe(true)?);
+        command.env("RUST_LOG", "trace").stdout(stdout).stderr(stderr);
+        let mut process = Self::spawn(name, command, None)?;
+        process.unread.extend([out, err]);
+        Ok(process)
     }
 
     /// Starts a command as it stands. What it says to pipes is kept; `log` is where it says it otherwise.
@@ -164,6 +195,7 @@ impl Process {
             stderr,
             readers,
             log,
+            unread: Vec::new(),
         })
     }
 
@@ -187,7 +219,8 @@ impl Process {
         self.signal(if frozen { Signal::SIGSTOP } else { Signal::SIGCONT });
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
             // It may have ended just now, and then there is nobody to tell.
             let _ = kill(Pid::from_raw(pid), signal);
@@ -308,25 +341,4 @@ async fn collect(mut pipe: impl AsyncRead + Unpin, into: Arc<Mutex<Vec<u8>>>) {
 
 fn text(bytes: &Mutex<Vec<u8>>) -> String {
     String::from_utf8_lossy(&bytes.lock()).into_owned()
-}
-
-/// A port on the loopback address that nobody holds, for a setting that must be the same after a restart.
-///
-/// It lies below the range from which the system serves outgoing connections, so none of those takes it later.
-///
-/// # Errors
-/// When no such port can be bound.
-pub fn free_port() -> Result<u16> {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock();
-    let rng = SystemRandom::new();
-    for _ in 0..1000 {
-        let mut random = [0; 2];
-        rng.fill(&mut random).ok().context("no randomness for a port")?;
-        let port = 10_000 + u16::from_be_bytes(random) % 20_000;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
-            return Ok(port);
-        }
-    }
-    bail!("no free port between 10000 and 30000")
 }

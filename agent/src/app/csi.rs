@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use signet_runtime::drain::Drain;
+use signet_runtime::environment::{self, NODE_NAME};
 use signet_runtime::files::make_parent;
 
 use crate::config::{Csi, MounterKind};
@@ -112,7 +113,7 @@ pub(super) fn start(
 
 /// The node's name where the configuration does not give it.
 fn node_name() -> anyhow::Result<String> {
-    if let Ok(name) = std::env::var("SIGNET_NODE_NAME")
+    if let Some(name) = environment::text(NODE_NAME)
         && !name.is_empty()
     {
         return Ok(name);

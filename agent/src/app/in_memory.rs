@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, ready};
 use signet_runtime::clock::Clock;
 use signet_runtime::config::load;
 use signet_runtime::drain::Drain;
+use signet_runtime::signal::Reread;
 use tokio::io::DuplexStream;
 
 use super::{Running, build_with};
@@ -52,7 +53,7 @@ impl InMemory {
         let (config, _) = loaded.map_err(|report| anyhow::anyhow!("{report}"))?;
         let agent = build_with(config, clock, Arc::new(Memory(dial))).await?;
         let drain = Drain::new();
-        let running = agent.start(&drain)?;
+        let running = agent.start(&drain, Reread::never())?;
         Ok(Self { running, drain })
     }
 

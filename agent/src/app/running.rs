@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use signet_runtime::drain::Drain;
 use signet_runtime::ready::Readiness;
+use tokio::time::timeout;
 
 use crate::csi::Driver;
 use crate::manager::Manager;
@@ -11,7 +12,7 @@ use crate::readiness::STOPPING;
 use crate::sockets::{Endpoint, ServedSocket};
 
 /// Upper bound of an orderly end; Kubernetes gives 30 s by default.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// An agent whose parts have started.
 pub(super) struct Running {
@@ -32,8 +33,11 @@ impl Running {
     pub(super) async fn until_the_end(self, drain: Drain) -> anyhow::Result<()> {
         drain.signalled().await;
         let _stopping = self.readiness.hold(STOPPING);
-        self.endpoint.shut_down().await;
-        if !drain.finish(DRAIN_LIMIT).await {
+        let ended = async {
+            self.endpoint.shut_down().await;
+            drain.finish(DRAIN_LIMIT).await
+        };
+        if !timeout(DRAIN_LIMIT, ended).await.unwrap_or(false) {
             tracing::warn!(seconds = DRAIN_LIMIT.as_secs(), "not everything ended in time");
         }
         match drain.failure() {

@@ -11,6 +11,7 @@ use signet_certs::verify::TrustedAuthority;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::cli::{Answer, or_dash};
 use signet_runtime::clock::{Clock, SystemClock};
+use signet_runtime::output::complain;
 use signet_runtime::pace::random_unit;
 use signet_runtime::table::{Table, age};
 use signet_workload::message::GrantedSvid;
@@ -67,7 +68,7 @@ async fn first_context(endpoint: &Endpoint) -> anyhow::Result<X509Context> {
         if !may_pass {
             bail!(said);
         }
-        eprintln!("signet-agent: {said}; trying again");
+        complain(&format!("signet-agent: {said}; trying again\n"));
         tokio::time::sleep(backoff.next(random_unit())).await;
     }
 }

@@ -77,6 +77,7 @@ impl Bench {
             objections: objections.clone(),
             state: sender,
             certificate: certificates.clone(),
+            reread: Reread::never(),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_secs(30)),
         };
         tokio::spawn(attestor.run(drain.clone()));

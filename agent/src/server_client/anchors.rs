@@ -26,6 +26,9 @@ use signet_certs::id::TrustDomain;
 use signet_certs::time::rfc3339;
 use signet_certs::tls::SharedRoots;
 use signet_certs::verify::{CrlPolicy, TrustRoots, TrustedAuthority};
+use signet_runtime::clock::Clock;
+use signet_runtime::drain::Drain;
+use signet_runtime::signal::Reread;
 use signet_runtime::sync::Mutex;
 use thiserror::Error;
 
@@ -203,6 +206,25 @@ impl ControlAnchors {
             rfc3339(now),
             self.configured.display(),
         )
+    }
+
+    /// Reads the configured file each time that the process is told to, until draining starts. Nothing is lost by it, as
+    /// [`server_not_verified`](Self::server_not_verified) has it.
+    pub(crate) async fn reread_when_told(
+        self: Arc<Self>,
+        clock: Arc<dyn Clock>,
+        mut reread: Reread,
+        drain: Drain,
+    ) {
+        loop {
+            tokio::select! {
+                () = drain.signalled() => return,
+                () = reread.told() => {}
+            }
+            if let Err(error) = self.server_not_verified(clock.now()) {
+                tracing::error!(%error, "the control anchors stay as they are");
+            }
+        }
     }
 
     /// The server could not be verified. Reads the configured file again; `true` when it gave other anchors, so that

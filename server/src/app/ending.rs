@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use signet_runtime::{clock::Clock, drain::Drain, ready::Readiness};
-
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::Base;
 use crate::{
@@ -12,8 +14,10 @@ use crate::{
     readiness::{REASONS, STOPPING},
 };
 
-/// Bound of the graceful end; Kubernetes gives 30 s by default.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// Bound of the graceful end, all of it; Kubernetes gives 30 s by default.
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// What of it is left to the audit log, and to nothing else.
+const LAST_LINES: Duration = Duration::from_secs(4);
 /// The last look at `/ready` and `/metrics` may take this long.
 const TELEMETRY_LIMIT: Duration = Duration::from_secs(1);
 
@@ -48,10 +52,10 @@ impl Ending {
 
     /// Nothing was served yet: what has been started ends again.
     pub(super) async fn abandon(self) {
-        self.drain.finish(DRAIN_LIMIT).await;
-        self.audit.flush().await;
-        self.emitter.finish().await;
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        self.drain.finish(DRAIN_LIMIT - LAST_LINES).await;
         self.telemetry_drain.start();
+        write_out(&self.audit, self.emitter, deadline).await;
     }
 
     /// Streams end first, requests under way finish, the audit log is written out.
@@ -62,12 +66,25 @@ impl Ending {
             reason: reason.to_owned(),
         };
         self.audit.record(AuditEvent::new(self.clock.now(), stopped));
-        if !self.drain.finish(DRAIN_LIMIT).await {
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        if !self
+            .drain
+            .finish(DRAIN_LIMIT - LAST_LINES - TELEMETRY_LIMIT)
+            .await
+        {
             tracing::warn!("some requests did not end in time");
         }
         self.telemetry_drain.finish(TELEMETRY_LIMIT).await;
-        self.audit.flush().await;
-        self.emitter.finish().await;
+        write_out(&self.audit, self.emitter, deadline).await;
         tracing::info!("stopped");
     }
+}
+
+/// What was recorded goes into the store, and from there out. What does not go by the deadline goes out after the next
+/// start.
+async fn write_out(audit: &AuditLog, emitter: AuditEmitter, deadline: Instant) {
+    if timeout_at(deadline, audit.flush()).await.is_err() {
+        tracing::error!("the store does not take the last audit events: they are lost");
+    }
+    emitter.finish(deadline).await;
 }

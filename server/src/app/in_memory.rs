@@ -10,7 +10,7 @@ use std::{
 };
 
 use signet_certs::id::TrustDomain;
-use signet_runtime::{clock::Clock, config::load, drain::Drain};
+use signet_runtime::{clock::Clock, config::load, drain::Drain, signal::Reread};
 use tokio::{io::DuplexStream, sync::mpsc};
 use tokio_util::net::Listener;
 
@@ -155,6 +155,6 @@ impl InMemory {
     /// # Errors
     /// What kept it from starting, or that a part ended without which it is of no use.
     pub async fn run(self, stop: Drain) -> anyhow::Result<()> {
-        self.server.run(stop).await
+        self.server.run(stop, Reread::never()).await
     }
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use signet_certs::time::rfc3339;
 use signet_runtime::clock::Clock;
+use signet_runtime::drain::Vital;
+use signet_runtime::signal::Reread;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{AuditCursor, AuditKey, LineSink};
@@ -21,8 +23,6 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 const CHUNK: usize = 2_000;
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(1);
-/// Longest wait at the end for a sink that takes nothing.
-const FINISH_LIMIT: Duration = Duration::from_secs(5);
 
 /// How far the audit log has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,22 @@ pub(crate) struct AuditProgress {
     pub failing: Option<String>,
 }
 
+/// What the emitter works with.
+pub(crate) struct EmitterParts {
+    /// Where the lines wait.
+    pub outbox: Arc<dyn AuditOutbox>,
+    /// First part of every line's position.
+    pub server_id: String,
+    /// Signs the head.
+    pub key: AuditKey,
+    /// Where lines go.
+    pub sink: Box<dyn LineSink>,
+    /// The server's time.
+    pub clock: Arc<dyn Clock>,
+    /// Says when the sink is to be opened again.
+    pub reread: Reread,
+}
+
 /// Handle on the emitting task.
 pub(crate) struct AuditEmitter {
     stop: CancellationToken,
@@ -41,34 +57,25 @@ pub(crate) struct AuditEmitter {
 }
 
 impl AuditEmitter {
-    /// Starts emitting what is stored and what will be. One emitter per store.
-    pub(crate) fn spawn(
-        outbox: Arc<dyn AuditOutbox>,
-        server_id: String,
-        key: AuditKey,
-        sink: Box<dyn LineSink>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// Starts emitting what is stored and what will be. One emitter per store. A server that does not audit is of no
+    /// use: `vital` is held until the end.
+    pub(crate) fn spawn(parts: EmitterParts, vital: Vital) -> Self {
         let stop = CancellationToken::new();
         let (sender, progress) = watch::channel(AuditProgress::default());
         let worker = Worker {
-            stored: outbox.stored(),
-            outbox,
-            server_id,
-            key,
-            sink,
-            clock,
+            stored: parts.outbox.stored(),
+            parts,
             stop: stop.clone(),
             progress: sender,
             end: AuditCursor::default(),
             saved: AuditCursor::default(),
             signed: AuditCursor::default(),
         };
-        Self {
-            stop,
-            progress,
-            task: tokio::spawn(worker.run()),
-        }
+        let task = tokio::spawn(async move {
+            let _vital = vital;
+            worker.run().await;
+        });
+        Self { stop, progress, task }
     }
 
     /// How far it has come, as it changes.
@@ -77,11 +84,11 @@ impl AuditEmitter {
     }
 
     /// Emits what has been stored until now, signs the head, and ends. Call it last, after
-    /// [`AuditLog::flush`](super::AuditLog::flush). Gives up where the sink fails or does not answer: the lines stay in the
-    /// store.
-    pub(crate) async fn finish(mut self) {
+    /// [`AuditLog::flush`](super::AuditLog::flush). Gives up where the sink fails, or does not answer by the deadline: the
+    /// lines stay in the store.
+    pub(crate) async fn finish(mut self, deadline: Instant) {
         self.stop.cancel();
-        match timeout(FINISH_LIMIT, &mut self.task).await {
+        match timeout_at(deadline, &mut self.task).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "audit emitter ended badly"),
             Err(_) => {
@@ -93,12 +100,8 @@ impl AuditEmitter {
 }
 
 struct Worker {
-    outbox: Arc<dyn AuditOutbox>,
+    parts: EmitterParts,
     stored: watch::Receiver<u64>,
-    server_id: String,
-    key: AuditKey,
-    sink: Box<dyn LineSink>,
-    clock: Arc<dyn Clock>,
     stop: CancellationToken,
     progress: watch::Sender<AuditProgress>,
     /// The last line emitted; what the store knows of it; what the last head was signed for.
@@ -132,6 +135,7 @@ impl Worker {
                 () = self.stop.cancelled() => break,
                 _ = heads.tick() => self.sign_head().await,
                 _ = saves.tick() => self.save(None).await,
+                () = self.parts.reread.told() => self.reopen().await,
                 more = wait_for_more(&mut self.stored, self.end.sequence) => {
                     if !more { break }
                     self.emit().await
@@ -155,7 +159,7 @@ impl Worker {
     /// Goes on where the last run had saved.
     async fn resume(&mut self) -> bool {
         loop {
-            match self.outbox.cursor().await {
+            match self.parts.outbox.cursor().await {
                 Ok(cursor) => {
                     (self.end, self.saved, self.signed) = (cursor, cursor, cursor);
                     self.tell_saved();
@@ -168,17 +172,17 @@ impl Worker {
     }
 
     async fn emit(&mut self) -> Result<(), EmitError> {
-        let lines = self.outbox.lines_after(self.end.sequence, CHUNK).await?;
+        let lines = self.parts.outbox.lines_after(self.end.sequence, CHUNK).await?;
         let mut end = self.end;
         let mut text = String::new();
         for line in &lines {
-            let (emitted, next) = end.extend(&self.server_id, line);
+            let (emitted, next) = end.extend(&self.parts.server_id, line);
             text.push_str(&emitted);
             text.push('\n');
             end = next;
         }
         if !text.is_empty() {
-            self.sink.write(text.into_bytes()).await?;
+            self.parts.sink.write(text.into_bytes()).await?;
         }
         self.end = end;
         Ok(())
@@ -195,8 +199,8 @@ impl Worker {
     /// Lets the store drop what is on the disk.
     async fn save(&mut self, head: Option<String>) -> Result<(), EmitError> {
         if self.end != self.saved || head.is_some() {
-            self.sink.sync().await?;
-            self.outbox.advance(self.end, head).await?;
+            self.parts.sink.sync().await?;
+            self.parts.outbox.advance(self.end, head).await?;
             self.saved = self.end;
             self.tell_saved();
         }
@@ -210,14 +214,19 @@ impl Worker {
         });
     }
 
+    /// The next lines go where the name leads now.
+    async fn reopen(&mut self) -> Result<(), EmitError> {
+        self.save(None).await?;
+        Ok(self.parts.sink.reopen().await?)
+    }
+
     async fn sign_head(&mut self) -> Result<(), EmitError> {
         if self.end == self.signed {
             return Ok(());
         }
-        let head = self
-            .key
-            .head(&self.server_id, &self.end, &rfc3339(self.clock.now()))?;
-        self.sink.write(format!("{head}\n").into_bytes()).await?;
+        let now = rfc3339(self.parts.clock.now());
+        let head = self.parts.key.head(&self.parts.server_id, &self.end, &now)?;
+        self.parts.sink.write(format!("{head}\n").into_bytes()).await?;
         self.signed = self.end;
         self.save(Some(head)).await
     }

@@ -29,6 +29,9 @@ pub(crate) trait LineSink: Send {
     /// Returns once all that was written outlives a loss of power. After an error nothing is certain of what was written
     /// since the last success: it has to be written again.
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Opens it again: what is written from here on goes where its name leads now.
+    fn reopen(&mut self) -> BoxFuture<'_, io::Result<()>>;
 }
 
 /// The audit log cannot be written where the configuration says.
@@ -81,6 +84,10 @@ impl LineSink for Stdout {
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn reopen(&mut self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// A file that is held open, so that what was written to it can be synced even when it has got another name.
@@ -100,6 +107,11 @@ impl LineSink for Arc<Mutex<FileLog>> {
         let log = self.clone();
         Box::pin(blocking(move || log.lock().sync()))
     }
+
+    fn reopen(&mut self) -> BoxFuture<'_, io::Result<()>> {
+        let log = self.clone();
+        Box::pin(blocking(move || log.lock().reopen()))
+    }
 }
 
 impl FileLog {
@@ -117,6 +129,12 @@ impl FileLog {
             self.file = None;
         }
         outcome
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.sync()?;
+        self.file = None;
+        self.current().map(drop)
     }
 
     /// The file at the path. One that has been renamed is synced before it is let go.

@@ -8,12 +8,17 @@ use ring::rand::SystemRandom;
 use signet_certs::authority::AuthorityKind;
 use signet_certs::signer::LocalSigner;
 use signet_runtime::clock::FakeClock;
+use signet_runtime::drain::Drain;
+use signet_runtime::signal::Reread;
 use signet_runtime::sync::Mutex;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::verify::{ChainError, ChainSummary, verify_chain};
-use super::{AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditSink, LineSink};
+use super::{
+    AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditSink, EmitterParts, LineSink,
+};
 use crate::audit_event::StoredLine;
 use crate::store::KnownTime;
 use crate::store::sqlite::SqliteStore;
@@ -21,6 +26,8 @@ use crate::store::suite::fixture::{at, authority, by_id, issuance, issued, revoc
 use crate::store::{AuditOutbox, BoxFuture, Journals as _, KeyChanges, Store, StoreFuture};
 
 struct Fixture {
+    /// Starts when the emitter ends before it was told to.
+    drain: Drain,
     store: Arc<SqliteStore>,
     key: AuditKey,
     log: PathBuf,
@@ -32,6 +39,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let (signer, _) = LocalSigner::generate(&SystemRandom::new()).unwrap();
         Self {
+            drain: Drain::new(),
             store: Self::open(&dir.path().join("store")),
             key: AuditKey::new(Arc::new(signer)),
             log: dir.path().join("audit.log"),
@@ -49,13 +57,15 @@ impl Fixture {
     }
 
     fn emitter_to(&self, outbox: Arc<dyn AuditOutbox>, sink: Box<dyn LineSink>) -> AuditEmitter {
-        AuditEmitter::spawn(
+        let parts = EmitterParts {
             outbox,
-            self.store.info().server_id.clone(),
-            self.key.clone(),
+            server_id: self.store.info().server_id.clone(),
+            key: self.key.clone(),
             sink,
-            Arc::new(FakeClock::new(at(0))),
-        )
+            clock: Arc::new(FakeClock::new(at(0))),
+            reread: Reread::never(),
+        };
+        AuditEmitter::spawn(parts, self.drain.vital("audit log"))
     }
 
     /// An emitter onto this disk, which sees what the store lets go.
@@ -75,7 +85,7 @@ impl Fixture {
 
     /// Emits all there is.
     async fn emit(&self) {
-        self.emitter().finish().await;
+        self.emitter().finish(by()).await;
     }
 
     async fn record(&self, event: AuditEvent) {
@@ -102,6 +112,11 @@ impl Fixture {
     fn verify(&self, text: &str) -> Result<ChainSummary, ChainError> {
         verify_chain(text.lines(), AuditCursor::default(), &self.key.public_key())
     }
+}
+
+/// Longer than any end takes, and bounded.
+fn by() -> Instant {
+    Instant::now() + Duration::from_secs(20)
 }
 
 fn started() -> AuditEvent {
@@ -252,10 +267,38 @@ async fn a_sink_that_fails_loses_nothing() {
     fs::remove_file(&fixture.log).unwrap();
     fs::create_dir(&fixture.log).unwrap();
     fixture.work().await;
-    emitter.finish().await;
+    emitter.finish(by()).await;
     fs::remove_dir(&fixture.log).unwrap();
     fixture.emit().await;
     assert_eq!(fixture.verify(&fixture.text()).unwrap().lines, 6);
+}
+
+/// It stops without a word of the sink's: nobody may take a server for audited whose emitter is gone.
+#[tokio::test]
+async fn an_emitter_that_panics_ends_the_server() {
+    struct Broken;
+
+    impl LineSink for Broken {
+        fn write(&mut self, _: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+            panic!("by a fault of the sink")
+        }
+
+        fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn reopen(&mut self) -> BoxFuture<'_, io::Result<()>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    let fixture = Fixture::new();
+    fixture.work().await;
+    let emitter = fixture.emitter_to(fixture.store.clone(), Box::new(Broken));
+    fixture.drain.signalled().await;
+    assert_eq!(fixture.drain.failure(), Some("audit log"));
+    emitter.finish(by()).await;
+    assert_eq!(fixture.backlog().await, 6);
 }
 
 /// A disk that loses what was not synced when a sync fails, as Linux may.
@@ -307,6 +350,10 @@ impl LineSink for Disk {
             Ok(())
         })
     }
+
+    fn reopen(&mut self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// A store whose letting go is written down beside what happens on the disk.
@@ -343,7 +390,7 @@ impl AuditOutbox for Watched {
 async fn lines_leave_the_store_only_once_the_disk_has_them() {
     let (fixture, disk) = (Fixture::new(), Disk::default());
     fixture.work().await;
-    fixture.emitter_onto(&disk).finish().await;
+    fixture.emitter_onto(&disk).finish(by()).await;
     assert_eq!(disk.order(), ["write", "write", "sync", "advance"]);
     assert_eq!(fixture.verify(&disk.durable()).unwrap().lines, 6);
 }
@@ -363,7 +410,7 @@ async fn what_a_failed_sync_has_lost_is_written_again() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    emitter.finish().await;
+    emitter.finish(by()).await;
     assert_eq!(fixture.verify(&disk.durable()).unwrap().lines, 6);
     assert_eq!(fixture.backlog().await, 0);
 }
@@ -374,7 +421,7 @@ async fn a_sink_that_hangs_holds_up_no_end_and_loses_nothing() {
     fixture.work().await;
     disk.0.lock().hangs = true;
     tokio::time::pause();
-    fixture.emitter_onto(&disk).finish().await;
+    fixture.emitter_onto(&disk).finish(by()).await;
     assert_eq!(fixture.backlog().await, 6);
 }
 
@@ -392,7 +439,7 @@ async fn the_head_is_signed_while_the_server_runs() {
         }
         tokio::time::sleep(super::emitter::HEAD_INTERVAL / 10).await;
     }
-    emitter.finish().await;
+    emitter.finish(by()).await;
     let text = fixture.text();
     assert_eq!(
         events(&text).iter().filter(|event| *event == "head").count(),

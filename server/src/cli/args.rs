@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use signet_runtime::{cli::OutputArgs, config::HumanDuration};
+use signet_runtime::{
+    cli::OutputArgs,
+    config::HumanDuration,
+    environment::{ADMIN_SOCKET, SERVER_CONFIG},
+};
 
 /// SPIFFE identity issuer: the certificate authority of one trust domain.
 #[derive(Debug, Parser)]
@@ -49,7 +53,7 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgs {
     /// Configuration file (YAML).
-    #[arg(long, env = "SIGNET_SERVER_CONFIG", default_value = "/etc/signet/server.yaml")]
+    #[arg(long, env = SERVER_CONFIG, default_value = "/etc/signet/server.yaml")]
     pub(super) config: PathBuf,
 }
 
@@ -66,7 +70,7 @@ pub(super) struct AdminArgs {
     /// Admin socket of the running server.
     #[arg(
         long,
-        env = "SIGNET_ADMIN_SOCKET",
+        env = ADMIN_SOCKET,
         default_value = "/run/signet-server/admin.sock"
     )]
     pub(super) admin_socket: PathBuf,

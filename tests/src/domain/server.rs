@@ -74,6 +74,11 @@ impl Server {
             .with_context(|| format!("write {}", path.display()))
     }
 
+    /// Other programs than those of the box, from the next start on.
+    pub fn launch(&mut self, launch: Launch) {
+        self.launch = launch;
+    }
+
     /// Where its store is.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.join("data")

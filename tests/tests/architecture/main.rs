@@ -4,6 +4,7 @@
 mod audit;
 mod bounds;
 mod crates;
+mod environment;
 mod files;
 mod homes;
 mod modules;

@@ -31,3 +31,5 @@ mod rotation;
 mod shutdown;
 mod support;
 mod svid;
+mod taken;
+mod unread;

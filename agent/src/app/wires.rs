@@ -1,0 +1,25 @@
+//! The channels between the parts.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use signet_certs::serial::SerialNumber;
+use tokio::sync::watch;
+
+use crate::node::NodeState;
+use crate::server_client::TrustReport;
+use crate::server_client::objections::Objections;
+use crate::server_client::sync::Connection;
+use crate::server_client::trust::TrustState;
+
+/// What each part tells the others.
+#[derive(Default)]
+pub(super) struct Wires {
+    pub(super) node: watch::Sender<NodeState>,
+    pub(super) certificate: watch::Sender<Option<SerialNumber>>,
+    pub(super) trust: watch::Sender<Option<Arc<TrustState>>>,
+    pub(super) connection: watch::Sender<Connection>,
+    pub(super) outage: watch::Sender<Option<SystemTime>>,
+    pub(super) reports: watch::Sender<TrustReport>,
+    pub(super) objections: Arc<Objections>,
+}

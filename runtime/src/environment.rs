@@ -1,0 +1,54 @@
+//! The variables of the environment that count. Everything else that a program does is in its configuration and on its
+//! command line; docs/operating.md shows this table.
+
+use std::path::PathBuf;
+
+/// A variable that changes what a program does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Which programs look at it.
+    pub who: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// Makes constants of names and the table of them.
+macro_rules! variables {
+    ($($constant:ident = $name:literal, $who:literal, $meaning:literal;)+) => {
+        $(
+            #[doc = $meaning]
+            pub const $constant: &str = $name;
+        )+
+
+        /// Every variable that counts, in the order of docs/operating.md.
+        pub const VARIABLES: &[Variable] = &[$(Variable { name: $name, who: $who, meaning: $meaning }),+];
+    };
+}
+
+variables! {
+    RUST_LOG = "RUST_LOG", "server, agent, `signet-dev`", "which lines are logged; `info` where it is not set";
+    RUST_BACKTRACE = "RUST_BACKTRACE", "server, agent", "`1`: the line about a panic says where the thread was";
+    SERVER_CONFIG = "SIGNET_SERVER_CONFIG", "server", "the file of `run` and `validate`, where `--config` does not name one";
+    ADMIN_SOCKET = "SIGNET_ADMIN_SOCKET", "server", "where the commands find the running server, without `--admin-socket`";
+    AGENT_CONFIG = "SIGNET_AGENT_CONFIG", "agent", "the file of `run` and `validate`, where `--config` does not name one";
+    AGENT_ADMIN_SOCKET = "SIGNET_AGENT_ADMIN_SOCKET", "agent", "where the commands find the running agent, without `--admin-socket`";
+    NODE_NAME = "SIGNET_NODE_NAME", "agent", "the name of the node, where `node.name` is empty";
+    ENDPOINT_SOCKET = "SPIFFE_ENDPOINT_SOCKET", "agent, the library for workloads", "the Workload API that is asked, without `--socket`";
+    KUBERNETES_HOST = "KUBERNETES_SERVICE_HOST", "server", "with the next one: the API server of the cluster in whose pod it runs, for a cluster without `kubeconfig` and `api_server`";
+    KUBERNETES_PORT = "KUBERNETES_SERVICE_PORT", "server", "its port";
+    TMPDIR = "TMPDIR", "`signet-dev`", "where its folder is made without `--dir`, if sockets there have paths that fit";
+}
+
+/// The text of a variable; `None` where it is not set, or is no text.
+#[must_use]
+pub fn text(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
+}
+
+/// Where temporary files go.
+#[must_use]
+pub fn temporary() -> PathBuf {
+    std::env::temp_dir()
+}

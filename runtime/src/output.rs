@@ -1,0 +1,57 @@
+//! What a program prints: the only place that writes to standard output and standard error. Nothing here panics.
+//!
+//! A command [`print`]s its answer and waits for its reader, as every tool does. What goes on working says what it has to
+//! say through [`Lines`], which wait for nobody.
+
+mod lines;
+
+use std::io::{self, Write};
+
+pub use self::lines::{Lines, MAX_BYTES};
+
+/// Prints an answer to standard output. A reader that has gone has what it wanted, so its pipe is no error; a descriptor
+/// that was closed before the program began counts as `/dev/null`.
+///
+/// # Errors
+/// The answer was not taken: the disk is full, for instance.
+pub fn print(text: &str) -> io::Result<()> {
+    write(io::stdout().lock(), text)
+}
+
+/// Says something on standard error. Where that is not taken there is nobody else to tell.
+pub fn complain(text: &str) {
+    let _ = write(io::stderr().lock(), text);
+}
+
+fn write(mut to: impl Write, text: &str) -> io::Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Refusing(io::ErrorKind);
+
+    impl Write for Refusing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_error_and_a_full_disk_is() {
+        write(Refusing(io::ErrorKind::BrokenPipe), "answer").unwrap();
+        write(Refusing(io::ErrorKind::StorageFull), "answer").unwrap_err();
+        let mut taken = Vec::new();
+        write(&mut taken, "answer").unwrap();
+        assert_eq!(taken, b"answer");
+    }
+}

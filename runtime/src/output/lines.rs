@@ -1,0 +1,212 @@
+//! Lines on their way to a descriptor that somebody else reads, or does not.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use prometheus_client::metrics::counter::Counter;
+
+use crate::sync::{Condvar, Mutex};
+
+/// Bytes that may wait to be written; what comes then is lost. As much again may be in the writer's hands.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// A bounded queue and the one thread that writes what is in it: whoever has something to say never waits for a reader.
+/// Clones are the same queue; the thread ends with the process.
+#[derive(Clone, Debug)]
+pub struct Lines(Arc<Queue>);
+
+#[derive(Debug)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    /// Lines that were ever lost.
+    lost: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    text: Vec<u8>,
+    lines: u64,
+    /// The thread has some in hand.
+    writing: bool,
+    /// Lines lost since that was told.
+    untold: u64,
+}
+
+impl Lines {
+    /// Starts the thread. Lost lines are counted in `lost`; once lines are taken again `tell` hears how many were lost
+    /// since it last did, on that thread.
+    ///
+    /// The descriptor is duplicated, so that no lock of the standard library is held while a write waits.
+    ///
+    /// # Errors
+    /// There is no descriptor or no thread to be had.
+    pub fn to(
+        descriptor: BorrowedFd<'_>,
+        lost: Counter,
+        tell: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<Self> {
+        let file = File::from(descriptor.try_clone_to_owned()?);
+        let lines = Self(Arc::new(Queue {
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+            lost,
+        }));
+        let queue = Arc::clone(&lines.0);
+        std::thread::Builder::new()
+            .name("output".to_owned())
+            .spawn(move || queue.run(&file, tell))?;
+        Ok(lines)
+    }
+
+    /// Has a line written, whose end it brings. It is lost where too many wait.
+    pub fn push(&self, line: &[u8]) {
+        let mut waiting = self.0.waiting.lock();
+        if waiting.text.len() + line.len() > MAX_BYTES {
+            waiting.untold += 1;
+            self.0.lost.inc();
+            return;
+        }
+        waiting.text.extend_from_slice(line);
+        waiting.lines += 1;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until all of it is written, at most so long. False: some is not, and ends with the process.
+    pub fn flush(&self, limit: Duration) -> bool {
+        let mut waiting = self.0.waiting.lock();
+        let is_pending = |waiting: &mut Waiting| waiting.writing || !waiting.text.is_empty();
+        let waited = self.0.changed.wait_while_for(&mut waiting, is_pending, limit);
+        !waited.timed_out()
+    }
+}
+
+impl Queue {
+    fn run(&self, file: &File, tell: impl Fn(u64)) {
+        loop {
+            let (text, lines) = self.take();
+            let outcome = write_all(file, &text);
+            let untold = self.put_down(outcome.is_ok(), lines);
+            if untold > 0 {
+                tell(untold);
+            }
+        }
+    }
+
+    fn take(&self) -> (Vec<u8>, u64) {
+        let mut waiting = self.waiting.lock();
+        self.changed
+            .wait_while(&mut waiting, |waiting| waiting.text.is_empty());
+        waiting.writing = true;
+        (
+            std::mem::take(&mut waiting.text),
+            std::mem::take(&mut waiting.lines),
+        )
+    }
+
+    /// Gives how many lost lines are to be told.
+    fn put_down(&self, written: bool, lines: u64) -> u64 {
+        let mut waiting = self.waiting.lock();
+        waiting.writing = false;
+        self.changed.notify_all();
+        if written {
+            return std::mem::take(&mut waiting.untold);
+        }
+        waiting.untold += lines;
+        self.lost.inc_by(lines);
+        0
+    }
+}
+
+/// Whoever shares the descriptor may have made it one that does not wait.
+fn write_all(mut file: &File, mut text: &[u8]) -> io::Result<()> {
+    while !text.is_empty() {
+        match file.write(text) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => text = text.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut room = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+                poll(&mut room, PollTimeout::NONE)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn line(number: usize) -> Vec<u8> {
+        format!("{number:0>99}\n").into_bytes()
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_nobody_up_and_learns_what_it_missed() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let (told, heard) = mpsc::channel();
+        let lost = Counter::default();
+        let lines = Lines::to(writer.as_fd(), lost.clone(), move |lines| {
+            told.send(lines).unwrap();
+        })
+        .unwrap();
+        drop(writer);
+        let all = 3 * MAX_BYTES / 100;
+        (0..all).for_each(|number| lines.push(&line(number)));
+        assert!(!lines.flush(Duration::from_millis(10)));
+        let missing = lost.get();
+        assert!(missing > 0);
+
+        let expected = (all - usize::try_from(missing).unwrap()) * 100;
+        let mut read = vec![0; expected];
+        reader.read_exact(&mut read).unwrap();
+        assert!(lines.flush(SOON));
+        assert_eq!(heard.recv_timeout(SOON).unwrap(), missing);
+        // What was kept is whole lines in their order, from the first on.
+        assert!(read.starts_with(&line(0)));
+        assert!(read.chunks(100).is_sorted());
+        lines.push(b"taken again\n");
+        assert!(lines.flush(SOON));
+        assert_eq!(lost.get(), missing);
+        assert!(heard.try_recv().is_err(), "it is told once");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let lost = Counter::default();
+        let lines = Lines::to(full.as_fd(), lost.clone(), |_| {}).unwrap();
+        lines.push(b"one\n");
+        assert!(lines.flush(SOON));
+        lines.push(b"two\n");
+        assert!(lines.flush(SOON));
+        assert_eq!(lost.get(), 2);
+    }
+
+    #[test]
+    fn a_pipe_that_does_not_wait_is_waited_for() {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+        let (mut reader, writer) = io::pipe().unwrap();
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let lost = Counter::default();
+        let lines = Lines::to(writer.as_fd(), lost.clone(), |_| {}).unwrap();
+        let all = 2 * 65_536 / 100;
+        (0..all).for_each(|number| lines.push(&line(number)));
+        let mut read = vec![0; all * 100];
+        reader.read_exact(&mut read).unwrap();
+        assert!(lines.flush(SOON));
+        assert_eq!(lost.get(), 0);
+    }
+}

@@ -1,0 +1,226 @@
+//! Answers of commands that nobody takes: no command panics, and its status says what became of what was asked for.
+
+use std::{
+    fs::File,
+    os::unix::process::ExitStatusExt,
+    process::{Command, Stdio},
+};
+
+use serde_json::json;
+use signet_tests::{
+    domain::{Domain, Plan},
+    process::binary,
+};
+
+/// Where an answer goes that is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nowhere {
+    /// Its reader has gone.
+    GonePipe,
+    /// The disk is full.
+    FullDisk,
+    /// The descriptor is closed.
+    Closed,
+}
+
+const NOWHERE: [Nowhere; 3] = [Nowhere::GonePipe, Nowhere::FullDisk, Nowhere::Closed];
+
+impl Nowhere {
+    fn open(self) -> Stdio {
+        match self {
+            Self::GonePipe => {
+                let (_, writer) = std::io::pipe().unwrap();
+                writer.into()
+            }
+            Self::FullDisk => File::options().write(true).open("/dev/full").unwrap().into(),
+            Self::Closed => Stdio::null(),
+        }
+    }
+}
+
+/// Status and standard error of a command, either of whose streams leads nowhere.
+fn run(
+    program: &str,
+    args: &[&str],
+    env: &[(&str, String)],
+    out: Option<Nowhere>,
+    err: Option<Nowhere>,
+) -> (i32, String) {
+    let closes = |stream: Option<Nowhere>, what| match stream {
+        Some(Nowhere::Closed) => what,
+        _ => "",
+    };
+    let script = format!(
+        "exec \"$0\" \"$@\" {} {}",
+        closes(out, ">&-"),
+        closes(err, "2>&-")
+    );
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", &script])
+        .arg(binary(program))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(out.map_or_else(Stdio::piped, Nowhere::open))
+        .stderr(err.map_or_else(Stdio::piped, Nowhere::open));
+    let ended = command.output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    let status = ended.status;
+    let code = status
+        .code()
+        .unwrap_or_else(|| panic!("{program} {args:?}: ended by {:?}: {said}", status.signal()));
+    (code, said)
+}
+
+/// Each command of a program that answers, with the status that it has where its answer is taken.
+struct Asked {
+    program: &'static str,
+    commands: Vec<(Vec<String>, i32)>,
+    env: Vec<(&'static str, String)>,
+}
+
+impl Asked {
+    fn check(&self) {
+        for (args, status) in &self.commands {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            for nowhere in NOWHERE {
+                self.check_answer(&args, *status, nowhere);
+                let (code, _) = run(self.program, &args, &self.env, None, Some(nowhere));
+                assert_eq!(
+                    code, *status,
+                    "{} {args:?} with errors on {nowhere:?}",
+                    self.program
+                );
+                let (code, _) = run(self.program, &args, &self.env, Some(nowhere), Some(nowhere));
+                assert!(
+                    [*status, 1].contains(&code),
+                    "{} {args:?} on {nowhere:?}: {code}",
+                    self.program
+                );
+            }
+        }
+    }
+
+    fn check_answer(&self, args: &[&str], status: i32, nowhere: Nowhere) {
+        let (code, said) = run(self.program, args, &self.env, Some(nowhere), None);
+        let what = format!("{} {args:?} on {nowhere:?}: {said}", self.program);
+        assert!(!said.contains("panicked"), "{what}");
+        if nowhere != Nowhere::FullDisk || status != 0 {
+            assert_eq!(code, status, "{what}");
+            return;
+        }
+        assert_eq!(code, 1, "{what}");
+        let last = said.trim_end().lines().last().unwrap_or_default();
+        assert!(
+            last.contains("cannot be written") && last.contains("space"),
+            "{what}"
+        );
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(ToOwned::to_owned).collect()
+}
+
+fn of(lines: &[(&str, i32)]) -> Vec<(Vec<String>, i32)> {
+    lines
+        .iter()
+        .map(|(line, status)| (words(line), *status))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
+    let domain = Domain::start().await.unwrap();
+    let config = domain.server.config_path();
+    let asked = Asked {
+        program: "signet-server",
+        commands: of(&[
+            ("--help", 0),
+            ("--version", 0),
+            ("frobnicate", 2),
+            (&format!("validate --config {}", config.display()), 0),
+            ("validate --config /nowhere.yaml", 78),
+            ("run --config /nowhere.yaml", 78),
+            ("healthcheck", 0),
+            ("status", 0),
+            ("status -o json", 0),
+            ("ca show", 0),
+            ("ca rotate --force -o json", 0),
+            ("svid list", 0),
+            ("svid list --output json", 0),
+            ("svid list --id spiffe://other.org/x", 1),
+            ("revoke --spiffe-id /ns/shop/sa/leaver", 0),
+            ("allow no-such-denial", 1),
+            ("denials", 0),
+            ("crl show", 0),
+            ("agent list", 0),
+            ("clock show", 0),
+            ("clock confirm 2001-01-01T00:00:00Z", 1),
+        ]),
+        env: vec![(
+            "SIGNET_ADMIN_SOCKET",
+            domain.server.admin_socket().display().to_string(),
+        )],
+    };
+    asked.check();
+
+    // Who reads the status of 1 also reads that it was done.
+    let args = ["revoke", "--spiffe-id", "/ns/shop/sa/other"];
+    let (code, said) = run("signet-server", &args, &asked.env, Some(Nowhere::FullDisk), None);
+    assert!(
+        code == 1 && said.contains("the command was carried out"),
+        "{said}"
+    );
+    let denials = domain.server.admin(&["denials"]).await.unwrap();
+    assert!(denials.to_string().contains("/ns/shop/sa/other"), "{denials}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_command_of_the_agent_and_of_the_tools_panics() {
+    let shell = json!([{
+        "name": "shell",
+        "match": { "evidence": ["unix"], "unix": { "uids": [nix::unistd::getuid().as_raw()] } },
+        "spiffe_id": "/shell/{uid}",
+    }]);
+    let domain = Plan::default().server("/rules", shell).start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let config = agent.folder().join("agent.yaml");
+    let asked = Asked {
+        program: "signet-agent",
+        commands: of(&[
+            ("--help", 0),
+            ("--version", 0),
+            ("frobnicate", 2),
+            (&format!("validate --config {}", config.display()), 0),
+            ("validate --config /nowhere.yaml", 78),
+            ("run --config /nowhere.yaml", 78),
+            ("healthcheck", 0),
+            ("status", 0),
+            ("status -o json", 0),
+            ("fetch x509", 0),
+            ("fetch x509 -o json", 0),
+            ("fetch x509 --socket tcp://127.0.0.1:1", 1),
+            ("fetch x509 --socket unix:///nowhere.sock --timeout 300ms", 1),
+        ]),
+        env: vec![
+            (
+                "SIGNET_AGENT_ADMIN_SOCKET",
+                agent.admin_socket().display().to_string(),
+            ),
+            (
+                "SPIFFE_ENDPOINT_SOCKET",
+                format!("unix://{}", agent.shell_socket().display()),
+            ),
+        ],
+    };
+    asked.check();
+    let tool = Asked {
+        program: "signet-bench",
+        commands: of(&[("--help", 0), ("--version", 0), ("frobnicate", 2)]),
+        env: Vec::new(),
+    };
+    tool.check();
+}
