@@ -1,7 +1,6 @@
 //! The command line of `signet-agent`.
 
 mod fetch;
-mod files;
 mod local;
 
 use std::ffi::OsString;
@@ -85,7 +84,8 @@ struct FetchX509Args {
     /// Workload API, for instance unix:///run/signet-agent/public/api.sock.
     #[arg(long, env = ENDPOINT_SOCKET)]
     socket: String,
-    /// Write svid.pem, svid_key.pem (mode 0600), bundle.pem and crl.pem of the default identity into this directory.
+    /// Write the default identity into this directory: svid.pem, svid_key.pem and svid_with_key.pem (mode 0600),
+    /// bundle.pem, crl.pem. What is opened through DIR/..data, resolved once, fits together.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
     /// How long to wait for an identity.

@@ -10,6 +10,7 @@
 //! | `time` | what time it is |
 //! | `token` | a pod's token on its way from kubelet to the server |
 //! | `kept` | where keys are written for a restart |
+//! | `files` | an identity as files, for programs that read files |
 //! | `context`, `workload_api` | what workloads see |
 //! | `sockets` | over which sockets: who calls, what each may use, what is let in |
 //! | `limits` | what each caller may use: the table |
@@ -25,6 +26,7 @@ mod cache;
 mod config;
 mod context;
 mod csi;
+mod files;
 mod kept;
 mod limits;
 mod manager;

@@ -4,6 +4,8 @@
 //! complete. Its writer holds a lock on it until then: one that nobody holds was left by a process that was killed, and
 //! the next writer of that file removes it. All calls block.
 
+mod set;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use thiserror::Error;
+
+pub use self::set::{NewFile, publish};
 
 /// End of the names of files that are being written.
 const SUFFIX: &str = ".new";
@@ -78,7 +82,7 @@ impl Staged {
         let name = path
             .file_name()
             .ok_or_else(|| failed(path, "write")(io::ErrorKind::InvalidInput.into()))?;
-        sweep(parent(path), name);
+        sweep(path);
         let (temporary, file) =
             create(parent(path), name, mode).map_err(failed(path, "make a file beside it"))?;
         let mut staged = Self {
@@ -200,6 +204,20 @@ pub fn ensure_mode(path: &Path, mode: u32) -> Result<(), FileError> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed(path, "set the mode"))
 }
 
+/// Removes what killed writers of this file have left beside it. Whatever goes wrong may go wrong: the next writer tries again.
+pub fn sweep(path: &Path) {
+    let Some(name) = path.file_name() else {
+        return;
+    };
+    let entries = fs::read_dir(parent(path)).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_temporary_of(name, &entry.file_name())) {
+        // Held while it is removed, so that a writer who has just made it sees that it lost it.
+        if let Some(_held) = abandoned(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Makes the directory that `path` lies in, and those above it, where they are missing, as [`make_dir`] does.
 ///
 /// # Errors
@@ -263,17 +281,6 @@ fn is_temporary_of(name: &OsStr, found: &OsStr) -> bool {
         .and_then(|rest| rest.strip_prefix(b"."))
         .and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
     random.is_some_and(|random| random.len() == RANDOM_DIGITS && random.iter().all(u8::is_ascii_hexdigit))
-}
-
-/// Removes what killed writers of this file have left. Whatever goes wrong may go wrong: the next writer tries again.
-fn sweep(directory: &Path, name: &OsStr) {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| is_temporary_of(name, &entry.file_name())) {
-        // Held while it is removed, so that a writer who has just made it sees that it lost it.
-        if let Some(_held) = abandoned(&entry.path()) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }
 
 /// The file, locked, if nobody else holds it.

@@ -14,7 +14,7 @@
 //! | [`body`] | request bodies that are paid for as they arrive |
 //! | `encoded` | answers of gRPC whose messages are encoded already; with the feature `grpc` |
 //! | [`accept`], [`progress`] | connections of any listener, until told to stop; ended when their reader is stuck |
-//! | [`files`] | files replaced whole |
+//! | [`files`] | files replaced whole, and sets of files that belong together |
 //! | [`error`] | an error and its causes as one line |
 //! | [`sync`] | locks that no panic poisons |
 //! | [`config`] | one YAML file, checked; all faults with line and remedy |

@@ -17,7 +17,7 @@ use signet_runtime::table::{Table, age};
 use signet_workload::message::GrantedSvid;
 use signet_workload::{Endpoint, SourceError, X509Context};
 
-use super::files;
+use crate::files;
 
 /// Waiting times between attempts.
 const BACKOFF: Backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(5)).jittered(0.5);
@@ -43,8 +43,12 @@ pub(super) async fn x509(socket: &str, write: Option<&Path>, limit: Duration) ->
         bundle: context.roots.authorities(&default.spiffe_id().trust_domain()),
     };
     if let Some(directory) = write {
-        files::write(directory, default, fetched.bundle)
-            .with_context(|| format!("cannot write into {}", directory.display()))?;
+        files::write(directory, default, fetched.bundle).with_context(|| {
+            format!(
+                "nothing is written to {}: let this user write there, or choose another directory",
+                directory.display()
+            )
+        })?;
     }
     Ok(Answer::new(
         to_json(&fetched, write),

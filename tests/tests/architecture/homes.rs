@@ -8,7 +8,11 @@ use crate::{paths::named, tokens::shipped};
 const HOMES: [(&[&str], &[&str], &str); 4] = [
     (
         &["fs", "rename"],
-        &["runtime/src/files.rs", "runtime/src/uds.rs"],
+        &[
+            "runtime/src/files.rs",
+            "runtime/src/files/set.rs",
+            "runtime/src/uds.rs",
+        ],
         "signet_runtime::files, which knows about modes, syncing and what a killed process leaves",
     ),
     (&["PoisonError"], &[], "signet_runtime::sync"),

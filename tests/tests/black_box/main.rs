@@ -14,6 +14,7 @@ mod config;
 mod disk;
 mod doors;
 mod few_files;
+mod files;
 mod full_lists;
 mod greedy;
 mod hello;

@@ -1,0 +1,285 @@
+//! Sets of files that belong together, each published by one rename.
+//!
+//! ```text
+//! DIR/..42/svid.pem …          one generation, complete before anybody sees it
+//! DIR/..data -> ..42           the one link that changes
+//! DIR/svid.pem -> ..data/svid.pem, and so on for each name
+//! ```
+//! Whoever resolves `DIR/..data` once and opens what is in there finds files that fit together, whatever is written
+//! meanwhile. The layout is that of Kubernetes' volumes, so that whatever follows those follows these.
+//!
+//! Writers of one folder come one after the other: each holds a lock on it. So whatever in it is neither published nor a
+//! generation of the past was left by one that was killed, and goes. A generation that was replaced stays for readers who
+//! have resolved `..data` already: the last one until the next writing, and any other for ten seconds.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::OFlag;
+
+use super::{FileError, failed, make_dirs, sweep};
+
+/// The link that changes.
+const DATA: &str = "..data";
+/// How the names of everything begin that is no file of a set.
+const OWN: &str = "..";
+/// How the names of links end that are not in their place yet. One is enough, as there is one writer.
+const NEW: &str = ".new";
+
+/// Mode of a generation: whoever may pass the folder itself may open those of its files that are for everybody.
+const PASSABLE: u32 = 0o755;
+
+/// How long a generation stays that was replaced, however many come after it: for a reader that opens what it has resolved.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long is waited for another writer: so many of these steps.
+const STEP: Duration = Duration::from_millis(10);
+const STEPS: u32 = 3_000;
+
+/// One file of a set.
+#[derive(Clone, Copy)]
+pub struct NewFile<'a> {
+    /// In its folder, and at the top; of one part, and not beginning with two dots.
+    pub name: &'a str,
+    /// All of it.
+    pub bytes: &'a [u8],
+    /// Exactly this, whatever the umask is.
+    pub mode: u32,
+}
+
+/// Publishes the files as one set in `directory`, which is made when it is missing. Plain files of these names are replaced by
+/// links. Any number of processes may do so at once: the last one's set stays. Blocks while others write, for 30 s at most.
+///
+/// # Errors
+/// [`FileError`]; then readers find what they found before, unless it was a link at the top that could not be made.
+pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<(), FileError> {
+    make_dirs(directory).map_err(failed(directory, "make the directory"))?;
+    let folder = Folder {
+        path: directory,
+        locked: lock(directory, STEPS)?,
+    };
+    files.iter().try_for_each(|file| folder.check(file.name))?;
+    let published = folder.published();
+    folder.remove_unpublished(published);
+    let next = Number(published.map_or(0, |number| number.0).saturating_add(1));
+    let mut fresh = Fresh {
+        path: folder.of(next),
+        shown: false,
+    };
+    fresh.fill(files)?;
+    folder.link(DATA, &next.name())?;
+    fresh.shown = true;
+    for file in files {
+        folder.link_at_top(file.name)?;
+    }
+    folder.sync()?;
+    folder.remove_past();
+    Ok(())
+}
+
+/// Which generation: they are counted.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Number(u64);
+
+impl Number {
+    fn name(self) -> String {
+        format!("{OWN}{}", self.0)
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        let number = Self(name.strip_prefix(OWN)?.parse().ok()?);
+        (number.name() == name).then_some(number)
+    }
+}
+
+/// A folder whose only writer this is.
+struct Folder<'a> {
+    path: &'a Path,
+    /// Holds the lock.
+    locked: File,
+}
+
+impl Folder<'_> {
+    fn of(&self, number: Number) -> PathBuf {
+        self.path.join(number.name())
+    }
+
+    /// What readers find.
+    fn published(&self) -> Option<Number> {
+        let target = fs::read_link(self.path.join(DATA)).ok()?;
+        Number::of_name(target.to_str()?)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (String, PathBuf)> {
+        let entries = fs::read_dir(self.path).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+    }
+
+    /// Every generation that is there, oldest first.
+    fn generations(&self) -> Vec<Number> {
+        let mut found: Vec<_> = self
+            .entries()
+            .filter_map(|(name, _)| Number::of_name(&name))
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// What killed writers have left: generations that nobody was shown, and links on their way. What cannot be removed is in
+    /// nobody's way but that of its own successor, which says so.
+    fn remove_unpublished(&self, published: Option<Number>) {
+        for number in self.generations() {
+            if published.is_none_or(|published| number > published) {
+                let _ = fs::remove_dir_all(self.of(number));
+            }
+        }
+        for (name, path) in self.entries() {
+            if name.starts_with(OWN) && name.ends_with(NEW) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    /// A link that leads to `target`, in place of whatever file or link has this name.
+    fn link(&self, name: &str, target: &str) -> Result<(), FileError> {
+        let temporary = self
+            .path
+            .join(format!("{OWN}{}{NEW}", name.trim_start_matches('.')));
+        symlink(target, &temporary).map_err(failed(&temporary, "make the link"))?;
+        let path = self.path.join(name);
+        fs::rename(&temporary, &path).map_err(|error| {
+            let _ = fs::remove_file(&temporary);
+            failed(&path, "put the link in place")(error)
+        })
+    }
+
+    /// A directory is not replaced: nobody has put it there for us.
+    fn check(&self, name: &str) -> Result<(), FileError> {
+        let path = self.path.join(name);
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            return Err(failed(&path, "put a link in its place")(
+                io::ErrorKind::IsADirectory.into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The name by which readers find the file that is published. An earlier version had a plain file there, and left parts of
+    /// it when it was killed.
+    fn link_at_top(&self, name: &str) -> Result<(), FileError> {
+        let target = format!("{DATA}/{name}");
+        let path = self.path.join(name);
+        if fs::read_link(&path).is_ok_and(|found| found == Path::new(&target)) {
+            return Ok(());
+        }
+        sweep(&path);
+        self.link(name, &target)
+    }
+
+    fn sync(&self) -> Result<(), FileError> {
+        self.locked
+            .sync_all()
+            .map_err(failed(self.path, "sync the directory"))
+    }
+
+    /// Whatever goes wrong may go wrong: the next writer tries again.
+    fn remove_past(&self) {
+        let filled = |number| fs::metadata(self.of(number)).and_then(|found| found.modified());
+        let generations = self.generations().into_iter();
+        let dated: Vec<_> = generations
+            .filter_map(|number| Some((number, filled(number).ok()?)))
+            .collect();
+        for number in past(&dated) {
+            let _ = fs::remove_dir_all(self.of(number));
+        }
+    }
+}
+
+/// Which generations go, of all with the moments when they were filled, oldest first. The file system's clock says how long ago
+/// each was replaced; where it has gone back, that was long ago.
+fn past(generations: &[(Number, SystemTime)]) -> Vec<Number> {
+    let Some((_, now)) = generations.last() else {
+        return Vec::new();
+    };
+    let kept = |replaced: SystemTime| now.duration_since(replaced).is_ok_and(|age| age < GRACE);
+    // The one that was replaced just now has no third beside it.
+    let outlived = generations.windows(3).filter_map(|three| match three {
+        [(number, _), (_, replaced), _] if !kept(*replaced) => Some(*number),
+        _ => None,
+    });
+    outlived.collect()
+}
+
+/// A generation that is being filled: gone with this, unless readers were shown it.
+struct Fresh {
+    path: PathBuf,
+    shown: bool,
+}
+
+impl Fresh {
+    fn fill(&self, files: &[NewFile<'_>]) -> Result<(), FileError> {
+        let made = DirBuilder::new().mode(PASSABLE).create(&self.path);
+        made.map_err(failed(&self.path, "make the directory"))?;
+        // Whoever else may write the folder may have put a link in its place.
+        let directory = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
+            .open(&self.path)
+            .map_err(failed(&self.path, "open the directory"))?;
+        set_mode(&directory, PASSABLE).map_err(failed(&self.path, "set the mode"))?;
+        for file in files {
+            let path = self.path.join(file.name);
+            write(&path, file).map_err(failed(&path, "write"))?;
+        }
+        directory
+            .sync_all()
+            .map_err(failed(&self.path, "sync the directory"))
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if !self.shown {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn write(path: &Path, file: &NewFile<'_>) -> io::Result<()> {
+    let mut opened = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(file.mode)
+        .open(path)?;
+    opened.write_all(file.bytes)?;
+    set_mode(&opened, file.mode)?;
+    opened.sync_all()
+}
+
+/// The umask has taken bits from the mode that it was made with.
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// The directory, once no other process writes into it.
+fn lock(directory: &Path, steps: u32) -> Result<File, FileError> {
+    let opened = File::open(directory).map_err(failed(directory, "open the directory"))?;
+    for _ in 0..steps {
+        match opened.try_lock() {
+            Ok(()) => return Ok(opened),
+            Err(TryLockError::WouldBlock) => thread::sleep(STEP),
+            Err(TryLockError::Error(error)) => return Err(failed(directory, "lock the directory")(error)),
+        }
+    }
+    let held = io::Error::new(
+        io::ErrorKind::TimedOut,
+        "another process holds its lock and does not end",
+    );
+    Err(failed(directory, "lock the directory")(held))
+}
+
+#[cfg(test)]
+mod tests;

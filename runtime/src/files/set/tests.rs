@@ -1,0 +1,242 @@
+use std::collections::BTreeSet;
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::UNIX_EPOCH;
+
+use super::*;
+
+const NAMES: [&str; 2] = ["one", "two"];
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// A set whose files say the same.
+fn set(text: &str) -> [NewFile<'_>; 2] {
+    NAMES.map(|name| NewFile {
+        name,
+        bytes: text.as_bytes(),
+        mode: 0o640,
+    })
+}
+
+fn listed(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+/// The generations beside the names that are always there.
+fn generations(directory: &Path) -> Vec<String> {
+    let mut listed = listed(directory);
+    for name in NAMES.into_iter().chain([DATA]) {
+        assert!(listed.remove(name), "{name} is not among {listed:?}");
+    }
+    listed.into_iter().collect()
+}
+
+/// What each file says through the one link, resolved once.
+fn resolved(directory: &Path) -> [String; 2] {
+    let data = File::open(directory.join(DATA)).unwrap();
+    let through = PathBuf::from(format!("/proc/self/fd/{}", data.as_raw_fd()));
+    NAMES.map(|name| fs::read_to_string(through.join(name)).unwrap())
+}
+
+#[test]
+fn whoever_resolves_the_link_once_finds_what_fits_however_many_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path();
+    publish(directory, &set("begin")).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0;
+            while !done.load(Ordering::Relaxed) {
+                let [one, two] = resolved(directory);
+                assert_eq!(one, two);
+                reads += 1;
+            }
+            reads
+        });
+        let writers: Vec<_> = (0..50)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let text = format!("{writer:04}").repeat(1000);
+                    publish(directory, &set(&text)).unwrap();
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(reader.join().unwrap() > 0);
+    });
+    assert_eq!(
+        fs::read_link(directory.join(DATA)).ok(),
+        Some(PathBuf::from("..51"))
+    );
+    assert!(
+        generations(directory)
+            .iter()
+            .all(|name| Number::of_name(name).is_some()),
+        "nothing but sets"
+    );
+}
+
+#[test]
+fn a_generation_of_the_past_stays_for_its_readers_and_not_longer() {
+    let filled = |seconds: &[u64]| {
+        let numbers = (1..).map(Number);
+        past(
+            &numbers
+                .zip(seconds.iter().map(|second| at(*second)))
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(filled(&[]), []);
+    assert_eq!(
+        filled(&[0, 5000]),
+        [],
+        "the last one stays, whenever it was filled"
+    );
+    assert_eq!(filled(&[0, 5000, 5009]), [], "replaced nine seconds ago");
+    assert_eq!(filled(&[0, 5000, 5010]), [Number(1)]);
+    assert_eq!(filled(&[0, 1, 2, 3, 4, 5]), []);
+    assert_eq!(filled(&[0, 1, 2, 3, 4, 13]), [Number(1), Number(2), Number(3)]);
+    assert_eq!(
+        filled(&[0, 5000, 20]),
+        [Number(1)],
+        "a clock that was set back keeps nothing"
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    for text in ["first", "second"] {
+        publish(folder.path(), &set(text)).unwrap();
+    }
+    let long_ago = fs::FileTimes::new().set_modified(at(0));
+    for name in ["..1", "..2"] {
+        let generation = File::open(folder.path().join(name)).unwrap();
+        generation.set_times(long_ago).unwrap();
+    }
+    publish(folder.path(), &set("third")).unwrap();
+    assert_eq!(generations(folder.path()), ["..2", "..3"]);
+}
+
+/// Wherever a writer was killed, the next one leaves a folder as if it had never been.
+#[test]
+fn what_a_killed_writer_left_is_gone_after_the_next() {
+    type Left = fn(&Path);
+    let half: Left = |directory| {
+        fs::create_dir(directory.join("..2")).unwrap();
+        fs::write(directory.join("..2/one"), "ha").unwrap();
+    };
+    let linked: Left = |directory| {
+        fs::create_dir(directory.join("..2")).unwrap();
+        symlink("..2", directory.join("..data.new")).unwrap();
+    };
+    let shown: Left = |directory| {
+        fs::rename(directory.join("..1"), directory.join("..2")).unwrap();
+        fs::remove_file(directory.join(DATA)).unwrap();
+        symlink("..2", directory.join(DATA)).unwrap();
+        fs::remove_file(directory.join("two")).unwrap();
+        symlink("..data/two", directory.join("..two.new")).unwrap();
+    };
+    let none_shown: Left = |directory| {
+        fs::remove_file(directory.join(DATA)).unwrap();
+    };
+    for (left, expected) in [
+        (half, vec!["..1", "..2"]),
+        (linked, vec!["..1", "..2"]),
+        (shown, vec!["..2", "..3"]),
+        (none_shown, vec!["..1"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        publish(folder.path(), &set("before")).unwrap();
+        left(folder.path());
+        publish(folder.path(), &set("after")).unwrap();
+        assert_eq!(generations(folder.path()), expected);
+        assert_eq!(resolved(folder.path()), ["after", "after"]);
+    }
+}
+
+#[test]
+fn plain_files_of_an_earlier_version_become_links_and_their_leavings_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path();
+    for name in [
+        "one",
+        "two",
+        ".one.0123456789abcdef.new",
+        ".other.0123456789abcdef.new",
+    ] {
+        fs::write(directory.join(name), "earlier").unwrap();
+    }
+    publish(directory, &set("new")).unwrap();
+    for name in NAMES {
+        assert_eq!(fs::read_to_string(directory.join(name)).unwrap(), "new");
+        let link = fs::read_link(directory.join(name)).unwrap();
+        assert_eq!(link, Path::new(DATA).join(name));
+    }
+    assert_eq!(generations(directory), ["..1", ".other.0123456789abcdef.new"]);
+}
+
+#[test]
+fn modes_are_exactly_as_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    publish(folder.path(), &set("text")).unwrap();
+    let mode = |name: &str| {
+        fs::metadata(folder.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777
+    };
+    assert_eq!([mode("one"), mode("..1")], [0o640, 0o755]);
+}
+
+#[test]
+fn failures_say_what_and_where_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path();
+    publish(directory, &set("before")).unwrap();
+    let file = directory.join("one");
+    let below = publish(&file.join("below"), &set("x")).unwrap_err().to_string();
+    assert!(
+        below.contains("one/below: cannot make the directory: "),
+        "{below}"
+    );
+
+    let slash = [NewFile {
+        name: "missing/name",
+        bytes: b"x",
+        mode: 0o600,
+    }];
+    let refused = publish(directory, &slash).unwrap_err().to_string();
+    assert!(refused.contains("missing/name: cannot write: "), "{refused}");
+    assert_eq!(generations(directory), ["..1"]);
+    assert_eq!(resolved(directory), ["before", "before"]);
+
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let taken = publish(directory, &set("after")).unwrap_err().to_string();
+    assert!(taken.contains("one: cannot put a link in its place: "), "{taken}");
+    assert_eq!(resolved(directory), ["before", "before"]);
+}
+
+#[test]
+fn a_writer_that_never_ends_is_named_as_what_is_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = lock(folder.path(), 1).unwrap();
+    let error = lock(folder.path(), 3).unwrap_err();
+    assert_eq!(error.source.kind(), io::ErrorKind::TimedOut);
+    assert!(
+        error
+            .to_string()
+            .contains("cannot lock the directory: another process"),
+        "{error}"
+    );
+    drop(held);
+    lock(folder.path(), 1).unwrap();
+}
