@@ -1,7 +1,7 @@
 //! A real server process with a fake Kubernetes API, simulated agents, and their pods with tokens that are already
 //! reviewed.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use signet_proto::agent::issue_result::Outcome;
 use signet_tests::{
@@ -25,6 +25,8 @@ pub(crate) struct Agent {
 /// Everything that is measured against; ends when dropped.
 pub(crate) struct Domain {
     pub(crate) agents: Vec<Agent>,
+    /// The server's process.
+    pub(crate) server: u32,
     _domain: domain::Domain,
 }
 
@@ -34,7 +36,7 @@ impl Domain {
             level: "warn".to_owned(),
             to_file: false,
         };
-        let domain = Plan::default()
+        let mut domain = Plan::default()
             .launch(launch)
             // The peer is measured without its limit too.
             .server("/svid/max_live", json!(100_000_000))
@@ -47,8 +49,10 @@ impl Domain {
         for node in 0..AGENTS {
             agents.push(agent(&domain, &format!("node-{node}")).await?);
         }
+        let server = domain.server.process()?.pid();
         Ok(Self {
             agents,
+            server: server.context("the server has ended")?,
             _domain: domain,
         })
     }

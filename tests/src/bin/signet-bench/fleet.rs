@@ -3,7 +3,6 @@
 mod agent;
 mod attest;
 mod fill;
-mod process;
 mod round;
 mod state;
 
@@ -20,7 +19,7 @@ use signet_tests::{
 };
 
 use self::{agent::Fleet, round::Round};
-use crate::FleetArgs;
+use crate::{FleetArgs, process};
 
 /// Revocations that are measured; the median counts.
 const ROUNDS: usize = 3;

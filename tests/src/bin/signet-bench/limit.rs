@@ -18,7 +18,7 @@ const CERTIFICATE_BYTES: usize = 400;
 /// Pairs between two looks at the clock.
 const ROUND: u32 = 64;
 
-/// Pairs per second over all cores.
+/// Pairs per second over all cores, in one slice.
 pub(crate) fn per_second(duration: Duration) -> anyhow::Result<f64> {
     let cores = thread::available_parallelism()?.get();
     let workers: Vec<_> = (0..cores)

@@ -6,6 +6,7 @@ mod domain;
 mod fleet;
 mod issue;
 mod limit;
+mod process;
 mod report;
 
 use std::process::ExitCode;
@@ -52,7 +53,7 @@ struct IssueArgs {
     /// Chooses which pod each request is for.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Seconds of each of the three measurements.
+    /// Seconds of each of the three measurements, which take turns in slices.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Requests of 64 certificates under way at once.

@@ -32,10 +32,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, body::Body};
 
-use super::{
-    process::now,
-    state::{List, Offered, Scanner, State},
-};
+use super::state::{List, Offered, Scanner, State};
+use crate::process::now;
 
 /// Pods on each node.
 const PODS: u64 = 30;

@@ -14,10 +14,8 @@ use signet_server::cli::admin::Revoke;
 use signet_tests::agent_client::{RawAgent, pod_item};
 use tokio::task::JoinHandle;
 
-use super::{
-    agent::Fleet,
-    process::{self, now},
-};
+use super::agent::Fleet;
+use crate::process::{self, now};
 
 /// A fleet that is not reached by then never is.
 const PATIENCE: Duration = Duration::from_secs(90);

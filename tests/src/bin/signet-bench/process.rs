@@ -9,14 +9,14 @@ use nix::{
 };
 
 /// As many open files as this process may have; the server inherits it.
-pub(super) fn raise_file_limit() -> Result<usize> {
+pub(crate) fn raise_file_limit() -> Result<usize> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(usize::try_from(hard)?)
 }
 
 /// Time on the CPU, user and system, in seconds.
-pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // Behind the name, which may have spaces, in parentheses.
     let (_, fields) = stat.rsplit_once(") ").context("an odd /proc/<pid>/stat")?;
@@ -27,12 +27,12 @@ pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
 }
 
 /// Forgets the most memory that it had.
-pub(super) fn reset_peak(pid: u32) -> Result<()> {
+pub(crate) fn reset_peak(pid: u32) -> Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("reset the peak of memory")
 }
 
 /// The most memory that it had at once since then, in MiB.
-pub(super) fn peak_mib(pid: u32) -> Result<f64> {
+pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib: u32 = line
@@ -43,6 +43,6 @@ pub(super) fn peak_mib(pid: u32) -> Result<f64> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
