@@ -11,6 +11,7 @@ pub(crate) mod own;
 mod parallel;
 mod recorded;
 mod types;
+mod unusable;
 mod workloads;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use self::{
     bounds::Bounds,
     draft::DraftError,
     recorded::{RecordedLeaf, SignError},
+    unusable::UnusableRules,
 };
 pub(crate) use self::{
     node::NodeRequest,
@@ -95,6 +97,7 @@ pub(crate) struct IssuerParts {
 pub(crate) struct Issuer {
     parts: IssuerParts,
     bounds: Bounds,
+    unusable: UnusableRules,
 }
 
 impl Issuer {
@@ -107,6 +110,7 @@ impl Issuer {
         Self {
             parts,
             bounds: Bounds::new(),
+            unusable: UnusableRules::default(),
         }
     }
 
@@ -144,6 +148,7 @@ impl Issuer {
         Refusal {
             reason,
             message,
+            aside: None,
             policy_revision: self.parts.rules.revision(),
             retry_after: None,
             spiffe_id: None,
@@ -214,13 +219,15 @@ impl Issuer {
     }
 
     fn audit_refusal(&self, caller: String, operation: &str, refusal: &Refusal) {
+        let aside = refusal.aside.as_ref();
+        let aside = aside.map(|aside| format!(" ({aside})")).unwrap_or_default();
         self.parts.audit.record(AuditEvent::new(
             self.parts.clock.now(),
             AuditAction::Refused {
                 caller,
                 operation: operation.to_owned(),
                 kind: refusal.reason.as_str(),
-                reason: format!("{}: {}", refusal.reason.as_str(), refusal.message),
+                reason: format!("{}: {}{aside}", refusal.reason.as_str(), refusal.message),
                 spiffe_id: refusal.spiffe_id.clone(),
                 pod_uid: refusal.pod_uid.clone(),
             },

@@ -11,6 +11,7 @@ mod compile;
 mod config;
 mod error;
 mod matcher;
+mod outcome;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub(crate) use self::belief::belief;
 pub(crate) use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig};
 pub(crate) use self::error::{RuleError, RuleErrors, RuleProblem};
 use self::matcher::Matcher;
+pub(crate) use self::outcome::{Judgement, Outcome, RuleOutcome, Unusable};
 use self::template::{IdTemplate, Rendered, Template};
 use crate::attest::AttestedPod;
 
@@ -126,28 +128,6 @@ pub(crate) struct GrantedIdentity {
     pub rule: String,
 }
 
-/// What one rule makes of some facts; for people who ask why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RuleOutcome {
-    /// Name of the rule.
-    pub rule: String,
-    /// What came of it.
-    pub outcome: Outcome,
-}
-
-/// What came of one rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It does not match; the first criterion that says so.
-    NoMatch(&'static str),
-    /// It matches and denies.
-    Denies,
-    /// It matches and gives this identity.
-    Grants(SpiffeId),
-    /// It matches, but its templates give nothing usable for these facts.
-    Unusable(String),
-}
-
 impl RuleSet {
     /// Checks rules and makes a set of them, the built-in one last if the scope has it.
     ///
@@ -156,8 +136,20 @@ impl RuleSet {
         compile::compile(scope, rules)
     }
 
-    /// Every identity the facts give, or why there is none.
+    /// The verdict alone.
+    #[cfg(test)]
     pub(crate) fn evaluate(&self, facts: &Facts<'_>) -> Verdict {
+        self.judge(facts).verdict
+    }
+
+    /// Every identity the facts give, or why there is none.
+    pub(crate) fn judge(&self, facts: &Facts<'_>) -> Judgement {
+        let mut unusable = Vec::new();
+        let verdict = self.verdict(facts, &mut unusable);
+        Judgement { verdict, unusable }
+    }
+
+    fn verdict(&self, facts: &Facts<'_>, unusable: &mut Vec<Unusable>) -> Verdict {
         let matching = || {
             self.rules
                 .iter()
@@ -170,8 +162,14 @@ impl RuleSet {
         }
         let mut identities: Vec<GrantedIdentity> = Vec::new();
         for rule in matching() {
-            let Some(Ok(identity)) = rule.render(&self.trust_domain, facts) else {
-                continue;
+            let identity = match rule.render(&self.trust_domain, facts) {
+                Some(Ok(identity)) => identity,
+                Some(Err(problem)) => {
+                    let rule = rule.name.clone();
+                    unusable.push(Unusable { rule, problem });
+                    continue;
+                }
+                None => continue,
             };
             if identities
                 .iter()
@@ -277,6 +275,16 @@ fn keep_first_of_equal_hints(identities: &mut [GrantedIdentity]) {
     for identity in identities {
         if !identity.hint.is_empty() && !seen.insert(identity.hint.clone()) {
             identity.hint.clear();
+        }
+    }
+}
+
+/// For people: which workload.
+impl std::fmt::Display for Facts<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pod(pod) => write!(formatter, "pod {}/{}", pod.namespace, pod.pod_name),
+            Self::Unix(unix) => write!(formatter, "uid {} on {}", unix.uid, unix.node_name),
         }
     }
 }

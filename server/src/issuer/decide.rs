@@ -2,10 +2,10 @@
 
 use signet_certs::id::SpiffeId;
 
-use super::{Evidence, IssueItem, Issuer, NotIssued, RefusalReason};
+use super::{Evidence, IssueItem, Issuer, NotIssued, RefusalReason, unusable::explained};
 use crate::{
     attest::{AgentIdentity, AttestedPod},
-    rules::{Facts, GrantedIdentity, RuleOutcome, UnixFacts, Verdict},
+    rules::{Facts, GrantedIdentity, Judgement, UnixFacts, Verdict},
     store::{AgentShare, EvidenceKind, WorkloadRef},
 };
 
@@ -103,19 +103,17 @@ impl Issuer {
         facts: &Facts<'_>,
         wanted: Option<&str>,
     ) -> Result<(GrantedIdentity, Vec<(SpiffeId, String)>), NotIssued> {
-        let granted = match self.parts.rules.evaluate(facts) {
+        let Judgement { verdict, unusable } = self.parts.rules.judge(facts);
+        self.unusable.tell(unusable, facts);
+        let explained = || Some(explained(&self.parts.rules, facts));
+        let granted = match verdict {
             Verdict::Identities(granted) => granted,
             Verdict::Denied { rule } => {
                 return Err(self.refused(RefusalReason::Denied, format!("denied by rule {rule:?}")));
             }
             Verdict::NoMatch => {
-                for RuleOutcome { rule, outcome } in self.parts.rules.explain(facts) {
-                    tracing::debug!(rule, ?outcome, "a rule gives nothing");
-                }
-                return Err(self.refused(
-                    RefusalReason::NoMatch,
-                    "no rule gives this workload an identity".to_owned(),
-                ));
+                let message = "no rule gives this workload an identity".to_owned();
+                return Err(self.refused(RefusalReason::NoMatch, message).aside(explained()));
             }
         };
         let identities = granted
@@ -129,10 +127,8 @@ impl Issuer {
                 .find(|identity| identity.spiffe_id.as_str() == wanted),
         };
         chosen.map(|identity| (identity, identities)).ok_or_else(|| {
-            self.refused(
-                RefusalReason::NoMatch,
-                "the workload may not have the SPIFFE ID it asks for".to_owned(),
-            )
+            let message = "the workload may not have the SPIFFE ID it asks for".to_owned();
+            self.refused(RefusalReason::NoMatch, message).aside(explained())
         })
     }
 }

@@ -511,8 +511,8 @@ async fn an_authority_outside_its_life_is_trouble_of_the_servers_and_no_verdict(
             let Err(NotIssued::Unavailable { message, .. }) = outcome else {
                 panic!("not trouble: {outcome:?}");
             };
-            assert_eq!(message.contains("expired at"), expired, "{message}");
-            assert_eq!(message.contains("begins at"), !expired, "{message}");
+            assert_eq!(message.contains("has expired: "), expired, "{message}");
+            assert_eq!(message.contains("is not valid yet: "), !expired, "{message}");
             assert!(message.contains(&rfc3339(now)), "{message}");
         }
     }

@@ -81,6 +81,14 @@ impl NotIssued {
         }
     }
 
+    /// A refusal that says more to admins than to its caller.
+    pub(super) fn aside(self, aside: Option<String>) -> Self {
+        match self {
+            Self::Refused(refusal) => Self::Refused(Refusal { aside, ..refusal }),
+            trouble @ Self::Unavailable { .. } => trouble,
+        }
+    }
+
     /// A refusal that says which pod it is about; trouble is about none.
     pub(super) fn about_pod(self, pod_uid: &str) -> Self {
         match self {
@@ -115,6 +123,8 @@ pub(crate) struct Refusal {
     pub reason: RefusalReason,
     /// For the agent's log and its workload; safe to show.
     pub message: String,
+    /// What else there is to know, for admins alone.
+    pub aside: Option<String>,
     /// Revision of the rules that decided.
     pub policy_revision: u64,
     /// When it may change by itself; only for [`RefusalReason::Budget`].

@@ -256,6 +256,9 @@ fn a_label_template_renders_and_an_empty_or_absent_label_refuses_that_rule_only(
             other => !is_there && *other == Outcome::NoMatch("pod_labels"),
         };
         assert!(expected, "{key}: {outcome:?}");
+        let told = set.judge(&Facts::Pod(&pod)).unusable;
+        assert_eq!(told.len(), usize::from(is_there), "{key}");
+        assert!(told.iter().all(|rule| rule.problem.contains(key)), "{told:?}");
     }
 }
 

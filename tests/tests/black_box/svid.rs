@@ -2,14 +2,17 @@
 
 use serde_json::json;
 use signet_certs::verify::Role;
+use signet_proto::agent::refusal::Reason;
 use signet_tests::{
+    agent_client::{RawAgent, new_csr},
     domain::{Domain, Plan},
+    fake_kube::PodSpec,
     process::{binary, run},
     wait::eventually,
 };
 use tonic::Code;
 
-use super::support::{audited, id_of, pod_with_volume, workload_svids};
+use super::support::{assert_refused, audited, id_of, pod_with_volume, workload_svids};
 
 /// The rule that makes whoever runs these tests a workload.
 fn shell_rule() -> serde_json::Value {
@@ -108,6 +111,52 @@ async fn a_process_without_a_rule_is_told_that_no_identity_is_issued() {
         _ => None,
     });
     assert!(refused.await.message().contains("no identity issued"));
+}
+
+/// A rule that matches and gives nothing, and one that just does not match, are found by whoever wrote them; the workload hears of
+/// neither.
+#[tokio::test]
+async fn a_rule_that_gives_nothing_is_told_to_admins() {
+    let by_label = |name: &str, value: serde_json::Value| {
+        json!({
+            "name": name,
+            "match": { "namespaces": ["shop"], "pod_labels": { "team": value } },
+            "spiffe_id": "/team/{label:team}",
+        })
+    };
+    let domain = Plan::default()
+        .server("/builtin_rule", json!(false))
+        .server("/rules", json!([by_label("of-a-team", json!(""))]))
+        .start()
+        .await
+        .unwrap();
+    let (mut raw, _) = domain.raw_agent("node-a").await.unwrap();
+    let refused = async |raw: &mut RawAgent, token: &str| {
+        let outcome = raw.issue_one(new_csr().unwrap(), token).await.unwrap();
+        assert_refused("no rule", outcome, Reason::NoMatch)
+    };
+    let without = domain.shop_pod("without", "node-a").unwrap();
+    let said = refused(&mut raw, &without).await;
+    assert!(!said.contains("of-a-team"), "{said}");
+    audited(
+        &domain,
+        &["no_match", "of-a-team", "does not match by pod_labels"],
+    )
+    .await;
+
+    let empty = PodSpec::new("shop", "empty").node("node-a").label("team", "");
+    domain.kube.add_pod(&empty).unwrap();
+    let token = domain.pod_token("shop", "empty").unwrap();
+    let said = refused(&mut raw, &token).await;
+    assert!(!said.contains("of-a-team"), "{said}");
+    audited(&domain, &["no_match", "of-a-team", "{label:team} is empty"]).await;
+    let log = domain.server.said();
+    let line = log.lines().find(|line| line.contains("gives it no identity"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains("WARN") && line.contains("of-a-team") && line.contains("shop/empty"),
+        "{line}"
+    );
 }
 
 /// Covers BT-09.

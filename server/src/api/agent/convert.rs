@@ -112,6 +112,7 @@ fn unix_evidence(unix: wire::UnixWorkload) -> Result<Evidence, Faulty> {
 /// The answer to an item that is refused for its form.
 pub(super) fn faulty_result(faulty: Faulty, policy_revision: u64) -> wire::IssueResult {
     result(Err(NotIssued::Refused(Refusal {
+        aside: None,
         reason: RefusalReason::InvalidRequest,
         message: faulty.to_string(),
         policy_revision,
