@@ -33,7 +33,7 @@ pub enum SerialError {
     #[error("the serial number has more than {MAX_SERIAL_BYTES} octets")]
     TooLong,
     /// Text that is not hexadecimal.
-    #[error("a serial number is written in hexadecimal digits, with or without colons")]
+    #[error("a serial number is written in hexadecimal digits, with or without colons, `0x` or `serial=`")]
     NotHex,
 }
 
@@ -115,8 +115,11 @@ impl fmt::Debug for SerialNumber {
 impl FromStr for SerialNumber {
     type Err = SerialError;
 
-    /// Hexadecimal in either case, with or without colons, as OpenSSL and browsers print it.
+    /// Hexadecimal in either case, with or without colons, as OpenSSL and browsers print it: `serial=` or `0x` may stand in front.
     fn from_str(text: &str) -> Result<Self, SerialError> {
+        let text = text.trim();
+        let text = without_prefix(text, "serial=").trim_start();
+        let text = without_prefix(text, "0x");
         // Two digits and a colon for each octet, and some leading zeros.
         if text.len() > 4 * MAX_SERIAL_BYTES {
             return Err(SerialError::TooLong);
@@ -126,6 +129,14 @@ impl FromStr for SerialNumber {
             digits.insert(0, '0');
         }
         Self::from_unsigned(&hex::decode(digits).map_err(|_| SerialError::NotHex)?)
+    }
+}
+
+/// The rest of a text behind a prefix of ASCII letters in either case, or all of it.
+fn without_prefix<'a>(text: &'a str, prefix: &str) -> &'a str {
+    match text.split_at_checked(prefix.len()) {
+        Some((front, rest)) if front.eq_ignore_ascii_case(prefix) => rest,
+        _ => text,
     }
 }
 

@@ -47,11 +47,23 @@ fn text_is_read_as_people_copy_it() {
     assert_eq!("a0bff".parse(), Ok(serial));
     assert_eq!("000000a0bff".parse(), Ok(serial));
     for text in [
+        "serial=0A0BFF",
+        "serial=0A:0B:FF\n",
+        "0xa0bff",
+        "0XA0BFF",
+        "Serial= 0xA0BFF",
+    ] {
+        assert_eq!(text.parse(), Ok(serial), "{text}");
+    }
+    for text in [
         "",
         "0",
         "00:00",
         "xyz",
-        "0x1f",
+        "0x",
+        "serial=",
+        "0x0x1f",
+        "0xserial=1f",
         "1 f",
         "-1f",
         "é1",
