@@ -169,7 +169,7 @@ impl Agent {
         let readiness = Readiness::new(REASONS);
         readiness.register(&metrics);
         let starting = readiness.hold(STARTING);
-        let api = self.server()?;
+        let api = self.server();
         let unix = self.shared.is_some().then(|| UnixAttestor::new(&metrics));
         let manager = self.start_control(&wires, api, &readiness, drain, &reread, unix);
         drain.spawn(
@@ -269,7 +269,7 @@ impl Agent {
         }
     }
 
-    fn server(&self) -> anyhow::Result<(Arc<dyn ServerApi>, Arc<RotatingIdentity>)> {
+    fn server(&self) -> (Arc<dyn ServerApi>, Arc<RotatingIdentity>) {
         let identity = Arc::new(RotatingIdentity::new());
         let server = GrpcServer::new(
             self.way.clone(),
@@ -278,7 +278,7 @@ impl Agent {
             identity.clone(),
             self.clock.clone(),
         );
-        Ok((Arc::new(server.context("TLS cannot be set up")?), identity))
+        (Arc::new(server), identity)
     }
 
     /// Node attestation, trust stream, manager.

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use signet_certs::dates::{OutsideDates, WhoseClock};
+use signet_certs::time::rfc3339;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use signet_runtime::sync::Mutex;
@@ -23,6 +25,8 @@ const LOOK: Duration = Duration::from_secs(15);
 pub(crate) struct AgentTime {
     machine: Arc<dyn Clock>,
     told: Mutex<Option<Told>>,
+    /// The dates of the certificate that the server showed last, where this time is outside of them.
+    contradiction: Mutex<Option<OutsideDates>>,
 }
 
 /// What the server said, and when by elapsed time.
@@ -68,11 +72,13 @@ impl AgentTime {
         Arc::new(Self {
             machine,
             told: Mutex::default(),
+            contradiction: Mutex::default(),
         })
     }
 
     /// What the server says that it is now.
     pub(crate) fn tell(&self, date: SystemTime) {
+        *self.contradiction.lock() = None;
         let at = self.machine.elapsed();
         // Where the system does not tell elapsed time, the machine's clock is all there is.
         if at.is_zero() {
@@ -82,6 +88,21 @@ impl AgentTime {
         let known = told.map(|told| told.date + at.saturating_sub(told.at));
         if known.is_none_or(|known| apart(known, date) > TRAVEL) {
             *told = Some(Told { date, at });
+        }
+    }
+
+    /// The server proved itself by a certificate that this time is outside of. Returns what follows from that, for a person.
+    pub(crate) fn contradicted(&self, dates: OutsideDates) -> String {
+        *self.contradiction.lock() = Some(dates);
+        conclusion(dates)
+    }
+
+    /// Whose clock this goes by.
+    pub(crate) fn whose(&self) -> WhoseClock {
+        if self.told.lock().is_some() {
+            WhoseClock::Server
+        } else {
+            WhoseClock::Machine
         }
     }
 
@@ -96,6 +117,8 @@ impl AgentTime {
                 if worried {
                     tracing::warn!(
                         seconds,
+                        machine = rfc3339(self.machine.now()),
+                        server = rfc3339(self.now()),
                         "this machine's clock and the server's differ: the server's counts here, but synchronise them"
                     );
                 } else {
@@ -134,12 +157,38 @@ impl AgentTime {
         let (machine, own) = (self.machine.now(), self.now());
         let skew = apart(machine, own);
         if skew <= WORRYING {
-            return String::new();
+            let contradiction = *self.contradiction.lock();
+            return contradiction.map(described).unwrap_or_default();
         }
         let way = if machine > own { "ahead of" } else { "behind" };
         format!(
-            "this machine's is {} s {way} the server's, which counts; synchronise it",
+            "this machine's says {} and the server's {}: it is {} s {way} the server's, which counts; synchronise it",
+            rfc3339(machine),
+            rfc3339(own),
             skew.as_secs()
+        )
+    }
+}
+
+fn described(dates: OutsideDates) -> String {
+    format!("{}; the server's certificate {dates}", conclusion(dates))
+}
+
+/// A server shows a certificate whose dates it is within by its own clock.
+fn conclusion(dates: OutsideDates) -> String {
+    let time = match dates.clock {
+        WhoseClock::Server => "the time that the server told before",
+        WhoseClock::Machine | WhoseClock::Here => "this machine's clock",
+    };
+    let seconds = dates.distance().as_secs();
+    if dates.has_ended() {
+        format!(
+            "{time} is at least {seconds} s ahead of the server's, or the server lives on with a dead certificate: \
+             synchronise both machines"
+        )
+    } else {
+        format!(
+            "{time} is at least {seconds} s behind the server's, or that one is ahead: synchronise both machines"
         )
     }
 }

@@ -3,7 +3,8 @@
 //! A certificate's way: [`id`] names whom it is for, [`csr`] brings the key, [`svid`] decides, signs and
 //! checks the leaf under an [`authority`], [`crl`] lists it once revoked, [`bundle`] tells others whom to
 //! trust, [`link`] leads from an authority to its successor, and [`verify`] with [`tls`] judges what peers
-//! present. rcgen builds, x509-parser reads, webpki judges paths; each is named in few files.
+//! present. [`dates`] says why a moment is too early or too late. rcgen builds, x509-parser reads, webpki
+//! judges paths; each is named in few files.
 //!
 //! Without the feature `issue`, which is on by default, nothing is made here and no JSON read: what remains is what a
 //! workload does with its own SVID and its peers'.
@@ -19,6 +20,7 @@ mod certificate;
 pub mod crl;
 #[cfg(feature = "issue")]
 pub mod csr;
+pub mod dates;
 mod der;
 pub mod id;
 #[cfg(feature = "issue")]

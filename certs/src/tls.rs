@@ -19,11 +19,13 @@ use crate::id::{SpiffeId, TrustDomain};
 use crate::verify::{TrustRoots, VerifiedSvid, inspect_leaf};
 
 mod identity;
+mod refused;
 #[cfg(test)]
 mod tests;
 mod verifier;
 
 pub use identity::RotatingIdentity;
+pub use refused::RefusedPeer;
 pub use verifier::SpiffeVerifier;
 
 /// Where a verifier finds whom to trust at this moment.

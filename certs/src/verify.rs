@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
-use crate::authority::{AuthorityCertificate, AuthorityId};
+use crate::authority::{AuthorityCertificate, AuthorityId, OutsideLife};
 use crate::certificate::Certificate;
 use crate::crl::Crl;
+use crate::dates::{OutsideDates, WhoseClock};
 use crate::id::{SpiffeId, TrustDomain};
 use crate::serial::SerialNumber;
 
@@ -118,6 +119,7 @@ pub struct VerifiedSvid {
     spiffe_id: SpiffeId,
     serial: SerialNumber,
     authority_id: AuthorityId,
+    not_before: SystemTime,
     not_after: SystemTime,
 }
 
@@ -149,22 +151,20 @@ pub(crate) fn verify_chain_at(
     }
     let parsed = Certificate::parse(leaf)?;
     let spiffe_id = check_leaf(&parsed)?;
-    if path_time > parsed.not_after() {
-        return Err(VerifyError::Expired(parsed.not_after()));
-    }
-    if path_time < parsed.not_before() {
-        return Err(VerifyError::NotYetValid(parsed.not_before()));
-    }
     let domain = roots.domain(&spiffe_id)?;
+    // The path is judged within the leaf's dates, and these by themselves: dates are worth a word only where they are true.
+    let within = path_time.clamp(parsed.not_before(), parsed.not_after().max(parsed.not_before()));
     let authority =
-        build_path(leaf, above, role, domain, path_time).map_err(|reason| VerifyError::Untrusted {
+        build_path(leaf, above, role, domain, within).map_err(|reason| VerifyError::Untrusted {
             id: spiffe_id.clone(),
             reason,
         })?;
+    OutsideDates::check(parsed.not_before(), parsed.not_after(), path_time)?;
     let verified = VerifiedSvid {
         spiffe_id,
         serial: parsed.serial,
         authority_id: authority.certificate.id(),
+        not_before: parsed.not_before(),
         not_after: parsed.not_after(),
     };
     authority.certificate.check_valid_at(path_time)?;
@@ -216,6 +216,7 @@ impl VerifiedSvid {
             spiffe_id: leaf.spiffe_id,
             serial: leaf.serial,
             authority_id: leaf.authority_id,
+            not_before: leaf.not_before,
             not_after: leaf.not_after,
         }
     }
@@ -244,11 +245,22 @@ impl VerifiedSvid {
         self.not_after
     }
 
+    /// Says that its certificate has ended by `now`.
+    #[must_use]
+    pub fn over_at(&self, now: SystemTime) -> OutsideDates {
+        OutsideDates {
+            not_before: self.not_before,
+            not_after: self.not_after,
+            now,
+            clock: WhoseClock::Here,
+        }
+    }
+
     /// Whether the peer would still be accepted: its authority still trusted, its CRL current and silent
     /// about it, and the certificate not expired. No signature is verified again.
     pub fn recheck(&self, roots: &TrustRoots, now: SystemTime) -> Result<(), VerifyError> {
         if now > self.not_after {
-            return Err(VerifyError::Expired(self.not_after));
+            return Err(VerifyError::Expired(self.over_at(now)));
         }
         self.recheck_revocation(roots, now)
     }
@@ -285,7 +297,15 @@ impl VerifiedSvid {
             (_, CrlPolicy::Tolerate) => Ok(()),
             (None, CrlPolicy::Require) => Err(VerifyError::CrlMissing(self.authority_id)),
             (Some(crl), CrlPolicy::Require) if crl.is_current(now) => Ok(()),
-            (Some(_), CrlPolicy::Require) => Err(VerifyError::CrlStale(self.authority_id)),
+            (Some(crl), CrlPolicy::Require) => Err(VerifyError::CrlStale(OutsideLife {
+                authority: self.authority_id,
+                dates: OutsideDates {
+                    not_before: crl.this_update(),
+                    not_after: crl.next_update(),
+                    now,
+                    clock: WhoseClock::Here,
+                },
+            })),
         }
     }
 }

@@ -220,7 +220,7 @@ impl Base {
             access.allowances.refusals(),
         );
         let trust_domain = self.config.trust_domain.id();
-        let tls = agents_tls(&own, trust.control.clone(), &trust_domain, self.clock.clone())?;
+        let tls = agents_tls(&own, trust.control.clone(), &trust_domain, self.clock.clone());
         serve_agents::<E>(
             doors.agents,
             tls,

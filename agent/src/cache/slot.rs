@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use signet_certs::dates::{OutsideDates, WhoseClock};
 use signet_certs::id::SpiffeId;
 use signet_runtime::backoff::Backoff;
 
@@ -48,7 +49,13 @@ pub(super) struct Held {
 /// Why a leaf must not be published under this trust; `None` when it may.
 pub(super) fn unusable(leaf: &Leaf, trust: &dyn TrustView, now: Moment) -> Option<String> {
     if leaf.svid.not_after <= now.date {
-        return Some("the certificate has expired".to_owned());
+        let dates = OutsideDates {
+            not_before: leaf.svid.not_before,
+            not_after: leaf.svid.not_after,
+            now: now.date,
+            clock: WhoseClock::Here,
+        };
+        return Some(format!("the certificate {dates}"));
     }
     unsupported(leaf, trust)
 }

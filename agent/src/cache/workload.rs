@@ -152,14 +152,18 @@ impl Workload {
         match (self.evidence, outage) {
             (evidence, _) if evidence.holds(outage, now.date) => None,
             (Evidence::Until(expires), Some(since)) => Some(format!(
-                "the pod's token expired at {}, and the cluster's API server, which alone gives new ones, is away since {}",
+                "the pod's token expired at {}, by the clock that counts here it is {}, and the cluster's API server, which alone \
+                 gives new ones, is away since {}",
                 rfc3339(expires),
+                rfc3339(now.date),
                 rfc3339(since)
             )),
             (Evidence::Until(expires), None) => Some(format!(
-                "the pod's token expired at {} and kubelet has not delivered a new one; look at requiresRepublish and \
-                 tokenRequests of the CSIDriver object and at kubelet's log",
-                rfc3339(expires)
+                "the pod's token expired at {}, by the clock that counts here it is {}, and kubelet has not delivered a new one; \
+                 if that clock is right, look at requiresRepublish and tokenRequests of the CSIDriver object and at kubelet's \
+                 log",
+                rfc3339(expires),
+                rfc3339(now.date)
             )),
             (Evidence::Live | Evidence::Absent, _) => Some(
                 "nothing proves the workload now: no token has come from kubelet, or no process is connected"

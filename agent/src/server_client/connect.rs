@@ -12,11 +12,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig};
+use rustls::{AlertDescription, ClientConfig};
 use signet_certs::id::TrustDomain;
 use signet_certs::link::LINKS_PROTOCOL;
 use signet_certs::tls::{
-    PeerRule, RotatingIdentity, SpiffeVerifier, TrustSource, client_config, time_provider,
+    PeerRule, RefusedPeer, RotatingIdentity, SpiffeVerifier, TrustSource, client_config, time_provider,
 };
 use signet_certs::verify::VerifyError;
 use signet_runtime::clock::Clock;
@@ -45,10 +45,6 @@ pub(super) struct Connector {
     way: Arc<dyn Dialer>,
     trust_domain: TrustDomain,
     identity: Option<Arc<RotatingIdentity>>,
-    /// By the anchors alone.
-    tls: TlsConnector,
-    /// The same, judging by the machine's clock.
-    by_the_machine: TlsConnector,
     anchors: Arc<ControlAnchors>,
     time: Arc<AgentTime>,
 }
@@ -70,19 +66,14 @@ impl Connector {
         anchors: Arc<ControlAnchors>,
         identity: Option<Arc<RotatingIdentity>>,
         time: Arc<AgentTime>,
-    ) -> Result<Self, rustls::Error> {
-        let judging_by =
-            |clock: Arc<dyn Clock>| config(anchors.roots(), trust_domain, identity.clone(), &[HTTP_2], clock);
-        let (tls, by_the_machine) = (judging_by(time.clone())?, judging_by(time.of_the_machine())?);
-        Ok(Self {
+    ) -> Self {
+        Self {
             way,
             trust_domain: trust_domain.clone(),
             identity,
-            tls: TlsConnector::from(tls),
-            by_the_machine: TlsConnector::from(by_the_machine),
             anchors,
             time,
-        })
+        }
     }
 
     /// A new connection, over which nothing has been said yet.
@@ -118,7 +109,7 @@ impl Connector {
     /// The server is verified by the anchors at hand, then by those that the configured file holds by now, then by the machine's clock
     /// where that and the time that was told differ, then by what its links lead to from the anchors. A certificate that none of that
     /// vouches for ends each attempt before anything is said.
-    async fn connect_tls(&self) -> io::Result<TlsStream<Box<dyn Carrier>>> {
+    async fn connect_tls(&self) -> io::Result<Secured> {
         if let Some(outcome) = self.connect_by_anchors().await {
             return outcome;
         }
@@ -135,11 +126,14 @@ impl Connector {
 
     /// A time that was told by a server whose own was wrong would keep every server away, and with it whoever could tell a
     /// better one. Before the first contact the machine's clock is all there is, and here it is again.
-    async fn connect_by_the_machine(&self) -> Option<TlsStream<Box<dyn Carrier>>> {
+    async fn connect_by_the_machine(&self) -> Option<Secured> {
         if !self.time.is_doubtful() {
             return None;
         }
-        let stream = self.handshake(&self.by_the_machine).await.ok()?;
+        let stream = self
+            .handshake(self.anchors.roots(), &[HTTP_2], self.time.of_the_machine())
+            .await
+            .ok()?;
         tracing::warn!(
             "the server is believed by this machine's clock, and not by the time that was told last"
         );
@@ -147,44 +141,63 @@ impl Connector {
     }
 
     /// `None` when no anchor lives, or none vouches for the server.
-    async fn connect_by_anchors(&self) -> Option<io::Result<TlsStream<Box<dyn Carrier>>>> {
+    async fn connect_by_anchors(&self) -> Option<io::Result<Secured>> {
         if !self.anchors.one_lives(self.time.now()) {
             return None;
         }
-        match self.handshake(&self.tls).await {
-            Err(error) if refusal(&error).is_some() => None,
-            outcome => Some(outcome.map_err(|error| self.failed(&error))),
+        let outcome = self
+            .handshake(self.anchors.roots(), &[HTTP_2], self.time.clone())
+            .await;
+        match outcome {
+            Err(Failed { refusal: Some(_), .. }) => None,
+            outcome => Some(outcome.map_err(|failed| self.failed(failed))),
         }
     }
 
-    async fn connect_by_links(&self) -> io::Result<TlsStream<Box<dyn Carrier>>> {
+    async fn connect_by_links(&self) -> io::Result<Secured> {
         let following = Following::new(self.anchors.clone());
-        let protocols = [HTTP_2, LINKS_PROTOCOL];
-        let config = config(
-            following.clone(),
-            &self.trust_domain,
-            self.identity.clone(),
-            &protocols,
-            self.time.clone(),
-        );
-        let tls = TlsConnector::from(config.map_err(|error| self.failed(&io::Error::other(error)))?);
-        let outcome = self.handshake(&tls).await;
+        let outcome = self
+            .handshake(following.clone(), &[HTTP_2, LINKS_PROTOCOL], self.time.clone())
+            .await;
         let now = self.time.now();
         match &outcome {
             Ok(_) => following.verified(now),
-            Err(error) if refusal(error).is_some_and(is_stranger) => {
+            Err(failed) if failed.is_of_a_stranger() => {
                 let words = self.anchors.cannot_recognise(following.authority(), now);
-                return Err(io::Error::new(error.kind(), self.says(&words)));
+                return Err(io::Error::new(failed.kind, self.says(&words)));
             }
             Err(_) => {}
         }
-        outcome.map_err(|error| self.failed(&error))
+        outcome.map_err(|failed| self.failed(failed))
     }
 
-    async fn handshake(&self, tls: &TlsConnector) -> io::Result<TlsStream<Box<dyn Carrier>>> {
+    /// The server proves its one SPIFFE ID by `source`, judged by `clock`. What it showed is this attempt's alone.
+    async fn handshake(
+        &self,
+        source: Arc<dyn TrustSource>,
+        protocols: &[&[u8]],
+        clock: Arc<dyn Clock>,
+    ) -> Result<Secured, Failed> {
+        let refused = RefusedPeer::default();
+        let verifier = SpiffeVerifier::new(source, PeerRule::Exactly(server_id(&self.trust_domain)));
+        let config = client_config(
+            self.identity.clone(),
+            verifier.telling(refused.clone()),
+            protocols,
+        );
+        let mut config: ClientConfig = config.map_err(io::Error::other)?;
+        config.time_provider = time_provider(move || clock.now());
         let stream = self.way.dial().await?;
         let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
-        tls.connect(name, stream).await
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        connected.map_err(|error| Failed {
+            kind: error.kind(),
+            words: match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+                Some(tls) => refused.words(tls),
+                None => error.to_string(),
+            },
+            refusal: refused.get().cloned(),
+        })
     }
 
     /// Another attempt may succeed with what the configured file says by now.
@@ -196,8 +209,17 @@ impl Connector {
         })
     }
 
-    fn failed(&self, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), self.says(&error.to_string()))
+    /// For people. Dates of a certificate that is the server's own say something about the clocks.
+    fn failed(&self, failed: Failed) -> io::Error {
+        let whose = self.time.whose();
+        let words = match failed.refusal.map(|refusal| refusal.by(whose)) {
+            Some(refusal) => match refusal.dates() {
+                Some(dates) => format!("{refusal}; {}", self.time.contradicted(dates)),
+                None => refusal.to_string(),
+            },
+            None => failed.words,
+        };
+        io::Error::new(failed.kind, self.says(&words))
     }
 
     fn says(&self, problem: &str) -> String {
@@ -205,37 +227,36 @@ impl Connector {
     }
 }
 
-/// TLS to a server that proves its one SPIFFE ID by `source`, judged by the agent's time.
-fn config(
-    source: Arc<dyn TrustSource>,
-    trust_domain: &TrustDomain,
-    identity: Option<Arc<RotatingIdentity>>,
-    protocols: &[&[u8]],
-    clock: Arc<dyn Clock>,
-) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let verifier = SpiffeVerifier::new(source, PeerRule::Exactly(server_id(trust_domain)));
-    let mut config = client_config(identity, verifier, protocols)?;
-    config.time_provider = time_provider(move || clock.now());
-    Ok(Arc::new(config))
+/// A connection on which the server has proved who it is.
+type Secured = TlsStream<Box<dyn Carrier>>;
+
+/// A handshake that came to nothing.
+struct Failed {
+    kind: io::ErrorKind,
+    /// Why, for people.
+    words: String,
+    /// Why the server's certificate was not believed, if that is what went wrong.
+    refusal: Option<VerifyError>,
 }
 
-/// Why the server's certificate was not believed, if that is what went wrong.
-fn refusal(error: &io::Error) -> Option<&CertificateError> {
-    match error.get_ref()?.downcast_ref()? {
-        rustls::Error::InvalidCertificate(refusal) => Some(refusal),
-        _ => None,
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self {
+            kind: error.kind(),
+            words: error.to_string(),
+            refusal: None,
+        }
     }
 }
 
-/// Whether other anchors could change it: nothing at hand vouches for it.
-fn is_stranger(refusal: &CertificateError) -> bool {
-    let CertificateError::Other(other) = refusal else {
-        return false;
-    };
-    matches!(
-        other.0.downcast_ref(),
-        Some(VerifyError::Untrusted { .. } | VerifyError::AuthorityNotValid(_))
-    )
+impl Failed {
+    /// Other anchors could change it: nothing at hand vouches for the server.
+    fn is_of_a_stranger(&self) -> bool {
+        matches!(
+            self.refusal,
+            Some(VerifyError::Untrusted { .. } | VerifyError::AuthorityNotValid(_))
+        )
+    }
 }
 
 /// One HTTP/2 connection, as a gRPC client wants it. It does not connect again by itself, so that nothing is said over a

@@ -43,25 +43,22 @@ pub(crate) struct GrpcServer {
 
 impl GrpcServer {
     /// Connects to nobody yet. Must be called inside a tokio runtime.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
     pub(crate) fn new(
         way: Arc<dyn Dialer>,
         trust_domain: &TrustDomain,
         anchors: Arc<ControlAnchors>,
         identity: Arc<RotatingIdentity>,
         time: Arc<AgentTime>,
-    ) -> Result<Self, rustls::Error> {
-        let anonymous = Connector::new(way.clone(), trust_domain, anchors.clone(), None, time.clone())?;
-        let connector = Connector::new(way, trust_domain, anchors, Some(identity), time.clone())?;
-        Ok(Self {
+    ) -> Self {
+        let anonymous = Connector::new(way.clone(), trust_domain, anchors.clone(), None, time.clone());
+        let connector = Connector::new(way, trust_domain, anchors, Some(identity), time.clone());
+        Self {
             anonymous: Line::new(anonymous, trust_domain.clone(), time.clone(), None),
             identified: Mutex::new(None),
             connector,
             trust_domain: trust_domain.clone(),
             time,
-        })
+        }
     }
 
     async fn anonymous(&self) -> Result<AgentClient<Http2>, ServerError> {

@@ -1,10 +1,12 @@
 //! Turns an [`X509Context`] into messages of the Workload API. Pure but for one alarm: the time is an argument.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use prost::Message as _;
+use signet_certs::dates::{OutsideDates, WhoseClock};
 use signet_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 
 use super::message::Message;
@@ -27,7 +29,7 @@ static WITHOUT_LISTS: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unservable {
     /// For the status message of a stream that has waited long enough.
-    pub problem: &'static str,
+    pub problem: Cow<'static, str>,
     /// When time alone may mend it.
     pub again_in: Option<Duration>,
 }
@@ -35,7 +37,7 @@ pub(super) struct Unservable {
 impl Unservable {
     const fn because(problem: &'static str) -> Self {
         Self {
-            problem,
+            problem: Cow::Borrowed(problem),
             again_in: None,
         }
     }
@@ -100,19 +102,30 @@ fn is_complete(svid: &GrantedSvid) -> bool {
     complete
 }
 
+/// Every SVID that is complete is too early, which passes, or too late.
 fn none_valid(context: &X509Context, now: SystemTime) -> Unservable {
     let upcoming = context
         .svids
         .iter()
         .filter(|svid| now < svid.not_before && svid.not_before < svid.not_after)
-        .filter_map(|svid| svid.not_before.duration_since(now).ok())
-        .min();
-    match upcoming {
-        Some(wait) => Unservable {
-            problem: "the certificate is not valid yet; check the node's clock",
-            again_in: Some(wait),
-        },
-        None => Unservable::because("the last certificate has expired and could not be renewed"),
+        .min_by_key(|svid| svid.not_before);
+    let latest = context.svids.iter().max_by_key(|svid| svid.not_after);
+    let Some(svid) = upcoming.or(latest) else {
+        return Unservable::because("there is no certificate");
+    };
+    let dates = OutsideDates {
+        not_before: svid.not_before,
+        not_after: svid.not_after,
+        now,
+        clock: WhoseClock::Here,
+    };
+    let remedy = match upcoming {
+        Some(_) => "check the clocks of node and server",
+        None => "it could not be renewed",
+    };
+    Unservable {
+        problem: format!("the certificate {dates}; {remedy}").into(),
+        again_in: upcoming.and_then(|svid| svid.not_before.duration_since(now).ok()),
     }
 }
 

@@ -109,7 +109,7 @@ impl Watcher {
                 Ok(message) if self.sent == Some(message.digest()) => Verdict::UpToDate,
                 Ok(message) => Verdict::Send(message),
                 Err(Unservable { problem, again_in }) => Verdict::Nothing {
-                    problem: problem.to_owned(),
+                    problem: problem.into_owned(),
                     again_in,
                 },
             }),

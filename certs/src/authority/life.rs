@@ -1,39 +1,29 @@
-//! A moment outside an authority's life, in words that name both times: whoever reads them sees which clock to look at.
+//! A moment outside an authority's life, or outside that of its list.
 
 use std::time::SystemTime;
 
 use super::{AuthorityCertificate, AuthorityId};
-use crate::time::rfc3339;
+use crate::dates::{OutsideDates, WhoseClock};
 
 /// An authority was to be used outside its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OutsideLife {
-    /// It has ended.
-    #[error(
-        "authority {authority} expired at {}, and by this clock it is {}: rotate it, or set the clock",
-        rfc3339(*.not_after), rfc3339(*.now)
-    )]
-    Expired {
-        /// Which.
-        authority: AuthorityId,
-        /// Its last second.
-        not_after: SystemTime,
-        /// The moment it was to be used.
-        now: SystemTime,
-    },
-    /// It has not begun.
-    #[error(
-        "authority {authority} begins at {}, and by this clock it is {}: set the clock, or wait",
-        rfc3339(*.not_before), rfc3339(*.now)
-    )]
-    NotYetValid {
-        /// Which.
-        authority: AuthorityId,
-        /// Its first second.
-        not_before: SystemTime,
-        /// The moment it was to be used.
-        now: SystemTime,
-    },
+#[error("authority {authority} {dates}: {}", if dates.has_ended() { "rotate it, or set the clock" } else { "set the clock, or wait" })]
+pub struct OutsideLife {
+    /// Which.
+    pub authority: AuthorityId,
+    /// Its life, and the moment.
+    pub dates: OutsideDates,
+}
+
+impl OutsideLife {
+    /// The same, by another's clock.
+    #[must_use]
+    pub fn by(self, clock: WhoseClock) -> Self {
+        Self {
+            dates: self.dates.by(clock),
+            ..self
+        }
+    }
 }
 
 impl AuthorityCertificate {
@@ -48,25 +38,22 @@ impl AuthorityCertificate {
     /// # Errors
     /// [`OutsideLife`].
     pub fn check_valid_at(&self, now: SystemTime) -> Result<(), OutsideLife> {
-        if now < self.not_before() {
-            return Err(OutsideLife::NotYetValid {
-                authority: self.id(),
-                not_before: self.not_before(),
-                now,
-            });
-        }
-        if now > self.not_after() {
-            return Err(self.expired(now));
-        }
-        Ok(())
+        OutsideDates::check(self.not_before(), self.not_after(), now).map_err(|dates| OutsideLife {
+            authority: self.id(),
+            dates,
+        })
     }
 
     /// Says that it has ended by `now`.
     pub(crate) fn expired(&self, now: SystemTime) -> OutsideLife {
-        OutsideLife::Expired {
+        OutsideLife {
             authority: self.id(),
-            not_after: self.not_after(),
-            now,
+            dates: OutsideDates {
+                not_before: self.not_before(),
+                not_after: self.not_after(),
+                now,
+                clock: WhoseClock::Here,
+            },
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::dates::{OutsideDates, WhoseClock};
 use crate::json;
 
 /// Longest text of a claim, in bytes; names and UIDs of Kubernetes have at most 253.
@@ -84,11 +85,11 @@ pub enum ClaimsError {
     #[error("the token is for several audiences; it must be for `{0}` alone")]
     SeveralAudiences(String),
     /// `exp` has passed.
-    #[error("the token has expired")]
-    Expired,
+    #[error("the token {0}")]
+    Expired(OutsideDates),
     /// `nbf` or `iat` lies in the future.
-    #[error("the token is not valid yet; compare the clocks of this server and the API server")]
-    NotYetValid,
+    #[error("the token {0}; compare the clocks of this server and the API server")]
+    NotYetValid(OutsideDates),
     /// `exp` is too far from `iat`.
     #[error("the token lives longer than the {0} s that are allowed")]
     LivesTooLong(u64),
@@ -140,12 +141,17 @@ impl KubernetesClaims {
     }
 
     fn check_times(&self, policy: &ClaimsPolicy<'_>, now: SystemTime) -> Result<(), ClaimsError> {
+        let dates = OutsideDates {
+            not_before: self.not_before.unwrap_or(self.issued_at).max(self.issued_at),
+            not_after: self.expires,
+            now,
+            clock: WhoseClock::Server,
+        };
         if self.expires <= now {
-            return Err(ClaimsError::Expired);
+            return Err(ClaimsError::Expired(dates));
         }
-        let latest = now + policy.clock_skew;
-        if self.issued_at > latest || self.not_before.is_some_and(|start| start > latest) {
-            return Err(ClaimsError::NotYetValid);
+        if dates.not_before > now + policy.clock_skew {
+            return Err(ClaimsError::NotYetValid(dates));
         }
         match self.expires.duration_since(self.issued_at) {
             Ok(lifetime) if lifetime <= policy.max_lifetime => Ok(()),

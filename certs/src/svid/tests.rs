@@ -10,6 +10,7 @@ use crate::authority::{
     AuthorityError, AuthorityKind, AuthorityProfile, OutsideLife, X509Authority, create_authority,
 };
 use crate::csr::WorkloadPublicKey;
+use crate::dates::{OutsideDates, WhoseClock};
 use crate::der;
 use crate::signer::LocalSigner;
 use crate::testing::*;
@@ -211,18 +212,14 @@ fn life_begins_in_the_past_and_never_outlives_the_authority() {
         let dead = authority_between("td", not_before, not_after);
         let authority = dead.certificate().id();
         let now = now();
-        let expected = if not_before > now {
-            OutsideLife::NotYetValid {
-                authority,
+        let expected = OutsideLife {
+            authority,
+            dates: OutsideDates {
                 not_before,
-                now,
-            }
-        } else {
-            OutsideLife::Expired {
-                authority,
                 not_after,
                 now,
-            }
+                clock: WhoseClock::Here,
+            },
         };
         let refusal = try_template(&dead, WORKLOAD, Purpose::Workload);
         assert_eq!(refusal, Err(SvidError::AuthorityNotValid(expected)));

@@ -12,7 +12,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::{PeerRule, TrustSource};
+use super::{PeerRule, RefusedPeer, TrustSource};
 use crate::verify::{Role, VerifiedSvid, VerifyError, inspect_leaf, verify_chain_at};
 
 /// Verifies peers in both roles. Cheap to clone.
@@ -21,6 +21,7 @@ pub struct SpiffeVerifier {
     source: Arc<dyn TrustSource>,
     allow: PeerRule,
     allow_expired_client: bool,
+    refused: Option<RefusedPeer>,
     pub(super) client_cert_required: bool,
     pub(super) provider: Arc<CryptoProvider>,
 }
@@ -33,6 +34,7 @@ impl SpiffeVerifier {
             source,
             allow,
             allow_expired_client: false,
+            refused: None,
             client_cert_required: true,
             provider: Arc::new(provider::default_provider()),
         }
@@ -43,6 +45,13 @@ impl SpiffeVerifier {
     #[must_use]
     pub fn allow_expired_client(mut self, allow: bool) -> Self {
         self.allow_expired_client = allow;
+        self
+    }
+
+    /// The same for one connection, whose peer's refusal is told to `refused` in full.
+    #[must_use]
+    pub fn telling(mut self, refused: RefusedPeer) -> Self {
+        self.refused = Some(refused);
         self
     }
 
@@ -89,9 +98,12 @@ impl SpiffeVerifier {
                 .map(|certificate| CertificateDer::from(certificate.as_ref())),
         );
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        self.verify(&chain, role, now)
-            .map(drop)
-            .map_err(|error| Error::InvalidCertificate(classify(error)))
+        self.verify(&chain, role, now).map(drop).map_err(|error| {
+            if let Some(refused) = &self.refused {
+                refused.note(&error);
+            }
+            Error::InvalidCertificate(classify(error))
+        })
     }
 
     fn verify_signature(

@@ -1,13 +1,12 @@
 //! Why peers are not believed, in words for people.
 
 use std::fmt;
-use std::time::SystemTime;
 
 use crate::authority::{AuthorityId, OutsideLife};
 use crate::certificate::CertificateError;
+use crate::dates::{OutsideDates, WhoseClock};
 use crate::id::{IdError, SpiffeId, TrustDomain};
 use crate::serial::SerialNumber;
-use crate::time::rfc3339;
 
 /// Why a certificate was not believed.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,11 +41,11 @@ pub enum VerifyError {
         reason: String,
     },
     /// Past notAfter.
-    #[error("the certificate expired at {}", rfc3339(*.0))]
-    Expired(SystemTime),
+    #[error("the certificate {0}")]
+    Expired(OutsideDates),
     /// Before notBefore.
-    #[error("the certificate is not valid before {}; compare the clocks", rfc3339(*.0))]
-    NotYetValid(SystemTime),
+    #[error("the certificate {0}")]
+    NotYetValid(OutsideDates),
     /// The authority is no longer, or not yet, valid.
     #[error(transparent)]
     AuthorityNotValid(#[from] OutsideLife),
@@ -57,8 +56,8 @@ pub enum VerifyError {
     #[error("no CRL of authority {0} is at hand, so revocation cannot be ruled out")]
     CrlMissing(AuthorityId),
     /// The CRL at hand has ended.
-    #[error("the CRL of authority {0} is out of date, so revocation cannot be ruled out")]
-    CrlStale(AuthorityId),
+    #[error("the CRL of authority {} {}; so revocation cannot be ruled out", .0.authority, .0.dates)]
+    CrlStale(OutsideLife),
     /// Listed in the CRL.
     #[error("certificate {serial} of {id} is revoked")]
     Revoked {
@@ -70,6 +69,39 @@ pub enum VerifyError {
     /// Valid, but not whom we talk to.
     #[error("{0} is not accepted as a peer here")]
     NotAllowed(SpiffeId),
+}
+
+impl VerifyError {
+    /// The same, where it is about dates judged by this clock.
+    #[must_use]
+    pub fn by(self, clock: WhoseClock) -> Self {
+        match self {
+            Self::Expired(dates) => Self::Expired(dates.by(clock)),
+            Self::NotYetValid(dates) => Self::NotYetValid(dates.by(clock)),
+            Self::AuthorityNotValid(life) => Self::AuthorityNotValid(life.by(clock)),
+            Self::CrlStale(life) => Self::CrlStale(life.by(clock)),
+            other => other,
+        }
+    }
+
+    /// The dates of the certificate, where the moment was outside of them.
+    #[must_use]
+    pub fn dates(&self) -> Option<OutsideDates> {
+        match self {
+            Self::Expired(dates) | Self::NotYetValid(dates) => Some(*dates),
+            _ => None,
+        }
+    }
+}
+
+impl From<OutsideDates> for VerifyError {
+    fn from(dates: OutsideDates) -> Self {
+        if dates.has_ended() {
+            Self::Expired(dates)
+        } else {
+            Self::NotYetValid(dates)
+        }
+    }
 }
 
 // rustls shows errors of its callers by `Debug` alone, inside its own messages: words serve people better there.

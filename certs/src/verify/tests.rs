@@ -208,14 +208,15 @@ fn leaves_and_authorities_outside_their_life_are_refused() {
     let svid = svid(&signer, WORKLOAD, 1);
     let roots = roots(&signer);
     let at = |time| verify_chain(&chain(&svid.chain()[0]), Role::Client, &roots, time);
+    let outside = |time| OutsideDates::check(svid.not_before(), svid.not_after(), time).unwrap_err();
     assert!(at(svid.not_after()).is_ok() && at(svid.not_before()).is_ok());
     assert_eq!(
         at(svid.not_after() + SECOND),
-        Err(VerifyError::Expired(svid.not_after()))
+        Err(VerifyError::Expired(outside(svid.not_after() + SECOND)))
     );
     assert_eq!(
         at(svid.not_before() - SECOND),
-        Err(VerifyError::NotYetValid(svid.not_before()))
+        Err(VerifyError::NotYetValid(outside(svid.not_before() - SECOND)))
     );
 
     let old = authority_between("td", now() - DAY, now() - SECOND);
@@ -223,10 +224,9 @@ fn leaves_and_authorities_outside_their_life_are_refused() {
     let roots = TrustRoots::new(vec![(td("td"), vec![trusted(&old, &[])])]);
     assert_eq!(
         verify(&outliving, &roots),
-        Err(VerifyError::AuthorityNotValid(OutsideLife::Expired {
+        Err(VerifyError::AuthorityNotValid(OutsideLife {
             authority: old.certificate().id(),
-            not_after: now() - SECOND,
-            now: now(),
+            dates: OutsideDates::check(now() - DAY, now() - SECOND, now()).unwrap_err(),
         }))
     );
 }
@@ -258,7 +258,10 @@ fn revocation_fails_closed() {
     let past = |entries: &[RevokedEntry]| {
         sign_crl(&authority, entries, CrlNumber(1), now() - HOUR, now() - SECOND).unwrap()
     };
-    assert_eq!(with(Some(past(&[]))), Err(VerifyError::CrlStale(id)));
+    let stale = past(&[]);
+    let dates = OutsideDates::check(stale.this_update(), stale.next_update(), now()).unwrap_err();
+    let outside = OutsideLife { authority: id, dates };
+    assert_eq!(with(Some(stale)), Err(VerifyError::CrlStale(outside)));
     assert_eq!(with(Some(past(&[revocation(1)]))), Err(revoked));
     let stranger = crl(&crate::testing::authority("td"), &[]);
     assert_eq!(with(Some(stranger)), Err(VerifyError::CrlMissing(id)));
@@ -471,7 +474,7 @@ fn a_verified_peer_is_checked_again_against_later_roots() {
     let late = peer.not_after + SECOND;
     assert_eq!(
         peer.recheck(&before, late),
-        Err(VerifyError::Expired(peer.not_after))
+        Err(VerifyError::Expired(peer.over_at(late)))
     );
     assert_eq!(peer.recheck_revocation(&before, late), Ok(()));
     assert!(matches!(

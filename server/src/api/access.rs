@@ -2,9 +2,10 @@
 
 mod service;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use signet_certs::{
+    dates::WhoseClock,
     tls::SharedRoots,
     verify::{VerifiedSvid, VerifyError},
 };
@@ -238,8 +239,7 @@ impl AccessLayer {
         };
         let time = self.clock.time();
         if time.is_over_for(svid.not_after(), STREAM_AFTER_END) {
-            let why = "it has expired long ago: attest the node again";
-            return Ok(Judged::Nothing(Kind::Expired.doubt(why)));
+            return Ok(Judged::Nothing(Kind::Expired.doubt(over(svid, time.now))));
         }
         if let Err(error) = svid.recheck_revocation(&control.load(), time.now) {
             let kind = match error {
@@ -258,9 +258,7 @@ impl AccessLayer {
             Status::unavailable("the server cannot ask its store at the moment")
         })?;
         Ok(match presented.standing {
-            Standing::Counts if expired => {
-                Judged::Stream(Kind::Expired.doubt("it has expired: attest the node again"))
-            }
+            Standing::Counts if expired => Judged::Stream(Kind::Expired.doubt(over(svid, time.now))),
             Standing::Counts => Judged::All,
             unknown @ Standing::Unknown => Judged::Stream(Kind::Unknown.doubt(unknown)),
             revoked @ Standing::Revoked => Judged::Nothing(Kind::Revoked.doubt(revoked)),
@@ -268,6 +266,14 @@ impl AccessLayer {
             lost @ Standing::Denied(_) => Judged::Nothing(Kind::Denied.doubt(lost)),
         })
     }
+}
+
+/// What the holder of a certificate is told that has ended.
+pub(super) fn over(svid: &VerifiedSvid, now: SystemTime) -> String {
+    format!(
+        "it {}; attest the node again",
+        svid.over_at(now).by(WhoseClock::Server)
+    )
 }
 
 /// The name of an RPC that the table has.

@@ -8,7 +8,10 @@ mod rows;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::Acceptor};
-use signet_certs::{tls::peer_svid, verify::VerifiedSvid};
+use signet_certs::{
+    tls::{RefusedPeer, peer_svid},
+    verify::VerifiedSvid,
+};
 use signet_runtime::{accept, drain::Drain, places::Marker, refusals::Refusals, source::Source};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
@@ -80,10 +83,13 @@ pub(crate) struct Peer {
     pub line: Line,
 }
 
+/// TLS for one connection, which tells why its peer is refused.
+pub(crate) type Tls = dyn Fn(RefusedPeer) -> Result<ServerConfig, rustls::Error> + Send + Sync;
+
 /// Accepts until `drain` is signalled; finished handshakes come out of the receiver.
 pub(crate) fn accept<L>(
     listener: L,
-    tls: Arc<ServerConfig>,
+    tls: Arc<Tls>,
     judges: Judges,
     rooms: Rooms,
     refusals: Refusals,
@@ -129,18 +135,24 @@ pub(crate) struct Judges {
 /// A handshake that came to nothing.
 struct Failed<C> {
     error: io::Error,
+    /// Whether it was for the peer's certificate.
+    refused: RefusedPeer,
     /// Where an alert has told the peer why.
     stream: Option<C>,
 }
 
 impl<C> From<io::Error> for Failed<C> {
     fn from(error: io::Error) -> Self {
-        Self { error, stream: None }
+        Self {
+            error,
+            refused: RefusedPeer::default(),
+            stream: None,
+        }
     }
 }
 
 struct Door {
-    tls: Arc<ServerConfig>,
+    tls: Arc<Tls>,
     judges: Judges,
     handshakes: Arc<Handshakes>,
     connections: Connections,
@@ -173,8 +185,12 @@ impl Door {
                     // A failed send means the server is draining: the connection closes by being dropped.
                     drop(finished.send(Ok(connection)).await);
                 }
-                Ok(Err(Failed { error, stream })) => {
-                    door.failed(address, &error);
+                Ok(Err(Failed {
+                    error,
+                    refused,
+                    stream,
+                })) => {
+                    door.failed(address, &error, &refused);
                     // Whoever comes may have its place.
                     marker.set_idle(true);
                     tokio::select! {
@@ -187,12 +203,12 @@ impl Door {
         });
     }
 
-    fn failed(&self, address: SocketAddr, error: &io::Error) {
-        tracing::debug!(%address, %error, "handshake failed");
+    fn failed(&self, address: SocketAddr, error: &io::Error, refused: &RefusedPeer) {
+        tracing::debug!(%address, error = refusals::words(error, refused), "handshake failed");
         if error.kind() == io::ErrorKind::TimedOut {
             return self.refusals.count(SILENT, address.ip());
         }
-        let refused = refusals::of_handshake(address.ip(), error, self.judges.clock.now());
+        let refused = refusals::of_handshake(address.ip(), error, refused, self.judges.clock.now());
         refused
             .into_iter()
             .for_each(|event| self.judges.audit.record(event));
@@ -214,9 +230,12 @@ impl Door {
         // From here on it is neither idle nor without a price.
         place.set_idle(false);
         let price = self.handshakes.price(address.ip().into());
-        let accepted = hello.into_stream(self.tls.clone()).into_fallible().await;
+        let refused = RefusedPeer::default();
+        let tls = (self.tls)(refused.clone()).map_err(io::Error::other)?;
+        let accepted = hello.into_stream(Arc::new(tls)).into_fallible().await;
         let stream = accepted.map_err(|(error, stream)| Failed {
             error,
+            refused,
             stream: Some(stream),
         })?;
         Ok(self.connected(stream, address, price).await?)

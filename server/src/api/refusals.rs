@@ -2,8 +2,11 @@
 
 use std::{io, net::IpAddr, time::SystemTime};
 
-use rustls::CertificateError;
-use signet_certs::verify::VerifiedSvid;
+use signet_certs::{
+    dates::WhoseClock,
+    tls::RefusedPeer,
+    verify::{VerifiedSvid, VerifyError},
+};
 use tonic::Status;
 
 use crate::audit::{AuditAction, AuditEvent};
@@ -75,19 +78,37 @@ pub(super) fn of_call(
     AuditEvent::new(now, action)
 }
 
+/// Why a handshake failed.
+pub(super) fn words(error: &io::Error, refused: &RefusedPeer) -> String {
+    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        Some(tls) => refused.words(tls),
+        None => error.to_string(),
+    }
+}
+
 /// A handshake failed; a line if it did for its certificate, which TLS names by nothing but the address it came from.
-pub(super) fn of_handshake(address: IpAddr, error: &io::Error, now: SystemTime) -> Option<AuditEvent> {
-    let kind = match error.get_ref()?.downcast_ref()? {
-        rustls::Error::InvalidCertificate(CertificateError::Revoked) => Kind::Revoked,
-        rustls::Error::InvalidCertificate(CertificateError::Expired) => Kind::Expired,
-        rustls::Error::InvalidCertificate(_) => Kind::NotVerified,
-        _ => return None,
+pub(super) fn of_handshake(
+    address: IpAddr,
+    error: &io::Error,
+    refused: &RefusedPeer,
+    now: SystemTime,
+) -> Option<AuditEvent> {
+    let cause = error.get_ref()?.downcast_ref();
+    let refusal = refused
+        .get()
+        .cloned()
+        .map(|refusal| refusal.by(WhoseClock::Server));
+    let kind = match (&refusal, cause?) {
+        (Some(VerifyError::Revoked { .. }), _) => Kind::Revoked,
+        (Some(VerifyError::Expired(_)), _) => Kind::Expired,
+        (Some(_), _) | (None, rustls::Error::InvalidCertificate(_)) => Kind::NotVerified,
+        (None, _) => return None,
     };
     let action = AuditAction::Refused {
         caller: address.to_string(),
         operation: "handshake".to_owned(),
         kind: kind.as_str(),
-        reason: error.to_string(),
+        reason: refusal.map_or_else(|| words(error, refused), |refusal| refusal.to_string()),
         spiffe_id: None,
         pod_uid: None,
     };
@@ -96,24 +117,78 @@ pub(super) fn of_handshake(address: IpAddr, error: &io::Error, now: SystemTime) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rustls::{
+        CertificateError,
+        pki_types::{CertificateDer, UnixTime},
+        server::danger::ClientCertVerifier as _,
+    };
+    use signet_certs::{
+        tls::{PeerRule, SharedRoots, SpiffeVerifier},
+        verify::{TrustRoots, TrustedAuthority},
+    };
+    use signet_testkit::{DOMAIN, at, authority, crl, leaf};
+
     use super::*;
 
     #[test]
     fn a_handshake_that_fails_for_its_certificate_is_a_line_and_a_port_scan_is_none() {
-        let kind = |error: io::Error| {
-            let event = of_handshake(IpAddr::from([10, 0, 0, 1]), &error, SystemTime::UNIX_EPOCH)?;
+        let line = |error: io::Error, refused: &RefusedPeer| {
+            let event = of_handshake(
+                IpAddr::from([10, 0, 0, 1]),
+                &error,
+                refused,
+                SystemTime::UNIX_EPOCH,
+            )?;
             match event.action() {
-                AuditAction::Refused { caller, kind, .. } if caller == "10.0.0.1" => Some(*kind),
+                AuditAction::Refused {
+                    caller, kind, reason, ..
+                } if caller == "10.0.0.1" => Some((*kind, reason.clone())),
                 other => panic!("{other:?}"),
             }
         };
         let invalid = |error| io::Error::other(rustls::Error::InvalidCertificate(error));
-        assert_eq!(kind(invalid(CertificateError::Revoked)), Some("revoked"));
+        let none = RefusedPeer::default();
+        let (kind, reason) = line(invalid(CertificateError::BadSignature), &none).unwrap();
+        assert_eq!(kind, "not_verified");
+        assert!(reason.contains("did not prove"), "{reason}");
         assert_eq!(
-            kind(invalid(CertificateError::BadSignature)),
-            Some("not_verified")
+            line(io::Error::other(rustls::Error::HandshakeNotComplete), &none),
+            None
         );
-        assert_eq!(kind(io::Error::other(rustls::Error::HandshakeNotComplete)), None);
-        assert_eq!(kind(io::ErrorKind::UnexpectedEof.into()), None);
+        assert_eq!(line(io::ErrorKind::UnexpectedEof.into(), &none), None);
+    }
+
+    /// The verifier's words stand in the line, not the class that rustls made of them.
+    #[test]
+    fn a_line_says_what_the_verifier_said() {
+        let authority = authority(DOMAIN);
+        let leaf = leaf(&authority, "/signet/agent/c/n").svid();
+        let crl = crl(&authority, 1, &[leaf.serial()]);
+        let trusted = TrustedAuthority {
+            certificate: authority.certificate().clone(),
+            crl: Some(crl),
+        };
+        let roots = TrustRoots::new(vec![(leaf.spiffe_id().trust_domain(), vec![trusted])]);
+        let refused = RefusedPeer::default();
+        let verifier = SpiffeVerifier::new(Arc::new(SharedRoots::new(roots)), PeerRule::Any);
+        let verifier = verifier.telling(refused.clone());
+        let der = CertificateDer::from(leaf.chain()[0].as_slice());
+        let now = UnixTime::since_unix_epoch(at(0).duration_since(SystemTime::UNIX_EPOCH).unwrap());
+        let error = verifier.verify_client_cert(&der, &[], now).unwrap_err();
+        let event = of_handshake(
+            IpAddr::from([10, 0, 0, 1]),
+            &io::Error::other(error),
+            &refused,
+            at(0),
+        );
+        match event.unwrap().action() {
+            AuditAction::Refused { kind, reason, .. } => {
+                assert_eq!(*kind, "revoked");
+                assert!(reason.contains(&leaf.serial().to_string()), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rustls::ServerConfig;
 use signet_certs::{
     id::SpiffeId,
     tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config, time_provider},
@@ -157,20 +156,24 @@ pub(super) fn agents_tls(
     control: Arc<SharedRoots>,
     trust_domain: &SpiffeId,
     clock: Arc<dyn Clock>,
-) -> anyhow::Result<Arc<ServerConfig>> {
+) -> Arc<listener::Tls> {
     let agents_of = trust_domain.trust_domain();
     let rule = PeerRule::Predicate(Arc::new(move |id: &SpiffeId| {
         id.is_agent() && id.trust_domain() == agents_of
     }));
     let verifier = SpiffeVerifier::new(control, rule).allow_expired_client(true);
-    let mut tls = server_config(own.server.clone(), verifier, false, &[b"h2"])?;
-    tls.time_provider = time_provider(move || clock.now());
-    Ok(Arc::new(tls))
+    let (identity, time) = (own.server.clone(), time_provider(move || clock.now()));
+    Arc::new(move |refused| {
+        let verifier = verifier.clone().telling(refused);
+        let mut tls = server_config(identity.clone(), verifier, false, &[b"h2"])?;
+        tls.time_provider = time.clone();
+        Ok(tls)
+    })
 }
 
 pub(super) fn serve_agents<E: Entrances>(
     listener: E::Agents,
-    tls: Arc<ServerConfig>,
+    tls: Arc<listener::Tls>,
     service: AgentService,
     access: AccessLayer,
     rooms: listener::Rooms,

@@ -1,9 +1,9 @@
 //! What can go wrong, as far as callers branch on it.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use signet_certs::authority::AuthorityId;
+use signet_certs::dates::OutsideDates;
 
 /// Why a method of [`Store`](super::Store) failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,8 +66,8 @@ pub(crate) enum RevokeError {
     #[error("authority {0} never belonged to this server")]
     UnknownAuthority(AuthorityId),
     /// Nothing to revoke any more.
-    #[error("that certificate expired at {}; there is nothing to revoke", signet_certs::time::rfc3339(*.0))]
-    Expired(SystemTime),
+    #[error("that certificate {0}: there is nothing to revoke")]
+    Expired(OutsideDates),
     /// The store itself failed.
     #[error(transparent)]
     Store(#[from] StoreError),

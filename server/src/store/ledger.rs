@@ -235,13 +235,11 @@ pub(crate) enum IssueRefusal {
     /// The certificate of the agent that asks counts no more.
     #[error("the agent certificate is refused: {0}")]
     Caller(Standing),
-    /// The target is denied.
-    #[error("denied by {denial_id}{}", comment_suffix(comment))]
+    /// The target is denied. Why is for admins alone: whoever is denied reads this.
+    #[error("denied by {denial_id}")]
     Denied {
         /// Which denial; what `allow` takes.
         denial_id: String,
-        /// What its author wrote.
-        comment: String,
     },
     /// Too many certificates within minutes.
     #[error(transparent)]
@@ -258,14 +256,6 @@ pub(crate) enum IssueRefusal {
     /// The serial is in the ledger: choose another.
     #[error("the serial is already in use")]
     SerialTaken,
-}
-
-fn comment_suffix(comment: &str) -> String {
-    if comment.is_empty() {
-        String::new()
-    } else {
-        format!(" ({comment})")
-    }
 }
 
 /// A row of the ledger.

@@ -347,20 +347,20 @@ async fn bad_tokens_cost_no_review() {
         RefusedReason::Claims(ClaimsError::SeveralAudiences(POD_AUDIENCE.into()))
     );
     let old = world.forged(|claims| claims["exp"] = json!(claims["iat"].as_u64().unwrap() - 1));
-    assert_eq!(
+    assert!(matches!(
         world.refused(&old).await,
-        RefusedReason::Claims(ClaimsError::Expired)
-    );
+        RefusedReason::Claims(ClaimsError::Expired(_))
+    ));
     let eternal = world.forged(|claims| claims["exp"] = json!(253_402_300_799_u64));
     assert_eq!(
         world.refused(&eternal).await,
         RefusedReason::Claims(ClaimsError::LivesTooLong(86_400))
     );
     let early = world.forged(|claims| claims["nbf"] = json!(claims["iat"].as_u64().unwrap() + 1000));
-    assert_eq!(
+    assert!(matches!(
         world.refused(&early).await,
-        RefusedReason::Claims(ClaimsError::NotYetValid)
-    );
+        RefusedReason::Claims(ClaimsError::NotYetValid(_))
+    ));
     let unbound = world
         .kube
         .token_unbound("shop", "frontend", POD_AUDIENCE, HOUR)

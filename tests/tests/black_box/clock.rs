@@ -10,6 +10,7 @@ use signet_tests::{
 
 use super::support::{audited, id_of, pod_with_volume};
 
+mod agents;
 mod outage_table;
 
 const HOUR: i64 = 3600;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use signet_certs::authority::AuthorityCertificate;
 use signet_certs::crl::Crl;
+use signet_certs::verify::inspect_leaf;
 use signet_proto::agent::{issue_result::Outcome, refusal::Reason};
 use signet_tests::{
     agent_client::new_csr,
@@ -182,7 +183,7 @@ async fn no_certificate_slips_through_beside_a_revocation() {
             loop {
                 match raw.issue_one(new_csr().unwrap(), &token).await.unwrap() {
                     Outcome::Issued(issued) => {
-                        let leaf = signet_certs::verify::inspect_leaf(&issued.certificate_chain[0]).unwrap();
+                        let leaf = inspect_leaf(&issued.certificate_chain[0]).unwrap();
                         serials.push(leaf.serial.to_string());
                     }
                     Outcome::Refusal(refusal) if refusal.reason() == Reason::Denied => return serials,
@@ -324,4 +325,87 @@ async fn an_agent_whose_certificate_is_revoked_while_it_is_away_takes_another_ke
     agent.spawn().unwrap();
     agent.set_token(&domain.node_token("node-a").unwrap()).unwrap();
     another_key(&agent, &former).await;
+}
+
+/// Why somebody is denied is for admins: the denied may be whom they are after.
+#[tokio::test]
+async fn what_an_admin_writes_about_a_denial_stays_with_admins() {
+    const COMMENT: &str = "under investigation by IR-4711, keep quiet";
+    let domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
+    front.identity().await;
+    let token = domain.shop_pod("raw", "node-b").unwrap();
+    let (mut raw, certificate) = domain.raw_agent("node-b").await.unwrap();
+    raw.issue_good(&token).await.unwrap();
+    let agent_id = inspect_leaf(&certificate.chain[0]).unwrap().spiffe_id.to_string();
+    for target in [id_of("front"), id_of("raw")] {
+        let args = ["revoke", "--spiffe-id", &target, "--comment", COMMENT];
+        domain.server.admin(&args).await.unwrap();
+    }
+    let mut heard = vec![assert_refused(
+        "a denied pod",
+        raw.issue_one(new_csr().unwrap(), &token).await.unwrap(),
+        Reason::Denied,
+    )];
+    let args = [
+        "revoke",
+        "--spiffe-id",
+        &agent_id,
+        "--force",
+        "--comment",
+        COMMENT,
+    ];
+    domain.server.admin(&args).await.unwrap();
+    let denied = eventually("the agent to be denied", async || {
+        raw.issue(vec![]).await.err().map(|status| format!("{status:?}"))
+    });
+    heard.push(denied.await);
+    let verdict = eventually("the verdict", async || front.fetch().await.err());
+    heard.push(format!("{:?}", verdict.await));
+    heard.push(
+        agent
+            .command(&["status", "--output", "json"])
+            .await
+            .unwrap()
+            .stdout,
+    );
+    heard.push(agent.said());
+    for text in heard {
+        assert!(!text.contains("IR-4711"), "{text}");
+    }
+    let denials = domain.server.admin(&["denials"]).await.unwrap();
+    let denials = denials["denials"].as_array().unwrap();
+    assert_eq!(denials.len(), 3);
+    assert!(denials.iter().all(|denial| denial["comment"] == COMMENT));
+}
+
+/// As openssl prints it, as programs write numbers, and as browsers show it.
+#[tokio::test]
+async fn a_serial_is_taken_as_people_copy_it() {
+    let domain = Domain::start().await.unwrap();
+    let token = domain.shop_pod("front", "node-a").unwrap();
+    let (mut raw, _) = domain.raw_agent("node-a").await.unwrap();
+    let forms: [fn(&str) -> String; 4] = [
+        |serial| format!("serial={}", serial.to_uppercase()),
+        |serial| format!("0x{serial}"),
+        |serial| {
+            let pairs = serial.as_bytes().chunks(2).map(String::from_utf8_lossy);
+            pairs.collect::<Vec<_>>().join(":")
+        },
+        |serial| format!("0X{}", serial.to_uppercase()),
+    ];
+    for form in forms {
+        let issued = raw.issue_good(&token).await.unwrap();
+        let serial = inspect_leaf(&issued.certificate_chain[0])
+            .unwrap()
+            .serial
+            .to_string();
+        let args = ["revoke", "--serial", &form(&serial)];
+        let revoked = domain.server.admin(&args).await.unwrap();
+        assert_eq!(revoked["revoked"][0]["serial"], serial);
+    }
+    let args = ["revoke", "--serial", "serial=0xyz"];
+    let refused = domain.server.command(&args).await.unwrap();
+    assert!(refused.stderr.contains("`serial=`"), "{refused:?}");
 }

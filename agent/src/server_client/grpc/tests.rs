@@ -262,8 +262,7 @@ impl Bench {
             anchors,
             identity.clone(),
             clock.clone(),
-        )
-        .unwrap();
+        );
         Self {
             client,
             time: clock,

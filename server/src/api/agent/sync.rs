@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use signet_certs::{authority::AuthorityId, time::unix_millis, verify::VerifiedSvid};
+use signet_certs::{authority::AuthorityId, dates::WhoseClock, time::unix_millis, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, objection};
 use signet_runtime::{
     drain::Drain,
@@ -253,9 +253,10 @@ impl SyncStream {
     fn rejected(&self, snapshot: &TrustSnapshot) -> Option<Status> {
         let time = self.clock.time();
         if time.is_over_for(self.svid.not_after(), STREAM_AFTER_END) {
-            return Some(Status::unauthenticated(
-                "the agent certificate has expired long ago: attest the node again",
-            ));
+            let dates = self.svid.over_at(time.now).by(WhoseClock::Server);
+            return Some(Status::unauthenticated(format!(
+                "the agent certificate {dates}; attest the node again"
+            )));
         }
         let mut control = snapshot.control.iter();
         let serial = self.svid.serial();

@@ -85,8 +85,13 @@ async fn by_an_early_certificate(running: &Running) -> client::TlsStream<DuplexS
     };
     let control = keep_control_roots(running.publisher.snapshots(), &running.drain);
     let verifier = || SpiffeVerifier::new(control.clone(), PeerRule::Any);
-    let mut tls = server_config(identity("/signet/server", now), verifier(), false, &[b"h2"]).unwrap();
-    tls.time_provider = time_provider(move || now);
+    let (server, strangers) = (identity("/signet/server", now), verifier());
+    let tls = move |refused| {
+        let verifier = strangers.clone().telling(refused);
+        let mut tls = server_config(server.clone(), verifier, false, &[b"h2"])?;
+        tls.time_provider = time_provider(move || now);
+        Ok(tls)
+    };
     let early = identity("/signet/agent/c/n", now + 2 * HOUR);
     let mut client = client_config(Some(early), verifier(), &[b"h2"]).unwrap();
     client.time_provider = time_provider(move || now);

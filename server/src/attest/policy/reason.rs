@@ -121,7 +121,7 @@ impl RefusedReason {
         match self {
             Self::UnknownCluster { .. } => "unknown_cluster",
             Self::Token(_) => "bad_token",
-            Self::Claims(ClaimsError::Expired) => "expired",
+            Self::Claims(ClaimsError::Expired(_)) => "expired",
             Self::Claims(ClaimsError::Audience(_) | ClaimsError::SeveralAudiences(_))
             | Self::AudienceNotConfirmed { .. } => "wrong_audience",
             Self::Claims(ClaimsError::NotPodBound | ClaimsError::Legacy | ClaimsError::NoNode)

@@ -383,7 +383,7 @@ fn every_reason_has_a_label() {
     let reasons = [
         RefusedReason::NotServiceAccount,
         RefusedReason::PodGone { pod: "a/b".into() },
-        RefusedReason::Claims(signet_certs::jws::ClaimsError::Expired),
+        RefusedReason::Claims(signet_certs::jws::ClaimsError::NotPodBound),
         RefusedReason::Token(signet_certs::jws::JwsError::UnknownKey),
     ];
     for reason in reasons {

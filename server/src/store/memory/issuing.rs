@@ -68,7 +68,6 @@ impl Kept {
         if let Some(denial) = denials.find(|denial| denial.is_active(item.earliest)) {
             return Err(IssueRefusal::Denied {
                 denial_id: denial.id.clone(),
-                comment: denial.comment.clone(),
             });
         }
         if self.compromised.contains(&item.spki_sha256) {

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::{RevocationReason, RevokedEntry};
+use signet_certs::dates::{OutsideDates, WhoseClock};
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
@@ -103,7 +104,12 @@ impl Kept {
         let found = self.rows.iter().find(|row| row.serial == serial);
         if let Some(row) = found.filter(|row| authority.is_none_or(|named| named == row.authority)) {
             if row.not_after <= earliest {
-                return Err(RevokeError::Expired(row.not_after));
+                return Err(RevokeError::Expired(OutsideDates {
+                    not_before: row.not_before,
+                    not_after: row.not_after,
+                    now: earliest,
+                    clock: WhoseClock::Server,
+                }));
             }
             return Ok(Entry {
                 svid: RevokedSvid {

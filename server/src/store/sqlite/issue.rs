@@ -137,7 +137,6 @@ fn judge(tx: &Tx<'_>, item: &NewIssuance, fingerprint: &Fingerprint) -> Result<(
     if let Some(denial) = tx.state.denial_of(&item.workload.spiffe_id, item.earliest) {
         return Err(IssueRefusal::Denied {
             denial_id: denial.id.clone(),
-            comment: denial.comment.clone(),
         });
     }
     if tx.state.compromised.contains(&item.spki_sha256) {

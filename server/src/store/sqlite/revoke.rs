@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use rusqlite::{OptionalExtension as _, params};
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::RevocationReason;
+use signet_certs::dates::{OutsideDates, WhoseClock};
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
@@ -137,17 +138,22 @@ fn of_serial(
     let found = tx
         .conn
         .prepare_cached(
-            "SELECT l.authority, l.not_after, w.spiffe_id
+            "SELECT l.authority, l.not_before, l.not_after, w.spiffe_id
              FROM ledger l JOIN workload w ON w.id = l.workload WHERE l.serial = ?1",
         )?
         .query_row([serial.as_bytes()], |row| {
-            Ok((row.get(0)?, row.get(1)?, spiffe_id_at(row, 2)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, spiffe_id_at(row, 3)?))
         })
         .optional()?;
     match found {
-        Some((row, not_after, spiffe_id)) if named.is_none_or(|named| named == row) => {
+        Some((row, not_before, not_after, spiffe_id)) if named.is_none_or(|named| named == row) => {
             if not_after <= millis(earliest) {
-                return Ok(Err(RevokeError::Expired(from_unix_millis(not_after))));
+                return Ok(Err(RevokeError::Expired(OutsideDates {
+                    not_before: from_unix_millis(not_before),
+                    not_after: from_unix_millis(not_after),
+                    now: earliest,
+                    clock: WhoseClock::Server,
+                })));
             }
             Ok(Ok(Entry {
                 serial,

@@ -45,10 +45,9 @@ pub(crate) async fn a_revoked_identity_is_marked_and_denied(store: Arc<dyn Store
         store.denials(false, at(2)).await.unwrap(),
         std::slice::from_ref(&denial)
     );
-    let refusal = IssueRefusal::Denied {
-        denial_id: denial.id,
-        comment: "found on a laptop".into(),
-    };
+    assert_eq!(denial.comment, "found on a laptop");
+    let refusal = IssueRefusal::Denied { denial_id: denial.id };
+    assert!(!refusal.to_string().contains("laptop"), "that is for admins");
     assert_eq!(
         issue(&store, issuance("/ns/shop/sa/web", "three", at(3)), at(3)).await,
         Err(refusal)
@@ -134,9 +133,10 @@ pub(crate) async fn a_named_authority_counts_before_the_ledger(store: Arc<dyn St
 pub(crate) async fn an_expired_certificate_is_not_revoked(store: Arc<dyn Store>) {
     let one = issued(&store, "/a", "one", at(0)).await;
     let ends = at(0) + HOUR;
-    assert_eq!(
-        store.revoke(revocation(by_serial(one), ends)).await,
-        Err(RevokeError::Expired(ends))
+    let refused = store.revoke(revocation(by_serial(one), ends)).await;
+    assert!(
+        matches!(refused, Err(RevokeError::Expired(dates)) if dates.not_after == ends && dates.now == ends),
+        "{refused:?}"
     );
     let revoked = store.revoke(revocation(by_id("/a"), ends)).await.unwrap();
     assert!(revoked.svids.is_empty() && revoked.denial.is_some());

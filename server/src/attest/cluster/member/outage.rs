@@ -85,7 +85,8 @@ impl Cluster {
         let checked = claims.check(policy, now);
         match self.reach.unreachable_since() {
             Some(since)
-                if checked == Err(ClaimsError::Expired) && claims.check(policy, since.min(now)).is_ok() =>
+                if matches!(checked, Err(ClaimsError::Expired(_)))
+                    && claims.check(policy, since.min(now)).is_ok() =>
             {
                 Ok(true)
             }
