@@ -1,0 +1,11 @@
+//! The manifests of `deploy/kubernetes`: each program starts in the root that they describe, with what is in its image and in
+//! the ConfigMap and nothing else.
+//!
+//! A root takes mounts, so these tests need root, `unshare`, `nsenter`, `ip` and `curl`; without root they say that they were skipped.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+
+mod agent;
+mod root;
+mod running;
+mod server;
+mod shape;
