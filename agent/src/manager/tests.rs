@@ -489,6 +489,21 @@ async fn volumes_of_one_pod_share_its_leaves_and_its_last_one_ends_it() {
     assert!(bench.manager.status().await.is_empty());
 }
 
+/// Its certificate is fine, and yet containers of the pod reach nobody.
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_folder_was_lost_has_a_problem_until_its_volume_is_gone() {
+    let bench = Bench::new();
+    ready(&mut bench.pod().await).await;
+    let problem = async || bench.manager.status().await[0].problem.clone();
+    assert_eq!(problem().await, "");
+    bench.manager.volume_cut_off("vol-0");
+    assert!(problem().await.contains("restart the pod"), "{}", problem().await);
+    bench.manager.volume_removed("vol-0");
+    bench.add_pod(0);
+    assert_eq!(bench.manager.status().await.len(), 1);
+    assert!(!problem().await.contains("restart the pod"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_volume_stays_with_the_pod_it_was_first_reported_for() {
     let bench = Bench::new();
