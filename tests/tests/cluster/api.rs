@@ -141,6 +141,11 @@ impl Cluster {
         Ok(created)
     }
 
+    /// Something outside of the namespace that somebody else makes, to be removed at the end.
+    pub(crate) fn remember_outside(&self, path: &str) {
+        self.outside.lock().push(path.to_owned());
+    }
+
     /// Merges a change into an object.
     pub(crate) async fn patch(&self, path: &str, change: &Value) -> Result<()> {
         let body = serde_json::to_vec(change)?;

@@ -1,11 +1,11 @@
 //! Signet against a real Kubernetes: the real API server, the real binaries, and the permissions as documented.
 //!
-//! Without the variables below nothing is tested, and each check that was not made is named.
+//! Ignored unless asked for: `.ci/step cluster` asks, with the first of these variables.
 //!
 //! - `SIGNET_TEST_KUBECONFIG`: a kubeconfig with which the tests may create namespaces, nodes and cluster roles.
 //! - `SIGNET_TEST_KUBELET_DIR`: the root directory of a kubelet on this machine, in the same mount namespace; the tests
 //!   then run as root. `SIGNET_TEST_IMAGE` is an image with a shell that is on the node (default `local/busybox:1`).
-//! - `SIGNET_TEST_AGENT_IMAGE`: an image on the node that holds the agent, for the manifests as they are shipped.
+//! - `SIGNET_TEST_CONTAINERD`: containerd's socket, for the manifests as they are shipped (default: `c.sock` beside the kubeconfig).
 //! - `SIGNET_TEST_TOKEN_KEY`: the cluster's private key that signs tokens (RSA, PKCS#8), to make one that has expired.
 //!
 //! docs/kubernetes.md says how to run them.
@@ -13,6 +13,8 @@
 mod api;
 mod checks;
 mod csi;
+mod docs;
+mod images;
 mod node_tokens;
 mod outage;
 mod permissions;
@@ -26,35 +28,50 @@ use checks::run;
 
 const KUBECONFIG: &str = "SIGNET_TEST_KUBECONFIG";
 const KUBELET_DIR: &str = "SIGNET_TEST_KUBELET_DIR";
-const AGENT_IMAGE: &str = "SIGNET_TEST_AGENT_IMAGE";
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: SIGNET_TEST_KUBECONFIG"]
 async fn pod_tokens_of_a_real_cluster_get_their_verdicts() {
     run(&[KUBECONFIG], pod_tokens::CHECKS, world::TwoNodes::set_up).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: SIGNET_TEST_KUBECONFIG"]
 async fn node_tokens_of_a_real_cluster_get_their_verdicts() {
     run(&[KUBECONFIG], node_tokens::CHECKS, world::TwoNodes::set_up).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: SIGNET_TEST_KUBECONFIG"]
 async fn an_outage_of_a_real_api_server_is_no_verdict() {
     run(&[KUBECONFIG], outage::CHECKS, outage::Outage::set_up).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: SIGNET_TEST_KUBECONFIG"]
 async fn the_documented_permissions_are_narrow() {
     run(&[KUBECONFIG], permissions::CHECKS, world::TwoNodes::set_up).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster and its kubelet: SIGNET_TEST_KUBECONFIG, SIGNET_TEST_KUBELET_DIR"]
 async fn a_real_kubelet_gives_a_pod_its_socket() {
     run(&[KUBECONFIG, KUBELET_DIR], csi::CHECKS, csi::OneNode::set_up).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster and its kubelet: SIGNET_TEST_KUBECONFIG, SIGNET_TEST_KUBELET_DIR"]
 async fn the_shipped_manifests_run() {
-    let needed = [KUBECONFIG, KUBELET_DIR, AGENT_IMAGE];
-    run(&needed, shipped::CHECKS, shipped::Shipped::set_up).await;
+    run(
+        &[KUBECONFIG, KUBELET_DIR],
+        shipped::CHECKS,
+        shipped::Shipped::set_up,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster and its kubelet: SIGNET_TEST_KUBECONFIG, SIGNET_TEST_KUBELET_DIR"]
+async fn the_page_about_kubernetes_is_true() {
+    run(&[KUBECONFIG, KUBELET_DIR], docs::CHECKS, docs::Reader::set_up).await;
 }

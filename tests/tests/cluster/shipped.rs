@@ -21,6 +21,7 @@ use crate::{
     api::{Cluster, PATIENCE, Pod, apply, text, wait_for},
     checks::{Check, World, checks},
     csi::{find_process, running, socket_of, workload_spec},
+    images::import,
     server::Server,
 };
 
@@ -54,7 +55,8 @@ impl World for Shipped {
 impl Shipped {
     /// Applies everything.
     pub(crate) async fn set_up(cluster: Arc<Cluster>) -> Result<Self> {
-        let agent_image = std::env::var(crate::AGENT_IMAGE)?;
+        let agent_image = format!("signet-test/agent:{}", cluster.namespace);
+        import("signet-agent", &agent_image).await?;
         let kubelet =
             PathBuf::from(std::env::var_os(crate::KUBELET_DIR).context("no kubelet")?).canonicalize()?;
         let nodes = cluster.get("/api/v1/nodes").await?;
@@ -73,6 +75,7 @@ impl Shipped {
         );
         let folders = Folders {
             kubelet: &kubelet,
+            driver: &driver,
             run: run.path(),
             data: data.path(),
         };
@@ -130,6 +133,7 @@ impl Shipped {
 /// Where the manifest's host folders are on this machine.
 struct Folders<'a> {
     kubelet: &'a Path,
+    driver: &'a str,
     run: &'a Path,
     data: &'a Path,
 }
@@ -165,7 +169,7 @@ fn configure(map: &mut Value, server: &str, driver: &str, kubelet: &Path) {
         kubelet.display()
     );
     let edited = file
-        .replace("signet-server.example.org:8443", server)
+        .replace("signet-server.signet-system.svc:8443", server)
         .replace(
             "trust_domain: example.org",
             &format!("trust_domain: {TRUST_DOMAIN}"),
@@ -180,14 +184,22 @@ fn adapt(set: &mut Value, image: &str, folders: &Folders<'_>) {
     let container = &mut spec["containers"][0];
     container["image"] = json!(image);
     container["imagePullPolicy"] = json!("Never");
+    let of_kubelet = |name: &Value| match name.as_str() {
+        Some("pods") => Some(folders.kubelet.join("pods")),
+        Some("plugin") => Some(folders.kubelet.join("plugins").join(folders.driver)),
+        Some("registry") => Some(folders.kubelet.join("plugins_registry")),
+        _ => None,
+    };
     for mount in container["volumeMounts"].as_array_mut().into_iter().flatten() {
-        if mount["name"] == "kubelet" {
-            mount["mountPath"] = json!(folders.kubelet);
+        if let Some(path) = of_kubelet(&mount["name"]) {
+            mount["mountPath"] = json!(path);
         }
     }
     for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
+        if let Some(path) = of_kubelet(&volume["name"]) {
+            volume["hostPath"]["path"] = json!(path);
+        }
         match volume["name"].as_str() {
-            Some("kubelet") => volume["hostPath"]["path"] = json!(folders.kubelet),
             Some("run") => volume["hostPath"]["path"] = json!(folders.run),
             Some("data") => volume["hostPath"]["path"] = json!(folders.data),
             Some("node-token") => {
