@@ -19,6 +19,10 @@ doc:
 fuzz-check:
     .ci/step fuzz-check
 
+# What is published: the library for workloads with all it stands on.
+package:
+    .ci/step package
+
 # What may be built in: licences, one version of each crate.
 deny:
     .ci/step deny

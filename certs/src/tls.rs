@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::client::Resumption;
+use rustls::crypto::ring as provider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::TimeProvider;
@@ -123,10 +124,24 @@ pub fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(identity);
+    set_server(&mut config, alpn);
+    Ok(config)
+}
+
+/// A server side that shows its certificate and asks clients for none.
+pub fn one_way_server_config(identity: Arc<RotatingIdentity>, alpn: &[&[u8]]) -> Result<ServerConfig, Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(identity);
+    set_server(&mut config, alpn);
+    Ok(config)
+}
+
+fn set_server(config: &mut ServerConfig, alpn: &[&[u8]]) {
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(config)
 }
 
 /// A client side that presents `identity` where it has one. Host names are neither sent nor checked.

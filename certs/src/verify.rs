@@ -42,9 +42,10 @@ pub enum CrlPolicy {
     /// Refused.
     #[default]
     Require,
-    /// Accepted. Only for an agent that verifies its server: the CRLs come over that very connection, so a list that
+    /// Accepted. For an agent that verifies its server: the CRLs come over that very connection, so a list that
     /// ended during an outage would lock the agent out for ever. A CRL outlives every leaf it covers, so whoever it
-    /// does not list when it ends has expired by then or was issued later.
+    /// does not list when it ends has expired by then or was issued later. And for a trust domain that has never shown a
+    /// list, where a workload chose to do without.
     Tolerate,
 }
 
@@ -52,13 +53,13 @@ pub enum CrlPolicy {
 #[derive(Clone, Debug, Default)]
 pub struct TrustRoots {
     domains: HashMap<TrustDomain, Domain>,
-    crl_policy: CrlPolicy,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Domain {
     anchors: Vec<TrustAnchor<'static>>,
     authorities: Vec<TrustedAuthority>,
+    crl_policy: CrlPolicy,
 }
 
 impl TrustRoots {
@@ -76,17 +77,36 @@ impl TrustRoots {
             );
             domain.authorities.extend(authorities);
         }
-        Self {
-            domains: map,
-            crl_policy: CrlPolicy::Require,
-        }
+        Self { domains: map }
     }
 
-    /// The same roots under another policy.
+    /// The same roots under another policy, all domains of them.
     #[must_use]
     pub fn with_crl_policy(mut self, policy: CrlPolicy) -> Self {
-        self.crl_policy = policy;
+        self.domains
+            .values_mut()
+            .for_each(|domain| domain.crl_policy = policy);
         self
+    }
+
+    /// The same roots with another policy for one domain, if it is among them.
+    #[must_use]
+    pub fn with_crl_policy_of(mut self, domain: &TrustDomain, policy: CrlPolicy) -> Self {
+        if let Some(domain) = self.domains.get_mut(domain) {
+            domain.crl_policy = policy;
+        }
+        self
+    }
+
+    /// The domains, in no order.
+    pub fn trust_domains(&self) -> impl Iterator<Item = &TrustDomain> {
+        self.domains.keys()
+    }
+
+    /// What holds for a domain's peers; the strict policy for an unknown one.
+    #[must_use]
+    pub fn crl_policy(&self, domain: &TrustDomain) -> CrlPolicy {
+        (self.domains.get(domain)).map_or(CrlPolicy::Require, |domain| domain.crl_policy)
     }
 
     /// The authorities of a domain; none for an unknown one.
@@ -168,7 +188,7 @@ pub(crate) fn verify_chain_at(
         not_after: parsed.not_after(),
     };
     authority.certificate.check_valid_at(path_time)?;
-    verified.check_revocation(authority, roots.crl_policy, now)?;
+    verified.check_revocation(authority, domain.crl_policy, now)?;
     Ok(verified)
 }
 
@@ -275,7 +295,7 @@ impl VerifiedSvid {
         let authority = candidates
             .next()
             .ok_or(VerifyError::AuthorityGone(self.authority_id))?;
-        self.check_revocation(authority, roots.crl_policy, now)
+        self.check_revocation(authority, domain.crl_policy, now)
     }
 
     fn check_revocation(

@@ -1,4 +1,6 @@
 //! Sends a line and prints the answer: `SPIFFE_ENDPOINT_SOCKET=unix:///run/agent.sock client 127.0.0.1:8443 hello`
+#![allow(clippy::print_stdout, reason = "what it is for")]
+
 use signet_workload::{PeerRule, SpiffeId, X509Source};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;

@@ -1,23 +1,26 @@
 //! Where the Workload API is: the address in `SPIFFE_ENDPOINT_SOCKET` and how to reach it.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use signet_runtime::error::excerpt;
-use signet_runtime::uds;
 use thiserror::Error;
-use tonic::transport::{Channel, Endpoint as Transport, Uri};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 /// The variable that names the endpoint (SPIFFE Workload Endpoint §4).
 pub const VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
 
 /// Longest wait for the socket to take the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest path of a Unix socket that a client can name, in bytes (Linux; `sun_path` less its zero).
+const MAX_PATH_BYTES: usize = 107;
 
 /// Why an address names no Workload API, or none that can be reached.
 #[derive(Debug, Error)]
@@ -38,16 +41,13 @@ pub enum EndpointError {
         "the Workload API at tcp://{0} is not called: only Unix sockets are supported; write unix:///absolute/path"
     )]
     Tcp(SocketAddr),
-    /// Nobody answers.
-    #[error("the Workload API cannot be reached: {0}")]
-    Unreachable(#[from] uds::UdsError),
-    /// The connection was made, but it does not speak HTTP/2.
-    #[error("the Workload API at {address} does not answer: {source}")]
-    Transport {
-        /// Where.
-        address: String,
-        /// What the transport said.
-        source: tonic::transport::Error,
+    /// Nobody takes the connection.
+    #[error("the Workload API cannot be reached: {}: {source}", path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
 }
 
@@ -73,31 +73,20 @@ impl Endpoint {
         }
     }
 
-    /// Opens a connection. gRPC's `:authority` is `localhost`.
-    pub(crate) async fn connect(&self) -> Result<Channel, EndpointError> {
+    /// Opens a connection.
+    pub(crate) async fn connect(&self) -> Result<UnixStream, EndpointError> {
         let path = match self {
-            Self::Unix(path) => path.clone(),
+            Self::Unix(path) => path,
             Self::Tcp(address) => return Err(EndpointError::Tcp(*address)),
         };
-        // The socket first, by itself: its errors name the path, which the transport's do not.
-        let mut socket = Some(uds::connect(&path).await?);
-        let connector = tower::service_fn(move |_: Uri| {
-            let (socket, path) = (socket.take(), path.clone());
-            async move {
-                match socket {
-                    Some(socket) => Ok(TokioIo::new(socket)),
-                    None => uds::connect(&path).await.map(TokioIo::new),
-                }
-            }
-        });
-        Transport::from_static("http://localhost")
-            .connect_timeout(CONNECT_TIMEOUT)
-            .connect_with_connector(connector)
-            .await
-            .map_err(|source| EndpointError::Transport {
-                address: self.to_string(),
-                source,
-            })
+        let connected = match timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await {
+            Ok(connected) => connected,
+            Err(late) => Err(late.into()),
+        };
+        connected.map_err(|source| EndpointError::Unreachable {
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -142,7 +131,7 @@ fn unix(rest: &str) -> Result<Endpoint, &'static str> {
     if path.ends_with('/') {
         return Err("the path names a directory");
     }
-    if path.len() > uds::MAX_PATH_BYTES {
+    if path.len() > MAX_PATH_BYTES {
         return Err("the path is longer than 107 bytes");
     }
     Ok(Endpoint::Unix(Path::new(&path).into()))

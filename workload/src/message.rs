@@ -1,22 +1,30 @@
 //! Reads one message of the Workload API and verifies all of it before anything is used. Pure: the time is an argument.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use ring::rand::SystemRandom;
 use rustls::pki_types::CertificateDer;
-use signet_certs::authority::{AuthorityCertificate, AuthorityId};
-use signet_certs::crl::{Crl, CrlError};
+use signet_certs::crl::CrlError;
 use signet_certs::id::{IdError, SpiffeId, TrustDomain};
 use signet_certs::signer::{KeyError, LeafKey};
 use signet_certs::split_certificates;
 use signet_certs::svid::X509Svid;
-use signet_certs::verify::{Role, TrustRoots, TrustedAuthority, VerifyError, verify_chain};
+use signet_certs::verify::{Role, TrustRoots, VerifyError, verify_chain};
 use signet_proto::workload::{X509svid, X509svidResponse};
 use signet_runtime::error::excerpt;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+mod bundles;
+mod pick;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use pick::{Pick, Picker};
+pub(crate) use reader::Reader;
 
 /// Most elements of any list in a message: SVIDs, CRLs, federated domains, authorities of one domain.
 pub const MAX_ELEMENTS: usize = 256;
@@ -32,7 +40,7 @@ pub enum MessageError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A CRL that cannot be used; only [`whole`] minds.
+    /// A CRL that cannot be used; only [`X509Context::fetch`](crate::X509Context::fetch) minds.
     #[error("a revocation list is unusable: {0}")]
     Crl(#[source] CrlError),
     /// A name that is no SPIFFE ID.
@@ -51,9 +59,18 @@ pub enum MessageError {
         /// What is wrong with it.
         source: KeyError,
     },
+    /// Bytes that are no message of this call.
+    #[error("it is no message of the Workload API: {0}")]
+    Malformed(String),
+    /// A bundle message without bundles.
+    #[error("the message holds no bundle")]
+    NoBundles,
     /// No SVID has the hint that the program asked for.
     #[error("no SVID carries the hint `{0}`")]
     NoHint(String),
+    /// The program's own choice chose none.
+    #[error("the program picked none of the {0} SVIDs in the message")]
+    NotPicked(usize),
     /// The message is empty, which the standard forbids.
     #[error("the message holds no SVID")]
     NoSvids,
@@ -75,6 +92,12 @@ pub enum MessageError {
     },
 }
 
+impl MessageError {
+    pub(crate) fn malformed(error: prost::DecodeError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
 /// An identity that the agent granted.
 #[derive(Clone, Debug)]
 pub struct GrantedSvid {
@@ -84,106 +107,17 @@ pub struct GrantedSvid {
     pub hint: String,
 }
 
-/// Verifies message after message. It remembers the newest CRL of each authority: a CRL that is left out, does not
-/// verify or is older than that one changes nothing, and the one in force stays until its own end.
-#[derive(Default)]
-pub struct Reader {
-    crls: HashMap<AuthorityId, Crl>,
-}
-
-impl Reader {
-    /// A reader that has seen nothing.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Whom to trust according to a message. Faults in our own domains' bundles refuse it; a faulty CRL or foreign
-    /// bundle is left out with a warning, for others must not be able to stop our updates.
-    ///
-    /// # Errors
-    /// See [`MessageError`].
-    pub fn trust(&mut self, message: &X509svidResponse, now: SystemTime) -> Result<TrustRoots, MessageError> {
-        let unused = |error| tracing::warn!(%error, "a CRL is not used");
-        self.read(message, now, unused)
-    }
-
-    /// As [`trust`](Self::trust); `unused` hears why a CRL is left out.
-    fn read(
-        &mut self,
-        message: &X509svidResponse,
-        now: SystemTime,
-        unused: impl FnMut(CrlError),
-    ) -> Result<TrustRoots, MessageError> {
-        check_sizes(message)?;
-        let mut domains: Vec<(TrustDomain, Vec<AuthorityCertificate>)> = Vec::new();
-        for (domain, bundle) in own_bundles(message)? {
-            let authorities = authorities(&domain, bundle).map_err(|problem| MessageError::Bundle {
-                trust_domain: domain.clone(),
-                problem,
-            })?;
-            domains.push((domain, authorities));
-        }
-        domains.extend(foreign_bundles(message, &domains));
-        let known: Vec<&AuthorityCertificate> = domains.iter().flat_map(|(_, known)| known).collect();
-        message
-            .crl
-            .iter()
-            .filter_map(|der| self.take_crl(der, &known, now).err())
-            .for_each(unused);
-        self.forget(&known, now);
-        let with_crl = |certificate: AuthorityCertificate| TrustedAuthority {
-            crl: self.crls.get(&certificate.id()).cloned(),
-            certificate,
-        };
-        let with_crls = domains
-            .into_iter()
-            .map(|(domain, known)| (domain, known.into_iter().map(with_crl).collect()));
-        Ok(TrustRoots::new(with_crls.collect()))
-    }
-
-    fn take_crl(
-        &mut self,
-        der: &[u8],
-        known: &[&AuthorityCertificate],
-        now: SystemTime,
-    ) -> Result<(), CrlError> {
-        if self.crls.values().any(|crl| crl.der() == der) {
-            return Ok(());
-        }
-        let crl = verified_crl(der, known).and_then(|crl| self.newer(crl, now))?;
-        tracing::debug!(authority_id = %crl.authority_id(), number = %crl.number(), "a CRL is in force");
-        self.crls.insert(crl.authority_id(), crl);
-        Ok(())
-    }
-
-    fn newer(&self, crl: Crl, now: SystemTime) -> Result<Crl, CrlError> {
-        match self.crls.get(&crl.authority_id()) {
-            Some(held) => crl.may_replace(held, now)?,
-            None => crl.check_not_ahead(now)?,
-        }
-        Ok(crl)
-    }
-
-    /// Drops what can play no part any more. A current CRL is kept even when its authority has left the bundle, or
-    /// leaving and coming back would bring an older list in.
-    fn forget(&mut self, known: &[&AuthorityCertificate], now: SystemTime) {
-        self.crls
-            .retain(|id, crl| crl.is_current(now) || known.iter().any(|certificate| certificate.id() == *id));
-    }
-}
-
 /// All of a message, for whoever reads this one only: no older CRL is in force, so one that cannot be used refuses it.
 ///
 /// # Errors
 /// See [`MessageError`].
-pub fn whole(
+pub(crate) fn whole(
     message: &X509svidResponse,
     rng: &SystemRandom,
     now: SystemTime,
 ) -> Result<(Vec<GrantedSvid>, TrustRoots), MessageError> {
     let mut unused = None;
-    let roots = Reader::new().read(message, now, |error| unused = unused.take().or(Some(error)))?;
+    let roots = Reader::default().read(message, now, |error| unused = unused.take().or(Some(error)))?;
     match unused {
         Some(error) => Err(MessageError::Crl(error)),
         None => Ok((svids(message, &roots, rng, now)?, roots)),
@@ -195,7 +129,7 @@ pub fn whole(
 ///
 /// # Errors
 /// See [`MessageError`]; one bad SVID refuses all.
-pub fn svids(
+pub(crate) fn svids(
     message: &X509svidResponse,
     roots: &TrustRoots,
     rng: &SystemRandom,
@@ -252,97 +186,9 @@ fn svid(
     Ok(svid)
 }
 
-fn check_sizes(message: &X509svidResponse) -> Result<(), MessageError> {
-    if message.svids.is_empty() {
-        return Err(MessageError::NoSvids);
-    }
-    let sizes = [
-        ("SVIDs", message.svids.len()),
-        ("CRLs", message.crl.len()),
-        ("federated bundles", message.federated_bundles.len()),
-    ];
-    match sizes.into_iter().find(|(_, found)| *found > MAX_ELEMENTS) {
-        Some((what, found)) => Err(MessageError::TooMany { what, found }),
-        None => Ok(()),
-    }
-}
-
 fn parse_id(text: &str) -> Result<SpiffeId, MessageError> {
     SpiffeId::parse(text).map_err(|source| MessageError::Id {
         text: excerpt(text, 160),
         source,
     })
-}
-
-/// The bundles that come with our SVIDs, one for each trust domain.
-fn own_bundles(message: &X509svidResponse) -> Result<Vec<(TrustDomain, &[u8])>, MessageError> {
-    let mut bundles: Vec<(TrustDomain, &[u8])> = Vec::new();
-    for entry in &message.svids {
-        let domain = parse_id(&entry.spiffe_id)?.trust_domain();
-        match bundles.iter().find(|(known, _)| *known == domain) {
-            None => bundles.push((domain, &entry.bundle)),
-            Some((_, bundle)) if *bundle == entry.bundle => {}
-            Some(_) => {
-                let problem = "two SVIDs bring different ones".to_owned();
-                return Err(MessageError::Bundle {
-                    trust_domain: domain,
-                    problem,
-                });
-            }
-        }
-    }
-    Ok(bundles)
-}
-
-/// Foreign domains' bundles; unusable ones are left out, so that their peers are refused. Our own domain never counts as
-/// foreign, or its entry could replace the real one.
-fn foreign_bundles(
-    message: &X509svidResponse,
-    own: &[(TrustDomain, Vec<AuthorityCertificate>)],
-) -> Vec<(TrustDomain, Vec<AuthorityCertificate>)> {
-    let mut foreign: Vec<(TrustDomain, Vec<AuthorityCertificate>)> = Vec::new();
-    for (name, bundle) in &message.federated_bundles {
-        let read = TrustDomain::parse_lenient(name)
-            .map_err(|error| error.to_string())
-            .and_then(|domain| Ok((authorities(&domain, bundle)?, domain)));
-        match read {
-            Ok((_, domain)) if own.iter().chain(&foreign).any(|(known, _)| *known == domain) => {
-                tracing::warn!(trust_domain = %domain, "a second bundle of this trust domain is not used");
-            }
-            Ok((authorities, domain)) => foreign.push((domain, authorities)),
-            Err(error) => tracing::warn!(trust_domain = name, error, "a federated bundle is not used"),
-        }
-    }
-    foreign
-}
-
-fn authorities(domain: &TrustDomain, bundle: &[u8]) -> Result<Vec<AuthorityCertificate>, String> {
-    let certificates = split_certificates(bundle).map_err(|error| error.to_string())?;
-    if certificates.is_empty() || certificates.len() > MAX_ELEMENTS {
-        return Err(format!(
-            "it holds {} authorities, not 1 to {MAX_ELEMENTS}",
-            certificates.len()
-        ));
-    }
-    let read = |der: &[u8]| {
-        let certificate = AuthorityCertificate::from_der(der).map_err(|error| error.to_string())?;
-        match certificate.trust_domain() {
-            Some(stated) if stated != domain => Err(format!("an authority in it belongs to {stated}")),
-            _ => Ok(certificate),
-        }
-    };
-    certificates.into_iter().map(read).collect()
-}
-
-/// Finds who signed a CRL among the authorities.
-fn verified_crl(der: &[u8], known: &[&AuthorityCertificate]) -> Result<Crl, CrlError> {
-    for certificate in known {
-        match Crl::verify(der, certificate) {
-            Err(CrlError::Issuer(_)) => {}
-            outcome => return outcome,
-        }
-    }
-    Err(CrlError::Unacceptable(
-        "none of the authorities in the message signed it".to_owned(),
-    ))
 }

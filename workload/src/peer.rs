@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection, and whether that is still good.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::CommonState;
@@ -9,7 +10,7 @@ use signet_certs::id::SpiffeId;
 use signet_certs::tls::TrustSource;
 use signet_certs::verify::{Role, VerifiedSvid, VerifyError, verify_chain};
 
-use crate::source::X509Source;
+use crate::source::{BundleSource, Core, X509Source};
 
 /// Longest time between two looks at a peer when nothing is heard of: bounds how late an expired CRL, or a wall clock
 /// that was set, is noticed. News of the agent are acted on at once.
@@ -19,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Peer {
     svid: VerifiedSvid,
-    source: X509Source,
+    source: Arc<Core>,
 }
 
 impl Peer {
@@ -88,7 +89,7 @@ impl X509Source {
     /// # Errors
     /// When it showed no certificate or is not to be trusted.
     pub fn peer(&self, connection: &CommonState, role: Role) -> Result<Peer, VerifyError> {
-        self.verify(connection.peer_certificates().unwrap_or_default(), role)
+        Peer::of(&self.0, connection, role)
     }
 
     /// Verifies a chain, leaf first.
@@ -96,10 +97,37 @@ impl X509Source {
     /// # Errors
     /// When it is not to be trusted.
     pub fn verify(&self, chain: &[CertificateDer<'_>], role: Role) -> Result<Peer, VerifyError> {
-        let svid = verify_chain(chain, role, &self.roots(), self.now())?;
-        Ok(Peer {
-            svid,
-            source: self.clone(),
+        Peer::verified(&self.0, chain, role)
+    }
+}
+
+impl BundleSource {
+    /// The server of a finished handshake; see [`X509Source::peer`].
+    ///
+    /// # Errors
+    /// When it is not to be trusted.
+    pub fn peer(&self, connection: &CommonState) -> Result<Peer, VerifyError> {
+        Peer::of(&self.0, connection, Role::Server)
+    }
+
+    /// Verifies a chain, leaf first.
+    ///
+    /// # Errors
+    /// When it is not to be trusted.
+    pub fn verify(&self, chain: &[CertificateDer<'_>], role: Role) -> Result<Peer, VerifyError> {
+        Peer::verified(&self.0, chain, role)
+    }
+}
+
+impl Peer {
+    pub(crate) fn of(source: &Arc<Core>, connection: &CommonState, role: Role) -> Result<Self, VerifyError> {
+        Self::verified(source, connection.peer_certificates().unwrap_or_default(), role)
+    }
+
+    fn verified(source: &Arc<Core>, chain: &[CertificateDer<'_>], role: Role) -> Result<Self, VerifyError> {
+        Ok(Self {
+            svid: verify_chain(chain, role, &source.roots(), source.now())?,
+            source: source.clone(),
         })
     }
 }

@@ -1,4 +1,6 @@
-//! Mutual TLS 1.3 whose certificate and trust follow the source.
+//! TLS 1.3 whose certificate and trust follow the source: mutual, or with the server's certificate alone.
+
+mod incoming;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,7 +10,9 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, ServerConfig};
-use signet_certs::tls::{PeerRule, SpiffeVerifier, client_config, server_config, time_provider};
+use signet_certs::tls::{
+    PeerRule, SpiffeVerifier, client_config, one_way_server_config, server_config, time_provider,
+};
 use signet_certs::verify::{Role, VerifyError};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +20,9 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::peer::Peer;
-use crate::source::X509Source;
+use crate::source::{BundleSource, Core, Unhealthy, X509Source};
+
+pub use incoming::Incoming;
 
 /// Longest handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +36,9 @@ pub enum TlsError {
     /// The peer is valid but not one whom the rule accepts, or it stopped being trusted since the handshake.
     #[error("the peer is refused: {0}")]
     Peer(#[from] VerifyError),
+    /// We have nothing to show: no certificate has come yet, or the last one has ended.
+    #[error("there is no certificate to show: {0}")]
+    NoIdentity(Unhealthy),
     /// The peer was too slow.
     #[error("the TLS handshake took longer than {HANDSHAKE_TIMEOUT:?}")]
     Timeout,
@@ -51,6 +60,7 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        shown(&self.source)?;
         let stream = finish(self.tls.accept(stream)).await?;
         let peer = self.source.peer(stream.get_ref().1, Role::Client)?;
         Ok((stream, peer))
@@ -61,7 +71,9 @@ impl Acceptor {
 #[derive(Clone)]
 pub struct Connector {
     tls: TlsConnector,
-    source: X509Source,
+    source: Arc<Core>,
+    /// Whose certificate is shown, in mutual TLS.
+    own: Option<X509Source>,
 }
 
 impl Connector {
@@ -74,9 +86,20 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        if let Some(own) = &self.own {
+            shown(own)?;
+        }
         let stream = finish(self.tls.connect(any_server_name(), stream)).await?;
-        let peer = self.source.peer(stream.get_ref().1, Role::Server)?;
+        let peer = Peer::of(&self.source, stream.get_ref().1, Role::Server)?;
         Ok((stream, peer))
+    }
+}
+
+/// Says why, where a handshake would only fail.
+fn shown(source: &X509Source) -> Result<(), TlsError> {
+    match source.is_healthy() {
+        Err(reason) if source.svid().is_none() => Err(TlsError::NoIdentity(reason)),
+        _ => Ok(()),
     }
 }
 
@@ -101,12 +124,22 @@ fn failed(error: io::Error) -> TlsError {
 }
 
 impl X509Source {
-    /// Takes clients that `allow` accepts.
+    /// Takes clients that `allow` accepts. For servers that choose their protocol in the handshake there is
+    /// [`acceptor_for`](Self::acceptor_for).
     ///
     /// # Errors
     /// When rustls refuses the setup.
     pub fn acceptor(&self, allow: PeerRule) -> Result<Acceptor, rustls::Error> {
-        let config = self.server_config(allow, &[])?;
+        self.acceptor_for(allow, &[])
+    }
+
+    /// As [`acceptor`](Self::acceptor), with the application protocols that are offered, the preferred one first, such as
+    /// `h2` and `http/1.1`.
+    ///
+    /// # Errors
+    /// When rustls refuses the setup.
+    pub fn acceptor_for(&self, allow: PeerRule, alpn: &[&[u8]]) -> Result<Acceptor, rustls::Error> {
+        let config = self.server_config(allow, alpn)?;
         Ok(Acceptor {
             tls: TlsAcceptor::from(Arc::new(config)),
             source: self.clone(),
@@ -121,7 +154,8 @@ impl X509Source {
         let config = self.client_config(allow, &[])?;
         Ok(Connector {
             tls: TlsConnector::from(Arc::new(config)),
-            source: self.clone(),
+            source: self.0.clone(),
+            own: Some(self.clone()),
         })
     }
 
@@ -131,8 +165,22 @@ impl X509Source {
     /// # Errors
     /// When rustls refuses the setup.
     pub fn server_config(&self, allow: PeerRule, alpn: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
-        let mut config = server_config(self.presented(), self.verifier(allow), true, alpn)?;
-        config.time_provider = self.time();
+        let identity = self.0.presented().identity();
+        let mut config = server_config(identity, verifier(&self.0, allow), true, alpn)?;
+        config.cert_resolver = self.0.presented();
+        config.time_provider = time(&self.0);
+        Ok(config)
+    }
+
+    /// A server side that shows our certificate and asks clients for none: whoever connects is nobody in particular. Clients
+    /// verify the SPIFFE ID, as those of [`BundleSource`] do; browsers and others of the web's PKI do not know our authorities.
+    ///
+    /// # Errors
+    /// When rustls refuses the setup.
+    pub fn one_way_server_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
+        let mut config = one_way_server_config(self.0.presented().identity(), alpn)?;
+        config.cert_resolver = self.0.presented();
+        config.time_provider = time(&self.0);
         Ok(config)
     }
 
@@ -142,20 +190,48 @@ impl X509Source {
     /// # Errors
     /// When rustls refuses the setup.
     pub fn client_config(&self, allow: PeerRule, alpn: &[&[u8]]) -> Result<ClientConfig, rustls::Error> {
-        let mut config = client_config(Some(self.presented()), self.verifier(allow), alpn)?;
-        config.time_provider = self.time();
+        let identity = self.0.presented().identity();
+        let mut config = client_config(Some(identity), verifier(&self.0, allow), alpn)?;
+        config.client_auth_cert_resolver = self.0.presented();
+        config.time_provider = time(&self.0);
         Ok(config)
     }
+}
 
-    /// Lets rustls judge by the source's clock.
-    fn time(&self) -> Arc<dyn TimeProvider> {
-        let clock = self.clock();
-        time_provider(move || clock.now())
+impl BundleSource {
+    /// Reaches servers that `allow` accepts, and shows them no certificate: for servers that ask for none, such as those of
+    /// [`X509Source::one_way_server_config`].
+    ///
+    /// # Errors
+    /// When rustls refuses the setup.
+    pub fn connector(&self, allow: PeerRule) -> Result<Connector, rustls::Error> {
+        let config = self.client_config(allow, &[])?;
+        Ok(Connector {
+            tls: TlsConnector::from(Arc::new(config)),
+            source: self.0.clone(),
+            own: None,
+        })
     }
 
-    fn verifier(&self, allow: PeerRule) -> SpiffeVerifier {
-        SpiffeVerifier::new(Arc::new(self.clone()), allow)
+    /// A client side for others that shows no certificate. Connect with any server name, such as [`any_server_name`].
+    ///
+    /// # Errors
+    /// When rustls refuses the setup.
+    pub fn client_config(&self, allow: PeerRule, alpn: &[&[u8]]) -> Result<ClientConfig, rustls::Error> {
+        let mut config = client_config(None, verifier(&self.0, allow), alpn)?;
+        config.time_provider = time(&self.0);
+        Ok(config)
     }
+}
+
+/// Lets rustls judge by the source's clock.
+fn time(source: &Core) -> Arc<dyn TimeProvider> {
+    let clock = source.clock();
+    time_provider(move || clock.now())
+}
+
+fn verifier(source: &Arc<Core>, allow: PeerRule) -> SpiffeVerifier {
+    SpiffeVerifier::new(source.clone(), allow)
 }
 
 /// A server name for rustls' interface, which demands one. It is neither sent nor checked: SPIFFE IDs are.

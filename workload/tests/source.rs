@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_certs::svid::X509Svid;
-use signet_certs::tls::TrustSource;
-use signet_testkit::{DOMAIN, authority, chain, crl, svid, trust_domain};
-use signet_workload::message::MessageError;
-use signet_workload::{EndpointError, Options, SourceError, SourceState, X509Source};
+use signet_runtime::clock::FakeClock;
+use signet_testkit::{DOMAIN, authority, chain, crl, leaf, now, svid, trust_domain};
+use signet_workload::{
+    BundleSource, Code, CrlPolicy, EndpointError, GrantedSvid, MessageError, Options, Pick, Role,
+    SourceError, SourceState, Unhealthy, VerifyError, X509Source,
+};
 use tokio::time::timeout;
-use tonic::Code;
 
-use common::agent::{FakeAgent, Say};
+use common::agent::{FakeAgent, Say, endpoint};
+use common::line::Line;
 use common::message::{bundle, entry, message};
 
 /// Waits for a state, not for a change: what happened before counts too.
@@ -110,7 +112,7 @@ async fn an_absent_socket_is_waited_for_and_a_broken_stream_followed_by_the_next
     let state = until(&source, |state| state.problem.is_some()).await;
     let problem = state.problem.unwrap();
     assert!(
-        matches!(*problem, SourceError::Endpoint(EndpointError::Unreachable(_))),
+        matches!(*problem, SourceError::Endpoint(EndpointError::Unreachable { .. })),
         "{problem}"
     );
     assert!(problem.to_string().contains("agent.sock"), "{problem}");
@@ -149,11 +151,7 @@ async fn an_empty_message_changes_nothing_and_the_stream_goes_on() {
         SourceError::Message(MessageError::NoSvids)
     ));
     assert!(shows(&state, &first));
-    assert!(
-        source
-            .verify(&chain(&first), signet_certs::verify::Role::Server)
-            .is_ok()
-    );
+    assert!(source.verify(&chain(&first), Role::Server).is_ok());
     agent.say(Say::State(message(&second, &[&ca], &[])));
     until(&source, |state| shows(state, &second) && state.problem.is_none()).await;
     assert_eq!(agent.calls(), 1);
@@ -188,7 +186,7 @@ async fn the_hint_chooses_who_is_presented() {
     let mut state = message(&svid(&ca, "/me"), &[&ca], &[]);
     let agent = FakeAgent::new(Say::State(state.clone()));
     let source = X509Source::start(Options {
-        hint: Some("internal".into()),
+        pick: Pick::Hint("internal".into()),
         ..agent.options()
     });
     let problem = until(&source, |state| state.problem.is_some())
@@ -222,4 +220,233 @@ async fn the_stream_ends_with_the_last_clone() {
     timeout(Duration::from_secs(10), ended)
         .await
         .expect("the task has dropped its side");
+}
+
+#[tokio::test]
+async fn the_program_chooses_who_is_presented() {
+    let ca = authority(DOMAIN);
+    let mut state = message(&svid(&ca, "/me"), &[&ca], &[]);
+    state.svids.push(entry(&svid(&ca, "/inside"), &bundle(&ca)));
+    let agent = FakeAgent::new(Say::State(state));
+    let pick = |svids: &[GrantedSvid]| {
+        let inside = |granted: &GrantedSvid| granted.svid.spiffe_id().path() == "/inside";
+        svids.iter().position(inside)
+    };
+    let source = X509Source::start(Options {
+        pick: Pick::By(Arc::new(pick)),
+        ..agent.options()
+    });
+    source.ready().await.unwrap();
+    assert_eq!(source.svid().unwrap().spiffe_id().path(), "/inside");
+    assert_eq!(source.context().unwrap().svids.len(), 2);
+}
+
+#[tokio::test]
+async fn an_agent_that_hangs_is_noticed_and_called_again() {
+    let ca = authority(DOMAIN);
+    let (first, second) = (svid(&ca, "/me"), svid(&ca, "/me"));
+    let crl = crl(&ca, 1, &[]);
+    let agent = FakeAgent::new(Say::State(message(&first, &[&ca], &[&crl])));
+    let line = Line::to(&agent.path());
+    let source = X509Source::start(Options {
+        endpoint: endpoint(&line.path()),
+        keep_alive: Duration::from_millis(100),
+        ..agent.options()
+    });
+    source.ready().await.unwrap();
+    source.is_healthy().unwrap();
+
+    line.freeze(true);
+    let state = until(&source, |state| state.problem.is_some()).await;
+    assert!(
+        matches!(state.problem.as_deref(), Some(SourceError::Hung(_))),
+        "{:?}",
+        state.problem
+    );
+    let reason = source.is_healthy().unwrap_err();
+    assert!(
+        matches!(reason, Unhealthy::Agent(_)) && reason.still_serves(),
+        "{reason}"
+    );
+    assert!(shows(&state, &first), "the last good identity stays");
+
+    agent.say(Say::State(message(&second, &[&ca], &[&crl])));
+    line.freeze(false);
+    until(&source, |state| shows(state, &second) && state.problem.is_none()).await;
+    source.is_healthy().unwrap();
+    assert!(agent.calls() >= 2);
+}
+
+/// The agent answers pings, and nothing else.
+#[tokio::test]
+async fn an_identity_that_is_not_renewed_is_asked_for_again() {
+    let ca = authority(DOMAIN);
+    let first = svid(&ca, "/me");
+    let crl = crl(&ca, 1, &[]);
+    let agent = FakeAgent::new(Say::State(message(&first, &[&ca], &[&crl])));
+    let life = first.not_after().duration_since(first.not_before()).unwrap();
+    let late = first.not_after() - life / 4;
+    let source = X509Source::start(Options {
+        clock: Arc::new(FakeClock::new(late - Duration::from_millis(500))),
+        ..agent.options()
+    });
+    source.ready().await.unwrap();
+    source.is_healthy().unwrap();
+    until(&source, |state| {
+        matches!(state.problem.as_deref(), Some(SourceError::NotRenewed(_)))
+    })
+    .await;
+    until(&source, |state| state.problem.is_none()).await;
+    assert_eq!(agent.calls(), 2, "called again at once");
+    let reason = source.is_healthy().unwrap_err();
+    assert!(
+        matches!(reason, Unhealthy::NotRenewed { .. }) && reason.still_serves(),
+        "{reason}"
+    );
+    let renewed = leaf(&ca, "/me").ttl(life * 2).svid();
+    agent.say(Say::State(message(&renewed, &[&ca], &[&crl])));
+    until(&source, |state| shows(state, &renewed)).await;
+    source.is_healthy().unwrap();
+}
+
+#[tokio::test]
+async fn an_identity_that_has_ended_is_none() {
+    let ca = authority(DOMAIN);
+    let me = svid(&ca, "/me");
+    let agent = FakeAgent::new(Say::State(message(&me, &[&ca], &[&crl(&ca, 1, &[])])));
+    let clock = FakeClock::new(now());
+    let source = X509Source::start(Options {
+        clock: Arc::new(clock.clone()),
+        ..agent.options()
+    });
+    source.ready().await.unwrap();
+    assert!(source.svid().is_some() && source.context().is_some());
+    clock.set_offset(2 * 3600);
+    assert!(source.svid().is_none() && source.context().is_none());
+    let reason = source.is_healthy().unwrap_err();
+    assert!(
+        matches!(reason, Unhealthy::Expired { .. }) && !reason.still_serves(),
+        "{reason}"
+    );
+    assert!(
+        source.bundle(&trust_domain()).is_some(),
+        "whom to trust is another matter"
+    );
+}
+
+#[tokio::test]
+async fn waiting_at_the_start_has_an_end() {
+    let agent = FakeAgent::new(Say::Nothing);
+    let short = |agent: &FakeAgent| Options {
+        wait: Some(Duration::from_millis(200)),
+        ..agent.options()
+    };
+    let ready = async |source: &X509Source| {
+        let answer = timeout(Duration::from_secs(10), source.ready()).await;
+        answer.expect("in time").unwrap_err()
+    };
+    let error = ready(&X509Source::start(short(&agent))).await;
+    assert!(
+        matches!(*error, SourceError::NotInTime { last: None, .. }),
+        "{error}"
+    );
+    let absent = FakeAgent::absent(Say::Nothing);
+    let error = ready(&X509Source::start(short(&absent))).await;
+    assert!(
+        error.to_string().contains("agent.sock"),
+        "the reason is told: {error}"
+    );
+    assert!(matches!(
+        X509Source::start(short(&absent)).is_healthy(),
+        Err(Unhealthy::Nothing(_))
+    ));
+}
+
+/// Covers EP-12.
+#[tokio::test]
+async fn a_program_that_is_denied_hears_of_it_and_is_served_once_it_is_granted() {
+    let ca = authority(DOMAIN);
+    let me = svid(&ca, "/me");
+    let agent = FakeAgent::new(Say::End(Code::PermissionDenied));
+    let source = agent.source();
+    let error = timeout(Duration::from_secs(10), source.ready())
+        .await
+        .expect("not after a minute")
+        .unwrap_err();
+    assert!(!error.is_final(), "{error}");
+    assert_eq!(code(&Some(error)), Some(Code::PermissionDenied));
+    agent.say(Say::State(message(&me, &[&ca], &[])));
+    until(&source, |state| shows(state, &me)).await;
+    source.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn lists_stay_required_across_connections_and_their_lack_is_said() {
+    let (ca, next) = (authority(DOMAIN), authority(DOMAIN));
+    let (me, renewed) = (svid(&ca, "/me"), svid(&next, "/me"));
+    let agent = FakeAgent::new(Say::State(message(&me, &[&ca], &[])));
+    let strict = agent.source();
+    let source = X509Source::start(Options {
+        crls: CrlPolicy::Prefer,
+        ..agent.options()
+    });
+    let lacking = |source: &X509Source| match source.is_healthy() {
+        Err(Unhealthy::NoLists { domains, refused }) => (domains, refused),
+        other => panic!("{other:?}"),
+    };
+    for source in [&strict, &source] {
+        source.ready().await.unwrap();
+    }
+    assert!(strict.verify(&chain(&me), Role::Client).is_err());
+    assert_eq!(lacking(&strict), (vec![trust_domain()], true));
+    source.verify(&chain(&me), Role::Client).unwrap();
+    assert_eq!(lacking(&source), (vec![trust_domain()], false));
+
+    agent.say(Say::State(message(&me, &[&ca], &[&crl(&ca, 1, &[])])));
+    let listed = |state: &SourceState| {
+        let roots = state.roots.as_ref().unwrap();
+        roots.authorities(&trust_domain())[0].crl.is_some()
+    };
+    until(&source, listed).await;
+    source.is_healthy().unwrap();
+
+    agent.say(Say::End(Code::Unavailable));
+    until(&source, |state| state.problem.is_some()).await;
+    agent.say(Say::State(message(&renewed, &[&next], &[])));
+    until(&source, |state| shows(state, &renewed)).await;
+    let missing = VerifyError::CrlMissing(next.certificate().id());
+    assert_eq!(
+        source.verify(&chain(&renewed), Role::Client).unwrap_err(),
+        missing
+    );
+    assert_eq!(lacking(&source), (vec![trust_domain()], true));
+}
+
+#[tokio::test]
+async fn bundles_are_followed_by_who_has_no_identity() {
+    let (ca, stranger) = (authority(DOMAIN), authority("example.com"));
+    let server = svid(&ca, "/server");
+    let agent = FakeAgent::new(Say::Nothing);
+    let source = BundleSource::start(agent.options());
+    assert!(matches!(source.is_healthy(), Err(Unhealthy::Nothing(None))));
+    agent.say(Say::State(message(&server, &[&ca], &[&crl(&ca, 1, &[])])));
+    timeout(Duration::from_secs(10), source.ready())
+        .await
+        .unwrap()
+        .unwrap();
+    source.is_healthy().unwrap();
+    assert_eq!(source.bundle(&trust_domain()).unwrap().len(), 1);
+    assert!(
+        source
+            .bundle(&stranger.certificate().trust_domain().unwrap().clone())
+            .is_none()
+    );
+    let peer = source.verify(&chain(&server), Role::Server).unwrap();
+    agent.say(Say::State(message(
+        &server,
+        &[&ca],
+        &[&crl(&ca, 2, &[server.serial()])],
+    )));
+    let reason = timeout(Duration::from_secs(10), peer.revoked()).await.unwrap();
+    assert!(matches!(reason, VerifyError::Revoked { .. }));
 }

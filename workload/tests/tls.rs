@@ -4,17 +4,22 @@
 mod common;
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use signet_certs::authority::X509Authority;
 use signet_certs::crl::Crl;
 use signet_certs::svid::X509Svid;
-use signet_certs::verify::Role;
-use signet_testkit::{DOMAIN, authority, chain, crl, id, svid};
-use signet_workload::{Peer, PeerRule, TlsError, VerifyError, X509Source};
+use signet_runtime::clock::FakeClock;
+use signet_testkit::{DOMAIN, authority, chain, crl, crl_at, id, leaf, now, svid};
+use signet_workload::{
+    BundleSource, Options, Peer, PeerRule, Role, TlsError, Unhealthy, VerifyError, X509Source,
+    any_server_name,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tokio_rustls::{client, server};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use common::agent::{FakeAgent, Say};
 use common::message::message;
@@ -294,4 +299,122 @@ async fn the_verifier_of_a_source_serves_other_stacks_too() {
         (config.alpn_protocols, config.send_tls13_tickets),
         (vec![b"h2".to_vec()], 0)
     );
+}
+
+/// Neither side shows a certificate that has ended, whoever makes the handshake.
+#[tokio::test]
+async fn nothing_is_presented_after_its_end() {
+    let ca = authority(DOMAIN);
+    let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
+    let crl = crl_at(&ca, 1, &[], now(), now() + day);
+    let agent = FakeAgent::new(Say::State(message(
+        &leaf(&ca, "/old").ttl(hour).svid(),
+        &[&ca],
+        &[&crl],
+    )));
+    let clock = FakeClock::new(now());
+    let old = X509Source::start(Options {
+        clock: Arc::new(clock.clone()),
+        ..agent.options()
+    });
+    old.ready().await.unwrap();
+    let api = Workload::new(Say::State(message(
+        &leaf(&ca, "/api").ttl(day).svid(),
+        &[&ca],
+        &[&crl],
+    )))
+    .await;
+    let as_client = TlsConnector::from(Arc::new(old.client_config(PeerRule::Any, &[]).unwrap()));
+    let as_server = TlsAcceptor::from(Arc::new(old.server_config(PeerRule::Any, &[]).unwrap()));
+    let connector = old.connector(PeerRule::Any).unwrap();
+    let acceptor = old.acceptor(PeerRule::Any).unwrap();
+    clock.set_offset(3601);
+
+    let (near, far) = duplex(64 * 1024);
+    let accepting = api.source.acceptor(PeerRule::Any).unwrap();
+    let (_, far) = tokio::join!(as_client.connect(any_server_name(), near), accepting.accept(far));
+    let reason = reason(far);
+    assert!(reason.contains("peer sent no certificates"), "{reason}");
+
+    let (near, far) = duplex(64 * 1024);
+    let connecting = api.source.connector(PeerRule::Any).unwrap();
+    let (near, far) = tokio::join!(connecting.connect(near), as_server.accept(far));
+    assert!(near.is_err(), "no certificate came");
+    assert!(
+        far.unwrap_err()
+            .to_string()
+            .contains("no server certificate chain resolved")
+    );
+
+    // Where the handshake is ours we say so instead.
+    let (near, far) = duplex(64 * 1024);
+    for error in [
+        connector.connect(near).await.map(drop).unwrap_err(),
+        acceptor.accept(far).await.map(drop).unwrap_err(),
+    ] {
+        assert!(
+            matches!(error, TlsError::NoIdentity(Unhealthy::Expired { .. })),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_an_identity_verifies_servers_as_others_do() {
+    let ca = authority(DOMAIN);
+    let callee = svid(&ca, "/api");
+    let api = Workload::new(Say::State(message(&callee, &[&ca], &[&crl(&ca, 1, &[])]))).await;
+    let bundles = BundleSource::start(api.agent.options());
+    bundles.ready().await.unwrap();
+    let one_way = TlsAcceptor::from(Arc::new(api.source.one_way_server_config(&[]).unwrap()));
+    let connect = async |allow: PeerRule| {
+        let connector = bundles.connector(allow).unwrap();
+        let (near, far) = duplex(64 * 1024);
+        tokio::join!(connector.connect(near), one_way.accept(far))
+    };
+    let (near, far) = connect(PeerRule::Exactly(callee.spiffe_id().clone())).await;
+    let (_stream, server) = near.unwrap();
+    assert_eq!(server.id(), callee.spiffe_id());
+    let far = far.unwrap();
+    assert!(
+        far.get_ref().1.peer_certificates().is_none(),
+        "nobody in particular"
+    );
+    let (near, _) = connect(PeerRule::Exactly(id("/other"))).await;
+    assert!(matches!(near, Err(TlsError::Peer(VerifyError::NotAllowed(_)))));
+
+    // Revoked, it is cut and refused.
+    let revoking = crl(&ca, 2, &[callee.serial()]);
+    api.learns(&callee, &[&ca], &[&revoking]).await;
+    let why = timeout(Duration::from_secs(10), server.revoked()).await.unwrap();
+    assert!(matches!(why, VerifyError::Revoked { .. }), "{why}");
+    let (near, _) = connect(PeerRule::Any).await;
+    assert!(near.is_err());
+    // Where servers ask for a certificate, such a client has none to give.
+    let mutual = api.source.acceptor(PeerRule::Any).unwrap();
+    let connector = bundles.connector(PeerRule::Any).unwrap();
+    let (near, far) = duplex(64 * 1024);
+    let (_, far) = tokio::join!(connector.connect(near), mutual.accept(far));
+    assert!(far.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_holds_up_nobody() {
+    let ca = authority(DOMAIN);
+    let crl = crl(&ca, 1, &[]);
+    let web = Workload::new(Say::State(message(&svid(&ca, "/web"), &[&ca], &[&crl]))).await;
+    let api = Workload::new(Say::State(message(&svid(&ca, "/api"), &[&ca], &[&crl]))).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let acceptor = api.source.acceptor_for(PeerRule::Any, &[b"h2"]).unwrap();
+    let mut incoming = acceptor.incoming(listener);
+    let _silent = TcpStream::connect(address).await.unwrap();
+    let connector = web.source.connector(PeerRule::Any).unwrap();
+    let calling = async {
+        let stream = TcpStream::connect(address).await.unwrap();
+        connector.connect(stream).await.unwrap()
+    };
+    let both = async { tokio::join!(incoming.next(), calling) };
+    let ((_stream, caller), _) = timeout(Duration::from_secs(5), both).await.expect("at once");
+    assert_eq!(caller.id(), &id("/web"));
 }

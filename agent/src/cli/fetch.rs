@@ -14,8 +14,7 @@ use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::output::complain;
 use signet_runtime::pace::random_unit;
 use signet_runtime::table::{Table, age};
-use signet_workload::message::GrantedSvid;
-use signet_workload::{Endpoint, SourceError, X509Context};
+use signet_workload::{Endpoint, GrantedSvid, SourceError, X509Context};
 
 use crate::files;
 

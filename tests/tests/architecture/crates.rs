@@ -165,13 +165,42 @@ fn the_runtime_knows_nothing_of_certificates() {
     ] {
         assert!(!known.contains(foreign), "runtime may not use {foreign}");
     }
-    // Bodies that are encoded already are the one thing that both programs share of gRPC: whoever wants no more of the runtime does
-    // without.
-    let dependencies = runtime["dependencies"].as_array().unwrap();
-    let mut tonic = dependencies
-        .iter()
-        .filter(|dependency| dependency["name"] == "tonic");
-    assert!(tonic.all(|tonic| tonic["optional"] == true));
+    // The one thing that it has of gRPC is a feature of its own, which nobody else's features bring in.
+    let features = runtime["features"].as_object().unwrap();
+    let with_tonic = |(_, what): &(&String, &Value)| what.as_array().unwrap().contains(&"dep:tonic".into());
+    let of_grpc: Vec<&String> = features.iter().filter(with_tonic).map(|(name, _)| name).collect();
+    assert_eq!(of_grpc, ["grpc"]);
+    let asks = |(_, what): &(&String, &Value)| what.as_array().unwrap().contains(&"grpc".into());
+    assert_eq!(features.iter().filter(asks).count(), 0);
+}
+
+/// Most lines of its tree that the library for workloads may have: it ends up in other people's programs.
+const WORKLOAD_LINES: usize = 103;
+
+/// As `cargo tree -p signet-workload -e normal --prefix none | sort -u | wc -l` counts.
+#[test]
+fn the_library_for_workloads_is_built_from_little() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["tree", "--offline", "--locked", "-p", "signet-workload"])
+        .args(["-e", "normal", "--prefix", "none"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let lines: BTreeSet<&str> = tree.lines().collect();
+    assert!(lines.len() > 50, "no tree:\n{tree}");
+    assert!(
+        lines.len() <= WORKLOAD_LINES,
+        "{} lines:\n{}",
+        lines.len(),
+        lines.into_iter().collect::<Vec<_>>().join("\n")
+    );
 }
 
 #[test]

@@ -34,3 +34,4 @@ mod support;
 mod svid;
 mod taken;
 mod unread;
+mod workload;

@@ -1,42 +1,32 @@
-//! The call of the Workload API that gives X.509-SVIDs.
+//! The calls of the Workload API that a source makes.
 
-use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
-use signet_proto::workload::{X509svidRequest, X509svidResponse};
-use signet_runtime::error::excerpt;
-use tonic::metadata::MetadataValue;
-use tonic::{Code, Request, Status, Streaming};
+use std::time::Duration;
 
-use super::SourceError;
+use super::error::SourceError;
 use crate::endpoint::Endpoint;
+use crate::grpc::{self, Answers, Ended};
 
-/// Every call carries it, so that nobody can be tricked into calling on behalf of others (SPIFFE Workload Endpoint §3).
-const SECURITY_HEADER: &str = "workload.spiffe.io";
-
-/// Largest message taken: agents keep to 4 MiB, some room is left for others.
-const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// X.509-SVIDs with the bundles to verify peers by.
+pub(super) const SVIDS: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
+/// The bundles alone.
+pub(super) const BUNDLES: &str = "/SpiffeWorkloadAPI/FetchX509Bundles";
 
 /// Calls the agent: a message now, and another with each change.
-pub(super) async fn open(endpoint: &Endpoint) -> Result<Streaming<X509svidResponse>, SourceError> {
-    let channel = endpoint.connect().await?;
-    let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let mut request = Request::new(X509svidRequest {});
-    request
-        .metadata_mut()
-        .insert(SECURITY_HEADER, MetadataValue::from_static("true"));
-    match client.fetch_x509svid(request).await {
-        Ok(response) => Ok(response.into_inner()),
-        Err(status) => Err(ended(&status)),
-    }
+pub(super) async fn open(
+    endpoint: &Endpoint,
+    path: &str,
+    keep_alive: Duration,
+) -> Result<Answers, SourceError> {
+    let socket = endpoint.connect().await?;
+    grpc::call(socket, path, keep_alive)
+        .await
+        .map_err(|end| ended(end, keep_alive))
 }
 
-/// How a stream ended, in the agent's words.
-pub(super) fn ended(status: &Status) -> SourceError {
-    let message = match status.code() {
-        Code::Ok => "it gave no reason".to_owned(),
-        _ => excerpt(status.message(), 300),
-    };
-    SourceError::Stream {
-        code: status.code(),
-        message,
+/// How a call ended, in the agent's words.
+pub(super) fn ended(end: Ended, keep_alive: Duration) -> SourceError {
+    match end {
+        Ended::Status(code, message) => SourceError::Stream { code, message },
+        Ended::Silent => SourceError::Hung(keep_alive),
     }
 }

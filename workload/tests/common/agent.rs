@@ -16,12 +16,12 @@ use signet_proto::workload::{
 use signet_runtime::clock::FakeClock;
 use signet_runtime::uds;
 use signet_testkit::now;
-use signet_workload::{Endpoint, Options, X509Source};
+use signet_workload::{Code, Endpoint, Options, SpiffeId, X509Source};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 /// What the agent says now.
 #[derive(Clone)]
@@ -142,7 +142,10 @@ impl SpiffeWorkloadApi for Service {
                     Say::Nothing => {}
                     Say::State(state) => return Some((Ok(state), say)),
                     Say::End(Code::Ok) => return None,
-                    Say::End(code) => return Some((Err(Status::new(code, "as the test wants")), say)),
+                    Say::End(code) => {
+                        let code = tonic::Code::from_i32(code as i32);
+                        return Some((Err(Status::new(code, "as the test wants")), say));
+                    }
                 }
             }
         });
@@ -153,7 +156,19 @@ impl SpiffeWorkloadApi for Service {
         &self,
         _: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
-        Err(Status::unimplemented(""))
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let mut say = self.say.clone();
+        say.mark_changed();
+        let states = stream::unfold(say, |mut say| async move {
+            loop {
+                say.changed().await.ok()?;
+                let said = say.borrow_and_update().clone();
+                if let Say::State(state) = said {
+                    return Some((Ok(bundles_of(state)), say));
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(states)))
     }
 
     async fn fetch_jwtsvid(&self, _: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
@@ -186,5 +201,17 @@ impl SpiffeWorkloadApi for Service {
         _: Request<WitBundlesRequest>,
     ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
         Err(Status::unimplemented(""))
+    }
+}
+
+/// What the agent says of whom to trust, without who we are.
+fn bundles_of(state: X509svidResponse) -> X509BundlesResponse {
+    let own = state.svids.into_iter().filter_map(|entry| {
+        let id: SpiffeId = entry.spiffe_id.parse().ok()?;
+        Some((id.trust_domain().id().to_string(), entry.bundle))
+    });
+    X509BundlesResponse {
+        crl: state.crl,
+        bundles: own.chain(state.federated_bundles).collect(),
     }
 }

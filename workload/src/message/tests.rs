@@ -1,23 +1,23 @@
 //! What a message of the Workload API must be to be used.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
+use std::collections::HashMap;
 use std::time::Duration;
 
-use ring::rand::SystemRandom;
 use signet_certs::crl::Crl;
-use signet_certs::svid::X509Svid;
-use signet_certs::verify::{Role, TrustRoots, verify_chain};
-use signet_proto::workload::X509svidResponse;
+use signet_certs::verify;
+use signet_proto::workload::X509BundlesResponse;
 use signet_testkit::{DOMAIN, authority, chain, crl, crl_at, now, svid, td, trust_domain};
-use signet_workload::VerifyError;
-use signet_workload::message::{GrantedSvid, MessageError, Reader, svids, whole};
 
-use common::message::{bundle, entry, message};
+use super::*;
+use crate::policy::{CrlPolicy, Federated};
+use made::{bundle, entry, message};
+
+#[allow(unreachable_pub, reason = "shared with the tests of the whole crate")]
+#[path = "../../tests/common/message.rs"]
+mod made;
 
 fn trust(message: &X509svidResponse) -> Result<TrustRoots, MessageError> {
-    Reader::new().trust(message, now())
+    Reader::default().trust(message, now())
 }
 
 fn granted(message: &X509svidResponse) -> Result<Vec<GrantedSvid>, MessageError> {
@@ -87,7 +87,7 @@ fn crls_never_go_back_and_stay_when_left_out() {
     let ca = authority(DOMAIN);
     let (me, bad) = (svid(&ca, "/me"), svid(&ca, "/bad"));
     let (old, new) = (crl(&ca, 5, &[]), crl(&ca, 6, &[bad.serial()]));
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let mut number = |crls: &[&Crl]| {
         let roots = reader.trust(&message(&me, &[&ca], crls), now()).unwrap();
         number_in_force(&roots)
@@ -205,7 +205,7 @@ fn an_expired_svid_is_refused() {
     let ca = authority(DOMAIN);
     let message = message(&svid(&ca, "/me"), &[&ca], &[&crl(&ca, 1, &[])]);
     let later = now() + Duration::from_secs(3601);
-    let roots = Reader::new().trust(&message, later).unwrap();
+    let roots = Reader::default().trust(&message, later).unwrap();
     let error = svids(&message, &roots, &SystemRandom::new(), later).unwrap_err();
     assert!(
         matches!(
@@ -298,4 +298,126 @@ fn lists_are_bounded() {
         error.to_string(),
         "the message holds 257 CRLs, at most 256 are read"
     );
+}
+
+/// As an agent looks that knows nothing of revocation, and then as one that does.
+#[test]
+fn lists_are_required_from_the_first_one_seen_of_that_trust_domain_on() {
+    let (ca, foreign) = (authority(DOMAIN), authority("example.com"));
+    let (me, bad, peer) = (svid(&ca, "/me"), svid(&ca, "/bad"), svid(&foreign, "/peer"));
+    let with = |crls: &[&Crl]| {
+        let mut message = message(&me, &[&ca], crls);
+        let federated = bundle(&foreign).into();
+        message
+            .federated_bundles
+            .insert("spiffe://example.com".into(), federated);
+        message
+    };
+    let mut reader = Reader::new(CrlPolicy::Prefer, Federated::All);
+    let roots = reader.trust(&with(&[]), now()).unwrap();
+    assert_eq!(accepted(&me, &roots), Ok(()));
+    assert_eq!(accepted(&peer, &roots), Ok(()));
+
+    let roots = reader
+        .trust(&with(&[&crl(&ca, 5, &[bad.serial()])]), now())
+        .unwrap();
+    assert!(matches!(accepted(&bad, &roots), Err(VerifyError::Revoked { .. })));
+    assert_eq!(
+        accepted(&peer, &roots),
+        Ok(()),
+        "of the other domain none was seen"
+    );
+
+    // The list has ended, and no newer one comes.
+    let late = now() + Duration::from_secs(30 * 24 * 3600);
+    let roots = reader.trust(&with(&[]), late).unwrap();
+    let judged = |leaf, at| verify_chain(&chain(leaf), Role::Client, &roots, at).map(drop);
+    assert!(matches!(judged(&me, now()), Ok(())));
+    assert_eq!(roots.crl_policy(&trust_domain()), verify::CrlPolicy::Require);
+    assert_eq!(roots.crl_policy(&td("example.com")), verify::CrlPolicy::Tolerate);
+
+    // Nor does it help that the authority is another one.
+    let next = authority(DOMAIN);
+    let leaf = svid(&next, "/me");
+    let roots = reader.trust(&message(&leaf, &[&next], &[]), now()).unwrap();
+    assert_eq!(
+        accepted(&leaf, &roots),
+        Err(VerifyError::CrlMissing(next.certificate().id()))
+    );
+}
+
+#[test]
+fn under_require_no_list_means_nobody() {
+    let ca = authority(DOMAIN);
+    let me = svid(&ca, "/me");
+    let mut reader = Reader::new(CrlPolicy::Require, Federated::All);
+    let roots = reader.trust(&message(&me, &[&ca], &[]), now()).unwrap();
+    let missing = VerifyError::CrlMissing(ca.certificate().id());
+    assert_eq!(accepted(&me, &roots), Err(missing));
+}
+
+#[test]
+fn federated_domains_count_as_the_program_wants() {
+    let (ca, com, net) = (
+        authority(DOMAIN),
+        authority("example.com"),
+        authority("example.net"),
+    );
+    let (me, of_com, of_net) = (svid(&ca, "/me"), svid(&com, "/peer"), svid(&net, "/peer"));
+    let lists = [crl(&ca, 1, &[]), crl(&com, 1, &[]), crl(&net, 1, &[])];
+    let mut message = message(&me, &[&ca], &lists.each_ref());
+    for (name, authority) in [("spiffe://example.com", &com), ("spiffe://example.net", &net)] {
+        let federated = bundle(authority).into();
+        message.federated_bundles.insert(name.into(), federated);
+    }
+    for (federated, expected) in [
+        (Federated::All, [true, true]),
+        (Federated::Only(vec![td("example.com")]), [true, false]),
+        (Federated::None, [false, false]),
+    ] {
+        let mut reader = Reader::new(CrlPolicy::Require, federated);
+        let roots = reader.trust(&message, now()).unwrap();
+        assert_eq!(accepted(&me, &roots), Ok(()));
+        let found = [&of_com, &of_net].map(|leaf| accepted(leaf, &roots).is_ok());
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn bundles_alone_say_whom_to_trust() {
+    let (ca, com) = (authority(DOMAIN), authority("example.com"));
+    let bundles = HashMap::from([
+        ("spiffe://example.org".to_owned(), bundle(&ca).into()),
+        ("spiffe://example.com".to_owned(), b"junk".as_slice().into()),
+    ]);
+    let crl = vec![crl(&ca, 1, &[]).der().clone(), crl(&com, 1, &[]).der().clone()];
+    let mut reader = Reader::default();
+    let message = X509BundlesResponse { crl, bundles };
+    let roots = reader.trust_bundles(&message, now()).unwrap();
+    assert_eq!(accepted(&svid(&ca, "/server"), &roots), Ok(()));
+    assert!(roots.authorities(&td("example.com")).is_empty());
+    let empty = X509BundlesResponse::default();
+    assert!(matches!(
+        reader.trust_bundles(&empty, now()),
+        Err(MessageError::NoBundles)
+    ));
+}
+
+#[test]
+fn a_program_picks_among_its_identities() {
+    let ca = authority(DOMAIN);
+    let mut message = message(&svid(&ca, "/first"), &[&ca], &[]);
+    message.svids.push(entry(&svid(&ca, "/second"), &bundle(&ca)));
+    message.svids[1].hint = "internal".into();
+    let granted = granted(&message).unwrap();
+    let by = |pick: fn(&[GrantedSvid]) -> Option<usize>| Pick::By(Arc::new(pick)).choose(&granted);
+    assert_eq!(Pick::Default.choose(&granted).unwrap(), 0);
+    assert_eq!(Pick::Hint("internal".into()).choose(&granted).unwrap(), 1);
+    let second = |svids: &[GrantedSvid]| {
+        let is_second = |granted: &GrantedSvid| granted.svid.spiffe_id().path() == "/second";
+        svids.iter().position(is_second)
+    };
+    assert_eq!(by(second).unwrap(), 1);
+    assert!(matches!(by(|_| None), Err(MessageError::NotPicked(2))));
+    assert!(matches!(by(|_| Some(2)), Err(MessageError::NotPicked(2))));
 }
