@@ -35,6 +35,10 @@ interop:
 clock:
     .ci/step clock
 
+# The agent as it is shipped, from its image; needs root.
+image:
+    .ci/step image
+
 # Needs a Kubernetes cluster: export SIGNET_TEST_KUBECONFIG first.
 cluster:
     .ci/step cluster

@@ -3,9 +3,6 @@
 
 mod spot;
 
-#[cfg(test)]
-pub(crate) mod alone;
-
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -130,4 +127,4 @@ impl Mounter for LinkMounter {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 use signet_proto::csi::{VolumeCapability, volume_capability::AccessType, volume_capability::MountVolume};
 
 use super::*;
-use crate::csi::mount::alone::{alone, own_mounts_at};
+use crate::csi::mount::tests::alone::{alone, own_mounts_at};
 use crate::csi::mount::{BindMounter, LinkMounter};
 
 const POD: &str = "dd4cbb08-469b-4ef9-a96b-3b5ff555a13b";

@@ -9,6 +9,7 @@ use signet_proto::csi::{NodePublishVolumeRequest, NodeUnpublishVolumeRequest, no
 use signet_runtime::clock::{Clock as _, SystemClock};
 use signet_testkit::{DAY, authority_profile, new_authority};
 use signet_tests::kubelet::{PodOfVolume, Volume, publish_request};
+use signet_tests::process::binary;
 use signet_tests::uds;
 
 use crate::root::{Container, Fault, Files, can_mount};
@@ -67,7 +68,7 @@ async fn the_agent_starts_as_the_manifest_says_and_gives_a_pod_its_socket() {
     if !can_mount("the_agent_starts_as_the_manifest_says_and_gives_a_pod_its_socket") {
         return;
     }
-    let container = Container::new("agent.yaml", "signet-agent", &given(), &Fault::default());
+    let container = Container::new("agent.yaml", &binary("signet-agent"), &given(), &Fault::default());
     let agent = Running::of(container).await;
     assert!(agent.lives(), "{}", agent.log());
     let said = status(&agent);
@@ -104,10 +105,21 @@ fn an_agent_whose_volumes_would_end_with_its_container_does_not_start() {
         return;
     }
     let fault = Fault { without: Some("run") };
-    let ended = Container::new("agent.yaml", "signet-agent", &given(), &fault).output();
+    let ended = Container::new("agent.yaml", &binary("signet-agent"), &given(), &fault).output();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(!ended.status.success(), "{said}");
     for word in ["csi.volumes_dir", "overlayfs", "hostPath"] {
         assert!(said.contains(word), "{said}");
     }
+}
+
+/// As it is shipped: linked statically, and alone in its image.
+#[tokio::test]
+#[ignore = "needs a program that is built for it: SIGNET_AGENT, as deploy/image/build makes it"]
+async fn the_agent_that_is_shipped_needs_nothing_beside_it() {
+    let program = PathBuf::from(std::env::var_os("SIGNET_AGENT").expect("set SIGNET_AGENT"));
+    let container = Container::new("agent.yaml", &program, &given(), &Fault::default());
+    assert_eq!(container.files(), [PathBuf::from("usr/bin/signet-agent")]);
+    let agent = Running::of(container).await;
+    assert!(agent.lives(), "{}", agent.log());
 }

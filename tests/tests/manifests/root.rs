@@ -47,7 +47,7 @@ pub(crate) struct Container {
 
 impl Container {
     /// Of the program in a manifest; `given` are the ConfigMaps that users make, and what projected volumes hold.
-    pub(crate) fn new(manifest: &str, program: &str, given: &[(&str, Files)], fault: &Fault<'_>) -> Self {
+    pub(crate) fn new(manifest: &str, program: &Path, given: &[(&str, Files)], fault: &Fault<'_>) -> Self {
         let objects = objects(manifest);
         let workload = objects
             .iter()
@@ -86,14 +86,25 @@ impl Container {
         &self.spec["containers"][0]
     }
 
+    /// What is in the image.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let list = Command::new("find")
+            .args(["-type", "f", "-printf", "%P\\n"])
+            .current_dir(self.root())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(list.stdout).unwrap();
+        text.lines().map(PathBuf::from).collect()
+    }
+
     /// The image's only layer.
-    fn unpack(&self, program: &str) {
+    fn unpack(&self, program: &Path) {
         let (archive, layout) = (
             self.folder.path().join("image.tar"),
             self.folder.path().join("image"),
         );
         let packed = Command::new(binary("signet-image"))
-            .arg(binary(program))
+            .arg(program)
             .args(["--name", "x:1", "--out"])
             .arg(&archive)
             .output()

@@ -3,6 +3,7 @@
 use std::fs;
 
 use signet_testkit::authority;
+use signet_tests::process::binary;
 
 use crate::root::{Container, Fault, Files, can_mount};
 use crate::running::Running;
@@ -22,7 +23,7 @@ async fn the_server_starts_as_the_manifest_says_and_prints_its_anchors() {
         .map(|(name, text)| (name.to_owned(), text)),
     );
     let given = [("account", account)];
-    let server = Container::new("server.yaml", "signet-server", &given, &Fault::default());
+    let server = Container::new("server.yaml", &binary("signet-server"), &given, &Fault::default());
     let server = Running::of(server).await;
     assert!(server.lives(), "{}", server.log());
     let anchors = server.exec(&["signet-server", "ca", "anchors"]);

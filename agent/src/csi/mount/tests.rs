@@ -1,12 +1,14 @@
 //! Links without privileges; real mounts in a namespace of their own.
 
+pub(crate) mod alone;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 
-use super::alone::{Peer, alone, own_mounts_at};
+use self::alone::{Peer, alone, own_mounts_at};
 use super::*;
 
 #[test]
