@@ -88,7 +88,7 @@ impl Line {
     /// The server has judged the certificate only after the handshake was over on this side.
     fn refused(&self, connection: &Http2, error: ServerError) -> ServerError {
         match (connection.alert(), self.presents) {
-            (Some(alert), Some(serial)) => rejected(alert, serial, &error),
+            (Some(alert), Some(serial)) => rejected(alert, serial),
             _ => error,
         }
     }
@@ -117,8 +117,14 @@ impl Line {
 }
 
 /// What the alert says that ends a connection right after its handshake.
-fn rejected(alert: AlertDescription, presented: SerialNumber, error: &ServerError) -> ServerError {
-    let message = format!("the server does not accept the agent's certificate: {error}");
+fn rejected(alert: AlertDescription, presented: SerialNumber) -> ServerError {
+    let why = match alert {
+        AlertDescription::CertificateRevoked => "it is revoked".to_owned(),
+        AlertDescription::CertificateExpired => "by the server's clock it is outside its dates".to_owned(),
+        AlertDescription::CertificateUnknown => "the server's audit log says why".to_owned(),
+        other => format!("it broke off with the TLS alert {other:?}"),
+    };
+    let message = format!("the server does not accept the agent's certificate {presented}: {why}");
     match alert {
         AlertDescription::CertificateRevoked => ServerError::Revoked {
             message,

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::fcntl::OFlag;
 
-use super::{FileError, failed, make_dirs, sweep};
+use super::{FileError, failed, make_dir, sweep};
 
 /// The link that changes.
 const DATA: &str = "..data";
@@ -56,7 +56,7 @@ pub struct NewFile<'a> {
 /// # Errors
 /// [`FileError`]; then readers find what they found before, unless it was a link at the top that could not be made.
 pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<(), FileError> {
-    make_dirs(directory).map_err(failed(directory, "make the directory"))?;
+    make_dir(directory)?;
     let folder = Folder {
         path: directory,
         locked: lock(directory, STEPS)?,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, channel::Channel};
 use signet_proto::agent::TrustReport;
 use signet_tests::{
-    agent_client::{ClientCertificate, RawAgent, new_csr},
+    agent_client::{ClientCertificate, RawAgent, new_csr, open_tls},
     domain::Domain,
     http,
     wait::{PATIENCE, within},
@@ -24,6 +24,16 @@ use tokio::{
 };
 use tonic::{Code, body::Body};
 use tower::Service as _;
+
+/// What is measured with this client is the server's time, not that of a small message that waits for another.
+#[tokio::test]
+async fn the_client_of_tests_and_benchmarks_sends_at_once() {
+    let domain = Domain::start().await.unwrap();
+    let (_, certificate) = domain.raw_agent("node-a").await.unwrap();
+    let own = Ipv4Addr::LOCALHOST.into();
+    let connection = open_tls(own, domain.server.agents(), &certificate).await.unwrap();
+    assert!(connection.get_ref().0.nodelay().unwrap());
+}
 
 /// What the server's memory may grow to, in KiB.
 const MEMORY: u64 = 512 << 10;
