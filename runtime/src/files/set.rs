@@ -265,6 +265,10 @@ fn set_mode(file: &File, mode: u32) -> io::Result<()> {
 }
 
 /// The directory, once no other process writes into it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a lock on a file cannot be waited for with a limit"
+)]
 fn lock(directory: &Path, steps: u32) -> Result<File, FileError> {
     let opened = File::open(directory).map_err(failed(directory, "open the directory"))?;
     for _ in 0..steps {

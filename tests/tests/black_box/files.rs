@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -15,7 +16,7 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use signet_certs::{bundle::parse_pem_certificates, signer::LeafKey, svid::X509Svid};
 use signet_tests::{
     domain::{Agent, Domain},
-    process::binary,
+    process::{binary, run},
 };
 
 use super::support::pod_with_volume;
@@ -74,12 +75,16 @@ fn generations(directory: &Path) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_writers_of_two_identities_leave_no_moment_in_which_the_files_do_not_fit() {
-    let (domain, agent, sockets) = two_identities().await;
+    let (domain, _agent, sockets) = two_identities().await;
     let folder = domain.path().join("written");
     let target = folder.to_str().unwrap();
+    // So many at once take their turns behind the tests beside this one.
+    let program = binary("signet-agent");
+    let nice = ["-n", "19", program.to_str().unwrap()];
     let fetch = async |socket: &str| {
         let command = ["fetch", "x509", "--socket", socket, "--write", target];
-        agent.command(&command).await.unwrap()
+        let args = nice.into_iter().chain(command);
+        run(Path::new("nice"), args, &[]).await.unwrap()
     };
     let first = fetch(&sockets[0]).await;
     assert!(first.status.success(), "{}", first.stderr);
@@ -90,6 +95,7 @@ async fn fifty_writers_of_two_identities_leave_no_moment_in_which_the_files_do_n
             let mut seen = BTreeSet::new();
             while !done.load(Ordering::Relaxed) {
                 seen.insert(fitting(&folder).spiffe_id().to_string());
+                std::thread::park_timeout(Duration::from_millis(1));
             }
             seen
         });
