@@ -12,6 +12,7 @@
 //!
 //! Tokens and private keys have no place in any event.
 
+mod backlog;
 mod emitter;
 mod key;
 mod line;
@@ -23,6 +24,7 @@ mod tests;
 #[cfg(test)]
 mod verify;
 
+pub(crate) use self::backlog::{AuditBacklog, AuditBound, MAX_BACKLOG, WhenFull, limit};
 pub(crate) use self::emitter::{AuditEmitter, AuditProgress, EmitterParts};
 pub(crate) use self::key::AuditKey;
 pub(crate) use self::log::AuditLog;

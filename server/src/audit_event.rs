@@ -49,6 +49,11 @@ impl AuditEvent {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "snake_case")]
 pub(crate) enum AuditAction {
+    /// So many lines are missing here: nobody took them, and `audit.when_full` is `drop_counted`.
+    AuditLinesDropped {
+        /// How many.
+        lines: u64,
+    },
     /// The server is up.
     ServerStarted {
         /// Its release.

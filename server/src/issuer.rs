@@ -41,7 +41,7 @@ pub(crate) use self::{
 use crate::{
     agents::Agents,
     attest::{AgentIdentity, AttestError, Attestor},
-    audit::{AuditAction, AuditEvent, AuditLog},
+    audit::{AuditAction, AuditBacklog, AuditEvent, AuditLog},
     authority::AuthorityView,
     clock::TrustedClock,
     metrics::Metrics,
@@ -91,6 +91,8 @@ pub(crate) struct IssuerParts {
     pub agents: Arc<Agents>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Nothing is issued that cannot be audited.
+    pub backlog: AuditBacklog,
 }
 
 /// Issues certificates to attested workloads and nodes.
@@ -134,14 +136,15 @@ impl Issuer {
             .any(|(_, viewed)| viewed.id() == id)
     }
 
-    fn active(&self, kind: AuthorityKind) -> Option<X509Authority> {
-        self.parts.clock.time().adding().ok()?;
-        self.parts
-            .authorities
-            .borrow()
-            .kind(kind)
-            .active()
-            .map(|viewed| viewed.authority.clone())
+    /// Who signs; or why nothing is issued, which is no verdict.
+    fn active(&self, kind: AuthorityKind) -> Result<X509Authority, &'static str> {
+        if let Some(full) = self.parts.backlog.stops_issuing() {
+            return Err(full);
+        }
+        self.parts.clock.time().adding().map_err(|_| NOBODY_SIGNS)?;
+        let view = self.parts.authorities.borrow();
+        let active = view.kind(kind).active();
+        active.map(|viewed| viewed.authority.clone()).ok_or(NOBODY_SIGNS)
     }
 
     fn refusal(&self, reason: RefusalReason, message: String) -> Refusal {

@@ -4,7 +4,7 @@ use signet_runtime::{limits::Limit, telemetry};
 
 use crate::{
     api::{agent, allowance, listener},
-    app, attest,
+    app, attest, audit,
     config::MAX_LIVE,
     issuer, publisher, store,
 };
@@ -19,6 +19,7 @@ pub(crate) fn table() -> Vec<Limit> {
     rows.extend(app::limits());
     rows.extend(agent::limits());
     rows.extend(issuer::limits());
+    rows.push(audit::limit());
     rows.push(telemetry::limit("signet_server_log_lines_lost_total"));
     rows
 }

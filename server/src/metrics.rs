@@ -86,6 +86,7 @@ metrics! {
     reviews_kept: GaugeI64 = "token_reviews_kept", "Reviews of tokens by API servers that are remembered";
     reviews_displaced: Counter = "token_reviews_displaced",
         "Reviews of tokens given up for newer ones of the same pod, or not remembered for want of room";
+    audit_dropped: Counter = "audit_lines_dropped", "Audit lines left out because too many waited";
     audit_backlog: GaugeI64 = "audit_backlog_lines", "Audit lines that are stored and not yet emitted";
 }
 
@@ -187,9 +188,11 @@ impl Metrics {
         self.agents.set(whole(connected));
     }
 
-    /// What the store's housekeeping found.
-    pub(crate) fn set_housekeeping(&self, audit_backlog: u64) {
-        self.audit_backlog.set(whole(audit_backlog));
+    /// How many audit lines wait, and how many were ever left out.
+    pub(crate) fn set_audit(&self, waiting: u64, left_out: u64) {
+        self.audit_backlog.set(whole(waiting));
+        let more = left_out.saturating_sub(self.audit_dropped.get());
+        self.audit_dropped.inc_by(more);
     }
 
     /// How the clocks stand.

@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use crate::{
     agents::Agents,
     attest::Attestor,
-    audit::{AuditAction, AuditEvent, AuditLog},
+    audit::{AuditAction, AuditBacklog, AuditEvent, AuditLog},
     clock::{ClockEvent, TrustedClock},
     metrics::Metrics,
     publisher::RoomUse,
@@ -29,6 +29,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
     pub(super) audit: AuditLog,
+    pub(super) backlog: AuditBacklog,
     pub(super) agents: Arc<Agents>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
@@ -44,7 +45,6 @@ pub(super) fn start(parts: Parts) {
         store: parts.store.clone(),
         audit: parts.audit.clone(),
         agents: parts.agents.clone(),
-        metrics: parts.metrics.clone(),
         clock: parts.clock.clone(),
     };
     drain.spawn_vital("housekeeping", housekeeper.run(drain.clone()));
@@ -56,7 +56,6 @@ struct Housekeeper {
     store: Arc<dyn Store>,
     audit: AuditLog,
     agents: Arc<Agents>,
-    metrics: Arc<Metrics>,
     clock: Arc<TrustedClock>,
 }
 
@@ -87,9 +86,8 @@ impl Housekeeper {
             settled: time.removing().map(|settled| settled.min(time.earliest)),
             jumped: self.clock.is_waiting_after_jump(),
         };
-        match self.store.housekeeping(known).await {
-            Ok(done) => self.metrics.set_housekeeping(done.audit_backlog),
-            Err(error) => tracing::error!(%error, "the store could not be tidied"),
+        if let Err(error) = self.store.housekeeping(known).await {
+            tracing::error!(%error, "the store could not be tidied");
         }
     }
 }
@@ -108,6 +106,7 @@ async fn run(mut parts: Parts) {
                 parts.show_reviews();
             }
             _ = spread.tick() => {
+                parts.metrics.set_audit(parts.backlog.waiting(), parts.store.left_out());
                 without_news += 1;
                 if parts.agents.is_spread_stale() || without_news >= LOOKS_WITHOUT_NEWS {
                     without_news = 0;

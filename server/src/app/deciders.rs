@@ -63,6 +63,7 @@ impl Base {
             max_live: self.config.max_live,
             agents: trust.agents.clone(),
             metrics: metrics.clone(),
+            backlog: self.backlog.clone(),
         });
         let policy_revision = self.config.rules.revision();
         Ok(Deciders {

@@ -29,7 +29,7 @@ use super::background;
 use crate::agents::Agents;
 use crate::attest::fake::FakeAttestor;
 use crate::attest::{AgentIdentity, AttestedNode, AttestedPod};
-use crate::audit::AuditLog;
+use crate::audit::{AuditBacklog, AuditLog};
 use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
 use crate::clock::{Past, TrustedClock};
 use crate::fixtures::{HOUR, MINUTE, SKEW, START, begin, trust_domain};
@@ -149,6 +149,7 @@ impl World {
         background::start(background::Parts {
             store: self.store.clone(),
             audit: audit.clone(),
+            backlog: AuditBacklog::none(),
             agents: agents.clone(),
             metrics: metrics.clone(),
             snapshots: publisher.snapshots(),
@@ -170,6 +171,7 @@ impl World {
             profile: profile(),
             control_profile: profile(),
             max_live: 8,
+            backlog: AuditBacklog::none(),
             agents,
             metrics,
         });

@@ -61,9 +61,15 @@ impl AuditEmitter {
     /// use: `vital` is held until the end.
     pub(crate) fn spawn(parts: EmitterParts, vital: Vital) -> Self {
         let stop = CancellationToken::new();
-        let (sender, progress) = watch::channel(AuditProgress::default());
+        let stored = parts.outbox.stored();
+        // Until it is known how far the last run has come, nothing is taken to wait.
+        let emitted = *stored.borrow();
+        let (sender, progress) = watch::channel(AuditProgress {
+            emitted,
+            failing: None,
+        });
         let worker = Worker {
-            stored: parts.outbox.stored(),
+            stored,
             parts,
             stop: stop.clone(),
             progress: sender,

@@ -371,6 +371,14 @@ impl AuditOutbox for Watched {
         self.store.stored()
     }
 
+    fn bound(&self, most: Option<u64>) {
+        self.store.bound(most);
+    }
+
+    fn left_out(&self) -> u64 {
+        self.store.left_out()
+    }
+
     fn cursor(&self) -> StoreFuture<'_, AuditCursor> {
         self.store.cursor()
     }

@@ -9,16 +9,18 @@ use signet_runtime::{
 };
 
 use super::{
-    raw::{AuthorityTimes, Raw, Svid},
+    raw::{Audit, AuthorityTimes, Raw, Svid},
     valid::{BundlePage, Config, Listen, Lives, WebFiles},
 };
 use crate::{
-    audit::AuditSink,
+    audit::{AuditBound, AuditSink},
     authority::{LifePolicy, LifeSettings},
     publisher::CRL_MAX_BYTES,
     rules::{IdentityRuleConfig, RuleError, RuleScope, RuleSet, belief},
 };
 
+/// Fewer lines than one large request writes would stand still with it.
+const MIN_BACKLOG: u64 = 1_000;
 /// Least bound of a list: about a thousand entries.
 const MIN_CRL_BYTES: usize = 64 << 10;
 /// The shortest life that leaves time to renew.
@@ -49,6 +51,7 @@ impl Configuration for Config {
         let crl_max_bytes = crl_max_bytes(raw.crl.max_bytes, findings);
         let url = base_url(raw.publish.url, findings);
         let web_files = (raw.publish.bundle_certificate_file, raw.publish.bundle_key_file);
+        let audit_bound = audit_bound(&raw.audit, findings);
         let bundle = bundle_page(raw.publish.bundle_path, web_files, findings);
         let profile = |ttl| {
             Ok(SvidProfile {
@@ -81,6 +84,7 @@ impl Configuration for Config {
             crl_max_bytes: crl_max_bytes?,
             attestation: attestation?,
             rules: Arc::new(rules?),
+            audit_bound: audit_bound?,
             audit: raw.audit.file.map_or(AuditSink::Stdout, AuditSink::File),
             log: raw.log.format,
             trust_domain: trust_domain?,
@@ -220,6 +224,20 @@ fn crl_max_bytes(bytes: usize, findings: &mut Findings) -> Result<usize, Refused
         ));
     }
     Ok(bytes)
+}
+
+fn audit_bound(audit: &Audit, findings: &mut Findings) -> Result<AuditBound, Refused> {
+    if audit.max_backlog < MIN_BACKLOG {
+        return Err(findings.error(
+            "audit.max_backlog",
+            "a moment without a reader would fill it",
+            format!("write at least {MIN_BACKLOG}"),
+        ));
+    }
+    Ok(AuditBound {
+        most: audit.max_backlog,
+        when_full: audit.when_full,
+    })
 }
 
 fn base_url(url: Option<String>, findings: &mut Findings) -> Result<Option<String>, Refused> {

@@ -5,7 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use serde::Deserialize;
 use signet_runtime::{config::HumanDuration, telemetry::LogFormat};
 
-use crate::{attest::config::raw::Attestation, publisher::CRL_MAX_BYTES, rules::IdentityRuleConfig};
+use crate::{
+    attest::config::raw::Attestation,
+    audit::{MAX_BACKLOG, WhenFull},
+    publisher::CRL_MAX_BYTES,
+    rules::IdentityRuleConfig,
+};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -207,11 +212,25 @@ pub(super) struct Trust {
 }
 
 /// The audit log.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Audit {
     /// Appended to; absent, audit lines go to standard output.
     pub(super) file: Option<PathBuf>,
+    /// From so many lines that nobody has taken on it is full.
+    pub(super) max_backlog: u64,
+    /// What then happens: `stop_issuing` or `drop_counted`.
+    pub(super) when_full: WhenFull,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            file: None,
+            max_backlog: MAX_BACKLOG,
+            when_full: WhenFull::default(),
+        }
+    }
 }
 
 /// The diagnostic log.

@@ -5,7 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use signet_certs::{id::TrustDomain, svid::SvidProfile};
 use signet_runtime::telemetry::LogFormat;
 
-use crate::{attest::config::AttestationConfig, audit::AuditSink, authority::LifePolicy, rules::RuleSet};
+use crate::{
+    attest::config::AttestationConfig,
+    audit::{AuditBound, AuditSink},
+    authority::LifePolicy,
+    rules::RuleSet,
+};
 
 /// What the server does, where, and for whom.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub(crate) struct Config {
     pub rules: Arc<RuleSet>,
     /// Where audit lines go.
     pub audit: AuditSink,
+    /// How many of them may wait.
+    pub audit_bound: AuditBound,
     /// How the diagnostic log looks, on standard error.
     pub log: LogFormat,
 }

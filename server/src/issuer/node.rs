@@ -13,7 +13,7 @@ use signet_certs::{
 use zeroize::Zeroizing;
 
 use super::{
-    Issuer, NOBODY_SIGNS, NOT_RECORDED, NotIssued, RefusalReason,
+    Issuer, NOT_RECORDED, NotIssued, RefusalReason,
     draft::{Draft, Order, record_one},
     not_signed, report_not_recorded,
 };
@@ -93,9 +93,9 @@ impl Issuer {
     ) -> Result<NodeCertificate, NotIssued> {
         let key = self.acceptable(verify_csr(&request.csr))?;
         let proven = self.prove(request, presented).await?;
-        let Some(authority) = self.active(AuthorityKind::Control) else {
-            return Err(NotIssued::unavailable(NOBODY_SIGNS));
-        };
+        let authority = self
+            .active(AuthorityKind::Control)
+            .map_err(NotIssued::unavailable)?;
         let now = self.parts.clock.now();
         let order = self.order_for_node(&proven, presented, key)?;
         let profile = &self.parts.control_profile;

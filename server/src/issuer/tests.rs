@@ -27,7 +27,7 @@ use super::{
 use crate::{
     agents::Agents,
     attest::{AgentIdentity, AttestedNode, AttestedPod, fake::FakeAttestor},
-    audit::{AuditAction, AuditLog},
+    audit::{AuditAction, AuditBacklog, AuditLog},
     clock::{Past, TrustedClock},
     fixtures::{HOUR, Running, SKEW, authority, deny, trust_domain},
     metrics::Metrics,
@@ -35,6 +35,7 @@ use crate::{
     store::{AttestedAgents as _, PresentedCertificate, Revocations as _, Standing, memory::MemoryStore},
 };
 
+mod backlog;
 mod bounds;
 mod outages;
 
@@ -79,6 +80,7 @@ impl World {
             profile: profile(HOUR),
             control_profile: profile(HOUR),
             max_live: 8,
+            backlog: AuditBacklog::none(),
             agents: Arc::new(Agents::new(running.store.clone(), audit.clone())),
             metrics: Arc::new(Metrics::default()),
         });

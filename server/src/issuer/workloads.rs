@@ -11,8 +11,7 @@ use signet_certs::{
 };
 
 use super::{
-    CallRefused, IssueItem, Issued, Issuer, NOBODY_SIGNS, NOT_RECORDED, NOT_SIGNED, NotIssued, Outcome,
-    RefusalReason,
+    CallRefused, IssueItem, Issued, Issuer, NOT_RECORDED, NOT_SIGNED, NotIssued, Outcome, RefusalReason,
     bounds::{Owners, Rests},
     decide::Decided,
     draft::{Draft, Order, record},
@@ -61,9 +60,9 @@ impl Issuer {
         let rest: Vec<_> = items.iter().map(|item| Rests::of(&item.evidence)).collect();
         let _under_way = self.bounds.enter(&agent.spiffe_id, &rest)?;
         let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
-        let Some(authority) = self.active(AuthorityKind::X509) else {
-            let nobody = |_| Err(NotIssued::unavailable(NOBODY_SIGNS));
-            return Ok(items.iter().map(nobody).collect());
+        let authority = match self.active(AuthorityKind::X509) {
+            Ok(authority) => authority,
+            Err(why) => return Ok(items.iter().map(|_| Err(NotIssued::unavailable(why))).collect()),
         };
         let drafts = self
             .draft_all(&authority, agent, certificate, items, decisions)

@@ -13,6 +13,13 @@ pub(crate) trait AuditOutbox: Send + Sync {
     /// The sequence of the newest stored line; changes when one is added.
     fn stored(&self) -> watch::Receiver<u64>;
 
+    /// From so many waiting lines on, further ones are left out, and counted in a line of their own once they are not;
+    /// `None`, as at the start: never. Changes that they tell of are stored all the same.
+    fn bound(&self, most: Option<u64>);
+
+    /// How many lines were left out since the store was opened.
+    fn left_out(&self) -> u64;
+
     /// How far emission has come, as last saved.
     fn cursor(&self) -> StoreFuture<'_, AuditCursor>;
 

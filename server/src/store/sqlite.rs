@@ -46,11 +46,11 @@ use self::schema::MigrateError;
 use self::state::State;
 use self::writer::Writer;
 use super::{
-    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, ClusterRow, Clusters, Denial,
-    Housekeeping, IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists,
-    LiveAgent, NewIssuance, OpenError, PodTokenUse, Presented, PresentedCertificate, Recorded, Revocations,
-    RevokeError, RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo,
-    StoredCrl, SvidFilter, SvidPage, ledger::batch_size,
+    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
+    Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent, NewIssuance,
+    OpenError, PodTokenUse, Presented, PresentedCertificate, Recorded, Revocations, RevokeError,
+    RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl,
+    SvidFilter, SvidPage, ledger::batch_size,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -302,16 +302,6 @@ impl AttestedAgents for SqliteStore {
     }
 }
 
-impl Clusters for SqliteStore {
-    fn clusters(&self) -> StoreFuture<'_, Vec<ClusterRow>> {
-        Box::pin(self.reader.run(|tx| clusters::all(tx)))
-    }
-
-    fn save_cluster(&self, cluster: ClusterRow) -> StoreFuture<'_, ()> {
-        Box::pin(self.writer.run(1, move |tx| clusters::save(tx.conn, &cluster)))
-    }
-}
-
 impl AuditOutbox for SqliteStore {
     fn append(&self, events: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
         Box::pin(self.writer.run(events.len(), move |tx| {
@@ -322,6 +312,14 @@ impl AuditOutbox for SqliteStore {
 
     fn stored(&self) -> watch::Receiver<u64> {
         self.stored_lines.clone()
+    }
+
+    fn bound(&self, most: Option<u64>) {
+        self.writer.bound_lines(most);
+    }
+
+    fn left_out(&self) -> u64 {
+        self.writer.lines_left_out()
     }
 
     fn cursor(&self) -> StoreFuture<'_, AuditCursor> {
@@ -337,7 +335,9 @@ impl AuditOutbox for SqliteStore {
 
     fn advance(&self, cursor: AuditCursor, head: Option<String>) -> StoreFuture<'_, ()> {
         Box::pin(self.writer.run(1, move |tx| {
-            audit_rows::advance(tx.conn, &cursor, head.as_deref())
+            audit_rows::advance(tx.conn, &cursor, head.as_deref())?;
+            tx.state.emitted = tx.state.emitted.max(cursor.sequence);
+            Ok(())
         }))
     }
 }

@@ -101,6 +101,7 @@ macro_rules! store_suite {
                 an_issued_line_says_what_the_row_says
                 a_journal_that_lost_leaves_no_line
                 lines_leave_once_they_are_emitted
+                beyond_the_bound_lines_are_left_out_and_told
                 a_probe_says_nothing_but_that_the_store_takes_something;
             pruning:
                 rows_stay_a_day_and_until_a_later_list

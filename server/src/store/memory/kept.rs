@@ -9,7 +9,7 @@ use signet_certs::crl::{CrlNumber, RevocationReason};
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
+use crate::audit_event::{AuditAction, AuditCursor, AuditEvent, StoredLine};
 use crate::store::budget::{AgentBudget, Bucket};
 use crate::store::issued_line::{IssuedLine, IssuedTo};
 use crate::store::proofs::LISTS_KNOWN;
@@ -64,6 +64,12 @@ pub(crate) struct Kept {
     pub(super) lines: VecDeque<Line>,
     /// How many lines there ever were.
     last_line: u64,
+    /// Lines that may wait.
+    pub(super) most_lines: Option<u64>,
+    /// Lines left out since that was told.
+    left_out: u64,
+    /// The same since the store was opened.
+    pub(super) ever_left_out: u64,
     /// How far emission has come.
     pub(super) cursor: AuditCursor,
     /// The latest confirmed time.
@@ -174,6 +180,21 @@ impl Kept {
     }
 
     fn add_line(&mut self, at: SystemTime, entry: Entry) {
+        let waiting = self.last_line.saturating_sub(self.cursor.sequence);
+        if self.most_lines.is_some_and(|most| waiting >= most) {
+            self.left_out += 1;
+            self.ever_left_out += 1;
+            return;
+        }
+        let lines = std::mem::take(&mut self.left_out);
+        if lines > 0 {
+            let dropped = AuditEvent::new(at, AuditAction::AuditLinesDropped { lines });
+            self.push_line(at, Entry::Event(dropped));
+        }
+        self.push_line(at, entry);
+    }
+
+    fn push_line(&mut self, at: SystemTime, entry: Entry) {
         self.last_line += 1;
         self.lines.push_back(Line {
             sequence: self.last_line,

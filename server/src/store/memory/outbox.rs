@@ -19,6 +19,14 @@ impl AuditOutbox for MemoryStore {
         self.stored_lines.subscribe()
     }
 
+    fn bound(&self, most: Option<u64>) {
+        self.kept().most_lines = most;
+    }
+
+    fn left_out(&self) -> u64 {
+        self.kept().ever_left_out
+    }
+
     fn cursor(&self) -> StoreFuture<'_, AuditCursor> {
         self.look(move |kept| kept.cursor)
     }

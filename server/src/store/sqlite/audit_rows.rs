@@ -7,10 +7,11 @@
 
 use rusqlite::{Connection, params};
 use signet_certs::serial::SerialNumber;
+use signet_certs::time::from_unix_millis;
 
-use super::convert::unreadable;
-use super::schema::{AUDIT_CURSOR, meta_text, set_meta};
-use crate::audit_event::{AuditCursor, AuditEvent};
+use super::convert::{millis, unreadable};
+use super::schema::{AUDIT_CURSOR, AUDIT_LEFT_OUT, meta_text, set_meta};
+use crate::audit_event::{AuditAction, AuditCursor, AuditEvent};
 
 /// One entry of a blob.
 pub(super) enum Entry<'a> {
@@ -26,6 +27,8 @@ const TAG_ISSUED: u8 = b'I';
 pub(super) struct AuditBuffer {
     body: Vec<u8>,
     lines: u64,
+    /// When the last of them happened.
+    at: i64,
     /// Where the open run of serials has its length, and its time.
     run: Option<(usize, i64)>,
 }
@@ -44,6 +47,7 @@ impl AuditBuffer {
         self.body.extend_from_slice(&length(json.len()));
         self.body.extend_from_slice(json.as_bytes());
         self.lines += 1;
+        self.at = millis(event.time());
     }
 
     /// Adds that the certificate with this serial was recorded for signing.
@@ -59,6 +63,45 @@ impl AuditBuffer {
         // A serial has at most 20 bytes.
         self.body.push(bytes.len().to_be_bytes()[size_of::<usize>() - 1]);
         self.body.extend_from_slice(bytes);
+        self.lines += 1;
+        self.at = at;
+    }
+
+    /// Leaves all of them out where no more may wait, and gives how many that are. Where some may, what was left out before
+    /// is told first.
+    pub(super) fn keep_if(
+        &mut self,
+        room: bool,
+        conn: &Connection,
+        left_out: &mut u64,
+    ) -> rusqlite::Result<u64> {
+        let lines = self.lines;
+        if lines == 0 {
+            return Ok(0);
+        }
+        if !room {
+            *self = Self::default();
+            *left_out += lines;
+            set_meta(conn, AUDIT_LEFT_OUT, &left_out.to_string())?;
+            return Ok(lines);
+        }
+        let missing = std::mem::take(left_out);
+        if missing > 0 {
+            set_meta(conn, AUDIT_LEFT_OUT, "0")?;
+            self.begin_with(&AuditEvent::new(
+                from_unix_millis(self.at),
+                AuditAction::AuditLinesDropped { lines: missing },
+            ));
+        }
+        Ok(0)
+    }
+
+    fn begin_with(&mut self, event: &AuditEvent) {
+        self.close_run();
+        let mut first = Self::default();
+        first.event(event);
+        first.body.append(&mut self.body);
+        self.body = first.body;
         self.lines += 1;
     }
 

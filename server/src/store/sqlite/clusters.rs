@@ -2,10 +2,21 @@
 
 use rusqlite::{Connection, params};
 
+use super::SqliteStore;
 use super::convert::{millis, optional_time_at};
-use crate::store::{ClusterRow, SigningKeySet};
+use crate::store::{ClusterRow, Clusters, SigningKeySet, StoreFuture};
 
-pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<ClusterRow>> {
+impl Clusters for SqliteStore {
+    fn clusters(&self) -> StoreFuture<'_, Vec<ClusterRow>> {
+        Box::pin(self.reader.run(|tx| all(tx)))
+    }
+
+    fn save_cluster(&self, cluster: ClusterRow) -> StoreFuture<'_, ()> {
+        Box::pin(self.writer.run(1, move |tx| save(tx.conn, &cluster)))
+    }
+}
+
+fn all(conn: &Connection) -> rusqlite::Result<Vec<ClusterRow>> {
     conn.prepare_cached(
         "SELECT name, uid, unreachable_since, issuer, signing_keys FROM cluster ORDER BY name",
     )?
@@ -25,7 +36,7 @@ pub(super) fn all(conn: &Connection) -> rusqlite::Result<Vec<ClusterRow>> {
     .collect()
 }
 
-pub(super) fn save(conn: &Connection, cluster: &ClusterRow) -> rusqlite::Result<()> {
+fn save(conn: &Connection, cluster: &ClusterRow) -> rusqlite::Result<()> {
     let keys = cluster.signing_keys.as_ref();
     conn.prepare_cached(
         "INSERT OR REPLACE INTO cluster (name, uid, unreachable_since, issuer, signing_keys)

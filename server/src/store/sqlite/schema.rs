@@ -267,6 +267,9 @@ pub(super) const REVISION: &str = "revocation_revision";
 /// Key in `meta` of the last audit line emitted.
 pub(super) const AUDIT_CURSOR: &str = "audit_cursor";
 
+/// In `meta`: how many audit lines were left out since that was told.
+pub(super) const AUDIT_LEFT_OUT: &str = "audit_left_out";
+
 /// A number kept in `meta`; 0 when it was never set.
 pub(super) fn meta_number(conn: &Connection, key: &str) -> rusqlite::Result<u64> {
     Ok(meta_text(conn, key)?

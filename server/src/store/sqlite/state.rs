@@ -15,7 +15,7 @@ use super::fingerprint::Fingerprints;
 use super::known_agents::KnownAgents;
 use super::live::{Live, LiveRow};
 use super::read::denial_from;
-use super::schema::{MARK, REVISION, meta_number};
+use super::schema::{AUDIT_LEFT_OUT, MARK, REVISION, meta_number};
 use super::workloads::Workloads;
 use crate::store::budget::AgentBudget;
 use crate::store::{AuthorityUse, CLOCK_TOLERANCE, Denial, EvidenceKind};
@@ -47,6 +47,10 @@ pub(super) struct State {
     pub(super) revision: u64,
     /// Sequence of the next audit line.
     pub(super) next_line: u64,
+    /// Sequence of the last audit line that was emitted.
+    pub(super) emitted: u64,
+    /// Audit lines left out since that was told.
+    pub(super) left_out: u64,
     /// Latest confirmed time, in milliseconds: what had ended by then may be gone from memory.
     pub(super) mark: i64,
     /// Latest settled time, in milliseconds, that this process was told: what had ended by then may leave its list.
@@ -84,6 +88,8 @@ impl State {
             node_tokens: HashMap::new(),
             revision: meta_number(conn, REVISION)?,
             next_line: next_line(conn)?,
+            emitted: super::audit_rows::read_cursor(conn)?.sequence,
+            left_out: meta_number(conn, AUDIT_LEFT_OUT)?,
             mark: meta_number(conn, MARK)?.cast_signed(),
             settled: i64::MIN,
         };

@@ -2,6 +2,8 @@
 //! answers all of them: the more callers wait, the less a commit costs each.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -77,6 +79,13 @@ pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
     failed: watch::Receiver<u64>,
+    lines: Arc<LineBound>,
+}
+
+/// The bound of the audit lines that wait.
+struct LineBound {
+    most: AtomicU64,
+    left_out: AtomicU64,
 }
 
 impl Writer {
@@ -89,7 +98,12 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (failures, failed) = watch::channel(0);
+        let lines = Arc::new(LineBound {
+            most: AtomicU64::new(u64::MAX),
+            left_out: AtomicU64::new(0),
+        });
         let worker = Worker {
+            lines: lines.clone(),
             conn,
             state: Some(state),
             fingerprints,
@@ -104,7 +118,18 @@ impl Writer {
             queue: Some(queue),
             thread: Some(thread),
             failed,
+            lines,
         })
+    }
+
+    /// See [`AuditOutbox::bound`](crate::store::AuditOutbox::bound).
+    pub(super) fn bound_lines(&self, most: Option<u64>) {
+        self.lines.most.store(most.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// See [`AuditOutbox::left_out`](crate::store::AuditOutbox::left_out).
+    pub(super) fn lines_left_out(&self) -> u64 {
+        self.lines.left_out.load(Ordering::Relaxed)
     }
 
     /// How many transactions have failed; told before their callers are.
@@ -149,6 +174,7 @@ struct Worker {
     jobs: mpsc::Receiver<Box<dyn Job>>,
     stored: watch::Sender<u64>,
     failures: watch::Sender<u64>,
+    lines: Arc<LineBound>,
 }
 
 impl Worker {
@@ -189,13 +215,15 @@ impl Worker {
             None => State::load(&self.conn, self.fingerprints)?,
         };
         let mut audit = AuditBuffer::default();
+        let most = self.lines.most.load(Ordering::Relaxed);
         // A fault in one job must not end the thread, and with it all issuing and revoking for good. What it left half
         // done is rolled back, and the memory is thrown away.
         let applied = catch_unwind(AssertUnwindSafe(|| {
-            apply(&self.conn, &mut state, &mut audit, group)
+            apply(&self.conn, &mut state, &mut audit, most, group)
         }));
         match applied.unwrap_or_else(|_| Err(panicked())) {
-            Ok(()) => {
+            Ok(left_out) => {
+                self.lines.left_out.fetch_add(left_out, Ordering::Relaxed);
                 self.stored.send_if_modified(|stored| {
                     let newest = state.next_line - 1;
                     std::mem::replace(stored, newest) != newest
@@ -218,13 +246,16 @@ fn apply(
     conn: &Connection,
     state: &mut State,
     audit: &mut AuditBuffer,
+    most: u64,
     group: &mut [Box<dyn Job>],
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<u64> {
     conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     for job in group {
         job.run(&mut Tx { conn, state, audit })?;
     }
+    let waiting = (state.next_line - 1).saturating_sub(state.emitted);
+    let left_out = audit.keep_if(waiting < most, conn, &mut state.left_out)?;
     state.next_line += audit.write(conn, state.next_line, state.boot, state.mark)?;
     conn.prepare_cached("COMMIT")?.execute([])?;
-    Ok(())
+    Ok(left_out)
 }

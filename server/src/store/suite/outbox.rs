@@ -146,3 +146,40 @@ pub(crate) async fn a_probe_says_nothing_but_that_the_store_takes_something(stor
     assert_eq!(*store.failed_writes().borrow(), 0);
     assert_eq!(*store.stored().borrow(), 0, "it leaves no line");
 }
+
+/// What they tell of is stored all the same.
+pub(crate) async fn beyond_the_bound_lines_are_left_out_and_told(store: Arc<dyn Store>) {
+    store.bound(Some(2));
+    store
+        .append(vec![stopped("first"), stopped("second")])
+        .await
+        .unwrap();
+    store.append(vec![stopped("third")]).await.unwrap();
+    issued(&store, "/a", "one", at(0)).await;
+    store.revoke(revocation(by_id("/a"), at(1))).await.unwrap();
+    let waiting = [1, 2].map(|sequence| (sequence, "server_stopped".to_owned()));
+    assert_eq!(names(&store, 0).await, waiting);
+    assert_eq!((*store.stored().borrow(), store.left_out()), (2, 3));
+
+    let cursor = AuditCursor {
+        sequence: 2,
+        ..AuditCursor::default()
+    };
+    store.advance(cursor, None).await.unwrap();
+    store.append(vec![stopped("fourth")]).await.unwrap();
+    let told = lines(&store, 2).await;
+    let told: Vec<_> = told
+        .iter()
+        .map(|(sequence, line)| (*sequence, &line["event"], &line["lines"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (3, &json!("audit_lines_dropped"), &json!(3)),
+            (4, &json!("server_stopped"), &Value::Null)
+        ]
+    );
+    store.bound(None);
+    store.append(vec![stopped("fifth")]).await.unwrap();
+    assert_eq!((*store.stored().borrow(), store.left_out()), (5, 3));
+}
