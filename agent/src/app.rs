@@ -5,6 +5,7 @@ mod in_memory;
 mod metrics;
 mod rooms;
 mod running;
+mod trials;
 mod wires;
 
 use std::net::SocketAddr;
@@ -50,6 +51,7 @@ pub use self::in_memory::InMemory;
 use self::rooms::{Doors, Rooms};
 pub(crate) use self::running::DRAIN_LIMIT;
 use self::running::Running;
+pub(crate) use self::trials::trials;
 use self::wires::Wires;
 
 /// News for the manager that may wait; more make the trust stream wait.

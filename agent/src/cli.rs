@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use signet_runtime::cli::{OutputArgs, Program};
+use signet_runtime::cli::{self, OutputArgs, Program};
 use signet_runtime::config::HumanDuration;
 use signet_runtime::environment::{AGENT_ADMIN_SOCKET, AGENT_CONFIG, ENDPOINT_SOCKET};
 
-use crate::app::{self, Agent, DRAIN_LIMIT};
+use crate::app::{self, Agent, DRAIN_LIMIT, trials};
 use crate::config::{Config, DEFAULT_ADMIN_SOCKET};
 
 const PROGRAM: Program = Program("signet-agent");
@@ -29,7 +29,7 @@ struct Cli {
 enum Command {
     /// Run the agent until SIGTERM or SIGINT.
     Run(ConfigArgs),
-    /// Check a configuration file and exit.
+    /// Check a configuration file, and that what it names can be used on this machine, and exit.
     Validate(ValidateArgs),
     /// Exit 0 if a workload that comes now gets its identity.
     Healthcheck(HealthcheckArgs),
@@ -52,7 +52,7 @@ struct ValidateArgs {
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
-    answer: OutputArgs,
+    how: cli::TrialArgs,
 }
 
 #[derive(Debug, Args)]
@@ -114,8 +114,8 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Run(args) => PROGRAM.serve(&args.config, DRAIN_LIMIT, app::build, Agent::run),
-        Command::Validate(args) => PROGRAM.validate::<Config>(&args.config.config, args.answer.output),
+        Command::Run(args) => PROGRAM.serve(&args.config, DRAIN_LIMIT, trials, app::build, Agent::run),
+        Command::Validate(args) => PROGRAM.validate::<Config>(&args.how, trials, &args.config.config),
         Command::Healthcheck(args) => PROGRAM.ask(
             args.admin.answer.output,
             local::healthcheck(&args.admin.admin_socket, args.serving),

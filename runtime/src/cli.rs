@@ -15,11 +15,12 @@ use clap::{Args, Parser, ValueEnum};
 use serde_json::Value;
 
 pub use self::health::{Health, NotReady};
-use crate::config::{Configuration, load};
+use crate::config::{Configuration, Doubts, load, load_and_try};
 use crate::drain::Drain;
 use crate::output::{complain, print};
 use crate::signal::{Asides, Reread, shutdown_signal};
 use crate::telemetry::Log;
+use crate::trial::Trial;
 use crate::{limits, telemetry};
 
 /// Exit codes of every Signet binary.
@@ -57,6 +58,17 @@ pub struct OutputArgs {
     /// Tables for people or one JSON object for programs.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// The options of `validate`, beside the file's.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct TrialArgs {
+    /// Judge what the file says alone: try none of its paths and addresses on this machine.
+    #[arg(long)]
+    pub file_only: bool,
+    /// How the report is printed.
+    #[command(flatten)]
+    pub answer: OutputArgs,
 }
 
 /// What a command prints.
@@ -102,13 +114,15 @@ impl Program {
         })
     }
 
-    /// Serves with the configuration in `path` until SIGTERM or SIGINT. `build` takes every address and starts nothing;
+    /// Serves with the configuration in `path` until SIGTERM or SIGINT. What it names is tried first; `build` takes every
+    /// address and starts nothing;
     /// `run` serves until the drain starts and ends in order, within `bound`: two seconds after that the process ends,
     /// whatever is stuck.
     pub fn serve<C, B, Building, Running>(
         self,
         path: &Path,
         bound: Duration,
+        trials: impl FnOnce(&C) -> Vec<Trial<'_>>,
         build: impl FnOnce(C) -> Building,
         run: impl FnOnce(B, Drain, Reread) -> Running,
     ) -> ExitCode
@@ -117,7 +131,7 @@ impl Program {
         Building: Future<Output = anyhow::Result<B>>,
         Running: Future<Output = anyhow::Result<()>>,
     {
-        let (config, report) = match load::<C>(path) {
+        let (config, report) = match load_and_try::<C>(path, trials, Doubts::LeftToTheStart) {
             Ok(loaded) => loaded,
             Err(report) => {
                 for error in report.errors() {
@@ -162,10 +176,19 @@ impl Program {
         ExitCode::from(code)
     }
 
-    /// Reads and checks the configuration in `path` and prints the report: with faults on standard error for people,
-    /// always on standard output for programs.
-    pub fn validate<C: Configuration>(self, path: &Path, output: Output) -> ExitCode {
-        let (Ok((_, report)) | Err(report)) = load::<C>(path);
+    /// Reads and checks the configuration in `path`, tries what it names and leaves nothing behind, and prints the report:
+    /// with faults on standard error for people, always on standard output for programs.
+    pub fn validate<C: Configuration>(
+        self,
+        args: &TrialArgs,
+        trials: impl FnOnce(&C) -> Vec<Trial<'_>>,
+        path: &Path,
+    ) -> ExitCode {
+        let (Ok((_, report)) | Err(report)) = match args.file_only {
+            true => load::<C>(path),
+            false => load_and_try::<C>(path, trials, Doubts::Told),
+        };
+        let output = args.answer.output;
         let code = if report.is_ok() { exit::OK } else { exit::CONFIG };
         let printed = match output {
             Output::Json => print(&format!("{:#}\n", report.to_json())),

@@ -19,6 +19,7 @@ use serde_saphyr::{MergeKeyPolicy, Options};
 
 use self::places::Places;
 use crate::telemetry::LogFormat;
+use crate::trial::{self, Trial};
 
 pub use self::duration::{HumanDuration, ParseDurationError};
 pub use self::error::{ConfigError, Place};
@@ -58,6 +59,38 @@ pub fn load<C: Configuration>(path: &Path) -> Result<(C, Report), Report> {
         }
     };
     findings.conclude(checked)
+}
+
+/// Whether what another process holds, or what comes later, is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Doubts {
+    /// As warnings.
+    Told,
+    /// A process that starts finds out for itself.
+    LeftToTheStart,
+}
+
+/// As [`load`], and tries what the configuration names on this machine.
+///
+/// # Errors
+/// Everything that is wrong, the paths that cannot be used among it.
+pub fn load_and_try<C: Configuration>(
+    path: &Path,
+    trials: impl FnOnce(&C) -> Vec<Trial<'_>>,
+    doubts: Doubts,
+) -> Result<(C, Report), Report> {
+    let (config, report) = load::<C>(path)?;
+    let mut findings = report.reopened();
+    for found in trial::all(&trials(&config)) {
+        match (found.is_fault, doubts) {
+            (true, _) => {
+                findings.error(&found.key, found.problem, found.remedy);
+            }
+            (false, Doubts::Told) => findings.warn(&found.key, found.problem, found.remedy),
+            (false, Doubts::LeftToTheStart) => {}
+        }
+    }
+    findings.conclude(Some(config))
 }
 
 /// Reads `text` as far as it can be read.

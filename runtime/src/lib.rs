@@ -18,6 +18,7 @@
 //! | [`error`] | an error and its causes as one line |
 //! | [`sync`] | locks that no panic poisons |
 //! | [`config`] | one YAML file, checked; all faults with line and remedy |
+//! | [`trial`] | paths and addresses of a configuration, tried before anything is started |
 //! | [`output`] | what is printed, without a panic and without waiting for readers |
 //! | [`environment`] | the variables that count: the table |
 //! | [`telemetry`], [`http`] | logs, metrics, health |
@@ -78,5 +79,7 @@ pub mod table;
 pub mod tally;
 #[cfg(feature = "process")]
 pub mod telemetry;
+#[cfg(feature = "process")]
+pub mod trial;
 #[cfg(feature = "process")]
 pub mod uds;

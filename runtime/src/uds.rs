@@ -73,6 +73,21 @@ pub fn bind(path: &Path, mode: u32, uid: Option<u32>, gid: Option<u32>) -> Resul
     UnixListener::from_std(socket).map_err(failed(path, "listen"))
 }
 
+/// Whether [`bind`] would succeed, as far as that can be known without leaving anything behind.
+///
+/// # Errors
+/// What `bind` would say.
+pub fn try_bind(path: &Path) -> Result<(), UdsError> {
+    if path.as_os_str().len() > MAX_PATH_BYTES {
+        return Err(UdsError::TooLong(path.into()));
+    }
+    refuse_unless_replaceable(path)?;
+    let temporary = Temporary::beside(path);
+    listening(&temporary.0, 0o600)
+        .map(drop)
+        .map_err(failed(path, "create the socket"))
+}
+
 /// Connects to the socket at `path`.
 ///
 /// # Errors

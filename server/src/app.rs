@@ -9,6 +9,7 @@ mod listeners;
 mod rooms;
 #[cfg(test)]
 mod tests;
+mod trials;
 mod trust;
 
 use std::sync::Arc;
@@ -31,9 +32,11 @@ use self::{
     rooms::Rooms,
     trust::Trust,
 };
-pub(crate) use self::{doors::Addresses, ending::DRAIN_LIMIT, listeners::limits};
+pub(crate) use self::{doors::Addresses, ending::DRAIN_LIMIT, listeners::limits, trials::trials};
 use crate::{
-    audit::{AuditAction, AuditEmitter, AuditEvent, AuditKey, AuditLog, EmitterParts, LineSink},
+    audit::{
+        AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, EmitterParts, LineSink,
+    },
     clock::{Past, REMOVAL_DELAY, TrustedClock},
     config::Config,
     key_manager::KeyManager,
@@ -80,6 +83,7 @@ struct Base {
     config: Config,
     store: Arc<dyn Store>,
     audit: AuditLog,
+    backlog: AuditBacklog,
     clock: Arc<TrustedClock>,
     drain: Drain,
 }
@@ -141,7 +145,10 @@ impl<E: Entrances> Server<E> {
             },
             drain.vital("audit log"),
         );
+        let bound = self.config.audit_bound;
+        self.store.bound(bound.left_out_beyond());
         let base = Base {
+            backlog: AuditBacklog::new(self.store.stored(), emitter.progress(), bound),
             config: self.config,
             audit: AuditLog::start(self.store.clone()),
             store: self.store,
@@ -236,6 +243,7 @@ impl Base {
         background::start(background::Parts {
             store: self.store.clone(),
             audit: self.audit.clone(),
+            backlog: self.backlog.clone(),
             agents: trust.agents,
             metrics,
             snapshots: trust.snapshots,

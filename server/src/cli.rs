@@ -19,7 +19,7 @@ use self::{
     },
 };
 use crate::{
-    app::{self, DRAIN_LIMIT, Server},
+    app::{self, DRAIN_LIMIT, Server, trials},
     config::Config,
 };
 
@@ -44,8 +44,8 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Run(args) => PROGRAM.serve(&args.config, DRAIN_LIMIT, app::build, <Server>::run),
-        Command::Validate(args) => PROGRAM.validate::<Config>(&args.config.config, args.answer.output),
+        Command::Run(args) => PROGRAM.serve(&args.config, DRAIN_LIMIT, trials, app::build, <Server>::run),
+        Command::Validate(args) => PROGRAM.validate::<Config>(&args.how, trials, &args.config.config),
         Command::Healthcheck(args) => ask(args.admin, async move |client| {
             client.healthcheck(args.serving).await
         }),

@@ -64,6 +64,8 @@ pub enum Launch {
     Binaries,
     /// The same, each of which may open so many files.
     WithFiles(u32),
+    /// The same, under this umask.
+    Umask(&'static str),
     /// The same, on pipes that are full from the first byte on and that nobody reads, and with all there is to log.
     Unread,
     /// The same, with what they say on a disk that is full.
@@ -94,23 +96,14 @@ impl Launch {
             Self::Binaries => Process::start(part.name(), &binary(part.name()), args, environment),
             Self::WithFiles(files) => {
                 let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
-                let program = binary(part.name());
-                let shell = [OsStr::new("-c"), OsStr::new(&limited), program.as_os_str()];
-                let all = shell.iter().chain(args);
-                Process::start(part.name(), Path::new("/bin/sh"), all, environment)
+                in_shell(part, &limited, args, environment)
+            }
+            Self::Umask(mask) => {
+                let masked = format!("umask {mask} && exec \"$0\" \"$@\"");
+                in_shell(part, &masked, args, environment)
             }
             Self::Unread => Process::start_unread(part.name(), &binary(part.name()), args, environment),
-            Self::Full => {
-                let on_full_disk = "exec \"$0\" \"$@\" >/dev/full 2>&1";
-                let program = binary(part.name());
-                let shell = [OsStr::new("-c"), OsStr::new(on_full_disk), program.as_os_str()];
-                Process::start(
-                    part.name(),
-                    Path::new("/bin/sh"),
-                    shell.iter().chain(args),
-                    environment,
-                )
-            }
+            Self::Full => in_shell(part, "exec \"$0\" \"$@\" >/dev/full 2>&1", args, environment),
             Self::Itself { level, to_file } => {
                 let mut command = Command::new(itself()?);
                 command
@@ -137,6 +130,14 @@ impl Launch {
             }
         }
     }
+}
+
+/// The binary of a part, by a shell that does something first.
+fn in_shell(part: Part, script: &str, args: &[&OsStr], environment: &[(&str, &str)]) -> Result<Process> {
+    let program = binary(part.name());
+    let shell = [OsStr::new("-c"), OsStr::new(script), program.as_os_str()];
+    let all = shell.iter().chain(args);
+    Process::start(part.name(), Path::new("/bin/sh"), all, environment)
 }
 
 /// The program of this process, whatever has been put in its file's place since it began: [`play`] opens it first thing.

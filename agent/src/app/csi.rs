@@ -65,6 +65,16 @@ fn opened(config: &Csi, keeping: Keeping) -> anyhow::Result<(Volumes, String)> {
     Ok((volumes, problem))
 }
 
+/// Whether the volumes' folder, which is there, lies where it may.
+pub(super) fn may_hold_volumes(config: &Csi, keeping: Keeping) -> Result<(), String> {
+    let dir = &config.volumes_dir;
+    let said = |why: &dyn std::fmt::Display| format!("{}: {why}", dir.display());
+    let ground = Ground::of(dir).map_err(|error| said(&error))?;
+    judge(ground, config.mounter, keeping)
+        .map(drop)
+        .map_err(|why| said(&why))
+}
+
 /// What is wrong with a folder on this; an error where it would cut pods off.
 fn judge(ground: Ground, mounter: MounterKind, keeping: Keeping) -> Result<String, &'static str> {
     match (ground, mounter) {

@@ -5,6 +5,7 @@ mod archive;
 mod files;
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
     match pack(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("signet-image: {error:#}");
+            // A reader that has gone is no reason to panic.
+            let _ = writeln!(std::io::stderr(), "signet-image: {error:#}");
             ExitCode::FAILURE
         }
     }

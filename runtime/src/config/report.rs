@@ -119,6 +119,11 @@ impl Findings {
 pub struct Report(Findings);
 
 impl Report {
+    /// For those who find more.
+    pub(super) fn reopened(self) -> Findings {
+        self.0
+    }
+
     /// Whether the configuration can be used.
     #[must_use]
     pub fn is_ok(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use signet_runtime::uds;
+use signet_runtime::{files::make_parent, uds};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::net::Listener;
 
@@ -57,6 +57,7 @@ impl Doors<Network> {
     /// Beside calls to the API servers of so many clusters.
     pub(super) async fn open(listen: &Listen, clusters: usize) -> anyhow::Result<Self> {
         let agents = bind("listen.agents", listen.agents).await?;
+        make_parent(&listen.admin_socket).context("listen.admin_socket")?;
         let admin = uds::bind(&listen.admin_socket, 0o660, None, None).context("listen.admin_socket")?;
         Self::open_others(listen, clusters, agents, admin).await
     }

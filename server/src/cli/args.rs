@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use signet_runtime::{
-    cli::OutputArgs,
+    cli::{self, OutputArgs},
     config::HumanDuration,
     environment::{ADMIN_SOCKET, SERVER_CONFIG},
 };
@@ -21,7 +21,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run the server until SIGTERM or SIGINT.
     Run(ConfigArgs),
-    /// Check a configuration file and exit.
+    /// Check a configuration file, and that what it names can be used on this machine, and exit.
     Validate(ValidateArgs),
     /// Exit 0 if a pod that comes now gets a usable certificate.
     Healthcheck(HealthcheckArgs),
@@ -62,7 +62,7 @@ pub(super) struct ValidateArgs {
     #[command(flatten)]
     pub(super) config: ConfigArgs,
     #[command(flatten)]
-    pub(super) answer: OutputArgs,
+    pub(super) how: cli::TrialArgs,
 }
 
 #[derive(Debug, Args)]

@@ -32,7 +32,9 @@ pub(crate) fn write_anchors(path: &Path, snapshot: &TrustSnapshot) -> Result<(),
         .iter()
         .map(|published| published.certificate.pem())
         .collect();
-    files::replace(path, pem.as_bytes(), 0o644, Durability::Durable).map_err(|error| AnchorsError {
+    let written = files::make_parent(path)
+        .and_then(|()| files::replace(path, pem.as_bytes(), 0o644, Durability::Durable));
+    written.map_err(|error| AnchorsError {
         path: path.to_owned(),
         source: error.into(),
     })

@@ -6,7 +6,12 @@ use signet_tests::repository::{SourceFile, root, rust_files};
 use crate::{paths::named, tokens::shipped};
 
 /// The home of the table, and the library for workloads, which stands without the rest.
-const HOMES: [&str; 2] = ["runtime/src/environment.rs", "workload/src/endpoint.rs"];
+const HOMES: [&str; 3] = [
+    "runtime/src/environment.rs",
+    "workload/src/endpoint.rs",
+    // For tests alone.
+    "agent/src/csi/mount/alone.rs",
+];
 /// What reads the environment.
 const READERS: [&str; 7] = [
     "var",

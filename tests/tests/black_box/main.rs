@@ -22,6 +22,7 @@ mod limits;
 mod links;
 mod many_pods;
 mod outage;
+mod places;
 mod push;
 mod put_back;
 mod readiness;

@@ -9,8 +9,12 @@ use std::{
 use serde_json::json;
 use signet_tests::{
     domain::{Domain, Plan},
+    http,
     process::binary,
+    wait::eventually,
 };
+
+use super::commands::leaves;
 
 /// Where an answer goes that is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,20 @@ struct Asked {
 }
 
 impl Asked {
+    /// Nothing that the program can be asked is left out.
+    fn has_all_of(&self, command: &clap::Command) {
+        for (leaf, _) in leaves(command) {
+            let is_it = |(words, _): &&(Vec<String>, i32)| {
+                format!("{} ", words.join(" ")).starts_with(&format!("{leaf} "))
+            };
+            assert!(
+                self.commands.iter().any(|asked| is_it(&asked)),
+                "{} {leaf}",
+                self.program
+            );
+        }
+    }
+
     fn check(&self) {
         for (args, status) in &self.commands {
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -134,6 +152,12 @@ fn of(lines: &[(&str, i32)]) -> Vec<(Vec<String>, i32)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
     let domain = Domain::start().await.unwrap();
+    let issues = format!("{}/ready/issue", domain.server.telemetry_url());
+    eventually("the server to issue", async || {
+        let answer = http::get(&issues).await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await;
     let config = domain.server.config_path();
     let asked = Asked {
         program: "signet-server",
@@ -148,6 +172,7 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
             ("status", 0),
             ("status -o json", 0),
             ("ca show", 0),
+            ("ca anchors", 0),
             ("ca rotate --force -o json", 0),
             ("svid list", 0),
             ("svid list --output json", 0),
@@ -165,6 +190,7 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
             domain.server.admin_socket().display().to_string(),
         )],
     };
+    asked.has_all_of(&signet_server::cli::command());
     asked.check();
 
     // Who reads the status of 1 also reads that it was done.
@@ -216,6 +242,7 @@ async fn no_command_of_the_agent_and_of_the_tools_panics() {
             ),
         ],
     };
+    asked.has_all_of(&signet_agent::cli::command());
     asked.check();
     let tool = Asked {
         program: "signet-bench",

@@ -1,0 +1,74 @@
+//! The paths and addresses of the configuration, each in the way in which it is used.
+
+use std::path::Path;
+
+use signet_runtime::trial::{Trial, Use};
+
+use crate::{
+    attest::config::{Access, ClusterConfig},
+    audit::AuditSink,
+    config::Config,
+    publish_https::WebCertificate,
+};
+
+/// All of them, in the order in which a start uses them.
+pub(crate) fn trials(config: &Config) -> Vec<Trial<'_>> {
+    let private = Use::PrivateDir {
+        may_be_read_only: false,
+        gets_mode: false,
+    };
+    let listen = &config.listen;
+    let mut trials = vec![
+        Trial::of("data_dir", &config.data_dir, private),
+        Trial::of("keys.kek_file", &config.kek_file, Use::ReadOrMade),
+        Trial::of(
+            "trust.control_anchors_file",
+            &config.control_anchors_file,
+            Use::Replaced,
+        ),
+        Trial::of("listen.admin_socket", &listen.admin_socket, Use::Socket),
+        Trial::address("listen.agents", listen.agents),
+        Trial::address("listen.publish", listen.publish),
+        Trial::address("listen.telemetry", listen.telemetry),
+    ];
+    trials.extend(
+        listen
+            .bundle
+            .map(|address| Trial::address("listen.bundle", address)),
+    );
+    if let AuditSink::File(path) = &config.audit {
+        trials.push(Trial::of("audit.file", path, Use::Appended));
+    }
+    if let Some(files) = &config.bundle.certificate {
+        trials.push(Trial::of(
+            "publish.bundle_certificate_file",
+            &files.certificate,
+            Use::Read,
+        ));
+        trials.push(Trial::of("publish.bundle_key_file", &files.key, Use::Read));
+        let load = move || {
+            let loaded = WebCertificate::load(&files.certificate, &files.key);
+            loaded.map(drop).map_err(|error| error.to_string())
+        };
+        trials.push(Trial::of("publish", Path::new(""), Use::Own(Box::new(load))));
+    }
+    let clusters = config.attestation.clusters.iter().enumerate();
+    trials.extend(clusters.map(|(index, cluster)| client(index, cluster)));
+    trials
+}
+
+/// The client that is made of a cluster, which reads the files it names and opens no connection.
+fn client(index: usize, cluster: &ClusterConfig) -> Trial<'_> {
+    let key = format!("attestation.clusters[{index}]");
+    let (key, path) = match &cluster.access {
+        Access::Kubeconfig { path, .. } => (format!("{key}.kubeconfig"), path.as_path()),
+        Access::ApiServer { .. } => (format!("{key}.api_server"), Path::new("")),
+        Access::InCluster | Access::Given(_) => (key, Path::new("")),
+    };
+    let make = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        runtime.block_on(cluster.access.client()).map(drop)
+    };
+    Trial::of(key, path, Use::Own(Box::new(make)))
+}

@@ -1,0 +1,339 @@
+//! Every path of both configurations, where it cannot be used: it is made, or refused at once with key, path and remedy, by
+//! `validate` as by `run`, and nothing is started.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde_json::{Value, json};
+use signet_tests::{
+    domain::{Domain, Plan},
+    process::{Finished, binary, run},
+};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// sysexits' EX_CONFIG.
+const EX_CONFIG: i32 = 78;
+/// How long a refusal may take, on a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// What becomes of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Becomes {
+    /// It is used, and made where it is missing.
+    Used,
+    /// One line, exit 78.
+    Refused,
+}
+use Becomes::{Refused, Used};
+
+/// A key, as a JSON pointer, and what becomes of a path under it whose parent is missing; of a directory; and of a folder, or a file in one, on a
+/// disk that is read only.
+struct Key {
+    pointer: &'static str,
+    missing_parent: Becomes,
+    directory: Becomes,
+    read_only: Becomes,
+}
+
+const fn key(pointer: &'static str, missing_parent: Becomes, directory: Becomes, read_only: Becomes) -> Key {
+    Key {
+        pointer,
+        missing_parent,
+        directory,
+        read_only,
+    }
+}
+
+const SERVER: [Key; 10] = [
+    key("/data_dir", Used, Used, Refused),
+    key("/listen/admin_socket", Used, Refused, Refused),
+    key("/publish/bundle_certificate_file", Refused, Refused, Used),
+    key("/publish/bundle_key_file", Refused, Refused, Used),
+    key("/keys/kek_file", Used, Refused, Refused),
+    key("/trust/control_anchors_file", Used, Refused, Refused),
+    key("/attestation/clusters/0/kubeconfig", Refused, Refused, Used),
+    key(
+        "/attestation/clusters/1/api_server/ca_file",
+        Refused,
+        Refused,
+        Used,
+    ),
+    key(
+        "/attestation/clusters/1/api_server/token_file",
+        Refused,
+        Refused,
+        Used,
+    ),
+    key("/audit/file", Refused, Refused, Refused),
+];
+
+const AGENT: [Key; 10] = [
+    key("/data_dir", Used, Used, Used),
+    key("/state_dir", Used, Used, Refused),
+    key("/trust/anchors_file", Refused, Refused, Used),
+    key("/node/token_file", Used, Refused, Used),
+    key("/admin_socket", Used, Refused, Refused),
+    key("/shared_socket/path", Used, Refused, Refused),
+    key("/csi/socket_path", Used, Refused, Refused),
+    key("/csi/registration_dir", Refused, Used, Refused),
+    key("/csi/kubelet_dir", Refused, Used, Refused),
+    key("/csi/volumes_dir", Used, Used, Refused),
+];
+
+/// A program with a configuration that can be used.
+struct Tried {
+    program: &'static str,
+    config: Value,
+    folder: TempDir,
+}
+
+impl Tried {
+    /// What the program says to the configuration with another path.
+    async fn says(&self, command: &str, pointer: &str, path: &Path) -> Finished {
+        let mut config = self.config.clone();
+        *config.pointer_mut(pointer).unwrap() = json!(path);
+        let file = self.folder.path().join("config.yaml");
+        fs::write(&file, config.to_string()).unwrap();
+        let args = [command, "--config", file.to_str().unwrap()];
+        timeout(AT_ONCE, run(&binary(self.program), args, &[]))
+            .await
+            .unwrap_or_else(|_| panic!("{} {command}: {pointer} {}", self.program, path.display()))
+            .unwrap()
+    }
+
+    async fn becomes(&self, what: &str, pointer: &str, path: &Path, expected: Becomes) {
+        let named = pointer.trim_start_matches('/').replace('/', ".");
+        let named = named.replace("clusters.0", "clusters[0]");
+        let named = named.replace("clusters.1.api_server.ca_file", "clusters[1].api_server");
+        let named = named.replace("clusters.1.api_server.token_file", "clusters[1].api_server");
+        let what = format!("{}: {named}: {what} {}", self.program, path.display());
+        let was_there = path.exists();
+        let validated = self.says("validate", pointer, path).await;
+        assert_eq!(
+            path.exists(),
+            was_there,
+            "{what}: `validate` leaves nothing behind"
+        );
+        if expected == Used {
+            assert!(validated.status.success(), "{what}: {}", validated.stderr);
+            return;
+        }
+        for (command, said) in [
+            ("validate", validated),
+            ("run", self.says("run", pointer, path).await),
+        ] {
+            assert_eq!(
+                said.status.code(),
+                Some(EX_CONFIG),
+                "{what}: {command}: {}",
+                said.stderr
+            );
+            let lines: Vec<_> = said
+                .stderr
+                .lines()
+                .filter(|line| !line.starts_with("warning: "))
+                .collect();
+            // A folder may be that of several keys.
+            let line = lines.iter().find(|line| line.contains(&format!("{named}: ")));
+            let line = line.unwrap_or_else(|| panic!("{what}: {command}: {}", said.stderr));
+            assert!(
+                line.contains(path.to_str().unwrap()) && line.contains("; "),
+                "{what}: {command}: {line}"
+            );
+        }
+    }
+
+    /// Each key of `keys`, with each fault that a path can have.
+    async fn walk(&self, keys: &[Key]) {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        fs::write(at("file"), "in the way").unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        let read_only = ReadOnly::at(&at("read-only"));
+        for key in keys {
+            let missing = at("missing/parent");
+            self.becomes("missing parent", key.pointer, &missing, key.missing_parent)
+                .await;
+            self.becomes("a directory", key.pointer, &at("folder"), key.directory)
+                .await;
+            // Not even root may make something below a file.
+            let below = at("file/below");
+            let waits = key.pointer == "/node/token_file";
+            self.becomes(
+                "no permission",
+                key.pointer,
+                &below,
+                if waits { Used } else { Refused },
+            )
+            .await;
+            if let (Some(disk), Refused) = (&read_only, key.read_only) {
+                self.becomes("read only", key.pointer, &disk.0.join("new"), Refused)
+                    .await;
+            }
+        }
+    }
+}
+
+/// A disk that is read only, where a test may mount one.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    fn at(path: &Path) -> Option<Self> {
+        fs::create_dir(path).unwrap();
+        let flags = MsFlags::MS_RDONLY;
+        match mount(Some("tmpfs"), path, Some("tmpfs"), flags, None::<&str>) {
+            Ok(()) => Some(Self(path.to_owned())),
+            Err(error) => {
+                eprintln!("without a disk that is read only: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+/// The configuration of a part of the box, in which it no longer runs, with every key that names a path.
+fn written(path: &Path, more: &[(&str, Value)]) -> Value {
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    for (pointer, value) in more {
+        let (above, last) = pointer.rsplit_once('/').unwrap();
+        let place = config.pointer_mut(above).unwrap();
+        match place {
+            Value::Array(items) => items.push(value.clone()),
+            place => place[last] = value.clone(),
+        }
+    }
+    config
+}
+
+#[tokio::test]
+async fn every_path_of_the_server_is_made_or_refused_with_its_key() {
+    let mut domain = Domain::start().await.unwrap();
+    domain.server.stop().await.unwrap();
+    let folder = domain.server.folder();
+    let (certificate, key) = (folder.join("web.pem"), folder.join("web_key.pem"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let token = folder.join("token");
+    fs::write(&token, "token").unwrap();
+    let cluster = json!({
+        "name": "second",
+        "uid": "11111111-2222-4333-8444-555555555555",
+        "api_server": { "url": "https://192.0.2.1", "ca_file": certificate, "token_file": token },
+    });
+    let uid = json!(domain.kube.cluster_uid());
+    let config = written(
+        &domain.server.config_path(),
+        &[
+            ("/publish/bundle_certificate_file", json!(certificate)),
+            ("/publish/bundle_key_file", json!(key)),
+            ("/keys", json!({ "kek_file": folder.join("data/kek") })),
+            ("/attestation/clusters/0/uid", uid),
+            ("/same_identity", json!(true)),
+            ("/attestation/clusters/-", cluster),
+        ],
+    );
+    let tried = Tried {
+        program: "signet-server",
+        config,
+        folder: tempfile::tempdir().unwrap(),
+    };
+    tried.walk(&SERVER).await;
+}
+
+#[tokio::test]
+async fn every_path_of_the_agent_is_made_or_refused_with_its_key() {
+    let domain = Domain::start().await.unwrap();
+    let mut agent = domain.agent("node-a").await.unwrap();
+    agent.stop().await.unwrap();
+    // Without what was kept the file of anchors counts.
+    fs::remove_dir_all(agent.folder().join("data")).unwrap();
+    let registry = agent.folder().join("kubelet/plugins_registry");
+    let config = written(
+        &agent.folder().join("agent.yaml"),
+        &[("/csi/registration_dir", json!(registry))],
+    );
+    let tried = Tried {
+        program: "signet-agent",
+        config,
+        folder: tempfile::tempdir().unwrap(),
+    };
+    tried.walk(&AGENT).await;
+}
+
+/// The test knows every key of the samples that names a path.
+#[test]
+fn no_key_that_names_a_path_is_left_out() {
+    for (sample, keys) in [("server.full.yaml", &SERVER), ("agent.full.yaml", &AGENT)] {
+        let path = signet_tests::repository::root()
+            .join("deploy/config")
+            .join(sample);
+        let text = fs::read_to_string(path).unwrap();
+        let named = text.lines().filter_map(|line| {
+            let (name, value) = line
+                .trim()
+                .trim_start_matches("- ")
+                .trim_start_matches("# ")
+                .split_once(':')?;
+            let value = value.trim().trim_matches('"');
+            (value.starts_with('/') && value.len() > 1).then(|| name.to_owned())
+        });
+        for name in named {
+            let known = keys.iter().any(|key| key.pointer.ends_with(&format!("/{name}")));
+            assert!(known || NO_PATHS.contains(&name.as_str()), "{sample}: {name}");
+        }
+    }
+}
+
+/// Keys whose values begin with a slash and name no file.
+const NO_PATHS: [&str; 3] = ["bundle_path", "spiffe_id", "path_prefix"];
+
+/// As after a restart of the machine: what lay below /run is gone, folders and sockets.
+#[tokio::test]
+async fn both_programs_start_where_run_is_empty_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let run_dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| run_dir.path().join(name);
+    let plan = Plan::default()
+        .launch(signet_tests::part::Launch::Umask("077"))
+        .server("/listen/admin_socket", json!(at("signet-server/admin.sock")))
+        .agent("/admin_socket", json!(at("signet-agent/admin.sock")))
+        .agent("/state_dir", json!(at("signet-agent/state")))
+        .agent("/csi/volumes_dir", json!(at("signet-agent/volumes")))
+        .agent("/shared_socket/path", json!(at("signet-agent/public/api.sock")));
+    let domain = plan.start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("signet-server"), mode("signet-agent")), (0o755, 0o755));
+    assert_eq!(
+        (mode("signet-agent/public"), mode("signet-agent/state")),
+        (0o755, 0o700)
+    );
+    drop(agent);
+}
+
+/// Who asks whether a file is good while its server runs is told so, and who holds what.
+#[tokio::test]
+async fn the_configuration_of_a_running_server_is_good() {
+    let domain = Domain::start().await.unwrap();
+    let config = domain.server.config_path();
+    let args = ["validate", "--config", config.to_str().unwrap()];
+    let said = run(&binary("signet-server"), args, &[]).await.unwrap();
+    assert!(said.status.success(), "{}", said.stderr);
+    for key in ["listen.admin_socket", "listen.agents", "listen.publish"] {
+        assert!(said.stdout.contains(key), "{key}: {}", said.stdout);
+    }
+    domain.server.admin(&["status"]).await.unwrap();
+}
