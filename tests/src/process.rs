@@ -315,6 +315,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "where the test harness looks")]
     fn drop(&mut self) {
         let _ = self.child.start_kill();
         if std::thread::panicking() {

@@ -1,4 +1,5 @@
 //! An axum router whose handlers know the caller: `SPIFFE_ENDPOINT_SOCKET=unix:///run/agent.sock axum 127.0.0.1:8443`
+#![allow(clippy::print_stderr, reason = "who tries it reads along")]
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Extension, Router};

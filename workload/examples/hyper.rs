@@ -1,4 +1,5 @@
 //! An HTTP server that tells callers who they are: `SPIFFE_ENDPOINT_SOCKET=unix:///run/agent.sock hyper 127.0.0.1:8443`
+#![allow(clippy::print_stderr, reason = "who tries it reads along")]
 use std::convert::Infallible;
 
 use hyper::body::Incoming;

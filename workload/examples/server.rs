@@ -1,4 +1,5 @@
 //! Repeats each line with the caller's name: `SPIFFE_ENDPOINT_SOCKET=unix:///run/agent.sock server 127.0.0.1:8443`
+#![allow(clippy::print_stderr, reason = "who tries it reads along")]
 use signet_workload::tokio_rustls::server::TlsStream;
 use signet_workload::{Peer, PeerRule, TrustDomain, X509Source};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};

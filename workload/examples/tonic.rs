@@ -1,6 +1,6 @@
 //! gRPC's health service between two workloads: `SPIFFE_ENDPOINT_SOCKET=unix:///run/agent.sock tonic serve 127.0.0.1:8443`
 //! and `… tonic call 127.0.0.1:8443 spiffe://example.org/ns/shop/sa/api`
-#![allow(clippy::print_stdout, reason = "what it is for")]
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "what it is for")]
 
 use std::io;
 

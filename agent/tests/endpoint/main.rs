@@ -3,6 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
     reason = "helpers of tests fail like tests"
 )]
 

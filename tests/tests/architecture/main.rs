@@ -1,5 +1,11 @@
 //! The arrows of `ARCHITECTURE.md`, and rules of style that no lint knows.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "test code"
+)]
 
 mod audit;
 mod bounds;

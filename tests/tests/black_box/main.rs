@@ -1,7 +1,14 @@
 //! Black-box tests: the real binaries against a fake cluster, and nothing but what a stranger could see of them.
 //!
 //! One program with a module for each theme, because every further test program links both binaries' libraries again.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "test code"
+)]
 
 mod agents;
 mod audit;

@@ -1,7 +1,13 @@
 //! The life of a trust domain: days of wrong clocks, restarts, rotations, revocations and outages in a moment of paused time.
 //!
 //! Server and agents are the real ones, joined by TLS over streams in memory; clocks, cluster and kubelet are the test's.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "test code"
+)]
 
 mod api;
 mod node;

@@ -2,7 +2,13 @@
 //! the ConfigMap and nothing else.
 //!
 //! A root takes mounts, so these tests need root, `unshare`, `nsenter`, `ip` and `curl`; without root they say that they were skipped.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "test code"
+)]
 
 mod agent;
 mod root;
