@@ -201,9 +201,8 @@ impl Agent {
                 drain.clone(),
             ),
         );
-        let shared = self
-            .shared
-            .map(|listener| endpoint.serve(listener, Origin::Shared));
+        let serve = |listener| endpoint.serve(listener, Origin::Shared);
+        let shared = self.shared.map(serve);
         let driver = self.config.csi.zip(volumes).map(|(config, volumes)| {
             let place = csi::Place::new(self.config.node_name, volumes, self.rooms.volumes, standing);
             csi::start(config, place, &endpoint, manager.clone(), drain).context("csi")
