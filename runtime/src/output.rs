@@ -1,6 +1,6 @@
 //! What a program prints: the only place that writes to standard output and standard error. Nothing here panics.
 //!
-//! A command [`print`]s its answer and waits for its reader, as every tool does. What goes on working says what it has to
+//! A command [`print()`]s its answer and waits for its reader, as every tool does. What goes on working says what it has to
 //! say through [`Lines`], which wait for nobody.
 
 mod lines;
