@@ -95,7 +95,7 @@ fn a_program_starts_in_a_root_with_nothing_but_its_image() {
     } = command.args([program, "--list"]).output().unwrap();
     let said = String::from_utf8_lossy(&stdout);
     if !status.success() && String::from_utf8_lossy(&stderr).contains("unshare failed") {
-        eprintln!("SKIPPED (needs root or user namespaces)");
+        let _ = writeln!(std::io::stderr(), "SKIPPED (needs root or user namespaces)");
         return;
     }
     assert!(
