@@ -54,7 +54,7 @@ pub(super) enum Rests {
 impl Rests {
     pub(super) const fn of(evidence: &Evidence) -> Self {
         match evidence {
-            Evidence::PodToken(..) => Self::OnTokens,
+            Evidence::PodToken { .. } => Self::OnTokens,
             Evidence::Unix { .. } => Self::OnItsWord,
         }
     }
