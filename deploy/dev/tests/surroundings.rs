@@ -146,8 +146,12 @@ async fn a_part_that_ended_comes_back_though_the_program_was_replaced_and_all_en
         server_of(&dir).filter(|pid| *pid != first)
     })
     .await;
-    let name = fs::read_to_string(format!("/proc/{again}/comm")).unwrap();
-    assert_eq!(name.trim(), "signet-server");
+    let comm = format!("/proc/{again}/comm");
+    eventually("it to bear its name", async || {
+        let name = fs::read_to_string(&comm).ok()?;
+        (name.trim() == "signet-server").then_some(())
+    })
+    .await;
     let socket = dir.join("server/admin.sock");
     eventually("the server to answer", async || {
         tokio::net::UnixStream::connect(&socket).await.ok()

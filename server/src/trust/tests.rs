@@ -80,8 +80,12 @@ fn the_anchors_file_holds_control_certificates_only_and_is_replaced_whole() {
         0o644
     );
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-    let refused = write_anchors(&directory.path().join("missing/anchors.pem"), &both()).unwrap_err();
-    assert!(refused.to_string().contains("missing/anchors.pem"), "{refused}");
+    let blocked = path.join("anchors.pem");
+    let refused = write_anchors(&blocked, &both()).unwrap_err();
+    assert!(
+        refused.to_string().contains("anchors.pem/anchors.pem"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
