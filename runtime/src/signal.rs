@@ -63,7 +63,7 @@ impl Reread {
     /// Resolves when it was told since the last time.
     pub async fn told(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

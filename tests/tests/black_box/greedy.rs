@@ -22,8 +22,8 @@ use tokio::{
 
 /// How soon what an attack took is given back.
 const GIVEN_BACK: Duration = Duration::from_secs(30);
-/// How long the neighbour rests between two calls.
-const REST: Duration = Duration::from_millis(20);
+/// How long the neighbour rests between two calls: it keeps to what one caller may do for ever, or it would wait for its own bounds.
+const REST: Duration = Duration::from_millis(40);
 /// Longer than any call of the neighbour takes, however busy the machine is.
 const NEVER: Duration = Duration::from_secs(10);
 /// What the whole form wants of the neighbour's 99th percentile.

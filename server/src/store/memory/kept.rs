@@ -67,9 +67,9 @@ pub(crate) struct Kept {
     /// Lines that may wait.
     pub(super) most_lines: Option<u64>,
     /// Lines left out since that was told.
-    left_out: u64,
+    untold: u64,
     /// The same since the store was opened.
-    pub(super) ever_left_out: u64,
+    pub(super) left_out: u64,
     /// How far emission has come.
     pub(super) cursor: AuditCursor,
     /// The latest confirmed time.
@@ -182,11 +182,11 @@ impl Kept {
     fn add_line(&mut self, at: SystemTime, entry: Entry) {
         let waiting = self.last_line.saturating_sub(self.cursor.sequence);
         if self.most_lines.is_some_and(|most| waiting >= most) {
+            self.untold += 1;
             self.left_out += 1;
-            self.ever_left_out += 1;
             return;
         }
-        let lines = std::mem::take(&mut self.left_out);
+        let lines = std::mem::take(&mut self.untold);
         if lines > 0 {
             let dropped = AuditEvent::new(at, AuditAction::AuditLinesDropped { lines });
             self.push_line(at, Entry::Event(dropped));

@@ -24,7 +24,7 @@ impl AuditOutbox for MemoryStore {
     }
 
     fn left_out(&self) -> u64 {
-        self.kept().ever_left_out
+        self.kept().left_out
     }
 
     fn cursor(&self) -> StoreFuture<'_, AuditCursor> {
