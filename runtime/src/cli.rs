@@ -5,6 +5,7 @@ mod health;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -115,9 +116,8 @@ impl Program {
     }
 
     /// Serves with the configuration in `path` until SIGTERM or SIGINT. What it names is tried first; `build` takes every
-    /// address and starts nothing;
-    /// `run` serves until the drain starts and ends in order, within `bound`: two seconds after that the process ends,
-    /// whatever is stuck.
+    /// address and starts nothing; `run` serves until the drain starts and ends in order, within `bound`. Two seconds
+    /// later a process that a signal has told to end is gone, whatever is stuck.
     pub fn serve<C, B, Building, Running>(
         self,
         path: &Path,
@@ -158,7 +158,11 @@ impl Program {
             let reread = asides.reread();
             tokio::spawn(asides.attend());
             let building = async { build(config).await.with_context(|| path.display().to_string()) };
-            until_signal(bound, building, |built, stop| run(built, stop, reread)).await
+            let limit = bound + GRACE;
+            until_signal((limit, log.clone()), building, |built, stop| {
+                run(built, stop, reread)
+            })
+            .await
         });
         self.conclude(ended, &log)
     }
@@ -247,7 +251,12 @@ impl Program {
 }
 
 fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Said here, or tokio would read it from the environment.
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build();
     runtime.context("cannot start the runtime").and_then(|runtime| {
         let result = runtime.block_on(work);
         runtime.shutdown_timeout(RUNTIME_END);
@@ -257,7 +266,7 @@ fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 
 /// A signal ends the start as well: what has been taken by then is given back, and nothing was served.
 async fn until_signal<B, Running: Future<Output = anyhow::Result<()>>>(
-    bound: Duration,
+    (limit, log): (Duration, Log),
     building: impl Future<Output = anyhow::Result<B>>,
     run: impl FnOnce(B, Drain) -> Running,
 ) -> anyhow::Result<()> {
@@ -266,7 +275,7 @@ async fn until_signal<B, Running: Future<Output = anyhow::Result<()>>>(
     let watching = tokio::spawn(async move {
         let signal = shutdown_signal().await;
         tracing::info!(signal, "told to stop");
-        end_at_the_latest(bound + GRACE);
+        end_at_the_latest(limit, log);
         asked.start_on(signal);
     });
     let result = async {
@@ -282,12 +291,13 @@ async fn until_signal<B, Running: Future<Output = anyhow::Result<()>>>(
 }
 
 /// A disk or a descriptor that hangs may keep any thread; this one waits for none of them.
-fn end_at_the_latest(limit: Duration) {
+fn end_at_the_latest(limit: Duration, log: Log) {
     let watching = std::thread::Builder::new().name("deadline".to_owned());
     let watching = watching.spawn(move || {
         let (_held, never) = mpsc::channel::<()>();
         let _ = never.recv_timeout(limit);
         tracing::error!("the end took too long and is cut short");
+        log.flush(LAST_LINES);
         std::process::exit(i32::from(exit::FAILURE));
     });
     if let Err(error) = watching {

@@ -158,7 +158,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// [`FileError`].
 pub fn private_dir(path: &Path) -> Result<(), FileError> {
     if let Some(above) = path.parent() {
-        make_dirs(above).map_err(failed(path, "make the directory above it"))?;
+        make_dirs(above, PUBLIC, &mut |_| {}).map_err(failed(path, "make the directory above it"))?;
     }
     DirBuilder::new()
         .recursive(true)
@@ -168,24 +168,31 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
     ensure_mode(path, 0o700)
 }
 
+/// Mode of directories that everybody may look into.
+const PUBLIC: u32 = 0o755;
+
 /// Makes a directory that everybody may look into (mode 0755, whatever the umask is), with those above it that are missing.
 /// One that is there keeps its mode.
 ///
 /// # Errors
 /// [`FileError`].
 pub fn make_dir(path: &Path) -> Result<(), FileError> {
-    make_dirs(path).map_err(failed(path, "make the directory"))
+    make_dirs(path, PUBLIC, &mut |_| {}).map_err(failed(path, "make the directory"))
 }
 
-fn make_dirs(path: &Path) -> io::Result<()> {
+/// Makes a directory with `mode`, and those above it that are missing with 0755, whatever the umask is; `made` hears of each.
+pub(crate) fn make_dirs(path: &Path, mode: u32, made: &mut impl FnMut(&Path)) -> io::Result<()> {
     if path.as_os_str().is_empty() || fs::metadata(path).is_ok_and(|found| found.is_dir()) {
         return Ok(());
     }
     if let Some(above) = path.parent() {
-        make_dirs(above)?;
+        make_dirs(above, PUBLIC, made)?;
     }
-    match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)),
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => {
+            made(path);
+            fs::set_permissions(path, Permissions::from_mode(mode))
+        }
         // Somebody else has just made it, or it is no directory.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(error),
@@ -223,7 +230,7 @@ pub fn sweep(path: &Path) {
 /// # Errors
 /// [`FileError`].
 pub fn make_parent(path: &Path) -> Result<(), FileError> {
-    make_dirs(parent(path)).map_err(failed(path, "make the directory for it"))
+    make_dirs(parent(path), PUBLIC, &mut |_| {}).map_err(failed(path, "make the directory for it"))
 }
 
 /// The directory that `path` lies in; `.` for a bare name.

@@ -5,6 +5,7 @@
 mod rarely;
 mod writer;
 
+use std::backtrace::Backtrace;
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::{Arc, LazyLock};
@@ -23,7 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use self::rarely::Rarely;
 use self::writer::Writer;
-use crate::environment::{self, RUST_LOG};
+use crate::environment::{self, RUST_BACKTRACE, RUST_LOG};
 use crate::limits::{Limit, bytes};
 use crate::output::{self, Lines};
 use crate::sync::RwLock;
@@ -106,11 +107,14 @@ pub fn init_logging(format: LogFormat) -> Result<Log, LoggingError> {
 }
 
 fn tell_lost(lost: u64) {
-    tracing::warn!(lost, "log lines were lost: nobody took them");
+    tracing::warn!(target: rarely::NEVER_LEFT_OUT, lost, "log lines were lost: nobody took them");
 }
 
 fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
-    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = match environment::text(RUST_BACKTRACE).as_deref() {
+        None | Some("0") => Backtrace::disabled(),
+        Some(_) => Backtrace::force_capture(),
+    };
     tracing::error!(%panic, %backtrace, "a thread panicked");
 }
 

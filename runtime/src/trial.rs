@@ -1,16 +1,16 @@
 //! Paths and addresses of a configuration, tried in the way in which they will be used, before anything is started: what
 //! cannot be had is said with its key, and a mistake costs nothing but the message.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::{AccessFlags, faccessat};
 
-use crate::files::parent;
+use crate::files::{make_dirs, parent};
 use crate::uds::{self, UdsError};
 
 /// How something will be used.
@@ -123,7 +123,7 @@ impl Drop for Made {
     fn drop(&mut self) {
         for path in self.0.iter().rev() {
             // What somebody else has put something into meanwhile stays.
-            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+            let _ = fs::remove_dir(path);
         }
     }
 }
@@ -152,7 +152,7 @@ fn attempt(path: &Path, usage: &Use<'_>, made: &mut Made) -> Result<(), Trouble>
         },
         Use::ReadOrMade if fs::symlink_metadata(path).is_ok() => readable(path),
         Use::ReadOrMade | Use::Replaced => replaceable(path, made),
-        Use::Appended => appendable(path, made),
+        Use::Appended => appendable(path),
         Use::Socket => socket(path, made),
         Use::Address(address) => listenable(*address),
         Use::Own(attempt) => attempt().map_err(|problem| Trouble::Fault {
@@ -172,17 +172,8 @@ fn fault(path: &Path, action: &str, error: &io::Error, remedy: &'static str) -> 
 
 const WRITABLE: &str = "let this user make it and write there";
 
-/// Makes a directory with `mode`, and those above it that are missing with 0755, whatever the umask is.
 fn make(path: &Path, mode: u32, made: &mut Made) -> io::Result<()> {
-    if path.as_os_str().is_empty() || fs::metadata(path).is_ok_and(|found| found.is_dir()) {
-        return Ok(());
-    }
-    if let Some(above) = path.parent() {
-        make(above, 0o755, made)?;
-    }
-    fs::DirBuilder::new().mode(mode).create(path)?;
-    made.0.push(path.to_owned());
-    crate::files::ensure_mode(path, mode).map_err(io::Error::from)
+    make_dirs(path, mode, &mut |path| made.0.push(path.to_owned()))
 }
 
 /// A look that makes nothing, so that a disk which is full is not taken for one that is read only.
@@ -247,23 +238,22 @@ fn replaceable(path: &Path, made: &mut Made) -> Result<(), Trouble> {
         .map_err(|error| fault(path, "write it", &error, remedy))
 }
 
-fn appendable(path: &Path, made: &mut Made) -> Result<(), Trouble> {
-    let is_new = fs::symlink_metadata(path).is_err();
+/// One that is missing is not made: to remove it again could take it from a process that has begun to write to it.
+fn appendable(path: &Path) -> Result<(), Trouble> {
     let opened = OpenOptions::new()
+        .read(true)
         .append(true)
-        .create(true)
-        .mode(0o600)
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path);
-    let remedy = "make its folder and let this user write there";
-    let kept = |_: File| {
-        if is_new {
-            made.0.push(path.to_owned());
+    let outcome = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let all = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+            may(parent(path), all)
         }
+        opened => opened.map(drop),
     };
-    opened
-        .map(kept)
-        .map_err(|error| fault(path, "write it", &error, remedy))
+    let remedy = "make its folder and let this user write there";
+    outcome.map_err(|error| fault(path, "write it", &error, remedy))
 }
 
 fn socket(path: &Path, made: &mut Made) -> Result<(), Trouble> {
@@ -301,7 +291,10 @@ fn listenable(address: SocketAddr) -> Result<(), Trouble> {
         }),
         Err(error) => Err(Trouble::Fault {
             problem: format!("cannot listen on {address}: {error}"),
-            remedy: "give this machine that address",
+            remedy: match error.kind() {
+                io::ErrorKind::PermissionDenied => "allow this user ports below 1024 (CAP_NET_BIND_SERVICE)",
+                _ => "give this machine that address",
+            },
         }),
     }
 }

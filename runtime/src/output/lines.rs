@@ -35,6 +35,8 @@ struct Waiting {
     writing: bool,
     /// Lines lost since that was told.
     untold: u64,
+    /// The last write came to nothing.
+    failing: bool,
 }
 
 impl Lines {
@@ -89,11 +91,10 @@ impl Queue {
     fn run(&self, file: &File, tell: impl Fn(u64)) {
         loop {
             let (text, lines) = self.take();
+            self.tell_lost(&tell);
             let outcome = write_all(file, &text);
-            let untold = self.put_down(outcome.is_ok(), lines);
-            if untold > 0 {
-                tell(untold);
-            }
+            self.put_down(outcome.is_ok(), lines);
+            self.tell_lost(&tell);
         }
     }
 
@@ -108,17 +109,28 @@ impl Queue {
         )
     }
 
-    /// Gives how many lost lines are to be told.
-    fn put_down(&self, written: bool, lines: u64) -> u64 {
+    fn put_down(&self, written: bool, lines: u64) {
         let mut waiting = self.waiting.lock();
         waiting.writing = false;
-        self.changed.notify_all();
-        if written {
-            return std::mem::take(&mut waiting.untold);
+        waiting.failing = !written;
+        if !written {
+            waiting.untold += lines;
+            self.lost.inc_by(lines);
         }
-        waiting.untold += lines;
-        self.lost.inc_by(lines);
-        0
+        self.changed.notify_all();
+    }
+
+    /// Tells how many lines were lost where there is room for one that says so.
+    fn tell_lost(&self, tell: &impl Fn(u64)) {
+        let mut waiting = self.waiting.lock();
+        if waiting.failing || !waiting.text.is_empty() {
+            return;
+        }
+        let untold = std::mem::take(&mut waiting.untold);
+        drop(waiting);
+        if untold > 0 {
+            tell(untold);
+        }
     }
 }
 
@@ -142,7 +154,7 @@ fn write_all(mut file: &File, mut text: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::sync::mpsc;
+    use std::sync::{OnceLock, mpsc};
 
     use super::*;
 
@@ -180,6 +192,30 @@ mod tests {
         assert!(lines.flush(SOON));
         assert_eq!(lost.get(), missing);
         assert!(heard.try_recv().is_err(), "it is told once");
+    }
+
+    /// Whoever tells it logs, and the log is these very lines.
+    #[test]
+    fn how_much_was_lost_is_in_the_log_itself() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let lost = Counter::default();
+        let own: Arc<OnceLock<Lines>> = Arc::default();
+        let log = Arc::clone(&own);
+        let lines = Lines::to(writer.as_fd(), lost.clone(), move |lost| {
+            log.get().unwrap().push(format!("lost {lost}\n").as_bytes());
+        })
+        .unwrap();
+        drop(writer);
+        own.set(lines.clone()).unwrap();
+        (0..3 * MAX_BYTES / 100).for_each(|number| lines.push(&line(number)));
+        let missing = lost.get();
+        assert!(missing > 0);
+        let mut read = Vec::new();
+        while !read.ends_with(format!("lost {missing}\n").as_bytes()) {
+            let mut chunk = [0; 65_536];
+            let number = reader.read(&mut chunk).unwrap();
+            read.extend_from_slice(&chunk[..number]);
+        }
     }
 
     #[test]

@@ -50,6 +50,8 @@ const WHO: &[&str] = &[
     "door",
     "path",
 ];
+/// The target of lines that say what is missing from the log.
+pub(super) const NEVER_LEFT_OUT: &str = module_path!();
 /// More of a caller's name tells nobody apart, and is kept by nobody.
 const NAME_BYTES: usize = 256;
 
@@ -117,7 +119,7 @@ impl Rarely {
     fn admits(&self, event: &Event<'_>) -> bool {
         let metadata = event.metadata();
         // What somebody asked for to look closely comes in full, and so does what is said here.
-        if *metadata.level() > Level::INFO || metadata.target() == module_path!() {
+        if *metadata.level() > Level::INFO || metadata.target() == NEVER_LEFT_OUT {
             return true;
         }
         let mut said = Said::default();
