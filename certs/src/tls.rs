@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::ring as provider;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
@@ -114,7 +114,7 @@ impl fmt::Debug for PeerRule {
 /// A server side that asks every client for its certificate, and refuses those without one if
 /// `client_cert_required`. A test that owns the time replaces the config's `time_provider`.
 pub fn server_config(
-    identity: Arc<RotatingIdentity>,
+    identity: Arc<dyn ResolvesServerCert>,
     mut verifier: SpiffeVerifier,
     client_cert_required: bool,
     alpn: &[&[u8]],
@@ -129,7 +129,10 @@ pub fn server_config(
 }
 
 /// A server side that shows its certificate and asks clients for none.
-pub fn one_way_server_config(identity: Arc<RotatingIdentity>, alpn: &[&[u8]]) -> Result<ServerConfig, Error> {
+pub fn one_way_server_config(
+    identity: Arc<dyn ResolvesServerCert>,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
@@ -147,7 +150,7 @@ fn set_server(config: &mut ServerConfig, alpn: &[&[u8]]) {
 /// A client side that presents `identity` where it has one. Host names are neither sent nor checked.
 /// A test that owns the time replaces the config's `time_provider`.
 pub fn client_config(
-    identity: Option<Arc<RotatingIdentity>>,
+    identity: Option<Arc<dyn ResolvesClientCert>>,
     verifier: SpiffeVerifier,
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, Error> {

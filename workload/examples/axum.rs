@@ -44,6 +44,7 @@ async fn hello(Extension(peer): Extension<Peer>) -> String {
 async fn healthy(source: X509Source) -> (StatusCode, String) {
     match source.is_healthy() {
         Ok(()) => (StatusCode::OK, "healthy\n".into()),
+        Err(reason) if reason.still_serves() => (StatusCode::OK, format!("ready, but: {reason}\n")),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

@@ -59,12 +59,13 @@
 //! # Failures
 //! A message of the agent that does not verify is not used, and what was verified last stays in use until it expires. An agent
 //! that is lost is called again with back-off; so is one that hangs, which shows when it leaves a ping unanswered
-//! ([`Options::keep_alive`]), and one on whose stream the identity grows old, from the last quarter of its life on. Nothing is
+//! ([`Options::keep_alive`]), and one on whose stream the identity of an [`X509Source`] grows old, from the last quarter of its
+//! life on. Nothing is
 //! presented after its end: handshakes fail then, with [`TlsError::NoIdentity`] on our side.
 //!
 //! At the start [`X509Source::ready`] waits for [`Options::wait`], a minute by default, and returns at once when the agent
-//! denies an identity. Afterwards [`X509Source::is_healthy`] tells what is wrong, and [`Unhealthy::still_serves`] whether it
-//! hurts yet.
+//! denies an identity. Afterwards [`X509Source::is_healthy`] tells what is wrong, and [`Unhealthy::still_serves`] whether
+//! new connections work all the same, which is what a readiness probe asks.
 
 mod endpoint;
 mod grpc;

@@ -14,7 +14,7 @@ use signet_runtime::clock::Clock;
 /// The SVID in use. The clock is asked at each handshake, so neither a timer nor a machine that slept can be late.
 #[derive(Debug)]
 pub(crate) struct Presented {
-    identity: Arc<RotatingIdentity>,
+    identity: RotatingIdentity,
     svid: ArcSwapOption<X509Svid>,
     clock: Arc<dyn Clock>,
 }
@@ -22,7 +22,7 @@ pub(crate) struct Presented {
 impl Presented {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
-            identity: Arc::new(RotatingIdentity::new()),
+            identity: RotatingIdentity::new(),
             svid: ArcSwapOption::empty(),
             clock,
         }
@@ -44,24 +44,19 @@ impl Presented {
     pub(crate) fn live(&self) -> Option<Arc<X509Svid>> {
         self.newest().filter(|svid| self.clock.now() <= svid.not_after())
     }
-
-    /// For the functions of `certs` that make configurations, in which this then takes its place.
-    pub(crate) fn identity(&self) -> Arc<RotatingIdentity> {
-        self.identity.clone()
-    }
 }
 
 impl ResolvesServerCert for Presented {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.live()?;
-        ResolvesServerCert::resolve(&*self.identity, client_hello)
+        ResolvesServerCert::resolve(&self.identity, client_hello)
     }
 }
 
 impl ResolvesClientCert for Presented {
     fn resolve(&self, hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.live()?;
-        ResolvesClientCert::resolve(&*self.identity, hints, schemes)
+        ResolvesClientCert::resolve(&self.identity, hints, schemes)
     }
 
     fn has_certs(&self) -> bool {

@@ -113,8 +113,8 @@ impl X509Source {
         self.0.changes()
     }
 
-    /// Whether the source does what it is for: for a readiness probe, and with [`Unhealthy::still_serves`] for one of
-    /// liveness.
+    /// Whether the source does what it is for: to be told to people. A readiness probe also says yes where
+    /// [`Unhealthy::still_serves`] does.
     ///
     /// # Errors
     /// The worst of what is wrong.

@@ -97,10 +97,10 @@ impl Connector {
 
 /// Says why, where a handshake would only fail.
 fn shown(source: &X509Source) -> Result<(), TlsError> {
-    match source.is_healthy() {
-        Err(reason) if source.svid().is_none() => Err(TlsError::NoIdentity(reason)),
-        _ => Ok(()),
+    if source.svid().is_some() {
+        return Ok(());
     }
+    source.is_healthy().map_err(TlsError::NoIdentity)
 }
 
 async fn finish<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T, TlsError> {
@@ -165,9 +165,7 @@ impl X509Source {
     /// # Errors
     /// When rustls refuses the setup.
     pub fn server_config(&self, allow: PeerRule, alpn: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
-        let identity = self.0.presented().identity();
-        let mut config = server_config(identity, verifier(&self.0, allow), true, alpn)?;
-        config.cert_resolver = self.0.presented();
+        let mut config = server_config(self.0.presented(), verifier(&self.0, allow), true, alpn)?;
         config.time_provider = time(&self.0);
         Ok(config)
     }
@@ -178,8 +176,7 @@ impl X509Source {
     /// # Errors
     /// When rustls refuses the setup.
     pub fn one_way_server_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
-        let mut config = one_way_server_config(self.0.presented().identity(), alpn)?;
-        config.cert_resolver = self.0.presented();
+        let mut config = one_way_server_config(self.0.presented(), alpn)?;
         config.time_provider = time(&self.0);
         Ok(config)
     }
@@ -190,9 +187,7 @@ impl X509Source {
     /// # Errors
     /// When rustls refuses the setup.
     pub fn client_config(&self, allow: PeerRule, alpn: &[&[u8]]) -> Result<ClientConfig, rustls::Error> {
-        let identity = self.0.presented().identity();
-        let mut config = client_config(Some(identity), verifier(&self.0, allow), alpn)?;
-        config.client_auth_cert_resolver = self.0.presented();
+        let mut config = client_config(Some(self.0.presented()), verifier(&self.0, allow), alpn)?;
         config.time_provider = time(&self.0);
         Ok(config)
     }

@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use signet_certs::svid::X509Svid;
@@ -239,6 +240,34 @@ async fn the_program_chooses_who_is_presented() {
     source.ready().await.unwrap();
     assert_eq!(source.svid().unwrap().spiffe_id().path(), "/inside");
     assert_eq!(source.context().unwrap().svids.len(), 2);
+}
+
+/// It is the program's own code, and runs in the task that follows the agent.
+#[tokio::test]
+async fn a_source_whose_task_has_ended_says_so() {
+    let ca = authority(DOMAIN);
+    let me = svid(&ca, "/me");
+    let agent = FakeAgent::new(Say::State(message(&me, &[&ca], &[&crl(&ca, 1, &[])])));
+    let calls = AtomicUsize::new(0);
+    let pick = move |_: &[GrantedSvid]| {
+        assert_eq!(calls.fetch_add(1, Ordering::Relaxed), 0, "the picker panics");
+        Some(0)
+    };
+    let source = X509Source::start(Options {
+        pick: Pick::By(Arc::new(pick)),
+        ..agent.options()
+    });
+    source.ready().await.unwrap();
+    source.is_healthy().unwrap();
+    agent.say(Say::State(message(
+        &svid(&ca, "/me"),
+        &[&ca],
+        &[&crl(&ca, 1, &[])],
+    )));
+    until(&source, |state| state.problem.is_some()).await;
+    let reason = source.is_healthy().unwrap_err();
+    let ended = matches!(&reason, Unhealthy::Agent(problem) if matches!(**problem, SourceError::Ended));
+    assert!(ended && !reason.still_serves(), "{reason}");
 }
 
 #[tokio::test]

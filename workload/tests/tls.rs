@@ -346,6 +346,12 @@ async fn nothing_is_presented_after_its_end() {
             .contains("no server certificate chain resolved")
     );
 
+    let one_way = TlsAcceptor::from(Arc::new(old.one_way_server_config(&[]).unwrap()));
+    let (near, far) = duplex(64 * 1024);
+    let connecting = api.source.connector(PeerRule::Any).unwrap();
+    let (near, far) = tokio::join!(connecting.connect(near), one_way.accept(far));
+    assert!(near.is_err() && far.is_err(), "no certificate came");
+
     // Where the handshake is ours we say so instead.
     let (near, far) = duplex(64 * 1024);
     for error in [
@@ -408,9 +414,13 @@ async fn a_client_that_says_nothing_holds_up_nobody() {
     let address = listener.local_addr().unwrap();
     let acceptor = api.source.acceptor_for(PeerRule::Any, &[b"h2"]).unwrap();
     let mut incoming = acceptor.incoming(listener);
-    let _silent = TcpStream::connect(address).await.unwrap();
     let connector = web.source.connector(PeerRule::Any).unwrap();
     let calling = async {
+        // As many as may have a handshake under way.
+        let mut silent = Vec::new();
+        for _ in 0..256 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
         let stream = TcpStream::connect(address).await.unwrap();
         connector.connect(stream).await.unwrap()
     };

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
 use signet_certs::id::TrustDomain;
@@ -181,7 +182,9 @@ impl Connector {
         let refused = RefusedPeer::default();
         let verifier = SpiffeVerifier::new(source, PeerRule::Exactly(server_id(&self.trust_domain)));
         let config = client_config(
-            self.identity.clone(),
+            self.identity
+                .clone()
+                .map(|own| -> Arc<dyn ResolvesClientCert> { own }),
             verifier.telling(refused.clone()),
             protocols,
         );

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConnection, HandshakeKind, ServerConnection};
 
@@ -67,7 +68,9 @@ impl Side {
     }
 
     fn client(&self) -> ClientConfig {
-        let mut config = client_config(self.identity.clone(), self.verifier(), ALPN).unwrap();
+        let own = self.identity.clone();
+        let own = own.map(|own| -> Arc<dyn ResolvesClientCert> { own });
+        let mut config = client_config(own, self.verifier(), ALPN).unwrap();
         config.time_provider = time_provider(now);
         config
     }

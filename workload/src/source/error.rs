@@ -43,8 +43,9 @@ pub enum SourceError {
         /// The latest trouble.
         last: Option<Arc<Self>>,
     },
-    /// The source was dropped by everyone else.
-    #[error("the source has ended")]
+    /// Nobody follows the agent any more: the runtime has ended in which the source was started, the program's own picker has
+    /// panicked, or the source was dropped.
+    #[error("the task of the source has ended")]
     Ended,
 }
 

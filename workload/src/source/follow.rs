@@ -36,8 +36,19 @@ pub(super) enum Asks {
     Bundles,
 }
 
+/// Says that the task has ended, however it does: by a panic of the program's own picker, with the runtime, or because trying again
+/// is useless, which has been said by then.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
 /// Follows the agent until trying again is useless.
 pub(super) async fn follow(options: Options, asks: Asks, shared: Arc<Shared>) {
+    let _ending = Ending(Arc::clone(&shared));
     let (min, max) = options.backoff;
     let mut backoff = Backoff::between(min, max).jittered(JITTER);
     let mut follower = Follower {

@@ -44,8 +44,9 @@ pub enum Unhealthy {
     NoLists {
         /// Which.
         domains: Vec<TrustDomain>,
-        /// Whether peers are refused for it: so it is under [`CrlPolicy::Require`](crate::CrlPolicy::Require), and once a list of
-        /// the domain was seen. Otherwise revoked peers are accepted.
+        /// Whether all peers there are refused for it: so it is under [`CrlPolicy::Require`](crate::CrlPolicy::Require), and once
+        /// a list of the domain was seen; and no other domain is left. Otherwise peers of some domain are accepted, revoked ones
+        /// among them where its lists are not required.
         refused: bool,
     },
 }
@@ -61,19 +62,24 @@ fn names(domains: &[TrustDomain]) -> String {
 
 fn lacking(refused: bool) -> &'static str {
     if refused {
-        "its peers are refused"
+        "all peers are refused"
     } else {
-        "its revoked peers would be accepted"
+        "peers there are refused where lists are required, else revoked ones are accepted"
     }
 }
 
 impl Unhealthy {
-    /// Whether new connections work all the same, for a probe that would have the program restarted.
+    /// Whether new connections work all the same: a program that is asked whether it is ready says yes. An agent that is away
+    /// or a renewal that is late is no reason to take a working program out of service, and all programs of its node with it.
+    ///
+    /// A probe of liveness asks something else: what is wrong outside the program no restart mends, and it forgets which domains
+    /// have lists ([`CrlPolicy::Prefer`](crate::CrlPolicy::Prefer)).
     #[must_use]
     pub fn still_serves(&self) -> bool {
         match self {
             Self::Nothing(_) | Self::Expired { .. } => false,
-            Self::Agent(_) | Self::NotRenewed { .. } => true,
+            Self::Agent(problem) => !matches!(**problem, SourceError::Ended),
+            Self::NotRenewed { .. } => true,
             Self::NoLists { refused, .. } => !refused,
         }
     }
@@ -133,7 +139,8 @@ fn of_lists(roots: &TrustRoots, now: SystemTime) -> Result<(), Unhealthy> {
         return Ok(());
     }
     domains.sort();
-    let required = |domain: &TrustDomain| roots.crl_policy(domain) == CrlPolicy::Require;
-    let refused = domains.iter().any(required);
+    let refuses =
+        |domain: &TrustDomain| domains.contains(domain) && roots.crl_policy(domain) == CrlPolicy::Require;
+    let refused = roots.trust_domains().all(refuses);
     Err(Unhealthy::NoLists { domains, refused })
 }

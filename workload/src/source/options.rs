@@ -33,7 +33,8 @@ pub struct Options {
     /// How long [`ready`](crate::X509Source::ready) waits for the first state; `None` for ever. The source itself goes on
     /// trying.
     pub wait: Option<Duration>,
-    /// How often the agent is pinged, and how long it may leave a ping unanswered before it is called again.
+    /// How often the agent is pinged, and how long it may leave a ping unanswered before it is called again; ten milliseconds at
+    /// least.
     pub keep_alive: Duration,
     /// What happens to peers whose authority has no current CRL here.
     pub crls: CrlPolicy,

@@ -58,6 +58,14 @@ impl Shared {
         self.state.borrow().context.clone()
     }
 
+    /// Nobody writes any more.
+    pub(super) fn ended(&self) {
+        let is_final = |problem: &Arc<SourceError>| problem.is_final();
+        if !self.state.borrow().problem.as_ref().is_some_and(is_final) {
+            self.trouble(SourceError::Ended);
+        }
+    }
+
     pub(super) fn trouble(&self, problem: SourceError) {
         self.state
             .send_modify(|state| state.problem = Some(Arc::new(problem)));
