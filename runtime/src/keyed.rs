@@ -28,6 +28,11 @@ impl<K: Eq + Hash + Clone, V: Default> Keyed<K, V> {
         }
     }
 
+    /// Whether somebody uses this key.
+    pub fn is_used(&self, key: &K) -> bool {
+        self.0.lock().contains_key(key)
+    }
+
     /// How many keys are in use.
     pub fn len(&self) -> usize {
         self.0.lock().len()

@@ -7,6 +7,7 @@
 //! | [`drain`], [`ready`], [`signal`] | how a process ends, begins, and is told to end |
 //! | [`backoff`], [`pace`] | waiting times between attempts, waiting for a moment of the wall clock |
 //! | [`bucket`] | how much, how often, of one caller or of each |
+//! | [`turns`] | who comes too often waits, in the order of his caller's |
 //! | [`quota`], [`places`] | what several callers share: a guaranteed part and a cap for each |
 //! | [`keyed`] | what several do about one thing at a time, done once |
 //! | [`source`] | where a connection comes from |
@@ -81,5 +82,7 @@ pub mod tally;
 pub mod telemetry;
 #[cfg(feature = "process")]
 pub mod trial;
+#[cfg(feature = "process")]
+pub mod turns;
 #[cfg(feature = "process")]
 pub mod uds;

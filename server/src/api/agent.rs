@@ -19,7 +19,10 @@ use signet_runtime::{
     ready::Readiness,
     refusals::Refusals,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
@@ -126,40 +129,9 @@ impl agent_server::Agent for AgentService {
         let Some(peer) = peer(&request).cloned() else {
             return Err(Status::internal("the connection of this call is not known"));
         };
-        self.attests.admit(&peer.line, &request.get_ref().csr).await?;
-        let presented = self.presented(&request).await;
-        let request = request.into_inner();
-        let Some(wire::attest_node_request::Evidence::Kubernetes(token)) = request.evidence else {
-            return Err(Faulty::UnknownEvidence.into());
-        };
-        check_token(&token.token)?;
-        if token.cluster.len() > MAX_TEXT_BYTES {
-            return Err(Status::invalid_argument("the cluster name is too long"));
-        }
-        let request = NodeRequest {
-            csr: request.csr,
-            cluster: token.cluster,
-            token: Zeroizing::new(token.token),
-            source: peer.address.ip(),
-        };
-        let certificate = self
-            .issuer
-            .issue_to_node(request, presented.as_deref())
+        timeout(attests::LONGEST, self.attest(&peer, request))
             .await
-            .map_err(status_of)?;
-        Ok(Response::new(wire::AttestNodeResponse {
-            certificate_chain: vec![certificate.leaf.into()],
-            spiffe_id: certificate.spiffe_id.to_string(),
-            node_name: certificate.node_name,
-            node_uid: certificate.node_uid,
-            control_authorities: self
-                .trust
-                .borrow()
-                .control
-                .iter()
-                .map(|a| Bytes::copy_from_slice(a.certificate.der()))
-                .collect(),
-        }))
+            .unwrap_or_else(|_| Err(attests::too_late()))
     }
 
     async fn issue_x509_svids(
@@ -260,6 +232,48 @@ fn encoded(states: States) -> Response<TrustStream> {
 }
 
 impl AgentService {
+    /// What is asked for by whom the connection proves, after it has been paid for.
+    async fn attest(
+        &self,
+        peer: &Peer,
+        request: Request<wire::AttestNodeRequest>,
+    ) -> Result<Response<wire::AttestNodeResponse>, Status> {
+        self.attests.admit(&peer.line, &request.get_ref().csr).await?;
+        let presented = self.presented(&request).await;
+        let request = request.into_inner();
+        let Some(wire::attest_node_request::Evidence::Kubernetes(token)) = request.evidence else {
+            return Err(Faulty::UnknownEvidence.into());
+        };
+        check_token(&token.token)?;
+        if token.cluster.len() > MAX_TEXT_BYTES {
+            return Err(Status::invalid_argument("the cluster name is too long"));
+        }
+        let request = NodeRequest {
+            csr: request.csr,
+            cluster: token.cluster,
+            token: Zeroizing::new(token.token),
+            source: peer.address.ip(),
+        };
+        let certificate = self
+            .issuer
+            .issue_to_node(request, presented.as_deref())
+            .await
+            .map_err(status_of)?;
+        Ok(Response::new(wire::AttestNodeResponse {
+            certificate_chain: vec![certificate.leaf.into()],
+            spiffe_id: certificate.spiffe_id.to_string(),
+            node_name: certificate.node_name,
+            node_uid: certificate.node_uid,
+            control_authorities: self
+                .trust
+                .borrow()
+                .control
+                .iter()
+                .map(|a| Bytes::copy_from_slice(a.certificate.der()))
+                .collect(),
+        }))
+    }
+
     /// The presented certificate, if it counts at this moment: nobody renews by one that has a successor in use.
     async fn presented<T>(&self, request: &Request<T>) -> Option<Arc<VerifiedSvid>> {
         let svid = peer(request)?.svid.clone()?;

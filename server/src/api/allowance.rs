@@ -33,9 +33,15 @@ const AGENTS_BYTES: Division = Division {
     cap: 12 << 20,
     pool: 96 << 20,
 };
-/// Bytes of one source of strangers, and of one agent whose certificate is worth a trust stream alone. One request is sure; and all
-/// calls of all connections that a source may have find room together, for what waits there for its turn shuts out no neighbour.
-const OTHERS_BYTES: Division = Division {
+/// Bytes of one agent whose certificate is worth a trust stream alone.
+const GUESTS_BYTES: Division = Division {
+    share: STRANGERS_REQUEST,
+    cap: 512 << 10,
+    pool: 16 << 20,
+};
+/// Bytes of one source of strangers. One request is sure; and all calls of all connections that a source may have find room together,
+/// for what waits there for its turn shuts out no neighbour.
+const STRANGERS_BYTES: Division = Division {
     share: STRANGERS_REQUEST,
     cap: STRANGERS_PER_SOURCE * STRANGERS_CALLS * STRANGERS_REQUEST,
     pool: 48 << 20,
@@ -99,7 +105,8 @@ pub(crate) struct Allowances(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     agents: Arc<Quota<Caller>>,
-    others: Arc<Quota<Caller>>,
+    guests: Arc<Quota<Caller>>,
+    strangers: Arc<Quota<Caller>>,
     admins: Arc<Quota<Caller>>,
     opened: Buckets<Caller>,
     readers: Arc<Places<Caller>>,
@@ -133,7 +140,8 @@ impl Allowances {
     pub(crate) fn new(refusals: Refusals) -> Self {
         Self(Arc::new(Shared {
             agents: Quota::new(AGENTS_BYTES),
-            others: Quota::new(OTHERS_BYTES),
+            guests: Quota::new(GUESTS_BYTES),
+            strangers: Quota::new(STRANGERS_BYTES),
             admins: Quota::new(ADMINS_BYTES),
             opened: Buckets::new(STREAMS, CALLERS),
             readers: Places::new(Bounds {
@@ -224,7 +232,8 @@ impl Allowances {
     fn bytes_of(&self, caller: &Caller) -> &Arc<Quota<Caller>> {
         match caller {
             Caller::Agent(_) => &self.0.agents,
-            Caller::Guest(_) | Caller::Stranger(_) => &self.0.others,
+            Caller::Guest(_) => &self.0.guests,
+            Caller::Stranger(_) => &self.0.strangers,
             Caller::Admin => &self.0.admins,
         }
     }

@@ -12,7 +12,7 @@ use signet_certs::{
     tls::{RefusedPeer, peer_svid},
     verify::VerifiedSvid,
 };
-use signet_runtime::{accept, drain::Drain, places::Marker, refusals::Refusals, source::Source};
+use signet_runtime::{accept, drain::Drain, places::Place, refusals::Refusals, source::Source};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::net::Listener;
@@ -21,8 +21,8 @@ use tokio_util::net::Listener;
 pub(super) use self::handshakes::UNPROVEN;
 pub(crate) use self::{connection::Carrier, rows::limits};
 use self::{
-    connection::{PeerConnection, Place, close_heard, guarded},
-    handshakes::{Handshakes, Price},
+    connection::{self as open, PeerConnection, close_heard, guarded},
+    handshakes::{Handshakes, Turn},
     places::Connections,
 };
 use super::{
@@ -61,7 +61,7 @@ pub(crate) struct Rooms {
 
 /// Why connections are closed at this door, as its [`Refusals`] count them.
 pub(crate) const REASONS: &[&str] = &[WORK, PLACES, DISPLACED, SILENT];
-/// Their source has used up the work of handshakes.
+/// Too many of their source wait for the work of a handshake.
 const WORK: &str = "handshake_work";
 /// There was no place.
 const PLACES: &str = "places";
@@ -133,21 +133,34 @@ pub(crate) struct Judges {
 }
 
 /// A handshake that came to nothing.
-struct Failed<C> {
-    error: io::Error,
-    /// Whether it was for the peer's certificate.
-    refused: RefusedPeer,
-    /// Where an alert has told the peer why.
-    stream: Option<C>,
+enum Failed<C> {
+    /// A bound was reached, which is counted.
+    Bound(&'static str),
+    /// One side refused the other, or the stream broke.
+    Broken {
+        error: io::Error,
+        /// Whether it was for the peer's certificate.
+        refused: RefusedPeer,
+        /// Where an alert has told the peer why.
+        stream: Option<C>,
+    },
 }
 
 impl<C> From<io::Error> for Failed<C> {
     fn from(error: io::Error) -> Self {
-        Self {
+        Self::Broken {
             error,
             refused: RefusedPeer::default(),
             stream: None,
         }
+    }
+}
+
+/// Does this for as long as the handshake has its place.
+async fn unless_lost<C, T>(place: &mut Place<Source>, work: impl Future<Output = T>) -> Result<T, Failed<C>> {
+    tokio::select! {
+        done = work => Ok(done),
+        () = place.lost() => Err(Failed::Bound(DISPLACED)),
     }
 }
 
@@ -169,30 +182,27 @@ impl Door {
     ) {
         let source = Source::from(address.ip());
         let Some(mut place) = self.handshakes.begin(source) else {
-            return self.refusals.count(WORK, source);
+            return self.refusals.count(DISPLACED, source);
         };
         let door = self.clone();
         let finished = finished.clone();
         tokio::spawn(async move {
-            let marker = place.marker();
-            let result = tokio::select! {
-                result = timeout(HANDSHAKE_TIMEOUT, door.handshake(stream, address, &marker)) => result,
-                () = place.lost() => return door.refusals.count(DISPLACED, source),
-            };
-            match result {
+            let shaken = timeout(HANDSHAKE_TIMEOUT, door.handshake(stream, address, &mut place)).await;
+            match shaken {
                 Ok(Ok(connection)) => {
                     drop(place);
                     // A failed send means the server is draining: the connection closes by being dropped.
                     drop(finished.send(Ok(connection)).await);
                 }
-                Ok(Err(Failed {
+                Ok(Err(Failed::Bound(reason))) => door.refusals.count(reason, source),
+                Ok(Err(Failed::Broken {
                     error,
                     refused,
                     stream,
                 })) => {
                     door.failed(address, &error, &refused);
                     // Whoever comes may have its place.
-                    marker.set_idle(true);
+                    place.marker().set_idle(true);
                     tokio::select! {
                         () = close_heard(stream) => {}
                         () = place.lost() => {}
@@ -218,34 +228,42 @@ impl Door {
         &self,
         stream: C,
         address: SocketAddr,
-        place: &Marker<Source>,
+        place: &mut Place<Source>,
     ) -> Result<PeerConnection<C>, Failed<C>> {
         stream.prepare()?;
         let hello = timeout(
             HELLO_TIMEOUT,
             LazyConfigAcceptor::new(Acceptor::default(), stream),
-        )
-        .await
-        .map_err(io::Error::from)??;
-        // From here on it is neither idle nor without a price.
-        place.set_idle(false);
-        let price = self.handshakes.price(address.ip().into());
+        );
+        let hello = unless_lost(place, hello).await?;
+        let hello = hello.map_err(io::Error::from)??;
+        place.marker().set_idle(false);
+        let turn = unless_lost(place, self.handshakes.turn(address.ip().into())).await?;
+        let has_paid = match turn.map_err(|_| Failed::Bound(WORK))? {
+            Turn::Paid => true,
+            Turn::Reserved(reserved) => {
+                *place = reserved;
+                false
+            }
+        };
         let refused = RefusedPeer::default();
         let tls = (self.tls)(refused.clone()).map_err(io::Error::other)?;
-        let accepted = hello.into_stream(Arc::new(tls)).into_fallible().await;
-        let stream = accepted.map_err(|(error, stream)| Failed {
-            error,
-            refused,
-            stream: Some(stream),
-        })?;
-        Ok(self.connected(stream, address, price).await?)
+        let accepted = hello.into_stream(Arc::new(tls)).into_fallible();
+        let stream = unless_lost(place, accepted)
+            .await?
+            .map_err(|(error, stream)| Failed::Broken {
+                error,
+                refused,
+                stream: Some(stream),
+            })?;
+        Ok(self.connected(stream, address, has_paid).await?)
     }
 
     async fn connected<C: Carrier>(
         &self,
         stream: TlsStream<C>,
         address: SocketAddr,
-        price: Price,
+        has_paid: bool,
     ) -> io::Result<PeerConnection<C>> {
         let svid = peer_svid(stream.get_ref().1).map(Arc::new);
         let claim = match svid.as_deref() {
@@ -254,7 +272,10 @@ impl Door {
         };
         let caller = claim.caller(svid.as_deref(), address.ip().into());
         let wait = match &caller {
-            Caller::Agent(agent) => price.paid_by(agent).err(),
+            Caller::Agent(agent) => {
+                let source = address.ip().into();
+                self.handshakes.proved(agent, source, has_paid).err()
+            }
             Caller::Guest(_) | Caller::Stranger(_) | Caller::Admin => None,
         };
         let Some(place) = self.connections.take(claim, &caller) else {
@@ -266,8 +287,8 @@ impl Door {
         }
         let life = match place {
             _ if wait.is_some() => Some(REFUSED_LIFE),
-            Place::Stranger(_) => Some(STRANGERS_LIFE),
-            Place::Agent(_) | Place::Guest(_) => None,
+            open::Place::Stranger(_) => Some(STRANGERS_LIFE),
+            open::Place::Agent(_) | open::Place::Guest(_) => None,
         };
         let peer = Peer {
             address,

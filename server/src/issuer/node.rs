@@ -92,10 +92,14 @@ impl Issuer {
         presented: Option<&VerifiedSvid>,
     ) -> Result<NodeCertificate, NotIssued> {
         let key = self.acceptable(verify_csr(&request.csr))?;
+        let active = || {
+            self.active(AuthorityKind::Control)
+                .map_err(NotIssued::unavailable)
+        };
+        // API servers are not asked for what cannot be signed.
+        active()?;
         let proven = self.prove(request, presented).await?;
-        let authority = self
-            .active(AuthorityKind::Control)
-            .map_err(NotIssued::unavailable)?;
+        let authority = active()?;
         let now = self.parts.clock.now();
         let order = self.order_for_node(&proven, presented, key)?;
         let profile = &self.parts.control_profile;

@@ -59,10 +59,20 @@ impl Issuer {
     ) -> Result<Vec<Outcome>, CallRefused> {
         let rest: Vec<_> = items.iter().map(|item| Rests::of(&item.evidence)).collect();
         let _under_way = self.bounds.enter(&agent.spiffe_id, &rest)?;
+        let nobody = |why| Ok(items.iter().map(|_| Err(NotIssued::unavailable(why))).collect());
+        // API servers are not asked for what cannot be signed.
+        if let Err(why) = self.active(AuthorityKind::X509) {
+            return nobody(why);
+        }
         let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
+        for (item, decision) in items.iter().zip(&decisions) {
+            if let Err(NotIssued::Refused(_)) = decision {
+                self.bounds.pay(&agent.spiffe_id, Rests::of(&item.evidence), 1);
+            }
+        }
         let authority = match self.active(AuthorityKind::X509) {
             Ok(authority) => authority,
-            Err(why) => return Ok(items.iter().map(|_| Err(NotIssued::unavailable(why))).collect()),
+            Err(why) => return nobody(why),
         };
         let drafts = self
             .draft_all(&authority, agent, certificate, items, decisions)
@@ -95,11 +105,6 @@ impl Issuer {
         items: Vec<IssueItem>,
         decisions: Vec<Result<Decided, NotIssued>>,
     ) -> Vec<Result<(Draft, Answer), NotIssued>> {
-        for (item, decision) in items.iter().zip(&decisions) {
-            if let Err(NotIssued::Refused(_)) = decision {
-                self.bounds.pay(&agent.spiffe_id, Rests::of(&item.evidence), 1);
-            }
-        }
         let wanted = items
             .into_iter()
             .zip(decisions)

@@ -10,10 +10,10 @@ use std::time::Duration;
 use signet_certs::{csr::verification_work, id::SpiffeId};
 use signet_runtime::{
     bucket::{Bucket, Buckets, Rate},
-    keyed::Keyed,
     limits::Limit,
     refusals::Refusals,
     source::Source,
+    turns::Turns,
 };
 use tokio::{
     sync::Mutex as Turn,
@@ -22,7 +22,7 @@ use tokio::{
 use tonic::Status;
 
 use crate::api::{
-    allowance::{Caller, Line},
+    allowance::{Caller, Line, STRANGERS_PER_SOURCE},
     retry::later,
 };
 
@@ -47,6 +47,8 @@ const ALL_STRANGERS: Rate = Rate {
 /// How long a stranger waits for its turn; agents wait 30 s for an answer. All that may wait at one source take a second, or two over
 /// RSA, and longer only while many sources ask at once.
 const LONGEST_TURN: Duration = Duration::from_secs(25);
+/// How long all of an attestation takes at most: beyond that nobody hears the answer.
+pub(super) const LONGEST: Duration = Duration::from_secs(28);
 /// What is told to whoever had no turn.
 const COME_BACK: Duration = Duration::from_secs(1);
 /// Callers that are told apart at once.
@@ -59,7 +61,8 @@ pub(super) const ATTESTATIONS: &str = "attestations";
 pub(crate) struct Attests {
     agents: Buckets<SpiffeId>,
     guests: Buckets<SpiffeId>,
-    turns: Turns,
+    strangers: Turns<Source>,
+    all_strangers: Turn<Bucket>,
     refusals: Refusals,
 }
 
@@ -69,7 +72,9 @@ impl Attests {
         Self {
             agents: Buckets::new(AGENTS, CALLERS),
             guests: Buckets::new(AGENTS, CALLERS),
-            turns: Turns::new(),
+            // Of one source as many wait as it may have connections.
+            strangers: Turns::new(STRANGERS, CALLERS, STRANGERS_PER_SOURCE),
+            all_strangers: Turn::new(Bucket::full(ALL_STRANGERS, Instant::now())),
             refusals,
         }
     }
@@ -91,9 +96,11 @@ impl Attests {
         let paid = match caller {
             Caller::Agent(agent) => pay(&self.agents, agent.clone(), work),
             Caller::Guest(agent) => pay(&self.guests, agent.clone(), work),
-            Caller::Stranger(source) => timeout(LONGEST_TURN, self.turns.wait(*source, work))
-                .await
-                .map_err(|_| COME_BACK),
+            Caller::Stranger(source) => {
+                let all = self.of_all_strangers(*source, work);
+                let turn = timeout(LONGEST_TURN, self.strangers.wait(*source, all)).await;
+                turn.map_or(Err(COME_BACK), |turn| turn.map_err(|_| COME_BACK))
+            }
             // Nobody attests a node at the admin socket.
             Caller::Admin => Ok(()),
         };
@@ -104,42 +111,28 @@ impl Attests {
     }
 }
 
-/// The first token is taken where it is there, and the rest may be owed.
-fn pay<K: Clone + Eq + std::hash::Hash>(buckets: &Buckets<K>, caller: K, work: f64) -> Result<(), Duration> {
-    buckets.take(caller.clone())?;
-    buckets.spend(caller, work - 1.0);
-    Ok(())
+/// The answer after [`LONGEST`].
+pub(super) fn too_late() -> Status {
+    later("the attestation took too long", COME_BACK)
 }
 
-/// A queue in which every source has one place: the others of that source wait for it.
-struct Turns {
-    strangers: Buckets<Source>,
-    all: Turn<Bucket>,
-    sources: Keyed<Source, Turn<()>>,
-}
-
-impl Turns {
-    fn new() -> Self {
-        Self {
-            strangers: Buckets::new(STRANGERS, CALLERS),
-            all: Turn::new(Bucket::full(ALL_STRANGERS, Instant::now())),
-            sources: Keyed::default(),
-        }
-    }
-
-    async fn wait(&self, source: Source, work: f64) {
-        let own = self.sources.take(source);
-        let _own = own.lock().await;
-        while let Err(wait) = self.strangers.take(source) {
-            sleep(wait).await;
-        }
+impl Attests {
+    /// The rest of what a stranger pays, and his turn among those of all sources: of each there is one.
+    async fn of_all_strangers(&self, source: Source, work: f64) {
         self.strangers.spend(source, work - 1.0);
-        let mut all = self.all.lock().await;
+        let mut all = self.all_strangers.lock().await;
         while let Err(wait) = all.take(Instant::now()) {
             sleep(wait).await;
         }
         all.spend(work - 1.0, Instant::now());
     }
+}
+
+/// The first token is taken where it is there, and the rest may be owed.
+fn pay<K: Clone + Eq + std::hash::Hash>(buckets: &Buckets<K>, caller: K, work: f64) -> Result<(), Duration> {
+    buckets.take(caller.clone())?;
+    buckets.spend(caller, work - 1.0);
+    Ok(())
 }
 
 /// Rows of the table of limits.

@@ -1,4 +1,4 @@
-//! What one connection has under way.
+//! What one connection may have under way.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,7 +36,8 @@ pub(super) const OTHERS_RATE: Rate = Rate {
     per_second: 8.0,
     burst: 16.0,
 };
-/// What one connection has of it.
+
+/// A connection, and what it has under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     /// Whose it is.

@@ -7,12 +7,12 @@ use signet_runtime::{
 };
 
 use super::{
-    ADMINS_BYTES, AGENTS_BYTES, ALL_READERS, CALLERS_READERS, OTHERS_BYTES, STREAMS,
+    ADMINS_BYTES, AGENTS_BYTES, ALL_READERS, CALLERS_READERS, GUESTS_BYTES, STRANGERS_BYTES, STREAMS,
     line::{AGENTS_CALLS, GUESTS_CALLS, OTHERS_RATE, STRANGERS_CALLS},
 };
 
 /// What all of this is to each caller.
-pub(crate) fn limits() -> [Limit; 9] {
+pub(crate) fn limits() -> [Limit; 10] {
     let row = |who, what, share: String, cap: String| Limit {
         who,
         what,
@@ -41,7 +41,8 @@ pub(crate) fn limits() -> [Limit; 9] {
     let readers = format!("{CALLERS_READERS} of {ALL_READERS}");
     [
         under_way("an agent", AGENTS_BYTES),
-        under_way("strangers of one source", OTHERS_BYTES),
+        under_way("an agent, by a certificate that does not count", GUESTS_BYTES),
+        under_way("strangers of one source", STRANGERS_BYTES),
         under_way("all admins", ADMINS_BYTES),
         calls("an agent", AGENTS_CALLS),
         calls("an agent, by a certificate that does not count", GUESTS_CALLS),

@@ -1,12 +1,13 @@
 //! Handshakes: how many are under way, and how much work they make, by where they come from.
 //!
 //! A handshake costs a key exchange and a signature before anybody has proved anything. Its price is a fixed one: time on the wall
-//! would make a source pay for the load that others bring, and so slow down honest ones first when it is high. Whoever proves an agent's
-//! certificate pays from that agent's own bucket. Sources at which agents have done so keep a reserve, for when a neighbour at the
-//! same address (behind a NAT, a load balancer) has used up the work of all: strangers take no tokens of it, and its places go to whoever
-//! comes last and speaks first.
+//! would make a source pay for the load that others bring, and so slow down honest ones first when it is high. Those of one source
+//! that come sooner wait for their turn, once they have spoken and before there is any work; whoever proves an agent's certificate
+//! pays from that agent's own bucket. At sources at which agents have done so nobody waits: there is a reserve for when a neighbour
+//! at the same address (behind a NAT, a load balancer) has used up the work of all. It has no rate, but few places, which go to
+//! whoever comes last.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::ready, sync::Arc, time::Duration};
 
 use signet_certs::id::SpiffeId;
 use signet_runtime::{
@@ -14,6 +15,7 @@ use signet_runtime::{
     places::{Bounds, Loses, Place, Places},
     source::Source,
     sync::Mutex,
+    turns::{Full, Turns},
 };
 use tokio::time::Instant;
 
@@ -27,6 +29,8 @@ pub(super) const CONNECTS: Rate = Rate {
     per_second: 1.0,
     burst: 64.0,
 };
+/// How many of one source wait for a token: four seconds, and agents wait ten for a connection.
+pub(super) const WAITING: usize = 400;
 /// Buckets that are kept at once, of either kind.
 const BUCKETS: usize = 32_768;
 /// Places of the reserve that one source has.
@@ -39,15 +43,24 @@ const SOURCES: usize = 16_384;
 pub(super) struct Handshakes {
     ordinary: Arc<Places<Source>>,
     reserve: Arc<Places<Source>>,
-    unproven: Buckets<Source>,
+    unproven: Turns<Source>,
     connects: Buckets<SpiffeId>,
     proven: Mutex<HashMap<Source, Instant>>,
+}
+
+/// By what a handshake goes on once its first message has come.
+pub(super) enum Turn {
+    /// It has taken a token of its source.
+    Paid,
+    /// It has a place of the reserve, and costs nothing.
+    Reserved(Place<Source>),
 }
 
 impl Handshakes {
     /// At most so many under way, a quarter of them in the reserve.
     pub(super) fn new(most: usize) -> Self {
         let reserve = most.div_ceil(4);
+        let ordinary = most - reserve;
         let places = |total, cap| {
             Places::new(Bounds {
                 total,
@@ -56,36 +69,48 @@ impl Handshakes {
             })
         };
         Self {
-            ordinary: places(most - reserve, most - reserve),
+            ordinary: places(ordinary, ordinary),
             reserve: places(reserve, RESERVE_PER_SOURCE),
-            unproven: Buckets::new(UNPROVEN, BUCKETS),
+            unproven: Turns::new(UNPROVEN, BUCKETS, WAITING.min(ordinary / 2)),
             connects: Buckets::new(CONNECTS, BUCKETS),
             proven: Mutex::default(),
         }
     }
 
-    /// A place for a handshake that begins, idle until something has arrived; none where the source has used up its work and no agent
-    /// has proved itself there.
+    /// A place for a connection that has said nothing yet: those go first where there are too many.
     pub(super) fn begin(&self, source: Source) -> Option<Place<Source>> {
-        let places = if self.unproven.check(source).is_ok() {
-            &self.ordinary
-        } else if self.is_proven(source) {
-            &self.reserve
-        } else {
-            return None;
-        };
-        let place = places.take(&source).ok()?;
+        let place = self.ordinary.take(&source).ok()?;
         place.marker().set_idle(true);
         Some(place)
     }
 
-    /// What is paid for a handshake whose first message has come, from now on.
-    pub(super) fn price(self: &Arc<Self>, source: Source) -> Price {
-        Price {
-            handshakes: self.clone(),
-            source,
-            is_due: true,
+    /// Waits for a token of the source, before there is any work. Where agents have proved themselves nobody waits behind strangers.
+    ///
+    /// # Errors
+    /// As many of this source wait as may.
+    pub(super) async fn turn(&self, source: Source) -> Result<Turn, Full> {
+        if self.unproven.at_once(&source) {
+            return Ok(Turn::Paid);
         }
+        if self.is_proven(source)
+            && let Ok(place) = self.reserve.take(&source)
+        {
+            return Ok(Turn::Reserved(place));
+        }
+        self.unproven.wait(source, ready(Turn::Paid)).await
+    }
+
+    /// The certificate of this agent was presented, and counts: it pays instead of its source, if that has, and the source is
+    /// remembered for it.
+    ///
+    /// # Errors
+    /// How long until the agent may connect again.
+    pub(super) fn proved(&self, agent: &SpiffeId, source: Source, has_paid: bool) -> Result<(), Duration> {
+        if has_paid {
+            self.unproven.give_back(source);
+        }
+        self.remember(source);
+        self.connects.take(agent.clone())
     }
 
     fn is_proven(&self, source: Source) -> bool {
@@ -104,36 +129,9 @@ impl Handshakes {
     }
 }
 
-/// Owed by the source, however the handshake ends, unless an agent pays.
-pub(super) struct Price {
-    handshakes: Arc<Handshakes>,
-    source: Source,
-    is_due: bool,
-}
-
-impl Price {
-    /// The certificate of this agent was presented, and counts: the source is remembered for that.
-    ///
-    /// # Errors
-    /// How long until the agent may connect again.
-    pub(super) fn paid_by(mut self, agent: &SpiffeId) -> Result<(), Duration> {
-        self.is_due = false;
-        self.handshakes.remember(self.source);
-        self.handshakes.connects.take(agent.clone())
-    }
-}
-
-impl Drop for Price {
-    fn drop(&mut self) {
-        if self.is_due {
-            self.handshakes.unproven.spend(self.source, 1.0);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, net::IpAddr, task::Poll};
+    use std::net::IpAddr;
 
     use super::*;
 
@@ -145,55 +143,64 @@ mod tests {
         SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/node-{n}")).unwrap()
     }
 
-    fn strangers(handshakes: &Arc<Handshakes>, source: Source, count: usize) {
-        for _ in 0..count {
-            let _place = handshakes.begin(source);
-            drop(handshakes.price(source));
-        }
+    /// Strangers who have their turn at once.
+    fn strangers(handshakes: &Handshakes, source: Source) -> usize {
+        let turns = std::iter::from_fn(|| handshakes.unproven.at_once(&source).then_some(()));
+        turns.take(5000).count()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_source_pays_for_its_handshakes_and_no_other_does() {
-        let handshakes = Arc::new(Handshakes::new(256));
-        strangers(&handshakes, source(1), 1000);
-        assert!(handshakes.begin(source(1)).is_none());
-        assert!(handshakes.begin(source(2)).is_some());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(handshakes.begin(source(1)).is_some());
+        let handshakes = Handshakes::new(256);
+        assert_eq!(strangers(&handshakes, source(1)), 1000);
+        let asked = Instant::now();
+        for _ in 0..100 {
+            assert!(matches!(handshakes.turn(source(1)).await, Ok(Turn::Paid)));
+        }
+        let waited = asked.elapsed();
+        assert!((1000..1200).contains(&waited.as_millis()), "{waited:?}");
+        let asked = Instant::now();
+        assert!(matches!(handshakes.turn(source(2)).await, Ok(Turn::Paid)));
+        assert_eq!(asked.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_beside_an_agent_takes_nothing_of_the_reserve() {
-        let handshakes = Arc::new(Handshakes::new(256));
-        assert_eq!(handshakes.price(source(1)).paid_by(&agent(1)), Ok(()));
-        strangers(&handshakes, source(1), 5000);
-        let mut kept: Vec<_> = (0..100).filter_map(|_| handshakes.begin(source(1))).collect();
-        assert_eq!(kept.len(), 100, "whoever comes last is let in");
-        assert!(handshakes.begin(source(2)).is_some(), "by the ordinary places");
-        // What has spoken stays, however many come after it and say nothing.
-        let mut speaking = handshakes.begin(source(1)).unwrap();
-        speaking.marker().set_idle(false);
-        kept.extend((0..100).filter_map(|_| handshakes.begin(source(1))));
-        assert!(poll_fn(|cx| Poll::Ready(speaking.poll_lost(cx).is_pending())).await);
+    async fn an_agent_whose_source_has_proved_itself_waits_for_no_stranger() {
+        let handshakes = Arc::new(Handshakes::new(1024));
+        assert_eq!(handshakes.proved(&agent(1), source(1), true), Ok(()));
+        strangers(&handshakes, source(1));
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let handshakes = handshakes.clone();
+            waiting.spawn(async move { handshakes.unproven.wait(source(1), ready(())).await });
+        }
+        tokio::task::yield_now().await;
+        let asked = Instant::now();
+        let turn = handshakes.turn(source(1)).await;
+        assert!(matches!(turn, Ok(Turn::Reserved(_))));
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        // However long it went on, its source owes nothing for the reserve.
+        drop(turn);
+        for _ in 0..10_000 {
+            assert!(matches!(handshakes.turn(source(1)).await, Ok(Turn::Reserved(_))));
+        }
         tokio::time::advance(REMEMBERED).await;
-        strangers(&handshakes, source(1), 1001);
         assert!(
-            handshakes.begin(source(1)).is_none(),
+            matches!(handshakes.turn(source(1)).await, Ok(Turn::Paid)),
             "it is forgotten after a day"
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_connects_without_end_waits_and_its_neighbour_does_not() {
-        let handshakes = Arc::new(Handshakes::new(256));
-        let connect = |n| handshakes.price(source(1)).paid_by(&agent(n));
-        assert_eq!((0..100).filter(|_| connect(1).is_ok()).count(), 64);
+        let handshakes = Handshakes::new(256);
+        let connect = |n| {
+            assert!(handshakes.unproven.at_once(&source(1)), "the source owes nothing");
+            handshakes.proved(&agent(n), source(1), true)
+        };
+        assert_eq!((0..2000).filter(|_| connect(1).is_ok()).count(), 64);
         assert_eq!(connect(1), Err(Duration::from_secs(1)));
         assert_eq!(connect(2), Ok(()));
-        assert!(
-            handshakes.unproven.check(source(1)).is_ok(),
-            "the source owes nothing"
-        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
 pub(super) const CONNECTIONS_PER_AGENT: usize = 8;
 /// Open connections of one agent whose certificate is worth a trust stream and no more: the stream, and one to attest by.
 pub(super) const CONNECTIONS_PER_GUEST: usize = 2;
+
 /// Room for open connections.
 pub(super) struct Connections {
     /// Of one agent, those by older certificates go first, and take none from those by newer ones.

@@ -8,6 +8,10 @@ use super::{
 };
 use crate::api::allowance::STRANGERS_PER_SOURCE;
 
+fn rate(rate: Rate) -> String {
+    format!("{} at once, then {} each second", rate.burst, rate.per_second)
+}
+
 /// What all of this is to each caller.
 pub(crate) fn limits() -> [Limit; 6] {
     let row = |who, what, counted, share: String, cap: String| Limit {
@@ -23,8 +27,13 @@ pub(crate) fn limits() -> [Limit; 6] {
         row(who, what, counted, "an equal part".to_owned(), cap.to_string())
     };
     let begun = |who, what, rate: Rate| {
-        let rate = format!("{} at once, then {} each second", rate.burst, rate.per_second);
-        row(who, what, "server::api::listener::handshakes", rate.clone(), rate)
+        row(
+            who,
+            what,
+            "server::api::listener::handshakes",
+            self::rate(rate),
+            self::rate(rate),
+        )
     };
     [
         open("an agent", "server::api::listener::places", CONNECTIONS_PER_AGENT),
@@ -38,15 +47,21 @@ pub(crate) fn limits() -> [Limit; 6] {
             "server::api::listener::places",
             STRANGERS_PER_SOURCE,
         ),
-        begun(
+        row(
             "strangers of one source",
             "handshakes without an agent's certificate",
-            handshakes::UNPROVEN,
+            "server::api::listener::handshakes",
+            rate(handshakes::UNPROVEN),
+            format!(
+                "{}; beyond that {} wait",
+                rate(handshakes::UNPROVEN),
+                handshakes::WAITING
+            ),
         ),
         begun("an agent", "connections opened", handshakes::CONNECTS),
         row(
             "a source at which agents have proved themselves",
-            "handshakes under way once its strangers have used up theirs",
+            "handshakes under way, at any rate, once its strangers have used up theirs",
             "server::api::listener::handshakes",
             "an equal part".to_owned(),
             handshakes::RESERVE_PER_SOURCE.to_string(),

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client};
 
 use super::{
-    connection::PARTING,
+    connection::{PARTING, Place},
     places::{CONNECTIONS_PER_AGENT, CONNECTIONS_PER_GUEST},
     *,
 };

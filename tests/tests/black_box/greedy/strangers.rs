@@ -2,28 +2,20 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use signet_tests::{
-    agent_client::{RawAgent, new_csr},
-    domain::Domain,
-};
+use signet_tests::{agent_client::new_csr, domain::Domain};
 use tokio::task::JoinSet;
 
 use super::{
-    super::doors::{attest_in_vain, keep_alive, send_half, stay_silent},
+    super::doors::{attest_in_vain, half_proofs, keep_alive, stay_silent},
     Form, SERVER, Trial,
     honest::Honest,
 };
 
-/// Half of a node's proof, on as many calls as a stranger may have.
-async fn half_proofs(address: SocketAddr) {
-    let Ok(stranger) = RawAgent::connect(address, None).await else {
-        return;
-    };
-    let mut calls = JoinSet::new();
-    for _ in 0..32 {
-        calls.spawn(send_half(&stranger, "AttestNode", 48 << 10));
+/// Again and again: what comes too slowly ends.
+async fn send_halves(address: SocketAddr) {
+    loop {
+        half_proofs(address).await.join_all().await;
     }
-    calls.join_all().await;
 }
 
 pub(super) async fn of_many_addresses(form: Form) {
@@ -53,9 +45,7 @@ pub(super) async fn of_many_addresses(form: Form) {
         for last in 1..=8 {
             attack.spawn(stay_silent(Ipv4Addr::new(127, 0, 1, last), agents, 34));
         }
-        for _ in 0..16 {
-            attack.spawn(half_proofs(agents));
-        }
+        attack.spawn(send_halves(agents));
         for _ in 0..64 {
             attack.spawn(attest_in_vain(agents, csr.clone()));
         }

@@ -1,7 +1,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::*;
-use crate::api::{allowance::STRANGERS_PER_SOURCE, listener::UNPROVEN};
+use crate::api::listener::UNPROVEN;
 
 fn attests() -> Arc<Attests> {
     Arc::new(Attests::new(Refusals::untold("agents")))
@@ -164,5 +164,5 @@ async fn all_strangers_together_have_a_rate_and_nobody_waits_behind_anothers_flo
         admitted > 19_000.0 && rate <= 1001.0,
         "{admitted}, {rate} each second"
     );
-    assert!(attests.turns.sources.is_empty(), "nobody waits");
+    assert!(attests.strangers.is_empty(), "nobody waits");
 }
