@@ -31,7 +31,8 @@ fn every_container_has_limits_and_probes() {
     }
 }
 
-/// The rest of that folder holds kubelet's own key and every pod's secrets.
+/// Kubelet's own key lies in the rest of that folder. The secrets, tokens and ConfigMaps of the node's pods lie in `pods`, where the
+/// driver mounts.
 #[test]
 fn the_agent_sees_no_more_of_kubelets_folder_than_it_needs() {
     let spec = pod_spec("agent.yaml");
