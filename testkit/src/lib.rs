@@ -1,5 +1,5 @@
-//! What the tests of every crate share: one moment, names, authorities with the leaves and lists they sign, and what a
-//! Kubernetes was recorded to answer.
+//! What the tests of every crate share: one moment, names, authorities with the leaves and lists they sign, what a
+//! Kubernetes was recorded to answer, and what the machine lets a test do.
 //!
 //! Everything is real: keys, signatures, the same functions that the server calls. Only the time is fixed. What does not
 //! work out is a fault of the test, so everything panics instead of answering with an error.
@@ -8,6 +8,7 @@
 mod authority;
 pub mod kube;
 mod leaf;
+pub mod machine;
 
 use std::time::{Duration, SystemTime};
 

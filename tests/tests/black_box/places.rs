@@ -1,5 +1,5 @@
-//! Every path of both configurations, where it cannot be used: it is made, or refused at once with key, path and remedy, by
-//! `validate` as by `run`, and nothing is started.
+//! Every path of both configurations, with each fault of a table. Where that is refused, `validate` and `run` do so at once, with key,
+//! path and remedy; where it is not, `validate` finds nothing wrong. `validate` makes nothing.
 
 use std::{
     fs,
@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
+use signet_testkit::machine::{as_root, can_unshare, skipped};
 use signet_tests::{
     domain::{Domain, Plan},
     process::{Finished, binary, run},
@@ -31,34 +31,55 @@ enum Becomes {
 }
 use Becomes::{Refused, Used};
 
-/// A key, as a JSON pointer, and what becomes of a path under it whose parent is missing; of a directory; and of a folder, or a file in one, on a
-/// disk that is read only.
+/// A key, as a JSON pointer, and what becomes of a path under it whose parent is missing; of a directory; of a path below a file, where
+/// not even root may make anything; and of one that is missing on a disk that is read only, which is not tried where it is `Used`.
 struct Key {
     pointer: &'static str,
     missing_parent: Becomes,
     directory: Becomes,
+    below_file: Becomes,
     read_only: Becomes,
 }
 
-const fn key(pointer: &'static str, missing_parent: Becomes, directory: Becomes, read_only: Becomes) -> Key {
+const fn key(
+    pointer: &'static str,
+    missing_parent: Becomes,
+    directory: Becomes,
+    below_file: Becomes,
+    read_only: Becomes,
+) -> Key {
     Key {
         pointer,
         missing_parent,
         directory,
+        below_file,
         read_only,
     }
 }
 
 const SERVER: [Key; 10] = [
-    key("/data_dir", Used, Used, Refused),
-    key("/listen/admin_socket", Used, Refused, Refused),
-    key("/publish/bundle_certificate_file", Refused, Refused, Used),
-    key("/publish/bundle_key_file", Refused, Refused, Used),
-    key("/keys/kek_file", Used, Refused, Refused),
-    key("/trust/control_anchors_file", Used, Refused, Refused),
-    key("/attestation/clusters/0/kubeconfig", Refused, Refused, Used),
+    key("/data_dir", Used, Used, Refused, Refused),
+    key("/listen/admin_socket", Used, Refused, Refused, Refused),
+    key(
+        "/publish/bundle_certificate_file",
+        Refused,
+        Refused,
+        Refused,
+        Used,
+    ),
+    key("/publish/bundle_key_file", Refused, Refused, Refused, Used),
+    key("/keys/kek_file", Used, Refused, Refused, Refused),
+    key("/trust/control_anchors_file", Used, Refused, Refused, Refused),
+    key(
+        "/attestation/clusters/0/kubeconfig",
+        Refused,
+        Refused,
+        Refused,
+        Used,
+    ),
     key(
         "/attestation/clusters/1/api_server/ca_file",
+        Refused,
         Refused,
         Refused,
         Used,
@@ -67,23 +88,47 @@ const SERVER: [Key; 10] = [
         "/attestation/clusters/1/api_server/token_file",
         Refused,
         Refused,
+        Refused,
         Used,
     ),
-    key("/audit/file", Refused, Refused, Refused),
+    key("/audit/file", Refused, Refused, Refused, Refused),
 ];
 
 const AGENT: [Key; 10] = [
-    key("/data_dir", Used, Used, Used),
-    key("/state_dir", Used, Used, Refused),
-    key("/trust/anchors_file", Refused, Refused, Used),
-    key("/node/token_file", Used, Refused, Used),
-    key("/admin_socket", Used, Refused, Refused),
-    key("/shared_socket/path", Used, Refused, Refused),
-    key("/csi/socket_path", Used, Refused, Refused),
-    key("/csi/registration_dir", Refused, Used, Refused),
-    key("/csi/kubelet_dir", Refused, Used, Refused),
-    key("/csi/volumes_dir", Used, Used, Refused),
+    key("/data_dir", Used, Used, Refused, Used),
+    key("/state_dir", Used, Used, Refused, Refused),
+    key("/trust/anchors_file", Refused, Refused, Refused, Used),
+    key("/node/token_file", Used, Refused, Used, Used),
+    key("/admin_socket", Used, Refused, Refused, Refused),
+    key("/shared_socket/path", Used, Refused, Refused, Refused),
+    key("/csi/socket_path", Used, Refused, Refused, Refused),
+    key("/csi/registration_dir", Refused, Used, Refused, Refused),
+    key("/csi/kubelet_dir", Refused, Used, Refused, Refused),
+    key("/csi/volumes_dir", Used, Used, Refused, Refused),
 ];
+
+/// What is wrong with a path.
+struct Fault<'a> {
+    what: &'static str,
+    path: PathBuf,
+    /// Where the program finds a disk that is read only, which nobody else sees and which goes with the program.
+    read_only: Option<&'a Path>,
+}
+
+impl Fault<'_> {
+    fn of(what: &'static str, path: PathBuf) -> Self {
+        Self {
+            what,
+            path,
+            read_only: None,
+        }
+    }
+}
+
+/// What tells `unshare` to give a program mounts of its own.
+fn private() -> Vec<&'static str> {
+    [as_root(), &["--mount", "--propagation", "private"]].concat()
+}
 
 /// A program with a configuration that can be used.
 struct Tried {
@@ -94,26 +139,37 @@ struct Tried {
 
 impl Tried {
     /// What the program says to the configuration with another path.
-    async fn says(&self, command: &str, pointer: &str, path: &Path) -> Finished {
+    async fn says(&self, command: &str, pointer: &str, fault: &Fault<'_>) -> Finished {
         let mut config = self.config.clone();
-        *config.pointer_mut(pointer).unwrap() = json!(path);
+        *config.pointer_mut(pointer).unwrap() = json!(fault.path);
         let file = self.folder.path().join("config.yaml");
         fs::write(&file, config.to_string()).unwrap();
+        let program = binary(self.program);
         let args = [command, "--config", file.to_str().unwrap()];
-        timeout(AT_ONCE, run(&binary(self.program), args, &[]))
+        let said = async {
+            let Some(disk) = fault.read_only else {
+                return run(&program, args, &[]).await;
+            };
+            let script = "mount -t tmpfs -o ro tmpfs \"$0\"; exec \"$@\"";
+            let words = [disk.to_str().unwrap(), program.to_str().unwrap()];
+            let args = [private().as_slice(), &["sh", "-ec", script], &words, &args].concat();
+            run(Path::new("unshare"), args, &[]).await
+        };
+        timeout(AT_ONCE, said)
             .await
-            .unwrap_or_else(|_| panic!("{} {command}: {pointer} {}", self.program, path.display()))
+            .unwrap_or_else(|_| panic!("{} {command}: {pointer} {}", self.program, fault.path.display()))
             .unwrap()
     }
 
-    async fn becomes(&self, what: &str, pointer: &str, path: &Path, expected: Becomes) {
+    async fn becomes(&self, fault: &Fault<'_>, pointer: &str, expected: Becomes) {
+        let path = &fault.path;
         let named = pointer.trim_start_matches('/').replace('/', ".");
         let named = named.replace("clusters.0", "clusters[0]");
         let named = named.replace("clusters.1.api_server.ca_file", "clusters[1].api_server");
         let named = named.replace("clusters.1.api_server.token_file", "clusters[1].api_server");
-        let what = format!("{}: {named}: {what} {}", self.program, path.display());
+        let what = format!("{}: {named}: {} {}", self.program, fault.what, path.display());
         let was_there = path.exists();
-        let validated = self.says("validate", pointer, path).await;
+        let validated = self.says("validate", pointer, fault).await;
         assert_eq!(
             path.exists(),
             was_there,
@@ -125,7 +181,7 @@ impl Tried {
         }
         for (command, said) in [
             ("validate", validated),
-            ("run", self.says("run", pointer, path).await),
+            ("run", self.says("run", pointer, fault).await),
         ] {
             assert_eq!(
                 said.status.code(),
@@ -148,57 +204,35 @@ impl Tried {
         }
     }
 
-    /// Each key of `keys`, with each fault that a path can have.
+    /// Each key of `keys`, with each fault of the table.
     async fn walk(&self, keys: &[Key]) {
         let scratch = tempfile::tempdir().unwrap();
         let at = |name: &str| scratch.path().join(name);
         fs::write(at("file"), "in the way").unwrap();
         fs::create_dir(at("folder")).unwrap();
-        let read_only = ReadOnly::at(&at("read-only"));
+        fs::create_dir(at("disk")).unwrap();
+        let disk = at("disk");
+        let can_mount = can_unshare(&private());
+        if !can_mount {
+            let what = format!("paths of {} on a disk that is read only", self.program);
+            skipped(&what, "root or user namespaces");
+        }
+        let read_only = Fault {
+            what: "read only",
+            path: disk.join("new"),
+            read_only: Some(&disk),
+        };
+        let missing = Fault::of("missing parent", at("missing/parent"));
+        let directory = Fault::of("a directory", at("folder"));
+        let below_file = Fault::of("below a file", at("file/below"));
         for key in keys {
-            let missing = at("missing/parent");
-            self.becomes("missing parent", key.pointer, &missing, key.missing_parent)
-                .await;
-            self.becomes("a directory", key.pointer, &at("folder"), key.directory)
-                .await;
-            // Not even root may make something below a file.
-            let below = at("file/below");
-            let waits = key.pointer == "/node/token_file";
-            self.becomes(
-                "no permission",
-                key.pointer,
-                &below,
-                if waits { Used } else { Refused },
-            )
-            .await;
-            if let (Some(disk), Refused) = (&read_only, key.read_only) {
-                self.becomes("read only", key.pointer, &disk.0.join("new"), Refused)
-                    .await;
+            self.becomes(&missing, key.pointer, key.missing_parent).await;
+            self.becomes(&directory, key.pointer, key.directory).await;
+            self.becomes(&below_file, key.pointer, key.below_file).await;
+            if can_mount && key.read_only == Refused {
+                self.becomes(&read_only, key.pointer, Refused).await;
             }
         }
-    }
-}
-
-/// A disk that is read only, where a test may mount one.
-struct ReadOnly(PathBuf);
-
-impl ReadOnly {
-    fn at(path: &Path) -> Option<Self> {
-        fs::create_dir(path).unwrap();
-        let flags = MsFlags::MS_RDONLY;
-        match mount(Some("tmpfs"), path, Some("tmpfs"), flags, None::<&str>) {
-            Ok(()) => Some(Self(path.to_owned())),
-            Err(error) => {
-                eprintln!("without a disk that is read only: {error}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for ReadOnly {
-    fn drop(&mut self) {
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use signet_testkit::machine::{can_unshare, skipped};
 use signet_tests::process::binary;
 use signet_tests::repository::root;
 use tempfile::TempDir;
@@ -21,14 +21,28 @@ pub(crate) fn objects(manifest: &str) -> Vec<Value> {
 /// Files by their names, as a ConfigMap or a Secret holds them.
 pub(crate) type Files = BTreeMap<String, String>;
 
-/// Whether a root can be made; says so when not.
+/// The namespaces of a container.
+const OWN: [&str; 4] = ["--mount", "--net", "--propagation", "private"];
+/// What its tests call that a machine may lack.
+const PROGRAMS: [&str; 3] = ["ip", "curl", "nsenter"];
+
+/// Whether a container can be made, and asked; says so when not.
 pub(crate) fn can_mount(test: &str) -> bool {
-    let can = nix::unistd::geteuid().is_root();
-    if !can {
-        // Past the harness, which hides what a test that passes prints.
-        let _ = writeln!(std::io::stderr(), "SKIPPED (needs root): {test}");
+    // Root, too: volumes are given to other users.
+    if !nix::unistd::geteuid().is_root() || !can_unshare(&OWN) {
+        skipped(test, "root, and namespaces of mounts and of the network");
+        return false;
     }
-    can
+    let is_missing = |program: &&&str| {
+        let mut found = Command::new("sh");
+        found.args(["-c", "command -v \"$0\"", program]);
+        !found.output().is_ok_and(|ended| ended.status.success())
+    };
+    if let Some(missing) = PROGRAMS.iter().find(is_missing) {
+        skipped(test, missing);
+        return false;
+    }
+    true
 }
 
 /// How a root differs from the manifest's, for what must not be.
@@ -291,15 +305,7 @@ impl Container {
 
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("unshare");
-        command.args([
-            "--mount",
-            "--net",
-            "--propagation",
-            "private",
-            "sh",
-            "-ec",
-            &self.script,
-        ]);
+        command.args(OWN).args(["sh", "-ec", &self.script]);
         command
     }
 

@@ -1,6 +1,8 @@
 //! Archives of this test's own program.
 
-use std::process::{Command, Output};
+use std::process::Command;
+
+use signet_testkit::machine::{as_root, can_unshare, skipped};
 
 use super::*;
 use crate::files::of_program;
@@ -82,25 +84,22 @@ fn a_program_starts_in_a_root_with_nothing_but_its_image() {
     let folder = tempfile::tempdir().unwrap();
     let config = unpack(&archive_of(&own(), "x:1"), folder.path());
     assert_eq!(config["config"]["User"], "65532:65532");
+    if !can_unshare(&[as_root(), &["--root", "/"]].concat()) {
+        let test = "a_program_starts_in_a_root_with_nothing_but_its_image";
+        return skipped(test, "root or user namespaces");
+    }
     let program = config["config"]["Entrypoint"][0].as_str().unwrap();
-    let mut command = Command::new("unshare");
-    if !nix::unistd::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.arg("--root").arg(folder.path().join("root"));
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.args([program, "--list"]).output().unwrap();
-    let said = String::from_utf8_lossy(&stdout);
-    if !status.success() && String::from_utf8_lossy(&stderr).contains("unshare failed") {
-        let _ = writeln!(std::io::stderr(), "SKIPPED (needs root or user namespaces)");
-        return;
-    }
+    let ended = Command::new("unshare")
+        .args(as_root())
+        .arg("--root")
+        .arg(folder.path().join("root"))
+        .args([program, "--list"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
     assert!(
         said.contains("a_program_starts_in_a_root"),
         "{said}{}",
-        String::from_utf8_lossy(&stderr)
+        String::from_utf8_lossy(&ended.stderr)
     );
 }

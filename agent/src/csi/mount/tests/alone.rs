@@ -1,12 +1,11 @@
 //! Mounts that nobody else on the machine sees: a test runs itself again in a mount namespace of its own.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::{env, fs};
 
 use nix::mount::{MsFlags, mount};
-use nix::unistd::geteuid;
+use signet_testkit::machine::{as_root, can_unshare, skipped};
 
 /// Set in the process that has the namespace.
 const INSIDE: &str = "SIGNET_TEST_MOUNTS";
@@ -25,27 +24,12 @@ pub(crate) fn alone(test: &str, inside: impl FnOnce(&Path)) {
 }
 
 fn again(test: &str) {
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private"]);
-        if !geteuid().is_root() {
-            command.args(["--user", "--map-root-user"]);
-        }
-        command
-    };
-    if !unshare()
-        .arg("true")
-        .status()
-        .is_ok_and(|status| status.success())
-    {
-        // Past the harness, which hides what a test that passes prints.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED (needs root or user namespaces): {test}"
-        );
-        return;
+    let private = [as_root(), &["--mount", "--propagation", "private"]].concat();
+    if !can_unshare(&private) {
+        return skipped(test, "root or user namespaces");
     }
-    let output = unshare()
+    let output = Command::new("unshare")
+        .args(private)
         .arg(env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
