@@ -5,7 +5,7 @@ mod spot;
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::spot::{Node, Spot};
 
@@ -47,19 +47,20 @@ impl Mounter for BindMounter {
         let target = Spot::find(target)?;
         target.make_directory()?;
         let wanted = Node::of(source)?;
+        if target.mounted()? == Some(wanted) && target.is_sealed()? {
+            return Ok(Bound::Before);
+        }
+        // The flags of a bind mount cannot be changed for whom it has propagated to: they are set before, elsewhere. What fails there
+        // leaves the target as it is, or kubelet's next call would no longer find whose place it takes.
+        let sealed = Sealed::make(source)?;
         let mut bound = Bound::Anew;
         while let Some(shown) = target.mounted()? {
-            if shown == wanted && target.is_sealed()? {
-                return Ok(Bound::Before);
-            }
             if shown != wanted {
                 bound = Bound::InPlaceOfAnother;
             }
             target.unmount()?;
         }
-        // The flags of a bind mount cannot be changed for whom it has propagated to: they are set before, elsewhere.
-        let sealed = Sealed::make(source)?;
-        target.bind(&sealed.0.path())?;
+        target.bind(&sealed.spot.path())?;
         Ok(bound)
     }
 
@@ -76,25 +77,33 @@ impl Mounter for BindMounter {
 }
 
 /// A mount of a socket folder that is read-only and private, beside that folder; gone when dropped.
-struct Sealed(Spot);
+struct Sealed {
+    spot: Spot,
+    folder: PathBuf,
+}
 
 impl Sealed {
     fn make(source: &Path) -> io::Result<Self> {
-        let place = Spot::find(&source.with_file_name(SEALED))?;
+        let folder = source.with_file_name(SEALED);
+        let spot = Spot::find(&folder)?;
         // An agent that was killed meanwhile left it.
-        place.clear()?;
-        place.make_directory()?;
-        let sealed = Self(place);
-        sealed.0.bind(source)?;
-        sealed.0.seal()?;
+        spot.clear()?;
+        spot.make_directory()?;
+        let sealed = Self { spot, folder };
+        sealed.spot.bind(source)?;
+        sealed.spot.seal()?;
         Ok(sealed)
     }
 }
 
 impl Drop for Sealed {
     fn drop(&mut self) {
-        if let Err(error) = self.0.clear() {
-            tracing::warn!(%error, "a folder was not unmounted after it had been made read-only; the next call does");
+        if let Err(error) = self.spot.clear() {
+            tracing::warn!(
+                folder = %self.folder.display(),
+                %error,
+                "a folder was not unmounted after it had been made read-only; the next call does"
+            );
         }
     }
 }

@@ -148,6 +148,33 @@ fn a_mount_of_another_folder_or_a_writable_one_is_replaced() {
     );
 }
 
+/// Kubelet calls again; only then is the folder of the running containers replaced, and that is told.
+#[test]
+fn a_folder_that_was_lost_is_told_also_after_a_call_that_failed() {
+    alone(
+        "csi::mount::tests::a_folder_that_was_lost_is_told_also_after_a_call_that_failed",
+        |dir| {
+            let (source, target) = node(dir, None);
+            BindMounter.bind(&source, &target).unwrap();
+            fs::remove_dir_all(&source).unwrap();
+            fs::create_dir(&source).unwrap();
+            let in_the_way = source.with_file_name(SEALED);
+            fs::write(&in_the_way, "").unwrap();
+            for _ in 0..2 {
+                BindMounter.bind(&source, &target).unwrap_err();
+                assert_eq!(own_mounts_at(&target).len(), 1, "what containers hold stays");
+            }
+            fs::remove_file(&in_the_way).unwrap();
+            assert_eq!(
+                BindMounter.bind(&source, &target).unwrap(),
+                Bound::InPlaceOfAnother
+            );
+            assert_eq!(BindMounter.bind(&source, &target).unwrap(), Bound::Before);
+            assert_eq!(own_mounts_at(&target).len(), 1);
+        },
+    );
+}
+
 /// An agent that was killed while it mounted leaves the sealed folder; neither publishing nor the end of the volume meets it.
 #[test]
 fn what_a_killed_agent_left_half_mounted_is_cleared() {
