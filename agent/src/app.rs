@@ -174,18 +174,13 @@ impl Agent {
         let api = self.server();
         let unix = self.shared.is_some().then(|| UnixAttestor::new(&metrics));
         let manager = self.start_control(&wires, api, &readiness, drain, &reread, unix);
-        drain.spawn(
-            self.anchors
-                .clone()
-                .reread_when_told(self.clock.clone(), reread, drain.clone()),
-        );
+        let anchors = self.anchors.clone();
+        drain.spawn(anchors.reread_when_told(self.clock.clone(), reread, drain.clone()));
         self.observe(&wires, &metrics, &readiness, drain);
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
-        let settings = self.rooms.settings();
-        let endpoint = Endpoint::measured(routes, workload_api::PROTECTED, settings, &metrics);
-        let trust_domain = self.config.trust_domain.clone();
+        let endpoint = Endpoint::measured(routes, workload_api::PROTECTED, self.rooms.settings(), &metrics);
         let (volumes, ground) = self.volumes.take().unzip();
         let standing = Standing::new(ground.unwrap_or_default(), &metrics);
         let admin = self.admin(&wires, &readiness, &manager, &standing);
@@ -201,10 +196,14 @@ impl Agent {
                 drain.clone(),
             ),
         );
-        let serve = |listener| endpoint.serve(listener, Origin::Shared);
-        let shared = self.shared.map(serve);
+        let shared = self.shared.map(|socket| endpoint.serve(socket, Origin::Shared));
         let driver = self.config.csi.zip(volumes).map(|(config, volumes)| {
-            let place = csi::Place::new(self.config.node_name, volumes, self.rooms.volumes, standing);
+            let place = csi::Place {
+                node: self.config.node_name,
+                volumes,
+                max_volumes: self.rooms.volumes,
+                standing,
+            };
             csi::start(config, place, &endpoint, manager.clone(), drain).context("csi")
         });
         let driver = driver.transpose()?;
@@ -212,7 +211,7 @@ impl Agent {
         let shared_socket = self.addresses.shared_socket.as_ref();
         let shared_socket = shared_socket.map(|path| path.display().to_string());
         tracing::info!(
-            %trust_domain,
+            trust_domain = %self.config.trust_domain,
             telemetry = %self.addresses.telemetry,
             admin_socket = %self.addresses.admin_socket.display(),
             shared_socket,

@@ -19,60 +19,40 @@ use crate::sockets::Endpoint;
 
 /// What the driver is given of its machine.
 pub(super) struct Place {
-    node: Option<String>,
-    volumes: Volumes,
-    max_volumes: usize,
-    standing: Standing,
-}
-
-impl Place {
-    /// Kubernetes' name of the node, where the configuration says it; the volumes that are there; how many there is room for;
-    /// where the driver says how it stands with them.
-    pub(super) fn new(
-        node: Option<String>,
-        volumes: Volumes,
-        max_volumes: usize,
-        standing: Standing,
-    ) -> Self {
-        Self {
-            node,
-            volumes,
-            max_volumes,
-            standing,
-        }
-    }
+    /// Kubernetes' name of the node, where the configuration says it.
+    pub(super) node: Option<String>,
+    /// Those that are there.
+    pub(super) volumes: Volumes,
+    /// How many there is room for.
+    pub(super) max_volumes: usize,
+    /// Where the driver says how it stands with them.
+    pub(super) standing: Standing,
 }
 
 /// Opens the volumes' folder; with what is wrong with the file system under it, empty when nothing is.
 pub(super) fn volumes(config: &Csi, keeping: Keeping) -> anyhow::Result<(Volumes, String)> {
-    opened(config, keeping).context("csi.volumes_dir")
-}
-
-fn opened(config: &Csi, keeping: Keeping) -> anyhow::Result<(Volumes, String)> {
-    let dir = &config.volumes_dir;
-    let volumes = Volumes::open(dir)?;
-    let ground = Ground::of(dir).with_context(|| format!("{}: statfs", dir.display()))?;
-    let problem =
-        judge(ground, config.mounter, keeping).map_err(|why| anyhow::anyhow!("{}: {why}", dir.display()))?;
-    if problem.is_empty() {
-        return Ok((volumes, problem));
+    let volumes = Volumes::open(&config.volumes_dir).context("csi.volumes_dir")?;
+    let judged = judged(config, keeping).map_err(anyhow::Error::msg);
+    let problem = judged.context("csi.volumes_dir")?;
+    if !problem.is_empty() {
+        tracing::warn!(
+            problem,
+            "the folder of the pods' volumes is not where it should be"
+        );
     }
-    let problem = format!("{}: {problem}", dir.display());
-    tracing::warn!(
-        problem,
-        "the folder of the pods' volumes is not where it should be"
-    );
     Ok((volumes, problem))
 }
 
-/// Whether the volumes' folder, which is there, lies where it may.
-pub(super) fn may_hold_volumes(config: &Csi, keeping: Keeping) -> Result<(), String> {
+/// What is wrong with where the volumes' folder, which is there, lies; empty when nothing is. An error where it may not lie there.
+pub(super) fn judged(config: &Csi, keeping: Keeping) -> Result<String, String> {
     let dir = &config.volumes_dir;
     let said = |why: &dyn std::fmt::Display| format!("{}: {why}", dir.display());
-    let ground = Ground::of(dir).map_err(|error| said(&error))?;
-    judge(ground, config.mounter, keeping)
-        .map(drop)
-        .map_err(|why| said(&why))
+    let ground = Ground::of(dir).map_err(|error| said(&format_args!("statfs: {error}")))?;
+    let problem = judge(ground, config.mounter, keeping).map_err(|why| said(&why))?;
+    Ok(match problem.as_str() {
+        "" => problem,
+        why => said(&why),
+    })
 }
 
 /// What is wrong with a folder on this; an error where it would cut pods off.

@@ -3,7 +3,7 @@
 use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::trial::{Trial, Use};
 
-use super::csi::may_hold_volumes;
+use super::csi::judged;
 use crate::config::{Config, Csi};
 use crate::kept::Keeping;
 use crate::server_client::anchors::ControlAnchors;
@@ -50,7 +50,7 @@ fn driver(csi: &Csi, keeping: Keeping) -> [Trial<'_>; 5] {
         gets_mode: true,
     };
     let ground = move || match csi.volumes_dir.exists() {
-        true => may_hold_volumes(csi, keeping),
+        true => judged(csi, keeping).map(drop),
         // That has been said.
         false => Ok(()),
     };
