@@ -242,7 +242,8 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> FileError {
+/// Says of which file an error is, and what could not be done with it: a verb and its object, as [`FileError`] shows it.
+pub fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
     move |source| FileError { path, action, source }
 }

@@ -48,8 +48,13 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// In a folder of its own in this one.
+    fn below(dir: &Path) -> Self {
         Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir_in(dir).unwrap(),
             sink: Arc::default(),
             standing: Standing::default(),
         }
@@ -251,11 +256,7 @@ async fn after_a_restart_with_less_room_there_are_no_more_volumes_than_that() {
 
 /// On a small tmpfs of its own, which the file named to `test` can fill.
 fn on_a_full_tmpfs(dir: &Path, test: impl AsyncFnOnce(&Node, &Path)) {
-    let node = Node {
-        directory: tempfile::tempdir_in(dir).unwrap(),
-        sink: Arc::default(),
-        standing: Standing::default(),
-    };
+    let node = Node::below(dir);
     let volumes = node.directory.path().join("volumes");
     fs::create_dir(&volumes).unwrap();
     let flags = nix::mount::MsFlags::empty();
@@ -301,11 +302,7 @@ fn a_folder_lost_under_a_running_pod_is_told_and_the_pod_is_served_in_a_new_one(
         "csi::tests::a_folder_lost_under_a_running_pod_is_told_and_the_pod_is_served_in_a_new_one",
         |dir| {
             for agent_was_away in [false, true] {
-                let node = Node {
-                    directory: tempfile::tempdir_in(dir).unwrap(),
-                    sink: Arc::default(),
-                    standing: Standing::default(),
-                };
+                let node = Node::below(dir);
                 fs::create_dir_all(node.target().parent().unwrap()).unwrap();
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 runtime.block_on(lost_folder(&node, agent_was_away));

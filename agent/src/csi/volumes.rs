@@ -22,9 +22,9 @@ use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use signet_runtime::files::{FileError, ensure_mode, private_dir};
+use signet_runtime::files::{FileError, ensure_mode, failed, private_dir};
 
-use self::files::{RecordFile, failed, make_dir, read_record, read_token, write_record, write_token};
+use self::files::{RecordFile, make_dir, read_record, read_token, write_record, write_token};
 use crate::token::PodToken;
 
 /// Name of the socket in a pod's directory.
@@ -149,8 +149,8 @@ impl Volumes {
     pub fn open(dir: &Path) -> Result<Self, FileError> {
         private_dir(dir)?;
         let mut volumes = BTreeMap::new();
-        for entry in fs::read_dir(dir).map_err(failed("read it", dir))? {
-            let path = entry.map_err(failed("read it", dir))?.path();
+        for entry in fs::read_dir(dir).map_err(failed(dir, "read it"))? {
+            let path = entry.map_err(failed(dir, "read it"))?.path();
             match read_record(&path.join("record.json")) {
                 Ok(RecordFile { record, cut_off })
                     if path
@@ -273,7 +273,7 @@ impl Volumes {
     pub fn remove(&mut self, volume_id: &str) -> Result<(), FileError> {
         let folder = self.folder(volume_id);
         match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove it", &folder)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&folder, "remove it")(error)),
             _ => {
                 self.volumes.remove(volume_id);
                 Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use signet_certs::time::{from_unix_millis, unix_millis};
-use signet_runtime::files::{self, Durability, FileError};
+use signet_runtime::files::{self, Durability, FileError, failed};
 use zeroize::Zeroizing;
 
 use super::VolumeRecord;
@@ -41,12 +41,7 @@ pub(super) fn make_dir(path: &Path, mode: u32) -> Result<(), FileError> {
         .recursive(true)
         .mode(mode)
         .create(path)
-        .map_err(failed("make the directory", path))
-}
-
-pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
-    let path = path.to_owned();
-    move |source| FileError { path, action, source }
+        .map_err(failed(path, "make the directory"))
 }
 
 pub(super) fn read_record(path: &Path) -> io::Result<RecordFile> {
@@ -54,7 +49,7 @@ pub(super) fn read_record(path: &Path) -> io::Result<RecordFile> {
 }
 
 pub(super) fn write_record(path: &Path, record: &RecordFile) -> Result<(), FileError> {
-    let bytes = serde_json::to_vec(record).map_err(|error| failed("write", path)(error.into()))?;
+    let bytes = serde_json::to_vec(record).map_err(|error| failed(path, "write")(error.into()))?;
     write(path, &bytes)
 }
 
@@ -72,7 +67,7 @@ pub(super) fn write_token(path: &Path, token: &PodToken) -> Result<(), FileError
     };
     // Large enough from the start: memory that it grew out of would not be wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(kept.secret.len() + ENVELOPE));
-    serde_json::to_writer(&mut *bytes, &kept).map_err(|error| failed("write", path)(error.into()))?;
+    serde_json::to_writer(&mut *bytes, &kept).map_err(|error| failed(path, "write")(error.into()))?;
     write(path, &bytes)
 }
 
