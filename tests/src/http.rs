@@ -1,6 +1,6 @@
 //! The few lines of HTTP client that tests need: one request, one connection, whole bodies.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Method, Request, StatusCode, Uri,
@@ -40,6 +40,16 @@ impl Answer {
 /// When the server cannot be reached or breaks off.
 pub async fn get(url: &str) -> Result<Answer> {
     send(Method::GET, url, &[], Bytes::new()).await
+}
+
+/// What a program measures, as its `/metrics` shows it; for the base URL of its telemetry.
+///
+/// # Errors
+/// As [`get`], and when the answer is another than a text.
+pub async fn metrics(telemetry_url: &str) -> Result<String> {
+    let answer = get(&format!("{telemetry_url}/metrics")).await?;
+    ensure!(answer.status == StatusCode::OK, "/metrics: {}", answer.status);
+    String::from_utf8(answer.body.to_vec()).context("/metrics is not UTF-8")
 }
 
 /// `POST` of JSON to a plain `http://` URL.

@@ -20,6 +20,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::doors::none_has_failed;
+
 /// How soon what an attack took is given back.
 const GIVEN_BACK: Duration = Duration::from_secs(30);
 /// How long the neighbour rests between two calls: it keeps to what one caller may do for ever, or it would wait for its own bounds.
@@ -126,8 +128,7 @@ struct Trial {
 impl Trial {
     /// How often the program has refused anything to anybody.
     async fn refused(&self) -> f64 {
-        let metrics = http::get(&format!("{}/metrics", self.telemetry)).await.unwrap();
-        let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+        let text = http::metrics(&self.telemetry).await.unwrap();
         let refusals = text
             .lines()
             .filter(|line| !line.starts_with('#') && line.contains("_refused_total"));
@@ -142,7 +143,7 @@ impl Trial {
         let alone = work(self.form.undisturbed(), &mut neighbour, || {}).await;
         let before = memory(pid, "RssAnon");
         let refused = self.refused().await;
-        let attack = attack();
+        let mut attack = attack();
         let mut most = 0;
         let beside = work(self.form.attack(), &mut neighbour, || {
             most = most.max(memory(pid, "VmRSS"));
@@ -154,6 +155,7 @@ impl Trial {
         let refused = self.refused().await - refused;
         println!("{caller}: refused {refused} times");
         assert!(refused > 0.0, "{caller}: what it took was within its bounds");
+        none_has_failed(&mut attack);
         drop(attack);
         let ended = Instant::now();
         let given_back = within(GIVEN_BACK, async || {
