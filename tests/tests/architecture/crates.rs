@@ -80,19 +80,22 @@ const PURE: [&str; 15] = [
     "zeroize",
 ];
 
-fn packages() -> Vec<Value> {
+/// What cargo prints of this workspace.
+fn cargo(args: &str) -> Vec<u8> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["metadata", "--offline", "--no-deps", "--format-version", "1"])
+        .args(args.split(' '))
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo {args}: {said}");
+    output.stdout
+}
+
+fn packages() -> Vec<Value> {
+    let metadata = cargo("metadata --offline --no-deps --format-version 1");
+    let metadata: Value = serde_json::from_slice(&metadata).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
 
@@ -180,19 +183,8 @@ const WORKLOAD_LINES: usize = 103;
 /// As `cargo tree -p signet-workload -e normal --prefix none | sort -u | wc -l` counts.
 #[test]
 fn the_library_for_workloads_is_built_from_little() {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["tree", "--offline", "--locked", "-p", "signet-workload"])
-        .args(["-e", "normal", "--prefix", "none"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let tree = String::from_utf8(output.stdout).unwrap();
+    let tree = cargo("tree --offline --locked -p signet-workload -e normal --prefix none");
+    let tree = String::from_utf8(tree).unwrap();
     let lines: BTreeSet<&str> = tree.lines().collect();
     assert!(lines.len() > 50, "no tree:\n{tree}");
     assert!(

@@ -6,12 +6,7 @@ use signet_tests::repository::{SourceFile, root, rust_files};
 use crate::{paths::named, tokens::shipped};
 
 /// The home of the table, and the library for workloads, which stands without the rest.
-const HOMES: [&str; 3] = [
-    "runtime/src/environment.rs",
-    "workload/src/endpoint.rs",
-    // For tests alone.
-    "agent/src/csi/mount/alone.rs",
-];
+const HOMES: [&str; 2] = ["runtime/src/environment.rs", "workload/src/endpoint.rs"];
 /// What reads the environment.
 const READERS: [&str; 7] = [
     "var",
@@ -46,6 +41,12 @@ fn is_shipped(path: &str) -> bool {
 
 #[test]
 fn the_environment_is_read_through_the_table() {
+    for home in HOMES {
+        assert!(
+            root().join(home).is_file(),
+            "{home} is not there: remove it from HOMES"
+        );
+    }
     for SourceFile { path, text } in rust_files().unwrap() {
         if !is_shipped(&path) || HOMES.contains(&path.as_str()) {
             continue;

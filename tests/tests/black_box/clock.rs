@@ -179,13 +179,9 @@ async fn a_time_that_an_admin_forced_against_the_api_servers_is_never_silent() {
         let is_said = status["clock"]["reason"]
             .as_str()?
             .contains("the API server of `box` says ");
-        let metrics = http::get(&format!("{}/metrics", domain.server.telemetry_url()))
-            .await
-            .ok()?;
+        let metrics = http::metrics(&domain.server.telemetry_url()).await.ok()?;
         let metric = format!("signet_server_clock_contradicted {contradicted}");
-        let is_measured = String::from_utf8_lossy(&metrics.body)
-            .lines()
-            .any(|line| line == metric);
+        let is_measured = metrics.lines().any(|line| line == metric);
         (is_said == (contradicted == 1) && is_measured).then_some(())
     };
     eventually("status and metric to say so", async || said(1).await).await;

@@ -64,8 +64,7 @@ fn every_row_names_a_module_of_its_program() {
 
 /// What `/metrics` shows from the start of a program: an alert on a series that comes with the first event is blind to it.
 async fn shown(telemetry_url: &str) -> BTreeSet<String> {
-    let answer = http::get(&format!("{telemetry_url}/metrics")).await.unwrap();
-    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let text = http::metrics(telemetry_url).await.unwrap();
     let series = text.lines().filter(|line| !line.starts_with('#'));
     let names = series.filter_map(|line| line.split(['{', ' ']).next());
     names.map(str::to_owned).collect()

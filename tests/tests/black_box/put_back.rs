@@ -165,10 +165,7 @@ async fn an_agent_that_only_says_so_raises_an_alarm_against_itself() {
     })
     .await;
     assert!(problem.contains("reports list 1000000 of authority"), "{problem}");
-    let metrics = http::get(&format!("{}/metrics", domain.server.telemetry_url()))
-        .await
-        .unwrap();
-    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    let metrics = http::metrics(&domain.server.telemetry_url()).await.unwrap();
     assert!(
         metrics.contains("signet_server_lists_unproven_total 1"),
         "{metrics}"

@@ -60,10 +60,7 @@ async fn a_server_without_its_cluster_serves_on_and_every_door_says_why_it_issue
     );
     assert_eq!(status["not_ready"][0]["reason"], "clusters_away");
     assert_eq!(status["not_ready"][0]["level"], "/ready/issue");
-    let metrics = http::get(&format!("{}/metrics", server.telemetry_url()))
-        .await
-        .unwrap();
-    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    let metrics = http::metrics(&server.telemetry_url()).await.unwrap();
     for line in [
         "signet_server_ready 1",
         "signet_server_ready_issue 0",

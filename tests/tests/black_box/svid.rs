@@ -192,7 +192,7 @@ async fn no_key_and_no_token_leaves_its_place() {
     let volume = pod_with_volume(&domain, &agent, "front").await;
     let identity = agent.workload(&volume).identity().await;
     let status = agent.command(&["status", "--output", "json"]).await.unwrap();
-    let metrics = signet_tests::http::get(&format!("{}/metrics", domain.server.telemetry_url()))
+    let metrics = signet_tests::http::metrics(&domain.server.telemetry_url())
         .await
         .unwrap();
     agent.stop().await.unwrap();
@@ -204,7 +204,7 @@ async fn no_key_and_no_token_leaves_its_place() {
         .into_iter()
         .map(|text| ("output".to_owned(), text.into_bytes()))
         .collect();
-    haystacks.push(("metrics".to_owned(), metrics.body.to_vec()));
+    haystacks.push(("metrics".to_owned(), metrics.into_bytes()));
     // Both may be kept for their volumes only.
     let folder = domain.path().to_owned();
     for path in files_below(&folder) {

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     os::unix::process::ExitStatusExt,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -149,6 +150,21 @@ fn of(lines: &[(&str, i32)]) -> Vec<(Vec<String>, i32)> {
         .collect()
 }
 
+/// What both programs are asked alike.
+fn of_both(config: &Path) -> Vec<(Vec<String>, i32)> {
+    of(&[
+        ("--help", 0),
+        ("--version", 0),
+        ("frobnicate", 2),
+        (&format!("validate --config {}", config.display()), 0),
+        ("validate --config /nowhere.yaml", 78),
+        ("run --config /nowhere.yaml", 78),
+        ("healthcheck", 0),
+        ("status", 0),
+        ("status -o json", 0),
+    ])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
     let domain = Domain::start().await.unwrap();
@@ -161,30 +177,25 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
     let config = domain.server.config_path();
     let asked = Asked {
         program: "signet-server",
-        commands: of(&[
-            ("--help", 0),
-            ("--version", 0),
-            ("frobnicate", 2),
-            (&format!("validate --config {}", config.display()), 0),
-            ("validate --config /nowhere.yaml", 78),
-            ("run --config /nowhere.yaml", 78),
-            ("healthcheck", 0),
-            ("status", 0),
-            ("status -o json", 0),
-            ("ca show", 0),
-            ("ca anchors", 0),
-            ("ca rotate --force -o json", 0),
-            ("svid list", 0),
-            ("svid list --output json", 0),
-            ("svid list --id spiffe://other.org/x", 1),
-            ("revoke --spiffe-id /ns/shop/sa/leaver", 0),
-            ("allow no-such-denial", 1),
-            ("denials", 0),
-            ("crl show", 0),
-            ("agent list", 0),
-            ("clock show", 0),
-            ("clock confirm 2001-01-01T00:00:00Z", 1),
-        ]),
+        commands: [
+            of_both(&config),
+            of(&[
+                ("ca show", 0),
+                ("ca anchors", 0),
+                ("ca rotate --force -o json", 0),
+                ("svid list", 0),
+                ("svid list --output json", 0),
+                ("svid list --id spiffe://other.org/x", 1),
+                ("revoke --spiffe-id /ns/shop/sa/leaver", 0),
+                ("allow no-such-denial", 1),
+                ("denials", 0),
+                ("crl show", 0),
+                ("agent list", 0),
+                ("clock show", 0),
+                ("clock confirm 2001-01-01T00:00:00Z", 1),
+            ]),
+        ]
+        .concat(),
         env: vec![(
             "SIGNET_ADMIN_SOCKET",
             domain.server.admin_socket().display().to_string(),
@@ -216,21 +227,16 @@ async fn no_command_of_the_agent_and_of_the_tools_panics() {
     let config = agent.folder().join("agent.yaml");
     let asked = Asked {
         program: "signet-agent",
-        commands: of(&[
-            ("--help", 0),
-            ("--version", 0),
-            ("frobnicate", 2),
-            (&format!("validate --config {}", config.display()), 0),
-            ("validate --config /nowhere.yaml", 78),
-            ("run --config /nowhere.yaml", 78),
-            ("healthcheck", 0),
-            ("status", 0),
-            ("status -o json", 0),
-            ("fetch x509", 0),
-            ("fetch x509 -o json", 0),
-            ("fetch x509 --socket tcp://127.0.0.1:1", 1),
-            ("fetch x509 --socket unix:///nowhere.sock --timeout 300ms", 1),
-        ]),
+        commands: [
+            of_both(&config),
+            of(&[
+                ("fetch x509", 0),
+                ("fetch x509 -o json", 0),
+                ("fetch x509 --socket tcp://127.0.0.1:1", 1),
+                ("fetch x509 --socket unix:///nowhere.sock --timeout 300ms", 1),
+            ]),
+        ]
+        .concat(),
         env: vec![
             (
                 "SIGNET_AGENT_ADMIN_SOCKET",

@@ -121,9 +121,9 @@ fn what_pods_have_in_common_is_held_once_and_goes_with_them() {
     assert_eq!((known.len(), known.on_node("node-a")), (3000, 3000));
 }
 
-/// How much one pod takes. For people: `--ignored --nocapture`; `SIGNET_PODS` says how many there are.
+/// `SIGNET_PODS` says how many there are.
 #[test]
-#[ignore = "measures"]
+#[ignore = "prints how much memory a pod takes: cargo test --workspace --lib -- --ignored --nocapture memory_of_a_pod"]
 fn memory_of_a_pod() {
     let resident = || -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -250,9 +250,9 @@ mod tests {
         }
         assert_eq!(kept.len(), MORE_PODS, "what was swept makes room");
     }
-    /// How much one review takes. For people: `--ignored --nocapture`.
+
     #[test]
-    #[ignore = "measures"]
+    #[ignore = "prints how much memory a review takes: cargo test --workspace --lib -- --ignored --nocapture memory_of_a_review"]
     fn memory_of_a_review() {
         let resident = || -> usize {
             let status = std::fs::read_to_string("/proc/self/status").unwrap();

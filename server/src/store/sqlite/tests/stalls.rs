@@ -75,7 +75,7 @@ async fn whoever_asks_while_rows_are_let_go_is_served_between_them() {
 
 /// `SIGNET_ROWS` is another number of rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "prints how long a caller waits beside the pruning of 200,000 rows"]
+#[ignore = "prints how long a caller waits beside the pruning of 200,000 rows: cargo test --workspace --lib -- --ignored --nocapture the_longest_wait_beside"]
 async fn the_longest_wait_beside_the_pruning_of_one_identity() {
     let rows = std::env::var("SIGNET_ROWS").map_or(200_000, |rows| rows.parse().unwrap());
     let (store, _guard) = fresh();
