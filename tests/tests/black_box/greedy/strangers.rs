@@ -1,6 +1,9 @@
 //! Strangers at every door of the server, beside an agent that connects anew each time.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use signet_tests::{agent_client::new_csr, domain::Domain};
 use tokio::task::JoinSet;
@@ -47,7 +50,7 @@ pub(super) async fn of_many_addresses(form: Form) {
         }
         attack.spawn(send_halves(agents));
         for _ in 0..64 {
-            attack.spawn(attest_in_vain(agents, csr.clone()));
+            attack.spawn(attest_in_vain(agents, csr.clone(), Arc::default()));
         }
         for last in 1..=8 {
             attack.spawn(stay_silent(Ipv4Addr::new(127, 0, 3, last), bundle, 34));
