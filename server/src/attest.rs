@@ -25,6 +25,7 @@ pub(crate) mod config;
 pub(crate) mod fake;
 mod jwks;
 mod kube_api;
+mod kube_words;
 pub(crate) mod pods;
 pub(crate) mod policy;
 mod reach;

@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::budget::{Budget, Payer};
+use super::kube_words;
 use crate::clock::TrustedClock;
 
 /// How long one call may take. A watch only has to begin within it.
@@ -227,7 +228,7 @@ impl KubeApi {
             .client
             .send(request)
             .await
-            .map_err(|error| CallError::Transport(chain(&error)))?;
+            .map_err(|error| CallError::Transport(kube_words::of_client(&error)))?;
         let (head, body) = answer.into_parts();
         self.hear_the_time(&head.headers, asked.elapsed());
         if head.status.is_success() {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use signet_certs::id::TrustDomain;
 use signet_runtime::config::{Findings, HumanDuration, Refused};
 
-use super::valid::{self, AttestationConfig, ClusterConfig, check_scheme};
+use super::valid::{self, AttestationConfig, ClusterConfig, check_scheme, shown};
 use crate::attest::policy::ServiceAccountName;
 
 /// Longest time that anybody goes by what was true once.
@@ -283,9 +283,9 @@ impl ApiServer {
         let uri: http::Uri = self
             .url
             .parse()
-            .map_err(|_| format!("`{}` is no URL", self.url))?;
+            .map_err(|_| format!("`{}` is no URL", shown(&self.url)))?;
         if uri.host().is_none() {
-            return Err(format!("`{}` names no host", self.url));
+            return Err(format!("`{}` names no host", shown(&self.url)));
         }
         check_scheme(&uri).map(|()| uri)
     }

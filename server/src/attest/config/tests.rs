@@ -138,3 +138,73 @@ async fn files_that_are_not_there_are_named() {
         assert!(error.contains(file), "{error}");
     }
 }
+
+/// Addresses may carry a user's password, and what is said of them goes into logs.
+#[tokio::test]
+async fn what_is_wrong_with_an_address_is_said_without_its_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kubeconfig");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {
+            "server": "https://10.0.0.1", "proxy-url": "http://alice:open-sesame@10.0.0.2:3128"
+        }}],
+        "contexts": [{"name": "c", "context": {"cluster": "c"}}]
+    });
+    std::fs::write(&path, text.to_string()).unwrap();
+    let config = check(json!({"clusters": [{"name": "a", "kubeconfig": path}]})).unwrap();
+    let error = config.clusters[0].access.client().await.err().unwrap();
+    assert!(
+        error.contains("`proxy-url`") && error.contains(path.to_str().unwrap()),
+        "{error}"
+    );
+    assert!(!error.contains("alice") && !error.contains("sesame"), "{error}");
+
+    for (url, expected) in [
+        ("http://alice:open-sesame@10.0.0.1", "use https"),
+        ("ftp://alice:open-sesame@10.0.0.1", "neither https nor http"),
+        ("https://alice:open-sesame@10.0.0.1 ", "is no URL"),
+    ] {
+        let found = check(json!({"clusters": [{"name": "a", "api_server": {"url": url}}]})).unwrap_err();
+        assert!(found.contains(expected) && found.contains("10.0.0.1"), "{found}");
+        assert!(!found.contains("alice") && !found.contains("sesame"), "{found}");
+    }
+}
+
+/// What a program says that makes credentials may be half of them, and how it is called the other half.
+#[tokio::test]
+async fn of_a_program_that_makes_no_credentials_only_its_status_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kubeconfig");
+    for (script, expected) in [
+        ("echo open-sesame; exit 3", "exit status: 3"),
+        ("echo '\"open-sesame\"'", "cannot be read"),
+    ] {
+        let exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+            "command": "/bin/sh", "args": ["-c", script], "env": [{"name": "SECRET", "value": "open-sesame"}]
+        });
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": "https://10.0.0.1"}}],
+            "users": [{"name": "u", "user": {"exec": exec}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
+        });
+        std::fs::write(&path, text.to_string()).unwrap();
+        let config = check(json!({"clusters": [{"name": "a", "kubeconfig": path}]})).unwrap();
+        let error = config.clusters[0].access.client().await.err().unwrap();
+        assert!(error.contains(expected) && !error.contains("sesame"), "{error}");
+    }
+}
+
+/// The lines around a mistake may be credentials.
+#[tokio::test]
+async fn a_mistake_in_a_kubeconfig_is_said_by_its_place_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kubeconfig");
+    let text = "apiVersion: v1\nusers:\n- name: u\n  user:\n    token: open-sesame\n    exec: open-sesame\n";
+    std::fs::write(&path, text).unwrap();
+    let config = check(json!({"clusters": [{"name": "a", "kubeconfig": path}]})).unwrap();
+    let error = config.clusters[0].access.client().await.err().unwrap();
+    assert!(error.contains("line 6") && !error.contains("sesame"), "{error}");
+}

@@ -8,6 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use crate::attest::kube_words;
 use crate::attest::policy::ServiceAccountName;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,11 +89,36 @@ impl fmt::Debug for GivenClient {
 }
 
 impl Access {
-    /// Makes the client this describes; reads the files it names and opens no connection.
+    /// Makes the client this describes; opens no connection. Reads the files it names, and runs the program, if a kubeconfig names
+    /// one, that makes its credentials.
     ///
     /// # Errors
     /// One line that names the file or address and what is wrong with it.
     pub async fn client(&self) -> Result<kube::Client, String> {
+        match self.described().await? {
+            Described::Config(config) => client_of(*config),
+            Described::Client(client) => Ok(client),
+        }
+    }
+
+    /// Whether that client can be made, as far as it shows from the files: no program is run and no connection opened.
+    ///
+    /// # Errors
+    /// As of [`Access::client`].
+    pub async fn check(&self) -> Result<(), String> {
+        let Described::Config(mut config) = self.described().await? else {
+            return Ok(());
+        };
+        config.auth_info.exec = None;
+        config
+            .auth_info
+            .auth_provider
+            .take_if(|provider| provider.config.contains_key("cmd-path"));
+        client_of(*config).map(drop)
+    }
+
+    /// Reads the files that are named. What is described is checked to keep tokens secret.
+    async fn described(&self) -> Result<Described, String> {
         let mut config = match self {
             Self::Kubeconfig { path, context } => from_kubeconfig(path, context.clone()).await?,
             Self::ApiServer {
@@ -100,7 +126,7 @@ impl Access {
                 ca_file,
                 token_file,
             } => from_address(url, ca_file.as_deref(), token_file.as_deref())?,
-            Self::Given(client) => return Ok(client.0.clone()),
+            Self::Given(client) => return Ok(Described::Client(client.0.clone())),
             Self::InCluster => kube::Config::incluster().map_err(|error| {
                 format!("not inside a cluster ({error}); give `kubeconfig` or `api_server`, or run as a pod")
             })?,
@@ -116,8 +142,19 @@ impl Access {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // Attestation has its own pace of retries, and a retry here would hide a slow API server.
         config.default_retry = false;
-        kube::Client::try_from(config).map_err(|error| format!("no client can be made: {error}"))
+        Ok(Described::Config(Box::new(config)))
     }
+}
+
+/// What a client is made of.
+enum Described {
+    Config(Box<kube::Config>),
+    Client(kube::Client),
+}
+
+fn client_of(config: kube::Config) -> Result<kube::Client, String> {
+    kube::Client::try_from(config)
+        .map_err(|error| format!("no client can be made: {}", kube_words::of_client(&error)))
 }
 
 fn from_address(
@@ -149,12 +186,14 @@ fn from_address(
 
 async fn from_kubeconfig(path: &Path, context: Option<String>) -> Result<kube::Config, String> {
     let unusable = |error: kube::config::KubeconfigError| {
-        format!("the kubeconfig {} cannot be used: {error}", path.display())
+        let problem = kube_words::of_kubeconfig(&error);
+        format!("the kubeconfig {} cannot be used: {problem}", path.display())
     };
     let mut kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
-    if let Some(proxy) = proxy_of(&kubeconfig, context.as_deref()) {
+    if names_proxy(&kubeconfig, context.as_deref()) {
+        // Its address may carry a password.
         return Err(format!(
-            "the kubeconfig {} reaches its cluster through a proxy (`proxy-url: {proxy}`), and this server calls API servers \
+            "the kubeconfig {} reaches its cluster through a proxy (`proxy-url`), and this server calls API servers \
              without one: name a cluster that is reached directly",
             path.display()
         ));
@@ -181,13 +220,21 @@ async fn from_kubeconfig(path: &Path, context: Option<String>) -> Result<kube::C
         .map_err(unusable)
 }
 
-/// The proxy that the kubeconfig itself names for the cluster of this context.
-fn proxy_of<'k>(kubeconfig: &'k Kubeconfig, context: Option<&str>) -> Option<&'k str> {
-    let chosen = context.or(kubeconfig.current_context.as_deref())?;
-    let context = kubeconfig.contexts.iter().find(|named| named.name == chosen)?;
-    let cluster = &context.context.as_ref()?.cluster;
-    let named = kubeconfig.clusters.iter().find(|named| named.name == *cluster)?;
-    named.cluster.as_ref()?.proxy_url.as_deref()
+/// Whether the kubeconfig itself names a proxy for the cluster of this context.
+fn names_proxy(kubeconfig: &Kubeconfig, context: Option<&str>) -> bool {
+    let proxy = || {
+        let chosen = context.or(kubeconfig.current_context.as_deref())?;
+        let context = kubeconfig.contexts.iter().find(|named| named.name == chosen)?;
+        let cluster = &context.context.as_ref()?.cluster;
+        let named = kubeconfig.clusters.iter().find(|named| named.name == *cluster)?;
+        named.cluster.as_ref()?.proxy_url.as_ref()
+    };
+    proxy().is_some()
+}
+
+/// An address as it may be shown: without the user and password before its host.
+pub(super) fn shown(url: &str) -> &str {
+    url.rsplit_once('@').map_or(url, |(_, rest)| rest)
 }
 
 /// Tokens travel over TLS, or not beyond this machine.
@@ -201,10 +248,12 @@ pub(super) fn check_scheme(uri: &http::Uri) -> Result<(), String> {
         || host
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback());
+    let text = uri.to_string();
+    let shown = shown(&text);
     match uri.scheme_str() {
         Some("https") => Ok(()),
         Some("http") if is_loopback => Ok(()),
-        Some("http") => Err(format!("`{uri}` is not encrypted; use https")),
-        _ => Err(format!("`{uri}` is neither https nor http to this machine")),
+        Some("http") => Err(format!("`{shown}` is not encrypted; use https")),
+        _ => Err(format!("`{shown}` is neither https nor http to this machine")),
     }
 }
