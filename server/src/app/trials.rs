@@ -40,24 +40,26 @@ pub(crate) fn trials(config: &Config) -> Vec<Trial<'_>> {
         trials.push(Trial::of("audit.file", path, Use::Appended));
     }
     if let Some(files) = &config.bundle.certificate {
+        let (certificate, key) = (&files.certificate, &files.key);
+        let chain = move || WebCertificate::check_chain(certificate).map_err(|error| error.to_string());
         trials.push(Trial::of(
             "publish.bundle_certificate_file",
-            &files.certificate,
-            Use::Read,
+            certificate,
+            Use::Own(Box::new(chain)),
         ));
-        trials.push(Trial::of("publish.bundle_key_file", &files.key, Use::Read));
-        let load = move || {
-            let loaded = WebCertificate::load(&files.certificate, &files.key);
-            loaded.map(drop).map_err(|error| error.to_string())
-        };
-        trials.push(Trial::of("publish", Path::new(""), Use::Own(Box::new(load))));
+        let fits = move || WebCertificate::check_key(certificate, key).map_err(|error| error.to_string());
+        trials.push(Trial::of(
+            "publish.bundle_key_file",
+            key,
+            Use::Own(Box::new(fits)),
+        ));
     }
     let clusters = config.attestation.clusters.iter().enumerate();
     trials.extend(clusters.map(|(index, cluster)| client(index, cluster)));
     trials
 }
 
-/// The client that is made of a cluster, which reads the files it names and opens no connection.
+/// What the client of a cluster is made of. A program that makes its credentials is for the start alone.
 fn client(index: usize, cluster: &ClusterConfig) -> Trial<'_> {
     let key = format!("attestation.clusters[{index}]");
     let (key, path) = match &cluster.access {
@@ -68,7 +70,10 @@ fn client(index: usize, cluster: &ClusterConfig) -> Trial<'_> {
     let make = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        runtime.block_on(cluster.access.client()).map(drop)
+        runtime.block_on(cluster.access.check())
     };
     Trial::of(key, path, Use::Own(Box::new(make)))
 }
+
+#[cfg(test)]
+mod tests;

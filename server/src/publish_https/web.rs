@@ -64,6 +64,26 @@ impl WebCertificate {
         }))
     }
 
+    /// Whether the chain can be read.
+    ///
+    /// # Errors
+    /// [`WebCertificateError::File`], of the certificate.
+    pub(crate) fn check_chain(certificate: &Path) -> Result<(), WebCertificateError> {
+        chain_of(certificate).map(drop)
+    }
+
+    /// Whether the key can be read, and fits the certificate, if that can be read.
+    ///
+    /// # Errors
+    /// [`WebCertificateError::File`] of the key, or [`WebCertificateError::Mismatch`].
+    pub(crate) fn check_key(certificate: &Path, key: &Path) -> Result<(), WebCertificateError> {
+        let secret = key_of(key)?;
+        match chain_of(certificate) {
+            Ok(chain) => together(chain, secret, certificate, key).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Reads the files again every minute until the drain starts.
     pub(crate) fn keep(self: &Arc<Self>, drain: &Drain) {
         let (kept, ending) = (self.clone(), drain.clone());
@@ -99,21 +119,39 @@ impl ResolvesServerCert for WebCertificate {
     }
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, WebCertificateError> {
-    let failed = |what, path: &Path, problem: String| WebCertificateError::File {
-        what,
-        path: path.to_owned(),
+fn chain_of(certificate: &Path) -> Result<Vec<CertificateDer<'static>>, WebCertificateError> {
+    let failed = |problem: String| WebCertificateError::File {
+        what: "the certificate chain",
+        path: certificate.to_owned(),
         problem,
     };
-    let chain_failed = |problem: String| failed("the certificate chain", certificate, problem);
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
-        .map_err(|error| chain_failed(error.to_string()))?;
+        .map_err(|error| failed(error.to_string()))?;
     if chain.is_empty() {
-        return Err(chain_failed("it holds no certificate".to_owned()));
+        return Err(failed("it holds no certificate".to_owned()));
     }
-    let secret = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| failed("the private key", key, error.to_string()))?;
+    Ok(chain)
+}
+
+fn key_of(key: &Path) -> Result<PrivateKeyDer<'static>, WebCertificateError> {
+    PrivateKeyDer::from_pem_file(key).map_err(|error| WebCertificateError::File {
+        what: "the private key",
+        path: key.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, WebCertificateError> {
+    together(chain_of(certificate)?, key_of(key)?, certificate, key)
+}
+
+fn together(
+    chain: Vec<CertificateDer<'static>>,
+    secret: PrivateKeyDer<'static>,
+    certificate: &Path,
+    key: &Path,
+) -> Result<CertifiedKey, WebCertificateError> {
     CertifiedKey::from_der(chain, secret, &provider::default_provider()).map_err(|error| {
         WebCertificateError::Mismatch {
             certificate: certificate.to_owned(),
