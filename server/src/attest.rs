@@ -6,7 +6,7 @@
 //! reached ([`reach`]) what was attested before goes on for a while.
 //!
 //! Calls made to a cluster's API server, all of them bounded in time and size; those that callers cause wait for their turn
-//! ([`budget`]) and for room, and one attestation ends after 24 s, whatever it waits for:
+//! and for room ([`budget`]), and one attestation ends after 24 s, whatever it waits for:
 //!
 //! | call | when |
 //! |---|---|

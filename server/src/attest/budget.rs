@@ -1,4 +1,4 @@
-//! How many calls attestation may make to an API server: so many in all, and every node has its turn.
+//! How many calls attestation may make to an API server: so many each second, so many at a time, and every node has its turn.
 
 mod queue;
 mod rows;
@@ -11,13 +11,16 @@ use std::time::Duration;
 use signet_runtime::bucket::Rate;
 use signet_runtime::places::{Bounds, Loses, Places};
 use signet_runtime::sync::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep};
 
 use self::queue::{Kind, Queue};
 pub(super) use self::rows::limits;
 
-/// How long a call waits for its turn. A proof takes three calls at most, and there is an end to all that it waits for.
+/// How long a call may be under way: after that its room is another's.
+pub(super) const LONGEST_CALL: Duration = Duration::from_secs(5);
+/// How long a call waits for its turn, for the rate and for room alike. A proof takes three calls at most, and there is an end to all
+/// that it waits for.
 const LONGEST_TURN: Duration = Duration::from_secs(4);
 /// Calls of one kind that wait at once: more nodes than that do not restart together, and at the usual rate more are not made
 /// within [`LONGEST_TURN`].
@@ -55,11 +58,22 @@ impl fmt::Display for Payer<'_> {
     }
 }
 
-/// `burst` calls at once and `per_second` on average, in all. While there are fewer than are wanted they wait for their turn, by
-/// the order of [`Queue`]; a node that has as many waiting as one may have, or has waited for long, is told when to come back.
+/// A call that a caller causes, from its turn until it is dropped. Each has a connection of its own, and with it one of the files that
+/// this process may open.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct UnderWay {
+    _room: OwnedSemaphorePermit,
+}
+
+/// `burst` calls at once and `per_second` on average, in all, and only as many as there is room for under way. While there are fewer
+/// than are wanted they wait for their turn, by the order of [`Queue`]; a node that has as many waiting as one may have, or has waited
+/// for long, is told when to come back.
 #[derive(Debug)]
 pub(super) struct Budget {
-    queue: Mutex<Queue<oneshot::Sender<()>>>,
+    queue: Mutex<Queue<oneshot::Sender<UnderWay>>>,
+    /// Taken only by whoever calls, so that room and rate are given in one order.
+    rooms: Arc<Semaphore>,
     /// Of pods and of nodes, as [`Kind`] counts them.
     seats: [Arc<Places<Arc<str>>>; 2],
     /// Held by one of those who wait: it lets all of them go, each in its turn.
@@ -67,8 +81,8 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Nothing used up yet. Rates below one call per second count as one.
-    pub(super) fn new(per_second: u32, burst: u32) -> Self {
+    /// Nothing used up yet. Rates below one call per second count as one, and room for fewer than one call as for one.
+    pub(super) fn new(per_second: u32, burst: u32, rooms: usize) -> Self {
         let rate = Rate {
             per_second: f64::from(per_second.max(1)),
             burst: f64::from(burst.max(1)),
@@ -80,16 +94,17 @@ impl Budget {
         };
         Self {
             queue: Mutex::new(Queue::new(rate, Instant::now())),
+            rooms: Arc::new(Semaphore::new(rooms.clamp(1, Semaphore::MAX_PERMITS))),
             seats: [Places::new(bounds), Places::new(bounds)],
             caller: AsyncMutex::default(),
         }
     }
 
-    /// Returns when this call may be made.
+    /// Returns when this call may be made. What is returned is held until it is over.
     ///
     /// # Errors
     /// When to come back: there was no turn in time, or too many wait.
-    pub(super) async fn take(&self, payer: Payer<'_>) -> Result<(), Duration> {
+    pub(super) async fn take(&self, payer: Payer<'_>) -> Result<UnderWay, Duration> {
         let (kind, node) = payer.parts();
         let Ok(mut seat) = self.seats[kind.index()].take(&node.into()) else {
             return Err(self.come_back(kind, node));
@@ -98,7 +113,7 @@ impl Budget {
         self.call();
         tokio::select! {
             biased;
-            Ok(()) = &mut call.turn => Ok(()),
+            Ok(under_way) = &mut call.turn => Ok(under_way),
             () = seat.lost() => Err(self.come_back(kind, node)),
             () = sleep(LONGEST_TURN) => Err(self.come_back(kind, node)),
             () = self.call_all() => Err(self.come_back(kind, node)),
@@ -117,12 +132,14 @@ impl Budget {
         }
     }
 
-    /// Lets everybody go whose turn it is. How long until the next one's, if anybody waits.
+    /// Lets everybody go whose turn it is, as far as there is room. How long until the rate allows the next one, if anybody waits.
     fn call(&self) -> Option<Duration> {
         let (mut queue, now) = (self.queue.lock(), Instant::now());
-        while let Some(go) = queue.next(now) {
-            // Whoever waits no longer has left the queue.
-            let _ = go.send(());
+        while let Ok(room) = Arc::clone(&self.rooms).try_acquire_owned()
+            && let Some(go) = queue.next(now)
+        {
+            // Whoever waits no longer has left the queue, or gives the room back as it goes.
+            let _ = go.send(UnderWay { _room: room });
         }
         queue.pause(now)
     }
@@ -130,7 +147,10 @@ impl Budget {
     /// For as long as this one waits itself.
     async fn call_all(&self) {
         let _caller = self.caller.lock().await;
-        while let Some(pause) = self.call() {
+        while let Ok(room) = self.rooms.acquire().await {
+            // It is for whoever is next.
+            drop(room);
+            let Some(pause) = self.call() else { break };
             sleep(pause).await;
         }
         // It has called itself, and hears that as soon as it is polled again.
@@ -139,17 +159,20 @@ impl Budget {
 
     fn come_back(&self, kind: Kind, node: &str) -> Duration {
         let turn = self.queue.lock().turn_after(kind, node);
-        turn.clamp(SHORTEST_WAIT, LONGEST_WAIT)
+        // The queue knows the rate alone. Of those under way none is left after the longest call.
+        let is_full = self.rooms.available_permits() == 0;
+        let shortest = if is_full { LONGEST_CALL } else { SHORTEST_WAIT };
+        turn.clamp(shortest, LONGEST_WAIT)
     }
 }
 
 /// A call that waits; leaves the queue when it is dropped.
 struct Waiting<'a> {
-    queue: &'a Mutex<Queue<oneshot::Sender<()>>>,
+    queue: &'a Mutex<Queue<oneshot::Sender<UnderWay>>>,
     kind: Kind,
     node: &'a str,
     number: u64,
-    turn: oneshot::Receiver<()>,
+    turn: oneshot::Receiver<UnderWay>,
 }
 
 impl Drop for Waiting<'_> {

@@ -20,15 +20,14 @@ use serde::de::DeserializeOwned;
 use signet_runtime::error::chain;
 use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-use super::budget::{Budget, Payer};
+use super::budget::{Budget, LONGEST_CALL, Payer, UnderWay};
 use super::kube_words;
 use crate::clock::TrustedClock;
 
 /// How long one call may take. A watch only has to begin within it.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CALL_TIMEOUT: Duration = LONGEST_CALL;
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// 500 pods of 128 KiB each; they have about 10 KiB.
 const LIST_BYTES: usize = 64 * 1024 * 1024;
@@ -95,19 +94,12 @@ impl CallError {
     }
 }
 
-/// A call that a caller causes. Each has a connection of its own, and with it one of the files that this process may open.
-#[must_use]
-pub(super) struct UnderWay<'a> {
-    _room: SemaphorePermit<'a>,
-}
-
 /// The API server of one cluster.
 pub(super) struct KubeApi {
     client: kube::Client,
     cluster: Arc<str>,
+    /// Of calls that callers cause. The server's own are few, and take nothing of it.
     budget: Budget,
-    /// Room for calls that callers cause. The server's own are few, and need none of it.
-    rooms: Semaphore,
     /// Whoever had no turn.
     refusals: Refusals,
     logged_at: Mutex<Option<Instant>>,
@@ -115,12 +107,11 @@ pub(super) struct KubeApi {
 }
 
 impl KubeApi {
-    /// With room for so many calls at a time that callers cause.
+    /// Nothing has been asked yet.
     pub(super) fn new(
         client: kube::Client,
         cluster: Arc<str>,
         budget: Budget,
-        rooms: usize,
         clock: Arc<TrustedClock>,
         refusals: Refusals,
     ) -> Self {
@@ -128,7 +119,6 @@ impl KubeApi {
             client,
             cluster,
             budget,
-            rooms: Semaphore::new(rooms.clamp(1, Semaphore::MAX_PERMITS)),
             refusals,
             logged_at: Mutex::new(None),
             clock,
@@ -143,23 +133,12 @@ impl KubeApi {
         &self.clock
     }
 
-    /// Returns when it is this one's turn to make one of the calls that agents can cause, and there is room for it. Held until the call
-    /// is over.
-    pub(super) async fn admit(&self, payer: Payer<'_>) -> Result<UnderWay<'_>, CallError> {
-        self.turn(payer).await.map_err(|wait| {
+    /// Returns when it is this one's turn to make one of the calls that agents can cause. Held until the call is over.
+    pub(super) async fn admit(&self, payer: Payer<'_>) -> Result<UnderWay, CallError> {
+        self.budget.take(payer).await.map_err(|wait| {
             self.refuse(CALLS, payer);
             CallError::OverBudget(wait)
         })
-    }
-
-    async fn turn(&self, payer: Payer<'_>) -> Result<UnderWay<'_>, Duration> {
-        self.budget.take(payer).await?;
-        // As long as those under way may take.
-        let room = timeout(CALL_TIMEOUT, self.rooms.acquire()).await;
-        room.ok()
-            .and_then(Result::ok)
-            .map(|room| UnderWay { _room: room })
-            .ok_or(CALL_TIMEOUT)
     }
 
     /// Counts one whom others, or he himself, have left nothing of what there is.

@@ -105,19 +105,10 @@ pub(super) struct Script {
 impl Script {
     /// `answer` gets method and path of each request, as `GET /api/v1/pods?limit=500`.
     pub(super) fn new(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
-        Self::with_budget(Budget::new(1000, 1000), answer)
+        Self::with_budget(Budget::new(1000, 1000, 1000), answer)
     }
 
     pub(super) fn with_budget(
-        budget: Budget,
-        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
-    ) -> Self {
-        Self::with_rooms(1000, budget, answer)
-    }
-
-    /// With room for so many calls that callers cause.
-    pub(super) fn with_rooms(
-        rooms: usize,
         budget: Budget,
         answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -140,7 +131,6 @@ impl Script {
                 client.clone(),
                 "prod".into(),
                 budget,
-                rooms,
                 Arc::new(TrustedClock::agreed(Arc::new(machine.clone()))),
                 Refusals::untold("attestation"),
             )),

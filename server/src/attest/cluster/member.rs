@@ -144,8 +144,7 @@ impl Cluster {
         let api = Arc::new(KubeApi::new(
             client,
             Arc::clone(&settings.name),
-            Budget::new(per_second, burst),
-            settings.rooms,
+            Budget::new(per_second, burst, settings.rooms),
             Arc::clone(&clock),
             refusals,
         ));

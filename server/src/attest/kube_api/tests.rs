@@ -1,5 +1,7 @@
+use futures_util::future::join_all;
 use serde_json::Value;
 use signet_testkit::kube::recording;
+use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
 use super::*;
@@ -152,7 +154,7 @@ async fn a_caller_without_a_turn_hides_no_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_have_no_more_calls_under_way_than_there_is_room_for_and_take_none_of_the_servers_own() {
-    let script = Script::with_rooms(2, Budget::new(1000, 1000), |_| Answer::ok("1"));
+    let script = Script::with_budget(Budget::new(1000, 1000, 2), |_| Answer::ok("1"));
     let admit = |node| script.api.admit(Payer::PodsOf(node));
     let (first, _second) = (admit("a").await.unwrap(), admit("b").await.unwrap());
     let refused = admit("c").await.err();
@@ -167,4 +169,46 @@ async fn callers_have_no_more_calls_under_way_than_there_is_room_for_and_take_no
     };
     let (third, ()) = tokio::join!(admit("c"), freed);
     assert!(third.is_ok(), "it waited for the first one's end");
+}
+
+/// However slow the API server is: room is given by turns, not to whoever came first.
+#[tokio::test(start_paused = true)]
+async fn where_room_is_short_another_node_is_next_however_many_calls_of_one_wait() {
+    let script = Script::with_budget(Budget::new(1000, 1000, 2), |_| Answer::Silence);
+    let call = |node: &'static str| {
+        let api = Arc::clone(&script.api);
+        tokio::spawn(async move {
+            let under_way = api.admit(Payer::PodsOf(node)).await?;
+            sleep(Duration::from_secs(1)).await;
+            drop(under_way);
+            Ok::<(), CallError>(())
+        })
+    };
+    let flood: Vec<_> = (0..2 + 256).map(|_| call("bad")).collect();
+    sleep(Duration::from_millis(500)).await;
+    assert!(!flood.iter().any(JoinHandle::is_finished));
+    let began = Instant::now();
+    let good = call("good").await.unwrap();
+    assert!(good.is_ok(), "{good:?}");
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_millis(1600),
+        "half a second until the first answer, and one for its own: {took:?}"
+    );
+}
+
+/// Who finds no room in time has used up nothing of the rate.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_not_made_takes_no_turn() {
+    let script = Script::with_budget(Budget::new(1, 100, 1), |_| Answer::Silence);
+    let admit = || script.api.admit(Payer::PodsOf("a"));
+    let under_way = admit().await.unwrap();
+    let refused = join_all((0..99).map(|_| admit())).await;
+    assert!(refused.iter().all(Result::is_err));
+    drop(under_way);
+    let began = Instant::now();
+    for _ in 0..99 {
+        drop(admit().await.unwrap());
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }

@@ -113,7 +113,7 @@ async fn when_the_asking_caller_leaves_a_waiting_one_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn over_the_budget_callers_wait_and_are_told_when_to_come_back() {
-    let script = Script::with_budget(Budget::new(2, 1), |_| positive());
+    let script = Script::with_budget(Budget::new(2, 1, 1000), |_| positive());
     let reviewer = TokenReviewer::new(Arc::clone(&script.api));
     let asks = |number: usize| {
         let (key, claims) = (TokenKey::new("signet", &number.to_string()), claims());

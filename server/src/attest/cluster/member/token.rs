@@ -6,8 +6,8 @@ use std::sync::Arc;
 use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
 
 use super::Cluster;
-use crate::attest::budget::Payer;
-use crate::attest::kube_api::{Purpose, UnderWay};
+use crate::attest::budget::{Payer, UnderWay};
+use crate::attest::kube_api::Purpose;
 use crate::attest::policy::{ReviewedToken, may_be_agent, on_node_of};
 use crate::attest::refused::Grounds;
 use crate::attest::token_review::TokenKey;
@@ -109,7 +109,7 @@ impl Cluster {
         brought: &Brought<'_>,
         node_uid: &str,
         purpose: Purpose,
-    ) -> Result<UnderWay<'_>, AttestError> {
+    ) -> Result<UnderWay, AttestError> {
         let admitted = self.api.admit(brought.role.payer(node_uid)).await;
         let under_way = admitted.map_err(|error| self.api.unavailable(purpose, &error))?;
         match self.refused.get(&brought.key, &self.grounds(&brought.known)) {
