@@ -96,8 +96,12 @@ pub(crate) fn limits() -> [Limit; 4] {
             "all nodes of a cluster",
             "calls to its API server under way",
             "an equal part of what the limit of open files leaves for such calls",
-            format!("{} to {} for all clusters", rooms::CALLS.least, rooms::CALLS.most),
-            "server::attest::kube_api",
+            format!(
+                "{} to {} for all clusters, and one for each at least",
+                rooms::CALLS.least,
+                rooms::CALLS.most
+            ),
+            "server::attest::budget",
         ),
     ]
 }

@@ -38,9 +38,14 @@ const TELEMETRY: Wish = wish(8, 32);
 const PUBLISH: Wish = wish(24, 1024);
 const BUNDLE: Wish = wish(16, 1024);
 pub(super) const CALLS: Wish = wish(16, 1024);
-const WISHES: [Wish; 9] = [
-    HANDSHAKES, AGENTS, GUESTS, STRANGERS, ADMIN, TELEMETRY, PUBLISH, BUNDLE, CALLS,
-];
+
+/// Of a server that watches so many clusters: each has room for one call at least.
+fn wishes(clusters: usize) -> [Wish; 9] {
+    let calls = wish(CALLS.least.max(clusters), CALLS.most.max(clusters));
+    [
+        HANDSHAKES, AGENTS, GUESTS, STRANGERS, ADMIN, TELEMETRY, PUBLISH, BUNDLE, calls,
+    ]
+}
 
 const fn wish(least: usize, most: usize) -> Wish {
     Wish { least, most }
@@ -57,7 +62,8 @@ impl Rooms {
 
     fn within(clusters: usize, files: usize) -> anyhow::Result<Self> {
         let own = OWN + CLUSTER * clusters;
-        let parts = divide(files.saturating_sub(own), WISHES);
+        let wishes = wishes(clusters);
+        let parts = divide(files.saturating_sub(own), wishes);
         let Some(
             [
                 handshakes,
@@ -72,7 +78,7 @@ impl Rooms {
             ],
         ) = parts
         else {
-            let least = own + WISHES.iter().map(|wish| wish.least).sum::<usize>();
+            let least = own + wishes.iter().map(|wish| wish.least).sum::<usize>();
             anyhow::bail!(
                 "this process may open {files} files, and needs {least} at least: raise its limit (LimitNOFILE= of systemd, ulimit -n)"
             );
@@ -125,5 +131,22 @@ mod tests {
         }
         assert_eq!(Rooms::within(1, 1 << 20).unwrap().agents.agents, 20_000);
         assert!(Rooms::within(2, 263).is_err() && Rooms::within(2, 264).is_ok());
+    }
+
+    #[test]
+    fn each_of_many_clusters_has_room_for_a_call() {
+        for clusters in [1, 16, 17, 40, 2000] {
+            let least = 256 + CLUSTER * (clusters - 1) + clusters.saturating_sub(16);
+            let refused = Rooms::within(clusters, least - 1).unwrap_err().to_string();
+            assert!(refused.contains(&format!("needs {least} at least")), "{refused}");
+            for files in [least, least + 1000, 1 << 20] {
+                let rooms = Rooms::within(clusters, files).unwrap();
+                assert!(rooms.calls >= clusters, "{clusters}, {files}: {rooms:?}");
+                assert!(
+                    sum(rooms) + OWN + CLUSTER * clusters <= files,
+                    "{files}: {rooms:?}"
+                );
+            }
+        }
     }
 }
