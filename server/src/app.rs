@@ -325,7 +325,7 @@ impl Base {
             put_back: put_back.trouble(),
             own_valid_until: own.valid_until.clone(),
             attestor: deciders.attestor.clone(),
-            audit: ending.audit_progress(),
+            audit: self.backlog.clone(),
         };
         readiness::start(watched, &ending.readiness, &self.drain);
     }

@@ -28,7 +28,7 @@ signet_runtime::reasons! {
     CLUSTERS_AWAY = Issue "clusters_away",
         "of all configured clusters none can be reached: network, address, or RBAC of the server";
     AUDIT_STUCK = Issue "audit_stuck",
-        "audit lines are not taken where they are written, and wait in the store: mend `audit.file` or what reads standard output";
+        "no audit line is taken for 60 s where it is written, or the log fails, or so many lines wait that issuing stops (`audit.max_backlog`): mend `audit.file` or what reads standard output";
 }
 
 #[cfg(test)]

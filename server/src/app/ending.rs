@@ -3,14 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use signet_runtime::{clock::Clock, drain::Drain, ready::Readiness};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::Base;
 use crate::{
-    audit::{AuditAction, AuditEmitter, AuditEvent, AuditLog, AuditProgress},
+    audit::{AuditAction, AuditEmitter, AuditEvent, AuditLog},
     readiness::{REASONS, STOPPING},
 };
 
@@ -43,11 +40,6 @@ impl Ending {
             emitter,
             clock: base.clock.clone(),
         }
-    }
-
-    /// How far the audit log has come.
-    pub(super) fn audit_progress(&self) -> watch::Receiver<AuditProgress> {
-        self.emitter.progress()
     }
 
     /// Nothing was served yet: what has been started ends again.

@@ -92,10 +92,23 @@ impl AuditBacklog {
         stored.saturating_sub(self.progress.borrow().emitted)
     }
 
+    /// How far the log has come.
+    pub(crate) fn progress(&self) -> AuditProgress {
+        self.progress.borrow().clone()
+    }
+
+    /// Returns when it has come further, or fails in another way.
+    ///
+    /// # Errors
+    /// When it will come no further.
+    pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.progress.changed().await
+    }
+
     /// Why nothing is issued, in words that anybody may read.
     pub(crate) fn stops_issuing(&self) -> Option<&'static str> {
         let full = self.waiting() >= self.bound.most && self.bound.when_full == WhenFull::StopIssuing;
-        full.then_some("the server cannot issue: nobody takes the lines of its audit log, and too many wait")
+        full.then_some("the server cannot issue: too many lines of its audit log wait to be taken")
     }
 }
 

@@ -11,7 +11,7 @@ use crate::clock::Time;
 use crate::trust::{PublishedAuthority, TrustSnapshot};
 
 /// How long the audit log may take nothing while lines wait.
-pub(super) const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const AUDIT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// An active authority without a list, or a list that should have been renewed by now. Lists are renewed at a third of their life, so one at two thirds
 /// has failed for as long. Without a trusted time nobody can say how old a list is; that is a reason of its own.
@@ -81,17 +81,20 @@ pub(super) fn clusters_away(clusters: &[ClusterHealth]) -> Option<String> {
     Some(clusters.iter().map(words).collect::<Vec<_>>().join("; "))
 }
 
-/// The audit log fails, or has lines and takes none. `waited` is the time since it took one, `stored` and `emitted` are
-/// positions.
+/// So many lines of the audit log wait that it `stops` issuing; or it fails, or has lines and takes none. `waited` is the time since
+/// it took one.
 pub(super) fn audit_stuck(
+    stops: Option<&str>,
     failing: Option<&str>,
-    stored: u64,
-    emitted: u64,
+    waiting: u64,
     waited: Duration,
 ) -> Option<String> {
-    let waiting = stored.saturating_sub(emitted);
     if waiting == 0 {
         return None;
+    }
+    if let Some(stops) = stops {
+        let why = failing.map(|error| format!(": {error}")).unwrap_or_default();
+        return Some(format!("{stops}; {waiting} lines wait{why}"));
     }
     match failing {
         Some(error) => Some(format!("{waiting} lines wait: {error}")),

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{REASONS, Watched, start};
 use crate::attest::fake::FakeAttestor;
-use crate::audit::AuditProgress;
+use crate::audit::{AuditBacklog, AuditBound, AuditProgress, WhenFull};
 use crate::authority::AuthorityView;
 use crate::clock::{Past, TrustedClock};
 use crate::fixtures::{HOUR, MINUTE, Running, authority, revoke_serial, serial};
@@ -51,7 +51,7 @@ impl World {
             put_back: put_back.subscribe(),
             own_valid_until: own.subscribe(),
             attestor: attestor.clone(),
-            audit: audit.subscribe(),
+            audit: AuditBacklog::new(running.store.stored(), audit.subscribe(), AuditBound::default()),
         };
         change(&mut watched);
         let readiness = Readiness::new(REASONS);
@@ -267,4 +267,37 @@ async fn audit_lines_that_nobody_takes_are_noticed_whether_the_log_fails_or_hang
         failing: Some("no space left".to_owned()),
     });
     assert_eq!(world.only("audit_stuck").await, "1 lines wait: no space left");
+}
+
+/// A log that is taken line by line is not stuck; while too many wait nobody gets a certificate all the same.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_taken_too_slowly_is_noticed_for_as_long_as_it_stops_issuing() {
+    let (stored, progress) = (watch::Sender::new(0), watch::Sender::<AuditProgress>::default());
+    let world = World::with(|watched| {
+        let bound = AuditBound {
+            most: 1_000,
+            when_full: WhenFull::StopIssuing,
+        };
+        watched.audit = AuditBacklog::new(stored.subscribe(), progress.subscribe(), bound);
+    })
+    .await;
+    world.nothing_stands().await;
+    stored.send_replace(1_060);
+    for _ in 0..60 {
+        let said = world.only("audit_stuck").await;
+        assert!(
+            said.contains("too many lines") && said.ends_with("lines wait"),
+            "{said}"
+        );
+        progress.send_modify(|progress| progress.emitted += 1);
+    }
+    world.only("audit_stuck").await;
+    progress.send_modify(|progress| progress.failing = Some("no space left".to_owned()));
+    let said = world.only("audit_stuck").await;
+    assert!(said.ends_with("1000 lines wait: no space left"), "{said}");
+    progress.send_replace(AuditProgress {
+        emitted: 61,
+        failing: None,
+    });
+    world.nothing_stands().await;
 }

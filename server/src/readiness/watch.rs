@@ -14,7 +14,7 @@ use super::{
     STORE_FAILING, STORE_PUT_BACK,
 };
 use crate::attest::Attestor;
-use crate::audit::AuditProgress;
+use crate::audit::AuditBacklog;
 use crate::authority::AuthorityView;
 use crate::clock::TrustedClock;
 use crate::store::Store;
@@ -47,8 +47,8 @@ pub(crate) struct Watched {
     pub own_valid_until: watch::Receiver<Option<std::time::SystemTime>>,
     /// The clusters.
     pub attestor: Arc<dyn Attestor>,
-    /// How far the audit log has come.
-    pub audit: watch::Receiver<AuditProgress>,
+    /// The lines of the audit log that wait.
+    pub audit: AuditBacklog,
 }
 
 /// Keeps the server's conditions as what is watched is, until the drain starts. What stands now stands when this returns.
@@ -66,7 +66,6 @@ pub(crate) fn start(watched: Watched, readiness: &Readiness, drain: &Drain) {
 
 struct Look {
     watched: Watched,
-    stored: watch::Receiver<u64>,
     /// When the audit log has taken a line, or had none to take.
     audit_moved: (u64, Instant),
     lists_old: Condition,
@@ -82,7 +81,6 @@ struct Look {
 impl Look {
     fn new(watched: Watched, readiness: &Readiness) -> Self {
         Self {
-            stored: watched.store.stored(),
             watched,
             audit_moved: (0, Instant::now()),
             lists_old: readiness.condition(LISTS_OLD),
@@ -132,14 +130,15 @@ impl Look {
     }
 
     fn audit(&mut self) {
-        let (progress, stored) = (self.watched.audit.borrow().clone(), *self.stored.borrow());
-        if progress.emitted != self.audit_moved.0 || progress.emitted >= stored {
+        let backlog = &self.watched.audit;
+        let (progress, waiting) = (backlog.progress(), backlog.waiting());
+        if progress.emitted != self.audit_moved.0 || waiting == 0 {
             self.audit_moved = (progress.emitted, Instant::now());
         }
         let waited = self.audit_moved.1.elapsed();
-        let failing = progress.failing.as_deref();
+        let (stops, failing) = (backlog.stops_issuing(), progress.failing.as_deref());
         self.audit
-            .set(judge::audit_stuck(failing, stored, progress.emitted, waited));
+            .set(judge::audit_stuck(stops, failing, waiting, waited));
     }
 }
 
