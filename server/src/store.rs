@@ -132,11 +132,9 @@ impl KnownTime {
     }
 }
 
-/// What [`Store::housekeeping`] found and did.
+/// What [`Store::housekeeping`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Housekeeping {
     /// Ledger rows removed.
     pub pruned: u64,
-    /// Audit lines that are stored but not yet emitted.
-    pub audit_backlog: u64,
 }

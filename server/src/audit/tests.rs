@@ -20,7 +20,6 @@ use super::{
     AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditSink, EmitterParts, LineSink,
 };
 use crate::audit_event::StoredLine;
-use crate::store::KnownTime;
 use crate::store::sqlite::SqliteStore;
 use crate::store::suite::fixture::{at, authority, by_id, issuance, issued, revocation, trust_domain};
 use crate::store::{AuditOutbox, BoxFuture, Journals as _, KeyChanges, Store, StoreFuture};
@@ -77,10 +76,11 @@ impl Fixture {
         self.emitter_to(Arc::new(outbox), Box::new(disk.clone()))
     }
 
-    /// Lines that the store still holds.
+    /// Lines that the store still holds, once it has done all that it was told before.
     async fn backlog(&self) -> u64 {
-        let done = self.store.housekeeping(KnownTime::settled(at(9))).await;
-        done.unwrap().audit_backlog
+        self.store.probe().await.unwrap();
+        let stored = *self.store.stored().borrow();
+        stored - self.store.cursor().await.unwrap().sequence
     }
 
     /// Emits all there is.

@@ -8,13 +8,11 @@ use crate::store::{AGENTS_KEPT, DENIALS_KEPT, Housekeeping, KEPT_AFTER_END, Know
 
 impl Kept {
     pub(super) fn housekeeping(&mut self, time: KnownTime) -> Housekeeping {
-        let found = Housekeeping {
-            audit_backlog: self.newest_line().saturating_sub(self.cursor.sequence),
-            ..Housekeeping::default()
-        };
         self.mark = self.mark.max(time.confirmed);
         self.jumped = time.jumped;
-        let Some(now) = time.settled else { return found };
+        let Some(now) = time.settled else {
+            return Housekeeping::default();
+        };
         self.settled = self.settled.max(time.settled);
         let (long_ago, ages_ago) = (now - KEPT_AFTER_END, now - DENIALS_KEPT);
         let keys = &self.keys;
@@ -33,7 +31,6 @@ impl Kept {
         });
         Housekeeping {
             pruned: self.prune_ledger(now, long_ago),
-            ..found
         }
     }
 

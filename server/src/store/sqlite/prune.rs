@@ -14,7 +14,6 @@ use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
-use super::audit_rows::read_cursor;
 use super::convert::{millis, serial_at, span_ms};
 use super::read::spiffe_id_at;
 use super::schema::{JUMPED, MARK, set_meta};
@@ -57,24 +56,22 @@ struct Slice {
 
 /// One round of housekeeping.
 pub(super) async fn round(writer: &Writer, time: KnownTime) -> Result<Housekeeping, StoreError> {
-    let mut found = Housekeeping {
-        pruned: 0,
-        audit_backlog: writer.run(1, move |tx| begin(tx, time)).await?,
-    };
+    writer.run(1, move |tx| begin(tx, time)).await?;
+    let mut round = Housekeeping::default();
     let mut next = time.settled.map(|settled| (settled, Place::Budgets(0)));
     while let Some((settled, place)) = next {
         // It ends its transaction, so that whoever comes after it waits for no more.
         let done = writer
             .run(GROUP_ROWS, move |tx| slice(tx, settled, place))
             .await?;
-        found.pruned += done.pruned;
+        round.pruned += done.pruned;
         next = done.next.map(|place| (settled, place));
     }
-    Ok(found)
+    Ok(round)
 }
 
-/// Keeps what is known of time, and says how many audit lines wait.
-fn begin(tx: &mut Tx<'_>, time: KnownTime) -> rusqlite::Result<u64> {
+/// Keeps what is known of time.
+fn begin(tx: &mut Tx<'_>, time: KnownTime) -> rusqlite::Result<()> {
     if let Some(confirmed) = time.confirmed {
         tx.state.mark = tx.state.mark.max(millis(confirmed));
         set_meta(tx.conn, MARK, &tx.state.mark.to_string())?;
@@ -83,7 +80,7 @@ fn begin(tx: &mut Tx<'_>, time: KnownTime) -> rusqlite::Result<u64> {
     if let Some(settled) = time.settled {
         tx.state.settled = tx.state.settled.max(millis(settled));
     }
-    backlog(tx)
+    Ok(())
 }
 
 /// The next slice of a round by this settled time.
@@ -278,8 +275,4 @@ fn small(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
 fn oldest_unemitted(conn: &Connection) -> rusqlite::Result<Option<i64>> {
     conn.prepare_cached("SELECT min(first), written_at FROM audit")?
         .query_row([], |row| row.get(1))
-}
-
-fn backlog(tx: &Tx<'_>) -> rusqlite::Result<u64> {
-    Ok((tx.state.next_line - 1).saturating_sub(read_cursor(tx.conn)?.sequence))
 }

@@ -53,10 +53,7 @@ pub(crate) async fn rows_stay_a_day_and_until_a_later_list(store: Arc<dyn Store>
         .unwrap();
     assert_eq!(
         store.housekeeping(KnownTime::settled(over)).await.unwrap(),
-        Housekeeping {
-            pruned: 1,
-            ..Housekeeping::default()
-        }
+        Housekeeping { pruned: 1 }
     );
     assert_eq!(rows(&store).await, 1);
     assert_eq!(store.list(below("/b")).await.unwrap().rows.len(), 1);
