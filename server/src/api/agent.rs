@@ -13,6 +13,7 @@ use futures_util::Stream;
 use signet_certs::{id::TrustDomain, time::unix_millis, tls::SharedRoots, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, agent_server, objection, opening::Feature};
 use signet_runtime::{
+    bucket::Bucket,
     drain::Drain,
     encoded::{Encoded, WithEncoded},
     limits::Limit,
@@ -200,6 +201,7 @@ impl agent_server::Agent for AgentService {
             held: by_digest.then(HashMap::new),
             epoch,
             sender,
+            reasons: Bucket::full(sync::OTHER_REASONS, tokio::time::Instant::now()),
             reports_from: tokio::time::Instant::now(),
             objected_to: None,
         };

@@ -21,7 +21,7 @@ use crate::store::Store;
 use crate::trust::TrustSnapshot;
 
 /// How often what has no word of its own is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
 /// How often the store is tried while all is well.
 const PROBE: Duration = Duration::from_secs(30);
 /// How often it is tried after a failure.

@@ -6,7 +6,7 @@ use signet_tests::repository::rust_files;
 const TYPES: [&str; 3] = [": Rate = ", ": Division = ", ": Limits = "];
 
 /// Constants of these types that no row names, and why.
-const WITHOUT: [(&str, &str, &str); 2] = [
+const WITHOUT: [(&str, &str, &str); 3] = [
     (
         "server/src/store/budget.rs",
         "WORKLOAD",
@@ -16,6 +16,11 @@ const WITHOUT: [(&str, &str, &str); 2] = [
         "server/src/audit/sampler.rs",
         "WRITTEN",
         "it bounds what is written of a caller, not what he may do",
+    ),
+    (
+        "server/src/api/agent/sync.rs",
+        "OTHER_REASONS",
+        "it bounds what is sent to an agent of the server's own accord",
     ),
 ];
 

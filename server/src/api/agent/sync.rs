@@ -12,6 +12,7 @@ use bytes::Bytes;
 use signet_certs::{authority::AuthorityId, dates::WhoseClock, time::unix_millis, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, objection};
 use signet_runtime::{
+    bucket::{Bucket, Rate},
     drain::Drain,
     ready::{Level, Readiness},
 };
@@ -33,9 +34,12 @@ use crate::{
     trust::TrustSnapshot,
 };
 
-/// Shortest time between a trust state and one that is sent only because other reasons keep the server from issuing: each
-/// carries every list.
-const REASONS_PAUSE: Duration = Duration::from_secs(5);
+/// Trust states that are sent only because other reasons keep the server from issuing: each may carry every list. The first
+/// comes at once, for a server that has just been started cannot issue for a moment.
+pub(super) const OTHER_REASONS: Rate = Rate {
+    per_second: 0.2,
+    burst: 1.0,
+};
 /// How long an agent that names the lists it holds has for its first report, before it is sent all of them.
 const FIRST_REPORT: Duration = Duration::from_secs(2);
 /// How long an agent may leave what it was told untaken. A stream that waits for it longer ends: it would neither hear that its
@@ -73,6 +77,8 @@ pub(super) struct SyncStream {
     /// What is made of the lists that the agent reports.
     pub(super) evidence: Evidence,
     pub(super) sender: mpsc::Sender<Result<Frames, Status>>,
+    /// When it is told of nothing but other reasons.
+    pub(super) reasons: Bucket,
     /// When the next report is read.
     pub(super) reports_from: Instant,
     /// The sequence that was last objected to, so that it is said once.
@@ -207,7 +213,7 @@ impl SyncStream {
             sent = self.tell(state, &said.state) => if sent.is_err() { return Next::Gone },
             () = drain.signalled() => return stopping(),
         }
-        let reasons_from = Instant::now() + REASONS_PAUSE;
+        let reasons_from = Instant::now() + self.reasons.check(Instant::now()).err().unwrap_or_default();
         loop {
             tokio::select! {
                 changed = self.trust.changed() => match changed {
@@ -226,6 +232,7 @@ impl SyncStream {
                     );
                 }
                 () = other_reasons(&self.readiness, reasons_from, &said.reasons), if self.epoch.is_some() => {
+                    self.reasons.spend(1.0, Instant::now());
                     return Next::Say(Affected::Nothing);
                 }
                 report = next_report(self.reports_from, reports) => match report {
