@@ -94,10 +94,9 @@ impl<T: Moment> Bucket<T> {
     }
 
     /// Takes so many tokens, also those that it does not hold yet: for work whose price shows only when it is done. Until they are
-    /// gained, [`check`](Self::check) and [`take`](Self::take) refuse. No more than a burst is owed: whoever cannot be kept from
-    /// spending would else be shut out for as long as it went on.
+    /// gained, [`check`](Self::check) and [`take`](Self::take) refuse. Whoever is asked first owes for one piece of work at most.
     pub fn spend(&mut self, tokens: f64, now: T) {
-        self.available = (self.available(now) - tokens).max(-self.rate.burst);
+        self.available = self.available(now) - tokens;
     }
 }
 
@@ -164,15 +163,15 @@ mod tests {
     fn a_debt_is_worked_off_first() {
         let rate = Rate {
             per_second: 1.0,
-            burst: 5.0,
+            burst: 2.0,
         };
         let mut bucket = Bucket::full(rate, at(0));
-        bucket.spend(8.0, at(0));
+        bucket.spend(5.0, at(0));
         assert_eq!(bucket.take(at(0)), Err(Duration::from_secs(4)));
         assert_eq!(bucket.take(at(4000)), Ok(()));
-        // However long it went on.
-        bucket.spend(1e9, at(4000));
-        assert_eq!(bucket.take(at(4000)), Err(Duration::from_secs(6)));
+        // All of it, however much more than a burst.
+        bucket.spend(100.0, at(4000));
+        assert_eq!(bucket.take(at(4000)), Err(Duration::from_secs(101)));
     }
 
     #[test]

@@ -148,7 +148,10 @@ async fn a_stream_ends_when_its_caller_is_not_what_connected() {
     if std::env::var_os(AS_A_COPY).is_none() {
         let directory = tempfile::tempdir().unwrap();
         let copy = directory.path().join("copy");
-        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        // By another process: children of other tests would inherit the open copy, and nothing that is open for writing can be executed.
+        let mut cp = std::process::Command::new("cp");
+        cp.arg(std::env::current_exe().unwrap()).arg(&copy);
+        assert!(cp.status().unwrap().success());
         let name = "sockets::a_stream_ends_when_its_caller_is_not_what_connected";
         let mut command = std::process::Command::new(copy);
         let ended = command

@@ -29,7 +29,10 @@ fn copied() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
     let program = folder.path().join("signet-dev");
-    fs::copy(env!("CARGO_BIN_EXE_signet-dev"), &program).unwrap();
+    // By another process: while this one had it open for writing, a child of another test would inherit that, and no exec succeed.
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_signet-dev")).arg(&program);
+    assert!(copy.status().unwrap().success());
     fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
     (folder, program)
 }

@@ -13,7 +13,7 @@ fn rate(rate: Rate) -> String {
 }
 
 /// What all of this is to each caller.
-pub(crate) fn limits() -> [Limit; 6] {
+pub(crate) fn limits() -> [Limit; 7] {
     let row = |who, what, counted, share: String, cap: String| Limit {
         who,
         what,
@@ -61,10 +61,15 @@ pub(crate) fn limits() -> [Limit; 6] {
         begun("an agent", "connections opened", handshakes::CONNECTS),
         row(
             "a source at which agents have proved themselves",
-            "handshakes under way, at any rate, once its strangers have used up theirs",
+            "handshakes under way once its strangers have used up theirs",
             "server::api::listener::handshakes",
             "an equal part".to_owned(),
             handshakes::RESERVE_PER_SOURCE.to_string(),
+        ),
+        begun(
+            "a source at which agents have proved themselves",
+            "handshakes of that reserve; beyond that they wait",
+            handshakes::RESERVED,
         ),
     ]
 }
