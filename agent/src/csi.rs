@@ -19,7 +19,7 @@ use std::{
 };
 
 use signet_proto::csi::{self as wire, identity_server, node_server};
-use signet_runtime::{drain::Drain, files::FileError, uds};
+use signet_runtime::{drain::Drain, files::FileError, limits::Limit, uds};
 use tokio::sync::Mutex;
 use tonic::Status;
 
@@ -78,6 +78,26 @@ pub struct DriverConfig {
     pub tokens_from: TokensFrom,
     /// Volumes that there is room for.
     pub max_volumes: usize,
+}
+
+/// Rows of the table of limits.
+pub(crate) fn limits() -> [Limit; 2] {
+    let row = |who, what, cap: String| Limit {
+        who,
+        what,
+        share: cap.clone(),
+        cap,
+        counted: "agent::csi",
+        metric: standing::REFUSED,
+    };
+    [
+        row("a pod", "volumes", MAX_VOLUMES_OF_POD.to_string()),
+        row(
+            "all pods of a node",
+            "volumes",
+            "what the limit of open files leaves for volumes".to_owned(),
+        ),
+    ]
 }
 
 impl DriverConfig {
@@ -182,17 +202,24 @@ impl Driver {
 
     /// Whether the volume is the one that is known by its name, or there is room for it.
     fn admit(&self, held: &Held, asked: &VolumeRecord) -> Result<(), Status> {
-        match held.records.get(&asked.volume_id) {
-            Some(known) => known.check_same(asked).map_err(Status::invalid_argument)?,
-            None if held.records.number_of_pod(&asked.pod_uid) >= MAX_VOLUMES_OF_POD => {
-                return Err(Status::resource_exhausted(format!(
-                    "the pod has {MAX_VOLUMES_OF_POD} volumes of this driver already; all its containers can mount one"
-                )));
-            }
-            None => {}
+        let known = held.records.get(&asked.volume_id);
+        if let Some(known) = &known {
+            known.check_same(asked).map_err(Status::invalid_argument)?;
+        }
+        self.room(held, asked, known.is_some()).map_err(|problem| {
+            self.standing.refused.inc();
+            Status::resource_exhausted(problem)
+        })
+    }
+
+    fn room(&self, held: &Held, asked: &VolumeRecord, is_known: bool) -> Result<(), String> {
+        if !is_known && held.records.number_of_pod(&asked.pod_uid) >= MAX_VOLUMES_OF_POD {
+            return Err(format!(
+                "the pod has {MAX_VOLUMES_OF_POD} volumes of this driver already; all its containers can mount one"
+            ));
         }
         if !held.served.contains(&asked.volume_id) && held.served.len() >= self.config.max_volumes {
-            return Err(Status::resource_exhausted(self.config.no_room()));
+            return Err(self.config.no_room());
         }
         Ok(())
     }

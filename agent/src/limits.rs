@@ -3,7 +3,7 @@
 use signet_runtime::limits::Limit;
 use signet_runtime::telemetry;
 
-use crate::{manager, sockets, unix, workload_api};
+use crate::{csi, manager, sockets, unix, workload_api};
 
 /// Every row, in the order of the page.
 pub(crate) fn table() -> Vec<Limit> {
@@ -11,6 +11,7 @@ pub(crate) fn table() -> Vec<Limit> {
     rows.push(workload_api::limit());
     rows.extend(unix::limits());
     rows.push(manager::limit());
+    rows.extend(csi::limits());
     rows.push(telemetry::limit("signet_agent_log_lines_lost_total"));
     rows
 }

@@ -100,7 +100,11 @@ pub async fn run(
     })
 }
 
-/// `program` with nothing of the test's environment but the search path.
+const PROXIES: &str = "HTTPS_PROXY https_proxy HTTP_PROXY http_proxy ALL_PROXY all_proxy";
+/// Where nobody listens: whatever would go by a proxy fails.
+const NO_PROXY: &str = "http://127.0.0.1:9";
+
+/// `program` with nothing of the test's environment but the search path, and with proxies that nothing may go by.
 fn command(
     program: &Path,
     args: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -116,6 +120,7 @@ fn command(
             std::env::var("SIGNET_TEST_LOG").unwrap_or_else(|_| "info".to_owned()),
         )
         .env("RUST_BACKTRACE", "1")
+        .envs(PROXIES.split(' ').map(|name| (name, NO_PROXY)))
         .envs(env.iter().copied())
         .stdin(Stdio::null());
     command

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicI64;
 
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use signet_runtime::telemetry::Metrics;
 use tokio::sync::watch;
 
@@ -16,7 +16,12 @@ pub struct Standing {
     said: watch::Sender<String>,
     not_kept: Gauge<i64, AtomicI64>,
     cut_off: Gauge<i64, AtomicI64>,
+    /// How often there was no room for a volume.
+    pub(super) refused: Counter,
 }
+
+/// Moves when there is no room for a volume.
+pub(super) const REFUSED: &str = "signet_agent_volumes_refused_total";
 
 impl Standing {
     /// Without volumes, on a file system of which this is to be said; empty when it is as it should be.
@@ -36,6 +41,11 @@ impl Standing {
                 "volumes_cut_off",
                 "Volumes of pods of which containers hold a folder that is gone: they reach no agent until the pod is restarted",
                 standing.cut_off.clone(),
+            );
+            registry.register(
+                "volumes_refused",
+                "Calls of kubelet for which there was no room: its pod has as many volumes as it may, or the agent as many as it has files for",
+                standing.refused.clone(),
             );
         });
         standing

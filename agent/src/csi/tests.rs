@@ -198,6 +198,7 @@ async fn a_pod_has_so_many_volumes_and_no_more_and_those_go_on() {
     let refused = driver.publish(numbered(MAX_VOLUMES_OF_POD)).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     assert!(refused.message().contains("16 volumes"), "{refused}");
+    assert_eq!(driver.standing.refused.get(), 1);
     driver.publish(numbered(0)).await.unwrap();
     let target = numbered(1).target_path;
     let gone = wire::NodeUnpublishVolumeRequest {
@@ -220,6 +221,7 @@ async fn a_node_has_so_many_volumes_and_says_what_would_make_room() {
     let refused = driver.publish(second).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     assert!(refused.message().contains("LimitNOFILE"), "{refused}");
+    assert_eq!(driver.standing.refused.get(), 1);
     driver.publish(node.request()).await.unwrap();
 }
 
@@ -246,6 +248,7 @@ async fn after_a_restart_with_less_room_there_are_no_more_volumes_than_that() {
     driver.publish(one.clone()).await.unwrap();
     let refused = driver.publish(other.clone()).await.unwrap_err();
     assert!(refused.message().contains("LimitNOFILE"), "{refused}");
+    assert_eq!(driver.standing.refused.get(), 1);
     let gone = wire::NodeUnpublishVolumeRequest {
         volume_id: one.volume_id,
         target_path: one.target_path,

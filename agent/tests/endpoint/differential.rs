@@ -5,6 +5,26 @@ use proptest::prelude::*;
 
 use crate::clients::client;
 use crate::oracle::compare;
+use crate::support::raw::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame};
+
+/// h2 ends the whole connection for it, the filter's one frame costs its stream alone.
+#[test]
+fn a_bad_field_in_a_middle_fragment_changes_no_other_request() {
+    let start = b"\x83\x86\x44\x20/SpiffeWorkloadAPI/FetchX509SVID";
+    let came = compare(
+        &[
+            PREFACE.to_vec(),
+            frame(SETTINGS, 0, 0, &[]),
+            frame(HEADERS, END_STREAM | END_HEADERS, 1, start),
+            frame(HEADERS, END_STREAM, 3, start),
+            frame(CONTINUATION, 0, 3, b"\x40\x02te\x04gzip"),
+            frame(CONTINUATION, END_HEADERS, 3, b"\x40\x03x-h\x01a"),
+        ]
+        .concat(),
+        4096,
+    );
+    assert_eq!(came, 1);
+}
 
 #[test]
 fn most_clients_get_through_to_requests() {

@@ -3,6 +3,8 @@
 
 use std::{
     fs::{self, Permissions},
+    io::ErrorKind,
+    net::TcpListener,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -79,20 +81,26 @@ async fn the_demo_holds_where_nothing_is_as_usual() {
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr);
-    for proxy in [
+    // It takes connections and says nothing, and would be told of each.
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    for name in [
         "HTTPS_PROXY",
         "https_proxy",
         "HTTP_PROXY",
         "http_proxy",
         "ALL_PROXY",
     ] {
-        command.env(proxy, "http://192.0.2.1:3128");
+        command.env(name, &address);
     }
     if getuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
     let mut demo = Running(command.spawn().unwrap());
     assert_eq!(demo.ended(STORY).await, Some(0));
+    let called = proxy.accept().map(drop).map_err(|error| error.kind());
+    assert_eq!(called, Err(ErrorKind::WouldBlock), "no byte goes to a proxy");
 }
 
 /// A word that is no address of a proxy is no word to a server that uses none.

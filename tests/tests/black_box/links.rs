@@ -1,7 +1,11 @@
 //! A node that joins with control anchors of an earlier day.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 use signet_certs::{
     authority::{AuthorityKind, AuthorityProfile, X509Authority},
@@ -46,14 +50,48 @@ async fn a_node_joins_with_anchors_that_have_been_rotated_out() {
     plain.hello().await.unwrap();
 }
 
-fn long_ended() -> X509Authority {
-    let now = SystemClock.now();
+fn control_authority(from: SystemTime, to: SystemTime) -> X509Authority {
     new_authority(AuthorityProfile {
         kind: AuthorityKind::Control,
-        not_before: now - 130 * DAY,
-        not_after: now - 100 * DAY,
+        not_before: from,
+        not_after: to,
         ..authority_profile("example.org")
     })
+}
+
+fn long_ended() -> X509Authority {
+    let now = SystemClock.now();
+    control_authority(now - 130 * DAY, now - 100 * DAY)
+}
+
+/// The signal after the file was replaced, by such as cannot be read too: nothing is lost by it.
+#[tokio::test]
+async fn an_agent_reads_its_anchors_again_on_a_hangup() {
+    let domain = Domain::start().await.unwrap();
+    let file = domain.path().join("anchors.pem");
+    fs::copy(domain.server.anchors(), &file).unwrap();
+    let mut agent = domain.prepare_agent("node-a").unwrap();
+    agent
+        .change(&[("/trust/anchors_file".to_owned(), json!(file))])
+        .unwrap();
+    agent.start().await.unwrap();
+    domain.register(&mut agent).await.unwrap();
+    let now = SystemClock.now();
+    let further = control_authority(now - DAY, now + DAY);
+    let both = fs::read_to_string(&file).unwrap() + &further.certificate().pem();
+    for (content, word) in [
+        ("nothing".to_owned(), "the control anchors stay as they are"),
+        (both, "control anchors are read from the configured file again"),
+    ] {
+        assert!(!agent.said().contains(word));
+        fs::write(&file, content).unwrap();
+        agent.process().unwrap().signal(Signal::SIGHUP);
+        eventually(word, async || agent.said().contains(word).then_some(())).await;
+    }
+    agent
+        .workload(&pod_with_volume(&domain, &agent, "front").await)
+        .identity()
+        .await;
 }
 
 /// The file holds an authority that ended a hundred days ago: the log says which file, which authority, since when, and what to do;

@@ -4,7 +4,9 @@ use std::{fs, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use signet_proto::agent::{IssueResult, issue_result::Outcome};
 use signet_tests::{
+    agent_client::{new_csr, pod_item},
     domain::{Agent, Domain, Plan},
     http,
     part::Launch,
@@ -86,6 +88,56 @@ async fn pods_are_served_revocations_made_and_both_programs_end_in_time() {
     assert_eq!(sequences.first(), Some(&1));
     let has_no_gap = sequences.windows(2).all(|two| two[1] <= two[0] + 1);
     assert!(sequences.is_sorted() && has_no_gap, "{lines:?}");
+}
+
+fn all_issued(results: &[IssueResult]) -> bool {
+    results
+        .iter()
+        .all(|result| matches!(result.outcome, Some(Outcome::Issued(_))))
+}
+
+fn is_unavailable(result: &IssueResult) -> bool {
+    matches!(result.outcome, Some(Outcome::Unavailable(_)))
+}
+
+/// What gives access stops while as many lines wait as may, and says so; what takes access away does not.
+#[tokio::test]
+async fn a_full_backlog_of_audit_lines_stops_issuing_and_not_revoking() {
+    let plan = Plan::default()
+        .launch(Launch::Unread)
+        .server("/audit", json!({"max_backlog": 1000}));
+    let domain = plan.start().await.unwrap();
+    let server = domain.server.telemetry_url();
+    let (mut agent, _) = domain.raw_agent("node-a").await.unwrap();
+    let mut issued = 0;
+    for pod in 0.. {
+        assert!(pod < 30, "{issued} certificates while nobody takes a line");
+        let token = domain.shop_pod(&format!("pod-{pod}"), "node-a").unwrap();
+        let items = (0..64).map(|_| pod_item(new_csr().unwrap(), &token));
+        let results = agent.issue(items.collect()).await.unwrap();
+        if !all_issued(&results) {
+            assert!(
+                results.iter().any(is_unavailable),
+                "no verdict, and no budget: {results:?}"
+            );
+            break;
+        }
+        issued += results.len();
+    }
+    assert!(issued > 500, "{issued}");
+    eventually("the server to say why", async || {
+        let answer = http::get(&format!("{server}/ready/issue")).await.unwrap();
+        let reasons = String::from_utf8_lossy(&answer.body).into_owned();
+        (answer.status == 503 && reasons.contains("audit_stuck")).then_some(())
+    })
+    .await;
+    eventually("the metric to show it", async || {
+        (metric(&server, "signet_server_audit_backlog_lines").await >= 1000).then_some(())
+    })
+    .await;
+    let revoke = ["revoke", "--spiffe-id", "/ns/shop/sa/leaver"];
+    let revoked = timeout(SOON, domain.server.admin(&revoke)).await.unwrap();
+    assert_eq!(revoked.unwrap()["published"], true);
 }
 
 /// As [`unread`], over disks that are full.
