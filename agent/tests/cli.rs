@@ -24,7 +24,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let place = Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory: signet_testkit::folder(),
         };
         std::fs::write(place.path("anchors.pem"), anchors()).unwrap();
         std::fs::write(place.path("token"), "token").unwrap();

@@ -192,8 +192,9 @@ mod tests {
 
     use super::*;
 
+    /// Where TMPDIR leads a socket's path could be too long.
     fn directory() -> TempDir {
-        tempfile::tempdir().unwrap()
+        tempfile::tempdir_in("/tmp").unwrap()
     }
 
     fn names(directory: &TempDir) -> Vec<String> {

@@ -59,7 +59,7 @@ fn the_sample_configurations_are_valid() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_place_and_the_nearest_one() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let line = refused(
         "validate",
         dir.path(),
@@ -73,7 +73,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_one() {
 
 #[test]
 fn a_duration_without_a_unit_is_refused_with_its_place() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let line = refused(
         "validate",
         dir.path(),
@@ -84,7 +84,7 @@ fn a_duration_without_a_unit_is_refused_with_its_place() {
 
 #[test]
 fn times_that_do_not_fit_together_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let line = refused(
         "validate",
         dir.path(),
@@ -95,7 +95,7 @@ fn times_that_do_not_fit_together_are_refused() {
 
 #[test]
 fn a_port_in_use_is_named_before_anything_is_made() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let line = refused("run", dir.path(), &working(dir.path(), &address));
@@ -108,7 +108,7 @@ fn a_port_in_use_is_named_before_anything_is_made() {
 
 #[test]
 fn an_unreadable_key_file_is_named_with_the_remedy() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     // A directory cannot be read as a key by anyone, root included.
     let kek = dir.path().join("kek");
     fs::create_dir(&kek).unwrap();

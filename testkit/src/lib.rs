@@ -21,6 +21,7 @@ pub use authority::{
     new_authority, roots,
 };
 pub use leaf::{Leaf, chain, leaf, leaf_key, public_key, svid};
+pub use machine::folder;
 
 /// The trust domain of tests that need only one.
 pub const DOMAIN: &str = "example.org";

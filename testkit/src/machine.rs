@@ -1,9 +1,28 @@
 //! What the machine lets a test do, and how a test says that it was not let.
 
+use std::env;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::process::Command;
+
+use tempfile::TempDir;
+
+/// Longest path of a folder of folders in which tests have their sockets; the path of a socket may have 107 bytes.
+const SHORT: usize = 24;
+
+/// Where folders are made below which there is room for the paths of sockets, whatever TMPDIR says.
+pub fn short_parent() -> PathBuf {
+    let usual = env::temp_dir();
+    let is_short = usual.as_os_str().len() <= SHORT;
+    if is_short { usual } else { PathBuf::from("/tmp") }
+}
+
+/// A folder of a test's own, below which there is room for the paths of sockets.
+pub fn folder() -> TempDir {
+    tempfile::tempdir_in(short_parent()).unwrap()
+}
 
 /// What makes whoever `unshare` runs root: nothing where this process is root, else a user namespace.
 pub fn as_root() -> &'static [&'static str] {

@@ -24,6 +24,16 @@ pub use agent::Agent;
 pub use moved_clock::MovedClock;
 pub use server::Server;
 
+/// Where folders are made below which sockets have paths that are short enough (107 bytes), whatever TMPDIR says.
+fn above() -> PathBuf {
+    let usual = std::env::temp_dir();
+    if usual.as_os_str().len() <= 24 {
+        usual
+    } else {
+        PathBuf::from("/tmp")
+    }
+}
+
 /// Name of the trust domain.
 pub const TRUST_DOMAIN: &str = "example.org";
 /// Name of the cluster in the server's configuration.
@@ -93,7 +103,10 @@ impl Plan {
         let (root, temporary) = match self.folder {
             Some(folder) => (folder, None),
             None => {
-                let folder = TempDir::with_prefix("signet-").context("make a folder")?;
+                let folder = tempfile::Builder::new()
+                    .prefix("signet-")
+                    .tempdir_in(above())
+                    .context("make a folder")?;
                 (folder.path().to_owned(), Some(folder))
             }
         };

@@ -139,7 +139,7 @@ fn every_fuzz_target_is_listed_by_its_crate_alone() {
 
 /// A repository with this run, and steps that are played.
 fn played(list: &str, steps: &str) -> TempDir {
-    let dir = TempDir::new().unwrap();
+    let dir = signet_testkit::folder();
     let ci = dir.path().join(".ci");
     fs::create_dir(&ci).unwrap();
     fs::copy(root().join(".ci/run"), ci.join("run")).unwrap();

@@ -224,7 +224,7 @@ async fn a_pod_looks_as_recorded() {
 
 #[tokio::test]
 async fn tokens_can_be_signed_with_rs256() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let Some(rsa_key) = rsa_key_by_openssl(directory.path()).unwrap() else {
         return; // No openssl here: ES256 is what the other tests use.
     };

@@ -26,13 +26,16 @@ async fn fake() -> (FakeKube, Api<Pod>) {
         ..FakeKubeConfig::default()
     };
     let fake = FakeKube::start(config).await.unwrap();
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let path = directory.path().join("kubeconfig");
     fake.kubeconfig(&path).unwrap();
     let kubeconfig = Kubeconfig::read_from(&path).unwrap();
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options);
-    let client = Client::try_from(config.await.unwrap()).unwrap();
+    let mut config = config.await.unwrap();
+    // Those of the environment are for another network.
+    config.proxy_url = None;
+    let client = Client::try_from(config).unwrap();
     (fake, Api::all(client))
 }
 

@@ -121,7 +121,7 @@ async fn a_driver_gets_the_calls_of_a_real_kubelet_in_their_order() {
     let uid = fake
         .add_pod(&PodSpec::new("shop", "csi-0").service_account("frontend"))
         .unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = signet_testkit::folder();
     let config = KubeletConfig::new(&fake.url(), folder.path(), "signet");
     let driver = Driver {
         endpoint: folder.path().join("csi.sock"),

@@ -5,7 +5,7 @@ use signet_runtime::config::load;
 use super::*;
 
 fn read(text: &str) -> Result<Config, String> {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let path = directory.path().join("agent.yaml");
     std::fs::write(&path, text).unwrap();
     let (config, _) = load::<Config>(&path).map_err(|report| {
@@ -59,7 +59,7 @@ fn the_documented_file_is_the_default_one() {
 fn every_mistake_is_named_at_once() {
     let text = "clustre: b\nserver: {address: localhost}\ndata_dir: here\ncsi: {enabled: true, driver_name: 'a b', kubelet_dir: x}\n\
                 shared_socket: {path: /run/signet-agent/admin.sock, mode: '9'}\n";
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let path = directory.path().join("agent.yaml");
     std::fs::write(&path, text).unwrap();
     let report = load::<Config>(&path).unwrap_err().to_json();

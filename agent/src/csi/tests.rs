@@ -48,7 +48,7 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        Self::below(&std::env::temp_dir())
+        Self::below(&signet_testkit::machine::short_parent())
     }
 
     /// In a folder of its own in this one.

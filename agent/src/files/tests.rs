@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn an_identity_is_written_whole_and_its_key_is_private() {
-    let parent = tempfile::tempdir().unwrap();
+    let parent = signet_testkit::folder();
     let directory = parent.path().join("a/b");
     let authority = authority(DOMAIN);
     let svid = svid(&authority, "/ns/a/sa/b");

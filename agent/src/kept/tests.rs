@@ -12,7 +12,7 @@ fn in_memory() -> Option<tempfile::TempDir> {
 
 #[test]
 fn keys_are_written_in_memory_file_systems_only_unless_disks_are_allowed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = signet_testkit::folder();
     let state = folder.path().join("state");
     // What is certainly not tmpfs on any machine.
     let elsewhere = Path::new("/proc/self");

@@ -31,7 +31,7 @@ impl Bench {
         let clock = FakeClock::new(at(0));
         let server = FakeServer::new(Arc::new(clock.clone()));
         script(&server);
-        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let directory = Arc::new(signet_testkit::folder());
         let file = |name: &str| directory.path().join(name);
         fs::write(file("anchors.pem"), server.state().control.certificate().pem()).unwrap();
         fs::write(file("token"), "token-1\n").unwrap();

@@ -221,7 +221,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_file_that_is_touched_all_the_time_is_read_at_its_users_cost() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let path = file(directory.path(), "app", "one");
         let digests = Digests::within(Rate {
             per_second: 1.0,
@@ -244,7 +244,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_user_has_so_much_read_and_others_are_served_meanwhile() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let digests = Digests::within(Rate {
             per_second: 1.0,
             burst: 10.0,
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_not_read() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let path = file(directory.path(), "app", "");
         File::options()
             .write(true)
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn one_users_programs_push_out_no_others() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let digests = Digests::within(Rate {
             per_second: 0.0,
             burst: 1e9,
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_path_is_told_only_where_the_host_has_the_same_file_there() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let path = fs::canonicalize(file(directory.path(), "app", "evil")).unwrap();
         let (opened, root) = (File::open(&path).unwrap(), directory.path().join("root"));
         let program = Program::of(&opened).unwrap();

@@ -21,7 +21,7 @@ fn peer_of(socket: &UnixStream) -> PeerProcess {
 /// A fake `/proc` with this process only, which runs a file in it.
 fn fake_proc(peer: &mut PeerProcess, cgroup: &str) -> tempfile::TempDir {
     let pid = peer.pid;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let process = directory.path().join(pid.to_string());
     fs::create_dir_all(process.join("ns")).unwrap();
     fs::write(process.join("cgroup"), cgroup).unwrap();
@@ -164,7 +164,7 @@ fn refusals_are_counted_by_reason() {
 /// Covers EP-26, BG-16.
 #[test]
 fn an_ended_process_is_gone_even_if_its_pid_lives_on() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let (mut child, near) = connecting(directory.path(), None);
     let ended = peer_of(&near);
     child.0.wait().unwrap();
@@ -229,7 +229,7 @@ impl Drop for Connecting {
 /// Covers EP-26.
 #[test]
 fn a_process_that_became_another_program_since_it_connected_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let sleep = fs::canonicalize("/bin/sleep").unwrap();
     let (child, mut near) = connecting(directory.path(), Some(&sleep));
     let peer = peer_of(&near);

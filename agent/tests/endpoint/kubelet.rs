@@ -66,7 +66,7 @@ async fn calls(socket: &Path, method: &str, expected: &str) {
 
 #[tokio::test]
 async fn kubelet_may_name_the_socket_as_authority() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = signet_testkit::folder();
     let (driver, config) = driver(folder.path());
     let drain = Drain::new();
     driver.serve(&drain).unwrap();

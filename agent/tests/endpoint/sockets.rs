@@ -146,7 +146,7 @@ const AS_A_COPY: &str = "SIGNET_TEST_AS_A_COPY";
 #[tokio::test]
 async fn a_stream_ends_when_its_caller_is_not_what_connected() {
     if std::env::var_os(AS_A_COPY).is_none() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let copy = directory.path().join("copy");
         // By another process: children of other tests would inherit the open copy, and nothing that is open for writing can be executed.
         let mut cp = std::process::Command::new("cp");

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn other_files_are_left_alone_and_foreign_folders_refused() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
         fs::write(dir.path().join("notes.txt"), "mine").unwrap();
         let layout = Layout::prepare(dir.path()).unwrap();
         fs::create_dir(layout.root.join("server")).unwrap();
@@ -129,7 +129,7 @@ mod tests {
         assert!(!layout.root.join("server").exists(), "an earlier run's files go");
         assert!(dir.path().join("notes.txt").exists());
 
-        let foreign = tempfile::tempdir().unwrap();
+        let foreign = tempfile::tempdir_in("/tmp").unwrap();
         fs::create_dir(foreign.path().join("server")).unwrap();
         let error = Layout::prepare(foreign.path()).unwrap_err().to_string();
         assert!(error.contains("not from signet-dev"), "{error}");
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_folder_too_long_for_sockets_is_refused_by_name() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
         let long = dir.path().join("x".repeat(80));
         let error = Layout::prepare(&long).unwrap_err().to_string();
         assert!(

@@ -114,7 +114,7 @@ async fn no_more_are_served_at_once_than_there_are_places_and_the_drain_waits_fo
 
 #[tokio::test]
 async fn both_kinds_of_listeners_are_taken() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
     let path = directory.path().join("s.sock");
     let unix = UnixListener::bind(&path).unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -41,7 +41,7 @@ fn entries(folder: &TempDir) -> usize {
 
 #[test]
 fn what_cannot_be_had_is_one_line_with_key_path_and_remedy() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "in the way").unwrap();
     for usage in uses() {
@@ -70,7 +70,7 @@ fn what_cannot_be_had_is_one_line_with_key_path_and_remedy() {
 
 #[test]
 fn what_is_missing_is_made_and_nothing_is_left() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
     let at = |name: &str| folder.path().join(name);
     let private = Use::PrivateDir {
         may_be_read_only: false,
@@ -98,7 +98,7 @@ fn what_is_missing_is_made_and_nothing_is_left() {
 
 #[test]
 fn what_others_hold_or_bring_later_is_no_fault() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
     let path = folder.path().join("live.sock");
     let _live = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -115,7 +115,7 @@ fn what_others_hold_or_bring_later_is_no_fault() {
 
 #[test]
 fn a_folder_that_everybody_may_write_to_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let usage = Use::PrivateDir {
         may_be_read_only: true,

@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_admin_that_takes_nothing_is_let_go() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = signet_testkit::folder();
         let path = folder.path().join("admin.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let drain = Drain::new();

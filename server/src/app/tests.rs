@@ -90,7 +90,7 @@ impl World {
         let start = SystemTime::UNIX_EPOCH + START;
         let mut world = Self {
             store: MemoryStore::new(trust_domain()),
-            kek: tempfile::tempdir().unwrap(),
+            kek: signet_testkit::folder(),
             machine: FakeClock::new(start),
             truth: FakeClock::new(start),
             wall: 0,

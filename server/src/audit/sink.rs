@@ -205,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_that_is_renamed_is_begun_anew_and_both_have_whole_lines() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = signet_testkit::folder();
         let (path, old) = (dir.path().join("audit.log"), dir.path().join("audit.log.1"));
         let mut sink = AuditSink::File(path.clone()).open().unwrap();
         sink.write(b"one\ntwo\n".to_vec()).await.unwrap();
@@ -219,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_that_was_cut_off_swallows_no_other() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = signet_testkit::folder();
         let path = dir.path().join("audit.log");
         fs::write(&path, "cut o").unwrap();
         let mut sink = AuditSink::File(path.clone()).open().unwrap();
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_opened_is_named_with_its_key_and_a_remedy() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = signet_testkit::folder();
         let path = dir.path().join("missing/audit.log");
         let refused = AuditSink::File(path.clone()).open().err().unwrap().to_string();
         for part in ["audit.file", path.to_str().unwrap(), "make its folder"] {

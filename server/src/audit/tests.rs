@@ -35,7 +35,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = signet_testkit::folder();
         let (signer, _) = LocalSigner::generate(&SystemRandom::new()).unwrap();
         Self {
             drain: Drain::new(),

@@ -5,7 +5,7 @@ use signet_runtime::config::{Report, load};
 use super::*;
 
 fn read(text: &str) -> Result<Config, Report> {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let path = directory.path().join("server.yaml");
     std::fs::write(&path, text).unwrap();
     load(&path).map(|(config, _)| config)
@@ -137,7 +137,7 @@ rules:
   - {name: pods, spiffe_id: '/sa/{service_account}'}
   - {name: vm, match: {evidence: [unix], unix: {uids: [7], paths: [/bin/a]}}, spiffe_id: /vm}
 ";
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let path = directory.path().join("server.yaml");
     std::fs::write(&path, text).unwrap();
     let (_, report) = load::<Config>(&path).unwrap();

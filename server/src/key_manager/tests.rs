@@ -20,7 +20,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(trust_domain: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = signet_testkit::folder();
         let store = SqliteStore::open(
             &dir.path().join("store"),
             &TrustDomain::parse(trust_domain).unwrap(),

@@ -234,7 +234,7 @@ fn web_client(
 /// Covers FED-09, FED-10, FED-13, FED-14.
 #[tokio::test]
 async fn the_web_profile_serves_tls_12_and_13_and_follows_renewed_files() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let first = write_web_files(directory.path());
     let web = load_web(directory.path()).unwrap();
     let served = Served::start(web.clone(), "/", one_authority().1).await;
@@ -256,11 +256,11 @@ async fn the_web_profile_serves_tls_12_and_13_and_follows_renewed_files() {
 
 #[test]
 fn unusable_web_files_are_named() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let missing = load_web(directory.path()).unwrap_err();
     assert!(missing.to_string().contains("web.pem"), "{missing}");
     write_web_files(directory.path());
-    let other = tempfile::tempdir().unwrap();
+    let other = signet_testkit::folder();
     write_web_files(other.path());
     std::fs::copy(
         other.path().join("web_key.pem"),

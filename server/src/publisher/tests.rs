@@ -326,7 +326,7 @@ async fn over_sqlite(directory: &Path, drain: &Drain) -> (Arc<SqliteStore>, Auth
 /// Covers INV-2, INV-3, CRL-12.
 #[tokio::test]
 async fn over_the_real_store_lists_sequence_and_authorities_survive_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let drain = Drain::new();
     let (store, manager, publisher) = over_sqlite(directory.path(), &drain).await;
     rotate(&manager).await;

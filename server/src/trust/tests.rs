@@ -68,7 +68,7 @@ fn the_content_digest_goes_by_authorities_kinds_and_hint_but_not_by_order() {
 
 #[test]
 fn the_anchors_file_holds_control_certificates_only_and_is_replaced_whole() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let path = directory.path().join("anchors.pem");
     for snapshot in [both(), both()] {
         write_anchors(&path, &snapshot).unwrap();
@@ -90,7 +90,7 @@ fn the_anchors_file_holds_control_certificates_only_and_is_replaced_whole() {
 
 #[tokio::test]
 async fn the_anchors_file_and_our_own_roots_follow_the_control_authorities() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let path = directory.path().join("anchors.pem");
     let (first, second) = (both(), both());
     let (sender, receiver) = watch::channel(first.clone());

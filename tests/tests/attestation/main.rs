@@ -114,7 +114,7 @@ impl World {
                 .label("app", "web"),
         )
         .unwrap();
-        let dir = tempfile::tempdir().unwrap();
+        let dir = signet_testkit::folder();
         let drain = Drain::new();
         let config = AttestationConfig {
             calls: (per_second, burst),
@@ -597,7 +597,7 @@ async fn watches_survive_ends_cuts_and_forgotten_history() {
 #[tokio::test]
 async fn another_cluster_than_the_one_named_is_refused_at_start() {
     let kube = FakeKube::start(FakeKubeConfig::default()).await.unwrap();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let mut config = config(&kube, dir.path());
     config.clusters[0].uid = Some("another".into());
     let error = attestor(&dir.path().join("data"), &config, &Drain::new())
@@ -613,7 +613,7 @@ async fn another_cluster_than_the_one_named_is_refused_at_start() {
 async fn a_server_starts_without_its_cluster_and_finds_it_later() {
     let kube = FakeKube::start(FakeKubeConfig::default()).await.unwrap();
     kube.add_node("node-a");
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let config = config(&kube, dir.path());
     kube.refuse_connections().await;
     let drain = Drain::new();

@@ -3,7 +3,6 @@
 use clap::Command;
 use serde_json::{Value, json};
 use signet_tests::process::{Finished, binary, run};
-use tempfile::TempDir;
 
 /// Commands without an answer. `run` serves until it is told to stop; what it may write to standard output are the lines
 /// of the audit log, which are JSON in any case.
@@ -66,7 +65,7 @@ fn every_command_takes_output_json() {
 }
 
 async fn on(program: &str, words: &[&str], yaml: &str) -> Finished {
-    let folder = TempDir::new().unwrap();
+    let folder = signet_testkit::folder();
     let path = folder.path().join("config.yaml");
     std::fs::write(&path, yaml).unwrap();
     let config = ["--config", path.to_str().unwrap()];

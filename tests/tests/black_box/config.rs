@@ -7,7 +7,6 @@ use signet_tests::{
     domain::{Domain, Plan},
     process::{Finished, binary, run},
 };
-use tempfile::TempDir;
 
 /// sysexits' EX_CONFIG.
 const EX_CONFIG: i32 = 78;
@@ -81,7 +80,7 @@ async fn mistakes_in_the_servers_file_are_named_with_their_place() {
         ),
     ];
     for (what, more, texts) in cases {
-        let folder = TempDir::new().unwrap();
+        let folder = signet_testkit::folder();
         let finished = start("signet-server", folder.path(), &server_yaml(folder.path(), more)).await;
         assert_one_line(what, &finished, EX_CONFIG, texts);
         assert_untouched(what, folder.path());
@@ -101,7 +100,7 @@ async fn bad_trust_domains_and_ids_are_refused_in_both_files() {
         "\"é.org\"",
     ] {
         for program in ["signet-server", "signet-agent"] {
-            let folder = TempDir::new().unwrap();
+            let folder = signet_testkit::folder();
             let yaml = format!("trust_domain: {name}\n");
             let finished = start(program, folder.path(), &yaml).await;
             assert_one_line(
@@ -121,7 +120,7 @@ async fn bad_trust_domains_and_ids_are_refused_in_both_files() {
         ("another trust domain", "spiffe://other.org/x"),
         ("percent encoding", "/a%2Fb"),
     ] {
-        let folder = TempDir::new().unwrap();
+        let folder = signet_testkit::folder();
         let rules =
             format!("rules:\n  - name: r\n    match: {{ namespaces: [shop] }}\n    spiffe_id: {id}\n");
         let finished = start(
@@ -160,7 +159,7 @@ async fn mistakes_in_the_agents_file_are_named_with_their_place() {
         ),
     ];
     for (what, more, texts) in cases {
-        let folder = TempDir::new().unwrap();
+        let folder = signet_testkit::folder();
         let yaml = format!("trust_domain: example.org\n{more}");
         let finished = start("signet-agent", folder.path(), &yaml).await;
         assert_one_line(what, &finished, EX_CONFIG, texts);
@@ -173,7 +172,7 @@ async fn a_port_in_use_is_named_before_anything_starts() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for door in ["agents", "publish", "bundle", "telemetry"] {
-        let folder = TempDir::new().unwrap();
+        let folder = signet_testkit::folder();
         let yaml = server_yaml(folder.path(), "").replacen(
             &format!("{door}: 127.0.0.1:0"),
             &format!("{door}: {address}"),
@@ -245,7 +244,7 @@ async fn a_store_of_another_trust_domain_is_refused() {
     domain.server.stop().await.unwrap();
     let text = std::fs::read_to_string(domain.server.config_path()).unwrap();
     let other = text.replace("\"example.org\"", "\"other.org\"");
-    let folder = TempDir::new().unwrap();
+    let folder = signet_testkit::folder();
     let finished = start("signet-server", folder.path(), &other).await;
     assert!(!finished.status.success());
     assert!(

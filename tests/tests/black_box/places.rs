@@ -206,7 +206,7 @@ impl Tried {
 
     /// Each key of `keys`, with each fault of the table.
     async fn walk(&self, keys: &[Key]) {
-        let scratch = tempfile::tempdir().unwrap();
+        let scratch = signet_testkit::folder();
         let at = |name: &str| scratch.path().join(name);
         fs::write(at("file"), "in the way").unwrap();
         fs::create_dir(at("folder")).unwrap();
@@ -281,7 +281,7 @@ async fn every_path_of_the_server_is_made_or_refused_with_its_key() {
     let tried = Tried {
         program: "signet-server",
         config,
-        folder: tempfile::tempdir().unwrap(),
+        folder: signet_testkit::folder(),
     };
     tried.walk(&SERVER).await;
 }
@@ -301,7 +301,7 @@ async fn every_path_of_the_agent_is_made_or_refused_with_its_key() {
     let tried = Tried {
         program: "signet-agent",
         config,
-        folder: tempfile::tempdir().unwrap(),
+        folder: signet_testkit::folder(),
     };
     tried.walk(&AGENT).await;
 }
@@ -338,7 +338,7 @@ const NO_PATHS: [&str; 3] = ["bundle_path", "spiffe_id", "path_prefix"];
 async fn both_programs_start_where_run_is_empty_whatever_the_umask() {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let run_dir = tempfile::tempdir().unwrap();
+    let run_dir = signet_testkit::folder();
     let at = |name: &str| run_dir.path().join(name);
     let plan = Plan::default()
         .launch(signet_tests::part::Launch::Umask("077"))

@@ -57,7 +57,7 @@ impl Reader {
         }
         let kubelet =
             PathBuf::from(std::env::var_os(crate::KUBELET_DIR).context("no kubelet")?).canonicalize()?;
-        let folder = tempfile::tempdir()?;
+        let folder = signet_testkit::folder();
         let run = tempfile::Builder::new().tempdir_in("/dev/shm")?;
         for file in ["Cargo.toml", "deploy/image/build"] {
             copy(file, folder.path())?;

@@ -17,7 +17,7 @@ pub(crate) fn containerd() -> Result<PathBuf> {
 
 /// Packs a program and imports it under this name, as docs/kubernetes.md tells a user to.
 pub(crate) async fn import(program: &str, name: &str) -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = signet_testkit::folder();
     let archive = folder.path().join("image.tar");
     let mut pack = Command::new(binary("signet-image"));
     pack.arg(binary(program))

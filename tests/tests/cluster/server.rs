@@ -43,7 +43,7 @@ impl Server {
             .token("signet-server", &[], 3600, None)
             .await
             .context("a token for the server")?;
-        let folder = tempfile::tempdir()?;
+        let folder = signet_testkit::folder();
         let kubeconfig = folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, cluster.kubeconfig(&token, relay).to_string())?;
         let mut server = domain::Server::prepare(folder.path(), &kubeconfig, &Launch::Binaries)?;

@@ -71,7 +71,7 @@ impl Shipped {
         anchors(&cluster, &server).await?;
         let (run, data) = (
             tempfile::Builder::new().tempdir_in("/dev/shm")?,
-            tempfile::tempdir()?,
+            signet_testkit::folder(),
         );
         let folders = Folders {
             kubelet: &kubelet,

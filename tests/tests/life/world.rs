@@ -61,7 +61,7 @@ pub(crate) struct World {
 impl World {
     /// Everything is up, and nobody has been waited for.
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::TempDir::with_prefix("life-").unwrap();
+        let folder = signet_testkit::folder();
         let base = SystemTime::UNIX_EPOCH + START;
         let clocks = [(); 4].map(|()| FakeClock::new(base));
         let api = Api::start(base).await;

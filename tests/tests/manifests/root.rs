@@ -78,7 +78,7 @@ impl Container {
             given.insert(map["metadata"]["name"].as_str().unwrap().to_owned(), files);
         }
         let mut made = Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder: signet_testkit::folder(),
             spec,
             templates: workload.unwrap()["spec"]["volumeClaimTemplates"].clone(),
             given,

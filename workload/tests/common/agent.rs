@@ -51,7 +51,7 @@ impl FakeAgent {
     /// An agent whose socket does not exist yet.
     pub fn absent(first: Say) -> Self {
         Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory: signet_testkit::folder(),
             calls: Arc::default(),
             say: watch::Sender::new(first),
             serving: None,

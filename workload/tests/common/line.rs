@@ -17,7 +17,7 @@ pub struct Line {
 
 impl Line {
     pub fn to(agent: &Path) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let listener = uds::bind(&directory.path().join("line.sock"), 0o600, None, None).unwrap();
         let frozen = watch::Sender::new(false);
         let (agent, heard) = (agent.to_path_buf(), frozen.clone());

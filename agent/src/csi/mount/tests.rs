@@ -13,7 +13,7 @@ use super::*;
 
 #[test]
 fn links_come_and_go_and_come_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let (source, target) = (dir.path().join("source"), dir.path().join("pods/u/mount"));
     fs::create_dir(&source).unwrap();
     let mounter = LinkMounter;
@@ -27,7 +27,7 @@ fn links_come_and_go_and_come_again() {
 
 #[test]
 fn a_link_at_the_target_is_not_followed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let target = dir.path().join("mount");
     symlink("/etc", &target).unwrap();
     assert!(BindMounter.bind(dir.path(), &target).is_err());

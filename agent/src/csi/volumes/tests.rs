@@ -26,7 +26,7 @@ fn keep(volumes: &mut Volumes, record: &VolumeRecord, text: &str) {
 
 #[test]
 fn volumes_and_their_newest_tokens_survive_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let path = dir.path().join("volumes");
     let mut volumes = Volumes::open(&path).unwrap();
     keep(&mut volumes, &record(), "first");
@@ -50,7 +50,7 @@ fn volumes_and_their_newest_tokens_survive_a_restart() {
 
 #[test]
 fn only_root_reads_tokens_and_every_uid_reaches_the_socket_directory() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let mut volumes = Volumes::open(&dir.path().join("volumes")).unwrap();
     keep(&mut volumes, &record(), "secret");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -63,7 +63,7 @@ fn only_root_reads_tokens_and_every_uid_reaches_the_socket_directory() {
 
 #[test]
 fn removing_twice_is_fine_and_damage_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let mut volumes = Volumes::open(dir.path()).unwrap();
     keep(&mut volumes, &record(), "x");
     let record_file = volumes.folder(&record().volume_id).join("record.json");
@@ -87,7 +87,7 @@ fn the_socket_path_is_short_enough_where_agents_run() {
 /// A person is told until the pod is gone, whatever becomes of the agent.
 #[test]
 fn that_a_pod_is_cut_off_outlives_a_restart_and_not_the_volume() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let mut volumes = Volumes::open(dir.path()).unwrap();
     keep(&mut volumes, &record(), "x");
     assert_eq!(volumes.number_cut_off(), 0);
@@ -109,7 +109,7 @@ fn a_kept_token_of_another_pod_is_not_used() {
         WJlcm5ldGVzLmlvIjp7Im5hbWVzcGFjZSI6InMiLCJub2RlIjp7Im5hbWUiOiJuIiwidWlkIjoidSJ9LCJwb2QiOnsibmFtZSI6InAiLCJ1aWQiOiJwb2QtMSJ9L\
         CJzZXJ2aWNlYWNjb3VudCI6eyJuYW1lIjoiYSIsInVpZCI6IngifX19.AAAA";
     for (uid, used) in [("pod-1", true), ("pod-2", false)] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = signet_testkit::folder();
         let mut volumes = Volumes::open(&dir.path().join("volumes")).unwrap();
         let record = VolumeRecord {
             pod_uid: uid.into(),

@@ -26,7 +26,7 @@ impl Node {
     fn new() -> Self {
         let clock = FakeClock::new(at(0));
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder: signet_testkit::folder(),
             server: FakeServer::new(Arc::new(clock.clone())),
             clock,
         }

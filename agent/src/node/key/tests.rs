@@ -26,7 +26,7 @@ fn certificate_for(key: &LeafKey) -> AttestedNode {
 
 #[test]
 fn the_key_lives_as_long_as_the_token_over_a_restart_too() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let mut keys = open(&directory);
     let first = spki(&mut keys, "token-1");
     assert_eq!(spki(&mut keys, "token-1"), first);
@@ -44,7 +44,7 @@ fn the_key_lives_as_long_as_the_token_over_a_restart_too() {
 
 #[test]
 fn the_certificate_is_kept_with_its_key_until_there_is_another_key() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let rng = SystemRandom::new();
     let mut keys = open(&directory);
     let key = keys.key_for("token-1", &rng).unwrap();
@@ -74,7 +74,7 @@ const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJodHRwczovL2si
 
 #[test]
 fn the_certificate_is_of_the_pod_and_another_pod_of_the_node_does_not_take_it_over() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let rng = SystemRandom::new();
     let mut keys = open(&directory);
     let key = keys.key_for(TOKEN, &rng).unwrap();
@@ -92,7 +92,7 @@ fn the_certificate_is_of_the_pod_and_another_pod_of_the_node_does_not_take_it_ov
 /// Covers INV-13.
 #[test]
 fn the_file_holds_no_token() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     spki(&mut open(&directory), "a secret token");
     let bytes = fs::read(directory.path().join(FILE)).unwrap();
     assert!(!bytes.windows(8).any(|part| part == b"a secret"));
@@ -101,7 +101,7 @@ fn the_file_holds_no_token() {
 /// Otherwise an upgrade, or the way back from one, waits for the next token.
 #[test]
 fn a_file_of_another_version_keeps_its_key() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let path = directory.path().join(FILE);
     let first = spki(&mut open(&directory), TOKEN);
     let written = fs::read_to_string(&path).unwrap();
@@ -117,7 +117,7 @@ fn a_file_of_another_version_keeps_its_key() {
 
 #[test]
 fn a_forgotten_or_damaged_key_is_replaced() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let path = directory.path().join(FILE);
     let mut keys = open(&directory);
     let first = spki(&mut keys, "token");

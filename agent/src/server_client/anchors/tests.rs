@@ -20,7 +20,7 @@ struct Files {
 impl Files {
     fn new(anchors: &[&X509Authority]) -> Self {
         let files = Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory: signet_testkit::folder(),
         };
         files.configure(anchors);
         files

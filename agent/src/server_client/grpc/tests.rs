@@ -250,7 +250,7 @@ impl Bench {
         let (address, server) = serve(service, &signer, &odd, &control).await;
         let wires = Wires::default();
         let address = wires.lay(address).await;
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let anchors_file = directory.path().join("anchors.pem");
         let anchor = odd.anchor.as_ref().unwrap_or(&control);
         std::fs::write(&anchors_file, anchor.certificate().pem()).unwrap();

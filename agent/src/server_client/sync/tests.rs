@@ -37,7 +37,7 @@ impl Bench {
         let clock = FakeClock::new(at(0));
         let server = FakeServer::new(Arc::new(clock.clone()));
         let updates = server.next_stream();
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let pem = directory.path().join("anchors.pem");
         fs::write(&pem, server.state().control.certificate().pem()).unwrap();
         let anchors = ControlAnchors::load(&trust_domain(), &pem, directory.path(), clock.now()).unwrap();

@@ -214,7 +214,7 @@ fn an_authority_that_had_to_leave_does_not_come_back() {
         ..sender.update(2, at(10))
     };
     let held = judge(Some(&held), &update).unwrap().state;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     TrustFile::new(directory.path()).write(&held).unwrap();
     let held = TrustFile::new(directory.path()).read(&trust_domain()).unwrap();
     let back = |days: u32, epoch: u64| {
@@ -313,7 +313,7 @@ fn the_agents_own_certificate_is_good_until_revoked_or_tainted() {
 #[test]
 fn what_was_believed_is_found_again_after_a_restart() {
     let sender = Sender::new();
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let mut update = sender.update(7, at(0));
     update.x509 = vec![offered(&sender.x509, &[serial(1)], at(0))];
     update.x509[0].tainted = true;
@@ -344,7 +344,7 @@ fn what_was_believed_is_found_again_after_a_restart() {
 #[test]
 fn a_kept_state_of_another_version_is_used() {
     let sender = Sender::new();
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let file = TrustFile::new(directory.path());
     file.write(&judge(None, &sender.update(7, at(0))).unwrap().state)
         .unwrap();
@@ -366,7 +366,7 @@ fn a_kept_state_of_another_version_is_used() {
 #[test]
 fn a_kept_state_that_is_damaged_or_of_another_domain_is_not_used() {
     let sender = Sender::new();
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let file = TrustFile::new(directory.path());
     assert!(file.read(&trust_domain()).is_none(), "there is none");
     file.write(&judge(None, &sender.update(7, at(0))).unwrap().state)
@@ -405,7 +405,7 @@ fn an_authority_that_comes_back_brings_no_older_list() {
     };
     let held = judge(None, &with(1, 7, 1)).unwrap().state;
     let held = judge(Some(&held), &sender.update(2, at(0))).unwrap().state;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     TrustFile::new(directory.path()).write(&held).unwrap();
     let held = TrustFile::new(directory.path()).read(&trust_domain()).unwrap();
     let older = judge(Some(&held), &with(3, 6, 1)).unwrap().state;

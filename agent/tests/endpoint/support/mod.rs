@@ -141,7 +141,7 @@ impl Socket {
     }
 
     fn new(patience: Duration, settings: Settings, origin: Origin, state: WorkloadState) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let path = directory.path().join("api.sock");
         let script = Arc::new(Script {
             states: watch::Sender::new(state),

@@ -16,7 +16,7 @@ struct Tried(TempDir);
 
 impl Tried {
     fn new() -> Self {
-        let tried = Self(tempfile::tempdir().unwrap());
+        let tried = Self(signet_testkit::folder());
         let web = svid(&authority("example.org"), "/web");
         tried.write("web.pem", "CERTIFICATE", &web.chain()[0]);
         tried.write("web.key", "PRIVATE KEY", web.key().pkcs8_der());

@@ -102,7 +102,7 @@ fn faults_are_found_with_their_place() {
 
 #[tokio::test]
 async fn clients_are_made_only_where_tokens_stay_secret() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let kubeconfig = |server: &str, insecure: bool| {
         let path = dir.path().join("kubeconfig");
         let text = json!({
@@ -142,7 +142,7 @@ async fn files_that_are_not_there_are_named() {
 /// Addresses may carry a user's password, and what is said of them goes into logs.
 #[tokio::test]
 async fn what_is_wrong_with_an_address_is_said_without_its_password() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let path = dir.path().join("kubeconfig");
     let text = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -174,7 +174,7 @@ async fn what_is_wrong_with_an_address_is_said_without_its_password() {
 /// What a program says that makes credentials may be half of them, and how it is called the other half.
 #[tokio::test]
 async fn of_a_program_that_makes_no_credentials_only_its_status_is_said() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let path = dir.path().join("kubeconfig");
     for (script, expected) in [
         ("echo open-sesame; exit 3", "exit status: 3"),
@@ -200,7 +200,7 @@ async fn of_a_program_that_makes_no_credentials_only_its_status_is_said() {
 /// The lines around a mistake may be credentials.
 #[tokio::test]
 async fn a_mistake_in_a_kubeconfig_is_said_by_its_place_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let path = dir.path().join("kubeconfig");
     let text = "apiVersion: v1\nusers:\n- name: u\n  user:\n    token: open-sesame\n    exec: open-sesame\n";
     std::fs::write(&path, text).unwrap();

@@ -238,7 +238,7 @@ async fn a_journal_without_its_key_is_fatal() {
     let running = Running::new().await;
     running.drain.start();
     running.store.kept().keys.remove(&running.active(X509));
-    let directory = tempfile::tempdir().unwrap();
+    let directory = signet_testkit::folder();
     let other = crate::store::memory::MemoryStore::new(crate::fixtures::trust_domain());
     let keys = KeyManager::open(&directory.path().join("kek"), other.as_ref())
         .await

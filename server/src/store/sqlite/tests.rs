@@ -17,7 +17,7 @@ use crate::store::suite::store_suite;
 use crate::store::{AuditOutbox as _, IssueRefusal, NewIssuance, OpenError, Store, StoreError, SvidFilter};
 
 fn fresh_sqlite() -> (Arc<SqliteStore>, TempDir) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     (
         Arc::new(SqliteStore::open(dir.path(), &trust_domain()).unwrap()),
         dir,
@@ -36,7 +36,7 @@ fn open(dir: &Path) -> Arc<dyn Store> {
 /// What a power cut leaves of an open store: nothing is closed, nothing is flushed. The log is only appended to
 /// (these tests stay below a checkpoint), so copying database before log is a state the disk went through.
 fn crash_image(dir: &Path) -> TempDir {
-    let image = tempfile::tempdir().unwrap();
+    let image = signet_testkit::folder();
     for file in ["signet.db", "signet.db-wal"] {
         fs::copy(dir.join(file), image.path().join(file)).unwrap();
     }
@@ -49,7 +49,7 @@ store_suite!(fresh());
 
 #[tokio::test]
 async fn files_are_private() {
-    let parent = tempfile::tempdir().unwrap();
+    let parent = signet_testkit::folder();
     let dir = parent.path().join("a/b");
     let store = open(&dir);
     issued(&store, "/a", "one", at(0)).await;
@@ -71,7 +71,7 @@ async fn files_are_private() {
 
 #[tokio::test]
 async fn a_directory_that_everybody_may_write_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(matches!(
         SqliteStore::open(dir.path(), &trust_domain()),
@@ -120,7 +120,7 @@ async fn a_newer_schema_is_refused() {
 
 #[tokio::test]
 async fn junk_instead_of_a_database_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     fs::write(dir.path().join("signet.db"), "junk ".repeat(1000)).unwrap();
     assert!(matches!(
         SqliteStore::open(dir.path(), &trust_domain()),

@@ -16,7 +16,7 @@ pub(crate) fn alone(test: &str, inside: impl FnOnce(&Path)) {
     if env::var_os(INSIDE).is_none() {
         return again(test);
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let none: Option<&str> = None;
     mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
     mount(none, dir.path(), none, MsFlags::MS_SHARED, none).unwrap();

@@ -117,7 +117,7 @@ proptest! {
     #[test]
     fn numbers_never_fall_and_newer_lists_are_always_taken(steps in prop::collection::vec(step(), 1..24)) {
         let world = World::new();
-        let directory = tempfile::tempdir().unwrap();
+        let directory = signet_testkit::folder();
         let mut held: Option<TrustState> = None;
         let mut highest: BTreeMap<AuthorityId, CrlNumber> = BTreeMap::new();
         for step in &steps {

@@ -19,7 +19,7 @@ async fn rows(store: &SqliteStore) -> [u32; 2] {
 /// However much has had its time, and whosever it is: whoever comes in between waits for one slice.
 #[tokio::test]
 async fn a_slice_removes_its_part_and_no_more() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = signet_testkit::folder();
     let store = SqliteStore::open(dir.path(), &trust_domain()).unwrap();
     let pods = (0..900).map(|pod| issuance("/a", &format!("pod-{pod}"), at(0)));
     store.issue(pods.collect(), at(0)).await.unwrap();
