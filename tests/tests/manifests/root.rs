@@ -77,6 +77,8 @@ impl Container {
             let files = serde_json::from_value(map["data"].clone()).unwrap();
             given.insert(map["metadata"]["name"].as_str().unwrap().to_owned(), files);
         }
+        // That of kubelet and of who unpacks images, whatever this process was given.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         let mut made = Self {
             folder: signet_testkit::folder(),
             spec,
