@@ -51,8 +51,9 @@ impl Running {
         let mut ports = self.container.container()["ports"].as_array().unwrap().iter();
         let port = &ports.find(|port| port["name"] == *named).unwrap()["containerPort"];
         let mut get = Command::new("nsenter");
-        get.args(["--target", &self.child.id().to_string(), "--net", "curl", "-sf"]);
-        get.arg(format!("http://127.0.0.1:{port}{path}"))
+        get.args(["--target", &self.child.id().to_string(), "--net"]);
+        get.args(["curl", "-sf", "--noproxy", "*"])
+            .arg(format!("http://127.0.0.1:{port}{path}"))
             .output()
             .unwrap()
             .status
