@@ -1,7 +1,12 @@
 //! The variables of the environment that count. Everything else that a program does is in its configuration and on its
 //! command line; docs/operating.md shows this table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use nix::unistd::{AccessFlags, access};
+
+use crate::uds::MAX_PATH_BYTES;
 
 /// A variable that changes what a program does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,11 +49,26 @@ variables! {
 /// The text of a variable; `None` where it is not set, or is no text.
 #[must_use]
 pub fn text(variable: &str) -> Option<String> {
-    std::env::var(variable).ok()
+    env::var(variable).ok()
 }
 
-/// Where temporary files go.
+/// Where folders are made whose sockets have paths that are too long below `TMPDIR`.
+const SHORT: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
+/// Where temporary folders are made: below `TMPDIR`, if a socket that lies at `longest` below it has a path that fits; else below another
+/// folder where it does and where this user may write; `TMPDIR` where there is none.
 #[must_use]
-pub fn temporary() -> PathBuf {
-    std::env::temp_dir()
+pub fn temporary_for(longest: &Path) -> PathBuf {
+    let temporary = env::temp_dir();
+    let fits = |parent: &Path| {
+        let resolved = fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
+        resolved.join(longest).as_os_str().len() <= MAX_PATH_BYTES
+    };
+    if fits(&temporary) {
+        return temporary;
+    }
+    let is_usable =
+        |parent: &&Path| fits(parent) && access(*parent, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+    let short = SHORT.iter().map(Path::new).find(is_usable);
+    short.map_or(temporary, Path::to_owned)
 }

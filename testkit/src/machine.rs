@@ -9,10 +9,11 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// Longest path of a folder of folders in which tests have their sockets; the path of a socket may have 107 bytes.
+/// Longest path of where tests make the folders of their sockets, whose paths may have 107 bytes.
 const SHORT: usize = 24;
 
-/// Where folders are made below which there is room for the paths of sockets, whatever TMPDIR says.
+/// Where folders are made below which there is room for the paths of sockets, whatever TMPDIR says. `certs` compiles this too, and
+/// knows no runtime, which has more to say about it (`environment::temporary_for`).
 pub fn short_parent() -> PathBuf {
     let usual = env::temp_dir();
     let is_short = usual.as_os_str().len() <= SHORT;

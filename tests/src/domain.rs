@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use signet_runtime::environment;
 use tempfile::TempDir;
 
 use crate::{
@@ -24,16 +25,8 @@ pub use agent::Agent;
 pub use moved_clock::MovedClock;
 pub use server::Server;
 
-/// Where folders are made below which sockets have paths that are short enough (107 bytes), whatever TMPDIR says.
-fn above() -> PathBuf {
-    let usual = std::env::temp_dir();
-    if usual.as_os_str().len() <= 24 {
-        usual
-    } else {
-        PathBuf::from("/tmp")
-    }
-}
-
+/// The longest path of a socket below the folder in which the box is made.
+const LONGEST: &str = "signet-123456/node-of-a-name/volumes/0123456789abcdef/socket/spiffe.sock";
 /// Name of the trust domain.
 pub const TRUST_DOMAIN: &str = "example.org";
 /// Name of the cluster in the server's configuration.
@@ -105,7 +98,7 @@ impl Plan {
             None => {
                 let folder = tempfile::Builder::new()
                     .prefix("signet-")
-                    .tempdir_in(above())
+                    .tempdir_in(environment::temporary_for(Path::new(LONGEST)))
                     .context("make a folder")?;
                 (folder.path().to_owned(), Some(folder))
             }

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use nix::unistd::{AccessFlags, access};
 use signet_runtime::{environment, files::make_dir, uds::MAX_PATH_BYTES};
 
 /// Name of the one node, and of its folder.
@@ -18,23 +17,10 @@ const OURS: [&str; 4] = ["server", NODE, "kubeconfig", "env"];
 
 /// The longest path of a socket below the folder.
 const LONGEST: &str = "laptop/volumes/0123456789abcdef/socket/spiffe.sock";
-/// Where folders are made whose sockets have paths that are too long below `TMPDIR`.
-const SHORT: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
-/// Where a folder of this name is made when nobody says where: below `TMPDIR`, if sockets there have paths that fit.
+/// Where a folder of this name is made when nobody says where.
 pub(crate) fn parent_for(name: &str) -> PathBuf {
-    let temporary = environment::temporary();
-    let fits = |parent: &Path| {
-        let resolved = fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
-        too_long(&resolved.join(name)) == 0
-    };
-    if fits(&temporary) {
-        return temporary;
-    }
-    let is_usable =
-        |parent: &&Path| fits(parent) && access(*parent, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
-    let short = SHORT.iter().map(Path::new).find(is_usable);
-    short.map_or(temporary, Path::to_owned)
+    environment::temporary_for(&Path::new(name).join(LONGEST))
 }
 
 /// By how many bytes the path of a socket below this folder is too long.

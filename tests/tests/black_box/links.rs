@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -13,11 +14,23 @@ use signet_certs::{
 };
 use signet_runtime::clock::{Clock as _, SystemClock};
 use signet_testkit::{authority_profile, new_authority};
-use signet_tests::{domain::Domain, wait::eventually};
+use signet_tests::{
+    domain::{Agent, Domain},
+    wait::eventually,
+};
 
 use super::support::pod_with_volume;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// One that is not started yet, with anchors from this file.
+fn agent_with_anchors(domain: &Domain, file: &Path) -> Agent {
+    let mut agent = domain.prepare_agent("node-a").unwrap();
+    agent
+        .change(&[("/trust/anchors_file".to_owned(), json!(file))])
+        .unwrap();
+    agent
+}
 
 /// An agent with nothing but the file of the first day, as a node that an autoscaler adds: over links it finds the server, whose
 /// authority was replaced twice since. Clients that ask for no links go on as they were.
@@ -30,10 +43,7 @@ async fn a_node_joins_with_anchors_that_have_been_rotated_out() {
     for _ in 0..2 {
         domain.server.admin(&rotate).await.unwrap();
     }
-    let mut agent = domain.prepare_agent("node-a").unwrap();
-    agent
-        .change(&[("/trust/anchors_file".to_owned(), json!(first))])
-        .unwrap();
+    let mut agent = agent_with_anchors(&domain, &first);
     agent.start().await.unwrap();
     domain.register(&mut agent).await.unwrap();
     agent
@@ -70,10 +80,7 @@ async fn an_agent_reads_its_anchors_again_on_a_hangup() {
     let domain = Domain::start().await.unwrap();
     let file = domain.path().join("anchors.pem");
     fs::copy(domain.server.anchors(), &file).unwrap();
-    let mut agent = domain.prepare_agent("node-a").unwrap();
-    agent
-        .change(&[("/trust/anchors_file".to_owned(), json!(file))])
-        .unwrap();
+    let mut agent = agent_with_anchors(&domain, &file);
     agent.start().await.unwrap();
     domain.register(&mut agent).await.unwrap();
     let now = SystemClock.now();
@@ -101,10 +108,7 @@ async fn a_node_with_anchors_that_ended_long_ago_says_what_to_do() {
     let domain = Domain::start().await.unwrap();
     let (file, ended) = (domain.path().join("anchors.pem"), long_ended());
     fs::write(&file, ended.certificate().pem()).unwrap();
-    let mut agent = domain.prepare_agent("node-a").unwrap();
-    agent
-        .change(&[("/trust/anchors_file".to_owned(), json!(file))])
-        .unwrap();
+    let mut agent = agent_with_anchors(&domain, &file);
     agent.spawn().unwrap();
     let shown = domain.server.admin(&["ca", "show"]).await.unwrap();
     let all = shown["authorities"].as_array().unwrap();
