@@ -55,6 +55,10 @@ ci:
 gen:
     SIGNET_UPDATE_GEN=1 cargo test -p signet-proto
 
+# docs/conformance.md with the tests of each row.
+conformance:
+    cargo test --quiet --workspace --test conformance -- --ignored --nocapture
+
 # A whole trust domain on this machine; Ctrl-C ends it.
 dev dir="/tmp/signet-dev":
     cargo run --release --bin signet-dev -- --dir {{dir}}
