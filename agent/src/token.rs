@@ -8,7 +8,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use signet_certs::jws::{CompactJws, KubernetesClaims};
+use serde_json::Value;
+use signet_certs::{json, jws::CompactJws};
 use zeroize::Zeroizing;
 
 /// A pod's token for our audience. Has neither `Clone` nor `Debug`.
@@ -51,9 +52,11 @@ impl PodToken {
 /// knows of the pod rests on it: the server looks for itself.
 pub(crate) fn pod_of(token: &str) -> String {
     let jws = CompactJws::parse(token).ok();
-    let claims = jws.and_then(|jws| KubernetesClaims::parse(jws.payload()).ok());
-    let pod = claims.and_then(|claims| claims.pod);
-    pod.map(|pod| pod.uid).unwrap_or_default()
+    let claims = jws.and_then(|jws| json::parse(jws.payload()).ok());
+    let uid = claims
+        .as_ref()
+        .and_then(|claims| claims.pointer("/kubernetes.io/pod/uid"));
+    uid.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Map, Value};
 
 /// Parses one JSON text; refuses repeated members at every depth, trailing bytes, and nesting beyond 128 levels.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+///
+/// # Errors
+/// Where the text is none of that, and in which way.
+pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice::<Strict>(bytes).map(|strict| strict.0)
 }
 

@@ -1,15 +1,11 @@
 //! Signed tokens: compact JWS (RFC 7515) with RS256 or ES256, verified against a JSON web key set.
 //!
-//! Stricter than the RFCs where that costs no Kubernetes token: a key id is required, header members other than `alg`,
+//! Stricter than the RFCs where that costs none of the tokens that are expected: a key id is required, header members other than `alg`,
 //! `kid` and `typ` are refused (so no key, URL or critical extension can ride along), members must not repeat, and
 //! base64url has neither padding nor loose trailing bits.
 //!
-//! ```text
-//! CompactJws::parse ─▶ KubernetesClaims::parse ─▶ check(policy, now) ─▶ CompactJws::verify(key set)
-//! ```
-//! Claims may be looked at before the signature, to throw junk away without asking anyone; they count only after it.
+//! What a token claims is for whoever expects it to read ([`crate::json`]) and to judge.
 
-mod claims;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -20,10 +16,9 @@ use serde_json::Value;
 
 use crate::json;
 
-pub use self::claims::{ClaimsError, ClaimsPolicy, KubernetesClaims, NamedObject};
 pub use self::keys::{JwkSet, JwksError, MAX_JWKS_BYTES};
 
-/// Longest token accepted, in bytes. Tokens of Kubernetes have about 1 KiB.
+/// Longest token accepted, in bytes. Tokens of service accounts have about 1 KiB.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const MAX_KEY_ID_BYTES: usize = 256;
 

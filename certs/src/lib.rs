@@ -24,7 +24,7 @@ pub mod dates;
 mod der;
 pub mod id;
 #[cfg(feature = "issue")]
-mod json;
+pub mod json;
 #[cfg(feature = "issue")]
 pub mod jws;
 pub mod link;

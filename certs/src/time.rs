@@ -68,7 +68,7 @@ pub(crate) fn to_datetime(t: SystemTime) -> OffsetDateTime {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// Reads an RFC 3339 time, as Kubernetes writes it (`2026-11-21T19:47:36Z`).
+/// Reads an RFC 3339 time in UTC (`2026-11-21T19:47:36Z`).
 ///
 /// # Errors
 /// When the text is anything else.

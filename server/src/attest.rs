@@ -1,12 +1,12 @@
 //! Attestation: from a service account token to a proven node or pod.
 //!
 //! A token is believed in four steps, the cheap ones first: it is checked locally against the cluster's signing keys
-//! (`jwks`), reviewed once by the API server (`token_review`), matched with the live pod of the watch ([`pods`]),
+//! (`jwks`), reviewed once by the API server (`token_review`), matched with the live pod of the watch,
 //! and judged by pure rules ([`policy`]). [`cluster`] puts the steps together for one or several clusters. While one cannot be
 //! reached ([`reach`]) what was attested before goes on for a while.
 //!
 //! Calls made to a cluster's API server, all of them bounded in time and size; those that callers cause wait for their turn
-//! and for room ([`budget`]), and one attestation ends after 24 s, whatever it waits for:
+//! and for room (`kubernetes::budget`), and one attestation ends after 24 s, whatever it waits for:
 //!
 //! | call | when |
 //! |---|---|
@@ -18,15 +18,11 @@
 //! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
 //! | `GET /api/v1/nodes/{name}` | the node still exists under that UID: for each node attestation, every 5 min for the pods of a node, and once after an outage for what was issued in it |
 
-mod budget;
 pub(crate) mod cluster;
 pub(crate) mod config;
 #[cfg(test)]
 pub(crate) mod fake;
 mod jwks;
-mod kube_api;
-mod kube_words;
-pub(crate) mod pods;
 pub(crate) mod policy;
 mod reach;
 mod refused;
@@ -35,7 +31,6 @@ mod remembered;
 mod testing;
 mod token_review;
 mod vouched;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,9 +44,11 @@ use signet_runtime::source::Source;
 use tokio::sync::watch::Receiver;
 
 pub use self::policy::RefusedReason;
+use crate::kubernetes::api::{CALLS, Unavailable};
+use crate::kubernetes::budget;
 
 /// Why callers are told to come back, as the [`Refusals`](signet_runtime::refusals::Refusals) of attestation count it.
-pub(crate) const REASONS: &[&str] = &[kube_api::CALLS, jwks::UNKNOWN_KEYS];
+pub(crate) const REASONS: &[&str] = &[CALLS, jwks::UNKNOWN_KEYS];
 
 /// What callers may have of API servers, as docs/limits.md prints it.
 pub(crate) fn limits() -> Vec<Limit> {
@@ -240,6 +237,12 @@ pub enum AttestError {
     },
 }
 
+impl From<Unavailable> for AttestError {
+    fn from(Unavailable { message, retry_after }: Unavailable) -> Self {
+        Self::Unavailable { message, retry_after }
+    }
+}
+
 /// What the attestor knows of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterHealth {
@@ -261,26 +264,4 @@ pub struct ClusterHealth {
     pub displaced_reviews: u64,
     /// What stands in the way, if anything does.
     pub problem: Option<String>,
-}
-
-/// A change of a pod that matters to whoever issues to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodEvent {
-    /// Name of the cluster in the server's configuration.
-    pub cluster: String,
-    /// UID of the pod.
-    pub pod_uid: String,
-    /// Node the pod was bound to; empty while it is on none.
-    pub node_name: String,
-    /// What happened to it.
-    pub kind: PodEventKind,
-}
-
-/// What happened to a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PodEventKind {
-    /// The pod is gone from the cluster, or another one took its name.
-    Gone,
-    /// Its labels, its phase of being over, or its being deleted changed: verdicts on it may differ now.
-    Changed,
 }

@@ -3,6 +3,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`cli`], `config`, `app` | command line, `server.yaml`, composition |
+//! | `kubernetes` | API servers: calls, watches, what a token says |
 //! | `attest`, `rules` | which pod holds a token, and which identities its facts allow |
 //! | `issuer` | what is granted, recorded, signed, and how much at once |
 //! | `authority`, `key_manager` | the life of CA keys; where they are kept |
@@ -35,6 +36,7 @@ mod config;
 mod fixtures;
 mod issuer;
 mod key_manager;
+mod kubernetes;
 mod late_review;
 mod limits;
 mod metrics;
@@ -53,13 +55,15 @@ mod trust;
 pub mod testing {
     pub use crate::app::{Dial, InMemory, KeptInMemory};
     pub use crate::attest::cluster::KubernetesAttestor;
-    pub use crate::attest::config::{Access, AttestationConfig, ClusterConfig};
+    pub use crate::attest::config::{AttestationConfig, ClusterConfig};
     pub use crate::attest::policy::ServiceAccountName;
     pub use crate::attest::{
-        AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, PodEvent, PodEventKind,
-        RefusedReason,
+        AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, RefusedReason,
     };
     pub use crate::clock::TrustedClock;
+    pub use crate::kubernetes::access::Access;
+    pub use crate::kubernetes::claims::ClaimsError;
+    pub use crate::kubernetes::pods::{PodEvent, PodEventKind};
 
     /// The table of limits.
     #[must_use]

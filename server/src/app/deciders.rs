@@ -8,10 +8,11 @@ use super::{Base, trust::Trust};
 use crate::{
     agents::Agents,
     attest::{
-        self, Attestor, PodEvent, PodEventKind,
+        self, Attestor,
         cluster::{Calls, KubernetesAttestor},
     },
     issuer::{Issuer, IssuerParts},
+    kubernetes::pods::{PodEvent, PodEventKind},
     metrics::Metrics,
 };
 

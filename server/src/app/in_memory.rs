@@ -18,7 +18,11 @@ use super::{
     Server,
     doors::{Doors, Entrances},
 };
-use crate::{attest::config::Access, config::Config, store::memory::MemoryStore};
+use crate::{
+    config::Config,
+    kubernetes::{access::Access, api::Client},
+    store::memory::MemoryStore,
+};
 
 /// Where admins come from.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -118,7 +122,7 @@ impl InMemory {
         config: &Path,
         kept: &mut KeptInMemory,
         clock: Arc<dyn Clock>,
-        kube: &kube::Client,
+        kube: &Client,
     ) -> anyhow::Result<Self> {
         let loaded = load::<Config>(config);
         let (mut config, _) = loaded.map_err(|report| anyhow::anyhow!("{report}"))?;

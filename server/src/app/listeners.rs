@@ -101,7 +101,7 @@ pub(crate) fn limits() -> [Limit; 4] {
                 rooms::CALLS.least,
                 rooms::CALLS.most
             ),
-            "server::attest::budget",
+            "server::kubernetes::budget",
         ),
     ]
 }

@@ -5,9 +5,7 @@ use std::path::Path;
 use signet_runtime::trial::{Trial, Use};
 
 use crate::{
-    attest::config::{Access, ClusterConfig},
-    audit::AuditSink,
-    config::Config,
+    attest::config::ClusterConfig, audit::AuditSink, config::Config, kubernetes::access::Access,
     publish_https::WebCertificate,
 };
 

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 
 use self::member::{Cluster, PinError, Settings, Told};
 use super::config::AttestationConfig;
-use super::pods::{LivePod, TellPod};
 use super::remembered::Remembered;
 use super::vouched::Vouched;
 use super::{
@@ -20,6 +19,7 @@ use super::{
     Outages, Place, RefusedReason,
 };
 use crate::clock::TrustedClock;
+use crate::kubernetes::pods::{LivePod, TellPod};
 use crate::store::Store;
 
 /// Proves nodes and pods of the configured clusters.

@@ -1,4 +1,4 @@
-//! The attestation part of the server's configuration, and the clients it describes.
+//! The attestation part of the server's configuration.
 
 pub(crate) mod raw;
 #[cfg(test)]
@@ -6,4 +6,4 @@ mod tests;
 mod valid;
 
 pub(super) use self::raw::CALLS_PER_SECOND;
-pub use self::valid::{Access, AttestationConfig, ClusterConfig};
+pub use self::valid::{AttestationConfig, ClusterConfig};

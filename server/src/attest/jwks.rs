@@ -20,9 +20,9 @@ use tokio::time::Instant;
 
 use self::looks::Looks;
 pub(super) use self::looks::limits;
-use super::kube_api::{CallError, KubeApi, Purpose};
 use super::remembered::Remembered;
 use super::{AttestError, Bearer, RefusedReason};
+use crate::kubernetes::api::{CallError, KubeApi, Purpose};
 use crate::store::SigningKeySet;
 
 /// How often the keys are read without a cause: so long a key is still believed that the cluster has given up.

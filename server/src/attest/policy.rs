@@ -10,11 +10,11 @@ mod tests;
 use std::time::SystemTime;
 
 use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
-use signet_certs::jws::KubernetesClaims;
 
 pub use self::reason::RefusedReason;
-use super::pods::{LivePod, PodPhase};
 use super::{AgentIdentity, AttestedNode, AttestedPod};
+use crate::kubernetes::claims::KubernetesClaims;
+use crate::kubernetes::pods::{LivePod, PodPhase};
 
 const EXTRA_PREFIX: &str = "authentication.kubernetes.io/";
 

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use signet_runtime::clock::Clock as _;
 use signet_runtime::sync::Mutex;
 
-use super::kube_api::CallError;
 use crate::clock::{TOLERANCE, TrustedClock};
+use crate::kubernetes::api::CallError;
 
 /// How long every probe has to fail before a cluster counts as unreachable.
 pub(super) const FAILING_FOR: Duration = Duration::from_secs(30);

@@ -9,8 +9,8 @@ use signet_runtime::sync::Mutex;
 use tokio::time::Instant;
 
 use super::RefusedReason;
-use super::pods::LivePod;
 use super::token_review::TokenKey;
+use crate::kubernetes::pods::LivePod;
 
 /// How long a refusal stands in for another. What is not watched may change meanwhile: a node, or the API server's mind.
 pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(10);

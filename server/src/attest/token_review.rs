@@ -10,16 +10,16 @@ use std::time::SystemTime;
 use k8s_openapi::api::authentication::v1::TokenReviewStatus;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use signet_certs::jws::KubernetesClaims;
 use signet_runtime::keyed::Keyed;
 use tokio::sync::OnceCell;
 
 use self::kept::Kept;
 pub(crate) use self::kept::limit;
 use super::AttestError;
-use super::budget::Payer;
-use super::kube_api::{CallError, KubeApi, Purpose};
 use super::policy::{ReviewedToken, read_review};
+use crate::kubernetes::api::{CallError, KubeApi, Purpose};
+use crate::kubernetes::budget::Payer;
+use crate::kubernetes::claims::KubernetesClaims;
 
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const ANSWER_BYTES: usize = 256 * 1024;

@@ -147,6 +147,50 @@ fn the_search_for_signers_reads_every_form() {
     }
 }
 
+/// The room that knows the crate `kube`; everybody else goes through it.
+const ROOM_OF_KUBERNETES: &str = "server/src/kubernetes/";
+
+fn names_kube(text: &str) -> bool {
+    named(&shipped(text)).iter().any(|path| path.parts[0] == "kube")
+}
+
+#[test]
+fn only_one_room_knows_the_client_of_kubernetes() {
+    let mut knows = BTreeSet::new();
+    for SourceFile { path, text } in rust_files().unwrap() {
+        let shipped = ["server/", "agent/", "runtime/", "workload/", "certs/"]
+            .iter()
+            .any(|prefix| path.starts_with(prefix))
+            && path.contains("/src/")
+            && !path.ends_with("/tests.rs")
+            && !path.ends_with("/testing.rs");
+        if shipped && names_kube(&text) {
+            assert!(
+                path.starts_with(ROOM_OF_KUBERNETES),
+                "{path} names the crate kube; what it wants belongs in {ROOM_OF_KUBERNETES}"
+            );
+            knows.insert(path);
+        }
+    }
+    assert!(knows.contains("server/src/kubernetes/access.rs"), "{knows:?}");
+    assert!(names_kube("use kube::client::Body;") && names_kube("fn f(c: &kube::Client) {}"));
+    assert!(!names_kube(
+        "use crate::kubernetes::api::KubeApi;\n// kube::Client"
+    ));
+}
+
+#[test]
+fn the_pure_crate_says_nothing_of_kubernetes() {
+    for SourceFile { path, text } in rust_files().unwrap() {
+        let line = text.lines().position(|line| line.to_lowercase().contains("kube"));
+        assert!(
+            !path.starts_with("certs/src/") || line.is_none(),
+            "{path} speaks of Kubernetes in line {:?}; the server reads its tokens in {ROOM_OF_KUBERNETES}",
+            line.map(|line| line + 1)
+        );
+    }
+}
+
 #[test]
 fn nothing_unfinished_and_no_path_of_one_machine_is_committed() {
     // Put together here, so that this file does not find itself.

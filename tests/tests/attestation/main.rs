@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use signet_certs::id::{SpiffeId, TrustDomain};
-use signet_certs::jws::{ClaimsError, JwsError};
+use signet_certs::jws::JwsError;
 use signet_runtime::clock::SystemClock;
 use signet_runtime::drain::Drain;
 use signet_server::testing::{
     self, Access, AgentIdentity, AttestError, AttestationConfig, AttestedNode, AttestedPod, Attestor, Bearer,
-    ClusterConfig, KubernetesAttestor, PodEvent, PodEventKind, RefusedReason, ServiceAccountName,
-    TrustedClock,
+    ClaimsError, ClusterConfig, KubernetesAttestor, PodEvent, PodEventKind, RefusedReason,
+    ServiceAccountName, TrustedClock,
 };
 use signet_tests::fake_kube::{Endpoint, FakeKube, FakeKubeConfig, Fault, PodSpec};
 use signet_tests::wait::eventually;

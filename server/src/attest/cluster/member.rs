@@ -23,11 +23,8 @@ use self::outage::tell;
 use self::pin::PIN_AGAIN_AFTER;
 pub(super) use self::pin::PinError;
 use self::token::{Brought, Role};
-use crate::attest::budget::Budget;
 use crate::attest::config::{AttestationConfig, ClusterConfig};
 use crate::attest::jwks::SigningKeys;
-use crate::attest::kube_api::{CallError, KubeApi, Purpose};
-use crate::attest::pods::{LivePod, PodWatch, TellPod, get_pod};
 use crate::attest::policy::{ReviewedToken, ServiceAccountName, judge_node, judge_pod};
 use crate::attest::reach::Reach;
 use crate::attest::refused::RefusedTokens;
@@ -38,8 +35,10 @@ use crate::attest::{
     AgentIdentity, AttestError, AttestedNode, AttestedPod, Bearer, ClusterHealth, Outages, RefusedReason,
 };
 use crate::clock::TrustedClock;
+use crate::kubernetes::api::{CallError, Client, KubeApi, Purpose};
+use crate::kubernetes::budget::Budget;
+use crate::kubernetes::pods::{LivePod, PodWatch, TellPod, get_pod};
 
-const OBJECT_BYTES: usize = 4 * 1024 * 1024;
 /// How long one attestation may take, whatever it waits for: agents wait 30 s for an answer, and what follows needs some of that.
 const LONGEST_ATTESTATION: Duration = Duration::from_secs(24);
 const ATTESTING: Purpose = Purpose {
@@ -129,7 +128,7 @@ pub(super) struct Cluster {
 impl Cluster {
     pub(super) fn new(
         settings: Settings,
-        client: kube::Client,
+        client: Client,
         clock: Arc<TrustedClock>,
         remembered: Arc<Remembered>,
         vouched: Arc<Vouched>,
@@ -232,7 +231,7 @@ impl Cluster {
     ) -> Result<T, AttestError> {
         match timeout(LONGEST_ATTESTATION, attestation).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(self.api.unavailable(ATTESTING, &CallError::Timeout)),
+            Err(_) => Err(self.api.unavailable(ATTESTING, &CallError::Timeout).into()),
         }
     }
 

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use signet_certs::id::TrustDomain;
 use signet_runtime::config::{Findings, HumanDuration, Refused};
 
-use super::valid::{self, AttestationConfig, ClusterConfig, check_scheme, shown};
+use super::valid::{AttestationConfig, ClusterConfig};
 use crate::attest::policy::ServiceAccountName;
+use crate::kubernetes::access::{Access, check_scheme, shown};
 
 /// Longest time that anybody goes by what was true once.
 const LONGEST_GRACE: Duration = Duration::from_secs(7 * 86_400);
@@ -216,11 +217,11 @@ impl Cluster {
         }
         let access = match (self.kubeconfig, self.api_server) {
             (_, Some(server)) => server.check(&format!("{key}.api_server.url"), findings)?,
-            (Some(path), None) => valid::Access::Kubeconfig {
+            (Some(path), None) => Access::Kubeconfig {
                 path,
                 context: self.context,
             },
-            (None, None) => valid::Access::InCluster,
+            (None, None) => Access::InCluster,
         };
         Ok(ClusterConfig {
             name: name?,
@@ -269,10 +270,10 @@ fn service_account(entry: &str, key: &str, findings: &mut Findings) -> Result<Se
 }
 
 impl ApiServer {
-    fn check(self, key: &str, findings: &mut Findings) -> Result<valid::Access, Refused> {
+    fn check(self, key: &str, findings: &mut Findings) -> Result<Access, Refused> {
         let url = self.uri();
         let refused = |problem: String| findings.error(key, problem, "write https://host:port");
-        Ok(valid::Access::ApiServer {
+        Ok(Access::ApiServer {
             url: url.map_err(refused)?,
             ca_file: self.ca_file,
             token_file: self.token_file,

@@ -9,8 +9,9 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{advance, sleep, timeout};
 
 use super::*;
-use crate::attest::testing::{Answer, Key, Script, remembered};
+use crate::attest::testing::{Key, remembered};
 use crate::fixtures::trust_domain;
+use crate::kubernetes::testing::{Answer, Script};
 
 fn discovery() -> Answer {
     Answer::ok(r#"{"issuer":"https://kubernetes.default.svc","jwks_uri":"ignored"}"#)

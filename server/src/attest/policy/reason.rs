@@ -1,6 +1,8 @@
 //! Why a token is refused, in words that may be shown to whoever brought it.
 
-use signet_certs::jws::{ClaimsError, JwsError};
+use signet_certs::jws::JwsError;
+
+use crate::kubernetes::claims::ClaimsError;
 
 /// Longest text of an API server that is passed on, in characters.
 const MAX_FOREIGN_TEXT: usize = 300;

@@ -2,11 +2,10 @@ use k8s_openapi::api::authentication::v1::TokenReviewStatus;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use signet_certs::id::{SpiffeId, TrustDomain};
-use signet_certs::jws::KubernetesClaims;
 use signet_testkit::kube::{recording, review_status, reviewed_claims};
 
 use super::*;
-use crate::attest::pods::pod_from_json;
+use crate::kubernetes::pods::pod_from_json;
 
 const NODE_UID: &str = "5696bfb4-9d17-420e-b998-f181f49c9153";
 const CLUSTER: ClusterRef<'_> = ClusterRef {
@@ -383,7 +382,7 @@ fn every_reason_has_a_label() {
     let reasons = [
         RefusedReason::NotServiceAccount,
         RefusedReason::PodGone { pod: "a/b".into() },
-        RefusedReason::Claims(signet_certs::jws::ClaimsError::NotPodBound),
+        RefusedReason::Claims(crate::kubernetes::claims::ClaimsError::NotPodBound),
         RefusedReason::Token(signet_certs::jws::JwsError::UnknownKey),
     ];
     for reason in reasons {

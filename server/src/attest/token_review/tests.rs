@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::attest::RefusedReason;
-use crate::attest::budget::Budget;
-use crate::attest::testing::{Answer, Script};
+use crate::kubernetes::budget::Budget;
+use crate::kubernetes::testing::{Answer, Script};
 
 const TOKEN: &str = "header.payload.signature";
 const PAYER: Payer<'_> = Payer::PodsOf("uid-of-the-node");

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_certs::jws::KubernetesClaims;
 use signet_runtime::clock::Clock as _;
 use tokio::time::interval;
 
 use super::Cluster;
 use super::token::Role;
-use crate::attest::PodEventKind;
-use crate::attest::pods::TellPod;
 use crate::attest::policy::ReviewedToken;
 use crate::attest::token_review::{TokenKey, TokenReviewer};
+use crate::kubernetes::claims::KubernetesClaims;
+use crate::kubernetes::pods::{PodEventKind, TellPod};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 

@@ -8,12 +8,12 @@ use signet_runtime::keyed::Keyed;
 use signet_runtime::sync::Mutex;
 use tokio::sync::OnceCell;
 
-use super::pin::Object;
-use super::{Cluster, OBJECT_BYTES, READING_NODE};
+use super::{Cluster, READING_NODE};
 use crate::attest::AttestError;
-use crate::attest::budget::Payer;
-use crate::attest::kube_api::{CallError, is_path_segment};
 use crate::attest::policy::{ReviewedToken, same_node};
+use crate::kubernetes::api::CallError;
+use crate::kubernetes::budget::Payer;
+use crate::kubernetes::objects::node_uid;
 
 /// How long one look at a node counts for its pods: one call in that time for each node that asks for some.
 pub(super) const NODE_COUNTS_FOR: Duration = Duration::from_secs(300);
@@ -80,7 +80,7 @@ impl Cluster {
         match live {
             Ok(live) => Ok(same_node(token, live.as_deref())?),
             Err(CallError::Timeout | CallError::Transport(_)) if seen(Duration::MAX) => Ok(()),
-            Err(error) => Err(self.api.unavailable(READING_NODE, error)),
+            Err(error) => Err(self.api.unavailable(READING_NODE, error).into()),
         }
     }
 
@@ -101,15 +101,7 @@ impl Cluster {
 
     /// The UID that the node of this name has now. The call was admitted, or is the server's own.
     pub(super) async fn node_uid(&self, name: &str) -> Result<Option<String>, CallError> {
-        if !is_path_segment(name) {
-            return Ok(None);
-        }
-        let path = format!("/api/v1/nodes/{name}");
-        let uid = match self.api.get::<Object>(&path, OBJECT_BYTES).await {
-            Ok(node) => Some(node.metadata.uid),
-            Err(CallError::NotFound) => None,
-            Err(error) => return Err(error),
-        };
+        let uid = node_uid(&self.api, name).await?;
         self.nodes.saw(name, uid.as_deref(), self.clock.elapsed());
         Ok(uid)
     }

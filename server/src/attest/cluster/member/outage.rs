@@ -2,15 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use signet_certs::jws::{ClaimsError, ClaimsPolicy, KubernetesClaims};
 use signet_runtime::clock::Clock as _;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Cluster;
-use crate::attest::pods::LivePod;
 use crate::attest::reach::Probe;
 use crate::attest::{AttestError, NodeInOutage, Outages, Place, RefusedReason};
+use crate::kubernetes::claims::{ClaimsError, ClaimsPolicy, KubernetesClaims};
+use crate::kubernetes::pods::LivePod;
 
 const VERSION_BYTES: usize = 16 * 1024;
 /// Answers count as a clock for a minute; two that are lost in between change nothing.

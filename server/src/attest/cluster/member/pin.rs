@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use signet_runtime::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::{Cluster, OBJECT_BYTES};
+use super::Cluster;
 use crate::attest::AttestError;
-use crate::attest::kube_api::Purpose;
 use crate::attest::policy::ClusterRef;
+use crate::kubernetes::api::Purpose;
+use crate::kubernetes::objects::cluster_uid;
 use crate::store::StoreError;
 
 pub(super) const PIN_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -47,14 +47,9 @@ impl Cluster {
     /// Reads which cluster it is. A name of the configuration means one cluster for good: identities, denials and agents
     /// are known by it, and another cluster would inherit them.
     async fn read_uid(&self) -> Result<String, PinError> {
-        let read = self
-            .api
-            .get::<Object>("/api/v1/namespaces/kube-system", OBJECT_BYTES)
-            .await;
-        let uid = read
-            .map_err(|error| PinError::Unavailable(self.api.unavailable(PINNING, &error)))?
-            .metadata
-            .uid;
+        let read = cluster_uid(&self.api).await;
+        let unread = |error| PinError::Unavailable(self.api.unavailable(PINNING, &error).into());
+        let uid = read.map_err(unread)?;
         let known = self.remembered.row().uid;
         match (&self.settings.expected_uid, known) {
             (Some(expected), _) if *expected != uid => Err(PinError::OtherCluster(format!(
@@ -102,15 +97,4 @@ impl Cluster {
             }),
         }
     }
-}
-
-/// What is read of a namespace or a node.
-#[derive(Deserialize)]
-pub(super) struct Object {
-    pub(super) metadata: ObjectMeta,
-}
-
-#[derive(Deserialize)]
-pub(super) struct ObjectMeta {
-    pub(super) uid: String,
 }

@@ -14,9 +14,10 @@ use super::nodes::NODE_COUNTS_FOR;
 use super::outage::PROBE_AGAIN_AFTER;
 use super::*;
 use crate::attest::Place;
-use crate::attest::config::Access;
-use crate::attest::testing::{Answer, Key, Script};
+use crate::attest::testing::Key;
 use crate::fixtures::{HOUR, START, trust_domain};
+use crate::kubernetes::access::Access;
+use crate::kubernetes::testing::{Answer, Script};
 use crate::store::memory::MemoryStore;
 use crate::store::{ClusterRow, Clusters as _};
 
@@ -142,7 +143,7 @@ fn review_of(claims: &Value) -> String {
 
 struct World {
     api: Arc<Api>,
-    client: kube::Client,
+    client: Client,
     clock: Arc<TrustedClock>,
     /// The machine's clock behind it.
     machine: FakeClock,
@@ -276,7 +277,7 @@ fn agent_of(node: &str) -> AgentIdentity {
 }
 
 async fn cluster(
-    client: &kube::Client,
+    client: &Client,
     clock: &Arc<TrustedClock>,
     store: &Arc<MemoryStore>,
     uid: Option<&str>,

@@ -3,15 +3,16 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use signet_certs::jws::{ClaimsError, ClaimsPolicy, CompactJws, KubernetesClaims};
+use signet_certs::jws::CompactJws;
 
 use super::Cluster;
-use crate::attest::budget::{Payer, UnderWay};
-use crate::attest::kube_api::Purpose;
 use crate::attest::policy::{ReviewedToken, may_be_agent, on_node_of};
 use crate::attest::refused::Grounds;
 use crate::attest::token_review::TokenKey;
 use crate::attest::{AgentIdentity, AttestError, Bearer, RefusedReason};
+use crate::kubernetes::api::Purpose;
+use crate::kubernetes::budget::{Payer, UnderWay};
+use crate::kubernetes::claims::{ClaimsError, ClaimsPolicy, KubernetesClaims};
 
 /// What a token is brought for.
 #[derive(Clone, Copy)]

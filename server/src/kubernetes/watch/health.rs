@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::clock::TrustedClock;
 
 /// A watch that has shown nothing for this long counts as unsynced.
-pub(in crate::attest) const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+pub(in crate::kubernetes) const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 /// How old what a watch has shown may become while a list that replaces it comes in.
 const LISTING_LIMIT: Duration = Duration::from_secs(300);
 /// A list that brings nothing for this long does not come in.
@@ -19,7 +19,7 @@ const LISTING_SILENCE: Duration = Duration::from_secs(30);
 /// Whether a watch can be believed. Its moments are those of [`Clock::elapsed`](signet_runtime::clock::Clock::elapsed): a watch has
 /// shown nothing while the machine was suspended.
 #[derive(Debug)]
-pub(in crate::attest) struct WatchHealth {
+pub(in crate::kubernetes) struct WatchHealth {
     clock: Arc<TrustedClock>,
     state: Mutex<State>,
     listed: watch::Sender<bool>,
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl WatchHealth {
-    pub(in crate::attest) fn new(clock: Arc<TrustedClock>) -> Self {
+    pub(in crate::kubernetes) fn new(clock: Arc<TrustedClock>) -> Self {
         Self {
             clock,
             state: Mutex::default(),
@@ -44,13 +44,13 @@ impl WatchHealth {
     }
 
     /// Complete, and showed a sign of life within [`SILENCE_LIMIT`].
-    pub(in crate::attest) fn is_synced(&self) -> bool {
+    pub(in crate::kubernetes) fn is_synced(&self) -> bool {
         self.last_seen().is_some_and(|silence| silence < SILENCE_LIMIT)
     }
 
     /// Synced, or it was not long ago and the list that replaces what it has shown comes in: a large one takes more than
     /// [`SILENCE_LIMIT`], and that is no reason to ask about every token anew.
-    pub(in crate::attest) fn holds(&self) -> bool {
+    pub(in crate::kubernetes) fn holds(&self) -> bool {
         let state = self.lock();
         let Some(silence) = state.seen.map(|at| self.since(at)) else {
             return false;
@@ -60,12 +60,12 @@ impl WatchHealth {
     }
 
     /// Time since the last list, event or bookmark.
-    pub(in crate::attest) fn last_seen(&self) -> Option<Duration> {
+    pub(in crate::kubernetes) fn last_seen(&self) -> Option<Duration> {
         self.last_seen_at().map(|at| self.since(at))
     }
 
     /// When it had shown all that there was: with a list, or a bookmark.
-    pub(in crate::attest) fn current_at(&self) -> Option<Duration> {
+    pub(in crate::kubernetes) fn current_at(&self) -> Option<Duration> {
         self.lock().current
     }
 
@@ -74,12 +74,12 @@ impl WatchHealth {
     }
 
     /// What stands in the way now.
-    pub(in crate::attest) fn problem(&self) -> Option<String> {
+    pub(in crate::kubernetes) fn problem(&self) -> Option<String> {
         self.lock().problem.clone()
     }
 
     /// Returns once the first list is complete.
-    pub(in crate::attest) async fn first_list(&self) {
+    pub(in crate::kubernetes) async fn first_list(&self) {
         // The sender lives in self, so waiting cannot fail.
         let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
     }

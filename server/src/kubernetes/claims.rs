@@ -1,12 +1,19 @@
 //! The claims of a Kubernetes service account token, and what is asked of them.
+//!
+//! ```text
+//! CompactJws::parse ─▶ KubernetesClaims::parse ─▶ check(policy, now) ─▶ CompactJws::verify(key set)
+//! ```
+//! Claims may be looked at before the signature, to throw junk away without asking anyone; they count only after it.
+
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::dates::{OutsideDates, WhoseClock};
-use crate::json;
+use signet_certs::dates::{OutsideDates, WhoseClock};
+use signet_certs::json;
 
 /// Longest text of a claim, in bytes; names and UIDs of Kubernetes have at most 253.
 const MAX_TEXT_BYTES: usize = 1024;
@@ -16,7 +23,7 @@ const SUBJECT_PREFIX: &str = "system:serviceaccount:";
 
 /// What a service account token says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KubernetesClaims {
+pub(crate) struct KubernetesClaims {
     /// `iss`.
     pub issuer: String,
     /// `sub`: `system:serviceaccount:<namespace>:<service account>`.
@@ -45,7 +52,7 @@ pub struct KubernetesClaims {
 
 /// An object of Kubernetes by name and UID.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct NamedObject {
+pub(crate) struct NamedObject {
     /// Its name.
     pub name: String,
     /// Its UID, which no second object ever gets.
@@ -54,7 +61,7 @@ pub struct NamedObject {
 
 /// What is asked of a token's claims.
 #[derive(Debug, Clone, Copy)]
-pub struct ClaimsPolicy<'a> {
+pub(crate) struct ClaimsPolicy<'a> {
     /// Issuers that the cluster is known by.
     pub issuers: &'a [String],
     /// The one audience the token must be for. A token for further ones is refused: whoever else received it could
@@ -103,7 +110,7 @@ pub enum ClaimsError {
 
 impl KubernetesClaims {
     /// Reads the payload of a token.
-    pub fn parse(payload: &[u8]) -> Result<Self, ClaimsError> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, ClaimsError> {
         let value = json::parse(payload)
             .map_err(|_| ClaimsError::Malformed("not a JSON object of distinct members"))?;
         let members = value
@@ -123,7 +130,7 @@ impl KubernetesClaims {
     }
 
     /// Checks issuer, audience, times and binding; says nothing about the signature.
-    pub fn check(&self, policy: &ClaimsPolicy<'_>, now: SystemTime) -> Result<(), ClaimsError> {
+    pub(crate) fn check(&self, policy: &ClaimsPolicy<'_>, now: SystemTime) -> Result<(), ClaimsError> {
         if !policy.issuers.contains(&self.issuer) {
             return Err(ClaimsError::Issuer(self.issuer.clone()));
         }

@@ -5,8 +5,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::attest::AttestError;
-use crate::attest::testing::{Answer, Script};
+use crate::kubernetes::testing::{Answer, Script};
 
 const PURPOSE: Purpose = Purpose {
     doing: "reviewing a token",
@@ -27,14 +26,9 @@ fn recorded(name: &'static str) -> impl Fn() -> Answer {
     move || Answer::Json(u16::try_from(code).unwrap(), body.clone())
 }
 
-fn message(error: AttestError) -> String {
-    match error {
-        AttestError::Unavailable { message, retry_after } => {
-            assert!(retry_after >= Duration::from_millis(10));
-            message
-        }
-        AttestError::Refused(reason) => panic!("a verdict: {reason}"),
-    }
+fn message(error: Unavailable) -> String {
+    assert!(error.retry_after >= Duration::from_millis(10));
+    error.message
 }
 
 /// Our own credentials, RBAC, load and faults of the API server are no verdicts.

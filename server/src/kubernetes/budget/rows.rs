@@ -6,13 +6,13 @@ use super::queue::PODS_PER_NODE;
 use super::{LONGEST_TURN, NODES_WAITING, WAITING};
 
 /// What nodes may have of the calls to their cluster's API server, where those are so many each second.
-pub(in crate::attest) fn limits(per_second: u32) -> Vec<Limit> {
+pub(crate) fn limits(per_second: u32) -> Vec<Limit> {
     let row = |who, what, share: String, cap: String| Limit {
         who,
         what,
         share,
         cap,
-        counted: "server::attest::budget",
+        counted: "server::kubernetes::budget",
         metric: "signet_server_refused_total",
     };
     let (parts, of) = (PODS_PER_NODE, PODS_PER_NODE + 1);

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 pub(super) use self::health::WatchHealth;
 use self::list::{Streams, list};
 use self::wire::{Event, Lines, read_event};
-use super::kube_api::{CALL_TIMEOUT, CallError, KubeApi};
+use super::api::{CALL_TIMEOUT, CallError, KubeApi};
 
 /// How long one watch is asked to last. An API server sends a bookmark about every minute and one 2 s before the end;
 /// ending earlier than that minute brings every watch a bookmark within [`health::SILENCE_LIMIT`].

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
+pub(crate) use kube::Client;
 use kube::client::Body;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -22,12 +23,13 @@ use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::failure::Unavailable;
 use super::budget::{Budget, LONGEST_CALL, Payer, UnderWay};
-use super::kube_words;
+use super::words;
 use crate::clock::TrustedClock;
 
 /// How long one call may take. A watch only has to begin within it.
-pub(super) const CALL_TIMEOUT: Duration = LONGEST_CALL;
+pub(crate) const CALL_TIMEOUT: Duration = LONGEST_CALL;
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// 500 pods of 128 KiB each; they have about 10 KiB.
 const LIST_BYTES: usize = 64 * 1024 * 1024;
@@ -36,20 +38,20 @@ const ERROR_BODY_BYTES: usize = 64 * 1024;
 /// The key set comes in a type of its own, and an API server answers 406 to whoever accepts JSON alone.
 const ACCEPTED: &str = "application/json, application/jwk-set+json";
 /// Why callers are told to come back, as [`Refusals`] counts it.
-pub(super) const CALLS: &str = "calls";
+pub(crate) const CALLS: &str = "calls";
 
 /// What a call is for; gives errors their words.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Purpose {
+pub(crate) struct Purpose {
     /// "reviewing a token"
-    pub(super) doing: &'static str,
+    pub(crate) doing: &'static str,
     /// The permission a 403 shows to be missing.
-    pub(super) permission: &'static str,
+    pub(crate) permission: &'static str,
 }
 
 /// Why a call gave no answer to work with.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     #[error("no answer within {} s", CALL_TIMEOUT.as_secs())]
     Timeout,
     #[error("not reachable: {0}")]
@@ -77,7 +79,7 @@ pub(super) enum CallError {
 
 impl CallError {
     /// Whether the same call may well be answered a moment later.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Timeout | Self::Transport(_) => true,
             Self::Status { code, .. } => *code == 429 || *code >= 500,
@@ -86,7 +88,7 @@ impl CallError {
     }
 
     /// The wait that the API server asks for.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
             _ => None,
@@ -95,8 +97,8 @@ impl CallError {
 }
 
 /// The API server of one cluster.
-pub(super) struct KubeApi {
-    client: kube::Client,
+pub(crate) struct KubeApi {
+    client: Client,
     cluster: Arc<str>,
     /// Of calls that callers cause. The server's own are few, and take nothing of it.
     budget: Budget,
@@ -108,8 +110,8 @@ pub(super) struct KubeApi {
 
 impl KubeApi {
     /// Nothing has been asked yet.
-    pub(super) fn new(
-        client: kube::Client,
+    pub(crate) fn new(
+        client: Client,
         cluster: Arc<str>,
         budget: Budget,
         clock: Arc<TrustedClock>,
@@ -125,16 +127,16 @@ impl KubeApi {
         }
     }
 
-    pub(super) fn cluster(&self) -> &Arc<str> {
+    pub(crate) fn cluster(&self) -> &Arc<str> {
         &self.cluster
     }
 
-    pub(super) fn clock(&self) -> &Arc<TrustedClock> {
+    pub(crate) fn clock(&self) -> &Arc<TrustedClock> {
         &self.clock
     }
 
     /// Returns when it is this one's turn to make one of the calls that agents can cause. Held until the call is over.
-    pub(super) async fn admit(&self, payer: Payer<'_>) -> Result<UnderWay, CallError> {
+    pub(crate) async fn admit(&self, payer: Payer<'_>) -> Result<UnderWay, CallError> {
         self.budget.take(payer).await.map_err(|wait| {
             self.refuse(CALLS, payer);
             CallError::OverBudget(wait)
@@ -142,18 +144,18 @@ impl KubeApi {
     }
 
     /// Counts one whom others, or he himself, have left nothing of what there is.
-    pub(super) fn refuse(&self, reason: &'static str, who: impl Display) {
+    pub(crate) fn refuse(&self, reason: &'static str, who: impl Display) {
         let cluster = &self.cluster;
         self.refusals.count(reason, format_args!("{who} in {cluster}"));
     }
 
     /// GET of a JSON object of at most `limit` bytes.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, limit: usize) -> Result<T, CallError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, limit: usize) -> Result<T, CallError> {
         parse(&self.get_bytes(path, limit).await?)
     }
 
     /// GET of one page of a list; a large one takes its time.
-    pub(super) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         let exchange = async { read(self.send(Method::GET, path, Body::empty()).await?, LIST_BYTES).await };
         parse(
             &timeout(LIST_TIMEOUT, exchange)
@@ -163,12 +165,12 @@ impl KubeApi {
     }
 
     /// GET of at most `limit` bytes.
-    pub(super) async fn get_bytes(&self, path: &str, limit: usize) -> Result<Bytes, CallError> {
+    pub(crate) async fn get_bytes(&self, path: &str, limit: usize) -> Result<Bytes, CallError> {
         self.call(Method::GET, path, Body::empty(), limit).await
     }
 
     /// POST of a JSON object; reads a JSON object of at most `limit` bytes.
-    pub(super) async fn post<T: DeserializeOwned>(
+    pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: Vec<u8>,
@@ -178,7 +180,7 @@ impl KubeApi {
     }
 
     /// Begins a GET whose answer goes on for a while; it has to begin within `limit`.
-    pub(super) async fn open(&self, path: &str, limit: Duration) -> Result<Body, CallError> {
+    pub(crate) async fn open(&self, path: &str, limit: Duration) -> Result<Body, CallError> {
         timeout(limit, self.send(Method::GET, path, Body::empty()))
             .await
             .map_err(|_| CallError::Timeout)?
@@ -207,7 +209,7 @@ impl KubeApi {
             .client
             .send(request)
             .await
-            .map_err(|error| CallError::Transport(kube_words::of_client(&error)))?;
+            .map_err(|error| CallError::Transport(words::of_client(&error)))?;
         let (head, body) = answer.into_parts();
         self.hear_the_time(&head.headers, asked.elapsed());
         if head.status.is_success() {
@@ -232,7 +234,7 @@ impl KubeApi {
 }
 
 /// Whether a name can stand in a path as it is; what Kubernetes calls a name always can.
-pub(super) fn is_path_segment(name: &str) -> bool {
+pub(crate) fn is_path_segment(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
         && name
@@ -292,6 +294,6 @@ fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Ca
 }
 
 /// What a server says, fit for a line of ours.
-pub(super) fn spoken(message: &str) -> String {
+pub(crate) fn spoken(message: &str) -> String {
     message.chars().filter(|c| !c.is_control()).take(300).collect()
 }

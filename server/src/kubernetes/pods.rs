@@ -16,9 +16,8 @@ use tokio::task::coop;
 
 use self::known::KnownPods;
 use self::wire::{AccountItem, PodItem};
-use super::kube_api::{CallError, KubeApi, is_path_segment};
+use super::api::{CallError, KubeApi, is_path_segment};
 use super::watch::{Sink, WatchHealth, follow};
-use super::{PodEvent, PodEventKind};
 use crate::clock::TrustedClock;
 
 const POD_BYTES: usize = 8 * 1024 * 1024;
@@ -62,13 +61,13 @@ pub enum PodPhase {
 }
 
 impl PodPhase {
-    pub(super) fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
 }
 
 /// The state of one cluster, fed by [`PodWatch::run`].
-pub(super) struct PodWatch {
+pub(crate) struct PodWatch {
     pods: Arc<Pods>,
     accounts: Arc<Accounts>,
     pods_health: Arc<WatchHealth>,
@@ -76,7 +75,7 @@ pub(super) struct PodWatch {
 }
 
 impl PodWatch {
-    pub(super) fn new(cluster: Arc<str>, tell: TellPod, clock: &Arc<TrustedClock>) -> Self {
+    pub(crate) fn new(cluster: Arc<str>, tell: TellPod, clock: &Arc<TrustedClock>) -> Self {
         let health = || Arc::new(WatchHealth::new(Arc::clone(clock)));
         Self {
             pods: Arc::new(Pods {
@@ -91,7 +90,7 @@ impl PodWatch {
     }
 
     /// Follows the cluster; ends never.
-    pub(super) async fn run(&self, api: Arc<KubeApi>) {
+    pub(crate) async fn run(&self, api: Arc<KubeApi>) {
         tokio::join!(
             follow(
                 Arc::clone(&api),
@@ -103,39 +102,39 @@ impl PodWatch {
     }
 
     /// Both watches are complete and lively.
-    pub(super) fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         self.pods_health.is_synced() && self.accounts_health.is_synced()
     }
 
     /// What both watches have shown may be gone by: they are synced, or lists that replace it come in.
-    pub(super) fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.pods_health.holds() && self.accounts_health.holds()
     }
 
     /// Both watches are complete, lively, and nothing interrupts them at the moment.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.is_synced() && self.problem().is_none()
     }
 
     /// The watch of pods is lively, and has shown everything up to some moment of elapsed time after this one.
-    pub(super) fn is_current(&self, after: Option<Duration>) -> bool {
+    pub(crate) fn is_current(&self, after: Option<Duration>) -> bool {
         let reached = self.pods_health.current_at();
         self.is_whole() && reached.is_some_and(|reached| after.is_none_or(|after| reached > after))
     }
 
     /// Both watches have shown the whole cluster once.
-    pub(super) fn was_listed(&self) -> bool {
+    pub(crate) fn was_listed(&self) -> bool {
         self.last_seen().is_some()
     }
 
     /// Returns once both first lists are complete.
-    pub(super) async fn first_sync(&self) {
+    pub(crate) async fn first_sync(&self) {
         self.pods_health.first_list().await;
         self.accounts_health.first_list().await;
     }
 
     /// Silence of the quieter watch.
-    pub(super) fn last_seen(&self) -> Option<Duration> {
+    pub(crate) fn last_seen(&self) -> Option<Duration> {
         Some(
             self.pods_health
                 .last_seen()?
@@ -143,7 +142,7 @@ impl PodWatch {
         )
     }
 
-    pub(super) fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<String> {
         let named = |kind: &str, health: &WatchHealth| {
             health.problem().map(|text| format!("watch of {kind}: {text}"))
         };
@@ -151,26 +150,26 @@ impl PodWatch {
     }
 
     /// The pod with this UID, if the watch shows it.
-    pub(super) fn pod(&self, uid: &str) -> Option<Arc<LivePod>> {
+    pub(crate) fn pod(&self, uid: &str) -> Option<Arc<LivePod>> {
         self.pods.known.read().get(uid)
     }
 
     /// Whether the watch shows a pod with this UID.
-    pub(super) fn has_pod(&self, uid: &str) -> bool {
+    pub(crate) fn has_pod(&self, uid: &str) -> bool {
         self.pods.known.read().has(uid)
     }
 
-    pub(super) fn pod_count(&self) -> usize {
+    pub(crate) fn pod_count(&self) -> usize {
         self.pods.known.read().len()
     }
 
     /// How many pods the watch shows on a node, without those that are over.
-    pub(super) fn pods_on_node(&self, node_name: &str) -> usize {
+    pub(crate) fn pods_on_node(&self, node_name: &str) -> usize {
         self.pods.known.read().on_node(node_name)
     }
 
     /// Whether the watch shows this service account under this UID.
-    pub(super) fn has_account(&self, namespace: &str, name: &str, uid: &str) -> bool {
+    pub(crate) fn has_account(&self, namespace: &str, name: &str, uid: &str) -> bool {
         let accounts = self.accounts.uids.read();
         accounts
             .get(namespace)
@@ -180,7 +179,7 @@ impl PodWatch {
 }
 
 /// Asks the API server itself for a pod. The call was admitted.
-pub(super) async fn get_pod(
+pub(crate) async fn get_pod(
     api: &KubeApi,
     namespace: &str,
     name: &str,
@@ -196,6 +195,28 @@ pub(super) async fn get_pod(
         Err(CallError::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A change of a pod that matters to whoever issues to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodEvent {
+    /// Name of the cluster in the server's configuration.
+    pub cluster: String,
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Node the pod was bound to; empty while it is on none.
+    pub node_name: String,
+    /// What happened to it.
+    pub kind: PodEventKind,
+}
+
+/// What happened to a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodEventKind {
+    /// The pod is gone from the cluster, or another one took its name.
+    Gone,
+    /// Its labels, its phase of being over, or its being deleted changed: verdicts on it may differ now.
+    Changed,
 }
 
 /// Who is told of what happens to pods. Called by the watch itself, which goes on afterwards: no event is lost, and none may
@@ -321,6 +342,6 @@ impl Sink for Accounts {
 }
 
 #[cfg(test)]
-pub(super) fn pod_from_json(json: &str) -> LivePod {
+pub(crate) fn pod_from_json(json: &str) -> LivePod {
     serde_json::from_str::<PodItem>(json).unwrap().into()
 }

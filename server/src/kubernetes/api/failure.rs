@@ -5,15 +5,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{CallError, KubeApi, Purpose};
-use crate::attest::AttestError;
 
 const RETRY_SOON: Duration = Duration::from_secs(1);
 const RETRY_AFTER_REPAIR: Duration = Duration::from_secs(10);
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
+/// Not a verdict: the cluster could not be asked, or not often enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unavailable {
+    /// What is wrong and what to do; free of tokens and of the API server's own words.
+    pub(crate) message: String,
+    /// When asking again makes sense.
+    pub(crate) retry_after: Duration,
+}
+
 impl KubeApi {
     /// The error for whoever asked: what is wrong and what to do, without words of the API server. Those are logged.
-    pub(in crate::attest) fn unavailable(&self, purpose: Purpose, error: &CallError) -> AttestError {
+    pub(crate) fn unavailable(&self, purpose: Purpose, error: &CallError) -> Unavailable {
         // Who had no turn is counted and told by the budget; no call was made, and none failed.
         if !matches!(error, CallError::OverBudget(_)) {
             self.log(purpose, error);
@@ -67,7 +75,7 @@ impl KubeApi {
                 *wait,
             ),
         };
-        AttestError::Unavailable {
+        Unavailable {
             message: format!("cluster `{cluster}`: {problem}"),
             retry_after,
         }

@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use super::shared::Shared;
 use super::{LivePod, PodPhase};
-use crate::attest::watch::Object;
+use crate::kubernetes::watch::Object;
 
 /// A pod as the API server writes it, the rest left unread.
 #[derive(Deserialize)]
-pub(in crate::attest) struct PodItem {
+pub(in crate::kubernetes) struct PodItem {
     pub(super) metadata: Metadata,
     #[serde(default)]
     spec: PodSpec,
@@ -20,7 +20,7 @@ pub(in crate::attest) struct PodItem {
 
 /// A service account as the API server writes it.
 #[derive(Deserialize)]
-pub(in crate::attest) struct AccountItem {
+pub(in crate::kubernetes) struct AccountItem {
     pub(super) metadata: Metadata,
 }
 

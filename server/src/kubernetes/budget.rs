@@ -15,10 +15,10 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, oneshot}
 use tokio::time::{Instant, sleep};
 
 use self::queue::{Kind, Queue};
-pub(super) use self::rows::limits;
+pub(crate) use self::rows::limits;
 
 /// How long a call may be under way: after that its room is another's.
-pub(super) const LONGEST_CALL: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(5);
 /// How long a call waits for its turn, for the rate and for room alike. A proof takes three calls at most, and there is an end to all
 /// that it waits for.
 const LONGEST_TURN: Duration = Duration::from_secs(4);
@@ -33,7 +33,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Whose turn a call takes. The token that it is about has been verified to be of this node.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Payer<'a> {
+pub(crate) enum Payer<'a> {
     /// The pods of the node with this UID.
     PodsOf(&'a str),
     /// The node itself, whose agent wants a certificate.
@@ -62,7 +62,7 @@ impl fmt::Display for Payer<'_> {
 /// this process may open.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct UnderWay {
+pub(crate) struct UnderWay {
     _room: OwnedSemaphorePermit,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct UnderWay {
 /// than are wanted they wait for their turn, by the order of [`Queue`]; a node that has as many waiting as one may have, or has waited
 /// for long, is told when to come back.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     queue: Mutex<Queue<oneshot::Sender<UnderWay>>>,
     /// Taken only by whoever calls, so that room and rate are given in one order.
     rooms: Arc<Semaphore>,
@@ -82,7 +82,7 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Nothing used up yet. Rates below one call per second count as one, and room for fewer than one call as for one.
-    pub(super) fn new(per_second: u32, burst: u32, rooms: usize) -> Self {
+    pub(crate) fn new(per_second: u32, burst: u32, rooms: usize) -> Self {
         let rate = Rate {
             per_second: f64::from(per_second.max(1)),
             burst: f64::from(burst.max(1)),
@@ -104,7 +104,7 @@ impl Budget {
     ///
     /// # Errors
     /// When to come back: there was no turn in time, or too many wait.
-    pub(super) async fn take(&self, payer: Payer<'_>) -> Result<UnderWay, Duration> {
+    pub(crate) async fn take(&self, payer: Payer<'_>) -> Result<UnderWay, Duration> {
         let (kind, node) = payer.parts();
         let Ok(mut seat) = self.seats[kind.index()].take(&node.into()) else {
             return Err(self.come_back(kind, node));

@@ -13,7 +13,7 @@ use tokio::time::advance;
 
 use super::health::SILENCE_LIMIT;
 use super::*;
-use crate::attest::testing::{Answer, Script};
+use crate::kubernetes::testing::{Answer, Script};
 
 #[derive(Deserialize)]
 struct Named {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::health::WatchHealth;
 use super::wire::{Event, Lines, Page, read_event};
 use super::{ENCODED, PAUSES, Sink, WATCH_GRACE, watch_path};
-use crate::attest::kube_api::{CallError, KubeApi};
+use crate::kubernetes::api::{CallError, KubeApi};
 
 const PAGE: usize = 500;
 /// How long a watch that begins with something may take to begin: the API server first makes sure that it is up to date.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::Object;
-use crate::attest::kube_api::{CallError, spoken};
+use crate::kubernetes::api::{CallError, spoken};
 
 /// Longest event read; an object of Kubernetes has at most about 1.5 MiB.
 const MAX_EVENT_BYTES: usize = 8 * 1024 * 1024;
