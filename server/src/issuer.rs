@@ -35,12 +35,13 @@ use self::{
 pub(crate) use self::{
     node::NodeRequest,
     types::{
-        CallRefused, Evidence, IssueItem, Issued, NotIssued, Outcome, RETRY_AFTER, Refusal, RefusalReason,
+        Answered, CallRefused, Evidence, IssueItem, Issued, NotIssued, Outcome, RETRY_AFTER, Refusal,
+        RefusalReason,
     },
 };
 use crate::{
     agents::Agents,
-    attest::{AgentIdentity, AttestError, Attestor},
+    attest::{AgentIdentity, Attestor},
     audit::{AuditAction, AuditBacklog, AuditEvent, AuditLog},
     authority::AuthorityView,
     clock::TrustedClock,
@@ -73,8 +74,8 @@ pub(crate) struct IssuerParts {
     pub audit: AuditLog,
     /// Proves tokens.
     pub attestor: Arc<dyn Attestor>,
-    /// From facts to identities.
-    pub rules: Arc<RuleSet>,
+    /// From facts to identities, as they are in force.
+    pub rules: watch::Receiver<Arc<RuleSet>>,
     /// Who signs.
     pub authorities: watch::Receiver<Arc<AuthorityView>>,
     /// The server's time: without trust in it nothing is signed.
@@ -118,10 +119,11 @@ impl Issuer {
 
     /// A key that a certificate may carry.
     fn acceptable(&self, key: Result<WorkloadPublicKey, CsrError>) -> Result<WorkloadPublicKey, NotIssued> {
-        let key = key.map_err(|error| self.refused(RefusalReason::InvalidRequest, error.to_string()))?;
+        let key =
+            key.map_err(|error| NotIssued::refused(RefusalReason::InvalidRequest, error.to_string()))?;
         if self.is_authority_key(&key) {
             let message = "the CSR carries an authority's key".to_owned();
-            return Err(self.refused(RefusalReason::InvalidRequest, message));
+            return Err(NotIssued::refused(RefusalReason::InvalidRequest, message));
         }
         Ok(key)
     }
@@ -145,62 +147,6 @@ impl Issuer {
         let view = self.parts.authorities.borrow();
         let active = view.kind(kind).active();
         active.map(|viewed| viewed.authority.clone()).ok_or(NOBODY_SIGNS)
-    }
-
-    fn refusal(&self, reason: RefusalReason, message: String) -> Refusal {
-        Refusal {
-            reason,
-            message,
-            aside: None,
-            policy_revision: self.parts.rules.revision(),
-            retry_after: None,
-            spiffe_id: None,
-            pod_uid: None,
-        }
-    }
-
-    fn refused(&self, reason: RefusalReason, message: String) -> NotIssued {
-        NotIssued::Refused(self.refusal(reason, message))
-    }
-
-    fn not_attested(&self, error: AttestError) -> NotIssued {
-        match error {
-            AttestError::Refused(reason) => self.refused(RefusalReason::NotAttested, reason.to_string()),
-            AttestError::Unavailable { message, retry_after } => {
-                NotIssued::Unavailable { message, retry_after }
-            }
-        }
-    }
-
-    fn no_draft(&self, error: DraftError) -> NotIssued {
-        match error {
-            DraftError::Random => NotIssued::unavailable("no randomness for a serial number"),
-            DraftError::Svid(error) if is_about_the_order(&error) => {
-                self.refused(RefusalReason::InvalidRequest, error.to_string())
-            }
-            DraftError::Svid(error) => {
-                tracing::error!(%error, "no certificate can be made at the moment");
-                NotIssued::unavailable(&error.to_string())
-            }
-        }
-    }
-
-    fn record_refusal(&self, error: &IssueRefusal) -> NotIssued {
-        let (reason, retry_after) = match error {
-            IssueRefusal::Caller(_) => (RefusalReason::NotAttested, None),
-            IssueRefusal::Denied { .. } => (RefusalReason::Denied, None),
-            IssueRefusal::Budget(spent) => (RefusalReason::Budget, Some(spent.retry_after)),
-            IssueRefusal::CompromisedKey => (RefusalReason::InvalidRequest, None),
-            IssueRefusal::TokenReused => (RefusalReason::NotAttested, None),
-            // Not a verdict: it may be answered when the API server is back.
-            IssueRefusal::NewInOutage => return NotIssued::unavailable(&error.to_string()),
-            // 104 random bits met twice in one millisecond: chance does not do that, the next try has another one.
-            IssueRefusal::SerialTaken => return NotIssued::unavailable("a serial number was taken"),
-        };
-        NotIssued::Refused(Refusal {
-            retry_after,
-            ..self.refusal(reason, error.to_string())
-        })
     }
 
     /// A workload that goes on asking is served, and somebody should know.
@@ -266,6 +212,37 @@ fn is_about_the_order(error: &SvidError) -> bool {
         | SvidError::Sign(_)
         | SvidError::Wrong(_) => false,
     }
+}
+
+fn no_draft(error: DraftError) -> NotIssued {
+    match error {
+        DraftError::Random => NotIssued::unavailable("no randomness for a serial number"),
+        DraftError::Svid(error) if is_about_the_order(&error) => {
+            NotIssued::refused(RefusalReason::InvalidRequest, error.to_string())
+        }
+        DraftError::Svid(error) => {
+            tracing::error!(%error, "no certificate can be made at the moment");
+            NotIssued::unavailable(&error.to_string())
+        }
+    }
+}
+
+fn record_refusal(error: &IssueRefusal) -> NotIssued {
+    let (reason, retry_after) = match error {
+        IssueRefusal::Caller(_) => (RefusalReason::NotAttested, None),
+        IssueRefusal::Denied { .. } => (RefusalReason::Denied, None),
+        IssueRefusal::Budget(spent) => (RefusalReason::Budget, Some(spent.retry_after)),
+        IssueRefusal::CompromisedKey => (RefusalReason::InvalidRequest, None),
+        IssueRefusal::TokenReused => (RefusalReason::NotAttested, None),
+        // Not a verdict: it may be answered when the API server is back.
+        IssueRefusal::NewInOutage => return NotIssued::unavailable(&error.to_string()),
+        // 104 random bits met twice in one millisecond: chance does not do that, the next try has another one.
+        IssueRefusal::SerialTaken => return NotIssued::unavailable("a serial number was taken"),
+    };
+    NotIssued::Refused(Refusal {
+        retry_after,
+        ..Refusal::new(reason, error.to_string())
+    })
 }
 
 fn report_not_recorded(error: &StoreError) {

@@ -29,6 +29,7 @@ use crate::{
     metrics::Metrics,
     publisher::Publisher,
     put_back::PutBack,
+    rules::RuleSet,
     store::{RevokeError, Store, StoreError, SvidFilter},
     trust::TrustSnapshot,
 };
@@ -55,8 +56,8 @@ pub(crate) struct AdminService {
     pub readiness: Readiness,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Revision of the rules.
-    pub policy_revision: u64,
+    /// The rules in force.
+    pub rules: watch::Receiver<Arc<RuleSet>>,
     /// Wall time.
     pub clock: Arc<TrustedClock>,
     /// Where confirmations of the time are written.
@@ -95,7 +96,7 @@ impl admin_server::Admin for AdminService {
             ready_issue: self.readiness.is_ready(Level::Issue),
             not_ready: convert::not_ready(&self.readiness),
             sequence_number: self.trust.borrow().sequence,
-            policy_revision: self.policy_revision,
+            policy_revision: self.rules.borrow().revision(),
             svids_issued: self.metrics.issued_total(),
             svids_live: authorities.iter().map(|authority| authority.live_svids).sum(),
             agents_connected: u32::try_from(self.agents.connected()).unwrap_or(u32::MAX),

@@ -40,6 +40,7 @@ use crate::{
     clock::TrustedClock,
     issuer::{CallRefused, Issuer, MAX_ITEMS, NodeRequest},
     put_back::PutBack,
+    rules::RuleSet,
     store::Standing,
     trust::TrustSnapshot,
 };
@@ -74,8 +75,8 @@ pub(crate) struct AgentService {
     pub put_back: Arc<PutBack>,
     /// For the check of a certificate that is presented with a request.
     pub control: Arc<SharedRoots>,
-    /// Revision of the rules, told to agents.
-    pub policy_revision: u64,
+    /// The rules in force, whose revision agents are told.
+    pub rules: watch::Receiver<Arc<RuleSet>>,
     /// What is told to all of them, encoded.
     pub renderings: Arc<Renderings>,
     /// How many are told something at once.
@@ -154,12 +155,14 @@ impl agent_server::Agent for AgentService {
         let items: Vec<_> = items.into_iter().map(|asked| item(asked, agreed)).collect();
         let faults: Vec<_> = items.iter().map(|item| item.as_ref().err().copied()).collect();
         let sound = items.into_iter().filter_map(Result::ok).collect();
-        let outcomes = self.issuer.issue(&agent, certificate.serial(), sound).await;
-        let outcomes = outcomes.map_err(|refused| self.not_served(refused, &certificate))?;
-        let mut outcomes = outcomes.into_iter();
+        let answered = self.issuer.issue(&agent, certificate.serial(), sound).await;
+        let answered = answered.map_err(|refused| self.not_served(refused, &certificate))?;
+        let revision = answered.policy_revision;
+        let mut outcomes = answered.outcomes.into_iter();
+        let mut next = || outcomes.next().map(|outcome| result(outcome, revision));
         let answer = |faulty: Option<Faulty>| match faulty {
-            Some(faulty) => faulty_result(faulty, self.policy_revision),
-            None => outcomes.next().map(result).unwrap_or_default(),
+            Some(faulty) => faulty_result(faulty, revision),
+            None => next().unwrap_or_default(),
         };
         Ok(Response::new(wire::IssueX509SvidsResponse {
             results: faults.into_iter().map(answer).collect(),
@@ -195,7 +198,7 @@ impl agent_server::Agent for AgentService {
             clock: self.clock.clone(),
             outages: self.outages.clone(),
             readiness: self.readiness.clone(),
-            policy_revision: self.policy_revision,
+            rules: self.rules.clone(),
             renderings: self.renderings.clone(),
             pace: self.pace.clone(),
             held: by_digest.then(HashMap::new),

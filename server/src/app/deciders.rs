@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
+use tokio::sync::watch;
 
 use super::{Base, trust::Trust};
 use crate::{
@@ -14,13 +15,14 @@ use crate::{
     issuer::{Issuer, IssuerParts},
     kubernetes::pods::{PodEvent, PodEventKind},
     metrics::Metrics,
+    rules::RuleSet,
 };
 
 /// Who decides about identities.
 pub(super) struct Deciders {
     pub(super) attestor: Arc<dyn Attestor>,
     pub(super) issuer: Arc<Issuer>,
-    pub(super) policy_revision: u64,
+    pub(super) rules: watch::Receiver<Arc<RuleSet>>,
 }
 
 impl Base {
@@ -50,12 +52,13 @@ impl Base {
         trust
             .agents
             .watch_pods(move |cluster, pod_uid| pods.is_pod_gone(cluster, pod_uid));
+        let rules = watch::Sender::new(self.config.rules.clone()).subscribe();
         let issuer = Issuer::new(IssuerParts {
             trust_domain: self.config.trust_domain.clone(),
             store: self.store.clone(),
             audit: self.audit.clone(),
             attestor: attestor.clone(),
-            rules: self.config.rules.clone(),
+            rules: rules.clone(),
             authorities: trust.authorities.current(),
             clock: self.clock.clone(),
             rng: SystemRandom::new(),
@@ -66,11 +69,10 @@ impl Base {
             metrics: metrics.clone(),
             backlog: self.backlog.clone(),
         });
-        let policy_revision = self.config.rules.revision();
         Ok(Deciders {
             attestor,
             issuer: Arc::new(issuer),
-            policy_revision,
+            rules,
         })
     }
 }

@@ -164,7 +164,7 @@ impl World {
             store: self.store.clone(),
             audit,
             attestor: attestor.clone(),
-            rules: Arc::new(rules()),
+            rules: watch::Sender::new(Arc::new(rules())).subscribe(),
             authorities: manager.current(),
             clock: clock.clone(),
             rng: SystemRandom::new(),
@@ -262,6 +262,7 @@ impl World {
         let outcome = process.issuer.issue(&agent(), by, vec![item]).await;
         let issued = outcome
             .map_err(|not| format!("batch: {not:?}"))?
+            .outcomes
             .pop()
             .unwrap()
             .map_err(|not| format!("pod: {not:?}"))?;

@@ -5,7 +5,7 @@ use signet_certs::id::SpiffeId;
 use super::{Evidence, IssueItem, Issuer, NotIssued, RefusalReason, unusable::explained};
 use crate::{
     attest::{AgentIdentity, AttestedPod},
-    rules::{Facts, GrantedIdentity, Judgement, UnixFacts, Verdict},
+    rules::{Facts, GrantedIdentity, Judgement, RuleSet, UnixFacts, Verdict},
     store::{AgentShare, EvidenceKind, WorkloadRef},
 };
 
@@ -26,19 +26,19 @@ pub(super) struct Decided {
 
 impl Issuer {
     /// Attests and applies the rules.
-    pub(super) async fn decide(&self, agent: &AgentIdentity, item: &IssueItem) -> Result<Decided, NotIssued> {
+    pub(super) async fn decide(
+        &self,
+        rules: &RuleSet,
+        agent: &AgentIdentity,
+        item: &IssueItem,
+    ) -> Result<Decided, NotIssued> {
         let wanted = item.spiffe_id.as_deref();
         match &item.evidence {
             Evidence::PodToken { token, of_pod } => {
-                let pod = self
-                    .parts
-                    .attestor
-                    .attest_pod(agent, token)
-                    .await
-                    .map_err(|error| self.not_attested(error))?;
-                self.check_pod(of_pod.as_deref(), &pod)?;
+                let pod = self.parts.attestor.attest_pod(agent, token).await?;
+                check_pod(of_pod.as_deref(), &pod)?;
                 let (identity, identities) = self
-                    .grant(&Facts::Pod(&pod), wanted)
+                    .grant(rules, &Facts::Pod(&pod), wanted)
                     .map_err(|refused| refused.about_pod(&pod.pod_uid))?;
                 let share = AgentShare::Pods {
                     pods: count(self.parts.attestor.pods_on_node(agent)),
@@ -68,7 +68,7 @@ impl Issuer {
                     path: path.clone(),
                     sha256: *sha256,
                 };
-                let (identity, identities) = self.grant(&Facts::Unix(&facts), wanted)?;
+                let (identity, identities) = self.grant(rules, &Facts::Unix(&facts), wanted)?;
                 Ok(Decided {
                     share: AgentShare::ItsWord,
                     workload: unix_workload(&identity.spiffe_id, &facts, agent),
@@ -82,38 +82,26 @@ impl Issuer {
         }
     }
 
-    /// A token is good for the pod whose volume it came with alone, whoever could put another's there.
-    fn check_pod(&self, of_pod: Option<&str>, pod: &AttestedPod) -> Result<(), NotIssued> {
-        match of_pod {
-            Some(uid) if uid != pod.pod_uid => {
-                let reason = format!(
-                    "the token is of the pod {}, its volume of the pod {uid}",
-                    pod.pod_uid
-                );
-                Err(self
-                    .refused(RefusalReason::NotAttested, reason)
-                    .about_pod(&pod.pod_uid))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn grant(
         &self,
+        rules: &RuleSet,
         facts: &Facts<'_>,
         wanted: Option<&str>,
     ) -> Result<(GrantedIdentity, Vec<(SpiffeId, String)>), NotIssued> {
-        let Judgement { verdict, unusable } = self.parts.rules.judge(facts);
-        self.unusable.tell(unusable, facts);
-        let explained = || Some(explained(&self.parts.rules, facts));
+        let Judgement { verdict, unusable } = rules.judge(facts);
+        self.unusable.tell(rules, unusable, facts);
+        let explained = || Some(explained(rules, facts));
         let granted = match verdict {
             Verdict::Identities(granted) => granted,
             Verdict::Denied { rule } => {
-                return Err(self.refused(RefusalReason::Denied, format!("denied by rule {rule:?}")));
+                return Err(NotIssued::refused(
+                    RefusalReason::Denied,
+                    format!("denied by rule {rule:?}"),
+                ));
             }
             Verdict::NoMatch => {
                 let message = "no rule gives this workload an identity".to_owned();
-                return Err(self.refused(RefusalReason::NoMatch, message).aside(explained()));
+                return Err(NotIssued::refused(RefusalReason::NoMatch, message).aside(explained()));
             }
         };
         let identities = granted
@@ -128,8 +116,22 @@ impl Issuer {
         };
         chosen.map(|identity| (identity, identities)).ok_or_else(|| {
             let message = "the workload may not have the SPIFFE ID it asks for".to_owned();
-            self.refused(RefusalReason::NoMatch, message).aside(explained())
+            NotIssued::refused(RefusalReason::NoMatch, message).aside(explained())
         })
+    }
+}
+
+/// A token is good for the pod whose volume it came with alone, whoever could put another's there.
+fn check_pod(of_pod: Option<&str>, pod: &AttestedPod) -> Result<(), NotIssued> {
+    match of_pod {
+        Some(uid) if uid != pod.pod_uid => {
+            let reason = format!(
+                "the token is of the pod {}, its volume of the pod {uid}",
+                pod.pod_uid
+            );
+            Err(NotIssued::refused(RefusalReason::NotAttested, reason).about_pod(&pod.pod_uid))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{
     Issuer, NOT_RECORDED, NotIssued, RefusalReason,
     draft::{Draft, Order, record_one},
-    not_signed, report_not_recorded,
+    no_draft, not_signed, record_refusal, report_not_recorded,
 };
 use crate::{
     agents::AgentNode,
@@ -103,13 +103,12 @@ impl Issuer {
         let now = self.parts.clock.now();
         let order = self.order_for_node(&proven, presented, key)?;
         let profile = &self.parts.control_profile;
-        let draft = Draft::new(order, profile, &authority, &self.parts.rng, now)
-            .map_err(|error| self.no_draft(error))?;
+        let draft = Draft::new(order, profile, &authority, &self.parts.rng, now).map_err(no_draft)?;
         let leaf = record_one(self.parts.store.as_ref(), draft, self.parts.clock.now())
             .await
             .inspect_err(report_not_recorded)
             .map_err(|_| NotIssued::unavailable(NOT_RECORDED))?
-            .map_err(|refusal| self.record_refusal(&refusal))
+            .map_err(|refusal| record_refusal(&refusal))
             .inspect(|leaf| self.count_displaced(leaf))?
             .sign(&authority)
             .map_err(|error| not_signed(&error))?;
@@ -129,7 +128,7 @@ impl Issuer {
         key: WorkloadPublicKey,
     ) -> Result<Order, NotIssued> {
         let spiffe_id = SpiffeId::agent(&self.parts.trust_domain, &proven.cluster, &proven.node_uid)
-            .map_err(|error| self.refused(RefusalReason::InvalidRequest, error.to_string()))?;
+            .map_err(|error| NotIssued::refused(RefusalReason::InvalidRequest, error.to_string()))?;
         let rule = match &proven.pod {
             Some(_) => "node-token",
             None => "valid-agent-certificate",
@@ -142,7 +141,7 @@ impl Issuer {
             evidence: EvidenceKind::NodeToken,
             token_jti: proven.pod.as_ref().map(|pod| pod.jti.clone()),
             rule: rule.to_owned(),
-            policy_revision: self.parts.rules.revision(),
+            policy_revision: self.parts.rules.borrow().revision(),
             // By a certificate alone: it is judged once more with the row.
             earliest: self.parts.clock.time().earliest,
             caller: presented
@@ -218,7 +217,7 @@ impl Issuer {
                     None => Err(NotIssued::Unavailable { message, retry_after }),
                 }
             }
-            Err(refused) => Err(self.not_attested(refused)),
+            Err(refused) => Err(refused.into()),
         }
     }
 

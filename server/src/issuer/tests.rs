@@ -37,6 +37,7 @@ use crate::{
 
 mod backlog;
 mod bounds;
+mod live_rules;
 mod outages;
 
 struct World {
@@ -44,6 +45,9 @@ struct World {
     attestor: Arc<FakeAttestor>,
     audit: AuditLog,
     issuer: Issuer,
+    agents: Arc<Agents>,
+    scope: RuleScope,
+    rules: watch::Sender<Arc<RuleSet>>,
     /// The certificate of the agent of node-a.
     certificate: Vec<u8>,
 }
@@ -68,12 +72,14 @@ impl World {
             clock_skew: SKEW,
             crl_base_url: None,
         };
+        let agents = Arc::new(Agents::new(running.store.clone(), audit.clone()));
+        let rules = watch::Sender::new(Arc::new(RuleSet::compile(&scope, rules).unwrap()));
         let issuer = Issuer::new(IssuerParts {
             trust_domain: trust_domain(),
             store: running.store.clone(),
             audit: audit.clone(),
             attestor: attestor.clone(),
-            rules: Arc::new(RuleSet::compile(&scope, rules).unwrap()),
+            rules: rules.subscribe(),
             authorities: running.manager.current(),
             clock: running.trusted.clone(),
             rng: SystemRandom::new(),
@@ -81,7 +87,7 @@ impl World {
             control_profile: profile(HOUR),
             max_live: 8,
             backlog: AuditBacklog::none(),
-            agents: Arc::new(Agents::new(running.store.clone(), audit.clone())),
+            agents: agents.clone(),
             metrics: Arc::new(Metrics::default()),
         });
         attestor.add_pod("pod-token", pod("node-a"));
@@ -96,6 +102,9 @@ impl World {
             attestor,
             audit,
             issuer,
+            agents,
+            scope,
+            rules,
             certificate: attested.unwrap().leaf,
         }
     }
@@ -106,7 +115,8 @@ impl World {
 
     async fn issue(&self, items: Vec<IssueItem>) -> Vec<Outcome> {
         let agent = agent("node-a");
-        self.issuer.issue(&agent, self.serial(), items).await.unwrap()
+        let answered = self.issuer.issue(&agent, self.serial(), items).await;
+        answered.unwrap().outcomes
     }
 
     async fn issue_one(&self, item: IssueItem) -> Outcome {
@@ -346,6 +356,7 @@ async fn another_nodes_agent_gets_nothing_for_the_pods_token() {
         .issue(&agent("node-b"), world.serial(), vec![item(csr(), "pod-token")])
         .await
         .unwrap()
+        .outcomes
         .pop()
         .unwrap();
     let (reason, message) = refused(outcome);
@@ -556,7 +567,7 @@ async fn a_call_that_was_let_in_gets_nothing_by_a_certificate_that_counts_no_mor
         let (agent, items) = (agent("node-a"), vec![item(csr(), "pod-token")]);
         world.issuer.issue(&agent, world.serial(), items).await
     };
-    assert!(ask().await.unwrap()[0].is_ok());
+    assert!(ask().await.unwrap().outcomes[0].is_ok());
     let before = world.running.store.issued().len();
     world.attestor.add_node("node-token", node(world.running.now()));
     let newer = world.issuer.issue_to_node(node_request("node-token"), None).await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use signet_certs::id::SpiffeId;
 use zeroize::Zeroizing;
 
-use crate::store::Standing;
+use crate::{attest::AttestError, store::Standing};
 
 /// When a caller should come back whom something stands in the way of that passes soon.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -55,6 +55,15 @@ pub(crate) enum CallRefused {
     Certificate(Standing),
 }
 
+/// The answer to a request.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// What became of each item, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Revision of the rules that decided about all of them.
+    pub policy_revision: u64,
+}
+
 /// What became of one item.
 pub(crate) type Outcome = Result<Issued, NotIssued>;
 
@@ -73,6 +82,11 @@ pub(crate) enum NotIssued {
 }
 
 impl NotIssued {
+    /// A verdict.
+    pub(super) fn refused(reason: RefusalReason, message: String) -> Self {
+        Self::Refused(Refusal::new(reason, message))
+    }
+
     /// Trouble of ours that should pass soon.
     pub(super) fn unavailable(message: &str) -> Self {
         Self::Unavailable {
@@ -112,8 +126,6 @@ pub(crate) struct Issued {
     pub hint: String,
     /// Every identity of the workload with its hint, default first.
     pub identities: Vec<(SpiffeId, String)>,
-    /// Revision of the rules that decided.
-    pub policy_revision: u64,
 }
 
 /// A refusal with its reason.
@@ -125,14 +137,35 @@ pub(crate) struct Refusal {
     pub message: String,
     /// What else there is to know, for admins alone.
     pub aside: Option<String>,
-    /// Revision of the rules that decided.
-    pub policy_revision: u64,
     /// When it may change by itself; only for [`RefusalReason::Budget`].
     pub retry_after: Option<Duration>,
     /// About which identity, where that is known; for the audit log.
     pub spiffe_id: Option<SpiffeId>,
     /// About which pod, where that is known; for the audit log.
     pub pod_uid: Option<String>,
+}
+
+impl Refusal {
+    /// For this reason, about nobody in particular.
+    pub(crate) fn new(reason: RefusalReason, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            aside: None,
+            retry_after: None,
+            spiffe_id: None,
+            pod_uid: None,
+        }
+    }
+}
+
+impl From<AttestError> for NotIssued {
+    fn from(error: AttestError) -> Self {
+        match error {
+            AttestError::Refused(reason) => Self::refused(RefusalReason::NotAttested, reason.to_string()),
+            AttestError::Unavailable { message, retry_after } => Self::Unavailable { message, retry_after },
+        }
+    }
 }
 
 /// Kinds of refusal.

@@ -12,15 +12,20 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Most rules of one explanation.
 const EXPLAINED: usize = 8;
 
-/// What is told, by the names of rules: as many as the configuration has.
+/// What is told, by the names of the rules of one revision: as many as it has.
 #[derive(Debug, Default)]
-pub(super) struct UnusableRules(Mutex<HashMap<String, Tally>>);
+pub(super) struct UnusableRules(Mutex<(u64, HashMap<String, Tally>)>);
 
 impl UnusableRules {
     /// Writes it where an admin finds it, once an interval for each rule and with an example: nobody misses what he never had.
-    pub(super) fn tell(&self, unusable: Vec<Unusable>, facts: &Facts<'_>) {
+    pub(super) fn tell(&self, rules: &RuleSet, unusable: Vec<Unusable>, facts: &Facts<'_>) {
         for Unusable { rule, problem } in unusable {
-            let mut tallies = self.0.lock();
+            let mut told = self.0.lock();
+            let (revision, tallies) = &mut *told;
+            // Other rules, other names: those of the past would pile up.
+            if std::mem::replace(revision, rules.revision()) != rules.revision() {
+                tallies.clear();
+            }
             let tally = tallies.entry(rule.clone()).or_insert_with(|| Tally::new(EVERY));
             if let Some(times) = tally.count() {
                 let workload = facts.to_string();

@@ -11,17 +11,20 @@ use signet_certs::{
 };
 
 use super::{
-    CallRefused, IssueItem, Issued, Issuer, NOT_RECORDED, NOT_SIGNED, NotIssued, Outcome, RefusalReason,
+    Answered, CallRefused, IssueItem, Issued, Issuer, NOT_RECORDED, NOT_SIGNED, NotIssued, Outcome, Refusal,
+    RefusalReason,
     bounds::{Owners, Rests},
     decide::Decided,
     draft::{Draft, Order, record},
-    not_signed,
+    no_draft, not_signed,
     parallel::parallel_map,
+    record_refusal,
     recorded::RecordedLeaf,
     report_not_recorded,
 };
 use crate::{
     attest::AgentIdentity,
+    rules::RuleSet,
     store::{Budget, IssueRefusal, Standing},
 };
 
@@ -29,7 +32,6 @@ use crate::{
 struct Answer {
     hint: String,
     identities: Vec<(SpiffeId, String)>,
-    policy_revision: u64,
     owners: Owners,
     rests: Rests,
     work: u32,
@@ -56,6 +58,26 @@ impl Issuer {
         agent: &AgentIdentity,
         certificate: SerialNumber,
         items: Vec<IssueItem>,
+    ) -> Result<Answered, CallRefused> {
+        let rules = self.parts.rules.borrow().clone();
+        let outcomes = self.issue_by(&rules, agent, certificate, items).await?;
+        // Decided by rules that were replaced meanwhile, and perhaps recorded after everybody was named to whom that matters.
+        if self.parts.rules.borrow().revision() != rules.revision() {
+            self.parts.agents.agent_affected(agent.spiffe_id.as_str());
+        }
+        Ok(Answered {
+            outcomes,
+            policy_revision: rules.revision(),
+        })
+    }
+
+    /// By these rules, whatever becomes of them meanwhile.
+    async fn issue_by(
+        &self,
+        rules: &RuleSet,
+        agent: &AgentIdentity,
+        certificate: SerialNumber,
+        items: Vec<IssueItem>,
     ) -> Result<Vec<Outcome>, CallRefused> {
         let rest: Vec<_> = items.iter().map(|item| Rests::of(&item.evidence)).collect();
         let _under_way = self.bounds.enter(&agent.spiffe_id, &rest)?;
@@ -64,7 +86,7 @@ impl Issuer {
         if let Err(why) = self.active(AuthorityKind::X509) {
             return nobody(why);
         }
-        let decisions = join_all(items.iter().map(|item| self.decide(agent, item))).await;
+        let decisions = join_all(items.iter().map(|item| self.decide(rules, agent, item))).await;
         for (item, decision) in items.iter().zip(&decisions) {
             if let Err(NotIssued::Refused(_)) = decision {
                 self.bounds.pay(&agent.spiffe_id, Rests::of(&item.evidence), 1);
@@ -75,10 +97,10 @@ impl Issuer {
             Err(why) => return nobody(why),
         };
         let drafts = self
-            .draft_all(&authority, agent, certificate, items, decisions)
+            .draft_all((rules, &authority), agent, certificate, items, decisions)
             .await;
         let leaves = self.record_all(agent, drafts).await.inspect_err(|lost| {
-            let refusal = self.refusal(
+            let refusal = Refusal::new(
                 RefusalReason::NotAttested,
                 IssueRefusal::Caller(lost.clone()).to_string(),
             );
@@ -89,7 +111,7 @@ impl Issuer {
         tracing::debug!(
             agent = %agent.spiffe_id,
             items = outcomes.len(),
-            revision = self.parts.rules.revision(),
+            revision = rules.revision(),
             "issued"
         );
         self.account(agent, &outcomes);
@@ -99,7 +121,7 @@ impl Issuer {
     /// Checks the CSRs of what was decided and may be had, over all cores, and says what each leaf will be.
     async fn draft_all(
         &self,
-        authority: &X509Authority,
+        (rules, authority): (&RuleSet, &X509Authority),
         agent: &AgentIdentity,
         certificate: SerialNumber,
         items: Vec<IssueItem>,
@@ -124,7 +146,7 @@ impl Issuer {
                 let (rests, work) = (wanted.rests, wanted.work);
                 let draft = self
                     .acceptable(key)
-                    .and_then(|key| self.draft(authority, certificate, wanted, key));
+                    .and_then(|key| self.draft((rules, authority), certificate, wanted, key));
                 if let Err(NotIssued::Refused(_)) = draft {
                     self.bounds.pay(&agent.spiffe_id, rests, work);
                 }
@@ -137,7 +159,7 @@ impl Issuer {
     fn wanted(&self, decided: Decided, item: IssueItem) -> Result<Wanted, NotIssued> {
         let owners = Owners::of(&decided);
         if let Some(spent) = self.bounds.spent(&owners) {
-            return Err(self.record_refusal(&IssueRefusal::Budget(spent)));
+            return Err(record_refusal(&IssueRefusal::Budget(spent)));
         }
         Ok(Wanted {
             rests: Rests::of(&item.evidence),
@@ -150,7 +172,7 @@ impl Issuer {
 
     fn draft(
         &self,
-        authority: &X509Authority,
+        (rules, authority): (&RuleSet, &X509Authority),
         certificate: SerialNumber,
         wanted: Wanted,
         key: WorkloadPublicKey,
@@ -159,7 +181,6 @@ impl Issuer {
         let identity = decided.identity;
         let mut profile = self.parts.profile.clone();
         profile.ttl = identity.ttl.unwrap_or(profile.ttl);
-        let policy_revision = self.parts.rules.revision();
         let order = Order {
             purpose: Purpose::Workload,
             workload: decided.workload,
@@ -168,7 +189,7 @@ impl Issuer {
             evidence: decided.evidence,
             token_jti: decided.token_jti,
             rule: identity.rule,
-            policy_revision,
+            policy_revision: rules.revision(),
             earliest: self.parts.clock.time().earliest,
             caller: Some(certificate),
             attestation: None,
@@ -181,7 +202,6 @@ impl Issuer {
         let answer = Answer {
             hint: identity.hint,
             identities: decided.identities,
-            policy_revision,
             owners: wanted.owners,
             rests: wanted.rests,
             work: wanted.work,
@@ -194,7 +214,7 @@ impl Issuer {
             self.parts.clock.now(),
         )
         .map(|draft| (draft, answer))
-        .map_err(|error| self.no_draft(error))
+        .map_err(no_draft)
     }
 
     /// Records all drafts in one transaction. Items that are none keep their answers and places. An error when the agent may
@@ -237,7 +257,7 @@ impl Issuer {
                         if let IssueRefusal::Budget(spent) = &refusal {
                             self.bounds.note(answer.owners, *spent);
                         }
-                        Err(self.record_refusal(&refusal))
+                        Err(record_refusal(&refusal))
                     }
                     None => Err(NotIssued::unavailable(NOT_RECORDED)),
                 }
@@ -260,7 +280,6 @@ async fn sign_all(
             leaf: leaf.der,
             hint: answer.hint,
             identities: answer.identities,
-            policy_revision: answer.policy_revision,
         })
     };
     let outcomes = parallel_map(leaves, sign).await.into_iter();

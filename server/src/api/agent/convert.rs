@@ -111,18 +111,12 @@ fn unix_evidence(unix: wire::UnixWorkload) -> Result<Evidence, Faulty> {
 
 /// The answer to an item that is refused for its form.
 pub(super) fn faulty_result(faulty: Faulty, policy_revision: u64) -> wire::IssueResult {
-    result(Err(NotIssued::Refused(Refusal {
-        aside: None,
-        reason: RefusalReason::InvalidRequest,
-        message: faulty.to_string(),
-        policy_revision,
-        retry_after: None,
-        spiffe_id: None,
-        pod_uid: None,
-    })))
+    let refusal = Refusal::new(RefusalReason::InvalidRequest, faulty.to_string());
+    result(Err(NotIssued::Refused(refusal)), policy_revision)
 }
 
-pub(super) fn result(outcome: Outcome) -> wire::IssueResult {
+/// The answer to an item, by the rules of this revision.
+pub(super) fn result(outcome: Outcome, policy_revision: u64) -> wire::IssueResult {
     let outcome = match outcome {
         Ok(issued) => issue_result::Outcome::Issued(wire::IssuedSvid {
             spiffe_id: issued.spiffe_id.to_string(),
@@ -136,9 +130,11 @@ pub(super) fn result(outcome: Outcome) -> wire::IssueResult {
                     hint,
                 })
                 .collect(),
-            policy_revision: issued.policy_revision,
+            policy_revision,
         }),
-        Err(NotIssued::Refused(refusal)) => issue_result::Outcome::Refusal(wire_refusal(refusal)),
+        Err(NotIssued::Refused(refusal)) => {
+            issue_result::Outcome::Refusal(wire_refusal(refusal, policy_revision))
+        }
         Err(NotIssued::Unavailable { message, retry_after }) => {
             issue_result::Outcome::Unavailable(wire::Unavailable {
                 message,
@@ -151,7 +147,7 @@ pub(super) fn result(outcome: Outcome) -> wire::IssueResult {
     }
 }
 
-fn wire_refusal(refused: Refusal) -> wire::Refusal {
+fn wire_refusal(refused: Refusal, policy_revision: u64) -> wire::Refusal {
     let reason = match refused.reason {
         RefusalReason::InvalidRequest => refusal::Reason::InvalidRequest,
         RefusalReason::NotAttested => refusal::Reason::NotAttested,
@@ -162,7 +158,7 @@ fn wire_refusal(refused: Refusal) -> wire::Refusal {
     wire::Refusal {
         reason: reason.into(),
         message: refused.message,
-        policy_revision: refused.policy_revision,
+        policy_revision,
         retry_after_ms: refused.retry_after.map_or(0, millis),
     }
 }

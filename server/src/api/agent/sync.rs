@@ -31,6 +31,7 @@ use crate::{
     agents::{Affected, STREAM_AFTER_END, Session},
     attest::Outages,
     clock::TrustedClock,
+    rules::RuleSet,
     trust::TrustSnapshot,
 };
 
@@ -67,7 +68,7 @@ pub(super) struct SyncStream {
     pub(super) outages: watch::Receiver<Outages>,
     /// Says whether the server issues.
     pub(super) readiness: Readiness,
-    pub(super) policy_revision: u64,
+    pub(super) rules: watch::Receiver<Arc<RuleSet>>,
     pub(super) renderings: Arc<Renderings>,
     pub(super) pace: Pace,
     /// Digests of the lists that the agent holds, by authority, so far as is known; `None` where it is sent all of them.
@@ -116,12 +117,13 @@ impl SyncStream {
         loop {
             let snapshot = self.trust.borrow_and_update().clone();
             self.outages.mark_unchanged();
+            let policy_revision = self.rules.borrow_and_update().revision();
             let away = self.cluster_away();
             let next = match self.rejected(&snapshot) {
                 Some(status) => Next::End(status),
                 None => {
                     let mut state = told(std::mem::take(&mut affected));
-                    state.policy_revision = self.policy_revision;
+                    state.policy_revision = policy_revision;
                     let reasons = self.readiness.names(Level::Issue);
                     if let Some(epoch) = self.epoch {
                         state.epoch = epoch;
@@ -173,7 +175,8 @@ impl SyncStream {
             return Affected::Nothing;
         };
         let seen = (report.epoch, report.policy_revision);
-        let missed = report.epoch > 0 && seen != (self.epoch.unwrap_or_default(), self.policy_revision);
+        let now = (self.epoch.unwrap_or_default(), self.rules.borrow().revision());
+        let missed = report.epoch > 0 && seen != now;
         let state = self.renderings.of(&self.trust.borrow().clone());
         self.hear(report, &state).await;
         if missed { Affected::All } else { Affected::Nothing }
@@ -222,6 +225,8 @@ impl SyncStream {
                     Ok(()) => return Next::Say(Affected::Nothing),
                     Err(_) => return stopping(),
                 },
+                // Whoever has a verdict of other rules asks again.
+                Ok(()) = self.rules.changed() => return Next::Say(Affected::Nothing),
                 Ok(()) = self.outages.changed() => if self.cluster_away() != said.away {
                     return Next::Say(Affected::Nothing);
                 },

@@ -47,7 +47,7 @@ async fn an_agent_whose_csrs_come_to_nothing_waits_and_its_neighbour_does_not() 
             .issue(&agent("node-a"), world.serial(), batch())
             .await
         {
-            Ok(outcomes) => refused_items += outcomes.len(),
+            Ok(answered) => refused_items += answered.outcomes.len(),
             Err(CallRefused::Fruitless(wait)) => break wait,
             Err(other) => panic!("{other:?}"),
         }
@@ -56,7 +56,7 @@ async fn an_agent_whose_csrs_come_to_nothing_waits_and_its_neighbour_does_not() 
     assert_eq!(refused_items, 1024);
     let other = vec![item(csr(), "pod-token")];
     let answered = world.issuer.issue(&agent("node-b"), world.serial(), other).await;
-    assert_eq!(answered.unwrap().len(), 1);
+    assert_eq!(answered.unwrap().outcomes.len(), 1);
     world.running.pass(wait).await;
     issued(world.issue_one(item(csr(), "pod-token")).await);
 }
@@ -70,7 +70,7 @@ async fn a_sound_csr_that_the_store_refuses_is_paid_for_too() {
     loop {
         let batch = (0..256).map(|_| item(csr(), "pod-token")).collect();
         match world.issuer.issue(&agent("node-a"), world.serial(), batch).await {
-            Ok(outcomes) => refused_items += outcomes.len(),
+            Ok(answered) => refused_items += answered.outcomes.len(),
             Err(CallRefused::Fruitless(_)) => break,
             Err(other) => panic!("{other:?}"),
         }
