@@ -6,6 +6,10 @@ default:
 test:
     .ci/step test
 
+# What asks more of the machine than a test may: root, namespaces.
+machine:
+    .ci/step machine
+
 fmt:
     .ci/step fmt
 

@@ -1,11 +1,9 @@
-//! What the machine lets a test do, and how a test says that it was not let.
+//! What the machine lets a test do. A test that needs more is ignored, and says in its attribute what it needs and who runs it.
 
 use std::env;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -32,16 +30,4 @@ pub fn as_root() -> &'static [&'static str] {
         0 => &[],
         _ => &["--user", "--map-root-user"],
     }
-}
-
-/// Whether `unshare` with these arguments runs a program here: it takes root, or user namespaces where the arguments ask for one, and
-/// a sandbox may refuse both.
-pub fn can_unshare(args: &[&str]) -> bool {
-    let probe = Command::new("unshare").args(args).arg("true").output();
-    probe.is_ok_and(|ended| ended.status.success())
-}
-
-/// Says that a test, or a part of it, was skipped, and what it needs: past the harness, which hides what a test that passes prints.
-pub fn skipped(test: &str, needs: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED (needs {needs}): {test}");
 }

@@ -77,7 +77,10 @@ fn the_steps_the_run_and_the_justfile_agree() {
     }
 
     let run = text(".ci/run");
-    assert!(run.contains("steps=$(.ci/step --list)") && run.contains(".ci/step \"$name\""));
+    assert!(
+        run.contains("steps=$(.ci/step --list)")
+            && run.contains("bash -c 'set -o pipefail; .ci/step \"$1\" | ")
+    );
 }
 
 #[test]
@@ -204,6 +207,19 @@ fn a_run_succeeds_when_no_step_fails_and_not_without_a_list() {
     assert_eq!((status, output.lines().last()), (Some(0), Some("no step failed")));
     assert_eq!(end(start(&played("exit 1", ""))).0, Some(1));
     assert_eq!(end(start(&played(":", ""))).0, Some(1));
+}
+
+#[test]
+fn a_run_names_the_tests_that_no_step_has_run_and_why() {
+    let dir = played(
+        "echo 'a 1'; echo 'b 1'",
+        "a) echo 'test x::moon ... ignored, needs the moon'; echo 'test x::sun ... ignored, needs the sun'; echo 'test x::air ... ok';;
+         b) echo 'test x::sun ... ok'; echo 'test y - z (line 3) ... ignored' ;;",
+    );
+    let (status, output) = end(start(&dir));
+    assert_eq!(status, Some(0), "{output}");
+    let named = "ignored, and run by no step:\n  x::moon, needs the moon\n  y - z (line 3)\nno step failed\n";
+    assert!(output.ends_with(named), "{output}");
 }
 
 #[test]

@@ -211,20 +211,17 @@ impl KeyRing {
     }
 }
 
-/// An RSA-2048 key made by the `openssl` program, in DER (PKCS#8 or PKCS#1 by its version); `None` where that program is missing.
+/// An RSA-2048 key made by the `openssl` program, in DER (PKCS#8 or PKCS#1 by its version).
 ///
 /// # Errors
-/// When `openssl` is there but fails, or `directory` cannot be written.
-pub fn rsa_key_by_openssl(directory: &Path) -> Result<Option<Vec<u8>>> {
+/// When `openssl` is not there or fails, or `directory` cannot be written.
+pub fn rsa_key_by_openssl(directory: &Path) -> Result<Vec<u8>> {
     let path = directory.join("rsa.der");
     let args = ["genpkey", "-algorithm", "RSA", "-outform", "DER", "-out"];
-    let output = match Command::new("openssl").args(args).arg(&path).output() {
-        Ok(output) => output,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).context("run openssl genpkey"),
-    };
+    let output = Command::new("openssl").args(args).arg(&path).output();
+    let output = output.context("run openssl genpkey")?;
     ensure!(output.status.success(), "openssl genpkey failed");
-    Ok(Some(std::fs::read(&path)?))
+    Ok(std::fs::read(&path)?)
 }
 
 fn decode(part: &str) -> Option<Value> {

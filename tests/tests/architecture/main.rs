@@ -13,6 +13,7 @@ mod crates;
 mod environment;
 mod files;
 mod homes;
+mod ignored;
 mod modules;
 mod paths;
 mod rooms;

@@ -156,23 +156,34 @@ async fn nothing_stays_of_writers_that_were_killed() {
     }
 }
 
+/// What runs `program` so that a closed folder is closed to it: nothing is to root as it is.
+fn open_to_nobody(program: &str) -> (&str, Vec<&str>) {
+    if nix::unistd::getuid().is_root() {
+        (
+            "setpriv",
+            vec!["--bounding-set", "-dac_override,-dac_read_search", program],
+        )
+    } else {
+        (program, Vec::new())
+    }
+}
+
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_is_named_with_what_to_do() {
-    let (domain, agent, sockets) = two_identities().await;
+    let (domain, _agent, sockets) = two_identities().await;
     let file = domain.path().join("file");
     fs::write(&file, "").unwrap();
-    let mut targets = vec![file.join("below"), PathBuf::from("/proc/below")];
-    // Nothing is closed to root.
-    if !nix::unistd::getuid().is_root() {
-        let closed = domain.path().join("closed");
-        fs::create_dir(&closed).unwrap();
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
-        targets.push(closed);
-    }
-    for target in targets {
+    let closed = domain.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+    for target in [file.join("below"), PathBuf::from("/proc/below"), closed] {
         let target = target.to_str().unwrap();
         let args = ["fetch", "x509", "--socket", &sockets[0], "--write", target];
-        let ended = agent.command(&args).await.unwrap();
+        let program = binary("signet-agent");
+        let (first, more) = open_to_nobody(program.to_str().unwrap());
+        let ended = run(Path::new(first), [more.as_slice(), &args].concat(), &[])
+            .await
+            .unwrap();
         assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
         for words in [target, "cannot make the directory", "choose another directory"] {
             assert!(ended.stderr.contains(words), "{}", ended.stderr);

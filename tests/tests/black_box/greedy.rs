@@ -179,7 +179,7 @@ impl Trial {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "minutes, and alone on a quiet machine"]
+#[ignore = "minutes, alone on a quiet machine: cargo test --release --workspace --test black_box greedy::the_whole_form -- --ignored --nocapture"]
 async fn the_whole_form() {
     pod::without_identity(Form::Whole).await;
     pod::with_identity(Form::Whole).await;

@@ -8,9 +8,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use signet_testkit::machine::{as_root, can_unshare, skipped};
+use signet_testkit::machine::as_root;
 use signet_tests::{
-    domain::{Domain, Plan},
+    domain::{Agent, Domain, Plan},
     process::{Finished, binary, run},
 };
 use tempfile::TempDir;
@@ -135,6 +135,8 @@ struct Tried {
     program: &'static str,
     config: Value,
     folder: TempDir,
+    /// Its files are those that the configuration names.
+    _domain: (Domain, Option<Agent>),
 }
 
 impl Tried {
@@ -204,24 +206,12 @@ impl Tried {
         }
     }
 
-    /// Each key of `keys`, with each fault of the table.
+    /// Each key of `keys`, with each fault of the table that needs nothing of the machine.
     async fn walk(&self, keys: &[Key]) {
         let scratch = signet_testkit::folder();
         let at = |name: &str| scratch.path().join(name);
         fs::write(at("file"), "in the way").unwrap();
         fs::create_dir(at("folder")).unwrap();
-        fs::create_dir(at("disk")).unwrap();
-        let disk = at("disk");
-        let can_mount = can_unshare(&private());
-        if !can_mount {
-            let what = format!("paths of {} on a disk that is read only", self.program);
-            skipped(&what, "root or user namespaces");
-        }
-        let read_only = Fault {
-            what: "read only",
-            path: disk.join("new"),
-            read_only: Some(&disk),
-        };
         let missing = Fault::of("missing parent", at("missing/parent"));
         let directory = Fault::of("a directory", at("folder"));
         let below_file = Fault::of("below a file", at("file/below"));
@@ -229,9 +219,19 @@ impl Tried {
             self.becomes(&missing, key.pointer, key.missing_parent).await;
             self.becomes(&directory, key.pointer, key.directory).await;
             self.becomes(&below_file, key.pointer, key.below_file).await;
-            if can_mount && key.read_only == Refused {
-                self.becomes(&read_only, key.pointer, Refused).await;
-            }
+        }
+    }
+
+    /// Each key of `keys` that is written to, on a disk that is read only.
+    async fn walk_read_only(&self, keys: &[Key]) {
+        let disk = signet_testkit::folder();
+        let fault = Fault {
+            what: "read only",
+            path: disk.path().join("new"),
+            read_only: Some(disk.path()),
+        };
+        for key in keys.iter().filter(|key| key.read_only == Refused) {
+            self.becomes(&fault, key.pointer, Refused).await;
         }
     }
 }
@@ -250,8 +250,8 @@ fn written(path: &Path, more: &[(&str, Value)]) -> Value {
     config
 }
 
-#[tokio::test]
-async fn every_path_of_the_server_is_made_or_refused_with_its_key() {
+/// A configuration of the server with every key that names a path.
+async fn server() -> Tried {
     let mut domain = Domain::start().await.unwrap();
     domain.server.stop().await.unwrap();
     let folder = domain.server.folder();
@@ -278,16 +278,16 @@ async fn every_path_of_the_server_is_made_or_refused_with_its_key() {
             ("/attestation/clusters/-", cluster),
         ],
     );
-    let tried = Tried {
+    Tried {
         program: "signet-server",
         config,
         folder: signet_testkit::folder(),
-    };
-    tried.walk(&SERVER).await;
+        _domain: (domain, None),
+    }
 }
 
-#[tokio::test]
-async fn every_path_of_the_agent_is_made_or_refused_with_its_key() {
+/// As [`server`], of the agent.
+async fn agent() -> Tried {
     let domain = Domain::start().await.unwrap();
     let mut agent = domain.agent("node-a").await.unwrap();
     agent.stop().await.unwrap();
@@ -298,12 +298,38 @@ async fn every_path_of_the_agent_is_made_or_refused_with_its_key() {
         &agent.folder().join("agent.yaml"),
         &[("/csi/registration_dir", json!(registry))],
     );
-    let tried = Tried {
+    Tried {
         program: "signet-agent",
         config,
         folder: signet_testkit::folder(),
-    };
-    tried.walk(&AGENT).await;
+        _domain: (domain, Some(agent)),
+    }
+}
+
+#[tokio::test]
+async fn every_path_of_the_server_is_made_or_refused_with_its_key() {
+    server().await.walk(&SERVER).await;
+}
+
+#[tokio::test]
+async fn every_path_of_the_agent_is_made_or_refused_with_its_key() {
+    agent().await.walk(&AGENT).await;
+}
+
+mod needs_namespaces {
+    use super::*;
+
+    #[tokio::test]
+    #[ignore = "needs root or user namespaces: `.ci/step machine` runs it"]
+    async fn every_path_of_the_server_is_refused_with_its_key_on_a_disk_that_is_read_only() {
+        server().await.walk_read_only(&SERVER).await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root or user namespaces: `.ci/step machine` runs it"]
+    async fn every_path_of_the_agent_is_refused_with_its_key_on_a_disk_that_is_read_only() {
+        agent().await.walk_read_only(&AGENT).await;
+    }
 }
 
 /// The test knows every key of the samples that names a path.

@@ -1,4 +1,4 @@
-//! Checks with names: run one after the other in one world, or named as skipped.
+//! Checks with names, run one after the other in one world.
 
 use std::{future::Future, io::Write, panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
 
@@ -65,7 +65,6 @@ async fn in_world<W: World>(checks: &[Check<W>], set_up: impl Future<Output = Re
     for check in checks {
         match guarded((check.run)(&mut world)).await {
             Ok(()) => say(&format!("ok: {}", check.name)),
-            Err(error) if error.is::<Skipped>() => say(&format!("SKIPPED ({error}): {}", check.name)),
             Err(error) => {
                 say(&format!("FAILED: {}: {error:#}", check.name));
                 failures.push(format!("{}: {error:#}", check.name));
@@ -78,11 +77,6 @@ async fn in_world<W: World>(checks: &[Check<W>], set_up: impl Future<Output = Re
     failures
 }
 
-/// A check that was not made, and what it needs.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Skipped(pub(crate) &'static str);
-
 /// A panic of one check must not leave the cluster full of leftovers.
 async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let outcome = AssertUnwindSafe(work).catch_unwind().await;
@@ -93,7 +87,7 @@ async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     })
 }
 
-/// Past the test harness, which hides what a passing test prints: a skipped check must be seen to be skipped.
+/// Past the test harness, which hides what a passing test prints: how far a long run is.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "cluster test: {line}");
 }

@@ -16,8 +16,11 @@ use crate::api::{Cluster, text};
 use crate::checks::{Check, World, checks, say};
 use crate::images::{containerd, said};
 
-pub(crate) const CHECKS: &[Check<Reader>] = checks![
-    "every command of docs/kubernetes.md succeeds, and its pod has its identity" => follows,
+pub(crate) const FROM_1_36_ON: &[Check<Reader>] = checks![
+    "every command of docs/kubernetes.md succeeds, and its pod has its identity" => follows_all,
+];
+pub(crate) const BEFORE_1_36: &[Check<Reader>] = checks![
+    "every command of docs/kubernetes.md but those that move tokens succeeds, and its pod has its identity" => follows_the_rest,
 ];
 
 /// The user whose ID the server's image and manifest name.
@@ -197,7 +200,25 @@ fn a_version_is_compared_by_number_whatever_a_provider_adds() {
     assert!(of("1", "100").unwrap() > TOKENS_IN_SECRETS && of("1", "4").unwrap() < TOKENS_IN_SECRETS);
 }
 
-async fn follows(reader: &mut Reader) -> Result<()> {
+async fn follows_all(reader: &mut Reader) -> Result<()> {
+    ensure!(can_move_tokens(reader).await?, "the cluster is older than 1.36");
+    follows(reader, true).await
+}
+
+async fn follows_the_rest(reader: &mut Reader) -> Result<()> {
+    ensure!(
+        !can_move_tokens(reader).await?,
+        "the cluster can do what all of the page asks"
+    );
+    follows(reader, false).await
+}
+
+async fn can_move_tokens(reader: &Reader) -> Result<bool> {
+    Ok(version(&reader.cluster.get("/version").await?)? >= TOKENS_IN_SECRETS)
+}
+
+/// With or without the commands that move the tokens.
+async fn follows(reader: &mut Reader, can_move_tokens: bool) -> Result<()> {
     let blocks = commands()?;
     ensure!(blocks.len() >= 8, "{} blocks of commands", blocks.len());
     let moves_tokens = |block: &String| block.contains("csidriver-secrets.yaml");
@@ -205,11 +226,9 @@ async fn follows(reader: &mut Reader) -> Result<()> {
         blocks.iter().filter(|block| moves_tokens(block)).count() == 1,
         "the page moves the tokens once"
     );
-    let can_move_tokens = version(&reader.cluster.get("/version").await?)? >= TOKENS_IN_SECRETS;
     let mut last = String::new();
     for block in &blocks {
         if moves_tokens(block) && !can_move_tokens {
-            say("SKIPPED (needs 1.36): the tokens move among the secrets of kubelet's calls, and back");
             continue;
         }
         if block.contains("csidriver.yaml") {

@@ -12,7 +12,7 @@ use signet_tests::kubelet::{PodOfVolume, Volume, publish_request};
 use signet_tests::process::binary;
 use signet_tests::uds;
 
-use crate::root::{Container, Fault, Files, can_mount};
+use crate::root::{Container, Fault, Files};
 use crate::running::Running;
 
 const POD: &str = "dd4cbb08-469b-4ef9-a96b-3b5ff555a13b";
@@ -62,60 +62,60 @@ fn status(agent: &Running) -> Value {
     serde_json::from_slice(&answer.stdout).unwrap_or_else(|_| panic!("{answer:?}"))
 }
 
-/// Kubelet calls it where the manifest puts its socket; the pod's folder is seen, read-only, by the node.
-#[tokio::test]
-async fn the_agent_starts_as_the_manifest_says_and_gives_a_pod_its_socket() {
-    if !can_mount("the_agent_starts_as_the_manifest_says_and_gives_a_pod_its_socket") {
-        return;
-    }
-    let container = Container::new("agent.yaml", &binary("signet-agent"), &given(), &Fault::default());
-    let agent = Running::of(container).await;
-    assert!(agent.lives(), "{}", agent.log());
-    let said = status(&agent);
-    for key in ["not_kept", "volumes_problem"] {
-        assert_eq!(said[key], "", "{said}");
-    }
-    let registration = "/var/lib/kubelet/plugins_registry/csi.signet.dev-reg.sock";
-    assert!(agent.container().node(registration).exists(), "{}", agent.log());
-    let target = volume().target.display().to_string();
-    fs::create_dir_all(agent.inside(&target).parent().unwrap()).unwrap();
-    let socket = agent
-        .container()
-        .node("/var/lib/kubelet/plugins/csi.signet.dev/csi.sock");
-    let mut driver = NodeClient::new(uds::connect_lazy(&socket));
-    for _ in 0..3 {
-        let published = driver.node_publish_volume(publication()).await;
-        published.unwrap_or_else(|status| panic!("{status}: {}", agent.log()));
-    }
-    assert!(agent.inside(&format!("{target}/spiffe.sock")).exists());
-    let mounts = agent.mounts_on_node(&target);
-    assert!(mounts.len() == 1 && mounts[0].starts_with("ro,"), "{mounts:?}");
-    let gone = NodeUnpublishVolumeRequest {
-        volume_id: "csi-1".to_owned(),
-        target_path: target.clone(),
-    };
-    driver.node_unpublish_volume(gone).await.unwrap();
-    assert!(agent.mounts_on_node(&target).is_empty());
-}
+mod needs_root {
+    use super::*;
 
-/// The obvious repair of a root that cannot be written would cut every pod off with the agent's next update.
-#[test]
-fn an_agent_whose_volumes_would_end_with_its_container_does_not_start() {
-    if !can_mount("an_agent_whose_volumes_would_end_with_its_container_does_not_start") {
-        return;
+    /// Kubelet calls it where the manifest puts its socket; the pod's folder is seen, read-only, by the node.
+    #[tokio::test]
+    #[ignore = "needs root, `ip`, `curl` and `nsenter`: `.ci/step machine` runs it"]
+    async fn the_agent_starts_as_the_manifest_says_and_gives_a_pod_its_socket() {
+        let container = Container::new("agent.yaml", &binary("signet-agent"), &given(), &Fault::default());
+        let agent = Running::of(container).await;
+        assert!(agent.lives(), "{}", agent.log());
+        let said = status(&agent);
+        for key in ["not_kept", "volumes_problem"] {
+            assert_eq!(said[key], "", "{said}");
+        }
+        let registration = "/var/lib/kubelet/plugins_registry/csi.signet.dev-reg.sock";
+        assert!(agent.container().node(registration).exists(), "{}", agent.log());
+        let target = volume().target.display().to_string();
+        fs::create_dir_all(agent.inside(&target).parent().unwrap()).unwrap();
+        let socket = agent
+            .container()
+            .node("/var/lib/kubelet/plugins/csi.signet.dev/csi.sock");
+        let mut driver = NodeClient::new(uds::connect_lazy(&socket));
+        for _ in 0..3 {
+            let published = driver.node_publish_volume(publication()).await;
+            published.unwrap_or_else(|status| panic!("{status}: {}", agent.log()));
+        }
+        assert!(agent.inside(&format!("{target}/spiffe.sock")).exists());
+        let mounts = agent.mounts_on_node(&target);
+        assert!(mounts.len() == 1 && mounts[0].starts_with("ro,"), "{mounts:?}");
+        let gone = NodeUnpublishVolumeRequest {
+            volume_id: "csi-1".to_owned(),
+            target_path: target.clone(),
+        };
+        driver.node_unpublish_volume(gone).await.unwrap();
+        assert!(agent.mounts_on_node(&target).is_empty());
     }
-    let fault = Fault { without: Some("run") };
-    let ended = Container::new("agent.yaml", &binary("signet-agent"), &given(), &fault).output();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(!ended.status.success(), "{said}");
-    for word in ["csi.volumes_dir", "overlayfs", "hostPath"] {
-        assert!(said.contains(word), "{said}");
+
+    /// The obvious repair of a root that cannot be written would cut every pod off with the agent's next update.
+    #[test]
+    #[ignore = "needs root, `ip`, `curl` and `nsenter`: `.ci/step machine` runs it"]
+    fn an_agent_whose_volumes_would_end_with_its_container_does_not_start() {
+        let fault = Fault { without: Some("run") };
+        let ended = Container::new("agent.yaml", &binary("signet-agent"), &given(), &fault).output();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(!ended.status.success(), "{said}");
+        for word in ["csi.volumes_dir", "overlayfs", "hostPath"] {
+            assert!(said.contains(word), "{said}");
+        }
     }
 }
 
 /// As it is shipped: linked statically, and alone in its image.
 #[tokio::test]
-#[ignore = "needs a program that is built for it: SIGNET_AGENT, as deploy/image/build makes it"]
+#[ignore = "needs root, and SIGNET_AGENT: `.ci/step image` builds it and runs this"]
 async fn the_agent_that_is_shipped_needs_nothing_beside_it() {
     let program = PathBuf::from(std::env::var_os("SIGNET_AGENT").expect("set SIGNET_AGENT"));
     let container = Container::new("agent.yaml", &program, &given(), &Fault::default());

@@ -1,7 +1,7 @@
 //! The manifests of `deploy/kubernetes`: each program starts in the root that they describe, with what is in its image and in
 //! the ConfigMap and nothing else.
 //!
-//! A root takes mounts, so these tests need root, `unshare`, `nsenter`, `ip` and `curl`; without root they say that they were skipped.
+//! A root takes mounts, so these tests need root, `unshare`, `nsenter`, `ip` and `curl`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use signet_testkit::machine::{can_unshare, skipped};
 use signet_tests::process::binary;
 use signet_tests::repository::root;
 use tempfile::TempDir;
@@ -23,28 +22,6 @@ pub(crate) type Files = BTreeMap<String, String>;
 
 /// The namespaces of a container.
 const OWN: [&str; 4] = ["--mount", "--net", "--propagation", "private"];
-/// What its tests call that a machine may lack.
-const PROGRAMS: [&str; 3] = ["ip", "curl", "nsenter"];
-
-/// Whether a container can be made, and asked; says so when not.
-pub(crate) fn can_mount(test: &str) -> bool {
-    // Root, too: volumes are given to other users.
-    if !nix::unistd::geteuid().is_root() || !can_unshare(&OWN) {
-        skipped(test, "root, and namespaces of mounts and of the network");
-        return false;
-    }
-    let is_missing = |program: &&&str| {
-        let mut found = Command::new("sh");
-        found.args(["-c", "command -v \"$0\"", program]);
-        !found.output().is_ok_and(|ended| ended.status.success())
-    };
-    if let Some(missing) = PROGRAMS.iter().find(is_missing) {
-        skipped(test, missing);
-        return false;
-    }
-    true
-}
-
 /// How a root differs from the manifest's, for what must not be.
 #[derive(Default)]
 pub(crate) struct Fault<'a> {

@@ -1,9 +1,5 @@
 //! Archives of this test's own program.
 
-use std::process::Command;
-
-use signet_testkit::machine::{as_root, can_unshare, skipped};
-
 use super::*;
 use crate::files::of_program;
 
@@ -78,28 +74,33 @@ fn containerd_and_kubernetes_call_it_by_one_name() {
     assert_eq!(name_of("localhost:5000/agent:2"), ["localhost:5000/agent:2", "2"]);
 }
 
-/// What is in it is all that the program needs.
-#[test]
-fn a_program_starts_in_a_root_with_nothing_but_its_image() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = unpack(&archive_of(&own(), "x:1"), folder.path());
-    assert_eq!(config["config"]["User"], "65532:65532");
-    if !can_unshare(&[as_root(), &["--root", "/"]].concat()) {
-        let test = "a_program_starts_in_a_root_with_nothing_but_its_image";
-        return skipped(test, "root or user namespaces");
+mod needs_namespaces {
+    use std::process::Command;
+
+    use signet_testkit::machine::as_root;
+
+    use super::*;
+
+    /// What is in it is all that the program needs.
+    #[test]
+    #[ignore = "needs root or user namespaces: `.ci/step machine` runs it"]
+    fn a_program_starts_in_a_root_with_nothing_but_its_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = unpack(&archive_of(&own(), "x:1"), folder.path());
+        assert_eq!(config["config"]["User"], "65532:65532");
+        let program = config["config"]["Entrypoint"][0].as_str().unwrap();
+        let ended = Command::new("unshare")
+            .args(as_root())
+            .arg("--root")
+            .arg(folder.path().join("root"))
+            .args([program, "--list"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(
+            said.contains("a_program_starts_in_a_root"),
+            "{said}{}",
+            String::from_utf8_lossy(&ended.stderr)
+        );
     }
-    let program = config["config"]["Entrypoint"][0].as_str().unwrap();
-    let ended = Command::new("unshare")
-        .args(as_root())
-        .arg("--root")
-        .arg(folder.path().join("root"))
-        .args([program, "--list"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ended.stdout);
-    assert!(
-        said.contains("a_program_starts_in_a_root"),
-        "{said}{}",
-        String::from_utf8_lossy(&ended.stderr)
-    );
 }
