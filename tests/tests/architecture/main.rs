@@ -7,6 +7,7 @@
     reason = "test code"
 )]
 
+mod adr;
 mod audit;
 mod bounds;
 mod crates;
