@@ -10,6 +10,7 @@ mod node;
 pub(crate) mod own;
 mod parallel;
 mod recorded;
+mod requester;
 mod types;
 mod unusable;
 mod workloads;
@@ -30,10 +31,12 @@ use self::{
     bounds::Bounds,
     draft::DraftError,
     recorded::{RecordedLeaf, SignError},
+    requester::Requester,
     unusable::UnusableRules,
 };
 pub(crate) use self::{
     node::NodeRequest,
+    requester::CallingAgent,
     types::{
         Answered, CallRefused, Evidence, IssueItem, Issued, NotIssued, Outcome, RETRY_AFTER, Refusal,
         RefusalReason,
@@ -41,7 +44,7 @@ pub(crate) use self::{
 };
 use crate::{
     agents::Agents,
-    attest::{AgentIdentity, Attestor},
+    attest::Attestor,
     audit::{AuditAction, AuditBacklog, AuditEvent, AuditLog},
     authority::AuthorityView,
     clock::TrustedClock,
@@ -184,14 +187,14 @@ impl Issuer {
     }
 
     /// Counts outcomes and audits refusals; what was issued is audited in its transaction.
-    fn account(&self, agent: &AgentIdentity, outcomes: &[Outcome]) {
+    fn account(&self, requester: &dyn Requester, outcomes: &[Outcome]) {
         for outcome in outcomes {
             match outcome {
                 Ok(_) => self.parts.metrics.issued(),
                 Err(NotIssued::Unavailable { .. }) => self.parts.metrics.unavailable(),
                 Err(NotIssued::Refused(refusal)) => {
                     self.parts.metrics.refused(refusal.reason.as_str());
-                    self.audit_refusal(agent.spiffe_id.to_string(), "issue", refusal);
+                    self.audit_refusal(requester.name().to_owned(), "issue", refusal);
                 }
             }
         }

@@ -38,7 +38,7 @@ use crate::{
     agents::{AgentNode, Agents},
     attest::{AgentIdentity, Outages},
     clock::TrustedClock,
-    issuer::{CallRefused, Issuer, MAX_ITEMS, NodeRequest},
+    issuer::{CallRefused, CallingAgent, Issuer, MAX_ITEMS, NodeRequest},
     put_back::PutBack,
     rules::RuleSet,
     store::Standing,
@@ -155,7 +155,7 @@ impl agent_server::Agent for AgentService {
         let items: Vec<_> = items.into_iter().map(|asked| item(asked, agreed)).collect();
         let faults: Vec<_> = items.iter().map(|item| item.as_ref().err().copied()).collect();
         let sound = items.into_iter().filter_map(Result::ok).collect();
-        let answered = self.issuer.issue(&agent, certificate.serial(), sound).await;
+        let answered = self.issuer.issue(&agent, sound).await;
         let answered = answered.map_err(|refused| self.not_served(refused, &certificate))?;
         let revision = answered.policy_revision;
         let mut outcomes = answered.outcomes.into_iter();
@@ -175,9 +175,8 @@ impl agent_server::Agent for AgentService {
         &self,
         request: Request<Streaming<wire::TrustReport>>,
     ) -> Result<Response<TrustStream>, Status> {
-        let svid = peer(&request)
-            .and_then(|peer| peer.svid.clone())
-            .ok_or_else(no_certificate)?;
+        let presented = peer(&request).and_then(|peer| peer.svid.clone());
+        let svid = presented.ok_or_else(no_certificate)?;
         let opening = opening(&request);
         let agreed = opening.agreed()?;
         let more = agreed.version().minor > 0;
@@ -288,10 +287,9 @@ impl AgentService {
         (presented.standing == Standing::Counts).then_some(svid)
     }
 
-    async fn caller<T>(&self, request: &Request<T>) -> Result<(AgentIdentity, Arc<VerifiedSvid>), Status> {
-        let svid = peer(request)
-            .and_then(|peer| peer.svid.clone())
-            .ok_or_else(no_certificate)?;
+    async fn caller<T>(&self, request: &Request<T>) -> Result<(CallingAgent, Arc<VerifiedSvid>), Status> {
+        let presented = peer(request).and_then(|peer| peer.svid.clone());
+        let svid = presented.ok_or_else(no_certificate)?;
         let node = self.node(&svid).await?;
         let identity = AgentIdentity {
             spiffe_id: node.spiffe_id,
@@ -299,7 +297,7 @@ impl AgentService {
             node_name: node.node_name,
             node_uid: node.node_uid,
         };
-        Ok((identity, svid))
+        Ok((CallingAgent::new(identity, svid.serial()), svid))
     }
 
     fn not_served(&self, refused: CallRefused, certificate: &VerifiedSvid) -> Status {

@@ -33,7 +33,7 @@ use crate::audit::{AuditBacklog, AuditLog};
 use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
 use crate::clock::{Past, TrustedClock};
 use crate::fixtures::{HOUR, MINUTE, SKEW, START, begin, trust_domain};
-use crate::issuer::{Evidence, IssueItem, Issuer, IssuerParts, NodeRequest};
+use crate::issuer::{CallingAgent, Evidence, IssueItem, Issuer, IssuerParts, NodeRequest};
 use crate::metrics::Metrics;
 use crate::publisher::{CRL_MAX_BYTES, Publisher};
 use crate::rules::{RuleScope, RuleSet};
@@ -259,7 +259,10 @@ impl World {
             },
         };
         let by = inspect_leaf(&certificate).unwrap().serial;
-        let outcome = process.issuer.issue(&agent(), by, vec![item]).await;
+        let outcome = process
+            .issuer
+            .issue(&CallingAgent::new(agent(), by), vec![item])
+            .await;
         let issued = outcome
             .map_err(|not| format!("batch: {not:?}"))?
             .outcomes

@@ -1,4 +1,4 @@
-//! What one agent may have under way, and how much of what it asks for may come to nothing. Both are asked before anything is checked.
+//! What one requester may have under way, and how much of what it asks for may come to nothing. Both are asked before anything is checked.
 //!
 //! A CSR that becomes a certificate is bounded by the budgets of the ledger. The others cost as much to check; so whose budget is known to
 //! be used up is told so again without a check, and what was checked for nothing is paid for: a CSR, or evidence that was refused.
@@ -19,31 +19,31 @@ use tokio::time::Instant;
 use super::{CallRefused, MAX_ITEMS, decide::Decided, types::Evidence};
 use crate::store::{AgentShare, Spent};
 
-/// Items under way. The largest request of every agent is let in, whatever others have; and no few of them take the pool.
+/// Items under way. The largest request of everybody who asks is let in, whatever others have; and no few of them take the pool.
 const UNDER_WAY: Division = Division {
     share: MAX_ITEMS,
     cap: 4 * MAX_ITEMS,
     pool: 8192,
 };
-/// Items of one agent that were checked and became no certificate, in checks of a CSR over P-256: less than a hundredth of a core. Those
+/// Items of one requester that were checked and became no certificate, in checks of a CSR over P-256: less than a hundredth of a core. Those
 /// of an honest one are only refused where its pods are gone or denied, or get too many, and it waits longer each time.
 const FRUITLESS: Rate = Rate {
     per_second: 32.0,
     burst: 1024.0,
 };
-/// Agents that are told apart at once.
-const AGENTS: usize = 32_768;
+/// Requesters that are told apart at once.
+const REQUESTERS: usize = 32_768;
 /// Budgets that are known to be used up, at most.
 const SPENT: usize = 65_536;
 
 /// See the [module](self).
 pub(super) struct Bounds {
-    items: Arc<Quota<SpiffeId>>,
-    fruitless: Buckets<(SpiffeId, Rests)>,
+    items: Arc<Quota<Arc<str>>>,
+    fruitless: Buckets<(Arc<str>, Rests)>,
     spent: Mutex<HashMap<Owner, (Instant, Spent)>>,
 }
 
-/// What an item of an agent rests on. What comes to nothing is paid for apart, so that users of a node, who may ask for anything, take
+/// What an item rests on. What comes to nothing is paid for apart, so that users of a node, who may ask for anything, take
 /// nothing from its pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rests {
@@ -64,7 +64,8 @@ impl Rests {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owners {
     workload: Owner,
-    agent: Owner,
+    /// Whoever asks, where a certificate takes anything of what that may have.
+    requester: Option<Owner>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,9 +83,10 @@ impl Owners {
         let agent = workload.agent_id.clone();
         Self {
             workload: Owner::Workload(workload.spiffe_id.clone(), workload.budget_owner()),
-            agent: match decided.share {
-                AgentShare::Itself | AgentShare::Pods { .. } => Owner::Pods(agent),
-                AgentShare::ItsWord => Owner::Word(agent),
+            requester: match decided.share {
+                AgentShare::Itself => None,
+                AgentShare::Pods { .. } => Some(Owner::Pods(agent)),
+                AgentShare::ItsWord => Some(Owner::Word(agent)),
             },
         }
     }
@@ -95,37 +97,41 @@ impl Bounds {
     pub(super) fn new() -> Self {
         Self {
             items: Quota::new(UNDER_WAY),
-            fruitless: Buckets::new(FRUITLESS, AGENTS),
+            fruitless: Buckets::new(FRUITLESS, REQUESTERS),
             spent: Mutex::default(),
         }
     }
 
-    /// Lets a request of an agent in, until what this returns is dropped.
-    pub(super) fn enter(&self, agent: &SpiffeId, items: &[Rests]) -> Result<Held<SpiffeId>, CallRefused> {
+    /// Lets a request of the requester of this name in, until what this returns is dropped.
+    pub(super) fn enter(&self, requester: &str, items: &[Rests]) -> Result<Held<Arc<str>>, CallRefused> {
+        let requester = Arc::from(requester);
         for rests in [Rests::OnTokens, Rests::OnItsWord] {
             if items.contains(&rests) {
                 self.fruitless
-                    .check((agent.clone(), rests))
+                    .check((Arc::clone(&requester), rests))
                     .map_err(CallRefused::Fruitless)?;
             }
         }
-        self.items.take(agent, items.len()).ok_or(CallRefused::TooBusy)
+        self.items
+            .take(&requester, items.len())
+            .ok_or(CallRefused::TooBusy)
     }
 
-    /// So much work for an agent came to nothing.
-    pub(super) fn pay(&self, agent: &SpiffeId, rests: Rests, work: u32) {
+    /// So much work for a requester came to nothing.
+    pub(super) fn pay(&self, requester: &str, rests: Rests, work: u32) {
         if work > 0 {
-            self.fruitless.spend((agent.clone(), rests), f64::from(work));
+            self.fruitless.spend((requester.into(), rests), f64::from(work));
         }
     }
 
     /// A budget of these was found used up.
     pub(super) fn note(&self, owners: Owners, spent: Spent) {
         let owner = if spent.is_the_agents() {
-            owners.agent
+            owners.requester
         } else {
-            owners.workload
+            Some(owners.workload)
         };
+        let Some(owner) = owner else { return };
         let (mut known, now) = (self.spent.lock(), Instant::now());
         if known.len() >= SPENT {
             known.retain(|_, (until, _)| now < *until);
@@ -139,7 +145,7 @@ impl Bounds {
     /// Whether one of these budgets is known to be used up, and for how long.
     pub(super) fn spent(&self, owners: &Owners) -> Option<Spent> {
         let (mut known, now) = (self.spent.lock(), Instant::now());
-        for owner in [&owners.agent, &owners.workload] {
+        for owner in owners.requester.iter().chain([&owners.workload]) {
             let Some((until, spent)) = known.get(owner) else {
                 continue;
             };
@@ -193,8 +199,8 @@ mod tests {
     const ONE: [Rests; 1] = [Rests::OnTokens];
     const LARGEST: [Rests; MAX_ITEMS] = [Rests::OnTokens; MAX_ITEMS];
 
-    fn agent(n: usize) -> SpiffeId {
-        SpiffeId::parse(&format!("spiffe://example.org/signet/agent/dev/node-{n}")).unwrap()
+    fn agent(n: usize) -> String {
+        format!("spiffe://example.org/signet/agent/dev/node-{n}")
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,9 +2,13 @@
 
 use signet_certs::id::SpiffeId;
 
-use super::{Evidence, IssueItem, Issuer, NotIssued, RefusalReason, unusable::explained};
+use super::{
+    Evidence, IssueItem, Issuer, NotIssued, RefusalReason,
+    requester::{Proven, Requester},
+    unusable::explained,
+};
 use crate::{
-    attest::{AgentIdentity, AttestedPod},
+    attest::AttestedPod,
     rules::{Facts, GrantedIdentity, Judgement, RuleSet, UnixFacts, Verdict},
     store::{AgentShare, EvidenceKind, WorkloadRef},
 };
@@ -20,7 +24,7 @@ pub(super) struct Decided {
     pub(super) token_jti: Option<String>,
     /// See [`NewIssuance::outage`](crate::store::NewIssuance::outage).
     pub(super) outage: bool,
-    /// What it takes of what the agent may have.
+    /// What it takes of what whoever asks may have.
     pub(super) share: AgentShare,
 }
 
@@ -29,57 +33,35 @@ impl Issuer {
     pub(super) async fn decide(
         &self,
         rules: &RuleSet,
-        agent: &AgentIdentity,
+        requester: &dyn Requester,
         item: &IssueItem,
     ) -> Result<Decided, NotIssued> {
-        let wanted = item.spiffe_id.as_deref();
-        match &item.evidence {
-            Evidence::PodToken { token, of_pod } => {
-                let pod = self.parts.attestor.attest_pod(agent, token).await?;
-                check_pod(of_pod.as_deref(), &pod)?;
-                let (identity, identities) = self
-                    .grant(rules, &Facts::Pod(&pod), wanted)
-                    .map_err(|refused| refused.about_pod(&pod.pod_uid))?;
-                let share = AgentShare::Pods {
-                    pods: count(self.parts.attestor.pods_on_node(agent)),
-                    identities: count(identities.len()),
-                };
-                Ok(Decided {
-                    share,
-                    workload: pod_workload(&identity.spiffe_id, &pod, agent),
-                    identity,
-                    identities,
-                    evidence: EvidenceKind::PodToken,
-                    outage: pod.outage,
-                    token_jti: Some(pod.jti),
-                })
-            }
-            Evidence::Unix {
-                uid,
-                gid,
-                path,
-                sha256,
-            } => {
-                let facts = UnixFacts {
-                    cluster: agent.cluster.clone(),
-                    node_name: agent.node_name.clone(),
-                    uid: *uid,
-                    gid: *gid,
-                    path: path.clone(),
-                    sha256: *sha256,
-                };
-                let (identity, identities) = self.grant(rules, &Facts::Unix(&facts), wanted)?;
-                Ok(Decided {
-                    share: AgentShare::ItsWord,
-                    workload: unix_workload(&identity.spiffe_id, &facts, agent),
-                    identity,
-                    identities,
-                    evidence: EvidenceKind::Unix,
-                    outage: false,
-                    token_jti: None,
-                })
-            }
+        let attestor = self.parts.attestor.as_ref();
+        let proven = requester.prove(attestor, &item.evidence).await?;
+        let pod = match &proven {
+            Proven::Pod(pod) => Some(pod.as_ref()),
+            Proven::Process { .. } => None,
+        };
+        if let (Evidence::PodToken { of_pod, .. }, Some(pod)) = (&item.evidence, pod) {
+            check_pod(of_pod.as_deref(), pod)?;
         }
+        let granted = self.grant(rules, &proven.facts(), item.spiffe_id.as_deref());
+        let (identity, identities) = granted.map_err(|refused| match pod {
+            Some(pod) => refused.about_pod(&pod.pod_uid),
+            None => refused,
+        })?;
+        Ok(Decided {
+            share: requester.share(attestor, &proven, count(identities.len())),
+            workload: workload(&identity.spiffe_id, &proven, requester.agent()),
+            evidence: match &proven {
+                Proven::Pod(_) => EvidenceKind::PodToken,
+                Proven::Process { .. } => EvidenceKind::Unix,
+            },
+            outage: pod.is_some_and(|pod| pod.outage),
+            token_jti: pod.map(|pod| pod.jti.clone()),
+            identity,
+            identities,
+        })
     }
 
     fn grant(
@@ -135,17 +117,28 @@ fn check_pod(of_pod: Option<&str>, pod: &AttestedPod) -> Result<(), NotIssued> {
     }
 }
 
-fn pod_workload(spiffe_id: &SpiffeId, pod: &AttestedPod, agent: &AgentIdentity) -> WorkloadRef {
-    WorkloadRef {
-        cluster_uid: pod.cluster_uid.clone(),
-        spiffe_id: spiffe_id.clone(),
-        pod_namespace: pod.namespace.clone(),
-        pod_name: pod.pod_name.clone(),
-        pod_uid: pod.pod_uid.clone(),
-        node_name: pod.node_name.clone(),
-        node_uid: pod.node_uid.clone(),
-        agent_id: agent.spiffe_id.to_string(),
-        process: String::new(),
+/// Who gets it, as the ledger has it.
+fn workload(spiffe_id: &SpiffeId, proven: &Proven, agent: Option<&SpiffeId>) -> WorkloadRef {
+    let agent_id = agent.map(ToString::to_string).unwrap_or_default();
+    match proven {
+        Proven::Pod(pod) => WorkloadRef {
+            cluster_uid: pod.cluster_uid.clone(),
+            spiffe_id: spiffe_id.clone(),
+            pod_namespace: pod.namespace.clone(),
+            pod_name: pod.pod_name.clone(),
+            pod_uid: pod.pod_uid.clone(),
+            node_name: pod.node_name.clone(),
+            node_uid: pod.node_uid.clone(),
+            agent_id,
+            process: String::new(),
+        },
+        Proven::Process { facts, node_uid } => WorkloadRef {
+            process: process(facts),
+            node_name: facts.node_name.clone(),
+            node_uid: node_uid.clone(),
+            agent_id,
+            ..WorkloadRef::of(spiffe_id.clone())
+        },
     }
 }
 
@@ -153,7 +146,7 @@ fn count(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)
 }
 
-fn unix_workload(spiffe_id: &SpiffeId, facts: &UnixFacts, agent: &AgentIdentity) -> WorkloadRef {
+fn process(facts: &UnixFacts) -> String {
     let mut process = format!("uid={} gid={}", facts.uid, facts.gid);
     if let Some(path) = &facts.path {
         process.push_str(" path=");
@@ -163,11 +156,5 @@ fn unix_workload(spiffe_id: &SpiffeId, facts: &UnixFacts, agent: &AgentIdentity)
         process.push_str(" sha256=");
         process.push_str(&hex::encode(sha256));
     }
-    WorkloadRef {
-        process,
-        node_name: agent.node_name.clone(),
-        node_uid: agent.node_uid.clone(),
-        agent_id: agent.spiffe_id.to_string(),
-        ..WorkloadRef::of(spiffe_id.clone())
-    }
+    process
 }

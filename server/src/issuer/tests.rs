@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{
-    CallRefused, Evidence, IssueItem, Issued, Issuer, IssuerParts, NodeRequest, NotIssued, Outcome,
-    RefusalReason,
+    CallRefused, CallingAgent, Evidence, IssueItem, Issued, Issuer, IssuerParts, NodeRequest, NotIssued,
+    Outcome, RefusalReason,
 };
 use crate::{
     agents::Agents,
@@ -39,6 +39,7 @@ mod backlog;
 mod bounds;
 mod live_rules;
 mod outages;
+mod requester;
 
 struct World {
     running: Running,
@@ -113,9 +114,13 @@ impl World {
         inspect_leaf(&self.certificate).unwrap().serial
     }
 
+    /// The agent of this node, by the certificate of that of node-a.
+    fn calling(&self, node: &str) -> CallingAgent {
+        CallingAgent::new(agent(node), self.serial())
+    }
+
     async fn issue(&self, items: Vec<IssueItem>) -> Vec<Outcome> {
-        let agent = agent("node-a");
-        let answered = self.issuer.issue(&agent, self.serial(), items).await;
+        let answered = self.issuer.issue(&self.calling("node-a"), items).await;
         answered.unwrap().outcomes
     }
 
@@ -353,7 +358,7 @@ async fn another_nodes_agent_gets_nothing_for_the_pods_token() {
     let world = World::new().await;
     let outcome = world
         .issuer
-        .issue(&agent("node-b"), world.serial(), vec![item(csr(), "pod-token")])
+        .issue(&world.calling("node-b"), vec![item(csr(), "pod-token")])
         .await
         .unwrap()
         .outcomes
@@ -565,7 +570,10 @@ async fn a_call_that_was_let_in_gets_nothing_by_a_certificate_that_counts_no_mor
     let world = World::new().await;
     let ask = async || {
         let (agent, items) = (agent("node-a"), vec![item(csr(), "pod-token")]);
-        world.issuer.issue(&agent, world.serial(), items).await
+        world
+            .issuer
+            .issue(&CallingAgent::new(agent, world.serial()), items)
+            .await
     };
     assert!(ask().await.unwrap().outcomes[0].is_ok());
     let before = world.running.store.issued().len();

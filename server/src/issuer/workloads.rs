@@ -1,4 +1,4 @@
-//! Certificates for workloads: a batch of an agent goes through the steps together, and each item gets its own answer.
+//! Certificates for workloads: a batch of one requester goes through the steps together, and each item gets its own answer.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -6,7 +6,6 @@ use signet_certs::{
     authority::{AuthorityKind, X509Authority},
     csr::{WorkloadPublicKey, verification_work, verify_csr},
     id::SpiffeId,
-    serial::SerialNumber,
     svid::Purpose,
 };
 
@@ -21,9 +20,9 @@ use super::{
     record_refusal,
     recorded::RecordedLeaf,
     report_not_recorded,
+    requester::Requester,
 };
 use crate::{
-    attest::AgentIdentity,
     rules::RuleSet,
     store::{Budget, IssueRefusal, Standing},
 };
@@ -48,22 +47,22 @@ struct Wanted {
 }
 
 impl Issuer {
-    /// Issues to workloads of the calling agent's node. Answers item by item, in order; a bad item spoils no other.
-    /// `certificate` is the one by which the agent asks: it is judged again with the rows.
+    /// Issues to the workloads that the requester can prove. Answers item by item, in order; a bad item spoils no other.
     ///
     /// # Errors
     /// [`CallRefused`]; nothing was issued.
     pub(crate) async fn issue(
         &self,
-        agent: &AgentIdentity,
-        certificate: SerialNumber,
+        requester: &dyn Requester,
         items: Vec<IssueItem>,
     ) -> Result<Answered, CallRefused> {
         let rules = self.parts.rules.borrow().clone();
-        let outcomes = self.issue_by(&rules, agent, certificate, items).await?;
+        let outcomes = self.issue_by(&rules, requester, items).await?;
         // Decided by rules that were replaced meanwhile, and perhaps recorded after everybody was named to whom that matters.
-        if self.parts.rules.borrow().revision() != rules.revision() {
-            self.parts.agents.agent_affected(agent.spiffe_id.as_str());
+        if let Some(agent) = requester.agent()
+            && self.parts.rules.borrow().revision() != rules.revision()
+        {
+            self.parts.agents.agent_affected(agent.as_str());
         }
         Ok(Answered {
             outcomes,
@@ -75,21 +74,20 @@ impl Issuer {
     async fn issue_by(
         &self,
         rules: &RuleSet,
-        agent: &AgentIdentity,
-        certificate: SerialNumber,
+        requester: &dyn Requester,
         items: Vec<IssueItem>,
     ) -> Result<Vec<Outcome>, CallRefused> {
         let rest: Vec<_> = items.iter().map(|item| Rests::of(&item.evidence)).collect();
-        let _under_way = self.bounds.enter(&agent.spiffe_id, &rest)?;
+        let _under_way = self.bounds.enter(requester.name(), &rest)?;
         let nobody = |why| Ok(items.iter().map(|_| Err(NotIssued::unavailable(why))).collect());
         // API servers are not asked for what cannot be signed.
         if let Err(why) = self.active(AuthorityKind::X509) {
             return nobody(why);
         }
-        let decisions = join_all(items.iter().map(|item| self.decide(rules, agent, item))).await;
+        let decisions = join_all(items.iter().map(|item| self.decide(rules, requester, item))).await;
         for (item, decision) in items.iter().zip(&decisions) {
             if let Err(NotIssued::Refused(_)) = decision {
-                self.bounds.pay(&agent.spiffe_id, Rests::of(&item.evidence), 1);
+                self.bounds.pay(requester.name(), Rests::of(&item.evidence), 1);
             }
         }
         let authority = match self.active(AuthorityKind::X509) {
@@ -97,24 +95,24 @@ impl Issuer {
             Err(why) => return nobody(why),
         };
         let drafts = self
-            .draft_all((rules, &authority), agent, certificate, items, decisions)
+            .draft_all((rules, &authority), requester, items, decisions)
             .await;
-        let leaves = self.record_all(agent, drafts).await.inspect_err(|lost| {
+        let leaves = self.record_all(requester, drafts).await.inspect_err(|lost| {
             let refusal = Refusal::new(
                 RefusalReason::NotAttested,
                 IssueRefusal::Caller(lost.clone()).to_string(),
             );
-            self.audit_refusal(agent.spiffe_id.to_string(), "issue", &refusal);
+            self.audit_refusal(requester.name().to_owned(), "issue", &refusal);
         });
         let leaves = leaves.map_err(CallRefused::Certificate)?;
         let outcomes = sign_all(authority, leaves).await;
         tracing::debug!(
-            agent = %agent.spiffe_id,
+            requester = requester.name(),
             items = outcomes.len(),
             revision = rules.revision(),
             "issued"
         );
-        self.account(agent, &outcomes);
+        self.account(requester, &outcomes);
         Ok(outcomes)
     }
 
@@ -122,8 +120,7 @@ impl Issuer {
     async fn draft_all(
         &self,
         (rules, authority): (&RuleSet, &X509Authority),
-        agent: &AgentIdentity,
-        certificate: SerialNumber,
+        requester: &dyn Requester,
         items: Vec<IssueItem>,
         decisions: Vec<Result<Decided, NotIssued>>,
     ) -> Vec<Result<(Draft, Answer), NotIssued>> {
@@ -146,9 +143,9 @@ impl Issuer {
                 let (rests, work) = (wanted.rests, wanted.work);
                 let draft = self
                     .acceptable(key)
-                    .and_then(|key| self.draft((rules, authority), certificate, wanted, key));
+                    .and_then(|key| self.draft((rules, authority), requester, wanted, key));
                 if let Err(NotIssued::Refused(_)) = draft {
-                    self.bounds.pay(&agent.spiffe_id, rests, work);
+                    self.bounds.pay(requester.name(), rests, work);
                 }
                 draft
             })
@@ -173,7 +170,7 @@ impl Issuer {
     fn draft(
         &self,
         (rules, authority): (&RuleSet, &X509Authority),
-        certificate: SerialNumber,
+        requester: &dyn Requester,
         wanted: Wanted,
         key: WorkloadPublicKey,
     ) -> Result<(Draft, Answer), NotIssued> {
@@ -191,7 +188,7 @@ impl Issuer {
             rule: identity.rule,
             policy_revision: rules.revision(),
             earliest: self.parts.clock.time().earliest,
-            caller: Some(certificate),
+            caller: requester.certificate(),
             attestation: None,
             outage: decided.outage,
             budget: Some(Budget {
@@ -217,11 +214,11 @@ impl Issuer {
         .map_err(no_draft)
     }
 
-    /// Records all drafts in one transaction. Items that are none keep their answers and places. An error when the agent may
-    /// not ask any more: then nothing was recorded, for one certificate is behind all of them.
+    /// Records all drafts in one transaction. Items that are none keep their answers and places. An error when the requester
+    /// may not ask any more: then nothing was recorded, for one certificate is behind all of them.
     async fn record_all(
         &self,
-        agent: &AgentIdentity,
+        requester: &dyn Requester,
         items: Vec<Result<(Draft, Answer), NotIssued>>,
     ) -> Result<Vec<Result<(RecordedLeaf, Answer), NotIssued>>, Standing> {
         let mut drafts = Vec::with_capacity(items.len());
@@ -253,7 +250,7 @@ impl Issuer {
                         Ok((leaf, answer))
                     }
                     Some(Err(refusal)) => {
-                        self.bounds.pay(&agent.spiffe_id, answer.rests, answer.work);
+                        self.bounds.pay(requester.name(), answer.rests, answer.work);
                         if let IssueRefusal::Budget(spent) = &refusal {
                             self.bounds.note(answer.owners, *spent);
                         }

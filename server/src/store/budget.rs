@@ -82,14 +82,14 @@ pub(crate) fn limits(free: u32) -> Vec<Limit> {
 pub(crate) struct Budget {
     /// Unexpired certificates of one attested workload and SPIFFE ID that displace no other.
     pub free: u32,
-    /// What it takes of what the agent may have that asks.
+    /// What it takes of what whoever asks may have.
     pub share: AgentShare,
 }
 
 /// What an agent may have is measured by this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AgentShare {
-    /// It is the agent's own certificate.
+    /// The certificate is of whoever asks: an agent's own, or that of a workload without one. The workload's budget alone counts.
     Itself,
     /// A pod proved itself.
     Pods {

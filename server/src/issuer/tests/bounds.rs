@@ -42,11 +42,7 @@ async fn an_agent_whose_csrs_come_to_nothing_waits_and_its_neighbour_does_not() 
     let batch = || (0..256).map(|_| junk(item(csr(), "pod-token"))).collect();
     let mut refused_items = 0;
     let wait = loop {
-        match world
-            .issuer
-            .issue(&agent("node-a"), world.serial(), batch())
-            .await
-        {
+        match world.issuer.issue(&world.calling("node-a"), batch()).await {
             Ok(answered) => refused_items += answered.outcomes.len(),
             Err(CallRefused::Fruitless(wait)) => break wait,
             Err(other) => panic!("{other:?}"),
@@ -55,7 +51,7 @@ async fn an_agent_whose_csrs_come_to_nothing_waits_and_its_neighbour_does_not() 
     };
     assert_eq!(refused_items, 1024);
     let other = vec![item(csr(), "pod-token")];
-    let answered = world.issuer.issue(&agent("node-b"), world.serial(), other).await;
+    let answered = world.issuer.issue(&world.calling("node-b"), other).await;
     assert_eq!(answered.unwrap().outcomes.len(), 1);
     world.running.pass(wait).await;
     issued(world.issue_one(item(csr(), "pod-token")).await);
@@ -69,7 +65,7 @@ async fn a_sound_csr_that_the_store_refuses_is_paid_for_too() {
     let mut refused_items = 0;
     loop {
         let batch = (0..256).map(|_| item(csr(), "pod-token")).collect();
-        match world.issuer.issue(&agent("node-a"), world.serial(), batch).await {
+        match world.issuer.issue(&world.calling("node-a"), batch).await {
             Ok(answered) => refused_items += answered.outcomes.len(),
             Err(CallRefused::Fruitless(_)) => break,
             Err(other) => panic!("{other:?}"),

@@ -1,9 +1,12 @@
 //! Rules that are replaced while certificates are asked for.
 
-use tokio::task::yield_now;
+use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::agents::{Affected, AgentNode};
+use crate::attest::{AttestError, Attestor};
+use crate::issuer::requester::{Proven, Requester};
+use crate::store::AgentShare;
 
 impl World {
     /// From now on these rules decide, without the built-in one.
@@ -20,7 +23,7 @@ impl World {
 
     async fn asked(&self) -> (Outcome, u64) {
         let items = vec![item(csr(), "pod-token")];
-        let answered = self.issuer.issue(&agent("node-a"), self.serial(), items).await;
+        let answered = self.issuer.issue(&self.calling("node-a"), items).await;
         let mut answered = answered.unwrap();
         (answered.outcomes.pop().unwrap(), answered.policy_revision)
     }
@@ -57,6 +60,39 @@ async fn the_next_question_is_answered_by_the_new_rules_and_names_their_revision
     assert_eq!(revisions, [before, with_rule]);
 }
 
+/// An agent that edits the rules while it is asked for its proof.
+struct Editing<'a> {
+    world: &'a World,
+    agent: CallingAgent,
+}
+
+impl Requester for Editing<'_> {
+    fn name(&self) -> &str {
+        self.agent.name()
+    }
+
+    fn certificate(&self) -> Option<SerialNumber> {
+        self.agent.certificate()
+    }
+
+    fn agent(&self) -> Option<&SpiffeId> {
+        self.agent.agent()
+    }
+
+    fn prove<'a>(
+        &'a self,
+        attestor: &'a dyn Attestor,
+        evidence: &'a Evidence,
+    ) -> BoxFuture<'a, Result<Proven, AttestError>> {
+        self.world.replace_rules(Vec::new());
+        self.agent.prove(attestor, evidence)
+    }
+
+    fn share(&self, attestor: &dyn Attestor, proven: &Proven, identities: u32) -> AgentShare {
+        self.agent.share(attestor, proven, identities)
+    }
+}
+
 /// Whoever names the workloads that an edit concerns may have looked before this row was written.
 #[tokio::test(start_paused = true)]
 async fn what_was_decided_before_an_edit_and_recorded_after_it_is_asked_for_again() {
@@ -69,13 +105,13 @@ async fn what_was_decided_before_an_edit_and_recorded_after_it_is_asked_for_agai
         node_uid: asking.node_uid.clone(),
     });
     let before = world.rules.borrow().revision();
-    let edit = async {
-        // The question has been decided and waits for the check of its CSR, on another thread.
-        yield_now().await;
-        world.replace_rules(Vec::new())
+    let editing = Editing {
+        world: &world,
+        agent: world.calling("node-a"),
     };
-    let ((outcome, revision), _) = tokio::join!(world.asked(), edit);
-    issued(outcome);
-    assert_eq!(revision, before, "one call, one snapshot");
+    let answered = world.issuer.issue(&editing, vec![item(csr(), "pod-token")]).await;
+    let mut answered = answered.unwrap();
+    issued(answered.outcomes.pop().unwrap());
+    assert_eq!(answered.policy_revision, before, "one call, one snapshot");
     assert_eq!(session.next_affected().await, Some(Affected::All));
 }
