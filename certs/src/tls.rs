@@ -1,6 +1,6 @@
 //! SPIFFE mutual TLS for rustls: peers are judged by their SPIFFE ID and the CRLs, host names play no part.
 //!
-//! TLS 1.3 with the ring provider, named explicitly. Sessions are never resumed: resumption would skip the
+//! TLS 1.3 with the [`provider()`], named explicitly. Sessions are never resumed: resumption would skip the
 //! verifier, and with it every revocation since the first handshake.
 
 use std::fmt;
@@ -9,7 +9,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::client::{ResolvesClientCert, Resumption};
-use rustls::crypto::ring as provider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::time_provider::TimeProvider;
@@ -19,13 +18,19 @@ use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 use crate::id::{SpiffeId, TrustDomain};
 use crate::verify::{TrustRoots, VerifiedSvid, inspect_leaf};
 
+#[cfg(feature = "hybrid")]
+mod hybrid;
 mod identity;
+mod key_exchange;
+mod provider;
 mod refused;
 #[cfg(test)]
 mod tests;
 mod verifier;
 
 pub use identity::RotatingIdentity;
+pub use key_exchange::KeyExchange;
+pub use provider::{AlreadyInstalled, Hybrid, install, provider};
 pub use refused::RefusedPeer;
 pub use verifier::SpiffeVerifier;
 
@@ -133,7 +138,7 @@ pub fn one_way_server_config(
     identity: Arc<dyn ResolvesServerCert>,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(provider(Hybrid::default()))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(identity);

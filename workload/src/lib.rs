@@ -56,6 +56,11 @@
 //! stays trusted, and cuts it when the certificate is revoked or expires, or its authority leaves the bundle;
 //! [`Peer::recheck`] asks once, for instance per request.
 //!
+//! # Key exchange
+//! X25519 and ML-KEM-768 together (X25519MLKEM768) with every peer that knows that group, so that a recording of the connection is of no use to whoever
+//! breaks X25519 later; X25519 with others, without another round trip. A server pays about 0.07 ms of CPU for it in each handshake, a client
+//! 0.15 ms: keep connections open. The feature `hybrid`, which is on by default, brings it; without it nothing of ML-KEM is built.
+//!
 //! # Failures
 //! A message of the agent that does not verify is not used, and what was verified last stays in use until it expires. An agent
 //! that is lost is called again with back-off; so is one that hangs, which shows when it leaves a ping unanswered

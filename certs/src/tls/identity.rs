@@ -6,11 +6,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::Error;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
-use rustls::crypto::ring as provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::{Hybrid, provider};
 use crate::authority::AuthorityCertificate;
 use crate::link::LINKS_PROTOCOL;
 use crate::svid::X509Svid;
@@ -31,8 +31,8 @@ impl RotatingIdentity {
 
     /// Presents `svid` from the next handshake on.
     pub fn set(&self, svid: &X509Svid) -> Result<(), Error> {
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(svid.key().pkcs8_der()));
-        let key = provider::sign::any_ecdsa_type(&key)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(svid.key().pkcs8_der().to_vec()));
+        let key = provider(Hybrid::default()).key_provider.load_private_key(key)?;
         let chain = svid
             .chain()
             .iter()

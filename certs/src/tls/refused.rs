@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::{CertificateError, Error};
+use rustls::{CertificateError, Error, PeerIncompatible};
 
 use crate::verify::VerifyError;
 
@@ -28,6 +28,9 @@ impl RefusedPeer {
             Error::NoCertificatesPresented => "the other side presented no certificate".to_owned(),
             Error::InvalidCertificate(CertificateError::BadSignature) => {
                 "the other side did not prove that it holds the key of its certificate".to_owned()
+            }
+            Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon) => {
+                "the other side offers none of the key exchanges that are allowed here".to_owned()
             }
             Error::InvalidCertificate(unusable) => format!("the certificate is unusable: {unusable:?}"),
             other => other.to_string(),

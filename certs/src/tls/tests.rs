@@ -42,14 +42,14 @@ fn identity(svid: &X509Svid) -> Arc<RotatingIdentity> {
 }
 
 /// One side's view: what it presents and whom it accepts.
-struct Side {
+pub(super) struct Side {
     identity: Option<Arc<RotatingIdentity>>,
     roots: Arc<SharedRoots>,
     allow: PeerRule,
 }
 
 impl Side {
-    fn verifier(&self) -> SpiffeVerifier {
+    pub(super) fn verifier(&self) -> SpiffeVerifier {
         SpiffeVerifier::new(
             Arc::clone(&self.roots) as Arc<dyn TrustSource>,
             self.allow.clone(),
@@ -57,7 +57,11 @@ impl Side {
     }
 
     fn server(&self, required: bool) -> ServerConfig {
-        self.server_with(self.verifier(), required, now())
+        self.server_by(self.verifier(), required)
+    }
+
+    pub(super) fn server_by(&self, verifier: SpiffeVerifier, required: bool) -> ServerConfig {
+        self.server_with(verifier, required, now())
     }
 
     fn server_with(&self, verifier: SpiffeVerifier, required: bool, at: SystemTime) -> ServerConfig {
@@ -68,16 +72,20 @@ impl Side {
     }
 
     fn client(&self) -> ClientConfig {
+        self.client_by(self.verifier())
+    }
+
+    pub(super) fn client_by(&self, verifier: SpiffeVerifier) -> ClientConfig {
         let own = self.identity.clone();
         let own = own.map(|own| -> Arc<dyn ResolvesClientCert> { own });
-        let mut config = client_config(own, self.verifier(), ALPN).unwrap();
+        let mut config = client_config(own, verifier, ALPN).unwrap();
         config.time_provider = time_provider(now);
         config
     }
 }
 
 /// Server and client of one domain that trust the same authority.
-fn pair(authority: &X509Authority) -> (Side, Side) {
+pub(super) fn pair(authority: &X509Authority) -> (Side, Side) {
     let shared = || Arc::new(SharedRoots::new(roots("td", vec![trusted(authority, &[])])));
     let server = Side {
         identity: Some(identity(&svid(authority, SERVER, 1))),
@@ -93,7 +101,7 @@ fn pair(authority: &X509Authority) -> (Side, Side) {
 }
 
 #[derive(Debug)]
-struct Failed {
+pub(super) struct Failed {
     by_server: bool,
     error: Error,
 }
@@ -103,7 +111,7 @@ fn failed(by_server: bool) -> impl Fn(Error) -> Failed {
 }
 
 /// Moves bytes between the two until both are done or one refuses.
-fn handshake(
+pub(super) fn handshake(
     client: ClientConfig,
     server: ServerConfig,
 ) -> Result<(ClientConnection, ServerConnection), Failed> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring as provider, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
@@ -12,7 +12,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::{PeerRule, RefusedPeer, TrustSource};
+use super::{Hybrid, PeerRule, RefusedPeer, TrustSource, provider};
 use crate::verify::{Role, VerifiedSvid, VerifyError, inspect_leaf, verify_chain_at};
 
 /// Verifies peers in both roles. Cheap to clone.
@@ -36,7 +36,7 @@ impl SpiffeVerifier {
             allow_expired_client: false,
             refused: None,
             client_cert_required: true,
-            provider: Arc::new(provider::default_provider()),
+            provider: provider(Hybrid::default()),
         }
     }
 
@@ -45,6 +45,13 @@ impl SpiffeVerifier {
     #[must_use]
     pub fn allow_expired_client(mut self, allow: bool) -> Self {
         self.allow_expired_client = allow;
+        self
+    }
+
+    /// For connections whose key exchange is as this says, instead of [`Hybrid::Prefer`].
+    #[must_use]
+    pub fn with_key_exchange(mut self, hybrid: Hybrid) -> Self {
+        self.provider = provider(hybrid);
         self
     }
 

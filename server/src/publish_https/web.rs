@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::crypto::ring as provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use signet_certs::tls::{Hybrid, provider};
 use signet_runtime::drain::Drain;
 
 /// How often the files are looked at.
@@ -152,11 +152,10 @@ fn together(
     certificate: &Path,
     key: &Path,
 ) -> Result<CertifiedKey, WebCertificateError> {
-    CertifiedKey::from_der(chain, secret, &provider::default_provider()).map_err(|error| {
-        WebCertificateError::Mismatch {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-            problem: error.to_string(),
-        }
+    let provider = provider(Hybrid::default());
+    CertifiedKey::from_der(chain, secret, &provider).map_err(|error| WebCertificateError::Mismatch {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        problem: error.to_string(),
     })
 }

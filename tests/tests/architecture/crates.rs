@@ -62,11 +62,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// What the pure crate is made of: X.509, its encodings, and nothing that waits or speaks.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "arc-swap",
     "base64",
     "bytes",
     "hex",
+    "ml-kem",
     "rcgen",
     "ring",
     "rustls",
@@ -179,20 +180,27 @@ fn the_runtime_knows_nothing_of_certificates() {
 
 /// Most lines of its tree that the library for workloads may have: it ends up in other people's programs.
 const WORKLOAD_LINES: usize = 103;
+/// How many more its default feature `hybrid` may bring: ML-KEM and the 13 crates that it stands on, some named twice.
+const HYBRID_LINES: usize = 19;
 
 /// As `cargo tree -p signet-workload -e normal --prefix none | sort -u | wc -l` counts.
 #[test]
 fn the_library_for_workloads_is_built_from_little() {
-    let tree = cargo("tree --offline --locked -p signet-workload -e normal --prefix none");
-    let tree = String::from_utf8(tree).unwrap();
-    let lines: BTreeSet<&str> = tree.lines().collect();
-    assert!(lines.len() > 50, "no tree:\n{tree}");
-    assert!(
-        lines.len() <= WORKLOAD_LINES,
-        "{} lines:\n{}",
-        lines.len(),
-        lines.into_iter().collect::<Vec<_>>().join("\n")
-    );
+    let tree = |features: &str| {
+        let tree = cargo(&format!(
+            "tree --offline --locked -p signet-workload -e normal --prefix none{features}"
+        ));
+        let tree = String::from_utf8(tree).unwrap();
+        assert!(tree.lines().count() > 50, "no tree:\n{tree}");
+        BTreeSet::from_iter(tree.lines().map(str::to_owned))
+    };
+    let (least, whole) = (tree(" --no-default-features"), tree(""));
+    for (lines, most) in [(&least, WORKLOAD_LINES), (&whole, WORKLOAD_LINES + HYBRID_LINES)] {
+        let listed = Vec::from_iter(lines.iter().map(String::as_str)).join("\n");
+        assert!(lines.len() <= most, "{} lines:\n{listed}", lines.len());
+    }
+    let has_ml_kem = |lines: &BTreeSet<String>| lines.iter().any(|line| line.starts_with("ml-kem "));
+    assert!(has_ml_kem(&whole) && !has_ml_kem(&least));
 }
 
 #[test]

@@ -1,0 +1,3 @@
+module signet/interop
+
+go 1.24
