@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use signet_certs::id::TrustDomain;
 use signet_certs::time::unix_millis;
+use signet_certs::tls::KeyExchange;
 use signet_proto::local as wire;
 use signet_proto::local::local_server::{Local, LocalServer};
 use signet_runtime::clock::Clock;
@@ -39,6 +40,8 @@ pub(crate) struct Admin {
     pub node: watch::Receiver<NodeState>,
     /// How it stands with its server.
     pub connection: watch::Receiver<Connection>,
+    /// Which key exchange its newest connection has had.
+    pub key_exchange: watch::Receiver<Option<KeyExchange>>,
     /// What is believed.
     pub trust: watch::Receiver<Option<Arc<TrustState>>>,
     /// Since when the cluster's API server cannot be reached.
@@ -74,6 +77,7 @@ impl Admin {
             .borrow()
             .as_ref()
             .map_or(0, |trust| trust.bundle.sequence_number);
+        let key_exchange = self.key_exchange.borrow().filter(|_| connection.connected);
         let workloads = self.manager.status().await.into_iter().map(workload).collect();
         // Without a certificate the reason is there; later the trust stream is what matters.
         let problem = if node.problem.is_empty() {
@@ -97,6 +101,7 @@ impl Admin {
                 .map(not_ready)
                 .collect(),
             server_connected: connection.connected,
+            key_exchange: key_exchange.map_or("", KeyExchange::name).to_owned(),
             server_problem: problem,
             sequence_number,
             workloads,

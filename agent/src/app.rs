@@ -41,7 +41,7 @@ use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::dial::{Dialer, Tcp};
 use crate::server_client::sync::TrustSync;
 use crate::server_client::trust::{TrustFile, TrustState};
-use crate::server_client::{GrpcServer, ServerApi};
+use crate::server_client::{GrpcServer, KeyExchanges, ServerApi};
 use crate::sockets::{Endpoint, Origin};
 use crate::time::AgentTime;
 use crate::unix::UnixAttestor;
@@ -171,7 +171,7 @@ impl Agent {
         let readiness = Readiness::new(REASONS);
         readiness.register(&metrics);
         let starting = readiness.hold(STARTING);
-        let api = self.server();
+        let api = self.server(&wires);
         let unix = self.shared.is_some().then(|| UnixAttestor::new(&metrics));
         let manager = self.start_control(&wires, api, &readiness, drain, &reread, unix);
         let anchors = self.anchors.clone();
@@ -235,14 +235,9 @@ impl Agent {
 
     /// What is measured, said and answered of the parts.
     fn observe(&self, wires: &Wires, metrics: &Metrics, readiness: &Readiness, drain: &Drain) {
-        drain.spawn(metrics::keep(
-            metrics,
-            &wires.node,
-            &wires.trust,
-            &wires.connection,
-            self.clock.clone(),
-            drain.clone(),
-        ));
+        let (clock, ending) = (self.clock.clone(), drain.clone());
+        drain.spawn(metrics::keep(metrics, wires, clock, ending.clone()));
+        drain.spawn(metrics::keep_key_exchange(metrics, wires, ending));
         drain.spawn(self.clock.clone().watch(drain.clone()));
         let watched = readiness::Watched {
             clock: self.clock.clone(),
@@ -261,6 +256,7 @@ impl Agent {
             readiness: readiness.clone(),
             node: wires.node.subscribe(),
             connection: wires.connection.subscribe(),
+            key_exchange: wires.key_exchange.subscribe(),
             trust: wires.trust.subscribe(),
             outage: wires.outage.subscribe(),
             manager: manager.clone(),
@@ -269,7 +265,7 @@ impl Agent {
         }
     }
 
-    fn server(&self) -> (Arc<dyn ServerApi>, Arc<RotatingIdentity>) {
+    fn server(&self, wires: &Wires) -> (Arc<dyn ServerApi>, Arc<RotatingIdentity>) {
         let identity = Arc::new(RotatingIdentity::new());
         let server = GrpcServer::new(
             self.way.clone(),
@@ -277,6 +273,7 @@ impl Agent {
             self.anchors.clone(),
             identity.clone(),
             self.clock.clone(),
+            KeyExchanges::new(self.config.hybrid, wires.key_exchange.clone()),
         );
         (Arc::new(server), identity)
     }

@@ -8,6 +8,8 @@
 //!   address: 127.0.0.1:8443            # host:port of the server's gRPC listener
 //! trust:
 //!   anchors_file: /etc/signet/control-anchors.pem   # control authorities, PEM; as the server writes them
+//! tls:
+//!   hybrid: prefer                     # X25519MLKEM768 with the server; require, or off
 //! node:
 //!   token_file: /var/run/secrets/signet/node/token
 //!   name: ""                           # of this node for kubelet; default SIGNET_NODE_NAME, else the host name

@@ -9,6 +9,7 @@ mod connect;
 mod convert;
 pub(crate) mod dial;
 mod grpc;
+mod key_exchange;
 mod line;
 pub(crate) mod objections;
 pub(crate) mod received;
@@ -34,6 +35,7 @@ use zeroize::Zeroizing;
 use crate::cache::{Affected, UnixFacts};
 use crate::token::PodToken;
 pub(crate) use grpc::GrpcServer;
+pub(crate) use key_exchange::KeyExchanges;
 
 /// Largest number of items in one issue request that this agent sends.
 pub(crate) const MAX_BATCH: usize = 64;

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use signet_certs::{id::SpiffeId, verify::VerifiedSvid};
+use signet_certs::{id::SpiffeId, tls::KeyExchange, verify::VerifiedSvid};
 use tokio::sync::watch;
 
 use self::{in_use::InUse, rows::Rows, sessions::Sessions, spread::Spread};
@@ -221,6 +221,12 @@ impl Agents {
     #[must_use]
     pub(crate) fn connected(&self) -> usize {
         self.sessions.connected()
+    }
+
+    /// How many of them are over each key exchange.
+    #[must_use]
+    pub(crate) fn key_exchanges(&self) -> [(KeyExchange, usize); 4] {
+        self.sessions.key_exchanges()
     }
 
     /// What is known of one agent.

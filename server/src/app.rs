@@ -14,6 +14,8 @@ mod trust;
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use signet_certs::tls;
 use signet_runtime::{
     clock::{Clock, SystemClock},
     drain::Drain,
@@ -28,7 +30,7 @@ use self::{
     deciders::Deciders,
     doors::{Doors, Entrances, Network},
     ending::Ending,
-    listeners::{agents_tls, serve_admin, serve_agents, serve_bundle_door, serve_publish},
+    listeners::{serve_admin, serve_agents, serve_bundle_door, serve_publish},
     rooms::Rooms,
     trust::Trust,
 };
@@ -68,6 +70,8 @@ pub(crate) struct Server<E: Entrances = Network> {
 /// # Errors
 /// What is in the way, with the configuration key or the file that names it.
 pub(crate) async fn build(config: Config) -> anyhow::Result<Server> {
+    // Before any client of an API server is made: those name no provider.
+    tls::install(config.hybrid.with_anybody()).context("tls.hybrid")?;
     let doors = Doors::open(&config.listen, config.attestation.clusters.len()).await?;
     let open = |config: &Config| -> anyhow::Result<Arc<dyn Store>> {
         Ok(Arc::new(SqliteStore::open(
@@ -226,14 +230,14 @@ impl Base {
             readiness,
             access.allowances.refusals(),
         );
-        let trust_domain = self.config.trust_domain.id();
-        let tls = agents_tls(&own, trust.control.clone(), &trust_domain, self.clock.clone());
+        let tls = self.agents_tls(&trust, &own);
         serve_agents::<E>(
             doors.agents,
             tls,
             agent_service,
             access,
             rooms.agents,
+            &metrics,
             &self.drain,
         );
         let admin_service = self.admin_service(&trust, &deciders, &put_back, readiness, &metrics);
@@ -271,10 +275,9 @@ impl Base {
         let Some(listener) = bundle else {
             return Ok(());
         };
-        let page = &self.config.bundle;
         serve_bundle_door(
             listener,
-            page,
+            &self.config,
             own,
             snapshots(),
             rooms.bundle,

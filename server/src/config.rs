@@ -10,4 +10,4 @@ mod tests;
 mod valid;
 
 pub(crate) use self::raw::MAX_LIVE;
-pub(crate) use self::valid::{BundlePage, Config, Listen};
+pub(crate) use self::valid::{Config, Listen};

@@ -1,6 +1,8 @@
 //! What the server counts. Each metric stands in one table with its field, its name and its meaning, and a test holds
 //! docs/operating.md against it. SPIFFE IDs are never labels.
 
+mod key_exchanges;
+
 use std::{
     sync::{
         Arc,
@@ -17,6 +19,8 @@ use prometheus_client::{
 use signet_certs::{authority::AuthorityKind, time::unix_seconds};
 use signet_runtime::refusals::{Refusals, Refused};
 
+use self::key_exchanges::Had;
+pub(crate) use self::key_exchanges::KeyExchanges;
 use crate::trust::{PublishedAuthority, TrustSnapshot};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,6 +87,7 @@ metrics! {
     clock_difference: GaugeI64 = "clock_difference_seconds", "The machine's clock less the time the server goes by";
     refused_at_doors: Refused = "refused",
         "Connections and calls refused or ended because their caller has its share, by door and reason";
+    key_exchanges: Family<Had, Counter> = "key_exchanges", "Finished TLS handshakes, by door and group of the key exchange";
     reviews_kept: GaugeI64 = "token_reviews_kept", "Reviews of tokens by API servers that are remembered";
     reviews_displaced: Counter = "token_reviews_displaced",
         "Reviews of tokens given up for newer ones of the same pod, or not remembered for want of room";
@@ -168,6 +173,11 @@ impl Metrics {
         Refusals::new(door, &self.refused_at_doors, reasons)
     }
 
+    /// Counts the key exchanges of a door.
+    pub(crate) fn key_exchanges(&self, door: &'static str) -> KeyExchanges {
+        KeyExchanges::new(door, &self.key_exchanges)
+    }
+
     /// Somebody was told to come back.
     pub(crate) fn unavailable(&self) {
         self.unavailable.inc();
@@ -251,6 +261,7 @@ mod tests {
         metrics.issued();
         metrics.refused("denied");
         drop(metrics.refusals("agents", &["bytes"]));
+        drop(metrics.key_exchanges("agents"));
         let text = telemetry.encode();
         for (name, help) in METRICS {
             assert!(
@@ -281,6 +292,7 @@ mod tests {
         let metrics = Metrics::register(&telemetry);
         metrics.refused("denied");
         drop(metrics.refusals("agents", &["bytes"]));
+        drop(metrics.key_exchanges("agents"));
         let page = include_str!("../../docs/operating.md");
         let section = page.split("\n## ").find(|part| part.starts_with("What to watch"));
         let rows = section

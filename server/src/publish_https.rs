@@ -13,9 +13,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use rustls::ServerConfig;
-use rustls::crypto::ring as provider;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::version::{TLS12, TLS13};
+use signet_certs::tls::{Hybrid, KeyExchange, provider};
 use signet_runtime::drain::Drain;
 use signet_runtime::http::{Limits, Seat, each, serve_connection};
 use signet_runtime::refusals::Refusals;
@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) use self::web::WebCertificate;
+use crate::metrics::KeyExchanges;
 use crate::publish_http::document::{Document, method_not_allowed, plain};
 use crate::trust::TrustSnapshot;
 
@@ -34,8 +35,11 @@ const JSON_TYPE: &str = "application/json";
 ///
 /// # Errors
 /// None that a correct build can meet: the provider lacks one of the two protocol versions.
-pub(crate) fn bundle_tls(identity: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+pub(crate) fn bundle_tls(
+    identity: Arc<dyn ResolvesServerCert>,
+    hybrid: Hybrid,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider(hybrid))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(identity);
@@ -46,27 +50,43 @@ pub(crate) fn bundle_tls(identity: Arc<dyn ResolvesServerCert>) -> Result<Server
     Ok(config)
 }
 
+/// TLS of the endpoint, and what is counted of it.
+#[derive(Clone)]
+pub(crate) struct BundleTls {
+    acceptor: TlsAcceptor,
+    key_exchanges: KeyExchanges,
+}
+
+impl BundleTls {
+    /// As [`bundle_tls`] makes it.
+    pub(crate) fn new(config: ServerConfig, key_exchanges: KeyExchanges) -> Self {
+        Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            key_exchanges,
+        }
+    }
+}
+
 /// Serves the bundle of the newest snapshot at `path` until the drain starts. `path` begins with a slash.
 pub(crate) async fn serve_bundle(
     listener: TcpListener,
-    tls: ServerConfig,
+    tls: BundleTls,
     path: &str,
     snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     limits: Limits,
     refusals: Refusals,
     drain: Drain,
 ) {
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
     let router = router(path, snapshots);
     each(listener, limits, refusals, &drain, |stream, peer| {
-        let (acceptor, router, drain) = (acceptor.clone(), router.clone(), drain.clone());
-        move |seat| connection(acceptor, stream, peer, router, limits, seat, drain)
+        let (tls, router, drain) = (tls.clone(), router.clone(), drain.clone());
+        move |seat| connection(tls, stream, peer, router, limits, seat, drain)
     })
     .await;
 }
 
 async fn connection(
-    acceptor: TlsAcceptor,
+    tls: BundleTls,
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
@@ -75,13 +95,16 @@ async fn connection(
     drain: Drain,
 ) {
     // A stranger who never finishes a handshake holds its place no longer than one who never finishes a header.
-    let handshake = tokio::time::timeout(limits.header_timeout, acceptor.accept(stream));
+    let handshake = tokio::time::timeout(limits.header_timeout, tls.acceptor.accept(stream));
     let accepted = tokio::select! {
         accepted = handshake => accepted,
         () = drain.signalled() => return,
     };
     match accepted {
-        Ok(Ok(stream)) => serve_connection(stream, peer, router, limits, seat, drain).await,
+        Ok(Ok(stream)) => {
+            tls.key_exchanges.count(KeyExchange::of(stream.get_ref().1));
+            serve_connection(stream, peer, router, limits, seat, drain).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake of the bundle endpoint failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake of the bundle endpoint took too long"),
     }

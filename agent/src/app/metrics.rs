@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::{family::Family, gauge::Gauge};
 use signet_certs::time::unix_seconds;
+use signet_certs::tls::KeyExchange;
 use signet_runtime::drain::Drain;
 use signet_runtime::telemetry::Metrics;
-use tokio::sync::watch;
 
-use crate::node::NodeState;
-use crate::server_client::sync::Connection;
-use crate::server_client::trust::TrustState;
+use super::wires::Wires;
 use crate::time::AgentTime;
 
 /// How often the clock is looked at.
@@ -23,9 +22,7 @@ type GaugeI64 = Gauge<i64, AtomicI64>;
 /// Keeps the gauges as the watched values are, until draining starts.
 pub(super) fn keep(
     metrics: &Metrics,
-    node: &watch::Sender<NodeState>,
-    trust: &watch::Sender<Option<Arc<TrustState>>>,
-    connection: &watch::Sender<Connection>,
+    wires: &Wires,
     time: Arc<AgentTime>,
     drain: Drain,
 ) -> impl Future<Output = ()> + Send + 'static {
@@ -54,7 +51,8 @@ pub(super) fn keep(
         "clock_difference_seconds",
         "How far this machine's clock is from the agent's time, either way",
     );
-    let (mut node, mut trust, mut connection) = (node.subscribe(), trust.subscribe(), connection.subscribe());
+    let (mut node, mut trust) = (wires.node.subscribe(), wires.trust.subscribe());
+    let mut connection = wires.connection.subscribe();
     async move {
         loop {
             let not_after = node
@@ -81,6 +79,42 @@ pub(super) fn keep(
                 Ok(()) = node.changed() => {}
                 Ok(()) = trust.changed() => {}
                 Ok(()) = connection.changed() => {}
+                else => return,
+            }
+        }
+    }
+}
+
+/// Labels of a key exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Had {
+    group: &'static str,
+}
+
+/// The same for the gauges that say which key exchange the connection to the server has had.
+pub(super) fn keep_key_exchange(
+    metrics: &Metrics,
+    wires: &Wires,
+    drain: Drain,
+) -> impl Future<Output = ()> + Send + 'static {
+    let gauges = Family::<Had, GaugeI64>::default();
+    let help = "1 for the group of the key exchange with the server while the trust stream is open, else 0";
+    metrics.register(|registry| registry.register("server_key_exchange", help, gauges.clone()));
+    let (mut connection, mut key_exchange) = (wires.connection.subscribe(), wires.key_exchange.subscribe());
+    async move {
+        loop {
+            let connected = connection.borrow_and_update().connected;
+            let had = key_exchange.borrow_and_update().filter(|_| connected);
+            for of in KeyExchange::ALL {
+                let group = of.name();
+                gauges
+                    .get_or_create(&Had { group })
+                    .set(i64::from(had == Some(of)));
+            }
+            tokio::select! {
+                () = drain.signalled() => return,
+                Ok(()) = connection.changed() => {}
+                Ok(()) = key_exchange.changed() => {}
                 else => return,
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use signet_certs::serial::SerialNumber;
+use signet_certs::tls::KeyExchange;
 use tokio::sync::watch;
 
 use crate::node::NodeState;
@@ -19,6 +20,7 @@ pub(super) struct Wires {
     pub(super) certificate: watch::Sender<Option<SerialNumber>>,
     pub(super) trust: watch::Sender<Option<Arc<TrustState>>>,
     pub(super) connection: watch::Sender<Connection>,
+    pub(super) key_exchange: watch::Sender<Option<KeyExchange>>,
     pub(super) outage: watch::Sender<Option<SystemTime>>,
     pub(super) reports: watch::Sender<TrustReport>,
     pub(super) objections: Arc<Objections>,

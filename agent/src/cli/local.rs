@@ -90,6 +90,7 @@ fn status_json(status: &wire::StatusResponse) -> Value {
         "ready_issue": status.ready_issue,
         "not_ready": health(status).reasons_json(),
         "server_connected": status.server_connected,
+        "key_exchange": if status.key_exchange.is_empty() { Value::Null } else { json!(status.key_exchange) },
         "server_problem": status.server_problem,
         "sequence_number": status.sequence_number,
         "not_kept": status.not_kept,
@@ -122,7 +123,15 @@ fn workload_json(workload: &wire::Workload) -> Value {
 
 fn status_text(status: &wire::StatusResponse) -> String {
     let now = from_unix_millis(status.now_unix_ms);
-    let mut facts = Table::new(&["TRUST DOMAIN", "READY", "SERVER", "BUNDLE", "AGENT", "EXPIRES"]);
+    let mut facts = Table::new(&[
+        "TRUST DOMAIN",
+        "READY",
+        "SERVER",
+        "KEY EXCHANGE",
+        "BUNDLE",
+        "AGENT",
+        "EXPIRES",
+    ]);
     let ready = match (status.ready, status.ready_issue) {
         (true, true) => "yes",
         (true, false) => "serves only",
@@ -136,6 +145,7 @@ fn status_text(status: &wire::StatusResponse) -> String {
         } else {
             "away"
         },
+        or_dash(&status.key_exchange),
         &status.sequence_number.to_string(),
         or_dash(&status.agent_id),
         &expiry(now, status.agent_expires_unix_ms),

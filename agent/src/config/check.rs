@@ -32,6 +32,7 @@ impl Configuration for Config {
             cluster: cluster?,
             server_address: server_address?,
             anchors_file: anchors_file?,
+            hybrid: raw.tls.hybrid,
             node_token_file: node_token_file?,
             node_name: Some(raw.node.name).filter(|name| !name.is_empty()),
             data_dir: data_dir?,

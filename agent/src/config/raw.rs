@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use signet_certs::tls::Hybrid;
 use signet_runtime::telemetry::LogFormat;
 
 use super::{DEFAULT_ADMIN_SOCKET, MounterKind};
@@ -21,6 +22,8 @@ pub(crate) struct Raw {
     pub(super) server: Server,
     /// How the server is recognised.
     pub(super) trust: Trust,
+    /// TLS of the connection to the server.
+    pub(super) tls: Tls,
     /// How this node proves itself.
     pub(super) node: Node,
     /// What must outlive a restart of the machine; public.
@@ -57,6 +60,14 @@ pub(super) struct Server {
 pub(super) struct Trust {
     /// PEM certificates of the control authorities.
     pub(super) anchors_file: PathBuf,
+}
+
+/// TLS of the connection to the server.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tls {
+    /// Whether its key exchange is hybrid: `prefer`, `require` or `off`.
+    pub(super) hybrid: Hybrid,
 }
 
 /// How this node proves itself.
@@ -144,6 +155,7 @@ impl Default for Raw {
             cluster: "default".to_owned(),
             server: Server::default(),
             trust: Trust::default(),
+            tls: Tls::default(),
             node: Node::default(),
             data_dir: "/var/lib/signet-agent".into(),
             state_dir: "/run/signet-agent/state".into(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use signet_certs::id::TrustDomain;
+use signet_certs::tls::Hybrid;
 use signet_runtime::telemetry::LogFormat;
 
 use crate::csi::TokensFrom;
@@ -21,6 +22,8 @@ pub(crate) struct Config {
     pub server_address: String,
     /// PEM certificates of the control authorities; read when nothing newer was pushed, and again when all are dead.
     pub anchors_file: PathBuf,
+    /// Whether the key exchange with the server is hybrid.
+    pub hybrid: Hybrid,
     /// A projected service account token of the agent's own pod, for the audience `signet:<td>:node`. Read at each use.
     pub node_token_file: PathBuf,
     /// Kubernetes' name of the node, told to kubelet; without it `SIGNET_NODE_NAME`, else the host name.

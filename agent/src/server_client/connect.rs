@@ -17,7 +17,8 @@ use rustls::{AlertDescription, ClientConfig};
 use signet_certs::id::TrustDomain;
 use signet_certs::link::LINKS_PROTOCOL;
 use signet_certs::tls::{
-    PeerRule, RefusedPeer, RotatingIdentity, SpiffeVerifier, TrustSource, client_config, time_provider,
+    KeyExchange, PeerRule, RefusedPeer, RotatingIdentity, SpiffeVerifier, TrustSource, client_config,
+    time_provider,
 };
 use signet_certs::verify::VerifyError;
 use signet_runtime::clock::Clock;
@@ -28,7 +29,7 @@ use tonic::body::Body;
 use super::alert::{Alert, Listened};
 use super::anchors::{ControlAnchors, Following};
 use super::dial::{Carrier, Dialer};
-use super::server_id;
+use super::{KeyExchanges, server_id};
 use crate::time::AgentTime;
 
 /// Name resolution, TCP and handshakes together.
@@ -48,6 +49,7 @@ pub(super) struct Connector {
     identity: Option<Arc<RotatingIdentity>>,
     anchors: Arc<ControlAnchors>,
     time: Arc<AgentTime>,
+    key_exchanges: KeyExchanges,
 }
 
 impl fmt::Debug for Connector {
@@ -67,6 +69,7 @@ impl Connector {
         anchors: Arc<ControlAnchors>,
         identity: Option<Arc<RotatingIdentity>>,
         time: Arc<AgentTime>,
+        key_exchanges: KeyExchanges,
     ) -> Self {
         Self {
             way,
@@ -74,6 +77,7 @@ impl Connector {
             identity,
             anchors,
             time,
+            key_exchanges,
         }
     }
 
@@ -89,7 +93,11 @@ impl Connector {
     }
 
     async fn connect_unlimited(&self) -> io::Result<Http2> {
-        let (stream, alert) = Listened::new(self.connect_tls().await?);
+        let stream = self.connect_tls().await?;
+        if self.identity.is_some() {
+            self.key_exchanges.had(KeyExchange::of(stream.get_ref().1));
+        }
+        let (stream, alert) = Listened::new(stream);
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE.0)
@@ -180,7 +188,8 @@ impl Connector {
         clock: Arc<dyn Clock>,
     ) -> Result<Secured, Failed> {
         let refused = RefusedPeer::default();
-        let verifier = SpiffeVerifier::new(source, PeerRule::Exactly(server_id(&self.trust_domain)));
+        let verifier = SpiffeVerifier::new(source, PeerRule::Exactly(server_id(&self.trust_domain)))
+            .with_key_exchange(self.key_exchanges.offered());
         let config = client_config(
             self.identity
                 .clone()
@@ -196,7 +205,10 @@ impl Connector {
         connected.map_err(|error| Failed {
             kind: error.kind(),
             words: match error.get_ref().and_then(|cause| cause.downcast_ref()) {
-                Some(tls) => refused.words(tls),
+                Some(tls) => match self.key_exchanges.words(tls) {
+                    Some(words) => words.to_owned(),
+                    None => refused.words(tls),
+                },
                 None => error.to_string(),
             },
             refusal: refused.get().cloned(),

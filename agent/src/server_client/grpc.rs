@@ -20,8 +20,8 @@ use super::connect::{Connector, Http2};
 use super::dial::Dialer;
 use super::line::{Line, limited};
 use super::{
-    Answer, AttestedNode, IssueItem, IssueOutcome, NodeAttestation, ServerApi, ServerError, TrustReport,
-    TrustUpdate, convert,
+    Answer, AttestedNode, IssueItem, IssueOutcome, KeyExchanges, NodeAttestation, ServerApi, ServerError,
+    TrustReport, TrustUpdate, convert,
 };
 use crate::time::AgentTime;
 
@@ -49,9 +49,19 @@ impl GrpcServer {
         anchors: Arc<ControlAnchors>,
         identity: Arc<RotatingIdentity>,
         time: Arc<AgentTime>,
+        key_exchanges: KeyExchanges,
     ) -> Self {
-        let anonymous = Connector::new(way.clone(), trust_domain, anchors.clone(), None, time.clone());
-        let connector = Connector::new(way, trust_domain, anchors, Some(identity), time.clone());
+        let connector = |identity| {
+            Connector::new(
+                way.clone(),
+                trust_domain,
+                anchors.clone(),
+                identity,
+                time.clone(),
+                key_exchanges.clone(),
+            )
+        };
+        let (anonymous, connector) = (connector(None), connector(Some(identity)));
         Self {
             anonymous: Line::new(anonymous, trust_domain.clone(), time.clone(), None),
             identified: Mutex::new(None),

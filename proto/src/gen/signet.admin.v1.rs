@@ -48,6 +48,17 @@ pub struct StatusResponse {
     /// Lists that authorities of this store have signed and that it lacks: an older store was put in its place.
     #[prost(message, repeated, tag = "20")]
     pub list_proofs: ::prost::alloc::vec::Vec<ListProof>,
+    /// How many of the connected agents are over each key exchange; those over which none is are left out.
+    #[prost(message, repeated, tag = "21")]
+    pub key_exchanges: ::prost::alloc::vec::Vec<KeyExchange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyExchange {
+    /// Name in IANA's registry of TLS supported groups.
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub agents: u32,
 }
 /// A list that an agent has handed over, verified.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -459,6 +470,9 @@ pub struct AgentRecord {
     /// Why it does not believe the bundle that it was sent last; empty when it does.
     #[prost(string, tag = "12")]
     pub problem: ::prost::alloc::string::String,
+    /// Of the connection that carries its trust stream: a name in IANA's registry of TLS supported groups; empty while it has none.
+    #[prost(string, tag = "13")]
+    pub key_exchange: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 #[cfg(feature = "stubs")]

@@ -44,6 +44,9 @@ pub struct StatusResponse {
     /// What is wrong with the folder of the pods' volumes, empty when nothing is.
     #[prost(string, tag = "17")]
     pub volumes_problem: ::prost::alloc::string::String,
+    /// Of the connection to the server: a name in IANA's registry of TLS supported groups; empty while there is none.
+    #[prost(string, tag = "18")]
+    pub key_exchange: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotReady {

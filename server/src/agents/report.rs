@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use signet_certs::{authority::AuthorityId, crl::CrlNumber};
+use signet_certs::{authority::AuthorityId, crl::CrlNumber, tls::KeyExchange};
 
 /// More affected pods than this are told as "all".
 const MAX_AFFECTED: usize = 1024;
@@ -68,6 +68,8 @@ impl Affected {
 pub(crate) struct AgentStatus {
     /// Whether its trust stream is open.
     pub connected: bool,
+    /// The key exchange of the connection that carries it, while it is open.
+    pub key_exchange: Option<KeyExchange>,
     /// Its last report.
     pub report: Report,
 }

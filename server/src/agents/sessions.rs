@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use signet_certs::id::SpiffeId;
+use signet_certs::{id::SpiffeId, tls::KeyExchange};
 use signet_runtime::sync::Mutex;
 use tokio::sync::Notify;
 
@@ -50,6 +50,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Said {
     report: Report,
+    key_exchange: Option<KeyExchange>,
     affected: Affected,
     /// Set when the stream broke.
     gone_at: Option<SystemTime>,
@@ -168,8 +169,26 @@ impl Sessions {
         let said = entry.said.lock();
         Some(AgentStatus {
             connected: said.gone_at.is_none(),
+            key_exchange: said.key_exchange.filter(|_| said.gone_at.is_none()),
             report: said.report.clone(),
         })
+    }
+
+    /// How many of the streams that are open are over each.
+    pub(super) fn key_exchanges(&self) -> [(KeyExchange, usize); 4] {
+        let state = self.state.lock();
+        let open = state.agents.values().filter_map(|entry| {
+            let said = entry.said.lock();
+            said.key_exchange.filter(|_| said.gone_at.is_none())
+        });
+        let mut counts = KeyExchange::ALL.map(|group| (group, 0));
+        for had in open {
+            let mut counts = counts.iter_mut();
+            if let Some((_, count)) = counts.find(|(group, _)| *group == had) {
+                *count += 1;
+            }
+        }
+        counts
     }
 
     pub(super) fn forget_gone(&self, now: SystemTime) {
@@ -203,6 +222,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Says which key exchange its connection had.
+    #[must_use]
+    pub(crate) fn over(self, key_exchange: Option<KeyExchange>) -> Self {
+        self.entry.said.lock().key_exchange = key_exchange;
+        self
+    }
+
     /// Takes a report in.
     pub(crate) fn report(&self, report: Report) {
         let Some(spread) = &self.sessions.spread else {

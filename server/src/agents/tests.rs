@@ -110,6 +110,24 @@ async fn what_is_stored_already_is_not_stored_again() {
 }
 
 #[tokio::test]
+async fn open_streams_are_counted_by_their_key_exchange() {
+    let agents = agents();
+    let connect = |name, key_exchange| agents.connect(&node(name)).over(key_exchange);
+    let first = connect("a", Some(KeyExchange::X25519));
+    let _same = connect("a", Some(KeyExchange::X25519MlKem768));
+    let other = connect("b", Some(KeyExchange::X25519MlKem768));
+    let _unknown = connect("c", None);
+    let counts = || agents.key_exchanges().map(|(_, count)| count);
+    assert_eq!(counts(), [2, 0, 0, 0]);
+    drop(first);
+    other.end(at(0));
+    assert_eq!(counts(), [1, 0, 0, 0]);
+    let of = |name| agents.status(&agent(name)).unwrap().key_exchange;
+    assert_eq!(of("a"), Some(KeyExchange::X25519MlKem768));
+    assert_eq!((of("b"), of("c")), (None, None));
+}
+
+#[tokio::test]
 async fn open_streams_are_counted_however_they_end() {
     let agents = agents();
     let [a, again, b, c] = ["a", "a", "b", "c"].map(|name| agents.connect(&node(name)));

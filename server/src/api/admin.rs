@@ -100,6 +100,7 @@ impl admin_server::Admin for AdminService {
             svids_issued: self.metrics.issued_total(),
             svids_live: authorities.iter().map(|authority| authority.live_svids).sum(),
             agents_connected: u32::try_from(self.agents.connected()).unwrap_or(u32::MAX),
+            key_exchanges: convert::key_exchanges(self.agents.key_exchanges()),
             agents_awaited: self.agents.awaited(waits.then(|| self.trust.borrow().sequence)),
             clusters: convert::clusters(self.attestor.clusters()),
             authorities,

@@ -175,8 +175,8 @@ impl agent_server::Agent for AgentService {
         &self,
         request: Request<Streaming<wire::TrustReport>>,
     ) -> Result<Response<TrustStream>, Status> {
-        let presented = peer(&request).and_then(|peer| peer.svid.clone());
-        let svid = presented.ok_or_else(no_certificate)?;
+        let peer = peer(&request).ok_or_else(no_certificate)?;
+        let (svid, key_exchange) = (peer.svid.clone().ok_or_else(no_certificate)?, peer.key_exchange);
         let opening = opening(&request);
         let agreed = opening.agreed()?;
         let more = agreed.version().minor > 0;
@@ -186,7 +186,7 @@ impl agent_server::Agent for AgentService {
         let session = if is_guest {
             self.agents.connect_guest(svid.spiffe_id()).ok_or_else(too_busy)?
         } else {
-            self.agents.connect(&self.node(&svid).await?)
+            self.agents.connect(&self.node(&svid).await?).over(key_exchange)
         };
         let (sender, receiver) = mpsc::channel(1);
         let stream = SyncStream {

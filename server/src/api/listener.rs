@@ -2,6 +2,7 @@
 
 mod connection;
 mod handshakes;
+mod judges;
 mod places;
 mod rows;
 
@@ -9,7 +10,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::Acceptor};
 use signet_certs::{
-    tls::{RefusedPeer, peer_svid},
+    tls::{KeyExchange, RefusedPeer, peer_svid},
     verify::VerifiedSvid,
 };
 use signet_runtime::{accept, drain::Drain, places::Place, refusals::Refusals, source::Source};
@@ -19,10 +20,11 @@ use tokio_util::net::Listener;
 
 #[cfg(test)]
 pub(super) use self::handshakes::UNPROVEN;
-pub(crate) use self::{connection::Carrier, rows::limits};
+pub(crate) use self::{connection::Carrier, judges::Judges, rows::limits};
 use self::{
     connection::{self as open, PeerConnection, close_heard, guarded},
     handshakes::{Handshakes, Turn},
+    judges::Claim,
     places::Connections,
 };
 use super::{
@@ -30,12 +32,7 @@ use super::{
     opening::Opening,
     refusals,
 };
-use crate::{
-    agents::{Agents, STREAM_AFTER_END},
-    audit::AuditLog,
-    clock::TrustedClock,
-    store::{Generation, Standing},
-};
+use crate::metrics::KeyExchanges;
 
 /// Longest life of a stranger's connection, and of one by a certificate that is worth nothing: time to attest a node, and to
 /// connect again as its agent.
@@ -60,7 +57,7 @@ pub(crate) struct Rooms {
 }
 
 /// Why connections are closed at this door, as its [`Refusals`] count them.
-pub(crate) const REASONS: &[&str] = &[WORK, PLACES, DISPLACED, SILENT];
+pub(crate) const REASONS: &[&str] = &[WORK, PLACES, DISPLACED, SILENT, KEY_EXCHANGE];
 /// Too many of their source wait for the work of a handshake.
 const WORK: &str = "handshake_work";
 /// There was no place.
@@ -69,6 +66,8 @@ const PLACES: &str = "places";
 const DISPLACED: &str = "displaced";
 /// They did not say anything in time.
 const SILENT: &str = "silent";
+/// They lack the key exchange that is required.
+const KEY_EXCHANGE: &str = "key_exchange";
 
 /// Who is at the other end of a connection: established once in the handshake, but for what Hello adds.
 #[derive(Clone, Debug)]
@@ -81,10 +80,20 @@ pub(crate) struct Peer {
     pub opening: Opening,
     /// What it has under way.
     pub line: Line,
+    /// Its key exchange.
+    pub key_exchange: Option<KeyExchange>,
 }
 
 /// TLS for one connection, which tells why its peer is refused.
 pub(crate) type Tls = dyn Fn(RefusedPeer) -> Result<ServerConfig, rustls::Error> + Send + Sync;
+
+/// What is counted at the door.
+pub(crate) struct Counts {
+    /// What is refused.
+    pub refusals: Refusals,
+    /// Of finished handshakes.
+    pub key_exchanges: KeyExchanges,
+}
 
 /// Accepts until `drain` is signalled; finished handshakes come out of the receiver.
 pub(crate) fn accept<L>(
@@ -92,7 +101,7 @@ pub(crate) fn accept<L>(
     tls: Arc<Tls>,
     judges: Judges,
     rooms: Rooms,
-    refusals: Refusals,
+    counts: Counts,
     drain: &Drain,
 ) -> mpsc::Receiver<io::Result<PeerConnection<L::Io>>>
 where
@@ -106,7 +115,8 @@ where
             handshakes: Arc::new(Handshakes::new(rooms.handshakes)),
             connections: Connections::new(rooms),
             judges,
-            refusals,
+            refusals: counts.refusals,
+            key_exchanges: counts.key_exchanges,
         });
         let stop = async {
             tokio::select! {
@@ -120,16 +130,6 @@ where
         .await;
     });
     receiver
-}
-
-/// Who says what a certificate is worth.
-pub(crate) struct Judges {
-    /// The registry of agents.
-    pub agents: Arc<Agents>,
-    /// The server's time.
-    pub clock: Arc<TrustedClock>,
-    /// Where refused certificates are told.
-    pub audit: AuditLog,
 }
 
 /// A handshake that came to nothing.
@@ -170,6 +170,7 @@ struct Door {
     handshakes: Arc<Handshakes>,
     connections: Connections,
     refusals: Refusals,
+    key_exchanges: KeyExchanges,
 }
 
 impl Door {
@@ -217,6 +218,9 @@ impl Door {
         tracing::debug!(%address, error = refusals::words(error, refused), "handshake failed");
         if error.kind() == io::ErrorKind::TimedOut {
             return self.refusals.count(SILENT, address.ip());
+        }
+        if refusals::lacks_key_exchange(error) {
+            return self.refusals.count(KEY_EXCHANGE, address.ip());
         }
         let refused = refusals::of_handshake(address.ip(), error, refused, self.judges.clock.now());
         refused
@@ -266,6 +270,8 @@ impl Door {
         has_paid: bool,
     ) -> io::Result<PeerConnection<C>> {
         let svid = peer_svid(stream.get_ref().1).map(Arc::new);
+        let key_exchange = KeyExchange::of(stream.get_ref().1);
+        self.key_exchanges.count(key_exchange);
         let claim = match svid.as_deref() {
             Some(svid) => self.judges.claim(svid).await,
             None => Claim::Stranger,
@@ -295,48 +301,9 @@ impl Door {
             svid,
             opening: Opening::default(),
             line: Line::new(caller).waiting(wait),
+            key_exchange,
         };
         Ok(guarded(stream, peer, place, life, self.refusals.clone()))
-    }
-}
-
-/// What a connection may claim by its certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claim {
-    /// An agent's place.
-    Agent(Generation),
-    /// A place for its trust stream.
-    Guest,
-    /// Nothing.
-    Stranger,
-}
-
-impl Claim {
-    fn caller(self, svid: Option<&VerifiedSvid>, source: Source) -> Caller {
-        match (self, svid) {
-            (Self::Agent(_), Some(svid)) => Caller::Agent(svid.spiffe_id().clone()),
-            (Self::Guest, Some(svid)) => Caller::Guest(svid.spiffe_id().clone()),
-            (Self::Stranger, _) | (_, None) => Caller::Stranger(source),
-        }
-    }
-}
-
-impl Judges {
-    /// The first use of a newer certificate is durable when this returns.
-    async fn claim(&self, svid: &VerifiedSvid) -> Claim {
-        let time = self.clock.time();
-        if time.is_over_for(svid.not_after(), STREAM_AFTER_END) {
-            return Claim::Stranger;
-        }
-        let Ok(presented) = self.agents.present(svid, time.now, time.earliest).await else {
-            // What is public stays open while the store cannot be asked.
-            return self.agents.in_use(svid).map_or(Claim::Guest, Claim::Agent);
-        };
-        match presented.standing {
-            Standing::Counts if svid.not_after() >= time.now => Claim::Agent(presented.generation),
-            Standing::Counts | Standing::Unknown => Claim::Guest,
-            Standing::Superseded | Standing::Revoked | Standing::Denied(_) => Claim::Stranger,
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{io, net::IpAddr, time::SystemTime};
 
+use rustls::PeerIncompatible;
 use signet_certs::{
     dates::WhoseClock,
     tls::RefusedPeer,
@@ -84,6 +85,17 @@ pub(super) fn words(error: &io::Error, refused: &RefusedPeer) -> String {
         Some(tls) => refused.words(tls),
         None => error.to_string(),
     }
+}
+
+/// Whether a handshake failed because the peer offers no key exchange that is allowed here.
+pub(super) fn lacks_key_exchange(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(
+        cause,
+        Some(rustls::Error::PeerIncompatible(
+            PeerIncompatible::NoKxGroupsInCommon
+        ))
+    )
 }
 
 /// A handshake failed; a line if it did for its certificate, which TLS names by nothing but the address it came from.

@@ -7,7 +7,6 @@ use signet_certs::{
     tls::{PeerRule, SharedRoots, SpiffeVerifier, server_config, time_provider},
 };
 use signet_runtime::{
-    clock::Clock,
     drain::Drain,
     http::{self, Limits},
     limits::Limit,
@@ -34,11 +33,11 @@ use crate::{
         allowance::{self, Allowances},
         listener::{self, Judges},
     },
-    config::BundlePage,
+    config::Config,
     metrics::Metrics,
     own_svid::OwnSvids,
     publish_http::serve_signed_objects,
-    publish_https::{WebCertificate, bundle_tls, serve_bundle},
+    publish_https::{BundleTls, WebCertificate, bundle_tls, serve_bundle},
     put_back::PutBack,
 };
 
@@ -129,50 +128,31 @@ pub(super) fn serve_publish(
 
 pub(super) fn serve_bundle_door(
     listener: TcpListener,
-    page: &BundlePage,
+    config: &Config,
     own: &OwnSvids,
     snapshots: Snapshots,
     room: usize,
     metrics: &Metrics,
     drain: &Drain,
 ) -> anyhow::Result<()> {
+    let (page, hybrid) = (&config.bundle, config.hybrid.with_anybody());
     let tls = match (&page.certificate, &own.bundle) {
         (Some(files), _) => {
             let certificate = WebCertificate::load(&files.certificate, &files.key)?;
             certificate.keep(drain);
-            bundle_tls(certificate)?
+            bundle_tls(certificate, hybrid)?
         }
-        (None, Some(identity)) => bundle_tls(identity.clone())?,
+        (None, Some(identity)) => bundle_tls(identity.clone(), hybrid)?,
         (None, None) => anyhow::bail!("publish: the bundle endpoint has no certificate"),
     };
     let path = page.path.clone();
     let (ended, limits) = (drain.clone(), http_limits(room));
     let refusals = metrics.refusals("bundle", http::REASONS);
+    let tls = BundleTls::new(tls, metrics.key_exchanges("bundle"));
     drain.spawn_vital("bundle endpoint", async move {
         serve_bundle(listener, tls, &path, snapshots, limits, refusals, ended).await;
     });
     Ok(())
-}
-
-/// TLS of the agents' door, judged by the server's time.
-pub(super) fn agents_tls(
-    own: &OwnSvids,
-    control: Arc<SharedRoots>,
-    trust_domain: &SpiffeId,
-    clock: Arc<dyn Clock>,
-) -> Arc<listener::Tls> {
-    let agents_of = trust_domain.trust_domain();
-    let rule = PeerRule::Predicate(Arc::new(move |id: &SpiffeId| {
-        id.is_agent() && id.trust_domain() == agents_of
-    }));
-    let verifier = SpiffeVerifier::new(control, rule).allow_expired_client(true);
-    let (identity, time) = (own.server.clone(), time_provider(move || clock.now()));
-    Arc::new(move |refused| {
-        let verifier = verifier.clone().telling(refused);
-        let mut tls = server_config(identity.clone(), verifier, false, &[b"h2"])?;
-        tls.time_provider = time.clone();
-        Ok(tls)
-    })
 }
 
 pub(super) fn serve_agents<E: Entrances>(
@@ -181,6 +161,7 @@ pub(super) fn serve_agents<E: Entrances>(
     service: AgentService,
     access: AccessLayer,
     rooms: listener::Rooms,
+    metrics: &Metrics,
     drain: &Drain,
 ) {
     let judges = Judges {
@@ -188,8 +169,11 @@ pub(super) fn serve_agents<E: Entrances>(
         clock: access.clock.clone(),
         audit: access.audit.clone(),
     };
-    let refusals = access.allowances.refusals().clone();
-    let incoming = ReceiverStream::new(listener::accept(listener, tls, judges, rooms, refusals, drain));
+    let counts = listener::Counts {
+        refusals: access.allowances.refusals().clone(),
+        key_exchanges: metrics.key_exchanges("agents"),
+    };
+    let incoming = ReceiverStream::new(listener::accept(listener, tls, judges, rooms, counts, drain));
     let ended = drain.clone();
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -242,6 +226,25 @@ pub(super) fn serve_admin<E: Entrances>(
 }
 
 impl Base {
+    /// TLS of the agents' door, judged by the server's time.
+    pub(super) fn agents_tls(&self, trust: &Trust, own: &OwnSvids) -> Arc<listener::Tls> {
+        let agents_of = self.config.trust_domain.clone();
+        let rule = PeerRule::Predicate(Arc::new(move |id: &SpiffeId| {
+            id.is_agent() && id.trust_domain() == agents_of
+        }));
+        let verifier = SpiffeVerifier::new(trust.control.clone(), rule)
+            .allow_expired_client(true)
+            .with_key_exchange(self.config.hybrid);
+        let clock = self.clock.clone();
+        let (identity, time) = (own.server.clone(), time_provider(move || clock.now()));
+        Arc::new(move |refused| {
+            let verifier = verifier.clone().telling(refused);
+            let mut tls = server_config(identity.clone(), verifier, false, &[b"h2"])?;
+            tls.time_provider = time.clone();
+            Ok(tls)
+        })
+    }
+
     pub(super) fn agent_service(
         &self,
         trust: &Trust,

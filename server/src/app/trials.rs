@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use signet_certs::tls;
 use signet_runtime::trial::{Trial, Use};
 
 use crate::{
@@ -11,6 +12,8 @@ use crate::{
 
 /// All of them, in the order in which a start uses them.
 pub(crate) fn trials(config: &Config) -> Vec<Trial<'_>> {
+    // The clients of API servers that are tried are made as those of the start, which says so where another provider is there already.
+    let _ = tls::install(config.hybrid.with_anybody());
     let private = Use::PrivateDir {
         may_be_read_only: false,
         gets_mode: false,

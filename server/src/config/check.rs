@@ -68,6 +68,7 @@ impl Configuration for Config {
                 bundle: raw.listen.bundle,
                 telemetry: raw.listen.telemetry,
             },
+            hybrid: raw.tls.hybrid,
             bundle: bundle?,
             refresh_hint: raw.publish.refresh_hint.get(),
             kek_file: raw.keys.kek_file.unwrap_or_else(|| raw.data_dir.join("kek")),

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
+use signet_certs::tls::Hybrid;
 use signet_runtime::{config::HumanDuration, telemetry::LogFormat};
 
 use crate::{
@@ -24,6 +25,8 @@ pub(crate) struct Raw {
     pub(super) listen: Listen,
     /// What the outside world is told about where lists are.
     pub(super) publish: Publish,
+    /// TLS of every door and every client.
+    pub(super) tls: Tls,
     /// Where sealed CA keys get their key-encryption key.
     pub(super) keys: Keys,
     /// Life of workload certificates.
@@ -55,6 +58,7 @@ impl Default for Raw {
             data_dir: PathBuf::from("/var/lib/signet-server"),
             listen: Listen::default(),
             publish: Publish::default(),
+            tls: Tls::default(),
             keys: Keys::default(),
             svid: Svid::default(),
             authority: AuthorityTimes::default(),
@@ -124,6 +128,14 @@ impl Default for Publish {
             refresh_hint: minutes(5),
         }
     }
+}
+
+/// TLS of every door and every client.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    /// Whether key exchanges are hybrid: `prefer`, `require` at the agents' door, or `off`.
+    pub(super) hybrid: Hybrid,
 }
 
 /// Sealing of CA keys.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use signet_certs::{id::TrustDomain, svid::SvidProfile};
+use signet_certs::{id::TrustDomain, svid::SvidProfile, tls::Hybrid};
 use signet_runtime::telemetry::LogFormat;
 
 use crate::{
@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub data_dir: PathBuf,
     /// Addresses and sockets.
     pub listen: Listen,
+    /// Whether key exchanges at the agents' door are hybrid; with everybody else [`Hybrid::with_anybody`].
+    pub hybrid: Hybrid,
     /// The bundle over HTTPS, where `listen.bundle` is.
     pub bundle: BundlePage,
     /// How often readers of the bundle should come back.

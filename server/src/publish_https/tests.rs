@@ -35,7 +35,8 @@ impl Served {
         let (snapshots, receiver) = watch::channel(first);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (drain, tls) = (Drain::new(), bundle_tls(identity).unwrap());
+        let (drain, tls) = (Drain::new(), bundle_tls(identity, Hybrid::default()).unwrap());
+        let tls = BundleTls::new(tls, KeyExchanges::default());
         let ending = drain.clone();
         drain.spawn(async move {
             let refusals = Refusals::untold("a test's");
@@ -224,7 +225,7 @@ fn web_client(
 ) -> ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(root.clone()).unwrap();
-    ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
+    ClientConfig::builder_with_provider(provider(Hybrid::default()))
         .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots)

@@ -17,6 +17,7 @@ mod homes;
 mod ignored;
 mod modules;
 mod paths;
+mod providers;
 mod rooms;
 mod tokens;
 mod words;

@@ -25,6 +25,7 @@ mod files;
 mod full_lists;
 mod greedy;
 mod hello;
+mod hybrid;
 mod limits;
 mod links;
 mod many_pods;

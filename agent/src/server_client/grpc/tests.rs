@@ -262,6 +262,7 @@ impl Bench {
             anchors,
             identity.clone(),
             clock.clone(),
+            KeyExchanges::default(),
         );
         Self {
             client,

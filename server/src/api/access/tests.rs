@@ -228,6 +228,7 @@ impl Door {
             line: Line::new(Caller::Agent(svid.spiffe_id().clone())),
             svid: Some(Arc::new(svid)),
             opening: opened(),
+            key_exchange: None,
         }
     }
 

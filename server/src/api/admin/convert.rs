@@ -6,6 +6,7 @@ use bytes::Bytes;
 use signet_certs::{
     authority::{AuthorityId, AuthorityKind},
     time::{rfc3339, unix_millis},
+    tls::KeyExchange,
 };
 use signet_proto::admin as wire;
 use signet_runtime::ready::{Level, Readiness, Standing};
@@ -272,6 +273,7 @@ pub(super) fn crl(kind: &str, published: &PublishedAuthority) -> wire::Crl {
 
 pub(super) fn agent(row: &AgentRow, status: Option<AgentStatus>) -> wire::AgentRecord {
     let connected = status.as_ref().is_some_and(|status| status.connected);
+    let key_exchange = status.as_ref().and_then(|status| status.key_exchange);
     let report = status.map(|status| status.report).unwrap_or_default();
     wire::AgentRecord {
         spiffe_id: row.spiffe_id.to_string(),
@@ -282,11 +284,21 @@ pub(super) fn agent(row: &AgentRow, status: Option<AgentStatus>) -> wire::AgentR
         attested_unix_ms: unix_millis(row.attested_at),
         expires_unix_ms: unix_millis(row.expires_at),
         connected,
+        key_exchange: key_exchange.map_or("", KeyExchange::name).to_owned(),
         sequence_number: report.sequence,
         clock_skew_ms: report.clock_skew_ms,
         problem: problems([report.problem, report.unproven]),
         pods: u32::try_from(report.pod_uids.len()).unwrap_or(u32::MAX),
     }
+}
+
+pub(super) fn key_exchanges(counts: [(KeyExchange, usize); 4]) -> Vec<wire::KeyExchange> {
+    let used = counts.into_iter().filter(|(_, agents)| *agents > 0);
+    used.map(|(group, agents)| wire::KeyExchange {
+        group: group.name().to_owned(),
+        agents: u32::try_from(agents).unwrap_or(u32::MAX),
+    })
+    .collect()
 }
 
 fn problems(all: [String; 2]) -> String {

@@ -23,8 +23,11 @@ use super::{
     *,
 };
 use crate::{
+    agents::Agents,
     api::allowance::STRANGERS_PER_SOURCE,
+    audit::AuditLog,
     fixtures::{HOUR, Running},
+    store::Generation,
     trust::keep_control_roots,
 };
 
@@ -106,6 +109,7 @@ async fn by_an_early_certificate(running: &Running) -> client::TlsStream<DuplexS
             audit,
         },
         refusals: Refusals::new("agents", &Refused::default(), REASONS),
+        key_exchanges: KeyExchanges::default(),
     });
     let (near, far) = duplex(64 << 10);
     let (finished, _connections) = mpsc::channel(1);

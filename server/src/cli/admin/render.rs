@@ -230,6 +230,7 @@ pub(super) fn agents(agents: &[wire::AgentRecord]) -> Answer {
         "AGENT",
         "NODE",
         "CONNECTED",
+        "KEY EXCHANGE",
         "ATTESTED",
         "EXPIRES",
         "PODS",
@@ -242,6 +243,7 @@ pub(super) fn agents(agents: &[wire::AgentRecord]) -> Answer {
             agent.spiffe_id.clone(),
             agent.node_name.clone(),
             if agent.connected { "yes" } else { "no" }.to_owned(),
+            or_dash(&agent.key_exchange).to_owned(),
             when_text(agent.attested_unix_ms),
             when_text(agent.expires_unix_ms),
             agent.pods.to_string(),
@@ -254,7 +256,7 @@ pub(super) fn agents(agents: &[wire::AgentRecord]) -> Answer {
         "spiffe_id": agent.spiffe_id, "cluster": agent.cluster, "node_name": agent.node_name, "node_uid": agent.node_uid,
         "serial": agent.serial, "attested": when(agent.attested_unix_ms), "expires": when(agent.expires_unix_ms),
         "connected": agent.connected, "sequence_number": agent.sequence_number, "clock_skew_ms": agent.clock_skew_ms, "pods": agent.pods,
-        "problem": agent.problem,
+        "problem": agent.problem, "key_exchange": if agent.key_exchange.is_empty() { Value::Null } else { json!(agent.key_exchange) },
     })).collect::<Vec<_>>() });
     Answer::new(json, table_or(table, agents.len(), "no agent has attested yet"))
 }

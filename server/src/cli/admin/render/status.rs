@@ -36,6 +36,7 @@ pub(in crate::cli::admin) fn status(status: &wire::StatusResponse) -> Answer {
         "svids_issued": status.svids_issued,
         "svids_live": status.svids_live,
         "agents_connected": status.agents_connected,
+        "key_exchanges": key_exchanges_json(status),
         "agents_awaited": status.agents_awaited,
         "clusters": clusters,
         "authorities": status.authorities.iter().map(authority_json).collect::<Vec<_>>(),
@@ -54,6 +55,13 @@ pub(in crate::cli::admin) fn status(status: &wire::StatusResponse) -> Answer {
         status.svids_issued,
         status.agents_connected,
     );
+    if !status.key_exchanges.is_empty() {
+        let counts = status.key_exchanges.iter();
+        let counts: Vec<_> = counts
+            .map(|used| format!("{} of {}", used.group, used.agents))
+            .collect();
+        text.push_str(&format!("key exchange   {}\n", counts.join(", ")));
+    }
     for line in health(status).lines() {
         text.push_str(&format!("not ready      {line}\n"));
     }
@@ -93,6 +101,15 @@ fn clusters_and_lists(status: &wire::StatusResponse) -> String {
         text.push_str(&format!("store lacks    {}\n", proof_text(proof)));
     }
     text
+}
+
+fn key_exchanges_json(status: &wire::StatusResponse) -> Value {
+    let counts = status.key_exchanges.iter();
+    Value::Object(
+        counts
+            .map(|used| (used.group.clone(), json!(used.agents)))
+            .collect(),
+    )
 }
 
 const fn yes_no(yes: bool) -> &'static str {
