@@ -64,3 +64,13 @@ split_pem() {
   rm -rf "$2" && mkdir "$2"
   awk -v dir="$2" '/-----BEGIN/ { file = sprintf("%s/%02d.pem", dir, ++count) } { print > file }' "$1"
 }
+
+# Where the server's doors are, as host:port; its configuration is JSON.
+agents_door() { json 'it["listen"]["agents"]' <"$(dirname "$SIGNET_ADMIN_SOCKET")/server.yaml"; }
+bundle_door() { json 'it["listen"]["bundle"]' <"$(dirname "$SIGNET_ADMIN_SOCKET")/server.yaml"; }
+
+# ADDRESS GROUP RETRIED: a workload of ours connects there, and has this key exchange.
+workload() {
+  INTEROP_TLS_ADDRESS=$1 INTEROP_TLS_GROUP=$2 INTEROP_TLS_RETRIED=$3 \
+    cargo test --quiet --workspace --test interop_tls -- --ignored
+}

@@ -9,7 +9,7 @@ done
 python3 -c 'import ensurepip, venv' || { echo "missing: the Debian package python3-venv" >&2; exit 1; }
 
 # With the tests' features and profile: after `cargo test --workspace` nothing is compiled again.
-cargo build --quiet --workspace --bins --test interop_spiffe
+cargo build --quiet --workspace --bins --test interop_spiffe --test interop_tls
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
 logs=$target/interop/logs
 rm -rf "$logs" && mkdir -p "$logs"
@@ -62,5 +62,7 @@ done
 peer openssl "$here/openssl.sh"
 peer curl "$here/curl.sh"
 peer nginx "$here/nginx.sh"
+peer "TLS of Go" "$here/go.sh"
+peer "TLS of OpenSSL" "$here/openssl_tls.sh"
 [ $failed = 0 ] || echo "logs: $logs"
 exit $failed
