@@ -4,6 +4,7 @@
 //! A file is read into a raw type, which says what may be written, and checked into a [`Configuration`], whose values are
 //! known to make sense. The raw type never leaves the module that checks it.
 
+mod differing;
 mod duration;
 mod error;
 mod form;
@@ -21,6 +22,7 @@ use self::places::Places;
 use crate::telemetry::LogFormat;
 use crate::trial::{self, Trial};
 
+pub use self::differing::differing_keys;
 pub use self::duration::{HumanDuration, ParseDurationError};
 pub use self::error::{ConfigError, Place};
 pub use self::report::{Findings, Refused, Report};
@@ -50,14 +52,23 @@ pub trait Configuration: Sized {
 /// Everything that is wrong: the file is missing, larger than [`MAX_BYTES`], no YAML, does not fit [`Configuration::Raw`],
 /// or makes no sense.
 pub fn load<C: Configuration>(path: &Path) -> Result<(C, Report), Report> {
-    let mut findings = Findings::new(path);
-    let checked = match read(path) {
-        Ok(text) => parse::<C::Raw>(&text, &mut findings).and_then(|raw| C::check(raw, &mut findings).ok()),
+    match read(path) {
+        Ok(text) => check(path, &text),
         Err(error) => {
+            let mut findings = Findings::new(path);
             findings.cannot_be_read(error);
-            None
+            findings.conclude(None)
         }
-    };
+    }
+}
+
+/// As [`load`], of a text that was read from `path`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check<C: Configuration>(path: &Path, text: &str) -> Result<(C, Report), Report> {
+    let mut findings = Findings::new(path);
+    let checked = parse::<C::Raw>(text, &mut findings).and_then(|raw| C::check(raw, &mut findings).ok());
     findings.conclude(checked)
 }
 
@@ -99,13 +110,18 @@ fn parse<T: DeserializeOwned>(text: &str, findings: &mut Findings) -> Option<T> 
     let text = if is_blank(text) { "{}" } else { text };
     let (value, faults) = form::read(text, options);
     findings.locate(Places::of(text, options()));
+    findings.read_from(text);
     for fault in &faults {
         findings.unread(fault);
     }
     value
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// The text of a configuration file. Blocks.
+///
+/// # Errors
+/// It is missing, unreadable, no file, larger than [`MAX_BYTES`], or not UTF-8.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     let failed = |error: &io::Error| ConfigError::unreadable(path, error);
     let file = File::open(path).map_err(|error| failed(&error))?;
     let mut text = String::new();

@@ -60,6 +60,12 @@ impl Reread {
         Self(watch::Sender::default().subscribe())
     }
 
+    /// For a process that is told by somebody else: each change says so.
+    #[must_use]
+    pub fn by(told: watch::Receiver<()>) -> Self {
+        Self(told)
+    }
+
     /// Resolves when it was told since the last time.
     pub async fn told(&mut self) {
         if self.0.changed().await.is_err() {
@@ -106,7 +112,7 @@ impl Asides {
             let ignored = tokio::select! {
                 _ = self.hangup.recv() => {
                     tracing::info!(
-                        "SIGHUP: files are read or opened again, but for the configuration: a change of that needs a restart"
+                        "SIGHUP: files are read or opened again; of the configuration the server's rules, any other change of it needs a restart"
                     );
                     self.reread.send_replace(());
                     continue;

@@ -10,6 +10,7 @@ use super::{ConfigError, Place};
 #[derive(Clone, Debug)]
 pub struct Findings {
     file: PathBuf,
+    text: String,
     places: Places,
     /// Paths of the parts that could not be read.
     unread: Vec<String>,
@@ -28,6 +29,7 @@ impl Findings {
     pub fn new(file: &Path) -> Self {
         Self {
             file: file.into(),
+            text: String::new(),
             places: Places::default(),
             unread: Vec::new(),
             errors: Vec::new(),
@@ -87,12 +89,22 @@ impl Findings {
         }
     }
 
+    /// All that stands in the file.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     fn place(&self, key: &str) -> Place {
         Place::key(&self.file, key, self.places.nearest(key))
     }
 
     pub(super) fn locate(&mut self, places: Places) {
         self.places = places;
+    }
+
+    pub(super) fn read_from(&mut self, text: &str) {
+        text.clone_into(&mut self.text);
     }
 
     pub(super) fn unread(&mut self, fault: &super::form::Fault) {
