@@ -92,6 +92,10 @@ pub trait Attestor: Send + Sync {
     /// Whether a synced watch of the cluster shows no pod with this UID. Never on a guess: a watch that lags shows less.
     fn is_pod_gone(&self, cluster: &str, pod_uid: &str) -> bool;
 
+    /// What the watch of the cluster of this name shows of a pod, without any token of it. No proof: for whoever wants to know what
+    /// rules would make of it.
+    fn known_pod(&self, cluster: &str, pod_uid: &str) -> KnownPod;
+
     /// Whether what a certificate was issued for is there now, by an API server that can be reached and whose watch has come up
     /// to the present. `None` where nobody can say yet.
     fn is_there<'a>(&'a self, place: Place<'a>) -> BoxFuture<'a, Option<bool>>;
@@ -219,6 +223,17 @@ pub struct AttestedPod {
     pub terminating: bool,
     /// The API server is away: this is what was known when that began.
     pub outage: bool,
+}
+
+/// A pod as a watch shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownPod {
+    /// It is there. What only a token tells (its id, its end, the UID of the node) is empty.
+    There(Box<AttestedPod>),
+    /// It is not, or is over: nobody is attested by it any more.
+    Gone,
+    /// The watch has not shown it, and shows less than there is.
+    Unknown,
 }
 
 /// Why a token led to no proof.

@@ -10,24 +10,27 @@ mod belief;
 mod compile;
 mod config;
 mod error;
+mod facts;
 mod matcher;
 mod outcome;
 mod template;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use signet_certs::id::{SpiffeId, TrustDomain};
 
 pub(crate) use self::belief::belief;
-pub(crate) use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig};
+pub(crate) use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig, WrittenRules};
 pub(crate) use self::error::{RuleError, RuleErrors, RuleProblem};
+pub(crate) use self::facts::{Facts, UnixFacts};
 use self::matcher::Matcher;
 pub(crate) use self::outcome::{Judgement, Outcome, RuleOutcome, Unusable};
 use self::template::{IdTemplate, Rendered, Template};
-use crate::attest::AttestedPod;
+use self::verdict::keep_first_of_equal_hints;
+pub(crate) use self::verdict::{GrantedIdentity, Verdict};
 
 /// Name of the built-in rule, which no other rule may have.
 pub(crate) const BUILTIN_RULE: &str = "builtin";
@@ -52,7 +55,7 @@ pub(crate) struct RuleScope {
 /// Rules that were checked as a whole and can be asked.
 #[derive(Debug)]
 pub(crate) struct RuleSet {
-    trust_domain: TrustDomain,
+    scope: RuleScope,
     rules: Vec<Rule>,
     revision: u64,
 }
@@ -60,6 +63,7 @@ pub(crate) struct RuleSet {
 #[derive(Debug)]
 struct Rule {
     name: String,
+    written: IdentityRuleConfig,
     matcher: Matcher,
     /// Nothing for a deny rule.
     grant: Option<Grant>,
@@ -73,67 +77,60 @@ struct Grant {
     hint: String,
 }
 
-/// What attestation proved.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Facts<'a> {
-    /// A pod, by its own token.
-    Pod(&'a AttestedPod),
-    /// A process on a node, outside pods.
-    Unix(&'a UnixFacts),
-}
-
-/// What an agent saw of a process on its node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UnixFacts {
-    /// Cluster of the agent.
-    pub cluster: String,
-    /// Node of the agent.
-    pub node_name: String,
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-    /// Path of the executable, where it could be read.
-    pub path: Option<String>,
-    /// SHA-256 of the executable, where it could be read.
-    pub sha256: Option<[u8; 32]>,
-}
-
-/// What the rules say to some facts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// At least one identity, all different; the first is the default.
-    Identities(Vec<GrantedIdentity>),
-    /// A deny rule matches.
-    Denied {
-        /// Its name.
-        rule: String,
-    },
-    /// No rule gives an identity.
-    NoMatch,
-}
-
-/// One identity that a workload may have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GrantedIdentity {
-    /// The identity.
-    pub spiffe_id: SpiffeId,
-    /// Lifetime of its certificates, where the rule sets one.
-    pub ttl: Option<Duration>,
-    /// DNS names of its certificates.
-    pub dns_names: Vec<String>,
-    /// Tells identities of one workload apart; empty or unique among them.
-    pub hint: String,
-    /// Name of the rule that gives it.
-    pub rule: String,
-}
-
 impl RuleSet {
     /// Checks rules and makes a set of them, the built-in one last if the scope has it.
     ///
     /// The error names every faulty rule, what is wrong with it and what to write instead.
     pub(crate) fn compile(scope: &RuleScope, rules: Vec<IdentityRuleConfig>) -> Result<Self, RuleErrors> {
         compile::compile(scope, rules)
+    }
+
+    /// As [`compile`](Self::compile), of rules that were written for a server that may have had other clusters. Where one of them
+    /// is named that is gone, the rule stands and matches nobody.
+    pub(crate) fn compile_written(scope: &RuleScope, written: WrittenRules) -> Result<Self, RuleErrors> {
+        let named = written.rules.iter().flat_map(|rule| &rule.matching.clusters);
+        let mut clusters = scope.clusters.clone();
+        for cluster in named {
+            if !clusters.contains(cluster) {
+                clusters.push(cluster.clone());
+            }
+        }
+        let scope = RuleScope {
+            trust_domain: scope.trust_domain.clone(),
+            clusters,
+            builtin_rule: written.builtin_rule,
+            same_identity: written.same_identity,
+        };
+        compile::compile(&scope, written.rules)
+    }
+
+    /// The rules as somebody wrote them: what [`compile_written`](Self::compile_written) takes.
+    pub(crate) fn written(&self) -> WrittenRules {
+        let own = self.rules.iter().filter(|rule| rule.name != BUILTIN_RULE);
+        WrittenRules {
+            rules: own.map(|rule| rule.written.clone()).collect(),
+            builtin_rule: self.scope.builtin_rule,
+            same_identity: self.scope.same_identity,
+        }
+    }
+
+    /// Where it applies.
+    pub(crate) fn scope(&self) -> &RuleScope {
+        &self.scope
+    }
+
+    /// Every rule as it is written, in order, the built-in one included.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &IdentityRuleConfig> {
+        self.rules.iter().map(|rule| &rule.written)
+    }
+
+    /// Whether what a rule of this set gives is given by `other` as well, whoever has it: the rule stands there unchanged, and no
+    /// deny rule came in.
+    pub(crate) fn keeps(&self, rule: &str, other: &Self) -> bool {
+        let stands = |wanted: &Rule, set: &Self| set.rules.iter().any(|rule| rule.written == wanted.written);
+        let mut denies = other.rules.iter().filter(|rule| rule.grant.is_none());
+        let kept = self.rules.iter().find(|known| known.name == rule);
+        kept.is_some_and(|known| stands(known, other)) && denies.all(|deny| stands(deny, self))
     }
 
     /// The verdict alone.
@@ -162,7 +159,7 @@ impl RuleSet {
         }
         let mut identities: Vec<GrantedIdentity> = Vec::new();
         for rule in matching() {
-            let identity = match rule.render(&self.trust_domain, facts) {
+            let identity = match rule.render(&self.scope.trust_domain, facts) {
                 Some(Ok(identity)) => identity,
                 Some(Err(problem)) => {
                     let rule = rule.name.clone();
@@ -190,7 +187,7 @@ impl RuleSet {
     pub(crate) fn explain(&self, facts: &Facts<'_>) -> Vec<RuleOutcome> {
         let outcome = |rule: &Rule| match rule.matcher.mismatch(facts) {
             Some(criterion) => Outcome::NoMatch(criterion),
-            None => match rule.render(&self.trust_domain, facts) {
+            None => match rule.render(&self.scope.trust_domain, facts) {
                 None => Outcome::Denies,
                 Some(Ok(identity)) => Outcome::Grants(identity.spiffe_id),
                 Some(Err(problem)) => Outcome::Unusable(problem),
@@ -266,41 +263,5 @@ impl Grant {
             }
         }
         Ok((spiffe_id, dns_names))
-    }
-}
-
-/// Clears a hint that an earlier identity has already: the identity itself stays.
-fn keep_first_of_equal_hints(identities: &mut [GrantedIdentity]) {
-    let mut seen = HashSet::new();
-    for identity in identities {
-        if !identity.hint.is_empty() && !seen.insert(identity.hint.clone()) {
-            identity.hint.clear();
-        }
-    }
-}
-
-/// For people: which workload.
-impl std::fmt::Display for Facts<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pod(pod) => write!(formatter, "pod {}/{}", pod.namespace, pod.pod_name),
-            Self::Unix(unix) => write!(formatter, "uid {} on {}", unix.uid, unix.node_name),
-        }
-    }
-}
-
-impl Facts<'_> {
-    fn evidence(&self) -> Evidence {
-        match self {
-            Self::Pod(_) => Evidence::PodToken,
-            Self::Unix(_) => Evidence::Unix,
-        }
-    }
-
-    fn cluster(&self) -> &str {
-        match self {
-            Self::Pod(pod) => &pod.cluster,
-            Self::Unix(unix) => &unix.cluster,
-        }
     }
 }

@@ -15,8 +15,8 @@ use super::config::AttestationConfig;
 use super::remembered::Remembered;
 use super::vouched::Vouched;
 use super::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, NodeInOutage,
-    Outages, Place, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, KnownPod,
+    NodeInOutage, Outages, Place, RefusedReason,
 };
 use crate::clock::TrustedClock;
 use crate::kubernetes::pods::{LivePod, TellPod};
@@ -172,6 +172,13 @@ impl Attestor for KubernetesAttestor {
     fn is_pod_gone(&self, cluster: &str, pod_uid: &str) -> bool {
         self.cluster(cluster)
             .is_ok_and(|cluster| cluster.watch.is_synced() && cluster.watch.pod(pod_uid).is_none())
+    }
+
+    fn known_pod(&self, cluster: &str, pod_uid: &str) -> KnownPod {
+        match self.cluster(cluster) {
+            Ok(cluster) => cluster.known_pod(pod_uid),
+            Err(_) => KnownPod::Gone,
+        }
     }
 
     fn is_there<'a>(&'a self, place: Place<'a>) -> BoxFuture<'a, Option<bool>> {

@@ -9,8 +9,8 @@ use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, NodeInOutage,
-    Outages, Place, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, KnownPod,
+    NodeInOutage, Outages, Place, RefusedReason,
 };
 
 /// Answers from tables of tokens; confines pods to the calling agent's node as the real one does.
@@ -166,6 +166,19 @@ impl Attestor for FakeAttestor {
     fn is_pod_gone(&self, _cluster: &str, pod_uid: &str) -> bool {
         let state = self.lock();
         !state.unreachable && state.gone.contains(pod_uid)
+    }
+
+    fn known_pod(&self, cluster: &str, pod_uid: &str) -> KnownPod {
+        let state = self.lock();
+        if state.gone.contains(pod_uid) {
+            return KnownPod::Gone;
+        }
+        let known = state.pods.values().find(|pod| pod.pod_uid == pod_uid);
+        match known.filter(|pod| pod.cluster == cluster) {
+            Some(pod) => KnownPod::There(Box::new(pod.clone())),
+            None if state.unreachable => KnownPod::Unknown,
+            None => KnownPod::Gone,
+        }
     }
 
     fn is_there<'a>(&'a self, place: Place<'a>) -> BoxFuture<'a, Option<bool>> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     attest::AttestedPod,
-    rules::{Facts, GrantedIdentity, Judgement, RuleSet, UnixFacts, Verdict},
+    rules::{Facts, GrantedIdentity, Judgement, RuleSet, Verdict},
     store::{AgentShare, EvidenceKind, WorkloadRef},
 };
 
@@ -133,7 +133,7 @@ fn workload(spiffe_id: &SpiffeId, proven: &Proven, agent: Option<&SpiffeId>) -> 
             process: String::new(),
         },
         Proven::Process { facts, node_uid } => WorkloadRef {
-            process: process(facts),
+            process: facts.process(),
             node_name: facts.node_name.clone(),
             node_uid: node_uid.clone(),
             agent_id,
@@ -144,17 +144,4 @@ fn workload(spiffe_id: &SpiffeId, proven: &Proven, agent: Option<&SpiffeId>) -> 
 
 fn count(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)
-}
-
-fn process(facts: &UnixFacts) -> String {
-    let mut process = format!("uid={} gid={}", facts.uid, facts.gid);
-    if let Some(path) = &facts.path {
-        process.push_str(" path=");
-        process.push_str(path);
-    }
-    if let Some(sha256) = &facts.sha256 {
-        process.push_str(" sha256=");
-        process.push_str(&hex::encode(sha256));
-    }
-    process
 }

@@ -63,7 +63,7 @@ pub(super) fn compile(scope: &RuleScope, configs: Vec<IdentityRuleConfig>) -> Re
             more: errors.collect(),
         }),
         None => Ok(RuleSet {
-            trust_domain: scope.trust_domain.clone(),
+            scope: scope.clone(),
             rules,
             revision,
         }),
@@ -122,9 +122,10 @@ fn rule(scope: &RuleScope, config: IdentityRuleConfig, problems: &mut Vec<RulePr
         problems.push(RuleProblem::LabelsNeedNamespaces);
     }
     (problems.len() == before).then_some(Rule {
-        name: config.name,
+        name: config.name.clone(),
         matcher,
         grant,
+        written: config,
     })
 }
 

@@ -5,6 +5,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use signet_runtime::config::HumanDuration;
 
+/// Rules as a whole, as they are written and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenRules {
+    /// In order.
+    pub rules: Vec<IdentityRuleConfig>,
+    /// Whether the built-in last one stands.
+    pub builtin_rule: bool,
+    /// With several clusters: equal names in all of them are one identity.
+    pub same_identity: bool,
+}
+
 /// One rule: whom it matches, and what they get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use signet_certs::id::TrustDomain;
 
 use super::*;
+use crate::attest::AttestedPod;
 
 fn scope() -> RuleScope {
     RuleScope {

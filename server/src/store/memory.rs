@@ -5,12 +5,14 @@
 //! what a store has to do reads it here first.
 
 mod agents;
+mod clusters;
 mod issuing;
 mod kept;
 mod outbox;
 mod proofs;
 mod pruning;
 mod revoking;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -26,11 +28,10 @@ use tokio::sync::watch;
 
 pub(crate) use self::kept::Kept;
 use super::{
-    Admitted, AgentRow, AttestedAgents, AuthorityUse, ClusterRow, Clusters, Denial, Housekeeping,
-    IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent,
-    NewIssuance, PodTokenUse, Presented, PresentedCertificate, Recorded, Revocations, RevokeError,
-    RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl,
-    SvidFilter, SvidPage,
+    Admitted, AgentRow, AttestedAgents, AuthorityUse, Denial, Housekeeping, IssueRefusal, Journal, Journals,
+    KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent, NewIssuance, PodTokenUse,
+    Presented, PresentedCertificate, Recorded, Revocations, RevokeError, RevokeRequest, Revoked, RevokedSet,
+    SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::AuditEvent;
 
@@ -51,6 +52,8 @@ pub(crate) struct MemoryStore {
     pub issue_failures: AtomicU32,
     /// Fails [`AttestedAgents::record_reports`].
     pub report_failures: AtomicU32,
+    /// Fails [`KeptRules::accept_rules`](super::KeptRules::accept_rules).
+    pub rules_failures: AtomicU32,
     /// Fails [`AuditOutbox::append`].
     pub audit_failures: AtomicU32,
     /// How many transactions there were.
@@ -98,6 +101,7 @@ impl MemoryStore {
             crl_failures: AtomicU32::new(0),
             issue_failures: AtomicU32::new(0),
             report_failures: AtomicU32::new(0),
+            rules_failures: AtomicU32::new(0),
             audit_failures: AtomicU32::new(0),
             transactions: AtomicU32::new(0),
         })
@@ -332,18 +336,5 @@ impl AttestedAgents for MemoryStore {
 
     fn agents(&self) -> StoreFuture<'_, Vec<AgentRow>> {
         self.look(move |kept| kept.agents.values().cloned().collect())
-    }
-}
-
-impl Clusters for MemoryStore {
-    fn clusters(&self) -> StoreFuture<'_, Vec<ClusterRow>> {
-        self.look(|kept| kept.clusters.values().cloned().collect())
-    }
-
-    fn save_cluster(&self, cluster: ClusterRow) -> StoreFuture<'_, ()> {
-        self.transaction(move |kept| {
-            kept.clusters.insert(cluster.name.clone(), cluster);
-            Ok(())
-        })
     }
 }

@@ -20,6 +20,7 @@ mod proofs;
 mod prune;
 mod read;
 mod revoke;
+mod rules;
 mod schema;
 mod state;
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub(crate) mod proofs;
 pub(crate) mod pruning;
 pub(crate) mod racing;
 pub(crate) mod revoking;
+pub(crate) mod rules;
 pub(crate) mod wrong_time;
 
 /// Makes one test of each function of the suite; `$make` gives a fresh store, and a guard that keeps it alive.
@@ -92,6 +93,9 @@ macro_rules! store_suite {
                 what_rests_on_an_outage_waits_for_its_review
                 an_outage_gives_nobody_more_than_he_had
                 an_issued_line_says_that_it_rests_on_an_outage;
+            rules:
+                rules_are_kept_as_last_accepted_with_their_line
+                who_lives_by_rules_is_told_once_with_the_newest_rule;
             proofs:
                 a_list_is_known_by_its_number_for_a_while
                 a_proof_is_kept_and_written_once_until_it_is_dropped

@@ -55,6 +55,8 @@ pub(crate) struct Kept {
     pub(super) revocations: BTreeMap<(AuthorityId, SerialNumber), Revocation>,
     /// SHA-256 of the public keys that no certificate may carry.
     pub(super) compromised: BTreeSet<[u8; 32]>,
+    /// The rules that were accepted last.
+    pub(super) accepted_rules: Option<String>,
     /// Number of the last revocation.
     pub(super) revision: u64,
     /// Denials with their numbers.

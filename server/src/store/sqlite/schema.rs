@@ -270,6 +270,9 @@ pub(super) const REVISION: &str = "revocation_revision";
 /// Key in `meta` of the last audit line emitted.
 pub(super) const AUDIT_CURSOR: &str = "audit_cursor";
 
+/// Key in `meta` of the rules that were accepted last.
+pub(super) const ACCEPTED_RULES: &str = "accepted_rules";
+
 /// In `meta`: how many audit lines were left out since that was told.
 pub(super) const AUDIT_LEFT_OUT: &str = "audit_left_out";
 
