@@ -7,12 +7,13 @@ mod ending;
 mod in_memory;
 mod listeners;
 mod rooms;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod trials;
 mod trust;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use signet_certs::tls;
@@ -43,6 +44,7 @@ use crate::{
     config::Config,
     key_manager::KeyManager,
     late_review::LateReview,
+    live_rules::Source,
     metrics::Metrics,
     own_svid::OwnSvids,
     put_back::PutBack,
@@ -55,6 +57,8 @@ pub(crate) struct Server<E: Entrances = Network> {
     /// Where it can be reached.
     pub addresses: Addresses,
     config: Config,
+    /// Where rules come from while it runs.
+    rules: Source,
     doors: Doors<E>,
     /// The machine's.
     clock: Arc<dyn Clock>,
@@ -64,14 +68,15 @@ pub(crate) struct Server<E: Entrances = Network> {
     audit_sink: Box<dyn LineSink>,
 }
 
-/// Opens every door and the audit log, then the store and the keys, so that a mistake costs nothing but the message. Must be called inside a
+/// With the configuration that was read from `path`, from which rules are read on. Opens every door and the audit log, then the store and the keys, so that a mistake costs nothing but the message. Must be called inside a
 /// tokio runtime.
 ///
 /// # Errors
 /// What is in the way, with the configuration key or the file that names it.
-pub(crate) async fn build(config: Config) -> anyhow::Result<Server> {
+pub(crate) async fn build(config: Config, path: &Path) -> anyhow::Result<Server> {
     // Before any client of an API server is made: those name no provider.
     tls::install(config.hybrid.with_anybody()).context("tls.hybrid")?;
+    let rules = rules::source(path, &config);
     let doors = Doors::open(&config.listen, config.attestation.clusters.len()).await?;
     let open = |config: &Config| -> anyhow::Result<Arc<dyn Store>> {
         Ok(Arc::new(SqliteStore::open(
@@ -79,12 +84,14 @@ pub(crate) async fn build(config: Config) -> anyhow::Result<Server> {
             &config.trust_domain,
         )?))
     };
-    Server::over(config, doors, Arc::new(SystemClock), open).await
+    Server::over(config, rules, doors, Arc::new(SystemClock), open).await
 }
 
 /// What every part is built on.
 struct Base {
     config: Config,
+    rules: Source,
+    reread: Reread,
     store: Arc<dyn Store>,
     audit: AuditLog,
     backlog: AuditBacklog,
@@ -96,6 +103,7 @@ impl<E: Entrances> Server<E> {
     /// Behind open doors: the audit log first, then the store, then the keys.
     async fn over(
         config: Config,
+        rules: Source,
         doors: Doors<E>,
         clock: Arc<dyn Clock>,
         open_store: impl FnOnce(&Config) -> anyhow::Result<Arc<dyn Store>>,
@@ -108,6 +116,7 @@ impl<E: Entrances> Server<E> {
         Ok(Self {
             addresses,
             config,
+            rules,
             doors,
             clock,
             store,
@@ -130,7 +139,7 @@ impl<E: Entrances> Server<E> {
     }
 
     /// Serves until `stop` is started, then ends in order within [`DRAIN_LIMIT`]. What is kept open of files is opened
-    /// again when `reread` says so.
+    /// again when `reread` says so, and the rules are read again.
     ///
     /// # Errors
     /// What kept it from starting, or that a part ended without which it is of no use.
@@ -145,7 +154,7 @@ impl<E: Entrances> Server<E> {
                 key: self.audit_key,
                 sink: self.audit_sink,
                 clock: clock.clone(),
-                reread,
+                reread: reread.clone(),
             },
             drain.vital("audit log"),
         );
@@ -154,6 +163,8 @@ impl<E: Entrances> Server<E> {
         let base = Base {
             backlog: AuditBacklog::new(self.store.stored(), emitter.progress(), bound),
             config: self.config,
+            rules: self.rules,
+            reread,
             audit: AuditLog::start(self.store.clone()),
             store: self.store,
             clock,

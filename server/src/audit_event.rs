@@ -1,7 +1,8 @@
 //! What can be said in the audit log, as stores keep it. Stores and the log itself stand on it, and it on neither.
 
-use std::fmt::{self, Display};
-use std::str::FromStr;
+mod cursor;
+
+use std::fmt::Display;
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -10,6 +11,8 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::rfc3339;
+
+pub(crate) use self::cursor::AuditCursor;
 
 /// One decision, and when it was taken.
 #[derive(Clone, Debug, Serialize)]
@@ -226,6 +229,20 @@ pub(crate) enum AuditAction {
         /// Why it proves nothing.
         reason: String,
     },
+    /// Other rules are in force.
+    RulesChanged {
+        /// Who wanted it: `start`, `source` for a change of the configuration file that needed no confirmation, or the admin who
+        /// confirmed it.
+        author: String,
+        /// Revision of the rules before; none for the first of a store.
+        previous: Option<String>,
+        /// Their revision.
+        revision: String,
+        /// How many there are, with the built-in one.
+        rules: u64,
+        /// Identities under which a live certificate was held, and which they do not give.
+        withdrawn: u64,
+    },
     /// The machine's clock parted from the time the server goes by.
     ClockJumped {
         /// What it says.
@@ -281,40 +298,6 @@ pub(crate) struct StoredLine {
     pub boot: u64,
     /// A JSON object.
     pub body: String,
-}
-
-/// The end of the chain: the position and hash of its last line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct AuditCursor {
-    /// Position of the last line; 0 before the first.
-    pub sequence: u64,
-    /// SHA-256 of the last line, without its newline; zeros before the first.
-    pub hash: [u8; 32],
-}
-
-impl Display for AuditCursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.sequence, hex::encode(self.hash))
-    }
-}
-
-/// The text is no cursor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an audit cursor: expected a number and 64 hexadecimal digits")]
-pub(crate) struct CursorError;
-
-impl FromStr for AuditCursor {
-    type Err = CursorError;
-
-    fn from_str(text: &str) -> Result<Self, CursorError> {
-        let (sequence, hex_hash) = text.split_once(' ').ok_or(CursorError)?;
-        let mut hash = [0; 32];
-        hex::decode_to_slice(hex_hash, &mut hash).map_err(|_| CursorError)?;
-        Ok(Self {
-            sequence: sequence.parse().map_err(|_| CursorError)?,
-            hash,
-        })
-    }
 }
 
 fn text<S: Serializer>(value: &impl Display, out: S) -> Result<S::Ok, S::Error> {

@@ -3,7 +3,7 @@
 pub mod admin;
 mod args;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::CommandFactory;
 use signet_runtime::{
@@ -15,7 +15,7 @@ use self::{
     admin::{AdminClient, Revoke},
     args::{
         AdminArgs, AgentCommand, CaCommand, Cli, ClockCommand, Command, CrlCommand, Kind, RevokeArgs,
-        RotateArgs, SvidCommand,
+        RotateArgs, RuleCommand, SvidCommand,
     },
 };
 use crate::{
@@ -44,7 +44,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(code) => return code,
     };
     match cli.command {
-        Command::Run(args) => PROGRAM.serve(&args.config, DRAIN_LIMIT, trials, app::build, <Server>::run),
+        Command::Run(args) => run(&args.config),
         Command::Validate(args) => PROGRAM.validate::<Config>(&args.how, trials, &args.config.config),
         Command::Healthcheck(args) => ask(args.admin, async move |client| {
             client.healthcheck(args.serving).await
@@ -62,12 +62,21 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Allow(args) => ask(args.admin, async move |client| client.allow(args.denial).await),
         Command::Denials(args) => ask(args.admin, async move |client| client.denials(args.all).await),
         Command::Crl(CrlCommand::Show(args)) => ask(args, AdminClient::crls),
+        Command::Rule(RuleCommand::List(args)) => ask(args, AdminClient::rules),
+        Command::Rule(RuleCommand::Confirm(args)) => ask(args.admin, async move |client| {
+            client.confirm_rules(args.revision).await
+        }),
         Command::Agent(AgentCommand::List(args)) => ask(args, AdminClient::agents),
         Command::Clock(ClockCommand::Show(args)) => ask(args, AdminClient::clock),
         Command::Clock(ClockCommand::Confirm(args)) => ask(args.admin, async move |client| {
             client.confirm_clock(&args.time, args.force).await
         }),
     }
+}
+
+fn run(config: &Path) -> ExitCode {
+    let build = |loaded| app::build(loaded, config);
+    PROGRAM.serve(config, DRAIN_LIMIT, trials, build, <Server>::run)
 }
 
 fn ask(args: AdminArgs, question: impl AsyncFnOnce(&mut AdminClient) -> anyhow::Result<Answer>) -> ExitCode {

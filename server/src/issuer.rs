@@ -15,7 +15,7 @@ mod types;
 mod unusable;
 mod workloads;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ring::rand::SystemRandom;
 use signet_certs::{
@@ -87,6 +87,8 @@ pub(crate) struct IssuerParts {
     pub rng: SystemRandom,
     /// Life of workload certificates.
     pub profile: SvidProfile,
+    /// The longest that a rule gets for its workload certificates, whatever it says: authorities were made to outlive that.
+    pub longest_ttl: Duration,
     /// Life of agent certificates.
     pub control_profile: SvidProfile,
     /// Unexpired certificates per workload and identity that displace no other.

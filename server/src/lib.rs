@@ -5,6 +5,7 @@
 //! | [`cli`], `config`, `app` | command line, `server.yaml`, composition |
 //! | `kubernetes` | API servers: calls, watches, what a token says |
 //! | `attest`, `rules` | which pod holds a token, and which identities its facts allow |
+//! | `live_rules` | which rules are in force, and when others come to be |
 //! | `issuer` | what is granted, recorded, signed, and how much at once |
 //! | `authority`, `key_manager` | the life of CA keys; where they are kept |
 //! | `store` | what survives: ledger, revocations, lists, journals, agents, audit events |
@@ -39,6 +40,7 @@ mod key_manager;
 mod kubernetes;
 mod late_review;
 mod limits;
+mod live_rules;
 mod metrics;
 mod own_svid;
 mod publish_http;

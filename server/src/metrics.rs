@@ -88,6 +88,10 @@ metrics! {
     refused_at_doors: Refused = "refused",
         "Connections and calls refused or ended because their caller has its share, by door and reason";
     key_exchanges: Family<Had, Counter> = "key_exchanges", "Finished TLS handshakes, by door and group of the key exchange";
+    rules_waiting: GaugeI64 = "rules_waiting_withdrawals",
+        "Live identities that rules which wait for a confirmation would withdraw; 0 while none wait";
+    rules_unusable: GaugeI64 =
+        "rules_unusable", "1 while the rules of the configuration file cannot be used and those before are in force";
     reviews_kept: GaugeI64 = "token_reviews_kept", "Reviews of tokens by API servers that are remembered";
     reviews_displaced: Counter = "token_reviews_displaced",
         "Reviews of tokens given up for newer ones of the same pod, or not remembered for want of room";
@@ -122,6 +126,12 @@ impl Metrics {
             }
         }
         Arc::new(metrics)
+    }
+
+    /// How many live identities the rules that wait would withdraw, and whether those of the file cannot be used.
+    pub(crate) fn set_rules(&self, waiting: u64, unusable: bool) {
+        self.rules_waiting.set(whole(waiting));
+        self.rules_unusable.set(i64::from(unusable));
     }
 
     /// How many reviews are remembered, and how many ever were given up.

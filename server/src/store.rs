@@ -19,6 +19,7 @@ mod outbox;
 mod proofs;
 mod revocations;
 mod room;
+mod rules;
 pub(crate) mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
@@ -51,6 +52,7 @@ pub(crate) use self::revocations::{
     Denial, DenialKind, Lifted, Revocations, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
 };
 pub(crate) use self::room::ListRoom;
+pub(crate) use self::rules::{KeptRules, LiveIdentity};
 
 /// A future that a trait object can return.
 pub(crate) type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
@@ -71,7 +73,7 @@ const DENIALS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The server's memory. Adapters: [`sqlite::SqliteStore`], and [`memory::MemoryStore`] for tests; all pass the same
 /// conformance suite.
 pub(crate) trait Store:
-    Ledger + Revocations + Lists + Journals + AttestedAgents + Clusters + Proofs + AuditOutbox
+    Ledger + Revocations + Lists + Journals + AttestedAgents + Clusters + Proofs + KeptRules + AuditOutbox
 {
     /// Who this store belongs to. Never changes while it is open.
     fn info(&self) -> &StoreInfo;

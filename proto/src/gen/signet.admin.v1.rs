@@ -51,6 +51,8 @@ pub struct StatusResponse {
     /// How many of the connected agents are over each key exchange; those over which none is are left out.
     #[prost(message, repeated, tag = "21")]
     pub key_exchanges: ::prost::alloc::vec::Vec<KeyExchange>,
+    #[prost(message, optional, tag = "22")]
+    pub rules: ::core::option::Option<RulesStanding>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyExchange {
@@ -59,6 +61,47 @@ pub struct KeyExchange {
     pub group: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub agents: u32,
+}
+/// How the rules of the configuration file stand to those in force.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RulesStanding {
+    /// Of those in force, 16 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub revision: ::prost::alloc::string::String,
+    /// How many these are, with the built-in one.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    /// Why those of the file are not in force; empty when they are, and while they wait.
+    #[prost(string, tag = "3")]
+    pub problem: ::prost::alloc::string::String,
+    /// Set while those of the file wait for a confirmation.
+    #[prost(message, optional, tag = "4")]
+    pub waiting: ::core::option::Option<WaitingRules>,
+    /// Other keys of the file that have changed since the start, and need a restart.
+    #[prost(string, repeated, tag = "5")]
+    pub restart_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WaitingRules {
+    /// 16 hexadecimal digits: what ConfirmRules takes.
+    #[prost(string, tag = "1")]
+    pub revision: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub since_unix_ms: i64,
+    /// Identities under which live certificates are held, once for each pod or process, that they would not give.
+    #[prost(uint64, tag = "3")]
+    pub withdrawn: u64,
+    /// Some of them.
+    #[prost(message, repeated, tag = "4")]
+    pub examples: ::prost::alloc::vec::Vec<WithdrawnIdentity>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawnIdentity {
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// Who holds it, for people.
+    #[prost(string, tag = "2")]
+    pub holder: ::prost::alloc::string::String,
 }
 /// A list that an agent has handed over, verified.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -400,6 +443,42 @@ pub struct ApiServerClock {
     pub date_unix_ms: i64,
     #[prost(uint64, tag = "3")]
     pub age_ms: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRulesRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRulesResponse {
+    #[prost(message, optional, tag = "1")]
+    pub standing: ::core::option::Option<RulesStanding>,
+    /// In order.
+    #[prost(message, repeated, tag = "2")]
+    pub rules: ::prost::alloc::vec::Vec<RuleRecord>,
+    /// Those that wait, in order.
+    #[prost(message, repeated, tag = "3")]
+    pub waiting: ::prost::alloc::vec::Vec<RuleRecord>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleRecord {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As it is written in the configuration, JSON.
+    #[prost(string, tag = "2")]
+    pub rule: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmRulesRequest {
+    /// 16 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub revision: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmRulesResponse {
+    /// The revision now in force.
+    #[prost(string, tag = "1")]
+    pub revision: ::prost::alloc::string::String,
+    /// Live identities that it withdrew.
+    #[prost(uint64, tag = "2")]
+    pub withdrawn: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShowCrlsRequest {}
@@ -818,6 +897,55 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ConfirmClock"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn list_rules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRulesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/ListRules",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "ListRules"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Puts rules in force that wait for it. FAILED_PRECONDITION when none wait, or others.
+        pub async fn confirm_rules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfirmRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfirmRulesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/ConfirmRules",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "ConfirmRules"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -905,6 +1033,21 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::ConfirmClockRequest>,
         ) -> std::result::Result<tonic::Response<super::Clock>, tonic::Status>;
+        async fn list_rules(
+            &self,
+            request: tonic::Request<super::ListRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRulesResponse>,
+            tonic::Status,
+        >;
+        /// Puts rules in force that wait for it. FAILED_PRECONDITION when none wait, or others.
+        async fn confirm_rules(
+            &self,
+            request: tonic::Request<super::ConfirmRulesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfirmRulesResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct AdminServer<T> {
@@ -1448,6 +1591,94 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ConfirmClockSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/ListRules" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRulesSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ListRulesRequest>
+                    for ListRulesSvc<T> {
+                        type Response = super::ListRulesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRulesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_rules(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/ConfirmRules" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfirmRulesSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ConfirmRulesRequest>
+                    for ConfirmRulesSvc<T> {
+                        type Response = super::ConfirmRulesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConfirmRulesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::confirm_rules(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfirmRulesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -72,6 +72,8 @@ pub(crate) const ACCESS: &[(&str, Access, Before)] = {
         ("/signet.admin.v1.Admin/ListAgents", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ShowClock", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ConfirmClock", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ListRules", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ConfirmRules", AdminSocket, Nothing),
     ]
 };
 

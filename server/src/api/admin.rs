@@ -1,7 +1,9 @@
 //! `signet.admin.v1`: what admins ask and order. Whoever opens the socket is an admin; the audit log names the user.
 
+mod clock;
 mod convert;
 mod revoking;
+mod rules;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -23,13 +25,13 @@ use super::admin_calls::{author, is_about};
 use crate::{
     agents::Agents,
     attest::Attestor,
-    audit::{AuditAction, AuditEvent, AuditLog},
+    audit::AuditLog,
     authority::{AuthorityManager, RotateRequest},
-    clock::{TrustedClock, dates::say},
+    clock::TrustedClock,
+    live_rules::LiveRules,
     metrics::Metrics,
     publisher::Publisher,
     put_back::PutBack,
-    rules::RuleSet,
     store::{RevokeError, Store, StoreError, SvidFilter},
     trust::TrustSnapshot,
 };
@@ -56,8 +58,8 @@ pub(crate) struct AdminService {
     pub readiness: Readiness,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// The rules in force.
-    pub rules: watch::Receiver<Arc<RuleSet>>,
+    /// The rules in force, and those that wait.
+    pub rules: LiveRules,
     /// Wall time.
     pub clock: Arc<TrustedClock>,
     /// Where confirmations of the time are written.
@@ -96,7 +98,8 @@ impl admin_server::Admin for AdminService {
             ready_issue: self.readiness.is_ready(Level::Issue),
             not_ready: convert::not_ready(&self.readiness),
             sequence_number: self.trust.borrow().sequence,
-            policy_revision: self.rules.borrow().revision(),
+            policy_revision: self.rules.current().borrow().revision(),
+            rules: Some(self.rules_standing()),
             svids_issued: self.metrics.issued_total(),
             svids_live: authorities.iter().map(|authority| authority.live_svids).sum(),
             agents_connected: u32::try_from(self.agents.connected()).unwrap_or(u32::MAX),
@@ -260,6 +263,25 @@ impl admin_server::Admin for AdminService {
         Ok(Response::new(wire::ListAgentsResponse { agents }))
     }
 
+    async fn list_rules(
+        &self,
+        _: Request<wire::ListRulesRequest>,
+    ) -> Result<Response<wire::ListRulesResponse>, Status> {
+        Ok(Response::new(self.listed_rules()))
+    }
+
+    async fn confirm_rules(
+        &self,
+        request: Request<wire::ConfirmRulesRequest>,
+    ) -> Result<Response<wire::ConfirmRulesResponse>, Status> {
+        let author = author(request.extensions());
+        is_about(&request, &request.get_ref().revision);
+        let confirmed = self
+            .confirmed_rules(&request.into_inner().revision, author)
+            .await?;
+        Ok(Response::new(confirmed))
+    }
+
     async fn show_clock(&self, _: Request<wire::ShowClockRequest>) -> Result<Response<wire::Clock>, Status> {
         Ok(Response::new(self.shown_clock()))
     }
@@ -271,38 +293,12 @@ impl admin_server::Admin for AdminService {
         let author = author(request.extensions());
         let said = from_unix_millis(request.get_ref().time_unix_ms);
         is_about(&request, &rfc3339(said));
-        let before = self.clock.now();
-        let confirmed = self
-            .clock
-            .confirm(said, request.get_ref().force)
-            .map_err(|refused| convert::not_confirmed(&refused, said))?;
-        if confirmed.went_back {
-            self.attestor.forget_reviews();
-        }
-        let (now, against) = (self.clock.now(), say(&confirmed.against));
-        tracing::warn!(
-            author,
-            time = rfc3339(now),
-            before = rfc3339(before),
-            against,
-            "an admin confirmed the time"
-        );
-        let confirmed = AuditAction::ClockConfirmed {
-            author,
-            wall: rfc3339(now),
-            steady: rfc3339(before),
-            against,
-        };
-        self.audit.record(AuditEvent::new(now, confirmed));
-        Ok(Response::new(self.shown_clock()))
+        let confirmed = self.confirmed_clock(said, request.get_ref().force, author)?;
+        Ok(Response::new(confirmed))
     }
 }
 
 impl AdminService {
-    fn shown_clock(&self) -> wire::Clock {
-        convert::clock(&self.clock.show(), self.store.info().mark)
-    }
-
     async fn all_authorities(&self, now: SystemTime) -> Result<Vec<wire::Authority>, Status> {
         let counts = self.store.live_counts(now).await.map_err(store_status)?;
         let trust = self.trust.borrow().clone();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
-use tokio::sync::watch;
 
 use super::{Base, trust::Trust};
 use crate::{
@@ -14,15 +13,16 @@ use crate::{
     },
     issuer::{Issuer, IssuerParts},
     kubernetes::pods::{PodEvent, PodEventKind},
+    live_rules::{LiveRules, LiveRulesParts},
     metrics::Metrics,
-    rules::RuleSet,
+    store::StoreError,
 };
 
 /// Who decides about identities.
 pub(super) struct Deciders {
     pub(super) attestor: Arc<dyn Attestor>,
     pub(super) issuer: Arc<Issuer>,
-    pub(super) rules: watch::Receiver<Arc<RuleSet>>,
+    pub(super) rules: LiveRules,
 }
 
 impl Base {
@@ -52,17 +52,18 @@ impl Base {
         trust
             .agents
             .watch_pods(move |cluster, pod_uid| pods.is_pod_gone(cluster, pod_uid));
-        let rules = watch::Sender::new(self.config.rules.clone()).subscribe();
+        let rules = self.start_rules(trust, &attestor, metrics).await?;
         let issuer = Issuer::new(IssuerParts {
             trust_domain: self.config.trust_domain.clone(),
             store: self.store.clone(),
             audit: self.audit.clone(),
             attestor: attestor.clone(),
-            rules: rules.clone(),
+            rules: rules.current(),
             authorities: trust.authorities.current(),
             clock: self.clock.clone(),
             rng: SystemRandom::new(),
             profile: self.config.workload_profile.clone(),
+            longest_ttl: self.config.lives.x509.leaf_ttl(),
             control_profile: self.config.control_profile.clone(),
             max_live: self.config.max_live,
             agents: trust.agents.clone(),
@@ -74,6 +75,29 @@ impl Base {
             issuer: Arc::new(issuer),
             rules,
         })
+    }
+
+    /// Whoever owns the rules from now on.
+    async fn start_rules(
+        &self,
+        trust: &Trust,
+        attestor: &Arc<dyn Attestor>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<LiveRules, StoreError> {
+        LiveRules::start(LiveRulesParts {
+            source: self.rules.clone(),
+            first: self.config.rules.clone(),
+            confirm_above: self.config.rules_confirm_above,
+            longest_ttl: self.config.lives.x509.leaf_ttl(),
+            store: self.store.clone(),
+            attestor: attestor.clone(),
+            agents: trust.agents.clone(),
+            metrics: metrics.clone(),
+            clock: self.clock.clone(),
+            reread: self.reread.clone(),
+            drain: self.drain.clone(),
+        })
+        .await
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::net::Listener;
 use super::{
     Server,
     doors::{Doors, Entrances},
+    rules,
 };
 use crate::{
     config::Config,
@@ -119,12 +120,12 @@ impl InMemory {
     /// # Errors
     /// What is in the way.
     pub async fn build(
-        config: &Path,
+        path: &Path,
         kept: &mut KeptInMemory,
         clock: Arc<dyn Clock>,
         kube: &Client,
     ) -> anyhow::Result<Self> {
-        let loaded = load::<Config>(config);
+        let loaded = load::<Config>(path);
         let (mut config, _) = loaded.map_err(|report| anyhow::anyhow!("{report}"))?;
         for cluster in &mut config.attestation.clusters {
             cluster.access = Access::Given(kube.clone().into());
@@ -141,7 +142,8 @@ impl InMemory {
         .await?;
         let store = kept.0.reopened();
         kept.0 = store.clone();
-        let server = Server::over(config, doors, clock, |_| Ok(store)).await?;
+        let rules = rules::source(path, &config);
+        let server = Server::over(config, rules, doors, clock, |_| Ok(store)).await?;
         Ok(Self {
             server,
             dial: Dial { agents, admin },

@@ -262,7 +262,7 @@ impl Base {
             put_back: put_back.clone(),
             trust: trust.snapshots.clone(),
             control: trust.control.clone(),
-            rules: deciders.rules.clone(),
+            rules: deciders.rules.current(),
             renderings: Arc::default(),
             pace: agent::pace(),
             epoch: self.store.info().epoch,

@@ -169,6 +169,7 @@ impl World {
             clock: clock.clone(),
             rng: SystemRandom::new(),
             profile: profile(),
+            longest_ttl: HOUR,
             control_profile: profile(),
             max_live: 8,
             backlog: AuditBacklog::none(),

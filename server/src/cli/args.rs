@@ -42,6 +42,9 @@ pub(super) enum Command {
     /// Certificate revocation lists.
     #[command(subcommand)]
     Crl(CrlCommand),
+    /// Rules: who gets which identity.
+    #[command(subcommand)]
+    Rule(RuleCommand),
     /// Node agents.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -197,6 +200,22 @@ pub(super) struct DenialsArgs {
 pub(super) enum CrlCommand {
     /// The lists as they are published now.
     Show(AdminArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RuleCommand {
+    /// The rules in force, in order, and those that wait for a confirmation with what they would withdraw.
+    List(AdminArgs),
+    /// Put in force the rules that wait, though they withdraw more live identities than rules_confirm_above.
+    Confirm(ConfirmRulesArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfirmRulesArgs {
+    /// Their revision, from `rule list`: 16 hexadecimal digits. Others are not confirmed by it.
+    pub(super) revision: String,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
 }
 
 #[derive(Debug, Subcommand)]

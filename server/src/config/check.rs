@@ -85,6 +85,8 @@ impl Configuration for Config {
             crl_max_bytes: crl_max_bytes?,
             attestation: attestation?,
             rules: Arc::new(rules?),
+            rules_confirm_above: raw.rules_confirm_above,
+            text: findings.text().to_owned(),
             audit_bound: audit_bound?,
             audit: raw.audit.file.map_or(AuditSink::Stdout, AuditSink::File),
             log: raw.log.format,

@@ -45,6 +45,8 @@ pub(crate) struct Raw {
     pub(super) builtin_rule: bool,
     /// With several clusters: equal names in all of them are one identity.
     pub(super) same_identity: bool,
+    /// Most live identities that an edit of the rules may withdraw unconfirmed.
+    pub(super) rules_confirm_above: u64,
     /// The audit log.
     pub(super) audit: Audit,
     /// The diagnostic log, on standard error.
@@ -68,6 +70,7 @@ impl Default for Raw {
             rules: Vec::new(),
             builtin_rule: true,
             same_identity: false,
+            rules_confirm_above: CONFIRM_ABOVE,
             audit: Audit::default(),
             log: Log::default(),
         }
@@ -145,6 +148,10 @@ pub(super) struct Keys {
     /// 32 random bytes; made (0600) for an empty store only. Default: `<data_dir>/kek`.
     pub(super) kek_file: Option<PathBuf>,
 }
+
+/// Most live identities that an edit of the rules may withdraw unconfirmed, unless `rules_confirm_above` says otherwise: few
+/// enough that a slip of the pen is caught in a small cluster, and more than one workload whose rule is replaced has.
+const CONFIRM_ABOVE: u64 = 10;
 
 /// Unexpired certificates of one workload for one SPIFFE ID that displace no other, unless `svid.max_live` says otherwise.
 pub(crate) const MAX_LIVE: u32 = 8;

@@ -47,6 +47,10 @@ pub(crate) struct Config {
     pub attestation: AttestationConfig,
     /// From attested facts to SPIFFE IDs.
     pub rules: Arc<RuleSet>,
+    /// Most live identities that an edit of the rules may withdraw unconfirmed.
+    pub rules_confirm_above: u64,
+    /// All of the file, as it was read.
+    pub text: String,
     /// Where audit lines go.
     pub audit: AuditSink,
     /// How many of them may wait.

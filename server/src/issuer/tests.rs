@@ -85,6 +85,7 @@ impl World {
             clock: running.trusted.clone(),
             rng: SystemRandom::new(),
             profile: profile(HOUR),
+            longest_ttl: HOUR,
             control_profile: profile(HOUR),
             max_live: 8,
             backlog: AuditBacklog::none(),

@@ -177,7 +177,7 @@ impl Issuer {
         let decided = wanted.decided;
         let identity = decided.identity;
         let mut profile = self.parts.profile.clone();
-        profile.ttl = identity.ttl.unwrap_or(profile.ttl);
+        profile.ttl = identity.ttl.unwrap_or(profile.ttl).min(self.parts.longest_ttl);
         let order = Order {
             purpose: Purpose::Workload,
             workload: decided.workload,

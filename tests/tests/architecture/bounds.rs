@@ -6,7 +6,7 @@ use signet_tests::repository::rust_files;
 const TYPES: [&str; 3] = [": Rate = ", ": Division = ", ": Limits = "];
 
 /// Constants of these types that no row names, and why.
-const WITHOUT: [(&str, &str, &str); 3] = [
+const WITHOUT: [(&str, &str, &str); 4] = [
     (
         "server/src/store/budget.rs",
         "WORKLOAD",
@@ -21,6 +21,11 @@ const WITHOUT: [(&str, &str, &str); 3] = [
         "server/src/api/agent/sync.rs",
         "OTHER_REASONS",
         "it bounds what is sent to an agent of the server's own accord",
+    ),
+    (
+        "server/src/live_rules/owner.rs",
+        "JUDGED",
+        "it bounds how often the configuration file is judged, which no caller writes",
     ),
 ];
 

@@ -28,6 +28,7 @@ mod hello;
 mod hybrid;
 mod limits;
 mod links;
+mod live_rules;
 mod many_pods;
 mod outage;
 mod places;

@@ -3,6 +3,7 @@
 mod clusters;
 mod proofs;
 mod revoked;
+mod rules;
 mod status;
 
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use signet_runtime::cli::{Answer, or_dash, when, when_text};
 use signet_runtime::table::Table;
 
 pub(super) use self::revoked::revoked;
+pub(super) use self::rules::{confirmed_rules, rules};
 pub(super) use self::status::{health, status};
 
 /// `table`, or `empty` in words.

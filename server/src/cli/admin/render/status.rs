@@ -6,6 +6,7 @@ use signet_runtime::cli::{Answer, Health, NotReady, when, when_text};
 
 use super::clusters::{cluster_json, cluster_state};
 use super::proofs::{proof_json, proof_text};
+use super::rules::{lines, standing_json};
 use super::{authorities, authority_json};
 
 pub(in crate::cli::admin) fn health(status: &wire::StatusResponse) -> Health {
@@ -33,6 +34,7 @@ pub(in crate::cli::admin) fn status(status: &wire::StatusResponse) -> Answer {
         "clock": { "state": status.clock_state, "reason": status.clock_reason },
         "sequence_number": status.sequence_number,
         "policy_revision": status.policy_revision,
+        "rules": standing_json(&status.rules.clone().unwrap_or_default()),
         "svids_issued": status.svids_issued,
         "svids_live": status.svids_live,
         "agents_connected": status.agents_connected,
@@ -72,6 +74,7 @@ pub(in crate::cli::admin) fn status(status: &wire::StatusResponse) -> Answer {
         let awaited = status.agents_awaited.join("\n               ");
         text.push_str(&format!("waiting for    {awaited}\n"));
     }
+    text.push_str(&lines(&status.rules.clone().unwrap_or_default()));
     text.push_str(&clusters_and_lists(status));
     text.push('\n');
     text.push_str(&authorities(&status.authorities).text);

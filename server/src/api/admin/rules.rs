@@ -1,0 +1,100 @@
+//! What admins are told of rules, and what they confirm.
+
+use signet_certs::time::unix_millis;
+use signet_proto::admin as wire;
+use tonic::Status;
+
+use super::AdminService;
+use crate::{
+    live_rules::{Loss, NotConfirmed, OfSource, Revision, Waiting},
+    rules::RuleSet,
+};
+
+impl AdminService {
+    pub(super) fn rules_standing(&self) -> wire::RulesStanding {
+        let standing = self.rules.standing();
+        let in_force = self.rules.current().borrow().clone();
+        let (problem, waiting) = match standing.source {
+            OfSource::InForce => (String::new(), None),
+            OfSource::NotWeighed => {
+                let why = "they are weighed as soon as the pods of the clusters are known";
+                (why.to_owned(), None)
+            }
+            OfSource::Unusable(problem) => (problem, None),
+            OfSource::Waiting(waits) => (String::new(), Some(waiting(&waits))),
+        };
+        wire::RulesStanding {
+            revision: Revision(in_force.revision()).to_string(),
+            count: u32::try_from(in_force.rules().count()).unwrap_or(u32::MAX),
+            problem,
+            waiting,
+            restart_for: standing.restart_for,
+        }
+    }
+
+    pub(super) fn listed_rules(&self) -> wire::ListRulesResponse {
+        let waiting = match self.rules.standing().source {
+            OfSource::Waiting(waiting) => records(&waiting.rules),
+            OfSource::InForce | OfSource::NotWeighed | OfSource::Unusable(_) => Vec::new(),
+        };
+        wire::ListRulesResponse {
+            standing: Some(self.rules_standing()),
+            rules: records(&self.rules.current().borrow()),
+            waiting,
+        }
+    }
+
+    pub(super) async fn confirmed_rules(
+        &self,
+        revision: &str,
+        author: String,
+    ) -> Result<wire::ConfirmRulesResponse, Status> {
+        let Some(Revision(revision)) = Revision::parse(revision) else {
+            return Err(Status::invalid_argument(
+                "a revision of rules is 16 hexadecimal digits: `rule list` shows the one that waits",
+            ));
+        };
+        let changed = self
+            .rules
+            .confirm(revision, author)
+            .await
+            .map_err(not_confirmed)?;
+        Ok(wire::ConfirmRulesResponse {
+            revision: Revision(changed.revision).to_string(),
+            withdrawn: changed.withdrawn,
+        })
+    }
+}
+
+fn waiting(waiting: &Waiting) -> wire::WaitingRules {
+    let example = |loss: &Loss| wire::WithdrawnIdentity {
+        spiffe_id: loss.spiffe_id.to_string(),
+        holder: loss.holder.clone(),
+    };
+    wire::WaitingRules {
+        revision: Revision(waiting.rules.revision()).to_string(),
+        since_unix_ms: unix_millis(waiting.since),
+        withdrawn: waiting.withdrawn.count,
+        examples: waiting.withdrawn.examples.iter().map(example).collect(),
+    }
+}
+
+fn records(rules: &RuleSet) -> Vec<wire::RuleRecord> {
+    rules
+        .rules()
+        .map(|rule| wire::RuleRecord {
+            name: rule.name.clone(),
+            // Plain structs: this cannot fail.
+            rule: serde_json::to_string(rule).unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn not_confirmed(error: NotConfirmed) -> Status {
+    match error {
+        NotConfirmed::NothingWaits | NotConfirmed::Others { .. } => {
+            Status::failed_precondition(error.to_string())
+        }
+        NotConfirmed::Store(_) | NotConfirmed::Stopping => Status::unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,87 @@
+//! The owner's task: when to look, and who is served in between.
+
+use std::{future::pending, time::Duration};
+
+use signet_runtime::{drain::Drain, signal::Reread};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinHandle, spawn_blocking},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
+};
+
+use super::{Order, owner::Owner, source::Reading};
+
+/// How often the source is looked at.
+pub(super) const LOOK: Duration = Duration::from_secs(5);
+/// How long a start waits for the pods of its clusters, before it weighs by what the ledger knows.
+pub(super) const PODS_KNOWN_WITHIN: Duration = Duration::from_secs(30);
+const PODS_KNOWN: Duration = Duration::from_millis(250);
+
+/// See the module's documentation.
+pub(super) struct Worker {
+    pub(super) owner: Owner,
+    pub(super) reread: Reread,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) drain: Drain,
+}
+
+/// A reading under way: a file system that hangs holds up this and nothing else, and there is never a second one.
+struct UnderWay {
+    task: JoinHandle<Reading>,
+    asked: bool,
+}
+
+impl Worker {
+    pub(super) async fn run(mut self) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let known_by = Instant::now() + PODS_KNOWN_WITHIN;
+        let mut is_starting = !self.owner.is_weighed();
+        let (mut is_due, mut asked) = (false, false);
+        let mut reading: Option<UnderWay> = None;
+        loop {
+            tokio::select! {
+                () = self.drain.signalled() => return,
+                () = pods_known(&self.owner, known_by), if is_starting => {
+                    is_starting = false;
+                    asked = true;
+                }
+                () = self.reread.told() => asked = true,
+                _ = look.tick() => is_due = true,
+                read = joined(&mut reading) => {
+                    let asked = reading.take().is_some_and(|reading| reading.asked);
+                    let read = read.unwrap_or_else(|error| Err(error.to_string()));
+                    self.owner.take(read, asked).await;
+                }
+                Some(order) = self.orders.recv() => {
+                    let answer = self.owner.confirm(order.revision, &order.author).await;
+                    // Who has hung up has ordered it all the same.
+                    let _ = order.reply.send(answer);
+                }
+            }
+            if (is_due || asked) && !is_starting && reading.is_none() {
+                let source = self.owner.source();
+                let task = spawn_blocking(move || source.read());
+                reading = Some(UnderWay { task, asked });
+                (is_due, asked) = (false, false);
+            }
+        }
+    }
+}
+
+async fn pods_known(owner: &Owner, by: Instant) {
+    let known = async {
+        while !owner.pods_are_known() {
+            sleep(PODS_KNOWN).await;
+        }
+    };
+    // Late is as good as known: what is not known counts as lost where it may be.
+    let _ = timeout_at(by, known).await;
+}
+
+async fn joined(reading: &mut Option<UnderWay>) -> Result<Reading, JoinError> {
+    match reading {
+        Some(reading) => (&mut reading.task).await,
+        None => pending().await,
+    }
+}
