@@ -11,6 +11,7 @@ use crate::id::{IdError, SpiffeId, TrustDomain};
 use crate::pem;
 use crate::serial::SerialNumber;
 
+mod chain;
 #[cfg(feature = "issue")]
 mod create;
 mod id;
@@ -20,6 +21,8 @@ mod signing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use chain::is_made_by;
+pub use chain::{AuthorityChain, MAX_AUTHORITY_CHAIN};
 #[cfg(feature = "issue")]
 pub use create::{AuthorityProfile, create_authority};
 pub use id::{AuthorityId, AuthorityKind};
@@ -44,6 +47,12 @@ pub enum AuthorityError {
     /// Signer and certificate do not belong together.
     #[error("the key does not belong to the authority's certificate")]
     KeyMismatch,
+    /// Certificates that are no chain.
+    #[error("the certificates of the authority are no chain: {0}")]
+    Chain(&'static str),
+    /// It is not the one that was asked for.
+    #[error("the authority's certificate is not as asked for: {0}")]
+    NotAsAsked(&'static str),
     /// Its subject cannot be repeated as an issuer.
     #[error("the authority's subject name has a form that cannot be signed under")]
     Subject,
@@ -78,6 +87,7 @@ struct Inner {
     not_after: SystemTime,
     serial: SerialNumber,
     signs_crls: bool,
+    path_len: Option<u32>,
     /// What rcgen needs to sign under this name; absent for names it cannot repeat.
     #[cfg(feature = "issue")]
     issuer: Option<rcgen::CertificateParams>,
@@ -113,6 +123,9 @@ impl AuthorityCertificate {
             not_after: certificate.not_after(),
             serial: certificate.serial,
             signs_crls: certificate.has_usage(usage::CRL_SIGN),
+            path_len: certificate
+                .basic_constraints
+                .and_then(|constraints| constraints.path_len),
             der: owned,
         })))
     }
@@ -181,6 +194,20 @@ impl AuthorityCertificate {
 
     pub(crate) fn signs_crls(&self) -> bool {
         self.0.signs_crls
+    }
+
+    /// Whether so many authorities may stand between it and a leaf.
+    fn allows_below(&self, authorities: usize) -> bool {
+        let allowed = self.0.path_len.and_then(|most| usize::try_from(most).ok());
+        allowed.is_none_or(|most| authorities <= most)
+    }
+
+    /// Whether its subject names this key.
+    #[cfg(feature = "issue")]
+    fn has_unique_subject(&self, id: AuthorityId) -> bool {
+        let id = id.to_string();
+        let mut places = self.0.subject.windows(id.len());
+        places.any(|place| place.eq_ignore_ascii_case(id.as_bytes()))
     }
 
     pub(crate) fn anchor(&self) -> &TrustAnchor<'static> {

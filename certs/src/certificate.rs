@@ -52,6 +52,8 @@ pub(crate) mod usage {
 pub(crate) struct BasicConstraints<'a> {
     pub(crate) critical: bool,
     pub(crate) ca: bool,
+    /// How many authorities may stand between it and a leaf.
+    pub(crate) path_len: Option<u32>,
     pub(crate) value: &'a [u8],
 }
 
@@ -167,6 +169,7 @@ impl<'a> Extensions<'a> {
                 self.basic_constraints = Some(BasicConstraints {
                     critical,
                     ca,
+                    path_len: constraints.path_len_constraint,
                     value: extension.value,
                 });
             }

@@ -3,11 +3,15 @@
 //! Neither key type has `Debug` or `Clone`; key bytes are wiped when dropped.
 
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _};
 use zeroize::Zeroizing;
 
 #[cfg(feature = "issue")]
+mod algorithm;
+#[cfg(feature = "issue")]
 mod authority;
+#[cfg(feature = "issue")]
+pub use algorithm::{SignatureAlgorithm, UnknownAlgorithm};
 #[cfg(feature = "issue")]
 pub use authority::{AuthoritySigner, LocalSigner, SignError};
 #[cfg(feature = "issue")]
@@ -25,20 +29,25 @@ pub enum KeyError {
     /// The random source failed.
     #[error("the random source gave no key")]
     Random,
-    /// The bytes are no P-256 key in PKCS#8.
-    #[error("the private key is not a P-256 key in PKCS#8 form: {0}")]
+    /// The bytes are no such key in PKCS#8.
+    #[error("the private key is not an elliptic curve key that is known here, in PKCS#8 form: {0}")]
     Malformed(String),
 }
 
-fn generate_pkcs8(rng: &SystemRandom) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let document =
-        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, rng).map_err(|_| KeyError::Random)?;
+fn generate_pkcs8(
+    algorithm: &'static EcdsaSigningAlgorithm,
+    rng: &SystemRandom,
+) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let document = EcdsaKeyPair::generate_pkcs8(algorithm, rng).map_err(|_| KeyError::Random)?;
     Ok(Zeroizing::new(document.as_ref().to_vec()))
 }
 
-fn key_pair(pkcs8: &[u8], rng: &SystemRandom) -> Result<EcdsaKeyPair, KeyError> {
-    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, rng)
-        .map_err(|error| KeyError::Malformed(error.to_string()))
+fn key_pair(
+    algorithm: &'static EcdsaSigningAlgorithm,
+    pkcs8: &[u8],
+    rng: &SystemRandom,
+) -> Result<EcdsaKeyPair, KeyError> {
+    EcdsaKeyPair::from_pkcs8(algorithm, pkcs8, rng).map_err(|error| KeyError::Malformed(error.to_string()))
 }
 
 /// SubjectPublicKeyInfo of an uncompressed P-256 point.
@@ -58,13 +67,13 @@ pub struct LeafKey {
 impl LeafKey {
     /// A new key.
     pub fn generate(rng: &SystemRandom) -> Result<Self, KeyError> {
-        Self::from_pkcs8(generate_pkcs8(rng)?, rng)
+        Self::from_pkcs8(generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, rng)?, rng)
     }
 
     /// Takes a key over from its PKCS#8 form.
     pub fn from_pkcs8(pkcs8: Zeroizing<Vec<u8>>, rng: &SystemRandom) -> Result<Self, KeyError> {
         Ok(Self {
-            pair: key_pair(&pkcs8, rng)?,
+            pair: key_pair(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8, rng)?,
             pkcs8,
             #[cfg(feature = "issue")]
             rng: rng.clone(),

@@ -40,9 +40,10 @@ use crate::{
     audit::{
         AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, EmitterParts, LineSink,
     },
+    authority::LifePolicy,
     clock::{Past, REMOVAL_DELAY, TrustedClock},
     config::Config,
-    key_manager::KeyManager,
+    key_manager::SealedKeys,
     late_review::LateReview,
     live_rules::Source,
     metrics::Metrics,
@@ -63,7 +64,7 @@ pub(crate) struct Server<E: Entrances = Network> {
     /// The machine's.
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
-    keys: Arc<KeyManager>,
+    keys: Arc<SealedKeys>,
     audit_key: AuditKey,
     audit_sink: Box<dyn LineSink>,
 }
@@ -111,7 +112,7 @@ impl<E: Entrances> Server<E> {
         let audit_sink = config.audit.open()?;
         let addresses = doors.addresses()?;
         let store = open_store(&config)?;
-        let keys = Arc::new(KeyManager::open(&config.kek_file, store.as_ref()).await?);
+        let keys = Arc::new(SealedKeys::open(&config.kek_file, store.as_ref()).await?);
         let audit_key = keys.audit_key(store.as_ref()).await?;
         Ok(Self {
             addresses,
@@ -128,8 +129,8 @@ impl<E: Entrances> Server<E> {
 
     /// What is known of time before the first look at a clock.
     fn past(&self) -> Past {
-        let lives = &self.config.lives;
-        let shortest = lives.x509.authority_ttl().min(lives.control.authority_ttl());
+        let lives = self.config.lives.values().map(LifePolicy::authority_ttl);
+        let shortest = lives.min().unwrap_or_default();
         Past {
             mark: self.store.info().mark,
             jumped: self.store.info().jumped,
@@ -207,7 +208,7 @@ impl Base {
     async fn start<E: Entrances>(
         self,
         doors: Doors<E>,
-        keys: Arc<KeyManager>,
+        keys: Arc<SealedKeys>,
         ending: &Ending,
     ) -> anyhow::Result<()> {
         let readiness = &ending.readiness;

@@ -10,6 +10,7 @@ use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
+use signet_certs::signer::SignatureAlgorithm;
 use signet_certs::time::rfc3339;
 
 pub(crate) use self::cursor::AuditCursor;
@@ -165,6 +166,8 @@ pub(crate) enum AuditAction {
         /// Which.
         #[serde(serialize_with = "text")]
         authority_id: AuthorityId,
+        /// What its key signs with.
+        algorithm: SignatureAlgorithm,
         /// When it ends.
         #[serde(serialize_with = "self::time")]
         not_after: SystemTime,

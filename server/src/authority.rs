@@ -9,8 +9,10 @@ pub(crate) mod journal;
 mod lifecycle;
 mod links;
 pub(crate) mod manager;
+pub(crate) mod material;
 pub(crate) mod policy;
 mod rotation;
+pub(crate) mod source;
 pub(crate) mod spread;
 pub(crate) mod state;
 mod step;
@@ -18,9 +20,12 @@ pub(crate) mod view;
 mod worker;
 
 pub(crate) use self::command::RotateRequest;
-pub(crate) use self::manager::{AuthorityManager, AuthorityManagerParts};
+pub(crate) use self::manager::{AuthorityManager, AuthorityManagerParts, RotateError};
+#[cfg(test)]
+pub(crate) use self::material::Held;
 pub(crate) use self::policy::{LifePolicy, LifeSettings, activate_at, prepare_at};
 pub(crate) use self::rotation::RotationProgress;
+pub(crate) use self::source::SelfSigned;
 pub(crate) use self::spread::SpreadReports;
 pub(crate) use self::state::AuthorityState;
-pub(crate) use self::view::{AuthorityView, ViewedAuthority};
+pub(crate) use self::view::{AuthorityView, KindView, ViewedAuthority};

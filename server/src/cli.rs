@@ -14,8 +14,8 @@ use signet_runtime::{
 use self::{
     admin::{AdminClient, Revoke},
     args::{
-        AdminArgs, AgentCommand, CaCommand, Cli, ClockCommand, Command, CrlCommand, Kind, RevokeArgs,
-        RotateArgs, RuleCommand, SvidCommand,
+        AdminArgs, AgentCommand, Algorithm, CaCommand, Cli, ClockCommand, Command, CrlCommand, Kind,
+        RevokeArgs, RotateArgs, RuleCommand, SvidCommand,
     },
 };
 use crate::{
@@ -90,10 +90,15 @@ fn rotate(args: RotateArgs) -> ExitCode {
         Kind::X509 => "x509",
         Kind::Control => "control",
     };
+    let algorithm = match args.algorithm {
+        None => "",
+        Some(Algorithm::P256) => "p256",
+        Some(Algorithm::P384) => "p384",
+    };
     // Progress goes to standard error, so that standard output stays one object.
     let progress = |line: &str| complain(&format!("{line}\n"));
     ask(args.admin, async move |client| {
-        client.rotate(kind, args.force, progress).await
+        client.rotate(kind, args.force, algorithm, progress).await
     })
 }
 

@@ -9,7 +9,7 @@ use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 
 pub(crate) use self::published::{authority, published, snapshot};
-pub(crate) use self::running::{Running, begin, deny, policy, revoke_serial, revoke_within, start};
+pub(crate) use self::running::{Running, Seams, begin, deny, policy, revoke_serial, revoke_within, start};
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);

@@ -151,7 +151,7 @@ impl Issuer {
         self.parts.clock.time().adding().map_err(|_| NOBODY_SIGNS)?;
         let view = self.parts.authorities.borrow();
         let active = view.kind(kind).active();
-        active.map(|viewed| viewed.authority.clone()).ok_or(NOBODY_SIGNS)
+        active.map(|viewed| viewed.x509().clone()).ok_or(NOBODY_SIGNS)
     }
 
     /// A workload that goes on asking is served, and somebody should know.

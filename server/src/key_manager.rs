@@ -1,23 +1,24 @@
-//! Authority keys: made here, used here, and gone from here only sealed.
+//! Authority keys: where they live, which is here or elsewhere, and how they sign.
 //!
-//! A key is sealed with AES-256-GCM under a key-encryption key (KEK) from a file, with trust domain, purpose, key id
-//! and epoch authenticated along: a sealed key that was moved to another row or store does not open.
+//! [`KeyManager`] is the seam; [`SealedKeys`], whose keys leave it only sealed, is what there is. A key in a token is found by its
+//! id, which is the authority's, and needs nothing of the store.
 
 mod kek;
+mod off_thread;
+mod sealed;
+#[cfg(test)]
+pub(crate) mod token;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use ring::aead::{Aad, MAX_TAG_LEN, Nonce};
-use ring::rand::{SecureRandom as _, SystemRandom};
+use futures_util::future::BoxFuture;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
-use signet_certs::id::TrustDomain;
-use signet_certs::signer::{AuthoritySigner, KeyError, LocalSigner, p256_spki};
-use zeroize::Zeroizing;
+use signet_certs::signer::{AuthoritySigner, KeyError, SignatureAlgorithm};
 
-use self::kek::Kek;
-use crate::audit::AuditKey;
-use crate::store::{KeyPurpose, SealedKey, Store, StoreError};
+pub(crate) use self::off_thread::{Stopped, off_thread};
+pub(crate) use self::sealed::SealedKeys;
+use crate::store::{SealedKey, StoreError};
 
 /// Why keys are not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -86,125 +87,35 @@ pub(crate) enum KeyManagerError {
     Store(#[from] StoreError),
 }
 
-/// Makes, seals and opens keys.
-pub(crate) struct KeyManager {
-    kek: Kek,
-    trust_domain: TrustDomain,
-    epoch: u64,
-    rng: SystemRandom,
-}
+/// What a key manager is asked for.
+pub(crate) type KeyFuture<'a, T> = BoxFuture<'a, Result<T, KeyManagerError>>;
 
-/// A key that was just made. It exists only in memory until `sealed` is stored.
+/// A key that was just made. A sealed one exists only in memory until it is stored.
 pub(crate) struct NewKey {
     /// Names the key.
     pub authority_id: AuthorityId,
     /// Signs with it.
     pub signer: Arc<dyn AuthoritySigner>,
-    /// For [`KeyChanges::add`](crate::store::KeyChanges::add).
-    pub sealed: SealedKey,
+    /// For [`KeyChanges::add`](crate::store::KeyChanges::add); none where the key lives elsewhere.
+    pub sealed: Option<SealedKey>,
 }
 
-impl KeyManager {
-    /// Reads the KEK from `kek_file` and checks it against every key in the store. Makes a KEK only when the store
-    /// holds no key and the file is missing.
-    pub(crate) async fn open(kek_file: &Path, store: &dyn Store) -> Result<Self, KeyManagerError> {
-        let sealed = store.load_keys().await?;
-        let rng = SystemRandom::new();
-        let kek = Kek::open(kek_file, &sealed, &rng)?;
-        let info = store.info();
-        let manager = Self {
-            kek,
-            trust_domain: info.trust_domain.clone(),
-            epoch: info.epoch,
-            rng,
-        };
-        for key in &sealed {
-            manager.unseal(key)?;
-        }
-        Ok(manager)
-    }
+/// Where the keys of authorities live: makes them, finds them again, and destroys them. Whatever waits for another machine
+/// takes no longer than its caller gives it.
+pub(crate) trait KeyManager: Send + Sync {
+    /// A new key for an authority of this kind.
+    fn generate(&self, kind: AuthorityKind, algorithm: SignatureAlgorithm) -> KeyFuture<'_, NewKey>;
 
-    /// A new key for an authority.
-    pub(crate) fn generate(&self, kind: AuthorityKind) -> Result<NewKey, KeyManagerError> {
-        self.generate_for(KeyPurpose::Authority(kind))
-    }
+    /// The key of this authority; `sealed` is what the store has of it. Nothing where there is no such key.
+    fn open<'a>(
+        &'a self,
+        kind: AuthorityKind,
+        authority: AuthorityId,
+        sealed: Option<&'a SealedKey>,
+    ) -> KeyFuture<'a, Option<Arc<dyn AuthoritySigner>>>;
 
-    /// Opens a stored key.
-    pub(crate) fn unseal(&self, sealed: &SealedKey) -> Result<Arc<dyn AuthoritySigner>, KeyManagerError> {
-        let damaged = || KeyManagerError::Damaged {
-            authority_id: sealed.authority_id,
-        };
-        let mut buffer = Zeroizing::new(sealed.ciphertext.clone());
-        let aad = Aad::from(self.aad(sealed.purpose, &sealed.authority_id, sealed.epoch));
-        let nonce = Nonce::assume_unique_for_key(sealed.nonce);
-        let pkcs8 = self
-            .kek
-            .key()
-            .open_in_place(nonce, aad, &mut buffer)
-            .map_err(|_| damaged())?;
-        let signer = LocalSigner::from_pkcs8(pkcs8, self.rng.clone())?;
-        if AuthorityId::of_spki(&p256_spki(signer.public_point())) != sealed.authority_id {
-            return Err(damaged());
-        }
-        Ok(Arc::new(signer))
-    }
-
-    /// The key that signs the audit log; made and stored when there is none.
-    pub(crate) async fn audit_key(&self, store: &dyn Store) -> Result<AuditKey, KeyManagerError> {
-        let stored = store
-            .load_keys()
-            .await?
-            .into_iter()
-            .find(|key| key.purpose == KeyPurpose::Audit);
-        if let Some(sealed) = stored {
-            return Ok(AuditKey::new(self.unseal(&sealed)?));
-        }
-        let key = self.generate_for(KeyPurpose::Audit)?;
-        store.save_key(key.sealed).await?;
-        Ok(AuditKey::new(key.signer))
-    }
-
-    fn generate_for(&self, purpose: KeyPurpose) -> Result<NewKey, KeyManagerError> {
-        let (signer, pkcs8) = LocalSigner::generate(&self.rng)?;
-        let authority_id = AuthorityId::of_spki(&p256_spki(signer.public_point()));
-        let sealed = self.seal(purpose, authority_id, &pkcs8)?;
-        Ok(NewKey {
-            authority_id,
-            signer: Arc::new(signer),
-            sealed,
-        })
-    }
-
-    fn seal(&self, purpose: KeyPurpose, id: AuthorityId, pkcs8: &[u8]) -> Result<SealedKey, KeyManagerError> {
-        // A random nonce per key: a KEK seals a few hundred keys in its life, far from a collision.
-        let mut nonce = [0; 12];
-        self.rng.fill(&mut nonce).map_err(|_| KeyError::Random)?;
-        // Room for the tag up front: growing would leave a copy of the plain key behind.
-        let mut buffer = Zeroizing::new(Vec::with_capacity(pkcs8.len() + MAX_TAG_LEN));
-        buffer.extend_from_slice(pkcs8);
-        let aad = Aad::from(self.aad(purpose, &id, self.epoch));
-        self.kek
-            .key()
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut *buffer)
-            .map_err(|_| KeyError::Random)?;
-        Ok(SealedKey {
-            authority_id: id,
-            purpose,
-            kek_id: self.kek.id().to_owned(),
-            epoch: self.epoch,
-            nonce,
-            ciphertext: buffer.to_vec(),
-        })
-    }
-
-    fn aad(&self, purpose: KeyPurpose, id: &AuthorityId, epoch: u64) -> Vec<u8> {
-        // None of the parts can contain a newline, so no two different lists of parts read alike.
-        format!(
-            "signet sealed key v1\n{}\n{purpose}\n{id}\n{epoch}\n",
-            self.trust_domain
-        )
-        .into_bytes()
-    }
+    /// Destroys a key that no journal names, with all that is kept of it outside of the store; one that is not there is none.
+    fn destroy(&self, authority: AuthorityId) -> KeyFuture<'_, ()>;
 }
 
 #[cfg(test)]

@@ -226,16 +226,14 @@ impl Metrics {
     /// What is published.
     pub(crate) fn set_published(&self, snapshot: &TrustSnapshot) {
         self.sequence.set(whole(snapshot.sequence));
-        self.set_kind("x509", &snapshot.x509);
-        self.set_kind("control", &snapshot.control);
+        for (kind, published) in &snapshot.kinds {
+            self.set_kind(kind.as_str(), published);
+        }
     }
 
     /// How many entries the lists of one kind may have, and how many certificates wait to be one.
     pub(crate) fn set_room(&self, kind: AuthorityKind, capacity: usize, waiting: usize) {
-        let kind = match kind {
-            AuthorityKind::X509 => of("x509"),
-            AuthorityKind::Control => of("control"),
-        };
+        let kind = of(kind.as_str());
         self.crl_capacity.get_or_create(&kind).set(whole(capacity));
         self.crl_waiting.get_or_create(&kind).set(whole(waiting));
     }

@@ -228,7 +228,7 @@ impl Keeper {
                 continue;
             }
             let issued = match active {
-                Some(active) => renew(own, &active.authority, self.store.as_ref(), &self.random, now).await,
+                Some(active) => renew(own, active.x509(), self.store.as_ref(), &self.random, now).await,
                 None => Err(OwnSvidError::NoAuthority(own.kind)),
             };
             outcome = outcome.and(issued);

@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::version::{TLS12, TLS13};
+use signet_certs::authority::AuthorityKind;
 use signet_certs::tls::{Hybrid, KeyExchange, provider};
 use signet_runtime::drain::Drain;
 use signet_runtime::http::{Limits, Seat, each, serve_connection};
@@ -150,7 +151,7 @@ struct Rendered {
 impl Door {
     fn answer(&self, method: &Method, headers: &HeaderMap) -> Response<Body> {
         let snapshot = self.snapshots.borrow().clone();
-        if snapshot.x509.is_empty() {
+        if snapshot.kind(AuthorityKind::X509).is_empty() {
             return plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "nothing is published yet, try again\n",

@@ -3,6 +3,7 @@
 
 mod anchors;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +40,8 @@ pub(crate) struct TrustSnapshot {
     pub sequence: u64,
     /// How soon readers that poll should look again.
     pub refresh_hint: Duration,
-    /// The authorities of the workloads' bundle, oldest first.
-    pub x509: Vec<PublishedAuthority>,
-    /// The authorities of servers and agents, oldest first; never part of a workload's bundle.
-    pub control: Vec<PublishedAuthority>,
+    /// The authorities by kind, oldest first. A workload's bundle has those of its own kind and no other.
+    pub kinds: BTreeMap<AuthorityKind, Vec<PublishedAuthority>>,
 }
 
 /// A channel of snapshots; the first is empty.
@@ -57,8 +56,7 @@ pub(crate) fn channel(
         trust_domain,
         sequence: 0,
         refresh_hint,
-        x509: Vec::new(),
-        control: Vec::new(),
+        kinds: BTreeMap::new(),
     };
     watch::channel(Arc::new(empty))
 }
@@ -66,20 +64,17 @@ pub(crate) fn channel(
 impl TrustSnapshot {
     /// Whether nothing was published yet.
     pub(crate) fn is_empty(&self) -> bool {
-        self.x509.is_empty() && self.control.is_empty()
+        self.all().next().is_none()
     }
 
     /// The authorities of one kind.
     pub(crate) fn kind(&self, kind: AuthorityKind) -> &[PublishedAuthority] {
-        match kind {
-            AuthorityKind::X509 => &self.x509,
-            AuthorityKind::Control => &self.control,
-        }
+        self.kinds.get(&kind).map_or(&[], Vec::as_slice)
     }
 
     /// All authorities, those of workloads first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &PublishedAuthority> {
-        self.x509.iter().chain(&self.control)
+        self.kinds.values().flatten()
     }
 
     /// The authority with this id.
@@ -99,7 +94,7 @@ impl TrustSnapshot {
     pub(crate) fn bundle(&self) -> TrustBundle {
         TrustBundle::new(
             self.trust_domain.clone(),
-            certificates(&self.x509),
+            certificates(self.kind(AuthorityKind::X509)),
             self.sequence,
             self.refresh_hint,
         )
@@ -108,21 +103,20 @@ impl TrustSnapshot {
     /// What verifies workloads' SVIDs.
     #[cfg(test)]
     pub(crate) fn workload_roots(&self) -> TrustRoots {
-        roots(&self.trust_domain, &self.x509)
+        roots(&self.trust_domain, self.kind(AuthorityKind::X509))
     }
 
     /// What verifies servers and agents. Workload authorities have no part in it (INV-14).
     pub(crate) fn control_roots(&self) -> TrustRoots {
-        roots(&self.trust_domain, &self.control)
+        roots(&self.trust_domain, self.kind(AuthorityKind::Control))
     }
 
-    /// What its sequence number stands for: the authorities of both kinds and the refresh hint.
+    /// What its sequence number stands for: the authorities of all kinds and the refresh hint.
     pub(crate) fn content_digest(&self) -> [u8; 32] {
-        let kind = |kind| self.kind(kind).iter().map(move |one| (kind, &one.certificate));
-        content_digest(
-            kind(AuthorityKind::X509).chain(kind(AuthorityKind::Control)),
-            self.refresh_hint,
-        )
+        let kinds = self.kinds.iter();
+        let authorities =
+            kinds.flat_map(|(kind, published)| published.iter().map(|one| (*kind, &one.certificate)));
+        content_digest(authorities, self.refresh_hint)
     }
 
     /// Whether a reader would see no difference: same sequence, same lists.
@@ -145,7 +139,7 @@ fn content_digest<'a>(
     let mut parts: Vec<Vec<u8>> = authorities
         .map(|(kind, certificate)| {
             let digest = digest::digest(&digest::SHA256, certificate.der());
-            [&[u8::from(kind == AuthorityKind::Control)], digest.as_ref()].concat()
+            [&[mark(kind)], digest.as_ref()].concat()
         })
         .collect();
     parts.sort();
@@ -156,6 +150,14 @@ fn content_digest<'a>(
     let mut bytes = [0; 32];
     bytes.copy_from_slice(content.finish().as_ref());
     bytes
+}
+
+/// A kind in the digest; it never changes, for the number that goes with the digest would.
+fn mark(kind: AuthorityKind) -> u8 {
+    match kind {
+        AuthorityKind::X509 => 0,
+        AuthorityKind::Control => 1,
+    }
 }
 
 /// Keeps the server's own verifiers at the newest control roots. The first are there when this returns.

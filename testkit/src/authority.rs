@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use signet_certs::authority::{AuthorityKind, AuthorityProfile, X509Authority, create_authority};
 use signet_certs::crl::{Crl, CrlNumber, RevocationReason, RevokedEntry, sign_crl};
 use signet_certs::serial::SerialNumber;
-use signet_certs::signer::LocalSigner;
+use signet_certs::signer::{LocalSigner, SignatureAlgorithm};
 use signet_certs::verify::{TrustRoots, TrustedAuthority};
 
 use super::leaf::next_serial;
@@ -47,7 +47,12 @@ pub fn authority_profile(domain: &str) -> AuthorityProfile {
 
 /// An authority with a key of its own.
 pub fn new_authority(profile: AuthorityProfile) -> X509Authority {
-    let (signer, _) = LocalSigner::generate(&rng()).unwrap();
+    authority_by(SignatureAlgorithm::P256, profile)
+}
+
+/// An authority with a key of its own, for this algorithm.
+pub fn authority_by(algorithm: SignatureAlgorithm, profile: AuthorityProfile) -> X509Authority {
+    let (signer, _) = LocalSigner::generate(algorithm, &rng()).unwrap();
     authority_over(profile, signer)
 }
 

@@ -9,6 +9,7 @@ mod authority;
 pub mod kube;
 mod leaf;
 pub mod machine;
+mod upstream;
 
 use std::time::{Duration, SystemTime};
 
@@ -17,11 +18,12 @@ use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 
 pub use authority::{
-    authority, authority_between, authority_over, authority_profile, control_authority, crl, crl_at,
-    new_authority, roots,
+    authority, authority_between, authority_by, authority_over, authority_profile, control_authority, crl,
+    crl_at, new_authority, roots,
 };
 pub use leaf::{Leaf, chain, leaf, leaf_key, public_key, svid};
 pub use machine::folder;
+pub use upstream::Upstream;
 
 /// The trust domain of tests that need only one.
 pub const DOMAIN: &str = "example.org";

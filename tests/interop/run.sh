@@ -64,5 +64,13 @@ peer curl "$here/curl.sh"
 peer nginx "$here/nginx.sh"
 peer "TLS of Go" "$here/go.sh"
 peer "TLS of OpenSSL" "$here/openssl_tls.sh"
+
+# All of it once more by authorities of the other algorithm.
+signet-server ca rotate --algorithm p384 >"$logs/rotate.log" 2>&1
+export SPIFFE_ENDPOINT_SOCKET
+peer "clients under P-384" "$here/clients.sh" fetch
+for program in openssl curl nginx; do
+  peer "$program under P-384" "$here/$program.sh"
+done
 [ $failed = 0 ] || echo "logs: $logs"
 exit $failed

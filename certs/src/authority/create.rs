@@ -11,8 +11,8 @@ use super::{AuthorityCertificate, AuthorityError, AuthorityId, AuthorityKind, ia
 use crate::certificate::Certificate;
 use crate::id::TrustDomain;
 use crate::serial::SerialNumber;
-use crate::signer::{AuthoritySigner, RcgenSigner, p256_spki};
-use crate::time::to_datetime;
+use crate::signer::{AuthoritySigner, RcgenSigner};
+use crate::time::{to_datetime, whole_seconds};
 
 /// Upper bound of X.520 commonName in characters.
 const MAX_COMMON_NAME: usize = 64;
@@ -43,7 +43,7 @@ pub fn create_authority(
     if profile.not_after <= profile.not_before {
         return Err(AuthorityError::Validity);
     }
-    let id = AuthorityId::of_spki(&p256_spki(signer.public_point()));
+    let id = AuthorityId::of_spki(&signer.spki());
     let params = authority_params(profile, id)?;
     let certificate = params
         .self_signed(&RcgenSigner(signer))
@@ -55,6 +55,49 @@ pub fn create_authority(
         .verify_signature(None)
         .map_err(|_| AuthorityError::KeyMismatch)?;
     Ok(parsed)
+}
+
+impl AuthorityProfile {
+    /// Whether a certificate that somebody else made over `signer`'s key says what was asked for: another's signature is worth
+    /// no more than what it is under. Its life may be shorter, for nothing outlives who signed it.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] names the first difference.
+    pub fn check(
+        &self,
+        certificate: &AuthorityCertificate,
+        signer: &dyn AuthoritySigner,
+    ) -> Result<(), AuthorityError> {
+        let expect = |holds: bool, what| {
+            if holds {
+                Ok(())
+            } else {
+                Err(AuthorityError::NotAsAsked(what))
+            }
+        };
+        let spki = signer.spki();
+        let id = AuthorityId::of_spki(&spki);
+        expect(certificate.spki() == spki, "it has another key")?;
+        expect(
+            certificate.key_id() == id.as_bytes(),
+            "its SubjectKeyIdentifier is not the key's id",
+        )?;
+        expect(
+            certificate.trust_domain() == Some(&self.trust_domain),
+            "it states another trust domain, or none",
+        )?;
+        expect(certificate.signs_crls(), "cRLSign is not set")?;
+        expect(
+            certificate.has_unique_subject(id),
+            "its subject does not hold the key's id, by which readers tell lists apart",
+        )?;
+        expect(
+            certificate.not_before() <= whole_seconds(self.not_before)
+                && certificate.not_after() <= whole_seconds(self.not_after)
+                && certificate.not_before() < certificate.not_after(),
+            "its dates are not within those asked for",
+        )
+    }
 }
 
 fn authority_params(

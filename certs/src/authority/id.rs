@@ -104,12 +104,23 @@ pub enum AuthorityKind {
     Control,
 }
 
-impl fmt::Display for AuthorityKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl AuthorityKind {
+    /// All kinds, those of workloads first.
+    pub const ALL: [Self; 2] = [Self::X509, Self::Control];
+
+    /// Its name in journals, commands, tables and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::X509 => "x509",
             Self::Control => "control",
-        })
+        }
+    }
+}
+
+impl fmt::Display for AuthorityKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -117,10 +128,7 @@ impl FromStr for AuthorityKind {
     type Err = AuthorityError;
 
     fn from_str(text: &str) -> Result<Self, AuthorityError> {
-        match text {
-            "x509" => Ok(Self::X509),
-            "control" => Ok(Self::Control),
-            _ => Err(AuthorityError::Kind),
-        }
+        let mut all = Self::ALL.into_iter();
+        all.find(|kind| kind.as_str() == text).ok_or(AuthorityError::Kind)
     }
 }

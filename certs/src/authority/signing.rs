@@ -7,8 +7,8 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyIdMethod, 
 use x509_parser::der_parser::asn1_rs::Tag;
 use x509_parser::x509::X509Name;
 
-use super::{AuthorityCertificate, AuthorityError};
-use crate::signer::{AuthoritySigner, P256_SPKI_PREFIX};
+use super::{AuthorityCertificate, AuthorityChain, AuthorityError};
+use crate::signer::AuthoritySigner;
 
 impl AuthorityCertificate {
     pub(crate) fn issuer_params(&self) -> Result<&CertificateParams, AuthorityError> {
@@ -19,27 +19,36 @@ impl AuthorityCertificate {
 /// An authority with its key, which belong together: what can sign.
 #[derive(Clone)]
 pub struct X509Authority {
-    certificate: AuthorityCertificate,
+    chain: AuthorityChain,
     signer: Arc<dyn AuthoritySigner>,
 }
 
 impl X509Authority {
-    /// Joins certificate and key after checking that they belong together.
+    /// Joins certificates and key after checking that they belong together.
+    ///
+    /// # Errors
+    /// The key is another one.
     pub fn new(
-        certificate: AuthorityCertificate,
+        chain: impl Into<AuthorityChain>,
         signer: Arc<dyn AuthoritySigner>,
     ) -> Result<Self, AuthorityError> {
-        let point = signer.public_point();
-        if certificate.spki().strip_prefix(&P256_SPKI_PREFIX) != Some(point) {
+        let chain = chain.into();
+        if chain.own().spki() != signer.spki() {
             return Err(AuthorityError::KeyMismatch);
         }
-        Ok(Self { certificate, signer })
+        Ok(Self { chain, signer })
     }
 
-    /// Its certificate.
+    /// Its own certificate.
     #[must_use]
     pub fn certificate(&self) -> &AuthorityCertificate {
-        &self.certificate
+        self.chain.own()
+    }
+
+    /// Its certificate with those above it.
+    #[must_use]
+    pub fn chain(&self) -> &AuthorityChain {
+        &self.chain
     }
 
     /// Its key.
@@ -47,12 +56,19 @@ impl X509Authority {
     pub fn signer(&self) -> &Arc<dyn AuthoritySigner> {
         &self.signer
     }
+
+    /// What the holder of a leaf of it shows: the leaf, and the certificates between it and the root.
+    #[must_use]
+    pub fn chain_of(&self, leaf: Vec<u8>) -> Vec<Vec<u8>> {
+        let above = self.chain.presented().map(|one| one.der().to_vec());
+        std::iter::once(leaf).chain(above).collect()
+    }
 }
 
 impl fmt::Debug for X509Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("X509Authority")
-            .field("certificate", &self.certificate)
+            .field("certificate", self.certificate())
             .finish_non_exhaustive()
     }
 }

@@ -1,16 +1,23 @@
 //! Authorities: the certificates we make, and those of others that we take or refuse.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, IsCa, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
-use crate::signer::{AuthoritySigner, LocalSigner};
+use crate::bundle::TrustBundle;
+use crate::link::{create_link, walk};
+use crate::signer::{AuthoritySigner, LocalSigner, SignatureAlgorithm};
+use crate::svid::X509Svid;
 use crate::testing::*;
+use crate::testkit::{self, Upstream, authority_by, authority_profile};
+use crate::verify::{Role, VerifyError, verify_chain};
 
 fn foreign(adjust: impl FnOnce(&mut CertificateParams)) -> Result<AuthorityCertificate, AuthorityError> {
     let mut params = CertificateParams::default();
@@ -92,7 +99,7 @@ fn a_long_trust_domain_keeps_the_common_name_within_its_bound() {
 
 #[test]
 fn a_life_that_ends_before_it_begins_is_refused() {
-    let (signer, _) = LocalSigner::generate(&rng()).unwrap();
+    let (signer, _) = LocalSigner::generate(SignatureAlgorithm::P256, &rng()).unwrap();
     for not_after in [now(), now() - Duration::from_secs(1)] {
         let profile = AuthorityProfile {
             trust_domain: td("td"),
@@ -107,7 +114,7 @@ fn a_life_that_ends_before_it_begins_is_refused() {
 
 #[test]
 fn a_sealed_key_signs_again_after_it_was_read_back() {
-    let (signer, pkcs8) = LocalSigner::generate(&rng()).unwrap();
+    let (signer, pkcs8) = LocalSigner::generate(SignatureAlgorithm::P256, &rng()).unwrap();
     let again = LocalSigner::from_pkcs8(&pkcs8, rng()).unwrap();
     assert_eq!(signer.public_point(), again.public_point());
     assert!(LocalSigner::from_pkcs8(&pkcs8[1..], rng()).is_err());
@@ -199,4 +206,162 @@ fn ids_and_kinds_are_written_and_read() {
         assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
     }
     assert!("jwt".parse::<AuthorityKind>().is_err());
+}
+
+/// Nothing assumes the size of a signature or of a key.
+#[test]
+fn authorities_of_every_algorithm_sign_leaves_lists_bundles_and_links_that_hold() {
+    let by = |algorithm| authority_by(algorithm, authority_profile("td"));
+    for algorithm in SignatureAlgorithm::ALL {
+        let authority = by(algorithm);
+        let (good, bad) = (
+            svid(&authority, "spiffe://td/good", 1),
+            svid(&authority, "spiffe://td/bad", 2),
+        );
+        let list = testkit::crl(&authority, 1, &[bad.serial()]);
+        let roots = testkit::roots(&[(&authority, Some(&list))]);
+        let judged = |svid: &X509Svid| verify_chain(&chain(&svid.chain()[0]), Role::Client, &roots, now());
+        assert_eq!(
+            judged(&good).unwrap().authority_id(),
+            authority.certificate().id()
+        );
+        let revoked = judged(&bad).unwrap_err();
+        assert!(matches!(revoked, VerifyError::Revoked { .. }), "{revoked}");
+        let certificates = vec![authority.certificate().clone()];
+        let bundle = TrustBundle::new(td("td"), certificates.clone(), 1, HOUR);
+        let read = TrustBundle::parse_json(&td("td"), &bundle.to_json().unwrap()).unwrap();
+        assert_eq!(read.authorities, certificates);
+        for other in SignatureAlgorithm::ALL {
+            let successor = by(other);
+            let made = create_link(&authority, successor.certificate(), serial(3), now()).unwrap();
+            let reached = walk(&certificates, &[made], &td("td"), |_| false, now());
+            assert_eq!(reached[0].id(), successor.certificate().id());
+        }
+    }
+}
+
+#[test]
+fn a_key_of_another_algorithm_does_not_belong_to_a_certificate() {
+    let [one, other] =
+        SignatureAlgorithm::ALL.map(|algorithm| authority_by(algorithm, authority_profile("td")));
+    let joined = X509Authority::new(one.certificate().clone(), other.signer().clone());
+    assert_eq!(joined.err(), Some(AuthorityError::KeyMismatch));
+}
+
+/// An authority below a root of somebody else's.
+fn below(root: &Upstream) -> (X509Authority, AuthorityProfile) {
+    let profile = authority_profile("td");
+    let (signer, _) = LocalSigner::generate(SignatureAlgorithm::P256, &rng()).unwrap();
+    let chain = root.certify(&profile, &signer.spki(), |_| {}).unwrap();
+    (X509Authority::new(chain, Arc::new(signer)).unwrap(), profile)
+}
+
+#[test]
+fn a_leaf_below_a_root_is_shown_with_what_leads_there() {
+    let root = Upstream::default();
+    let (authority, profile) = below(&root);
+    profile
+        .check(authority.certificate(), authority.signer().as_ref())
+        .unwrap();
+    let leaf = svid(&authority, "spiffe://td/w", 1).chain()[0].clone();
+    let shown: Vec<CertificateDer<'_>> = authority
+        .chain_of(leaf)
+        .into_iter()
+        .map(CertificateDer::from)
+        .collect();
+    assert_eq!(shown.len(), 2, "the root is not sent");
+    let time = UnixTime::since_unix_epoch(now().duration_since(SystemTime::UNIX_EPOCH).unwrap());
+    let leaf = webpki::EndEntityCert::try_from(&shown[0]).unwrap();
+    leaf.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        &[root.certificate().anchor().clone()],
+        &shown[1..],
+        time,
+        webpki::KeyUsage::client_auth(),
+        None,
+        None,
+    )
+    .unwrap();
+    assert_eq!(
+        crate::testing::authority("td").chain_of(vec![1]),
+        [[1]],
+        "one that signed itself is the root"
+    );
+}
+
+#[test]
+fn certificates_that_do_not_follow_each_other_are_no_chain() {
+    let root = Upstream::default();
+    let (authority, _) = below(&root);
+    let (own, above) = (authority.certificate().clone(), root.certificate().clone());
+    let refused = |certificates| matches!(AuthorityChain::new(certificates), Err(AuthorityError::Chain(_)));
+    assert!(!refused(vec![own.clone(), above.clone()]));
+    assert!(!refused(vec![own.clone()]), "the anchor may be any certificate");
+    assert!(refused(vec![]));
+    assert!(refused(vec![above, own.clone()]));
+    assert!(refused(vec![
+        own.clone(),
+        Upstream::default().certificate().clone()
+    ]));
+    assert!(refused(vec![own; MAX_AUTHORITY_CHAIN + 1]));
+    let narrow = Upstream::new(BasicConstraints::Constrained(0));
+    let made = narrow.certify(&authority_profile("td"), &authority.signer().spki(), |_| {});
+    assert!(
+        matches!(made, Err(AuthorityError::Chain(_))),
+        "a root that allows no authority below it"
+    );
+}
+
+/// What was asked for, what came back for it, and what is wrong with that.
+#[test]
+fn a_certificate_that_says_something_else_than_was_asked_for_is_not_taken() {
+    let root = Upstream::default();
+    let (authority, profile) = below(&root);
+    let signer = authority.signer().as_ref();
+    let check = |change: &dyn Fn(&mut CertificateParams)| {
+        let chain = root
+            .certify(&profile, &signer.spki(), |params| change(params))
+            .unwrap();
+        profile.check(chain.own(), signer)
+    };
+    assert_eq!(check(&|_| {}), Ok(()));
+    assert_eq!(
+        check(&|params| params.not_after = (now() + HOUR).into()),
+        Ok(()),
+        "shorter"
+    );
+    let late = profile.not_after + HOUR;
+    let wrong: [(&str, &dyn Fn(&mut CertificateParams)); 6] = [
+        ("dates", &|params| params.not_after = late.into()),
+        ("dates", &|params| params.not_before = (now() + HOUR).into()),
+        ("trust domain", &|params| {
+            params.subject_alt_names = vec![uri("spiffe://other")]
+        }),
+        ("trust domain", &|params| params.subject_alt_names.clear()),
+        ("cRLSign", &|params| {
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign]
+        }),
+        ("subject", &|params| {
+            params.distinguished_name = {
+                let mut name = DistinguishedName::new();
+                name.push(DnType::CommonName, "Somebody");
+                name
+            }
+        }),
+    ];
+    for (what, change) in wrong {
+        let refused = check(change).unwrap_err().to_string();
+        assert!(refused.contains(what), "{what}: {refused}");
+    }
+    let key_id = rcgen::KeyIdMethod::PreSpecified(vec![7; 20]);
+    let refused = check(&move |params| params.key_identifier_method = key_id.clone());
+    assert!(refused.unwrap_err().to_string().contains("SubjectKeyIdentifier"));
+    let (other, _) = LocalSigner::generate(SignatureAlgorithm::P256, &rng()).unwrap();
+    assert!(
+        profile
+            .check(authority.certificate(), &other)
+            .unwrap_err()
+            .to_string()
+            .contains("key")
+    );
 }

@@ -5,46 +5,76 @@ use ring::rand::SystemRandom;
 use ring::signature::{EcdsaKeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
-use super::{KeyError, LeafKey, generate_pkcs8, key_pair};
+use super::{KeyError, LeafKey, SignatureAlgorithm, generate_pkcs8, key_pair};
 
 /// A signature could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("signing failed: {0}")]
 pub struct SignError(pub String);
 
-/// A key that signs certificates and CRLs; the key itself may live elsewhere. Calls block: a remote key
-/// belongs on a blocking thread.
+/// A key that signs certificates and CRLs; the key itself may live elsewhere.
 pub trait AuthoritySigner: Send + Sync {
-    /// The uncompressed P-256 point, 65 bytes.
+    /// What it signs with.
+    fn algorithm(&self) -> SignatureAlgorithm;
+
+    /// The uncompressed point of its public half.
     fn public_point(&self) -> &[u8];
 
-    /// An ECDSA-SHA256 signature over `message`, in DER.
+    /// Whether a signature is made elsewhere, by a token or a service, and blocks until it is there: then it belongs off the
+    /// threads that serve.
+    fn is_remote(&self) -> bool;
+
+    /// A signature over `message` by its [`algorithm`](Self::algorithm), in DER. Blocks where the key is remote.
+    ///
+    /// # Errors
+    /// [`SignError`], with the reason for people.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
+
+    /// The public half as DER SubjectPublicKeyInfo.
+    fn spki(&self) -> Vec<u8> {
+        self.algorithm().spki(self.public_point())
+    }
 }
 
 /// An authority key in this process's memory.
 pub struct LocalSigner {
+    algorithm: SignatureAlgorithm,
     pair: EcdsaKeyPair,
     rng: SystemRandom,
 }
 
 impl LocalSigner {
     /// A new key, and its PKCS#8 bytes for sealing: the only time they are handed out.
-    pub fn generate(rng: &SystemRandom) -> Result<(Self, Zeroizing<Vec<u8>>), KeyError> {
-        let pkcs8 = generate_pkcs8(rng)?;
-        Ok((
-            Self {
-                pair: key_pair(&pkcs8, rng)?,
-                rng: rng.clone(),
-            },
-            pkcs8,
-        ))
+    ///
+    /// # Errors
+    /// The random source failed.
+    pub fn generate(
+        algorithm: SignatureAlgorithm,
+        rng: &SystemRandom,
+    ) -> Result<(Self, Zeroizing<Vec<u8>>), KeyError> {
+        let pkcs8 = generate_pkcs8(algorithm.signing(), rng)?;
+        Ok((Self::of(algorithm, &pkcs8, rng.clone())?, pkcs8))
     }
 
-    /// Reads a key that was unsealed.
+    /// Reads a key that was unsealed; its form says which algorithm it is for.
+    ///
+    /// # Errors
+    /// It is a key for no [`SignatureAlgorithm`].
     pub fn from_pkcs8(pkcs8: &[u8], rng: SystemRandom) -> Result<Self, KeyError> {
+        let mut refused = KeyError::Malformed(String::new());
+        for algorithm in SignatureAlgorithm::ALL {
+            match Self::of(algorithm, pkcs8, rng.clone()) {
+                Ok(signer) => return Ok(signer),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn of(algorithm: SignatureAlgorithm, pkcs8: &[u8], rng: SystemRandom) -> Result<Self, KeyError> {
         Ok(Self {
-            pair: key_pair(pkcs8, &rng)?,
+            algorithm,
+            pair: key_pair(algorithm.signing(), pkcs8, &rng)?,
             rng,
         })
     }
@@ -58,6 +88,14 @@ fn sign_with(pair: &EcdsaKeyPair, rng: &SystemRandom, message: &[u8]) -> Result<
 }
 
 impl AuthoritySigner for LocalSigner {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
+    }
+
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     fn public_point(&self) -> &[u8] {
         self.pair.public_key().as_ref()
     }
@@ -76,7 +114,7 @@ impl PublicKeyData for RcgenSigner<'_> {
     }
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
+        self.0.algorithm().rcgen()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::authority::{
 use crate::csr::WorkloadPublicKey;
 use crate::dates::{OutsideDates, WhoseClock};
 use crate::der;
-use crate::signer::LocalSigner;
+use crate::signer::{LocalSigner, SignatureAlgorithm};
 use crate::testing::*;
 use crate::time::{from_unix_seconds, rfc3339};
 use crate::verify::{Role, TrustRoots, TrustedAuthority, verify_chain};
@@ -393,7 +393,7 @@ fn a_key_of_another_authority_does_not_sign() {
 /// Covers CA-08, X509-14.
 #[test]
 fn an_authority_s_certificate_is_nobody_s_svid() {
-    let (signer, pkcs8) = LocalSigner::generate(&rng()).unwrap();
+    let (signer, pkcs8) = LocalSigner::generate(SignatureAlgorithm::P256, &rng()).unwrap();
     let profile = AuthorityProfile {
         trust_domain: td("td"),
         kind: AuthorityKind::X509,

@@ -72,7 +72,10 @@ async fn tell(domain: &Domain, narrator: &Narrator) -> anyhow::Result<()> {
 
     let mut admin = AdminClient::connect(&domain.admin_socket()).await?;
     let old_authority = authority(&frontend)?;
-    admin.rotate("x509", false, |_| {}).await.context("ca rotate")?;
+    admin
+        .rotate("x509", false, "", |_| {})
+        .await
+        .context("ca rotate")?;
     changed(&frontend, |context| authority_of(context) != Some(old_authority))
         .await
         .context("no SVID of the new authority")?;

@@ -205,6 +205,9 @@ pub struct Authority {
     pub next_unix_ms: i64,
     #[prost(bytes = "bytes", tag = "11")]
     pub certificate: ::prost::bytes::Bytes,
+    /// What its key signs with: "p256" or "p384".
+    #[prost(string, tag = "12")]
+    pub algorithm: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateAuthorityRequest {
@@ -214,6 +217,9 @@ pub struct RotateAuthorityRequest {
     /// Do not wait for agents to report the new bundle.
     #[prost(bool, tag = "2")]
     pub force: bool,
+    /// What the new authority's key signs with, "p256" or "p384"; empty: as the settings say.
+    #[prost(string, tag = "3")]
+    pub algorithm: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateProgress {

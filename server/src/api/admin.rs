@@ -26,14 +26,14 @@ use crate::{
     agents::Agents,
     attest::Attestor,
     audit::AuditLog,
-    authority::{AuthorityManager, RotateRequest},
+    authority::{AuthorityManager, RotateError, RotateRequest},
     clock::TrustedClock,
     live_rules::LiveRules,
     metrics::Metrics,
     publisher::Publisher,
     put_back::PutBack,
     store::{RevokeError, Store, StoreError, SvidFilter},
-    trust::TrustSnapshot,
+    trust::{PublishedAuthority, TrustSnapshot},
 };
 
 /// The service.
@@ -141,16 +141,21 @@ impl admin_server::Admin for AdminService {
                  authority has left (`ca show`); --force rotates all the same, and timers do",
             ));
         }
+        let algorithm = convert::algorithm(&request.algorithm)?;
         let rotation = RotateRequest {
             kind,
             force: request.force,
+            algorithm,
             author,
         };
         let mut progress = self
             .authorities
             .rotate(rotation)
             .await
-            .map_err(|error| Status::unavailable(error::chain(&error)))?;
+            .map_err(|error| match &error {
+                RotateError::Refused(_) => Status::failed_precondition(error::chain(&error)),
+                _ => Status::unavailable(error::chain(&error)),
+            })?;
         let (sender, receiver) = mpsc::channel(4);
         tokio::spawn(async move {
             while let Some(step) = progress.recv().await {
@@ -241,13 +246,11 @@ impl admin_server::Admin for AdminService {
         _: Request<wire::ShowCrlsRequest>,
     ) -> Result<Response<wire::ShowCrlsResponse>, Status> {
         let trust = self.trust.borrow().clone();
-        let of = |kind| move |authority| convert::crl(kind, authority);
-        let crls = trust
-            .x509
-            .iter()
-            .map(of("x509"))
-            .chain(trust.control.iter().map(of("control")))
-            .collect();
+        let of = |(kind, published): (&AuthorityKind, &Vec<PublishedAuthority>)| {
+            let crls = published.iter().map(|one| convert::crl(kind.as_str(), one));
+            crls.collect::<Vec<_>>()
+        };
+        let crls = trust.kinds.iter().flat_map(of).collect();
         Ok(Response::new(wire::ShowCrlsResponse { crls }))
     }
 

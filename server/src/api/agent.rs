@@ -8,7 +8,6 @@ mod sync;
 
 use std::{collections::HashMap, pin::Pin, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::Stream;
 use signet_certs::{id::TrustDomain, time::unix_millis, tls::SharedRoots, verify::VerifiedSvid};
 use signet_proto::agent::{self as wire, agent_server, objection, opening::Feature};
@@ -264,17 +263,11 @@ impl AgentService {
             .await
             .map_err(status_of)?;
         Ok(Response::new(wire::AttestNodeResponse {
-            certificate_chain: vec![certificate.leaf.into()],
+            certificate_chain: convert::chain(certificate.chain),
             spiffe_id: certificate.spiffe_id.to_string(),
             node_name: certificate.node_name,
             node_uid: certificate.node_uid,
-            control_authorities: self
-                .trust
-                .borrow()
-                .control
-                .iter()
-                .map(|a| Bytes::copy_from_slice(a.certificate.der()))
-                .collect(),
+            control_authorities: convert::anchors(&self.trust.borrow()),
         }))
     }
 

@@ -250,7 +250,7 @@ impl World {
             source: std::net::Ipv4Addr::LOCALHOST.into(),
         };
         let attested = process.issuer.issue_to_node(request, None).await;
-        let certificate = attested.map_err(|not| format!("node: {not:?}"))?.leaf;
+        let certificate = attested.map_err(|not| format!("node: {not:?}"))?.chain.remove(0);
         let item = IssueItem {
             csr: csr(),
             spiffe_id: None,
@@ -270,13 +270,13 @@ impl World {
             .pop()
             .unwrap()
             .map_err(|not| format!("pod: {not:?}"))?;
-        let leaf = inspect_leaf(&issued.leaf).unwrap();
+        let leaf = inspect_leaf(&issued.chain[0]).unwrap();
         self.seen.issued.push(leaf.clone());
         if self
             .right_since
             .is_some_and(|since| since.elapsed() > SERVED_WITHIN)
         {
-            let chain = [CertificateDer::from(issued.leaf)];
+            let chain = [CertificateDer::from(issued.chain[0].clone())];
             let verified = verify_chain(
                 &chain,
                 Role::Client,
@@ -322,6 +322,7 @@ impl World {
         let request = RotateRequest {
             kind,
             force: false,
+            algorithm: None,
             author: "admin".to_owned(),
         };
         // Refused while another rotation runs.
@@ -337,7 +338,7 @@ impl World {
             "the bundle's sequence went back"
         );
         self.seen.sequence = snapshot.sequence;
-        for published in snapshot.x509.iter().chain(&snapshot.control) {
+        for published in snapshot.all() {
             let number = published.crl.number();
             let before = self.seen.numbers.insert(published.certificate.id(), number);
             assert!(
@@ -371,7 +372,7 @@ impl World {
             if let Err(error) = served {
                 panic!("a pod is not served although every clock is right: {error}; {shown:?}");
             }
-            for published in self.snapshot().x509.iter().chain(&self.snapshot().control) {
+            for published in self.snapshot().all() {
                 assert!(published.crl.is_current(now), "a list has ended");
                 published.crl.check_not_ahead(now).unwrap();
             }

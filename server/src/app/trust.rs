@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Base;
 use crate::{
     agents::Agents,
-    authority::{AuthorityManager, AuthorityManagerParts},
+    authority::{AuthorityManager, AuthorityManagerParts, SelfSigned},
     key_manager::KeyManager,
     metrics::Metrics,
     own_svid::{OwnSvidParts, OwnSvids, keep_own_svids},
@@ -34,7 +34,7 @@ pub(super) struct Trust {
 
 impl Base {
     /// Authorities with their keys, their CRLs, and what agents and our own verifiers are told of them.
-    pub(super) async fn start_trust(&self, keys: Arc<KeyManager>) -> anyhow::Result<Trust> {
+    pub(super) async fn start_trust(&self, keys: Arc<dyn KeyManager>) -> anyhow::Result<Trust> {
         let trust_domain = &self.config.trust_domain;
         let refresh_hint = self.config.refresh_hint;
         let (snapshot_sender, snapshots) = trust::channel(trust_domain.clone(), refresh_hint);
@@ -42,10 +42,10 @@ impl Base {
         agents.refresh_spread(self.clock.time().earliest).await?;
         let authorities = AuthorityManager::start(AuthorityManagerParts {
             trust_domain: trust_domain.clone(),
-            x509: self.config.lives.x509,
-            control: self.config.lives.control,
+            kinds: self.config.lives.clone(),
             store: self.store.clone(),
             keys,
+            source: Arc::new(SelfSigned),
             clock: self.clock.clone(),
             snapshots: snapshots.clone(),
             reports: agents.spread(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ring::rand::SystemRandom;
 use signet_certs::authority::AuthorityKind;
-use signet_certs::signer::LocalSigner;
+use signet_certs::signer::{LocalSigner, SignatureAlgorithm};
 use signet_runtime::clock::FakeClock;
 use signet_runtime::drain::Drain;
 use signet_runtime::signal::Reread;
@@ -36,7 +36,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let dir = signet_testkit::folder();
-        let (signer, _) = LocalSigner::generate(&SystemRandom::new()).unwrap();
+        let (signer, _) = LocalSigner::generate(SignatureAlgorithm::P256, &SystemRandom::new()).unwrap();
         Self {
             drain: Drain::new(),
             store: Self::open(&dir.path().join("store")),
@@ -252,7 +252,7 @@ async fn changes_gaps_and_cut_tails_show() {
     assert_eq!(without(6).unwrap().signed_to, None);
     let swapped = [lines[1], lines[0]].join("\n");
     assert!(fixture.verify(&swapped).is_err());
-    let (other, _) = LocalSigner::generate(&SystemRandom::new()).unwrap();
+    let (other, _) = LocalSigner::generate(SignatureAlgorithm::P256, &SystemRandom::new()).unwrap();
     let other = AuditKey::new(Arc::new(other)).public_key();
     let forged = verify_chain(text.lines(), AuditCursor::default(), &other);
     assert_eq!(forged, Err(ChainError::ForgedHead { line: 7 }));

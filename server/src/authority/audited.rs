@@ -21,10 +21,11 @@ pub(super) fn changes(
         let old = before.get(authority_id).map(|old| old.state);
         match (old, record.state) {
             (None, _) => {
-                let not_after = record.certificate.not_after;
+                let not_after = record.authority.not_after;
                 Some(AuditAction::AuthorityPrepared {
                     kind,
                     authority_id,
+                    algorithm: record.authority.algorithm,
                     not_after,
                     author,
                     linked_by: after.links().maker_of(authority_id),

@@ -1,6 +1,7 @@
 //! What handles of the authority manager ask its worker for.
 
 use signet_certs::authority::AuthorityKind;
+use signet_certs::signer::SignatureAlgorithm;
 use tokio::sync::{mpsc, oneshot};
 
 use super::lifecycle::LifecycleError;
@@ -13,6 +14,8 @@ pub(crate) struct RotateRequest {
     pub kind: AuthorityKind,
     /// Take over as soon as the successor and its CRL are published, without waiting for them to spread. Audited.
     pub force: bool,
+    /// What the successor's key shall sign with; nothing leaves that to the settings.
+    pub algorithm: Option<SignatureAlgorithm>,
     /// Who wants it.
     pub author: String,
 }

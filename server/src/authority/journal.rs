@@ -1,15 +1,18 @@
 //! The journal: an [`AuthoritySet`] as JSON with a version, so that a restart continues where the last change ended.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use signet_certs::authority::AuthorityId;
+use signet_certs::signer::SignatureAlgorithm;
 use signet_certs::time::{from_unix_millis, unix_millis};
 
 use super::links::{Link, Links};
+use super::material::Material;
 use super::state::{Activation, AuthorityRecord, AuthoritySet, AuthorityState, Introduced, NewAuthority};
 
 /// The version this build writes and reads.
@@ -58,7 +61,13 @@ struct Document {
 struct Row {
     id: String,
     state: String,
+    /// Left out where it is the usual one.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    algorithm: SignatureAlgorithm,
     certificate: String,
+    /// Who signed that one, and so on up to the root; nothing of one that signed itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    above: Vec<String>,
     not_before: i64,
     not_after: i64,
     longest_leaf_ttl_ms: u64,
@@ -157,12 +166,16 @@ fn row(record: &AuthorityRecord) -> Row {
             drained_at = drained.map(unix_millis);
         }
     }
+    let Material::X509(chain) = &record.authority.material;
+    let mut encoded = chain.iter().map(|der| STANDARD.encode(der));
     Row {
         id: record.id().to_string(),
         state: record.state.name().to_owned(),
-        certificate: STANDARD.encode(&record.certificate.certificate),
-        not_before: unix_millis(record.certificate.not_before),
-        not_after: unix_millis(record.certificate.not_after),
+        algorithm: record.authority.algorithm,
+        certificate: encoded.next().unwrap_or_default(),
+        above: encoded.collect(),
+        not_before: unix_millis(record.authority.not_before),
+        not_after: unix_millis(record.authority.not_after),
         longest_leaf_ttl_ms: u64::try_from(record.longest_leaf_ttl.as_millis()).unwrap_or(u64::MAX),
         author: record.author.to_string(),
         introduced_sequence: record.introduced.map(|introduced| introduced.sequence),
@@ -175,15 +188,20 @@ fn row(record: &AuthorityRecord) -> Row {
 
 fn record(row: &Row) -> Result<AuthorityRecord, JournalError> {
     let id = AuthorityId::from_str(&row.id).map_err(|_| damaged(&row.id, "its id does not parse"))?;
-    let certificate = STANDARD
-        .decode(&row.certificate)
+    let certificates = std::iter::once(&row.certificate).chain(&row.above);
+    let chain = certificates
+        .map(|text| STANDARD.decode(text).map(Arc::from))
+        .collect::<Result<Arc<[Arc<[u8]>]>, _>>()
         .map_err(|_| damaged(&row.id, "its certificate is not base64"))?;
+    let material = Material::X509(chain);
     Ok(AuthorityRecord {
-        certificate: NewAuthority {
+        authority: NewAuthority {
             id,
-            certificate: certificate.into(),
+            algorithm: row.algorithm,
             not_before: from_unix_millis(row.not_before),
             not_after: from_unix_millis(row.not_after),
+            signs_list: material.signs_list(),
+            material,
         },
         state: state(row)?,
         introduced: introduced(row)?,
@@ -239,6 +257,10 @@ fn introduced(row: &Row) -> Result<Option<Introduced>, JournalError> {
     }
 }
 
+fn is_usual(algorithm: &SignatureAlgorithm) -> bool {
+    *algorithm == SignatureAlgorithm::default()
+}
+
 fn activation_name(activation: Activation) -> &'static str {
     match activation {
         Activation::OnSchedule => "on_schedule",
@@ -265,82 +287,4 @@ fn damaged(authority: &str, problem: &'static str) -> JournalError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ROW: &str = r#"{"id":"0101010101010101010101010101010101010101","state":"old","certificate":"AQID",
-        "not_before":1000,"not_after":2000,"longest_leaf_ttl_ms":3600000,"author":"timer","introduced_sequence":7,
-        "introduced_at":1500,"leaves_until":1900}"#;
-
-    fn body(version: u32, rows: &str) -> Vec<u8> {
-        format!(r#"{{"version":{version},"authorities":[{rows}]}}"#).into_bytes()
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let set = decode(&body(1, ROW)).unwrap();
-        assert_eq!(
-            set.authorities()[0]
-                .introduced
-                .map(|introduced| introduced.sequence),
-            Some(7)
-        );
-        assert_eq!(decode(&encode(&set).unwrap()).unwrap(), set);
-    }
-
-    #[test]
-    fn links_are_kept_with_the_authorities() {
-        let id = |number| AuthorityId::from_bytes([number; 20]);
-        let mut set = decode(&body(1, ROW)).unwrap();
-        set.links.add(Link {
-            by: id(8),
-            to: id(9),
-            not_after: from_unix_millis(5000),
-            certificate: [1, 2, 3].into(),
-        });
-        let written = encode(&set).unwrap();
-        assert_eq!(decode(&written).unwrap(), set);
-        let text = String::from_utf8(written).unwrap();
-        let cut = text.replace("\"certificate\":\"AQID\"}]}", "\"certificate\":\"A?\"}]}");
-        assert_ne!(cut, text);
-        assert!(matches!(
-            decode(cut.as_bytes()),
-            Err(JournalError::Damaged { .. })
-        ));
-    }
-
-    #[test]
-    fn later_versions_and_unknown_states_are_typed_errors() {
-        assert!(matches!(
-            decode(&body(2, "\"anything\"")),
-            Err(JournalError::Version(2))
-        ));
-        let tainted = ROW.replace("\"old\"", "\"tainted\"");
-        let refused = decode(&body(1, &tainted)).unwrap_err();
-        assert!(
-            matches!(&refused, JournalError::UnknownState(state) if state == "tainted"),
-            "{refused}"
-        );
-        let stranger = ROW.replace("\"author\"", "\"colour\":1,\"author\"");
-        assert!(matches!(
-            decode(&body(1, &stranger)),
-            Err(JournalError::Syntax(_))
-        ));
-    }
-
-    #[test]
-    fn damage_is_not_guessed_away() {
-        let without_end = ROW.replace(",\"leaves_until\":1900", "");
-        let half = ROW.replace("\"introduced_sequence\":7,", "");
-        let no_activation = ROW.replace("\"old\"", "\"prepared\"");
-        let twice = format!("{ROW},{ROW}");
-        for damaged in [without_end, half, no_activation, twice, ROW.replace("AQID", "A?")] {
-            let refused = decode(&body(1, &damaged));
-            assert!(
-                matches!(refused, Err(JournalError::Damaged { .. })),
-                "{refused:?}"
-            );
-        }
-        assert!(matches!(decode(b"{"), Err(JournalError::Syntax(_))));
-    }
-}
+mod tests;

@@ -1,29 +1,27 @@
 //! One kind of authority with its keys and its journal: carries out the machine's effects.
 
-use std::collections::VecDeque;
+mod making;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ring::rand::{SecureRandom, SystemRandom};
-use signet_certs::authority::{
-    AuthorityCertificate, AuthorityId, AuthorityKind, AuthorityProfile, X509Authority, create_authority,
-};
+use ring::rand::SystemRandom;
+use signet_certs::authority::{AuthorityId, AuthorityKind, X509Authority};
 use signet_certs::id::TrustDomain;
-use signet_certs::serial::SerialNumber;
 use signet_certs::signer::AuthoritySigner;
 
+use self::making::{Fresh, MAKING, answered, discard};
 use super::audited;
 use super::journal::{self, JournalError};
-use super::links::Link;
+use super::material::Held;
 use super::policy::LifePolicy;
+use super::source::{AuthoritySource, SourceError};
 use super::spread::{SpreadReports, SpreadStatus};
-use super::state::{
-    Activation, AuthorityRecord, AuthoritySet, Context, Effect, Event, Moment, NewAuthority, Refused,
-    Transition,
-};
+use super::state::{AuthorityRecord, AuthoritySet, Context, Effect, Event, Moment, Refused, Transition};
 use super::view::{KindView, ViewedAuthority};
-use crate::key_manager::{KeyManager, KeyManagerError, NewKey};
-use crate::store::{KeyChanges, KeyPurpose, SealedKey, Store, StoreError};
+use crate::key_manager::{KeyManager, KeyManagerError};
+use crate::store::{KeyChanges, Store, StoreError};
 
 /// Why a step could not be taken. Whatever it is, the authorities stand as before.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +49,20 @@ pub(crate) enum LifecycleError {
         /// Which.
         authority: AuthorityId,
     },
+    /// Nobody certified a new key.
+    #[error("no certificate was made for a new {kind} authority")]
+    Source {
+        /// Its kind.
+        kind: AuthorityKind,
+        /// Why.
+        source: SourceError,
+    },
+    /// Whoever makes keys or certificates did not answer.
+    #[error("no answer within {} s from {who}: the next try follows by itself", MAKING.as_secs())]
+    NoAnswer {
+        /// Who was asked.
+        who: &'static str,
+    },
     /// A certificate could not be made or read.
     #[error("the certificate of {kind} authority {authority} is not usable: {problem}")]
     Certificate {
@@ -63,11 +75,12 @@ pub(crate) enum LifecycleError {
     },
 }
 
-/// What both kinds use.
+/// What all kinds use.
 pub(super) struct Tools {
     pub(super) trust_domain: TrustDomain,
     pub(super) store: Arc<dyn Store>,
-    pub(super) keys: Arc<KeyManager>,
+    pub(super) keys: Arc<dyn KeyManager>,
+    pub(super) source: Arc<dyn AuthoritySource>,
     pub(super) random: SystemRandom,
 }
 
@@ -77,14 +90,8 @@ pub(super) struct Lifecycle {
     policy: LifePolicy,
     set: AuthoritySet,
     revision: u64,
-    authorities: Vec<X509Authority>,
+    held: BTreeMap<AuthorityId, Held>,
     visible: bool,
-}
-
-/// A key that was made and waits for its journal entry.
-struct Fresh {
-    authority: X509Authority,
-    sealed: SealedKey,
 }
 
 impl Lifecycle {
@@ -99,7 +106,7 @@ impl Lifecycle {
             policy,
             set: AuthoritySet::default(),
             revision: 0,
-            authorities: Vec::new(),
+            held: BTreeMap::new(),
             visible: false,
         };
         lifecycle.reload(tools).await?;
@@ -112,52 +119,52 @@ impl Lifecycle {
         };
         let set = journal::decode(&stored.body)?;
         let sealed = tools.store.load_keys().await?;
-        let purpose = KeyPurpose::Authority(self.kind);
-        let mut authorities = Vec::new();
+        let mut held = BTreeMap::new();
         for record in set.authorities() {
-            let found = sealed
-                .iter()
-                .find(|key| key.authority_id == record.id() && key.purpose == purpose);
-            let missing = LifecycleError::MissingKey {
+            let id = record.id();
+            let kept = sealed.iter().find(|key| key.authority_id == id);
+            let opening = tools.keys.open(self.kind, id, kept);
+            let signer = answered("whoever keeps the keys", opening).await??;
+            let signer = signer.ok_or(LifecycleError::MissingKey {
                 kind: self.kind,
-                authority: record.id(),
-            };
-            let signer = tools.keys.unseal(found.ok_or(missing)?)?;
-            let certificate = self.certificate(record)?;
-            authorities.push(self.join(certificate, signer)?);
+                authority: id,
+            })?;
+            held.insert(id, self.join(record, signer)?);
         }
         if let Some(link) = set.links().iter().find(|link| link.certificate().is_none()) {
             let problem = "the link to it is not the one the journal describes";
             return Err(self.unusable(link.to, problem.to_owned()));
         }
-        (self.set, self.revision, self.authorities, self.visible) = (set, stored.revision, authorities, true);
+        (self.set, self.revision, self.held, self.visible) = (set, stored.revision, held, true);
         Ok(())
     }
 
-    fn certificate(&self, record: &AuthorityRecord) -> Result<AuthorityCertificate, LifecycleError> {
+    /// The record with its key, if what it says of itself is what its material says.
+    fn join(
+        &self,
+        record: &AuthorityRecord,
+        signer: Arc<dyn AuthoritySigner>,
+    ) -> Result<Held, LifecycleError> {
+        let described = &record.authority;
         let unusable = |problem| self.unusable(record.id(), problem);
-        let certificate = AuthorityCertificate::from_der(&record.certificate.certificate)
+        let held = described
+            .material
+            .join(signer)
             .map_err(|error| unusable(error.to_string()))?;
-        let agrees = certificate.id() == record.id()
-            && certificate.not_before() == record.certificate.not_before
-            && certificate.not_after() == record.certificate.not_after;
+        let authority = held.x509();
+        let certificate = authority.certificate();
+        let agrees = certificate.id() == described.id
+            && authority.signer().algorithm() == described.algorithm
+            && certificate.not_before() == described.not_before
+            && certificate.not_after() == described.not_after;
         if agrees {
-            Ok(certificate)
+            Ok(held)
         } else {
             Err(unusable("it is not the one the journal describes".to_owned()))
         }
     }
 
-    fn join(
-        &self,
-        certificate: AuthorityCertificate,
-        signer: Arc<dyn AuthoritySigner>,
-    ) -> Result<X509Authority, LifecycleError> {
-        let id = certificate.id();
-        X509Authority::new(certificate, signer).map_err(|error| self.unusable(id, error.to_string()))
-    }
-
-    fn unusable(&self, authority: AuthorityId, problem: String) -> LifecycleError {
+    pub(super) fn unusable(&self, authority: AuthorityId, problem: String) -> LifecycleError {
         LifecycleError::Certificate {
             kind: self.kind,
             authority,
@@ -192,17 +199,34 @@ impl Lifecycle {
                 match effect {
                     Effect::SaveJournal => self.save(&transition, &mut fresh, !open, now, tools).await?,
                     Effect::Publish => self.visible = true,
-                    Effect::DeleteKey(id) => self.authorities.retain(|held| held.certificate().id() != id),
+                    Effect::DeleteKey(id) => self.forget(id, tools).await,
                     Effect::CheckLastLeaf(id) => events.push_back(last_leaf(id, at, tools).await?),
-                    Effect::GenerateKey { activation, author } => {
-                        let (event, made) = self.generate(activation, author, now, tools)?;
+                    Effect::GenerateKey {
+                        algorithm,
+                        activation,
+                        author,
+                    } => {
+                        let made = self.make(algorithm, now, tools).await?;
+                        let (authority, link) = (made.authority.clone(), made.link.clone());
                         fresh = Some(made);
-                        events.push_back(event);
+                        events.push_back(Event::Prepared {
+                            authority,
+                            activation,
+                            author,
+                            link,
+                        });
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// The key is of no more use. What the store has of it is gone already; what is elsewhere may be left behind by a crash, or where
+    /// nobody answers: no journal names it then, and it signs nothing.
+    async fn forget(&mut self, id: AuthorityId, tools: &Tools) {
+        self.held.remove(&id);
+        discard(id, tools).await;
     }
 
     /// Writes `transition.next`, the keys that come and go with it, and its audit lines, in one transaction; only then
@@ -216,105 +240,49 @@ impl Lifecycle {
         tools: &Tools,
     ) -> Result<(), LifecycleError> {
         let next = &transition.next;
-        let added = fresh.take_if(|fresh| next.get(fresh.authority.certificate().id()).is_some());
-        let (authority, sealed) = added.map(|added| (added.authority, added.sealed)).unzip();
+        let added = fresh.take_if(|fresh| next.get(fresh.authority.id).is_some());
+        let (added, sealed) = added
+            .map(|added| ((added.authority.id, added.held), added.sealed))
+            .unzip();
         let removed = transition.effects.iter().filter_map(|effect| match effect {
             Effect::DeleteKey(id) => Some(*id),
             _ => None,
         });
         let keys = KeyChanges {
-            add: sealed.into_iter().collect(),
+            add: Option::flatten(sealed).into_iter().collect(),
             remove: removed.collect(),
         };
         let audit = audited::changes(self.kind, &self.set, next, forced, now);
         let body = journal::encode(next)?;
-        match tools
+        let saved = tools
             .store
-            .save_journal(self.kind, self.revision, body, keys, audit)
-            .await
-        {
+            .save_journal(self.kind, self.revision, body, keys, audit);
+        match saved.await {
             Ok(revision) => self.revision = revision,
-            Err(conflict @ StoreError::Conflict { .. }) => {
-                self.reload(tools).await?;
-                return Err(conflict.into());
+            Err(error) => {
+                if let Some((id, _)) = added {
+                    discard(id, tools).await;
+                }
+                if matches!(error, StoreError::Conflict { .. }) {
+                    self.reload(tools).await?;
+                }
+                return Err(error.into());
             }
-            Err(error) => return Err(error.into()),
         }
         self.set = transition.next.clone();
-        self.authorities.extend(authority);
+        self.held.extend(added);
         Ok(())
     }
 
-    fn generate(
-        &self,
-        activation: Activation,
-        author: Arc<str>,
-        now: SystemTime,
-        tools: &Tools,
-    ) -> Result<(Event, Fresh), LifecycleError> {
-        let NewKey {
-            authority_id,
-            signer,
-            sealed,
-        } = tools.keys.generate(self.kind)?;
-        let unusable = |problem| self.unusable(authority_id, problem);
-        let serial = || {
-            let random = fresh_random(tools);
-            random.map_err(|_| unusable("the system has no randomness".to_owned()))
-        };
-        let not_before = now
-            .checked_sub(self.policy.clock_skew())
-            .unwrap_or(SystemTime::UNIX_EPOCH);
-        let profile = AuthorityProfile {
-            trust_domain: tools.trust_domain.clone(),
-            kind: self.kind,
-            not_before,
-            not_after: now + self.policy.authority_ttl(),
-            serial: SerialNumber::generate(now, &serial()?),
-        };
-        let certificate =
-            create_authority(&profile, signer.as_ref()).map_err(|error| unusable(error.to_string()))?;
-        let new = NewAuthority {
-            id: certificate.id(),
-            certificate: certificate.der().into(),
-            not_before: certificate.not_before(),
-            not_after: certificate.not_after(),
-        };
-        let link = self.link(&certificate, SerialNumber::generate(now, &serial()?), not_before);
-        let authority = self.join(certificate, signer)?;
-        Ok((
-            Event::Prepared {
-                certificate: new,
-                activation,
-                author,
-                link,
-            },
-            Fresh { authority, sealed },
-        ))
+    /// The key and certificates of the authority that signs leaves.
+    pub(super) fn acting(&self) -> Option<&X509Authority> {
+        let active = self.set.active()?.id();
+        self.held.get(&active).map(Held::x509)
     }
 
-    /// What the active control authority says of its successor's key; an old one, and one for workloads, says nothing.
-    fn link(
-        &self,
-        successor: &AuthorityCertificate,
-        serial: SerialNumber,
-        not_before: SystemTime,
-    ) -> Option<Link> {
-        let active = self
-            .set
-            .active()
-            .filter(|_| self.kind == AuthorityKind::Control)?
-            .id();
-        let acting = self
-            .authorities
-            .iter()
-            .find(|held| held.certificate().id() == active)?;
-        let made = Link::make(acting, successor, serial, not_before);
-        // A rotation does not fail for it: agents that know the active authority need no link.
-        made.inspect_err(|error| {
-            tracing::warn!(authority = %active, successor = %successor.id(), %error, "no link to the successor");
-        })
-        .ok()
+    /// Settings.
+    pub(super) fn policy(&self) -> LifePolicy {
+        self.policy
     }
 
     /// The state as journalled.
@@ -348,12 +316,8 @@ impl Lifecycle {
     /// What others see.
     pub(super) fn view(&self) -> KindView {
         let viewed = self.set.authorities().iter().filter_map(|record| {
-            let authority = self
-                .authorities
-                .iter()
-                .find(|held| held.certificate().id() == record.id())?;
             Some(ViewedAuthority {
-                authority: authority.clone(),
+                held: self.held.get(&record.id())?.clone(),
                 state: record.state,
                 longest_leaf_ttl: record.longest_leaf_ttl,
             })
@@ -376,11 +340,4 @@ async fn last_leaf(authority: AuthorityId, at: Moment, tools: &Tools) -> Result<
         Some(not_after) if not_after >= now => Event::LeafOutlives { authority, not_after },
         _ => Event::LastLeafExpired { authority },
     })
-}
-
-/// The random part of a serial.
-fn fresh_random(tools: &Tools) -> Result<[u8; 13], ring::error::Unspecified> {
-    let mut random = [0; 13];
-    tools.random.fill(&mut random)?;
-    Ok(random)
 }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use signet_certs::authority::{AuthorityCertificate, AuthorityError, AuthorityId, X509Authority};
+use signet_certs::authority::{
+    AuthorityCertificate, AuthorityError, AuthorityId, AuthorityKind, X509Authority,
+};
 use signet_certs::link::{MAX_LINKS, create_link};
 use signet_certs::serial::SerialNumber;
 
@@ -57,7 +59,19 @@ impl Link {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Links(Vec<Link>);
 
+/// Whether authorities of this kind certify their successors: those by which agents that slept through a rotation find the server.
+/// Workloads are told of theirs by whoever serves them.
+pub(super) fn has_links(kind: AuthorityKind) -> bool {
+    match kind {
+        AuthorityKind::X509 => false,
+        AuthorityKind::Control => true,
+    }
+}
+
 impl Links {
+    /// No link.
+    pub(super) const NONE: Self = Self(Vec::new());
+
     /// Those that were kept.
     pub(super) fn of(kept: Vec<Link>) -> Self {
         Self(kept)

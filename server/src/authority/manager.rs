@@ -1,5 +1,6 @@
-//! The authority manager: a handle that anyone may clone. Behind it one task owns the authorities of both kinds.
+//! The authority manager: a handle that anyone may clone. Behind it one task owns the authorities of all kinds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
@@ -12,7 +13,9 @@ use super::command::{Command, RotateRequest};
 use super::lifecycle::{Lifecycle, LifecycleError, Tools};
 use super::policy::LifePolicy;
 use super::rotation::{PROGRESS_CAPACITY, RotationProgress};
+use super::source::AuthoritySource;
 use super::spread::SpreadReports;
+use super::state::Refused;
 use super::view::AuthorityView;
 use super::worker::Worker;
 use crate::clock::TrustedClock;
@@ -27,14 +30,14 @@ const COMMAND_CAPACITY: usize = 16;
 pub(crate) struct AuthorityManagerParts {
     /// The trust domain of all authorities.
     pub trust_domain: TrustDomain,
-    /// Settings of the authorities that sign workloads.
-    pub x509: LifePolicy,
-    /// Settings of the authorities that sign servers and agents.
-    pub control: LifePolicy,
+    /// The kinds of authority there are, with their settings.
+    pub kinds: BTreeMap<AuthorityKind, LifePolicy>,
     /// Keeps journal, sealed keys, ledger.
     pub store: Arc<dyn Store>,
-    /// Makes, seals and opens keys.
-    pub keys: Arc<KeyManager>,
+    /// Where their keys live.
+    pub keys: Arc<dyn KeyManager>,
+    /// Who signs their certificates.
+    pub source: Arc<dyn AuthoritySource>,
     /// Wall time.
     pub clock: Arc<TrustedClock>,
     /// What the publisher has published.
@@ -48,12 +51,24 @@ pub(crate) struct AuthorityManagerParts {
 /// Why a rotation did not begin. The authorities stand as before.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RotateError {
+    /// It would break something, or contradicts what is under way.
+    #[error(transparent)]
+    Refused(Refused),
     /// The step failed: most often the journal could not be written.
     #[error("no authority was rotated")]
-    Failed(#[from] LifecycleError),
+    Failed(#[source] LifecycleError),
     /// The server goes down.
     #[error("the server is stopping: ask again once it is back")]
     Stopping,
+}
+
+impl From<LifecycleError> for RotateError {
+    fn from(error: LifecycleError) -> Self {
+        match error {
+            LifecycleError::Refused(refused) => Self::Refused(refused),
+            error => Self::Failed(error),
+        }
+    }
 }
 
 /// Handle of the worker. Clones share it; the worker ends with its drain, not with its handles.
@@ -74,13 +89,16 @@ impl AuthorityManager {
             trust_domain: parts.trust_domain,
             store: parts.store,
             keys: parts.keys,
+            source: parts.source,
             random: SystemRandom::new(),
         };
-        let x509 = Lifecycle::load(AuthorityKind::X509, parts.x509, &tools).await?;
-        let control = Lifecycle::load(AuthorityKind::Control, parts.control, &tools).await?;
+        let mut kinds = BTreeMap::new();
+        for (kind, policy) in parts.kinds {
+            kinds.insert(kind, Lifecycle::load(kind, policy, &tools).await?);
+        }
         let (view_sender, view) = watch::channel(Arc::new(AuthorityView::default()));
         let mut worker = Worker {
-            kinds: [x509, control],
+            kinds,
             tools,
             clock_state: parts.clock.state(),
             clock: parts.clock,

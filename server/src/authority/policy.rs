@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use signet_certs::signer::SignatureAlgorithm;
+
 /// The shortest authority life that is accepted. Below it the thirds and sixths of a life leave no room for spreading.
 pub(crate) const MIN_AUTHORITY_TTL: Duration = Duration::from_secs(60);
 /// The longest authority life that is accepted.
@@ -23,6 +25,8 @@ pub(crate) struct LifeSettings {
     pub spread: Duration,
     /// The time after which a new authority may sign although some agent has not reported it.
     pub spread_max: Duration,
+    /// What the keys of new authorities sign with; nothing: as the one before, and P-256 at first.
+    pub algorithm: Option<SignatureAlgorithm>,
 }
 
 /// Why the settings are refused.
@@ -142,6 +146,11 @@ impl LifePolicy {
     pub(crate) fn spread_max(&self) -> Duration {
         self.0.spread_max
     }
+
+    /// What keys of new authorities sign with, where that is set.
+    pub(crate) fn algorithm(&self) -> Option<SignatureAlgorithm> {
+        self.0.algorithm
+    }
 }
 
 /// When the successor is made: at half of the life.
@@ -171,6 +180,7 @@ mod tests {
             clock_skew: Duration::from_secs(120),
             spread: Duration::from_secs(60),
             spread_max: HOUR,
+            algorithm: None,
         }
     }
 

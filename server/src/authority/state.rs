@@ -5,7 +5,9 @@
 //! |---|---|---|---|
 //! | Prepared | yes | its own CRL | activation, once it has spread |
 //! | Active (exactly one) | yes | leaves, CRL | activation of another |
-//! | Old | yes | CRL | its last leaf has expired and one more CRL is out |
+//! | Old | yes | CRL | its last leaf has expired and, where it has a CRL, one more is out |
+//!
+//! It knows no kind of authority: there is one machine for each. What kinds differ in is data of the authority.
 //!
 //! Every change goes `SaveJournal` first and `Publish` second, so that nothing becomes visible which a restart would
 //! not find again.
@@ -14,9 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::links::{Link, Links};
+use super::material::Material;
 use super::policy::LifePolicy;
 use super::spread::{SpreadReports, SpreadStatus};
 use signet_certs::authority::AuthorityId;
+use signet_certs::signer::SignatureAlgorithm;
 
 /// How far `notBefore` may lie ahead before another authority is looked for: what a clock within its tolerance of five minutes can
 /// leave, less the two that `notBefore` is set back.
@@ -75,24 +79,28 @@ pub(crate) struct Introduced {
     pub at: SystemTime,
 }
 
-/// A certificate as the machine sees it: bytes and dates.
+/// An authority as the machine sees it: a key, and for how long it may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NewAuthority {
     /// Names the key.
     pub id: AuthorityId,
-    /// DER.
-    pub certificate: Arc<[u8]>,
+    /// What the key signs with.
+    pub algorithm: SignatureAlgorithm,
     /// `notBefore`.
     pub not_before: SystemTime,
     /// `notAfter`.
     pub not_after: SystemTime,
+    /// Whether it may go only once a list of it is out that is later than its last leaf: see [`Material::signs_list`].
+    pub signs_list: bool,
+    /// What readers get of it; the machine does not look into it.
+    pub material: Material,
 }
 
 /// One authority of the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AuthorityRecord {
-    /// Its certificate.
-    pub certificate: NewAuthority,
+    /// Key, dates, material.
+    pub authority: NewAuthority,
     /// Where it stands.
     pub state: AuthorityState,
     /// First publication; absent until the publisher has reported it.
@@ -106,16 +114,16 @@ pub(crate) struct AuthorityRecord {
 impl AuthorityRecord {
     /// Names the key.
     pub(crate) fn id(&self) -> AuthorityId {
-        self.certificate.id
+        self.authority.id
     }
 
     pub(super) fn is_over(&self, now: SystemTime) -> bool {
-        now >= self.certificate.not_after
+        now >= self.authority.not_after
     }
 
     /// Whether it was made while the clock was ahead. Waiting out a few minutes costs less than another authority.
     pub(super) fn is_early(&self, now: SystemTime) -> bool {
-        self.certificate.not_before > now + EARLY
+        self.authority.not_before > now + EARLY
     }
 
     /// Whether nothing can be signed under it, for its dates.
@@ -139,10 +147,10 @@ pub(crate) enum Event {
     Start,
     /// Time has passed, or reports have come in.
     Tick,
-    /// A key and certificate were made, as [`Effect::GenerateKey`] asked.
+    /// A key and its material were made, as [`Effect::GenerateKey`] asked.
     Prepared {
-        /// The new certificate.
-        certificate: NewAuthority,
+        /// The new one.
+        authority: NewAuthority,
         /// What it waits for.
         activation: Activation,
         /// Who wanted it.
@@ -154,13 +162,15 @@ pub(crate) enum Event {
     Published {
         /// Its sequence number.
         sequence: u64,
-        /// The authorities in it, each with `thisUpdate` of its CRL.
-        listed: Vec<(AuthorityId, SystemTime)>,
+        /// The authorities in it, each with `thisUpdate` of its CRL if it has one.
+        listed: Vec<(AuthorityId, Option<SystemTime>)>,
     },
     /// A successor shall be prepared if there is none, and take over.
     Rotate {
         /// Without waiting for it to spread.
         force: bool,
+        /// What its key shall sign with; nothing leaves that to the settings.
+        algorithm: Option<SignatureAlgorithm>,
         /// Who wants it.
         author: Arc<str>,
     },
@@ -189,8 +199,10 @@ pub(crate) enum Effect {
     DeleteKey(AuthorityId),
     /// Ask the ledger for the last leaf of an Old authority; answer with an event.
     CheckLastLeaf(AuthorityId),
-    /// Make a key and a certificate; answer with [`Event::Prepared`].
+    /// Make a key and its material; answer with [`Event::Prepared`].
     GenerateKey {
+        /// What the key signs with.
+        algorithm: SignatureAlgorithm,
         /// To be handed back.
         activation: Activation,
         /// To be handed back.
@@ -213,6 +225,16 @@ pub(crate) enum Refused {
     /// There is already one.
     #[error("an authority is already prepared: {0}")]
     AlreadyPrepared(AuthorityId),
+    /// The successor that is under way signs with something else than what is asked for.
+    #[error(
+        "the successor that is under way, {prepared}, signs with {algorithm}: ask again once it has taken over (`ca show`)"
+    )]
+    OtherAlgorithm {
+        /// Which.
+        prepared: AuthorityId,
+        /// What it signs with.
+        algorithm: SignatureAlgorithm,
+    },
     /// The event names an authority that is not Old, or none of this set.
     #[error("authority {0} is not an old one of this set")]
     NotOld(AuthorityId),

@@ -1,5 +1,7 @@
 //! The authority machine, pure: its steps. Words and states are in `state.rs`.
 
+mod rotate;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,17 +24,21 @@ impl AuthoritySet {
             Event::Start => Ok(self.start(context)),
             Event::Tick => Ok(self.tick(context)),
             Event::Prepared {
-                certificate,
+                authority,
                 activation,
                 author,
                 link,
             } => {
-                let mut transition = self.add(certificate, activation, author, context)?;
+                let mut transition = self.add(authority, activation, author, context)?;
                 link.into_iter().for_each(|link| transition.next.links.add(link));
                 Ok(transition)
             }
             Event::Published { sequence, listed } => Ok(self.published(sequence, &listed, context.at)),
-            Event::Rotate { force, author } => Ok(self.rotate(force, author)),
+            Event::Rotate {
+                force,
+                algorithm,
+                author,
+            } => self.rotate(force, algorithm, author, context),
             Event::LastLeafExpired { authority } => self.drained(authority, context.at.now),
             Event::LeafOutlives { authority, not_after } => self.outlived(authority, not_after),
         }
@@ -50,7 +56,7 @@ impl AuthoritySet {
             (None, Some(active)) => moments.extend(settled(prepare_threshold(active))),
             (Some(prepared), _) if context.at.trusted && prepared.is_early(now) => moments.push(now),
             (Some(prepared), active) => {
-                moments.extend(settled(prepared.certificate.not_after));
+                moments.extend(settled(prepared.authority.not_after));
                 moments.extend(self.activation_moments(prepared, active, context));
             }
         }
@@ -86,7 +92,7 @@ impl AuthoritySet {
         // An end that a time nobody trusts says is no reason to take over.
         let ends = active
             .filter(|_| context.at.trusted)
-            .map(|active| active.certificate.not_after);
+            .map(|active| active.authority.not_after);
         let gate = if status.confirmed == status.live {
             status.not_before
         } else {
@@ -146,6 +152,7 @@ impl AuthoritySet {
         );
         let preparation = next.due_preparation(context.at);
         effects.extend(preparation.map(|activation| Effect::GenerateKey {
+            algorithm: self.next_algorithm(context),
             activation,
             author: TIMER.into(),
         }));
@@ -190,7 +197,7 @@ impl AuthoritySet {
             .authorities
             .iter_mut()
             .filter(usable)
-            .max_by_key(|record| record.certificate.not_after)
+            .max_by_key(|record| record.authority.not_after)
             .map(|record| record.id())
         else {
             return;
@@ -276,17 +283,17 @@ impl AuthoritySet {
 
     fn add(
         &self,
-        certificate: NewAuthority,
+        authority: NewAuthority,
         activation: Activation,
         author: Arc<str>,
         context: &Context<'_>,
     ) -> Result<Transition, Refused> {
-        if let Some(prepared) = self.prepared().or_else(|| self.get(certificate.id)) {
+        if let Some(prepared) = self.prepared().or_else(|| self.get(authority.id)) {
             return Err(Refused::AlreadyPrepared(prepared.id()));
         }
         let mut next = self.clone();
         next.authorities.push(AuthorityRecord {
-            certificate,
+            authority,
             state: AuthorityState::Prepared { activation },
             introduced: None,
             longest_leaf_ttl: context.policy.leaf_ttl(),
@@ -295,7 +302,12 @@ impl AuthoritySet {
         Ok(next.changed())
     }
 
-    fn published(&self, sequence: u64, listed: &[(AuthorityId, SystemTime)], at: Moment) -> Transition {
+    fn published(
+        &self,
+        sequence: u64,
+        listed: &[(AuthorityId, Option<SystemTime>)],
+        at: Moment,
+    ) -> Transition {
         let mut next = self.clone();
         let mut gone = Vec::new();
         for record in &mut next.authorities {
@@ -309,7 +321,7 @@ impl AuthoritySet {
                 drained_at: Some(drained_at),
                 ..
             } = record.state
-                && *this_update >= drained_at
+                && (!record.authority.signs_list || *this_update >= Some(drained_at))
                 && at.settled.is_some()
             {
                 gone.push(record.id());
@@ -325,45 +337,6 @@ impl AuthoritySet {
         let mut transition = next.changed();
         transition.effects.extend(gone.into_iter().map(Effect::DeleteKey));
         transition
-    }
-
-    fn rotate(&self, force: bool, author: Arc<str>) -> Transition {
-        let wanted = if force {
-            Activation::AtOnce
-        } else {
-            Activation::WhenSpread
-        };
-        let mut next = self.clone();
-        if self.prepared().is_none() {
-            return Transition {
-                next,
-                effects: vec![Effect::GenerateKey {
-                    activation: wanted,
-                    author,
-                }],
-            };
-        }
-        for record in &mut next.authorities {
-            if let AuthorityState::Prepared { activation } = &mut record.state {
-                *activation = (*activation).max(wanted);
-            }
-        }
-        if next == *self {
-            return Transition {
-                next,
-                effects: Vec::new(),
-            };
-        }
-        next.set_author(&author);
-        next.changed()
-    }
-
-    fn set_author(&mut self, author: &Arc<str>) {
-        for record in &mut self.authorities {
-            if matches!(record.state, AuthorityState::Prepared { .. }) {
-                record.author = author.clone();
-            }
-        }
     }
 
     fn drained(&self, authority: AuthorityId, now: SystemTime) -> Result<Transition, Refused> {
@@ -410,17 +383,17 @@ impl AuthoritySet {
 }
 
 fn prepare_threshold(active: &AuthorityRecord) -> SystemTime {
-    prepare_at(active.certificate.not_before, active.certificate.not_after)
+    prepare_at(active.authority.not_before, active.authority.not_after)
 }
 
 fn activate_threshold(active: &AuthorityRecord) -> SystemTime {
-    activate_at(active.certificate.not_before, active.certificate.not_after)
+    activate_at(active.authority.not_before, active.authority.not_after)
 }
 
 /// No leaf of an authority that stops signing at `now` is valid at this moment: none lives longer than the longest
 /// TTL in use, and none outlives its authority (INV-10).
 fn last_leaf_bound(record: &AuthorityRecord, now: SystemTime) -> SystemTime {
-    just_after((now + record.longest_leaf_ttl).min(record.certificate.not_after))
+    just_after((now + record.longest_leaf_ttl).min(record.authority.not_after))
 }
 
 /// `notAfter` is inclusive.

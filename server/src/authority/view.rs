@@ -1,18 +1,20 @@
 //! What the rest of the server sees of the authorities: keys ready to sign, and where each stands.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use signet_certs::authority::{AuthorityCertificate, AuthorityId, AuthorityKind, X509Authority};
 
 use super::links::{Link, Links};
+use super::material::Held;
 use super::state::AuthorityState;
 
 /// One authority with its key.
 #[derive(Clone)]
 pub(crate) struct ViewedAuthority {
-    /// Certificate and signer. Only an Active one may sign leaves; every one signs its CRL.
-    pub authority: X509Authority,
+    /// What signs. Only an Active one may sign leaves; every one signs its CRL.
+    pub held: Held,
     /// Where it stands.
     pub state: AuthorityState,
     /// The longest leaf TTL ever in use under it.
@@ -22,12 +24,17 @@ pub(crate) struct ViewedAuthority {
 impl ViewedAuthority {
     /// Names the key.
     pub(crate) fn id(&self) -> AuthorityId {
-        self.authority.certificate().id()
+        self.certificate().id()
+    }
+
+    /// What signs certificates and lists.
+    pub(crate) fn x509(&self) -> &X509Authority {
+        self.held.x509()
     }
 
     /// The certificate.
     pub(crate) fn certificate(&self) -> &AuthorityCertificate {
-        self.authority.certificate()
+        self.x509().certificate()
     }
 
     /// The authority's last CRL must have a `thisUpdate` at or after this; `None` while its leaves may live.
@@ -74,11 +81,18 @@ impl KindView {
 
 /// The authorities of all kinds at one moment, as journalled.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct AuthorityView {
-    /// Those that sign workloads' SVIDs.
-    pub x509: KindView,
-    /// Those that sign the server's and the agents' own.
-    pub control: KindView,
+pub(crate) struct AuthorityView(BTreeMap<AuthorityKind, KindView>);
+
+/// Of a kind that there is not.
+static NONE: KindView = KindView {
+    authorities: Vec::new(),
+    links: Links::NONE,
+};
+
+impl FromIterator<(AuthorityKind, KindView)> for AuthorityView {
+    fn from_iter<I: IntoIterator<Item = (AuthorityKind, KindView)>>(kinds: I) -> Self {
+        Self(kinds.into_iter().collect())
+    }
 }
 
 impl AuthorityView {
@@ -90,29 +104,28 @@ impl AuthorityView {
 
     /// The authorities of one kind.
     pub(crate) fn kind(&self, kind: AuthorityKind) -> &KindView {
-        match kind {
-            AuthorityKind::X509 => &self.x509,
-            AuthorityKind::Control => &self.control,
-        }
+        self.0.get(&kind).unwrap_or(&NONE)
+    }
+
+    /// To change it.
+    #[cfg(test)]
+    pub(crate) fn kind_mut(&mut self, kind: AuthorityKind) -> &mut KindView {
+        self.0.entry(kind).or_default()
+    }
+
+    /// The kinds there are, each with its authorities.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = (AuthorityKind, &KindView)> {
+        self.0.iter().map(|(kind, view)| (*kind, view))
     }
 
     /// All authorities with their kind.
     pub(crate) fn all(&self) -> impl Iterator<Item = (AuthorityKind, &ViewedAuthority)> {
-        let x509 = self
-            .x509
-            .authorities
-            .iter()
-            .map(|viewed| (AuthorityKind::X509, viewed));
-        x509.chain(
-            self.control
-                .authorities
-                .iter()
-                .map(|viewed| (AuthorityKind::Control, viewed)),
-        )
+        self.kinds()
+            .flat_map(|(kind, view)| view.authorities.iter().map(move |viewed| (kind, viewed)))
     }
 
-    /// Whether every kind has an authority that signs.
+    /// Whether there is a kind, and every one has an authority that signs.
     pub(crate) fn is_complete(&self) -> bool {
-        self.x509.active().is_some() && self.control.active().is_some()
+        !self.0.is_empty() && self.0.values().all(|view| view.active().is_some())
     }
 }

@@ -1,5 +1,6 @@
 //! The task that owns the authorities: commands, deadlines, publications, reports, drain.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +24,9 @@ use crate::trust::TrustSnapshot;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const RETRIES: Backoff = Backoff::between(Duration::from_secs(1), Duration::from_secs(30));
 
-/// Owner of the authorities of both kinds.
+/// Owner of the authorities of all kinds.
 pub(super) struct Worker {
-    pub(super) kinds: [Lifecycle; 2],
+    pub(super) kinds: BTreeMap<AuthorityKind, Lifecycle>,
     pub(super) tools: Tools,
     pub(super) clock: Arc<TrustedClock>,
     pub(super) clock_state: watch::Receiver<State>,
@@ -38,12 +39,10 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// The first step. Both kinds are there before anything is shown, so the first bundle already has both.
+    /// The first step. All kinds are there before anything is shown, so the first bundle already has them.
     pub(super) async fn start(&mut self) -> Result<(), LifecycleError> {
         let at = self.moment();
-        for index in 0..self.kinds.len() {
-            self.step(index, Event::Start, at).await?;
-        }
+        self.step_all(|_| Event::Start, at).await?;
         self.show();
         Ok(())
     }
@@ -100,31 +99,20 @@ impl Worker {
             self.published(now).await?;
             self.unheard = false;
         }
-        for index in 0..self.kinds.len() {
-            self.step(index, Event::Tick, now).await?;
-        }
-        Ok(())
+        self.step_all(|_| Event::Tick, now).await
     }
 
     async fn published(&mut self, at: Moment) -> Result<(), LifecycleError> {
         let snapshot = self.snapshots.borrow_and_update().clone();
-        for index in 0..self.kinds.len() {
-            let published = snapshot.kind(self.kinds[index].kind);
-            let listed = published
-                .iter()
-                .map(|one| (one.certificate.id(), one.crl.this_update()))
-                .collect();
-            self.step(
-                index,
-                Event::Published {
-                    sequence: snapshot.sequence,
-                    listed,
-                },
-                at,
-            )
-            .await?;
-        }
-        Ok(())
+        let published = |kind| {
+            let listed = snapshot.kind(kind).iter();
+            let listed = listed.map(|one| (one.certificate.id(), Some(one.crl.this_update())));
+            Event::Published {
+                sequence: snapshot.sequence,
+                listed: listed.collect(),
+            }
+        };
+        self.step_all(published, at).await
     }
 
     async fn rotate(
@@ -133,37 +121,51 @@ impl Worker {
         progress: mpsc::Sender<RotationProgress>,
         now: Moment,
     ) -> Result<(), LifecycleError> {
-        let index = usize::from(request.kind == AuthorityKind::Control);
         let event = Event::Rotate {
             force: request.force,
+            algorithm: request.algorithm,
             author: request.author.into(),
         };
-        self.step(index, event, now).await?;
-        self.watchers
-            .extend(Watcher::new(request.kind, self.kinds[index].set(), progress));
+        let reports = self.reports.borrow().clone();
+        // A kind that this server has no authorities of is none that rotates.
+        if let Some(lifecycle) = self.kinds.get_mut(&request.kind) {
+            lifecycle.handle(event, now, &reports, &self.tools).await?;
+            self.watchers
+                .extend(Watcher::new(request.kind, lifecycle.set(), progress));
+        }
         Ok(())
     }
 
-    async fn step(&mut self, index: usize, event: Event, at: Moment) -> Result<(), LifecycleError> {
+    /// One step of every kind. What fails for one does not hold up the others; the first failure is returned.
+    async fn step_all(
+        &mut self,
+        event: impl Fn(AuthorityKind) -> Event,
+        at: Moment,
+    ) -> Result<(), LifecycleError> {
         let reports = self.reports.borrow().clone();
-        self.kinds[index].handle(event, at, &reports, &self.tools).await
+        let mut outcome = Ok(());
+        for (kind, lifecycle) in &mut self.kinds {
+            let step = lifecycle.handle(event(*kind), at, &reports, &self.tools).await;
+            outcome = outcome.and(step);
+        }
+        outcome
     }
 
     /// Shows what is journalled, and tells those who wait for a rotation.
     fn show(&mut self) {
-        let [x509, control] = &mut self.kinds;
-        let changed = [x509.take_visible(), control.take_visible()];
-        if changed.contains(&true) {
-            self.view.send_replace(Arc::new(AuthorityView {
-                x509: x509.view(),
-                control: control.view(),
-            }));
+        let changed = self.kinds.values_mut().map(Lifecycle::take_visible);
+        if changed.fold(false, |some, one| some | one) {
+            let view: AuthorityView = (self.kinds.iter())
+                .map(|(kind, lifecycle)| (*kind, lifecycle.view()))
+                .collect();
+            self.view.send_replace(Arc::new(view));
         }
         let (now, reports) = (self.moment(), self.reports.borrow().clone());
         let kinds = &self.kinds;
         self.watchers.retain_mut(|watcher| {
-            let kind = &kinds[usize::from(watcher.kind == AuthorityKind::Control)];
-            watcher.update(kind.set(), kind.spread_status(now, &reports))
+            kinds
+                .get(&watcher.kind)
+                .is_some_and(|kind| watcher.update(kind.set(), kind.spread_status(now, &reports)))
         });
     }
 
@@ -171,7 +173,7 @@ impl Worker {
         let (at, reports) = (self.moment(), self.reports.borrow().clone());
         let next = self
             .kinds
-            .iter()
+            .values()
             .filter_map(|kind| kind.next_deadline(at, &reports))
             .min();
         Instant::now() + pace::slice(at.now, next, LONGEST_SLEEP)

@@ -117,11 +117,13 @@ impl AdminClient {
         &mut self,
         kind: &str,
         force: bool,
+        algorithm: &str,
         progress: impl Fn(&str),
     ) -> anyhow::Result<Answer> {
         let request = wire::RotateAuthorityRequest {
             kind: kind.to_owned(),
             force,
+            algorithm: algorithm.to_owned(),
         };
         let mut steps = self
             .inner

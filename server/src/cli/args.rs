@@ -108,8 +108,19 @@ pub(super) struct RotateArgs {
     /// Activate at once, though agents have not reported the new bundle. Connections may fail until they have.
     #[arg(long)]
     pub(super) force: bool,
+    /// What the new authority's key signs with. Default: authority.algorithm, else as the one before.
+    #[arg(long, value_enum)]
+    pub(super) algorithm: Option<Algorithm>,
     #[command(flatten)]
     pub(super) admin: AdminArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Algorithm {
+    /// ECDSA on P-256 with SHA-256.
+    P256,
+    /// ECDSA on P-384 with SHA-384.
+    P384,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

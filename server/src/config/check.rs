@@ -1,8 +1,8 @@
 //! From what is written to what can be used: everything that is wrong is found on the way.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use signet_certs::{id::TrustDomain, svid::SvidProfile};
+use signet_certs::{authority::AuthorityKind, id::TrustDomain, svid::SvidProfile};
 use signet_runtime::{
     config::{Configuration, Findings, HumanDuration, Refused},
     telemetry::LogFormat,
@@ -174,7 +174,7 @@ fn check_svid(svid: &Svid, findings: &mut Findings) {
     }
 }
 
-/// Lives of the two kinds of authority, held against what they sign.
+/// Lives of each kind of authority, held against what they sign.
 fn lives(
     svid: &Svid,
     times: &AuthorityTimes,
@@ -193,6 +193,7 @@ fn lives(
             clock_skew: svid.clock_skew.get(),
             spread: times.spread.get(),
             spread_max: times.spread_max.get(),
+            algorithm: times.algorithm,
         };
         LifePolicy::new(settings).map_err(|error| match readable {
             Ok(()) => findings.error(key, error.to_string(), "change one of the two"),
@@ -205,10 +206,10 @@ fn lives(
         times.control_ttl,
         times.control_svid_ttl.get(),
     );
-    Ok(Lives {
-        x509: x509?,
-        control: control?,
-    })
+    Ok(BTreeMap::from([
+        (AuthorityKind::X509, x509?),
+        (AuthorityKind::Control, control?),
+    ]))
 }
 
 fn crl_max_bytes(bytes: usize, findings: &mut Findings) -> Result<usize, Refused> {

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
+use signet_certs::signer::SignatureAlgorithm;
 use signet_certs::tls::Hybrid;
 use signet_runtime::{config::HumanDuration, telemetry::LogFormat};
 
@@ -192,6 +193,8 @@ pub(super) struct AuthorityTimes {
     pub(super) spread: HumanDuration,
     /// After which a new authority signs though some agent has not reported it.
     pub(super) spread_max: HumanDuration,
+    /// What keys of new authorities sign with, `p256` or `p384`. Default: as the authority before, and `p256` at first.
+    pub(super) algorithm: Option<SignatureAlgorithm>,
 }
 
 impl Default for AuthorityTimes {
@@ -202,6 +205,7 @@ impl Default for AuthorityTimes {
             control_svid_ttl: hours(4),
             spread: minutes(15),
             spread_max: hours(6),
+            algorithm: None,
         }
     }
 }

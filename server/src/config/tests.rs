@@ -1,5 +1,6 @@
 use std::{path::Path, time::Duration};
 
+use signet_certs::authority::AuthorityKind;
 use signet_runtime::config::{Report, load};
 
 use super::*;
@@ -22,7 +23,10 @@ fn a_trust_domain_is_enough() {
     );
     assert_eq!(config.workload_profile.ttl, Duration::from_secs(3600));
     assert_eq!(config.control_profile.ttl, Duration::from_secs(4 * 3600));
-    assert_eq!(config.lives.x509.leaf_ttl(), Duration::from_secs(3600));
+    assert_eq!(
+        config.lives[&AuthorityKind::X509].leaf_ttl(),
+        Duration::from_secs(3600)
+    );
     assert_eq!(
         (config.bundle.path.as_str(), config.refresh_hint.as_secs()),
         ("/", 300)

@@ -1,8 +1,8 @@
 //! The configuration that the rest of the server sees: complete, checked, parsed once.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use signet_certs::{id::TrustDomain, svid::SvidProfile, tls::Hybrid};
+use signet_certs::{authority::AuthorityKind, id::TrustDomain, svid::SvidProfile, tls::Hybrid};
 use signet_runtime::telemetry::LogFormat;
 
 use crate::{
@@ -92,11 +92,13 @@ pub(crate) struct WebFiles {
     pub key: PathBuf,
 }
 
-/// Checked lives of the two kinds of authority.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lives {
-    /// Authorities of workloads.
-    pub x509: LifePolicy,
-    /// Control authorities.
-    pub control: LifePolicy,
+/// Checked lives of the authorities of each kind.
+pub(crate) type Lives = BTreeMap<AuthorityKind, LifePolicy>;
+
+impl Config {
+    /// The longest life of a certificate of a workload, from which the authorities have theirs.
+    pub(crate) fn longest_ttl(&self) -> Duration {
+        let workloads = self.lives.get(&AuthorityKind::X509);
+        workloads.map(LifePolicy::leaf_ttl).unwrap_or_default()
+    }
 }

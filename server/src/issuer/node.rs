@@ -45,8 +45,8 @@ pub(crate) struct NodeRequest {
 pub(crate) struct NodeCertificate {
     /// `spiffe://<td>/signet/agent/<cluster>/<node-uid>`.
     pub spiffe_id: SpiffeId,
-    /// DER.
-    pub leaf: Vec<u8>,
+    /// DER: the leaf, then what stands between it and its authority's root.
+    pub chain: Vec<Vec<u8>>,
     /// Name of the node.
     pub node_name: String,
     /// UID of the node.
@@ -110,12 +110,13 @@ impl Issuer {
             .map_err(|_| NotIssued::unavailable(NOT_RECORDED))?
             .map_err(|refusal| record_refusal(&refusal))
             .inspect(|leaf| self.count_displaced(leaf))?
-            .sign(&authority)
+            .sign_alone(authority)
+            .await
             .map_err(|error| not_signed(&error))?;
         self.remember(&proven, &leaf.says.spiffe_id, now);
         Ok(NodeCertificate {
             spiffe_id: leaf.says.spiffe_id,
-            leaf: leaf.der,
+            chain: leaf.chain,
             node_name: proven.node_name,
             node_uid: proven.node_uid,
         })

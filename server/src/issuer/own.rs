@@ -87,6 +87,7 @@ pub(crate) async fn issue_own(
         budget: None,
     };
     let draft = Draft::new(order, profile, authority, random, now)?;
-    let leaf = record_one(store, draft, now).await??.sign(authority)?;
-    Ok(X509Svid::new(vec![leaf.der], key)?)
+    let leaf = record_one(store, draft, now).await??;
+    let leaf = leaf.sign_alone(authority.clone()).await?;
+    Ok(X509Svid::new(leaf.chain, key)?)
 }

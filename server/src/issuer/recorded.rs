@@ -8,7 +8,10 @@ use signet_certs::{
     svid::{self, SvidError, SvidTemplate},
 };
 
-use crate::store::Recorded;
+use crate::{
+    key_manager::{Stopped, off_thread},
+    store::Recorded,
+};
 
 /// What a leaf holds that its row of the ledger does not.
 pub(super) struct Details {
@@ -31,8 +34,8 @@ pub(super) struct RecordedLeaf {
 pub(super) struct SignedLeaf {
     /// What it says.
     pub(super) says: SvidTemplate,
-    /// The certificate.
-    pub(super) der: Vec<u8>,
+    /// The certificate, and what stands between it and its authority's root.
+    pub(super) chain: Vec<Vec<u8>>,
 }
 
 /// Why a recorded leaf was not signed. Its row stays, without a certificate.
@@ -52,6 +55,9 @@ pub(crate) enum SignError {
     /// The certificate could not be made, or is not as asked for.
     #[error(transparent)]
     Svid(#[from] SvidError),
+    /// Nothing signs.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 impl RecordedLeaf {
@@ -95,7 +101,14 @@ impl RecordedLeaf {
         };
         let der = svid::sign(&says, &key, authority)?;
         svid::check(&der, &says, &key, authority.certificate())?;
-        Ok(SignedLeaf { says, der })
+        let chain = authority.chain_of(der);
+        Ok(SignedLeaf { says, chain })
+    }
+
+    /// The same, off the threads that serve where the key is elsewhere.
+    pub(super) async fn sign_alone(self, authority: X509Authority) -> Result<SignedLeaf, SignError> {
+        let signer = authority.signer().clone();
+        off_thread(signer.as_ref(), false, move || self.sign(&authority)).await?
     }
 }
 
@@ -113,7 +126,7 @@ mod tests {
     use signet_certs::{
         authority::AuthorityKind,
         csr::{create_csr, verify_csr},
-        signer::{AuthoritySigner, LeafKey},
+        signer::{AuthoritySigner, LeafKey, SignatureAlgorithm},
         verify::inspect_leaf,
     };
 
@@ -130,6 +143,14 @@ mod tests {
     }
 
     impl AuthoritySigner for Counting {
+        fn algorithm(&self) -> SignatureAlgorithm {
+            self.signer.algorithm()
+        }
+
+        fn is_remote(&self) -> bool {
+            self.signer.is_remote()
+        }
+
         fn public_point(&self) -> &[u8] {
             self.signer.public_point()
         }
@@ -188,7 +209,7 @@ mod tests {
         let leaf = RecordedLeaf::new(recorded, details(key))
             .sign(&authority)
             .unwrap();
-        let said = inspect_leaf(&leaf.der).unwrap();
+        let said = inspect_leaf(&leaf.chain[0]).unwrap();
         assert_eq!(
             (said.serial, said.authority_id, said.spki_sha256),
             (row.serial, row.authority, row.spki_sha256)

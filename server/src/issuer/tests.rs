@@ -12,7 +12,7 @@ use signet_certs::{
     csr::create_csr,
     id::SpiffeId,
     serial::SerialNumber,
-    signer::{AuthoritySigner, LeafKey, SignError},
+    signer::{AuthoritySigner, LeafKey, SignError, SignatureAlgorithm},
     svid::SvidProfile,
     time::rfc3339,
     verify::{Role, VerifiedSvid, inspect_leaf, verify_chain},
@@ -28,6 +28,7 @@ use crate::{
     agents::Agents,
     attest::{AgentIdentity, AttestedNode, AttestedPod, fake::FakeAttestor},
     audit::{AuditAction, AuditBacklog, AuditLog},
+    authority::Held,
     clock::{Past, TrustedClock},
     fixtures::{HOUR, Running, SKEW, authority, deny, trust_domain},
     metrics::Metrics,
@@ -37,6 +38,7 @@ use crate::{
 
 mod backlog;
 mod bounds;
+mod elsewhere;
 mod live_rules;
 mod outages;
 mod requester;
@@ -59,7 +61,10 @@ impl World {
     }
 
     async fn with_rules(rules: Vec<IdentityRuleConfig>) -> Self {
-        let running = Running::new().await;
+        Self::over(Running::new().await, rules).await
+    }
+
+    async fn over(running: Running, rules: Vec<IdentityRuleConfig>) -> Self {
         let attestor = Arc::new(FakeAttestor::new());
         let scope = RuleScope {
             trust_domain: trust_domain(),
@@ -107,7 +112,7 @@ impl World {
             agents,
             scope,
             rules,
-            certificate: attested.unwrap().leaf,
+            certificate: attested.unwrap().chain.remove(0),
         }
     }
 
@@ -211,7 +216,7 @@ async fn what_is_signed_was_recorded_with_the_same_serial_key_and_identity() {
     let world = World::new().await;
     let before = world.running.store.issued().len();
     let issued = issued(world.issue_one(item(csr(), "pod-token")).await);
-    let leaf = inspect_leaf(&issued.leaf).unwrap();
+    let leaf = inspect_leaf(&issued.chain[0]).unwrap();
     let row = &world.running.store.issued()[before];
     assert_eq!(leaf.serial, row.serial);
     assert_eq!(leaf.spki_sha256, row.spki_sha256);
@@ -269,6 +274,14 @@ struct Witness {
 }
 
 impl AuthoritySigner for Witness {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.signer.algorithm()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.signer.is_remote()
+    }
+
     fn public_point(&self) -> &[u8] {
         self.signer.public_point()
     }
@@ -285,7 +298,7 @@ async fn the_key_is_used_only_once_every_row_of_the_batch_is_recorded() {
     let mut world = World::new().await;
     let rows = Arc::new(Mutex::new(Vec::new()));
     let mut view = (**world.running.manager.current().borrow()).clone();
-    let active = &mut view.x509.authorities[0].authority;
+    let Held::X509(active) = &mut view.kind_mut(AuthorityKind::X509).authorities[0].held;
     let witness = Witness {
         signer: active.signer().clone(),
         store: world.running.store.clone(),
@@ -455,7 +468,7 @@ async fn unix_facts_count_only_for_rules_that_accept_them() {
         RefusalReason::NoMatch
     );
     let world = world_of_shells().await;
-    let leaf = inspect_leaf(&issued(world.issue_one(process(1)).await).leaf).unwrap();
+    let leaf = inspect_leaf(&issued(world.issue_one(process(1)).await).chain[0]).unwrap();
     assert_eq!(leaf.spiffe_id.path(), "/dev/uid/1000");
     let row = world.running.store.issued().pop().unwrap();
     assert_eq!(row.workload.process, "uid=1000 gid=1000 path=/usr/bin/program-1");
@@ -520,8 +533,10 @@ async fn an_authority_outside_its_life_is_trouble_of_the_servers_and_no_verdict(
     let now = world.running.now();
     for (born, expired) in [(now - 24 * HOUR, true), (now + HOUR, false)] {
         let mut view = (**world.running.manager.current().borrow()).clone();
-        view.x509.authorities[0].authority = authority(AuthorityKind::X509, born);
-        view.control.authorities[0].authority = authority(AuthorityKind::Control, born);
+        view.kind_mut(AuthorityKind::X509).authorities[0].held =
+            Held::X509(authority(AuthorityKind::X509, born));
+        view.kind_mut(AuthorityKind::Control).authorities[0].held =
+            Held::X509(authority(AuthorityKind::Control, born));
         let (_keep, authorities) = watch::channel(Arc::new(view));
         world.issuer.parts.authorities = authorities;
         let pod = world.issue_one(item(csr(), "pod-token")).await.map(drop);
@@ -580,7 +595,7 @@ async fn a_call_that_was_let_in_gets_nothing_by_a_certificate_that_counts_no_mor
     let before = world.running.store.issued().len();
     world.attestor.add_node("node-token", node(world.running.now()));
     let newer = world.issuer.issue_to_node(node_request("node-token"), None).await;
-    let newer = inspect_leaf(&newer.unwrap().leaf).unwrap();
+    let newer = inspect_leaf(&newer.unwrap().chain[0]).unwrap();
     let certificate = PresentedCertificate {
         spiffe_id: newer.spiffe_id.clone(),
         authority: newer.authority_id,
@@ -619,12 +634,12 @@ async fn agents_are_signed_by_the_control_authority_only() {
         .issue_to_node(node_request("node-token"), None)
         .await
         .unwrap();
-    let leaf = inspect_leaf(&certificate.leaf).unwrap();
+    let leaf = inspect_leaf(&certificate.chain[0]).unwrap();
     assert_eq!(leaf.authority_id, world.running.active(AuthorityKind::Control));
     assert_eq!(leaf.spiffe_id, agent("node-a").spiffe_id);
     let workload = issued(world.issue_one(item(csr(), "pod-token")).await);
     assert_eq!(
-        inspect_leaf(&workload.leaf).unwrap().authority_id,
+        inspect_leaf(&workload.chain[0]).unwrap().authority_id,
         world.running.active(AuthorityKind::X509)
     );
 }

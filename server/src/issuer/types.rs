@@ -120,8 +120,8 @@ impl NotIssued {
 pub(crate) struct Issued {
     /// Identity in the certificate.
     pub spiffe_id: SpiffeId,
-    /// The leaf, DER. Authorities are self-signed: there are no intermediates.
-    pub leaf: Vec<u8>,
+    /// DER: the leaf, then what stands between it and its authority's root.
+    pub chain: Vec<Vec<u8>>,
     /// Hint of the rule.
     pub hint: String,
     /// Every identity of the workload with its hint, default first.

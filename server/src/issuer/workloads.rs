@@ -16,7 +16,7 @@ use super::{
     decide::Decided,
     draft::{Draft, Order, record},
     no_draft, not_signed,
-    parallel::parallel_map,
+    parallel::{INLINE, parallel_map},
     record_refusal,
     recorded::RecordedLeaf,
     report_not_recorded,
@@ -135,7 +135,7 @@ impl Issuer {
                 (wanted, key)
             })
         };
-        let verified = parallel_map(wanted, verify).await.into_iter();
+        let verified = parallel_map(wanted, INLINE, verify).await.into_iter();
         let lost = || Err(NotIssued::unavailable("the server lost a request item"));
         verified
             .map(|item| {
@@ -269,17 +269,19 @@ async fn sign_all(
     authority: X509Authority,
     leaves: Vec<Result<(RecordedLeaf, Answer), NotIssued>>,
 ) -> Vec<Outcome> {
+    // A key that is elsewhere keeps whoever waits for it.
+    let inline = if authority.signer().is_remote() { 0 } else { INLINE };
     let sign = move |item: Result<(RecordedLeaf, Answer), NotIssued>| {
         let (leaf, answer) = item?;
         let leaf = leaf.sign(&authority).map_err(|error| not_signed(&error))?;
         Ok(Issued {
             spiffe_id: leaf.says.spiffe_id,
-            leaf: leaf.der,
+            chain: leaf.chain,
             hint: answer.hint,
             identities: answer.identities,
         })
     };
-    let outcomes = parallel_map(leaves, sign).await.into_iter();
+    let outcomes = parallel_map(leaves, inline, sign).await.into_iter();
     outcomes
         .map(|outcome| outcome.unwrap_or_else(|| Err(NotIssued::unavailable(NOT_SIGNED))))
         .collect()

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use signet_certs::authority::AuthorityKind;
 use signet_certs::id::TrustDomain;
+use signet_certs::signer::SignatureAlgorithm;
 use tempfile::TempDir;
 
-use super::{KeyManager, KeyManagerError, NewKey};
+use super::{KeyManager as _, KeyManagerError, NewKey, SealedKeys};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Journals as _, KeyChanges, SealedKey};
 
@@ -33,8 +34,8 @@ impl Fixture {
         }
     }
 
-    async fn open(&self) -> Result<KeyManager, KeyManagerError> {
-        KeyManager::open(&self.kek, &*self.store).await
+    async fn open(&self) -> Result<SealedKeys, KeyManagerError> {
+        SealedKeys::open(&self.kek, &*self.store).await
     }
 
     async fn refusal(&self) -> KeyManagerError {
@@ -42,12 +43,15 @@ impl Fixture {
     }
 
     /// A manager, and a key of it that is in the store.
-    async fn with_key() -> (Self, KeyManager, NewKey) {
+    async fn with_key() -> (Self, SealedKeys, NewKey) {
         let fixture = Self::new("example.org");
         let manager = fixture.open().await.unwrap();
-        let key = manager.generate(AuthorityKind::X509).unwrap();
+        let key = manager
+            .generate(AuthorityKind::X509, SignatureAlgorithm::P256)
+            .await
+            .unwrap();
         let keys = KeyChanges {
-            add: vec![key.sealed.clone()],
+            add: key.sealed.clone().into_iter().collect(),
             remove: vec![],
         };
         fixture
@@ -80,7 +84,7 @@ async fn nothing_of_a_key_is_in_the_store_or_in_debug_output() {
     let (fixture, _manager, key) = Fixture::with_key().await;
     let point = key.signer.public_point();
     let holds_point = |bytes: &[u8]| bytes.windows(point.len()).any(|window| window == point);
-    assert!(!holds_point(&key.sealed.ciphertext));
+    assert!(!holds_point(&key.sealed.as_ref().unwrap().ciphertext));
     for file in ["signet.db", "signet.db-wal"] {
         assert!(!holds_point(
             &fs::read(fixture.kek.with_file_name("store").join(file)).unwrap()
@@ -151,7 +155,7 @@ async fn a_file_that_is_no_kek_is_refused() {
 async fn a_sealed_key_opens_only_in_its_place() {
     let (fixture, manager, key) = Fixture::with_key().await;
     let opens = |change: fn(&mut SealedKey)| {
-        let mut sealed = key.sealed.clone();
+        let mut sealed = key.sealed.clone().unwrap();
         change(&mut sealed);
         manager.unseal(&sealed).is_ok()
     };
@@ -169,7 +173,7 @@ async fn a_sealed_key_opens_only_in_its_place() {
     let other = Fixture::new("example.com");
     fs::copy(&fixture.kek, &other.kek).unwrap();
     let elsewhere = other.open().await.unwrap();
-    let error = elsewhere.unseal(&key.sealed).err().unwrap();
+    let error = elsewhere.unseal(key.sealed.as_ref().unwrap()).err().unwrap();
     assert!(matches!(error, KeyManagerError::Damaged { .. }), "{error}");
 }
 

@@ -116,6 +116,7 @@ async fn they_move_with_the_active_authority_and_away_from_a_revocation() {
     let wish = RotateRequest {
         kind: AuthorityKind::Control,
         force: true,
+        algorithm: None,
         author: "admin".to_owned(),
     };
     let mut steps = running.manager.rotate(wish).await.unwrap();
@@ -189,6 +190,7 @@ async fn links_to_its_authority_follow_the_leaf_for_those_who_ask() {
         let wish = RotateRequest {
             kind: AuthorityKind::Control,
             force: true,
+            algorithm: None,
             author: "admin".to_owned(),
         };
         let mut steps = running.manager.rotate(wish).await.unwrap();

@@ -126,7 +126,11 @@ async fn the_newest_bundle_is_served_under_our_own_svid() {
     assert!(head.contains("content-type: application/json"), "{head}");
     let read = TrustBundle::parse_json(&trust_domain(), body.as_bytes()).unwrap();
     assert_eq!(read, first.bundle());
-    let second = snapshot(6, first.x509.clone(), first.control.clone());
+    let second = snapshot(
+        6,
+        first.kind(AuthorityKind::X509).to_vec(),
+        first.kind(AuthorityKind::Control).to_vec(),
+    );
     served.snapshots.send_replace(second.clone());
     let newer = served
         .ask(spiffe_client(&first, id.clone()), "GET /")

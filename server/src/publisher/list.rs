@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::plan;
 use crate::authority::ViewedAuthority;
 use crate::clock::Time;
+use crate::key_manager::{Stopped, off_thread};
 use crate::store::StoreError;
 
 /// A list of more entries is signed off the async threads.
@@ -21,8 +22,8 @@ pub(super) enum PublishError {
     Store(#[from] StoreError),
     #[error("a list could not be signed, or did not pass its check")]
     Crl(#[from] CrlError),
-    #[error("the signing thread stopped")]
-    Stopped(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 /// What is known of one authority's list.
@@ -91,6 +92,7 @@ impl Draft {
 
     pub(super) async fn sign(self, authority: X509Authority) -> Result<Crl, PublishError> {
         let large = self.entries.len() > LARGE;
+        let signer = authority.signer().clone();
         let sign = move || {
             sign_crl(
                 &authority,
@@ -100,11 +102,6 @@ impl Draft {
                 self.next_update,
             )
         };
-        let signed = if large {
-            tokio::task::spawn_blocking(sign).await?
-        } else {
-            sign()
-        };
-        Ok(signed?)
+        Ok(off_thread(signer.as_ref(), large, sign).await??)
     }
 }

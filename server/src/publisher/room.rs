@@ -13,7 +13,7 @@ use crate::authority::{AuthorityView, ViewedAuthority};
 use crate::store::ListRoom;
 
 /// Kinds of authority; each has a room of its own.
-const KINDS: [AuthorityKind; 2] = [AuthorityKind::X509, AuthorityKind::Control];
+const KINDS: [AuthorityKind; 2] = AuthorityKind::ALL;
 
 /// How full the lists of one kind are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

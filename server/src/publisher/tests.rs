@@ -302,6 +302,7 @@ async fn rotate(manager: &AuthorityManager) {
     let wish = RotateRequest {
         kind: X509,
         force: true,
+        algorithm: None,
         author: "admin".to_owned(),
     };
     let mut steps = manager.rotate(wish).await.unwrap();

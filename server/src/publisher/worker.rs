@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_certs::authority::{AuthorityId, AuthorityKind};
+use signet_certs::authority::AuthorityId;
 use signet_certs::crl::{Crl, CrlNumber, RevokedEntry};
 use signet_runtime::backoff::Backoff;
 use signet_runtime::drain::Drain;
@@ -18,7 +18,7 @@ use super::list::{Draft, List, PublishError};
 use super::plan::{self, Demand};
 use super::room::{self, RoomUse, Rooms};
 use super::{COALESCE, PublisherParts, PublisherSettings};
-use crate::authority::{AuthorityState, AuthorityView, ViewedAuthority};
+use crate::authority::{AuthorityState, AuthorityView, KindView, ViewedAuthority};
 use crate::clock::{State, Time, TrustedClock};
 use crate::store::{ListRoom, Store, StoreError, StoredCrl};
 use crate::trust::{PublishedAuthority, TrustSnapshot};
@@ -238,7 +238,7 @@ impl Worker {
         let list = self.lists.entry(viewed.id()).or_default();
         let draft = Draft::new(viewed, list, entries, self.settings.clock_skew, time);
         let number = draft.number;
-        let crl = draft.sign(viewed.authority.clone()).await?;
+        let crl = draft.sign(viewed.x509().clone()).await?;
         self.store
             .save_crl(StoredCrl {
                 authority: viewed.id(),
@@ -265,20 +265,16 @@ impl Worker {
     /// Sends a snapshot if it differs from the last one. An authority without a list stays out of it (INV-2); the
     /// machine activates none that was not shown.
     async fn show(&mut self, view: &AuthorityView) -> Result<(), PublishError> {
-        let (x509, control) = (
-            self.published(view, AuthorityKind::X509),
-            self.published(view, AuthorityKind::Control),
-        );
-        if x509.is_empty() && control.is_empty() {
-            return Ok(());
-        }
+        let kinds = view.kinds();
         let mut next = TrustSnapshot {
             trust_domain: self.settings.trust_domain.clone(),
             sequence: 0,
             refresh_hint: self.settings.refresh_hint,
-            x509,
-            control,
+            kinds: kinds.map(|(kind, view)| (kind, self.published(view))).collect(),
         };
+        if next.is_empty() {
+            return Ok(());
+        }
         next.sequence = self.sequence_of(next.content_digest()).await?;
         // Readers do not see where an authority stands, but whoever drives it waits for word of each step.
         let states: Vec<AuthorityState> = view.all().map(|(_, viewed)| viewed.state).collect();
@@ -308,8 +304,8 @@ impl Worker {
         Ok(sequence)
     }
 
-    fn published(&self, view: &AuthorityView, kind: AuthorityKind) -> Vec<PublishedAuthority> {
-        let listed = view.kind(kind).authorities.iter().filter_map(|viewed| {
+    fn published(&self, view: &KindView) -> Vec<PublishedAuthority> {
+        let listed = view.authorities.iter().filter_map(|viewed| {
             let list = self.lists.get(&viewed.id())?;
             Some(PublishedAuthority {
                 certificate: viewed.certificate().clone(),

@@ -219,7 +219,10 @@ async fn a_number_or_a_digest_alone_is_an_alarm_against_its_agent_and_nothing_el
     let mut damaged = claimed.crl.der().to_vec();
     *damaged.last_mut().unwrap() ^= 1;
     let far = world.list(u64::MAX / 2, &[]);
-    let stored = world.snapshots.borrow().x509[0].crl.der().clone();
+    let stored = world.snapshots.borrow().kind(AuthorityKind::X509)[0]
+        .crl
+        .der()
+        .clone();
     let lies: [&[u8]; 5] = [forged.crl.der(), &damaged, far.crl.der(), &stored, b""];
     for lie in lies {
         let alarm = world.hand_over(&claimed, lie).await.unwrap_err();
@@ -232,11 +235,13 @@ async fn a_number_or_a_digest_alone_is_an_alarm_against_its_agent_and_nothing_el
     // One number, two contents: the digest of ours is another one.
     assert_ne!(
         own.crl.sha256(),
-        world.put_back.snapshots.borrow().x509[0].crl.sha256()
+        world.put_back.snapshots.borrow().kind(AuthorityKind::X509)[0]
+            .crl
+            .sha256()
     );
     assert_eq!(world.claims(&own).await.len(), 1);
     // What is ours, what is older than what is remembered, and what is of nobody's authority claims nothing.
-    let ours = world.snapshots.borrow().x509[0].clone();
+    let ours = world.snapshots.borrow().kind(AuthorityKind::X509)[0].clone();
     assert!(world.claims(&ours).await.is_empty());
     assert!(world.claims(&world.list(3, &[])).await.is_empty());
     assert!(
@@ -275,7 +280,10 @@ async fn an_agent_that_has_moved_on_is_no_liar() {
     let world = World::new().await;
     let claims = world.claims(&world.list(7, &[])).await;
     let question = world.put_back.turn(&agent(), &claims).await;
-    let held = [world.snapshots.borrow().x509[0].crl.der().clone()];
+    let held = [world.snapshots.borrow().kind(AuthorityKind::X509)[0]
+        .crl
+        .der()
+        .clone()];
     world
         .put_back
         .answered(&agent(), question, &held, &[])

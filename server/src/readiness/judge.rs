@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use signet_certs::authority::AuthorityKind;
 use signet_certs::time::rfc3339;
 
 use crate::attest::ClusterHealth;
@@ -41,9 +40,8 @@ fn is_old(published: &PublishedAuthority, now: SystemTime) -> bool {
 
 /// A kind without an authority that can sign a leaf now.
 pub(super) fn no_authority(view: &AuthorityView, time: &Time) -> Option<String> {
-    [AuthorityKind::X509, AuthorityKind::Control]
-        .into_iter()
-        .find_map(|kind| match view.kind(kind).active() {
+    view.kinds()
+        .find_map(|(kind, authorities)| match authorities.active() {
             None => Some(format!("no {kind} authority is active")),
             Some(active) => {
                 let outside = active.certificate().check_valid_at(time.now).err()?;

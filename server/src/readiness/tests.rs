@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{REASONS, Watched, start};
 use crate::attest::fake::FakeAttestor;
 use crate::audit::{AuditBacklog, AuditBound, AuditProgress, WhenFull};
-use crate::authority::AuthorityView;
+use crate::authority::{AuthorityView, Held};
 use crate::clock::{Past, TrustedClock};
 use crate::fixtures::{HOUR, MINUTE, Running, authority, revoke_serial, serial};
 use crate::store::{AuditOutbox as _, Ledger as _};
@@ -215,10 +215,13 @@ async fn a_kind_without_a_valid_active_authority_is_named() {
         change(&mut view);
         views.send_replace(Arc::new(view));
     };
-    changed(&|view| view.control.authorities.clear());
+    changed(&|view| view.kind_mut(AuthorityKind::Control).authorities.clear());
     assert_eq!(world.only("no_authority").await, "no control authority is active");
     // An authority that is not published at all takes away more.
-    changed(&|view| view.x509.authorities[0].authority = authority(AuthorityKind::X509, now + HOUR));
+    changed(&|view| {
+        let late = Held::X509(authority(AuthorityKind::X509, now + HOUR));
+        view.kind_mut(AuthorityKind::X509).authorities[0].held = late;
+    });
     assert_eq!(world.standing().await, ["lists_old", "no_authority"]);
     assert!(!world.readiness.is_ready(Level::Serve));
     views.send_replace(well.clone());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use signet_certs::authority::AuthorityKind;
 use signet_runtime::drain::Drain;
 use signet_runtime::files::{self, Durability};
 use tokio::sync::watch;
@@ -28,7 +29,7 @@ pub(crate) struct AnchorsError {
 /// [`AnchorsError`], with the old file in place.
 pub(crate) fn write_anchors(path: &Path, snapshot: &TrustSnapshot) -> Result<(), AnchorsError> {
     let pem: String = snapshot
-        .control
+        .kind(AuthorityKind::Control)
         .iter()
         .map(|published| published.certificate.pem())
         .collect();
@@ -91,7 +92,7 @@ async fn write_blocking(path: &Path, snapshot: &Arc<TrustSnapshot>) -> Result<()
 
 fn ids(snapshot: &TrustSnapshot) -> Vec<signet_certs::authority::AuthorityId> {
     snapshot
-        .control
+        .kind(AuthorityKind::Control)
         .iter()
         .map(|published| published.certificate.id())
         .collect()

@@ -29,7 +29,10 @@ fn control_authorities_are_in_no_bundle_and_workload_authorities_in_no_control_r
     let snapshot = both();
     let bundle = snapshot.bundle();
     assert_eq!(bundle.sequence_number, 7);
-    assert_eq!(bundle.authorities, [snapshot.x509[0].certificate.clone()]);
+    assert_eq!(
+        bundle.authorities,
+        [snapshot.kind(AuthorityKind::X509)[0].certificate.clone()]
+    );
     let domain = &snapshot.trust_domain;
     let roots = snapshot.control_roots();
     let ids: Vec<_> = roots
@@ -37,7 +40,7 @@ fn control_authorities_are_in_no_bundle_and_workload_authorities_in_no_control_r
         .iter()
         .map(|known| known.certificate.id())
         .collect();
-    assert_eq!(ids, [snapshot.control[0].certificate.id()]);
+    assert_eq!(ids, [snapshot.kind(AuthorityKind::Control)[0].certificate.id()]);
 }
 
 #[test]
@@ -55,7 +58,10 @@ fn a_snapshot_is_as_far_as_its_slowest_list() {
 #[test]
 fn the_content_digest_goes_by_authorities_kinds_and_hint_but_not_by_order() {
     let snapshot = both();
-    let (a, b) = (&snapshot.x509[0].certificate, &snapshot.control[0].certificate);
+    let (a, b) = (
+        &snapshot.kind(AuthorityKind::X509)[0].certificate,
+        &snapshot.kind(AuthorityKind::Control)[0].certificate,
+    );
     let (x509, control) = (AuthorityKind::X509, AuthorityKind::Control);
     let digest =
         |list: &[(AuthorityKind, &AuthorityCertificate)], hint| content_digest(list.iter().copied(), hint);
@@ -73,7 +79,13 @@ fn the_anchors_file_holds_control_certificates_only_and_is_replaced_whole() {
     for snapshot in [both(), both()] {
         write_anchors(&path, &snapshot).unwrap();
         let read = parse_pem_certificates(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(read, [snapshot.control[0].certificate.der().to_vec()]);
+        assert_eq!(
+            read,
+            [snapshot.kind(AuthorityKind::Control)[0]
+                .certificate
+                .der()
+                .to_vec()]
+        );
     }
     assert_eq!(
         std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
@@ -100,7 +112,7 @@ async fn the_anchors_file_and_our_own_roots_follow_the_control_authorities() {
         .unwrap();
     let roots = keep_control_roots(receiver, &drain);
     sender.send_replace(second.clone());
-    let expected = second.control[0].certificate.pem();
+    let expected = second.kind(AuthorityKind::Control)[0].certificate.pem();
     let followed = async {
         while std::fs::read_to_string(&path).unwrap() != expected {
             tokio::task::yield_now().await;
@@ -109,7 +121,7 @@ async fn the_anchors_file_and_our_own_roots_follow_the_control_authorities() {
             roots
                 .authorities(&second.trust_domain)
                 .iter()
-                .any(|one| one.certificate == second.control[0].certificate)
+                .any(|one| one.certificate == second.kind(AuthorityKind::Control)[0].certificate)
         };
         while !known(&roots.load()) {
             tokio::task::yield_now().await;

@@ -9,18 +9,11 @@ const MAX_LINES: usize = 350;
 const MAX_LINES_OF_TESTS: usize = 650;
 
 /// Files that may be longer, each up to a bound of its own, and why.
-const LONGER: [(&str, usize, &str); 2] = [
-    (
-        "server/src/authority/lifecycle.rs",
-        400,
-        "one method for each effect of the machine",
-    ),
-    (
-        "server/src/authority/step.rs",
-        440,
-        "the machine of authorities: one method for each event",
-    ),
-];
+const LONGER: [(&str, usize, &str); 1] = [(
+    "server/src/authority/step.rs",
+    410,
+    "the machine of authorities: one method for each event",
+)];
 
 #[test]
 fn no_file_outgrows_a_reader() {

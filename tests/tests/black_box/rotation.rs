@@ -102,6 +102,45 @@ async fn the_control_authority_is_replaced_under_running_agents() {
     late.unwrap();
 }
 
+/// An admin rotates both kinds to P-384: agents, workloads and whoever joins later go on, and it stays until he says otherwise.
+#[tokio::test]
+async fn an_admin_chooses_another_algorithm_and_everyone_goes_on() {
+    let domain = Domain::start().await.unwrap();
+    let agent = domain.agent("node-a").await.unwrap();
+    let first = agent
+        .workload(&pod_with_volume(&domain, &agent, "front").await)
+        .identity()
+        .await;
+    let algorithm = async |kind: &str| {
+        let shown = domain.server.admin(&["ca", "show"]).await.unwrap();
+        let all = shown["authorities"].as_array().unwrap().clone();
+        let mut active = all
+            .into_iter()
+            .filter(|one| one["kind"] == kind && one["state"] == "active");
+        active.next().unwrap()["algorithm"].clone()
+    };
+    for kind in ["x509", "control"] {
+        assert_eq!(algorithm(kind).await, "p256");
+        let command = ["ca", "rotate", "--kind", kind, "--algorithm", "p384"];
+        domain.server.admin(&command).await.unwrap();
+        assert_eq!(algorithm(kind).await, "p384");
+    }
+    let second = agent
+        .workload(&pod_with_volume(&domain, &agent, "back").await)
+        .identity()
+        .await;
+    second.judge(&first.svid).unwrap();
+    let late = domain.agent("node-b").await.unwrap();
+    let third = late
+        .workload(&pod_with_volume(&domain, &late, "late").await)
+        .identity()
+        .await;
+    second.judge(&third.svid).unwrap();
+    third.judge(&second.svid).unwrap();
+    domain.server.admin(&["ca", "rotate"]).await.unwrap();
+    assert_eq!(algorithm("x509").await, "p384", "what was chosen stays");
+}
+
 /// Covers INV-3.
 #[tokio::test]
 async fn a_crash_in_the_middle_of_a_rotation_loses_no_step() {

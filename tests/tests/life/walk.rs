@@ -61,8 +61,8 @@ async fn step(world: &mut World, reader: &mut Reader, draw: &mut fastrand::Rng) 
             world.restart_server().await;
             return "the server is restarted".to_owned();
         }
-        8 => return rotate(world, "x509").await,
-        9 => return rotate(world, "control").await,
+        8 => return rotate(world, "x509", draw).await,
+        9 => return rotate(world, "control", draw).await,
         10..=12 => return revoke_a_pod(world, reader, draw).await,
         13 => return deny_a_pod(world, reader, at).await,
         14 | 15 => return allow_all(world, reader).await,
@@ -134,16 +134,18 @@ async fn staircase(world: &mut World, draw: &mut fastrand::Rng) {
     }
 }
 
-async fn rotate(world: &World, kind: &str) -> String {
+async fn rotate(world: &World, kind: &str, draw: &mut fastrand::Rng) -> String {
+    let algorithm = draw.choice(["", "p256", "p384"]).unwrap_or_default();
     if let Some(server) = &world.server {
         let request = RotateAuthorityRequest {
             kind: kind.to_owned(),
             force: false,
+            algorithm: algorithm.to_owned(),
         };
         // Refused while another rotation runs, and not answered while the server starts.
         drop(timeout(LISTED_WITHIN, server.admin.clone().rotate_authority(request)).await);
     }
-    format!("{kind} is rotated")
+    format!("{kind} is rotated to {algorithm:?}")
 }
 
 /// Revokes a target; once the server answers at all, what is revoked is on a served list within a second. What an admin

@@ -199,7 +199,7 @@ impl Door {
     /// An agent's connection by a certificate of its own, which the ledger has or lacks.
     async fn agent(&self, is_recorded: bool, ttl: Duration) -> Peer {
         let view = self.running.manager.current().borrow().clone();
-        let authority = &view.kind(AuthorityKind::Control).active().unwrap().authority;
+        let authority = view.kind(AuthorityKind::Control).active().unwrap().x509();
         let now = self.running.now();
         let svid = signet_testkit::leaf(authority, "/signet/agent/c/n")
             .at(now)

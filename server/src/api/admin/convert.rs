@@ -5,6 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use signet_certs::{
     authority::{AuthorityId, AuthorityKind},
+    signer::SignatureAlgorithm,
     time::{rfc3339, unix_millis},
     tls::KeyExchange,
 };
@@ -129,7 +130,19 @@ pub(super) fn authority(
         },
         next_unix_ms: millis(at),
         certificate: Bytes::copy_from_slice(certificate.der()),
+        algorithm: viewed.x509().signer().algorithm().to_string(),
     }
+}
+
+/// Nothing where it is left out.
+pub(super) fn algorithm(text: &str) -> Result<Option<SignatureAlgorithm>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let algorithm = text.parse();
+    algorithm
+        .map(Some)
+        .map_err(|_| Status::invalid_argument("algorithm must be p256 or p384, or be left out"))
 }
 
 pub(super) fn step(step: RotationProgress) -> wire::RotateProgress {

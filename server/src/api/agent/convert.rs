@@ -1,5 +1,7 @@
 //! Wire types of issuing to domain types and back, with their bounds.
 
+use bytes::Bytes;
+use signet_certs::authority::AuthorityKind;
 use signet_proto::agent::{
     self as wire, issue_item, issue_result,
     opening::{Agreement, Feature},
@@ -11,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     api::retry::{later, millis, with_retry},
     issuer::{Evidence, IssueItem, NotIssued, Outcome, RETRY_AFTER, Refusal, RefusalReason},
+    trust::TrustSnapshot,
 };
 
 /// A token of Kubernetes is a few kilobytes at most.
@@ -120,7 +123,7 @@ pub(super) fn result(outcome: Outcome, policy_revision: u64) -> wire::IssueResul
     let outcome = match outcome {
         Ok(issued) => issue_result::Outcome::Issued(wire::IssuedSvid {
             spiffe_id: issued.spiffe_id.to_string(),
-            certificate_chain: vec![issued.leaf.into()],
+            certificate_chain: chain(issued.chain),
             hint: issued.hint,
             identities: issued
                 .identities
@@ -190,4 +193,17 @@ pub(super) fn too_busy() -> Status {
         "too many certificates are being issued at the moment",
         RETRY_AFTER,
     )
+}
+
+/// Certificates, DER.
+pub(super) fn chain(certificates: Vec<Vec<u8>>) -> Vec<Bytes> {
+    certificates.into_iter().map(Bytes::from).collect()
+}
+
+/// By whom an agent knows the server.
+pub(super) fn anchors(trust: &TrustSnapshot) -> Vec<Bytes> {
+    let control = trust.kind(AuthorityKind::Control).iter();
+    control
+        .map(|one| Bytes::copy_from_slice(one.certificate.der()))
+        .collect()
 }

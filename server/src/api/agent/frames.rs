@@ -16,7 +16,10 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
-use signet_certs::{authority::AuthorityId, crl::Crl};
+use signet_certs::{
+    authority::{AuthorityId, AuthorityKind},
+    crl::Crl,
+};
 use signet_proto::agent as wire;
 use signet_runtime::sync::Mutex;
 use tokio::sync::mpsc;
@@ -58,12 +61,12 @@ impl Rendered {
             ..wire::TrustState::default()
         };
         let of = |field: u32| move |one: &PublishedAuthority| RenderedAuthority::new(one, field);
-        let x509 = snapshot.x509.iter().map(of(X509_AUTHORITIES));
-        let control = snapshot.control.iter().map(of(CONTROL_AUTHORITIES));
+        let kinds = snapshot.kinds.iter();
+        let authorities = kinds.flat_map(|(kind, published)| published.iter().map(of(field(*kind))));
         Self {
             bundle_digest: snapshot.bundle().digest(),
             head: head.encode_to_vec().into(),
-            authorities: x509.chain(control).collect(),
+            authorities: authorities.collect(),
             snapshot: snapshot.clone(),
         }
     }
@@ -260,6 +263,14 @@ impl hyper::body::Body for States {
                 None => return self.over(&end),
             }
         }
+    }
+}
+
+/// Where the authorities of a kind go in the message.
+fn field(kind: AuthorityKind) -> u32 {
+    match kind {
+        AuthorityKind::X509 => X509_AUTHORITIES,
+        AuthorityKind::Control => CONTROL_AUTHORITIES,
     }
 }
 

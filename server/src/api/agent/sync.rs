@@ -9,7 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use signet_certs::{authority::AuthorityId, dates::WhoseClock, time::unix_millis, verify::VerifiedSvid};
+use signet_certs::{
+    authority::{AuthorityId, AuthorityKind},
+    dates::WhoseClock,
+    time::unix_millis,
+    verify::VerifiedSvid,
+};
 use signet_proto::agent::{self as wire, objection};
 use signet_runtime::{
     bucket::{Bucket, Rate},
@@ -270,7 +275,7 @@ impl SyncStream {
                 "the agent certificate {dates}; attest the node again"
             )));
         }
-        let mut control = snapshot.control.iter();
+        let mut control = snapshot.kind(AuthorityKind::Control).iter();
         let serial = self.svid.serial();
         match control.find(|published| published.certificate.id() == self.svid.authority_id()) {
             None => Some(Status::unauthenticated(

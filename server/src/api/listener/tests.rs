@@ -79,7 +79,7 @@ fn strangers_take_no_agents_place_and_one_address_or_agent_not_everyones() {
 async fn by_an_early_certificate(running: &Running) -> client::TlsStream<DuplexStream> {
     let now = running.now();
     let view = running.manager.current().borrow().clone();
-    let authority = &view.kind(AuthorityKind::Control).active().unwrap().authority;
+    let authority = view.kind(AuthorityKind::Control).active().unwrap().x509();
     let identity = |path, at| {
         let identity = Arc::new(RotatingIdentity::new());
         let svid = signet_testkit::leaf(authority, path).at(at).svid();

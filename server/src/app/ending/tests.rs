@@ -1,7 +1,7 @@
 use std::io;
 
 use ring::rand::SystemRandom;
-use signet_certs::signer::LocalSigner;
+use signet_certs::signer::{LocalSigner, SignatureAlgorithm};
 use signet_runtime::clock::FakeClock;
 use signet_runtime::signal::Reread;
 use signet_runtime::sync::Mutex;
@@ -81,7 +81,7 @@ async fn a_store_that_hangs_leaves_time_to_those_who_read() {
     let clock = FakeClock::new(std::time::SystemTime::UNIX_EPOCH + START);
     let store = MemoryStore::new(trust_domain());
     store.append(vec![stopped(&clock)]).await.unwrap();
-    let (signer, _) = LocalSigner::generate(&SystemRandom::new()).unwrap();
+    let (signer, _) = LocalSigner::generate(SignatureAlgorithm::P256, &SystemRandom::new()).unwrap();
     let (reader, drain) = (SlowReader::default(), Drain::new());
     let emitter = AuditEmitter::spawn(
         EmitterParts {

@@ -7,7 +7,9 @@ use signet_certs::link::walk;
 
 use super::*;
 use crate::audit_event::{AuditAction, AuditEvent};
-use crate::fixtures::{HOUR, MINUTE, Running, SKEW};
+use crate::fixtures::{HOUR, MINUTE, Running, SKEW, Seams};
+
+mod elsewhere;
 
 const X509: AuthorityKind = AuthorityKind::X509;
 
@@ -15,6 +17,7 @@ fn wish(force: bool) -> RotateRequest {
     RotateRequest {
         kind: X509,
         force,
+        algorithm: None,
         author: "admin".to_owned(),
     }
 }
@@ -208,7 +211,7 @@ async fn authorities_follow_each_other_by_themselves() {
     assert_eq!(running.states(X509), ["active", "prepared"]);
     running.pass(4 * HOUR).await;
     assert_eq!(running.states(X509), ["old", "active"]);
-    assert_eq!(running.snapshot().x509.len(), 2);
+    assert_eq!(running.snapshot().kind(AuthorityKind::X509).len(), 2);
     running.pass(HOUR + SKEW + MINUTE).await;
     assert!(
         running.snapshot().get(first).is_none(),
@@ -240,24 +243,29 @@ async fn a_journal_without_its_key_is_fatal() {
     running.store.kept().keys.remove(&running.active(X509));
     let directory = signet_testkit::folder();
     let other = crate::store::memory::MemoryStore::new(crate::fixtures::trust_domain());
-    let keys = KeyManager::open(&directory.path().join("kek"), other.as_ref())
-        .await
-        .unwrap();
+    let seams = Seams::here(other.as_ref(), directory.path()).await;
+    let outcome = start_over(&running, seams).await;
+    assert!(matches!(outcome, Err(LifecycleError::MissingKey { .. })));
+}
+
+/// The next process over the same store, with these keys.
+async fn start_over(running: &Running, seams: Seams) -> Result<AuthorityManager, LifecycleError> {
     let (_, snapshots) = crate::trust::channel(crate::fixtures::trust_domain(), Duration::ZERO);
     let (_reports, reports) = watch::channel(SpreadReports::default());
-    let outcome = AuthorityManager::start(AuthorityManagerParts {
+    AuthorityManager::start(AuthorityManagerParts {
         trust_domain: crate::fixtures::trust_domain(),
-        x509: crate::fixtures::policy(),
-        control: crate::fixtures::policy(),
+        kinds: AuthorityKind::ALL
+            .map(|kind| (kind, crate::fixtures::policy()))
+            .into(),
         store: running.store.clone(),
-        keys: Arc::new(keys),
+        keys: seams.keys,
+        source: seams.source,
         clock: running.trusted.clone(),
         snapshots,
         reports,
         drain: Drain::new(),
     })
-    .await;
-    assert!(matches!(outcome, Err(LifecycleError::MissingKey { .. })));
+    .await
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,7 +288,9 @@ fn links(running: &Running, kind: AuthorityKind) -> Vec<AuthorityCertificate> {
 #[tokio::test(start_paused = true)]
 async fn each_control_authority_certifies_its_successor_and_that_outlives_both() {
     let running = Running::new().await;
-    let first = running.snapshot().control[0].certificate.clone();
+    let first = running.snapshot().kind(AuthorityKind::Control)[0]
+        .certificate
+        .clone();
     assert!(links(&running, AuthorityKind::Control).is_empty());
     running.pass(17 * HOUR).await;
     let running = running.restart().await;
@@ -304,7 +314,9 @@ async fn each_control_authority_certifies_its_successor_and_that_outlives_both()
 #[tokio::test(start_paused = true)]
 async fn an_authority_that_ended_while_the_server_was_down_leads_to_the_next() {
     let running = Running::new().await;
-    let first = running.snapshot().control[0].certificate.clone();
+    let first = running.snapshot().kind(AuthorityKind::Control)[0]
+        .certificate
+        .clone();
     running.drain.start();
     running.pass(10 * 24 * HOUR).await;
     let running = running.restart().await;

@@ -5,8 +5,9 @@ mod world;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use signet_certs::link::{MAX_LINKS, WALK_AFTER_END};
+use signet_certs::signer::SignatureAlgorithm;
 
-use self::world::{AGENTS, Action, HOUR, MINUTE, SKEW, World, action, policy};
+use self::world::{AGENTS, Action, HOUR, MINUTE, SKEW, World, action, policy, settings};
 use super::super::policy::{LifePolicy, LifeSettings};
 use super::*;
 
@@ -24,8 +25,12 @@ proptest! {
 
     /// Covers INV-8, INV-10, CA-14, CA-16, FED-02, FED-03, CRL-32.
     #[test]
-    fn no_course_of_events_breaks_an_invariant(actions in prop::collection::vec(action(), 1..120)) {
+    fn no_course_of_events_breaks_an_invariant(
+        lists in any::<bool>(),
+        actions in prop::collection::vec(action(), 1..120),
+    ) {
         let mut world = World::new();
+        world.lists = lists;
         world.step(Event::Start).unwrap();
         let mut sequence = 0;
         for action in &actions {
@@ -96,6 +101,7 @@ fn a_successor_waits_for_every_agent_and_for_the_spread_time() {
     world
         .step(Event::Rotate {
             force: false,
+            algorithm: None,
             author: "admin".into(),
         })
         .unwrap();
@@ -116,6 +122,7 @@ fn silence_delays_a_successor_no_longer_than_spread_max() {
     world
         .step(Event::Rotate {
             force: false,
+            algorithm: None,
             author: "admin".into(),
         })
         .unwrap();
@@ -134,6 +141,7 @@ fn force_skips_the_spread_but_not_the_publication() {
     world
         .step(Event::Rotate {
             force: true,
+            algorithm: None,
             author: "admin".into(),
         })
         .unwrap();
@@ -153,6 +161,7 @@ fn an_old_authority_leaves_after_its_last_leaf_and_one_more_list() {
     world
         .step(Event::Rotate {
             force: true,
+            algorithm: None,
             author: "admin".into(),
         })
         .unwrap();
@@ -178,6 +187,86 @@ fn an_old_authority_leaves_after_its_last_leaf_and_one_more_list() {
     assert!(!world.keys.contains(&first));
 }
 
+/// Of a material whose readers know of no lists.
+#[test]
+fn an_old_authority_without_a_list_leaves_with_its_last_leaf() {
+    let mut world = World::new();
+    world.lists = false;
+    world.step(Event::Start).unwrap();
+    world.publish();
+    world.settle();
+    let first = world.set.active().unwrap().id();
+    world.issue(Duration::ZERO);
+    world.perform(&Action::Rotate(true));
+    world.publish();
+    world.settle();
+    world.now += HOUR;
+    world.publish();
+    assert!(world.set.get(first).is_some(), "its last leaf lives");
+    world.now += Duration::from_secs(2);
+    world.settle();
+    world.publish();
+    assert!(world.set.get(first).is_none());
+    assert!(!world.keys.contains(&first));
+}
+
+fn rotate_to(algorithm: Option<SignatureAlgorithm>) -> Event {
+    Event::Rotate {
+        force: true,
+        algorithm,
+        author: "admin".into(),
+    }
+}
+
+/// What an admin chose stays until he, or the settings, say something else.
+#[test]
+fn a_successor_signs_with_what_was_asked_for_or_set_or_with_what_its_predecessor_does() {
+    use SignatureAlgorithm::{P256, P384};
+    let mut world = World::started();
+    let mut turn = |set: Option<SignatureAlgorithm>, event: Event| {
+        world.policy = LifePolicy::new(LifeSettings {
+            algorithm: set,
+            ..settings()
+        })
+        .unwrap();
+        world.forced = true;
+        world.step(event).unwrap();
+        world.publish();
+        world.settle();
+        world.set.active().unwrap().authority.algorithm
+    };
+    assert_eq!(turn(None, rotate_to(None)), P256);
+    assert_eq!(turn(None, rotate_to(Some(P384))), P384);
+    assert_eq!(turn(None, rotate_to(None)), P384);
+    assert_eq!(turn(Some(P256), rotate_to(None)), P256);
+    assert_eq!(turn(Some(P256), rotate_to(Some(P384))), P384);
+    let mut world = World::started();
+    world.policy = LifePolicy::new(LifeSettings {
+        algorithm: Some(P384),
+        ..settings()
+    })
+    .unwrap();
+    world.now += 7 * HOUR;
+    world.step(Event::Tick).unwrap();
+    assert_eq!(
+        world.set.prepared().unwrap().authority.algorithm,
+        P384,
+        "timers go by the settings too"
+    );
+}
+
+#[test]
+fn a_rotation_under_way_is_not_joined_for_another_algorithm() {
+    let mut world = World::started();
+    world.step(rotate_to(None)).unwrap();
+    let refused = world.step(rotate_to(Some(SignatureAlgorithm::P384)));
+    assert!(
+        matches!(refused, Err(Refused::OtherAlgorithm { .. })),
+        "{refused:?}"
+    );
+    world.step(rotate_to(Some(SignatureAlgorithm::P256))).unwrap();
+}
+
 #[test]
 fn a_server_that_slept_too_long_starts_over_at_once() {
     let mut world = World::started();
@@ -195,11 +284,8 @@ fn a_server_that_slept_too_long_starts_over_at_once() {
 fn a_longer_leaf_ttl_is_remembered_for_as_long_as_it_matters() {
     let mut world = World::started();
     let longer = LifeSettings {
-        authority_ttl: 12 * HOUR,
         leaf_ttl: 2 * HOUR,
-        clock_skew: SKEW,
-        spread: 5 * MINUTE,
-        spread_max: HOUR,
+        ..settings()
     };
     world.policy = LifePolicy::new(longer).unwrap();
     world.perform(&Action::Restart);
@@ -215,12 +301,16 @@ fn a_second_preparation_and_a_stray_answer_are_refused() {
     world
         .step(Event::Rotate {
             force: false,
+            algorithm: None,
             author: "admin".into(),
         })
         .unwrap();
-    let (active, certificate) = (world.set.active().unwrap().id(), world.make());
+    let (active, authority) = (
+        world.set.active().unwrap().id(),
+        world.make(SignatureAlgorithm::P256),
+    );
     let second = Event::Prepared {
-        certificate,
+        authority,
         activation: Activation::AtOnce,
         author: "admin".into(),
         link: None,

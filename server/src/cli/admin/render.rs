@@ -29,6 +29,7 @@ fn authority_json(authority: &wire::Authority) -> Value {
     json!({
         "authority_id": authority.authority_id,
         "kind": authority.kind,
+        "algorithm": authority.algorithm,
         "state": authority.state,
         "subject": authority.subject,
         "not_before": when(authority.not_before_unix_ms),
@@ -44,6 +45,7 @@ pub(super) fn authorities(authorities: &[wire::Authority]) -> Answer {
     let mut table = Table::new(&[
         "AUTHORITY",
         "KIND",
+        "ALGORITHM",
         "STATE",
         "EXPIRES",
         "LIVE SVIDS",
@@ -59,6 +61,7 @@ pub(super) fn authorities(authorities: &[wire::Authority]) -> Answer {
         table.row([
             authority.authority_id.clone(),
             authority.kind.clone(),
+            or_dash(&authority.algorithm).to_owned(),
             authority.state.clone(),
             when_text(authority.not_after_unix_ms),
             authority.live_svids.to_string(),

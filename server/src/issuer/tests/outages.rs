@@ -20,7 +20,7 @@ fn verified(world: &World, chain: &[CertificateDer<'_>]) -> VerifiedSvid {
 /// A certificate of the active control authority, as a connection shows it.
 fn presented(world: &World, id: &SpiffeId, ttl: Duration) -> VerifiedSvid {
     let view = world.running.manager.current().borrow().clone();
-    let authority = &view.control.active().unwrap().authority;
+    let authority = view.kind(AuthorityKind::Control).active().unwrap().x509();
     let now = world.running.now();
     let svid = signet_testkit::leaf(authority, id.as_str())
         .at(now)
@@ -47,7 +47,7 @@ async fn in_an_outage_a_known_agent_renews_by_its_certificate_and_a_token_of_its
         .unwrap();
     let other = presented(&world, &agent("node-b").spiffe_id, HOUR);
     let short = presented(&world, &first.spiffe_id, Duration::from_secs(1));
-    let valid = verified(&world, &[first.leaf.into()]);
+    let valid = verified(&world, &[first.chain[0].clone().into()]);
     world.attestor.set_unreachable();
     let asks = async |token: &str, presented: &VerifiedSvid| {
         let outcome = world
@@ -87,7 +87,7 @@ async fn a_call_that_fails_is_no_outage() {
         .issue_to_node(node_request("node-token"), None)
         .await
         .unwrap();
-    let valid = verified(&world, &[first.leaf.into()]);
+    let valid = verified(&world, &[first.chain[0].clone().into()]);
     world
         .attestor
         .set_failure(Some("more attestations than the configured rate of calls allows"));
@@ -109,7 +109,7 @@ async fn what_is_issued_in_an_outage_is_marked_and_only_renews() {
         .issue_to_node(node_request("node-token"), None)
         .await
         .unwrap();
-    let valid = verified(&world, &[first.leaf.into()]);
+    let valid = verified(&world, &[first.chain[0].clone().into()]);
     let other = AttestedPod {
         pod_uid: "uid-of-another".to_owned(),
         ..pod("node-a")

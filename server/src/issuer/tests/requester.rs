@@ -60,7 +60,7 @@ async fn ask(world: &World, item: IssueItem) -> Outcome {
 async fn a_requester_that_is_no_agent_is_issued_to_and_its_row_names_none() {
     let world = World::new().await;
     let before = world.running.store.issued().len();
-    let leaf = inspect_leaf(&issued(ask(&world, item(csr(), "its-own")).await).leaf).unwrap();
+    let leaf = inspect_leaf(&issued(ask(&world, item(csr(), "its-own")).await).chain[0]).unwrap();
     let row = &world.running.store.issued()[before];
     assert_eq!(leaf.serial, row.serial);
     assert_eq!(row.workload.agent_id, "");

@@ -59,8 +59,12 @@ fn expected(snapshot: &TrustSnapshot, named: &[AuthorityId]) -> wire::TrustState
     wire::TrustState {
         sequence_number: 9,
         refresh_hint_seconds: 300,
-        x509_authorities: snapshot.x509.iter().map(authority).collect(),
-        control_authorities: snapshot.control.iter().map(authority).collect(),
+        x509_authorities: snapshot.kind(AuthorityKind::X509).iter().map(authority).collect(),
+        control_authorities: snapshot
+            .kind(AuthorityKind::Control)
+            .iter()
+            .map(authority)
+            .collect(),
         ..own()
     }
 }
@@ -99,7 +103,7 @@ fn a_message_in_pieces_says_what_the_generated_code_would() {
 fn a_snapshot_is_encoded_once_and_its_lists_are_shared() {
     let (renderings, snapshot) = (Renderings::default(), with_a_long_list());
     let first = renderings.of(&snapshot);
-    let list = snapshot.x509[0].crl.der();
+    let list = snapshot.kind(AuthorityKind::X509)[0].crl.der();
     for _ in 0..100 {
         let rendered = renderings.of(&snapshot);
         assert!(Arc::ptr_eq(&rendered, &first));

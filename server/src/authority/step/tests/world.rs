@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 use signet_certs::id::SpiffeId;
 use signet_certs::link::WALK_AFTER_END;
+use signet_certs::signer::SignatureAlgorithm;
 
 use super::super::super::journal;
 use super::super::super::links::Link;
+use super::super::super::material::Material;
 use super::super::super::policy::{LifePolicy, LifeSettings};
 use super::super::super::spread::SpreadReports;
 use super::super::*;
@@ -17,15 +19,19 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const SKEW: Duration = Duration::from_secs(120);
 pub(super) const AGENTS: u64 = 3;
 
-pub(super) fn policy() -> LifePolicy {
-    LifePolicy::new(LifeSettings {
+pub(super) fn settings() -> LifeSettings {
+    LifeSettings {
         authority_ttl: 12 * HOUR,
         leaf_ttl: HOUR,
         clock_skew: SKEW,
         spread: 5 * MINUTE,
         spread_max: HOUR,
-    })
-    .unwrap()
+        algorithm: None,
+    }
+}
+
+pub(super) fn policy() -> LifePolicy {
+    LifePolicy::new(settings()).unwrap()
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +44,8 @@ pub(super) struct Leaf {
 pub(super) struct World {
     pub(super) policy: LifePolicy,
     pub(super) now: SystemTime,
+    /// Whether its authorities sign lists.
+    pub(super) lists: bool,
     pub(super) set: AuthoritySet,
     pub(super) journal: Vec<u8>,
     pub(super) journal_fails: bool,
@@ -69,6 +77,7 @@ impl World {
         Self {
             policy: policy(),
             now: SystemTime::UNIX_EPOCH + 500_000 * HOUR,
+            lists: true,
             set: AuthoritySet::default(),
             journal: journal::encode(&AuthoritySet::default()).unwrap(),
             journal_fails: false,
@@ -128,12 +137,16 @@ impl World {
                     Effect::Publish => {}
                     Effect::DeleteKey(id) => assert!(self.keys.remove(id)),
                     Effect::CheckLastLeaf(id) => events.push_back(self.last_leaf(*id)),
-                    Effect::GenerateKey { activation, author } => {
+                    Effect::GenerateKey {
+                        algorithm,
+                        activation,
+                        author,
+                    } => {
                         let (activation, author) = (*activation, author.clone());
-                        let certificate = self.make();
-                        let link = self.link_to(&certificate);
+                        let authority = self.make(*algorithm);
+                        let link = self.link_to(&authority);
                         events.push_back(Event::Prepared {
-                            certificate,
+                            authority,
                             activation,
                             author,
                             link,
@@ -167,25 +180,27 @@ impl World {
         panic!("the machine does not come to rest: {:?}", self.set);
     }
 
-    pub(super) fn make(&mut self) -> NewAuthority {
+    pub(super) fn make(&mut self, algorithm: SignatureAlgorithm) -> NewAuthority {
         self.made += 1;
         let whole = from_unix_seconds(unix_seconds(self.now));
         NewAuthority {
             id: AuthorityId::from_bytes([self.made; 20]),
-            certificate: vec![self.made; 8].into(),
+            algorithm,
             not_before: whole - SKEW,
             not_after: whole + self.policy.authority_ttl(),
+            signs_list: self.lists,
+            material: Material::X509(Arc::from([Arc::from([self.made; 8])])),
         }
     }
 
     /// By the active one, valid until 90 days after its end; none after that.
     pub(super) fn link_to(&self, successor: &NewAuthority) -> Option<Link> {
-        let acting = &self.set.active()?.certificate;
+        let acting = &self.set.active()?.authority;
         Some(Link {
             by: acting.id,
             to: successor.id,
             not_after: acting.not_after + WALK_AFTER_END,
-            certificate: successor.certificate.clone(),
+            certificate: successor.id.as_bytes().as_slice().into(),
         })
         .filter(|link| link.not_after > self.now)
     }
@@ -211,8 +226,13 @@ impl World {
                 .entry(*id)
                 .or_insert((self.sequence, self.now));
         }
-        let (sequence, listed) = (self.sequence, self.bundle.clone());
-        self.step(Event::Published { sequence, listed }).unwrap();
+        let listed = self.bundle.iter();
+        let listed = listed.map(|(id, this_update)| (*id, self.lists.then_some(*this_update)));
+        let published = Event::Published {
+            sequence: self.sequence,
+            listed: listed.collect(),
+        };
+        self.step(published).unwrap();
     }
 
     pub(super) fn report(&mut self, agent: u64) {
@@ -239,7 +259,7 @@ impl World {
         let id = stale
             .map(|(id, _)| id)
             .or_else(|| self.set.active().map(AuthorityRecord::id))?;
-        self.set.get(id).map(|record| (id, record.certificate.not_after))
+        self.set.get(id).map(|record| (id, record.authority.not_after))
     }
 
     pub(super) fn check_activation(&mut self, before: &AuthoritySet) {
@@ -289,7 +309,7 @@ impl World {
                 .set
                 .get(leaf.authority)
                 .expect("CA-16: a leaf outlives its root")
-                .certificate
+                .authority
                 .not_after;
             assert!(leaf.not_after <= end, "INV-10: a leaf outlives its authority");
             assert!(
@@ -379,6 +399,7 @@ impl World {
                 self.forced |= force;
                 self.step(Event::Rotate {
                     force: *force,
+                    algorithm: None,
                     author: "admin".into(),
                 })
                 .unwrap();
@@ -402,6 +423,9 @@ impl World {
             Action::JournalFails => self.journal_fails = true,
             Action::Restart => {
                 self.set = journal::decode(&self.journal).unwrap();
+                for record in &mut self.set.authorities {
+                    record.authority.signs_list = self.lists;
+                }
                 self.step(Event::Start).unwrap();
             }
         }

@@ -1,0 +1,159 @@
+//! Makes what an authority is to be: a key where keys live, and its certificate by whoever signs it. Either may be another machine,
+//! so neither is waited for longer than [`MAKING`].
+
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use ring::rand::SecureRandom as _;
+use signet_certs::authority::{AuthorityCertificate, AuthorityId, AuthorityProfile};
+use signet_certs::serial::SerialNumber;
+use signet_certs::signer::SignatureAlgorithm;
+
+use super::{Lifecycle, LifecycleError, Tools};
+use crate::authority::links::{self, Link};
+use crate::authority::material::{Held, Material};
+use crate::authority::state::NewAuthority;
+use crate::key_manager::{NewKey, off_thread};
+use crate::store::SealedKey;
+
+/// How long whoever makes a key or a certificate is waited for.
+pub(super) const MAKING: Duration = Duration::from_secs(30);
+
+/// An authority that was made and waits for its journal entry.
+pub(super) struct Fresh {
+    pub(super) authority: NewAuthority,
+    pub(super) held: Held,
+    pub(super) sealed: Option<SealedKey>,
+    /// What the acting one says of its key.
+    pub(super) link: Option<Link>,
+}
+
+/// The answer of `asked`, if it comes in time.
+pub(super) async fn answered<T>(
+    who: &'static str,
+    asked: impl Future<Output = T>,
+) -> Result<T, LifecycleError> {
+    let answer = tokio::time::timeout(MAKING, asked).await;
+    answer.map_err(|_| LifecycleError::NoAnswer { who })
+}
+
+/// Destroys a key that no journal names. It signs nothing, so that what fails is told and no more.
+pub(super) async fn discard(id: AuthorityId, tools: &Tools) {
+    let outcome = answered("whoever keeps the keys", tools.keys.destroy(id)).await;
+    if let Err(error) = outcome.and_then(|destroyed| Ok(destroyed?)) {
+        tracing::warn!(
+            authority = %id, error = &error as &dyn Error,
+            "a key that is of no more use could not be destroyed"
+        );
+    }
+}
+
+impl Lifecycle {
+    /// A key with its certificate, and the link to it. A key that nobody certified is destroyed.
+    pub(super) async fn make(
+        &self,
+        algorithm: SignatureAlgorithm,
+        now: SystemTime,
+        tools: &Tools,
+    ) -> Result<Fresh, LifecycleError> {
+        let asked = tools.keys.generate(self.kind, algorithm);
+        let key = answered("whoever makes keys", asked).await??;
+        let id = key.authority_id;
+        let made = self.certified(key, now, tools).await;
+        if made.is_err() {
+            discard(id, tools).await;
+        }
+        made
+    }
+
+    async fn certified(&self, key: NewKey, now: SystemTime, tools: &Tools) -> Result<Fresh, LifecycleError> {
+        let NewKey {
+            authority_id,
+            signer,
+            sealed,
+        } = key;
+        let policy = self.policy();
+        let profile = AuthorityProfile {
+            trust_domain: tools.trust_domain.clone(),
+            kind: self.kind,
+            not_before: now
+                .checked_sub(policy.clock_skew())
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+            not_after: now + policy.authority_ttl(),
+            serial: self.serial(authority_id, now, tools)?,
+        };
+        let asked = tools.source.certify(&profile, &signer);
+        let chain = answered("whoever signs authorities", asked)
+            .await?
+            .map_err(|source| LifecycleError::Source {
+                kind: self.kind,
+                source,
+            })?;
+        let unusable = |problem: String| self.unusable(authority_id, problem);
+        let certificate = chain.own();
+        profile
+            .check(certificate, signer.as_ref())
+            .map_err(|error| unusable(error.to_string()))?;
+        let link = self.link(certificate, &profile, now, tools).await;
+        let authority = NewAuthority {
+            id: certificate.id(),
+            algorithm: signer.algorithm(),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+            material: Material::of_chain(&chain),
+            signs_list: Material::of_chain(&chain).signs_list(),
+        };
+        let held = authority
+            .material
+            .join(signer)
+            .map_err(|error| unusable(error.to_string()))?;
+        Ok(Fresh {
+            authority,
+            held,
+            sealed,
+            link,
+        })
+    }
+
+    fn serial(
+        &self,
+        authority: AuthorityId,
+        now: SystemTime,
+        tools: &Tools,
+    ) -> Result<SerialNumber, LifecycleError> {
+        let mut random = [0; 13];
+        let filled = tools.random.fill(&mut random);
+        filled.map_err(|_| self.unusable(authority, "the system has no randomness".to_owned()))?;
+        Ok(SerialNumber::generate(now, &random))
+    }
+
+    /// What the active authority says of its successor's key, where its kind has links; an old one says nothing.
+    async fn link(
+        &self,
+        successor: &AuthorityCertificate,
+        profile: &AuthorityProfile,
+        now: SystemTime,
+        tools: &Tools,
+    ) -> Option<Link> {
+        if !links::has_links(self.kind) {
+            return None;
+        }
+        let acting = self.acting()?.clone();
+        let by = acting.certificate().id();
+        let serial = self.serial(by, now, tools).ok()?;
+        let (signer, not_before) = (acting.signer().clone(), profile.not_before);
+        let to = successor.clone();
+        let make = move || Link::make(&acting, &to, serial, not_before);
+        let made: Result<Link, Box<dyn Error + Send + Sync>> = async {
+            let made = off_thread(signer.as_ref(), false, make);
+            Ok(answered("the key of the acting authority", made).await???)
+        }
+        .await;
+        // A rotation does not fail for it: agents that know the active authority need no link.
+        made.inspect_err(|error| {
+            let error = error.as_ref() as &dyn Error;
+            tracing::warn!(authority = %by, successor = %successor.id(), error, "no link to the successor");
+        })
+        .ok()
+    }
+}
