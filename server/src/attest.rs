@@ -16,6 +16,8 @@
 //! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token, also over a restart while a certificate rests on it and the cluster is there; of one that is refused at most every 10 s, also for the reads below ([`refused`]) |
 //! | watch `/api/v1/pods`, `/api/v1/serviceaccounts`, beginning with all of them, or with a list in pages where the API server has no such watch | always |
 //! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
+//! | watch `/api/v1/namespaces`, in the same way | while a rule asks for labels of namespaces |
+//! | `GET /api/v1/namespaces/{name}` | the labels of a namespace that a rule asks for and that watch does not show |
 //! | `GET /api/v1/nodes/{name}` | the node still exists under that UID: for each node attestation, every 5 min for the pods of a node, and once after an outage for what was issued in it |
 
 pub(crate) mod cluster;
@@ -78,6 +80,13 @@ pub trait Attestor: Send + Sync {
         agent: &'a AgentIdentity,
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedPod, AttestError>>;
+
+    /// Labels of a proven pod's namespace as they are now, which whoever administers the cluster sets; in an outage as they were
+    /// when it began. Never a verdict: where nobody knows them they are [unavailable](AttestError::Unavailable).
+    fn namespace_labels<'a>(
+        &'a self,
+        pod: &'a AttestedPod,
+    ) -> BoxFuture<'a, Result<Arc<BTreeMap<String, String>>, AttestError>>;
 
     /// Which node a node token names, where an outage of its cluster is no reason to refuse it. No proof by itself: whoever
     /// asks holds it against the certificate that the agent of this node was given before.
@@ -215,6 +224,8 @@ pub struct AttestedPod {
     pub node_uid: String,
     /// Labels of the pod as they are now; whoever creates a pod sets them.
     pub labels: Arc<BTreeMap<String, String>>,
+    /// Labels of its namespace, where somebody has [asked for them](Attestor::namespace_labels).
+    pub namespace_labels: Option<Arc<BTreeMap<String, String>>>,
     /// Id of the token.
     pub jti: String,
     /// When the token expires.

@@ -80,7 +80,7 @@ pub mod testing {
     use signet_certs::id::TrustDomain;
     use signet_runtime::drain::Drain;
 
-    /// An attestor over a store of its own in `data_dir`.
+    /// An attestor over a store of its own in `data_dir`, which follows namespaces too.
     ///
     /// # Errors
     /// What is in the way, as text.
@@ -95,11 +95,15 @@ pub mod testing {
         let domain = TrustDomain::parse("example.org").map_err(|error| error.to_string())?;
         let store =
             crate::store::sqlite::SqliteStore::open(data_dir, &domain).map_err(|error| error.to_string())?;
+        let follow = crate::attest::cluster::Follow {
+            tell,
+            namespaces: tokio::sync::watch::Sender::new(true).subscribe(),
+        };
         let calls = crate::attest::cluster::Calls {
             rooms: 1024,
             refusals: signet_runtime::refusals::Refusals::untold("attestation"),
         };
-        KubernetesAttestor::start(config, clock_skew, clock, Arc::new(store), drain, tell, calls)
+        KubernetesAttestor::start(config, clock_skew, clock, Arc::new(store), drain, follow, calls)
             .await
             .map_err(|error| error.to_string())
     }

@@ -26,7 +26,7 @@ pub(crate) use self::belief::belief;
 pub(crate) use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig, WrittenRules};
 pub(crate) use self::error::{RuleError, RuleErrors, RuleProblem};
 pub(crate) use self::facts::{Facts, UnixFacts};
-use self::matcher::Matcher;
+use self::matcher::{Fit, Matcher};
 pub(crate) use self::outcome::{Judgement, Outcome, RuleOutcome, Unusable};
 use self::template::{IdTemplate, Rendered, Template};
 use self::verdict::keep_first_of_equal_hints;
@@ -147,18 +147,25 @@ impl RuleSet {
     }
 
     fn verdict(&self, facts: &Facts<'_>, unusable: &mut Vec<Unusable>) -> Verdict {
-        let matching = || {
-            self.rules
-                .iter()
-                .filter(|rule| rule.matcher.mismatch(facts).is_none())
-        };
-        if let Some(deny) = matching().find(|rule| rule.grant.is_none()) {
+        let (mut matching, mut is_open) = (Vec::new(), false);
+        for rule in &self.rules {
+            match rule.matcher.fit(facts) {
+                Fit::Matches => matching.push(rule),
+                Fit::Open => is_open = true,
+                Fit::Differs(_) => {}
+            }
+        }
+        if let Some(deny) = matching.iter().find(|rule| rule.grant.is_none()) {
             return Verdict::Denied {
                 rule: deny.name.clone(),
             };
         }
+        // What is open may deny, or give the default.
+        if is_open {
+            return Verdict::Undecided;
+        }
         let mut identities: Vec<GrantedIdentity> = Vec::new();
-        for rule in matching() {
+        for rule in matching {
             let identity = match rule.render(&self.scope.trust_domain, facts) {
                 Some(Ok(identity)) => identity,
                 Some(Err(problem)) => {
@@ -185,9 +192,10 @@ impl RuleSet {
 
     /// What every rule makes of the facts, in order.
     pub(crate) fn explain(&self, facts: &Facts<'_>) -> Vec<RuleOutcome> {
-        let outcome = |rule: &Rule| match rule.matcher.mismatch(facts) {
-            Some(criterion) => Outcome::NoMatch(criterion),
-            None => match rule.render(&self.scope.trust_domain, facts) {
+        let outcome = |rule: &Rule| match rule.matcher.fit(facts) {
+            Fit::Differs(criterion) => Outcome::NoMatch(criterion),
+            Fit::Open => Outcome::Unusable("the labels of its namespace are not known".to_owned()),
+            Fit::Matches => match rule.render(&self.scope.trust_domain, facts) {
                 None => Outcome::Denies,
                 Some(Ok(identity)) => Outcome::Grants(identity.spiffe_id),
                 Some(Err(problem)) => Outcome::Unusable(problem),
@@ -202,11 +210,22 @@ impl RuleSet {
             .collect()
     }
 
+    /// Whether any rule asks for labels of namespaces.
+    pub(crate) fn asks_for_namespace_labels(&self) -> bool {
+        let mut matchers = self.rules.iter().map(|rule| &rule.matcher);
+        matchers.any(|matcher| !matcher.namespace_labels.is_empty())
+    }
+
+    /// Whether the verdict on these facts hangs on labels of the pod's namespace that they lack.
+    pub(crate) fn is_undecided(&self, facts: &Facts<'_>) -> bool {
+        self.asks_for_namespace_labels() && self.judge(facts).verdict == Verdict::Undecided
+    }
+
     /// Places in the list of rules that give equal service accounts of all namespaces one identity.
     pub(crate) fn across_namespaces(&self) -> impl Iterator<Item = usize> {
         let across = |rule: &Rule| {
             let grant = rule.grant.as_ref();
-            rule.matcher.namespaces.is_empty()
+            !rule.matcher.names_namespaces()
                 && grant.is_some_and(|grant| grant.spiffe_id.is_across_namespaces())
         };
         let rules = self.rules.iter().enumerate();

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
+use signet_runtime::drain::Drain;
+use tokio::sync::watch;
 
 use super::{Base, trust::Trust};
 use crate::{
     agents::Agents,
     attest::{
         self, Attestor,
-        cluster::{Calls, KubernetesAttestor},
+        cluster::{Calls, Follow, KubernetesAttestor},
     },
     issuer::{Issuer, IssuerParts},
     kubernetes::pods::{PodEvent, PodEventKind},
     live_rules::{LiveRules, LiveRulesParts},
     metrics::Metrics,
+    rules::RuleSet,
     store::StoreError,
 };
 
@@ -33,6 +36,7 @@ impl Base {
         metrics: &Arc<Metrics>,
         calls: usize,
     ) -> anyhow::Result<Deciders> {
+        let asks_for_labels = watch::Sender::new(false);
         let told = trust.agents.clone();
         let attestor = KubernetesAttestor::start(
             &self.config.attestation,
@@ -40,7 +44,10 @@ impl Base {
             self.clock.clone(),
             self.store.clone(),
             &self.drain,
-            Arc::new(move |event| tell(&told, &event)),
+            Follow {
+                tell: Arc::new(move |event| tell(&told, &event)),
+                namespaces: asks_for_labels.subscribe(),
+            },
             Calls {
                 rooms: calls,
                 refusals: metrics.refusals("attestation", attest::REASONS),
@@ -53,6 +60,7 @@ impl Base {
             .agents
             .watch_pods(move |cluster, pod_uid| pods.is_pod_gone(cluster, pod_uid));
         let rules = self.start_rules(trust, &attestor, metrics).await?;
+        tell_whether_labels_are_asked_for(rules.current(), asks_for_labels, &self.drain);
         let issuer = Issuer::new(IssuerParts {
             trust_domain: self.config.trust_domain.clone(),
             store: self.store.clone(),
@@ -99,6 +107,27 @@ impl Base {
         })
         .await
     }
+}
+
+/// Keeps `asks` as it is: whether any rule in force asks for labels of namespaces.
+fn tell_whether_labels_are_asked_for(
+    mut rules: watch::Receiver<Arc<RuleSet>>,
+    asks: watch::Sender<bool>,
+    drain: &Drain,
+) {
+    let drain_of_task = drain.clone();
+    drain.spawn(async move {
+        loop {
+            let now = rules.borrow_and_update().asks_for_namespace_labels();
+            asks.send_if_modified(|before| std::mem::replace(before, now) != now);
+            tokio::select! {
+                () = drain_of_task.signalled() => return,
+                changed = rules.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+        }
+    });
 }
 
 /// A changed pod may get another verdict; a pod that is gone needs none: its volume goes with it.

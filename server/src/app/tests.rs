@@ -474,6 +474,7 @@ fn pod() -> AttestedPod {
         node_name: "node-a".to_owned(),
         node_uid: "node-uid".to_owned(),
         labels: Arc::default(),
+        namespace_labels: None,
         jti: "pod-token".to_owned(),
         expires: SystemTime::UNIX_EPOCH,
         terminating: false,

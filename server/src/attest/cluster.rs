@@ -2,6 +2,7 @@
 
 mod member;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,14 @@ pub struct KubernetesAttestor {
     outages: watch::Sender<Outages>,
 }
 
+/// What is followed of clusters.
+pub(crate) struct Follow {
+    /// Who hears of changes of pods, each as it comes: it must not wait for anything.
+    pub tell: TellPod,
+    /// Whether anybody asks for labels of namespaces, as that changes: only then are namespaces followed.
+    pub namespaces: watch::Receiver<bool>,
+}
+
 /// Calls to API servers that callers cause.
 pub(crate) struct Calls {
     /// How many may be under way at once, to all of them; each cluster has an equal part.
@@ -49,15 +58,14 @@ pub(crate) struct StartError {
 impl KubernetesAttestor {
     /// Makes a client for every cluster, checks that each is the one meant, and begins to watch them.
     ///
-    /// A cluster that cannot be reached is no error: it is tried again until `drain` starts. `tell` hears of changes of pods,
-    /// each as it comes: it must not wait for anything.
+    /// A cluster that cannot be reached is no error: it is tried again until `drain` starts.
     pub(crate) async fn start(
         config: &AttestationConfig,
         clock_skew: Duration,
         clock: Arc<TrustedClock>,
         store: Arc<dyn Store>,
         drain: &Drain,
-        tell: TellPod,
+        follow: Follow,
         calls: Calls,
     ) -> Result<Self, StartError> {
         let vouched = Vouched::load(store.as_ref(), &clock).await;
@@ -68,7 +76,8 @@ impl KubernetesAttestor {
         let mut clusters = Vec::with_capacity(config.clusters.len());
         let outages = watch::Sender::default();
         let told = Told {
-            pods: tell,
+            pods: follow.tell,
+            namespaces: follow.namespaces,
             outages: outages.clone(),
             refusals: calls.refusals,
         };
@@ -158,6 +167,13 @@ impl Attestor for KubernetesAttestor {
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedPod, AttestError>> {
         async move { self.cluster(&agent.cluster)?.attest_pod(agent, token).await }.boxed()
+    }
+
+    fn namespace_labels<'a>(
+        &'a self,
+        pod: &'a AttestedPod,
+    ) -> BoxFuture<'a, Result<Arc<BTreeMap<String, String>>, AttestError>> {
+        async move { self.cluster(&pod.cluster)?.namespace_labels(pod).await }.boxed()
     }
 
     fn node_in_outage<'a>(&'a self, cluster: &'a str, token: &'a str) -> BoxFuture<'a, Option<NodeInOutage>> {

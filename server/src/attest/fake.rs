@@ -1,6 +1,7 @@
 //! An attestor that believes a table, for tests of everything behind attestation.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
@@ -23,6 +24,8 @@ pub(crate) struct FakeAttestor {
 struct State {
     nodes: HashMap<String, AttestedNode>,
     pods: HashMap<String, AttestedPod>,
+    /// Labels by namespace.
+    namespaces: HashMap<String, BTreeMap<String, String>>,
     /// Every call fails with this.
     failure: Option<String>,
     /// The clusters are away, and not for longer than the grace.
@@ -45,6 +48,13 @@ impl FakeAttestor {
     /// From now on `token` proves this pod, to an agent of its node.
     pub(crate) fn add_pod(&self, token: &str, pod: AttestedPod) {
         self.lock().pods.insert(token.to_owned(), pod);
+    }
+
+    /// From now on this namespace has this label.
+    pub(crate) fn label_namespace(&self, name: &str, key: &str, value: &str) {
+        let mut state = self.lock();
+        let labels = state.namespaces.entry(name.to_owned()).or_default();
+        labels.insert(key.to_owned(), value.to_owned());
     }
 
     /// With a message every call fails with it, as a call can while the cluster is there; without one that is over.
@@ -135,6 +145,18 @@ impl Attestor for FakeAttestor {
         token: &'a str,
     ) -> BoxFuture<'a, Result<AttestedPod, AttestError>> {
         ready(self.pod(agent, token)).boxed()
+    }
+
+    fn namespace_labels<'a>(
+        &'a self,
+        pod: &'a AttestedPod,
+    ) -> BoxFuture<'a, Result<Arc<BTreeMap<String, String>>, AttestError>> {
+        let labels = self.verdict(|state| state.namespaces.get(&pod.namespace));
+        let unknown = |_| AttestError::Unavailable {
+            message: "no such namespace".to_owned(),
+            retry_after: Duration::from_secs(1),
+        };
+        ready(labels.map(Arc::new).map_err(unknown)).boxed()
     }
 
     fn node_in_outage<'a>(

@@ -146,6 +146,7 @@ pub(crate) fn judge_pod(
         node_name: token.node_name.clone(),
         node_uid: token.node_uid.clone(),
         labels: live.labels.clone(),
+        namespace_labels: None,
         jti: token.jti.clone(),
         expires: token.expires,
         terminating: live.terminating,

@@ -37,7 +37,12 @@ impl Issuer {
         item: &IssueItem,
     ) -> Result<Decided, NotIssued> {
         let attestor = self.parts.attestor.as_ref();
-        let proven = requester.prove(attestor, &item.evidence).await?;
+        let mut proven = requester.prove(attestor, &item.evidence).await?;
+        if let Proven::Pod(pod) = &mut proven
+            && rules.is_undecided(&Facts::Pod(pod))
+        {
+            pod.namespace_labels = Some(attestor.namespace_labels(pod).await?);
+        }
         let pod = match &proven {
             Proven::Pod(pod) => Some(pod.as_ref()),
             Proven::Process { .. } => None,
@@ -79,6 +84,11 @@ impl Issuer {
                 return Err(NotIssued::refused(
                     RefusalReason::Denied,
                     format!("denied by rule {rule:?}"),
+                ));
+            }
+            Verdict::Undecided => {
+                return Err(NotIssued::unavailable(
+                    "the labels of the pod's namespace are not known at the moment",
                 ));
             }
             Verdict::NoMatch => {

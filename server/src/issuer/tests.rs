@@ -40,6 +40,7 @@ mod backlog;
 mod bounds;
 mod elsewhere;
 mod live_rules;
+mod namespaces;
 mod outages;
 mod requester;
 
@@ -171,6 +172,7 @@ fn pod(node: &str) -> AttestedPod {
         node_name: node.to_owned(),
         node_uid: format!("uid-of-{node}"),
         labels: Arc::new(BTreeMap::new()),
+        namespace_labels: None,
         jti: "jti-1".to_owned(),
         expires: SystemTime::UNIX_EPOCH,
         terminating: false,

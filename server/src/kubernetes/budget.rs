@@ -19,7 +19,7 @@ pub(crate) use self::rows::limits;
 
 /// How long a call may be under way: after that its room is another's.
 pub(crate) const LONGEST_CALL: Duration = Duration::from_secs(5);
-/// How long a call waits for its turn, for the rate and for room alike. A proof takes three calls at most, and there is an end to all
+/// How long a call waits for its turn, for the rate and for room alike. A proof takes four calls at most, and there is an end to all
 /// that it waits for.
 const LONGEST_TURN: Duration = Duration::from_secs(4);
 /// Calls of one kind that wait at once: more nodes than that do not restart together, and at the usual rate more are not made

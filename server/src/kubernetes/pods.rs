@@ -1,12 +1,13 @@
 //! The pods and service accounts of a cluster as they are now, from two watches over all namespaces.
 
+mod accounts;
 mod known;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use serde::Deserialize;
 use signet_runtime::sync::RwLock;
 use tokio::task::coop;
 
+use self::accounts::Accounts;
 use self::known::KnownPods;
-use self::wire::{AccountItem, PodItem};
+use self::wire::PodItem;
 use super::api::{CallError, KubeApi, is_path_segment};
+use super::namespaces::TellNamespaces;
 use super::watch::{Sink, WatchHealth, follow};
 use crate::clock::TrustedClock;
 
@@ -163,6 +166,12 @@ impl PodWatch {
         self.pods.known.read().len()
     }
 
+    /// Tells of every pod of some namespaces that a verdict on it may come out differently.
+    pub(crate) fn tell_namespaces(&self) -> TellNamespaces {
+        let pods = Arc::clone(&self.pods);
+        Box::new(move |namespaces| pods.namespaces_changed(namespaces))
+    }
+
     /// How many pods the watch shows on a node, without those that are over.
     pub(crate) fn pods_on_node(&self, node_name: &str) -> usize {
         self.pods.known.read().on_node(node_name)
@@ -170,11 +179,7 @@ impl PodWatch {
 
     /// Whether the watch shows this service account under this UID.
     pub(crate) fn has_account(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        let accounts = self.accounts.uids.read();
-        accounts
-            .get(namespace)
-            .and_then(|names| names.get(name))
-            .is_some_and(|known| known == uid)
+        self.accounts.has(namespace, name, uid)
     }
 }
 
@@ -215,7 +220,7 @@ pub struct PodEvent {
 pub enum PodEventKind {
     /// The pod is gone from the cluster, or another one took its name.
     Gone,
-    /// Its labels, its phase of being over, or its being deleted changed: verdicts on it may differ now.
+    /// Its labels or those of its namespace, its phase of being over, or its being deleted changed: verdicts on it may differ now.
     Changed,
 }
 
@@ -230,6 +235,13 @@ struct Pods {
 }
 
 impl Pods {
+    fn namespaces_changed(&self, namespaces: &BTreeSet<String>) {
+        let concerned: Vec<_> = self.known.read().of_namespaces(namespaces).collect();
+        for pod in concerned {
+            self.tell(&pod, PodEventKind::Changed);
+        }
+    }
+
     fn tell(&self, pod: &LivePod, kind: PodEventKind) {
         (self.tell)(PodEvent {
             cluster: self.cluster.to_string(),
@@ -297,48 +309,6 @@ fn differs(old: &LivePod, new: &LivePod) -> bool {
         || old.terminating != new.terminating
         || old.node_name != new.node_name
         || old.phase.is_over() != new.phase.is_over()
-}
-
-/// UIDs of service accounts by namespace and name.
-type KnownAccounts = HashMap<String, HashMap<String, String>>;
-
-#[derive(Default)]
-struct Accounts {
-    uids: RwLock<KnownAccounts>,
-}
-
-impl Sink for Accounts {
-    type Item = AccountItem;
-    type State = KnownAccounts;
-    const PATH: &'static str = "/api/v1/serviceaccounts";
-
-    fn add(state: &mut KnownAccounts, AccountItem { metadata }: AccountItem) {
-        state
-            .entry(metadata.namespace)
-            .or_default()
-            .insert(metadata.name, metadata.uid);
-    }
-
-    fn take(state: &mut KnownAccounts, AccountItem { metadata }: &AccountItem) {
-        if let Some(names) = state.get_mut(&metadata.namespace) {
-            names.remove(&metadata.name);
-            if names.is_empty() {
-                state.remove(&metadata.namespace);
-            }
-        }
-    }
-
-    async fn replace(&self, state: KnownAccounts) {
-        *self.uids.write() = state;
-    }
-
-    fn upsert(&self, item: AccountItem) {
-        Self::add(&mut self.uids.write(), item);
-    }
-
-    fn remove(&self, item: &AccountItem) {
-        Self::take(&mut self.uids.write(), item);
-    }
 }
 
 #[cfg(test)]

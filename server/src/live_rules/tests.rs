@@ -101,6 +101,7 @@ fn pod(name: &str) -> AttestedPod {
         node_name: "node-1".to_owned(),
         node_uid: "node-uid-1".to_owned(),
         labels: Arc::default(),
+        namespace_labels: None,
         jti: String::new(),
         expires: SystemTime::UNIX_EPOCH,
         terminating: false,

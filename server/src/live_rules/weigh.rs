@@ -89,13 +89,7 @@ impl<'a> Weighing<'a> {
         let facts = match &holder.known {
             Known::Pod(pod) => Facts::Pod(pod),
             Known::Unix(process) => Facts::Unix(process),
-            Known::Unknown => {
-                let stays = self.stays(&holder.live.rule);
-                return Effect {
-                    is_lost: !stays,
-                    differs: !stays,
-                };
-            }
+            Known::Unknown => return self.by_rule(&holder.live.rule),
             Known::Gone => {
                 return Effect {
                     is_lost: false,
@@ -103,6 +97,13 @@ impl<'a> Weighing<'a> {
                 };
             }
         };
+        // Labels of its namespace that nobody knows yet may give it more as well.
+        if self.old.is_undecided(&facts) || self.new.is_undecided(&facts) {
+            return Effect {
+                differs: true,
+                ..self.by_rule(&holder.live.rule)
+            };
+        }
         if !self.changes.contains_key(owner) {
             self.changes.insert(owner.to_owned(), self.change(&facts));
         }
@@ -120,6 +121,15 @@ impl<'a> Weighing<'a> {
         Change {
             lost: had.filter(|id| !is_given(id)).cloned().collect(),
             differs: !old.gives_as(&new),
+        }
+    }
+
+    /// Of a workload of which too little is known: the rule that gave the identity speaks for it.
+    fn by_rule(&mut self, rule: &'a str) -> Effect {
+        let stays = self.stays(rule);
+        Effect {
+            is_lost: !stays,
+            differs: !stays,
         }
     }
 

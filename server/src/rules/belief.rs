@@ -1,9 +1,15 @@
-//! What a rule for processes takes on trust, for whoever checks a configuration.
+//! What a rule takes on trust, for whoever checks a configuration.
 
 use super::{Evidence, IdentityRuleConfig, UnixMatchConfig};
 
-/// What such a rule believes, and what follows from it; nothing for a rule that looks at pods only, or denies by uid.
+/// What a rule believes, and what follows from it; nothing for one that goes by what API servers vouch for alone, or denies by uid.
 pub(crate) fn belief(rule: &IdentityRuleConfig) -> Option<(String, String)> {
+    if !rule.matching.namespace_labels.is_empty() {
+        let claim = "goes by the labels of namespaces".to_owned();
+        let so = "whoever may label a namespace, or make one, decides whom it concerns; and this server must be allowed to get, list \
+                  and watch namespaces";
+        return Some((claim, so.to_owned()));
+    }
     let unix = rule.matching.unix.as_ref()?;
     let narrowing = narrowing(unix);
     if rule.deny {

@@ -118,7 +118,7 @@ fn rule(scope: &RuleScope, config: IdentityRuleConfig, problems: &mut Vec<RulePr
         grant(scope, &config, &matcher, problems)
     };
     let labelled = grant.as_ref().is_some_and(Grant::uses_labels) || !matcher.pod_labels.is_empty();
-    if labelled && matcher.namespaces.is_empty() {
+    if labelled && !matcher.names_namespaces() {
         problems.push(RuleProblem::LabelsNeedNamespaces);
     }
     (problems.len() == before).then_some(Rule {

@@ -56,7 +56,10 @@ pub(crate) struct MatchConfig {
     /// Service accounts, exact.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service_accounts: Vec<String>,
-    /// Labels the pod must have with these values, all of them. Needs `namespaces` too.
+    /// Labels the pod's namespace must have with these values, all of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespace_labels: BTreeMap<String, String>,
+    /// Labels the pod must have with these values, all of them. Needs `namespaces` or `namespace_labels` too.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_labels: BTreeMap<String, String>,
     /// Kinds of evidence the rule accepts; pod tokens only without it. A deny rule without it takes every kind.

@@ -71,7 +71,7 @@ pub(crate) enum RuleProblem {
     },
     /// Labels without namespaces.
     #[error(
-        "it uses pod labels, which whoever creates a pod can set; name the `namespaces` where they may count"
+        "it uses pod labels, which whoever creates a pod can set; name the `namespaces` where they may count, or `namespace_labels`"
     )]
     LabelsNeedNamespaces,
     /// Not configured.

@@ -11,9 +11,21 @@ pub(super) struct Matcher {
     pub(super) evidence: Vec<Evidence>,
     pub(super) clusters: Vec<String>,
     pub(super) namespaces: Vec<String>,
+    pub(super) namespace_labels: BTreeMap<String, String>,
     pub(super) service_accounts: Vec<String>,
     pub(super) pod_labels: BTreeMap<String, String>,
     pub(super) unix: UnixMatcher,
+}
+
+/// How facts meet the criteria of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// All of them.
+    Matches,
+    /// Not this one, which is the first.
+    Differs(&'static str),
+    /// All but for the labels of the namespace, which are not known.
+    Open,
 }
 
 /// Criteria on processes outside pods.
@@ -49,11 +61,32 @@ impl UnixMatcher {
 impl Matcher {
     /// Whether it has criteria on facts that only pods have.
     pub(super) fn asks_for_pods(&self) -> bool {
-        !self.namespaces.is_empty() || !self.service_accounts.is_empty() || !self.pod_labels.is_empty()
+        self.names_namespaces() || !self.service_accounts.is_empty() || !self.pod_labels.is_empty()
     }
 
-    /// The first criterion the facts do not meet; none when the rule matches.
-    pub(super) fn mismatch(&self, facts: &Facts<'_>) -> Option<&'static str> {
+    /// Whether it says in which namespaces it counts: by name, or by labels that whoever administers the cluster sets.
+    pub(super) fn names_namespaces(&self) -> bool {
+        !self.namespaces.is_empty() || !self.namespace_labels.is_empty()
+    }
+
+    /// How the facts meet all criteria.
+    pub(super) fn fit(&self, facts: &Facts<'_>) -> Fit {
+        if let Some(criterion) = self.mismatch(facts) {
+            return Fit::Differs(criterion);
+        }
+        let Facts::Pod(pod) = facts else {
+            return Fit::Matches;
+        };
+        match &pod.namespace_labels {
+            _ if self.namespace_labels.is_empty() => Fit::Matches,
+            None => Fit::Open,
+            Some(labels) if has_all(labels, &self.namespace_labels) => Fit::Matches,
+            Some(_) => Fit::Differs("namespace_labels"),
+        }
+    }
+
+    /// The first criterion the facts do not meet, whatever the labels of the namespace.
+    fn mismatch(&self, facts: &Facts<'_>) -> Option<&'static str> {
         if !self.evidence.contains(&facts.evidence()) {
             return Some("evidence");
         }
@@ -64,7 +97,9 @@ impl Matcher {
         match facts {
             Facts::Pod(_) if !self.unix.is_empty() => Some("unix"),
             Facts::Pod(pod) => self.pod_mismatch(pod),
-            Facts::Unix(_) if self.asks_for_pods() => Some("namespaces, service_accounts or pod_labels"),
+            Facts::Unix(_) if self.asks_for_pods() => {
+                Some("namespaces, namespace_labels, service_accounts or pod_labels")
+            }
             Facts::Unix(unix) => self.unix.mismatch(unix),
         }
     }
@@ -74,16 +109,16 @@ impl Matcher {
             Some("namespaces")
         } else if !admits(&self.service_accounts, |account| *account == pod.service_account) {
             Some("service_accounts")
-        } else if self
-            .pod_labels
-            .iter()
-            .any(|(key, value)| pod.labels.get(key) != Some(value))
-        {
+        } else if !has_all(&pod.labels, &self.pod_labels) {
             Some("pod_labels")
         } else {
             None
         }
     }
+}
+
+fn has_all(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 fn admits<T>(allowed: &[T], is_it: impl Fn(&T) -> bool) -> bool {

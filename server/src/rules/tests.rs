@@ -1,5 +1,6 @@
 mod chosen;
 mod faulty;
+mod namespaces;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ fn pod() -> AttestedPod {
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
         ),
+        namespace_labels: None,
         jti: "jti".into(),
         expires: UNIX_EPOCH,
         terminating: false,

@@ -17,14 +17,16 @@ pub(crate) enum Verdict {
     },
     /// No rule gives an identity.
     NoMatch,
+    /// It hangs on labels of the pod's namespace, which are not known.
+    Undecided,
 }
 
 impl Verdict {
-    /// What it gives, default first; nothing where it denies.
+    /// What it gives, default first; nothing where it denies or is open.
     pub(crate) fn identities(&self) -> &[GrantedIdentity] {
         match self {
             Self::Identities(identities) => identities,
-            Self::Denied { .. } | Self::NoMatch => &[],
+            Self::Denied { .. } | Self::NoMatch | Self::Undecided => &[],
         }
     }
 

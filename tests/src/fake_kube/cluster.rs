@@ -99,12 +99,29 @@ impl Cluster {
         })
     }
 
+    pub(crate) fn ensure_namespace(&self, name: &str) {
+        if self.get(Kind::Namespace, "", name).is_none() {
+            let uid = new_uid(&self.rng);
+            self.put(Kind::Namespace, |now| objects::namespace(name, &uid, now));
+        }
+    }
+
+    /// Sets a label of a namespace, which is created when it does not exist, or takes it away.
+    pub(crate) fn label_namespace(&self, name: &str, key: &str, value: Option<&str>) {
+        self.ensure_namespace(name);
+        if let Some(mut namespace) = self.get(Kind::Namespace, "", name) {
+            match (value, &mut namespace["metadata"]["labels"]) {
+                (Some(value), labels) => labels[key] = json!(value),
+                (None, Value::Object(labels)) => drop(labels.remove(key)),
+                (None, _) => {}
+            }
+            self.put(Kind::Namespace, |_| namespace);
+        }
+    }
+
     /// The account's UID; namespace and account are created when they do not exist.
     pub(crate) fn ensure_service_account(&self, namespace: &str, name: &str) -> String {
-        if self.get(Kind::Namespace, "", namespace).is_none() {
-            let uid = new_uid(&self.rng);
-            self.put(Kind::Namespace, |now| objects::namespace(namespace, &uid, now));
-        }
+        self.ensure_namespace(namespace);
         self.uid_of(Kind::ServiceAccount, namespace, name)
             .unwrap_or_else(|| {
                 let uid = new_uid(&self.rng);

@@ -24,6 +24,11 @@ impl FakeKube {
         self.cluster.delete(Kind::Node, "", name, None)
     }
 
+    /// Sets a label of a namespace, which is created when it does not exist; without a value takes it away.
+    pub fn label_namespace(&self, name: &str, key: &str, value: Option<&str>) {
+        self.cluster.label_namespace(name, key, value);
+    }
+
     /// The account's UID; creates the account, and its namespace, when they do not exist.
     pub fn add_service_account(&self, namespace: &str, name: &str) -> String {
         self.cluster.ensure_service_account(namespace, name)

@@ -3,6 +3,7 @@
 
 mod floods;
 mod keys;
+mod namespaces;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};

@@ -30,6 +30,7 @@ mod limits;
 mod links;
 mod live_rules;
 mod many_pods;
+mod namespaces;
 mod outage;
 mod places;
 mod push;

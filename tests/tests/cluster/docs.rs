@@ -49,6 +49,8 @@ impl Reader {
             "/apis/storage.k8s.io/v1/csidrivers/csi.signet.dev",
             "/apis/rbac.authorization.k8s.io/v1/clusterroles/signet-server",
             "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/signet-server",
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/signet-server-namespaces",
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/signet-server-namespaces",
             "/api/v1/namespaces/signet-system",
             "/api/v1/namespaces/shop",
         ] {
@@ -65,7 +67,14 @@ impl Reader {
         for file in ["Cargo.toml", "deploy/image/build"] {
             copy(file, folder.path())?;
         }
-        for manifest in ["rbac", "server", "csidriver", "csidriver-secrets", "agent"] {
+        for manifest in [
+            "rbac",
+            "rbac-namespaces",
+            "server",
+            "csidriver",
+            "csidriver-secrets",
+            "agent",
+        ] {
             copy(&format!("deploy/kubernetes/{manifest}.yaml"), folder.path())?;
         }
         let reader = Self {

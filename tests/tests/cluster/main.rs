@@ -15,6 +15,7 @@ mod checks;
 mod csi;
 mod docs;
 mod images;
+mod namespaces;
 mod node_tokens;
 mod outage;
 mod permissions;
@@ -63,6 +64,12 @@ async fn an_outage_of_a_real_api_server_is_no_verdict() {
 #[ignore = "needs a cluster, SIGNET_TEST_KUBECONFIG: `.ci/step cluster` runs it"]
 async fn the_documented_permissions_are_narrow() {
     run(&[KUBECONFIG], permissions::CHECKS, world::TwoNodes::set_up).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster, SIGNET_TEST_KUBECONFIG: `.ci/step cluster` runs it"]
+async fn labels_of_real_namespaces_decide() {
+    run(&[KUBECONFIG], namespaces::CHECKS, namespaces::set_up).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

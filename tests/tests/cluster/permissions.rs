@@ -15,7 +15,7 @@ pub(crate) const CHECKS: &[Check<TwoNodes>] = checks![
 ];
 
 /// Verb, group, resource, and a name if only one object is meant.
-type Access<'a> = (&'a str, &'a str, &'a str, &'a str);
+pub(crate) type Access<'a> = (&'a str, &'a str, &'a str, &'a str);
 
 const GRANTED: &[Access<'_>] = &[
     ("create", "authentication.k8s.io", "tokenreviews", ""),
@@ -38,6 +38,7 @@ const NEVER: &[Access<'_>] = &[
     ("get", "", "nodes/proxy", ""),
     ("list", "", "nodes", ""),
     ("get", "", "namespaces", "default"),
+    ("list", "", "namespaces", ""),
     ("get", "", "configmaps", ""),
     ("impersonate", "", "users", ""),
     ("create", "authorization.k8s.io", "subjectaccessreviews", ""),
@@ -74,7 +75,8 @@ async fn the_agent_may_nothing(world: &mut TwoNodes) -> Result<()> {
     Ok(())
 }
 
-async fn allowed(world: &TwoNodes, account: &str, access: &Access<'_>) -> Result<bool> {
+/// Whether an account of the test's namespace may do this.
+pub(crate) async fn allowed(world: &TwoNodes, account: &str, access: &Access<'_>) -> Result<bool> {
     let (verb, group, resource, name) = access;
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let namespace = &world.cluster.namespace;

@@ -37,6 +37,11 @@ impl Server {
         Self::started(cluster, None, &changes).await
     }
 
+    /// As [`start`](Self::start), with other keys of the configuration.
+    pub(crate) async fn start_with(cluster: &Cluster, changes: &[Change]) -> Result<Self> {
+        Self::started(cluster, None, changes).await
+    }
+
     async fn started(cluster: &Cluster, relay: Option<&str>, changes: &[Change]) -> Result<Self> {
         apply(cluster, "rbac.yaml", |_| {}).await?;
         let token = cluster

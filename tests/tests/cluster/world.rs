@@ -7,7 +7,7 @@ use signet_certs::{csr::create_csr, verify::inspect_leaf};
 use signet_proto::agent::{issue_result::Outcome, refusal::Reason};
 use signet_tests::{
     agent_client::{RawAgent, new_csr, new_key},
-    domain::{CLUSTER, NODE_AUDIENCE, POD_AUDIENCE, TRUST_DOMAIN},
+    domain::{CLUSTER, Change, NODE_AUDIENCE, POD_AUDIENCE, TRUST_DOMAIN},
 };
 
 use crate::{
@@ -50,6 +50,16 @@ impl TwoNodes {
     /// The same with a relay between server and API server.
     pub(crate) async fn behind(cluster: Arc<Cluster>, relay: Option<&str>) -> Result<Self> {
         let server = Server::start(&cluster, relay, "1h").await?;
+        Self::of(server, cluster).await
+    }
+
+    /// The same with other keys of the server's configuration.
+    pub(crate) async fn with(cluster: Arc<Cluster>, changes: &[Change]) -> Result<Self> {
+        let server = Server::start_with(&cluster, changes).await?;
+        Self::of(server, cluster).await
+    }
+
+    async fn of(server: Server, cluster: Arc<Cluster>) -> Result<Self> {
         let (node, other_node) = (
             cluster.create_node("one").await?,
             cluster.create_node("two").await?,

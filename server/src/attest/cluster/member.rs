@@ -1,6 +1,7 @@
 //! One cluster: the way of a token through local check, review, live pod and verdict.
 
 mod keeping;
+mod namespaces;
 mod nodes;
 mod outage;
 mod pin;
@@ -18,6 +19,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::keeping::forgetting;
+use self::namespaces::Looks;
 use self::nodes::SeenNodes;
 use self::outage::tell;
 use self::pin::PIN_AGAIN_AFTER;
@@ -38,6 +40,7 @@ use crate::attest::{
 use crate::clock::TrustedClock;
 use crate::kubernetes::api::{CallError, Client, KubeApi, Purpose};
 use crate::kubernetes::budget::Budget;
+use crate::kubernetes::namespaces::NamespaceWatch;
 use crate::kubernetes::pods::{LivePod, PodWatch, TellPod, get_pod};
 
 /// How long one attestation may take, whatever it waits for: agents wait 30 s for an answer, and what follows needs some of that.
@@ -94,11 +97,13 @@ impl Settings {
     }
 }
 
-/// Who hears what of a cluster.
+/// Who hears what of a cluster, and what is asked of it.
 #[derive(Clone)]
 pub(super) struct Told {
     /// Of its pods.
     pub(super) pods: TellPod,
+    /// Whether anybody asks for labels of its namespaces.
+    pub(super) namespaces: watch::Receiver<bool>,
     /// Of its being away.
     pub(super) outages: watch::Sender<Outages>,
     /// Of callers who are told to come back.
@@ -122,6 +127,8 @@ pub(super) struct Cluster {
     nodes: SeenNodes,
     remembered: Arc<Remembered>,
     pub(super) watch: PodWatch,
+    namespaces: NamespaceWatch,
+    looks: Looks,
     uid: OnceCell<String>,
     pin_problem: Mutex<Option<(Instant, PinError)>>,
 }
@@ -137,6 +144,7 @@ impl Cluster {
     ) -> Self {
         let Told {
             pods,
+            namespaces,
             outages,
             refusals,
         } = told;
@@ -152,7 +160,10 @@ impl Cluster {
         let tell_pod = forgetting(Arc::clone(&reviewer), pods);
         let since = remembered.row().unreachable_since;
         tell(&outages, &settings.name, since);
+        let watch = PodWatch::new(Arc::clone(&settings.name), tell_pod, &clock);
         Self {
+            namespaces: NamespaceWatch::new(watch.tell_namespaces(), namespaces, &clock),
+            looks: Looks::default(),
             outages,
             away_at: Mutex::default(),
             reach: Reach::new(Arc::clone(&clock), settings.grace, since),
@@ -166,7 +177,7 @@ impl Cluster {
             vouched,
             refused: RefusedTokens::default(),
             nodes: SeenNodes::default(),
-            watch: PodWatch::new(Arc::clone(&settings.name), tell_pod, &clock),
+            watch,
             clock,
             api,
             uid: OnceCell::new(),
@@ -197,6 +208,7 @@ impl Cluster {
         tokio::join!(
             self.keys.run(),
             self.watch.run(Arc::clone(&self.api)),
+            self.namespaces.run(Arc::clone(&self.api)),
             self.sweep(),
         );
     }
@@ -303,6 +315,7 @@ impl Cluster {
             node_name: live.node_name.to_string(),
             node_uid: String::new(),
             labels: live.labels.clone(),
+            namespace_labels: self.known_labels(&live.namespace),
             jti: String::new(),
             expires: SystemTime::UNIX_EPOCH,
             terminating: live.terminating,
@@ -327,7 +340,7 @@ impl Cluster {
             last_seen: self.watch.last_seen(),
             pods: self.watch.pod_count(),
             problem: if self.uid.initialized() {
-                self.watch.problem()
+                self.watch.problem().or_else(|| self.namespaces.problem())
             } else {
                 pin_problem()
             },

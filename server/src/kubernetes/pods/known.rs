@@ -1,7 +1,7 @@
 //! The pods of a cluster at one moment, by UID, and how many each node has.
 
 use std::borrow::Borrow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -67,6 +67,18 @@ impl KnownPods {
     /// How many pods of a node are not over.
     pub(super) fn on_node(&self, node_name: &str) -> usize {
         self.on_node.get(node_name).copied().unwrap_or(0)
+    }
+
+    /// The pods of some namespaces that are not over.
+    pub(super) fn of_namespaces<'a>(
+        &'a self,
+        names: &'a BTreeSet<String>,
+    ) -> impl Iterator<Item = Arc<LivePod>> + 'a {
+        let concerned = |known: &&ByUid| names.contains(&*known.0.namespace) && !known.0.phase.is_over();
+        self.pods
+            .iter()
+            .filter(concerned)
+            .map(|known| Arc::clone(&known.0))
     }
 
     /// Adds a pod, or shows it as it is now. Returns it, and it as it was.

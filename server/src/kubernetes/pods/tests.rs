@@ -1,4 +1,5 @@
 use serde_json::json;
+use signet_runtime::clock::FakeClock;
 use signet_runtime::sync::Mutex;
 
 use super::*;
@@ -162,27 +163,23 @@ fn odd_phases_and_members_do_not_hide_a_pod() {
     assert_eq!((&*pod.node_name, &*pod.service_account), ("", ""));
 }
 
-#[tokio::test]
-async fn service_accounts_are_known_by_their_uid() {
-    let accounts = Accounts::default();
-    let account = |uid: &str| {
-        let metadata = json!({"name": "frontend", "namespace": "shop", "uid": uid});
-        serde_json::from_value::<AccountItem>(json!({ "metadata": metadata })).unwrap()
-    };
-    let known = |uid: &str| {
-        let uids = accounts.uids.read();
-        uids.get("shop")
-            .and_then(|names| names.get("frontend"))
-            .is_some_and(|known| known == uid)
-    };
-    accounts.upsert(account("1"));
-    assert!(known("1") && !known("2"));
-    accounts.upsert(account("2"));
-    assert!(!known("1") && known("2"));
-    accounts.remove(&account("2"));
-    assert!(accounts.uids.read().is_empty());
-    let mut state = KnownAccounts::default();
-    Accounts::add(&mut state, account("3"));
-    accounts.replace(state).await;
-    assert!(known("3"));
+/// Rules may go by the labels of the namespace.
+#[test]
+fn where_labels_of_a_namespace_change_its_pods_are_told_of_and_no_others() {
+    let clock = Arc::new(TrustedClock::agreed(Arc::new(FakeClock::new(
+        std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+    ))));
+    let told = Told::default();
+    let teller = Arc::clone(&told);
+    let tell: TellPod = Arc::new(move |event: PodEvent| teller.lock().push((event.pod_uid, event.kind)));
+    let watch = PodWatch::new("prod".into(), tell, &clock);
+    let mut elsewhere = item("b", "x");
+    elsewhere.metadata.namespace = "bank".to_owned();
+    let over =
+        json!({"metadata": {"name": "c", "namespace": "shop", "uid": "c"}, "status": {"phase": "Failed"}});
+    for pod in [item("a", "x"), elsewhere, serde_json::from_value(over).unwrap()] {
+        watch.pods.upsert(pod);
+    }
+    watch.tell_namespaces()(&BTreeSet::from(["shop".to_owned(), "till".to_owned()]));
+    assert_eq!(received(&told), [("a".to_owned(), PodEventKind::Changed)]);
 }

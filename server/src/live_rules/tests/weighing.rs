@@ -191,3 +191,28 @@ fn a_process_counts_by_what_the_ledger_knows_of_it() {
         "uid=7 gid=7 on node-1"
     );
 }
+
+/// Labels of its namespace that nobody has read yet: a rule by them may take or give, whatever the others say.
+#[test]
+fn a_pod_whose_namespaces_labels_are_not_known_counts_by_the_rule_that_gave_its_identity() {
+    let before = compiled(&and_builtin(Vec::new()));
+    for (deny, lost) in [(false, 0), (true, 1)] {
+        let mut by_label = rule("a", "labelled");
+        by_label.matching.namespace_labels = [("team".to_owned(), "x".to_owned())].into();
+        if deny {
+            (by_label.deny, by_label.spiffe_id) = (true, None);
+        }
+        let after = compiled(&and_builtin(vec![by_label]));
+        let mut all = holders(&before, &[(0, 2)]);
+        let weighed = weigh(&before, &after, &all);
+        let counted = (weighed.withdrawn.count, weighed.concerned.len());
+        assert_eq!(counted, (lost, 1), "deny: {deny}");
+        // Where they are known and others it keeps what it has.
+        let Known::Pod(pod) = &mut all[0].known else {
+            panic!("a pod");
+        };
+        pod.namespace_labels = Some(Arc::default());
+        let weighed = weigh(&before, &after, &all);
+        assert_eq!((weighed.withdrawn.count, weighed.concerned.len()), (0, 0));
+    }
+}

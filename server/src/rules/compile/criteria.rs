@@ -23,6 +23,7 @@ pub(super) fn matcher(
         evidence,
         clusters: config.clusters.clone(),
         namespaces: config.namespaces.clone(),
+        namespace_labels: config.namespace_labels.clone(),
         service_accounts: config.service_accounts.clone(),
         pod_labels: config.pod_labels.clone(),
         unix: unix.map(|unix| unix_matcher(unix, problems)).unwrap_or_default(),
@@ -60,7 +61,7 @@ fn well_formed(config: &MatchConfig, problems: &mut Vec<RuleProblem>) {
         "write its exact name without the namespace",
     ));
     problems.extend(each(
-        config.pod_labels.keys(),
+        config.namespace_labels.keys().chain(config.pod_labels.keys()),
         |key| !key.is_empty() && key.len() <= 317,
         "label key",
         "write the whole key",
@@ -75,7 +76,7 @@ impl Matcher {
         }
         if self.asks_for_pods() && (!self.unix.is_empty() || !self.evidence.contains(&Evidence::PodToken)) {
             return Err(RuleProblem::NeverMatches(
-                "namespaces, service accounts or pod labels",
+                "namespaces, their labels, service accounts or pod labels",
             ));
         }
         Ok(())

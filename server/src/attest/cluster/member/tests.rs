@@ -1,4 +1,5 @@
 mod calls;
+mod namespaces;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,11 @@ struct Api {
     late: Mutex<Duration>,
     /// Reviews and reads of nodes so far: the calls that callers cause.
     calls: AtomicU64,
+    /// The label of the namespace shop, if it has one; or the status it is answered with.
+    namespace: Mutex<Result<Option<&'static str>, u16>>,
+    silent_namespaces: AtomicBool,
+    /// Reads of it so far.
+    looks: AtomicU64,
 }
 
 impl Api {
@@ -78,13 +84,35 @@ impl Api {
                 None => Answer::Json(404, json!({"kind": "Status", "reason": "NotFound"}).to_string()),
             },
             "/apis/authentication.k8s.io/v1/tokenreviews" => Answer::ok(review_of(&self.reviewed.lock())),
+            "/api/v1/namespaces/shop" => self.look_at_namespace(),
             _ if path.contains("sendInitialEvents") => Answer::Json(422, "{}".into()),
             _ if path.contains("watch=true") => self.watch(),
             "/api/v1/namespaces/shop/pods/agent-a" => Answer::ok(self.pods().pop().unwrap().to_string()),
             "/api/v1/pods" => list(self.pods()),
+            "/api/v1/namespaces" => list(vec![self.namespace().unwrap()]),
             "/api/v1/serviceaccounts" => list(vec![json!({"metadata": named("shop", "runner")})]),
             other => panic!("{other}"),
         }
+    }
+
+    fn look_at_namespace(&self) -> Answer {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        if self.silent_namespaces.load(Ordering::SeqCst) {
+            return Answer::Silence;
+        }
+        match self.namespace() {
+            Ok(namespace) => Answer::ok(namespace.to_string()),
+            Err(404) => Answer::Json(404, json!({"kind": "Status", "reason": "NotFound"}).to_string()),
+            Err(code) => Answer::Json(code, "{}".into()),
+        }
+    }
+
+    fn namespace(&self) -> Result<Value, u16> {
+        let mut namespace = json!({"metadata": {"name": "shop"}});
+        if let Some(team) = (*self.namespace.lock())? {
+            namespace["metadata"]["labels"] = json!({"team": team});
+        }
+        Ok(namespace)
     }
 
     fn pods(&self) -> Vec<Value> {
@@ -148,6 +176,8 @@ struct World {
     /// The machine's clock behind it.
     machine: FakeClock,
     store: Arc<MemoryStore>,
+    /// Whether anybody asks for labels of namespaces.
+    asks: watch::Sender<bool>,
     cluster: Arc<Cluster>,
     task: JoinHandle<()>,
 }
@@ -169,14 +199,19 @@ impl World {
             watches: Mutex::default(),
             late: Mutex::default(),
             calls: AtomicU64::new(0),
+            namespace: Mutex::new(Ok(Some("a"))),
+            silent_namespaces: AtomicBool::new(false),
+            looks: AtomicU64::new(0),
         });
         let of_api = Arc::clone(&api);
         let client = Script::new(move |line| of_api.answer(line)).client;
         let machine = FakeClock::new(UNIX_EPOCH + START);
         let clock = Arc::new(TrustedClock::agreed(Arc::new(machine.clone())));
         let store = MemoryStore::new(trust_domain());
-        let cluster = cluster(&client, &clock, &store, None, calls).await;
+        let asks = watch::Sender::new(false);
+        let cluster = cluster_asking(&client, &clock, &store, None, calls, asks.subscribe()).await;
         let world = Self {
+            asks,
             api,
             client,
             clock,
@@ -283,6 +318,18 @@ async fn cluster(
     uid: Option<&str>,
     calls: (u32, u32),
 ) -> Arc<Cluster> {
+    let nobody_asks = watch::Sender::new(false).subscribe();
+    cluster_asking(client, clock, store, uid, calls, nobody_asks).await
+}
+
+async fn cluster_asking(
+    client: &Client,
+    clock: &Arc<TrustedClock>,
+    store: &Arc<MemoryStore>,
+    uid: Option<&str>,
+    calls: (u32, u32),
+    asks: watch::Receiver<bool>,
+) -> Arc<Cluster> {
     let account = ServiceAccountName {
         namespace: "shop".into(),
         name: "runner".into(),
@@ -312,6 +359,7 @@ async fn cluster(
         Arc::new(Vouched::load(store.as_ref(), clock).await.unwrap()),
         Told {
             pods: Arc::new(|_| {}),
+            namespaces: asks,
             outages: watch::Sender::default(),
             refusals: Refusals::untold("attestation"),
         },
