@@ -21,7 +21,7 @@ use crate::manager::{Manager, WorkloadStatus};
 use crate::node::NodeState;
 use crate::server_client::sync::Connection;
 use crate::server_client::trust::TrustState;
-use crate::sockets::incoming::incoming;
+use crate::sockets::incoming::{call_span, incoming};
 use crate::time::AgentTime;
 
 /// Longest request; the only one is empty.
@@ -59,6 +59,7 @@ impl Admin {
     pub(crate) async fn serve(self, listener: UnixListener, drain: Drain) {
         let service = LocalServer::new(self).max_decoding_message_size(MAX_REQUEST);
         let served = tonic::transport::Server::builder()
+            .trace_fn(call_span)
             .add_service(service)
             .serve_with_incoming_shutdown(incoming(listener, "admin socket"), async move {
                 drain.signalled().await;

@@ -175,7 +175,10 @@ impl Agent {
         let unix = self.shared.is_some().then(|| UnixAttestor::new(&metrics));
         let manager = self.start_control(&wires, api, &readiness, drain, &reread, unix);
         let anchors = self.anchors.clone();
-        drain.spawn(anchors.reread_when_told(self.clock.clone(), reread, drain.clone()));
+        drain.spawn_worker(
+            "anchors",
+            anchors.reread_when_told(self.clock.clone(), reread, drain.clone()),
+        );
         self.observe(&wires, &metrics, &readiness, drain);
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
@@ -236,9 +239,9 @@ impl Agent {
     /// What is measured, said and answered of the parts.
     fn observe(&self, wires: &Wires, metrics: &Metrics, readiness: &Readiness, drain: &Drain) {
         let (clock, ending) = (self.clock.clone(), drain.clone());
-        drain.spawn(metrics::keep(metrics, wires, clock, ending.clone()));
-        drain.spawn(metrics::keep_key_exchange(metrics, wires, ending));
-        drain.spawn(self.clock.clone().watch(drain.clone()));
+        drain.spawn_worker("metrics", metrics::keep(metrics, wires, clock, ending.clone()));
+        drain.spawn_worker("key exchange", metrics::keep_key_exchange(metrics, wires, ending));
+        drain.spawn_worker("clock", self.clock.clone().watch(drain.clone()));
         let watched = readiness::Watched {
             clock: self.clock.clone(),
             node: wires.node.subscribe(),

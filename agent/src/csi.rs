@@ -30,7 +30,10 @@ use self::{
     standing::Standing,
     volumes::{Folder, VolumeRecord, Volumes},
 };
-use crate::{sockets::incoming::incoming, token::PodToken};
+use crate::{
+    sockets::incoming::{call_span, incoming},
+    token::PodToken,
+};
 
 /// Only root may call the driver: kubelet does.
 const SOCKET_MODE: u32 = 0o600;
@@ -177,6 +180,7 @@ impl Driver {
         let ended = drain.clone();
         let config = self.config.clone();
         let server = tonic::transport::Server::builder()
+            .trace_fn(call_span)
             .add_service(identity_server::IdentityServer::new(self.clone()))
             .add_service(node_server::NodeServer::new(self).max_decoding_message_size(MAX_MESSAGE));
         drain.spawn_vital("CSI driver", async move {

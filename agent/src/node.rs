@@ -293,7 +293,7 @@ impl NodeAttestor {
 
     async fn read_token(&self) -> Result<Zeroizing<String>, NodeError> {
         let path = self.token_file.clone();
-        let outcome = tokio::task::spawn_blocking(move || read_token(&path)).await;
+        let outcome = signet_runtime::spans::spawn_blocking(move || read_token(&path)).await;
         let outcome = outcome.unwrap_or_else(|error| Err(error.to_string()));
         outcome.map_err(|problem| NodeError::Token {
             path: self.token_file.clone(),

@@ -13,11 +13,13 @@ use std::sync::Arc;
 
 use signet_runtime::accept;
 use signet_runtime::places::{Place, Places};
+use signet_runtime::spans;
 use signet_runtime::telemetry::Metrics;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
+use tracing::Instrument as _;
 
 pub(crate) use self::budget::Rooms;
 use self::budget::{Budget, Budgets, Sharer};
@@ -149,7 +151,9 @@ impl Endpoint {
             tasks: socket.tasks.clone(),
         };
         let accepting = socket.tasks.clone().track_future(socket.accept_each(listener));
-        self.shared.tasks.spawn(accepting);
+        self.shared
+            .tasks
+            .spawn(accepting.instrument(spans::worker("workload socket")));
         served
     }
 
@@ -196,14 +200,17 @@ impl Socket {
             return;
         };
         let counts = self.shared.counts.clone();
-        let connection = Arc::new(Connection::new(caller, budget, counts.clone(), self.stop.clone()));
+        let connection = Connection::new(caller, budget, counts.clone(), self.stop.clone());
+        let (span, connection) = (connection.story().span(), Arc::new(connection));
         let serving = serve::serve(stream, connection, self.shared.gate.clone(), self.shared.settings);
-        self.shared.tasks.spawn(self.tasks.track_future(async move {
+        let serving = async move {
             tokio::select! {
                 () = serving => {}
                 () = place.lost() => counts.met(Bound::Evicted),
             }
-        }));
+        };
+        let serving = self.tasks.track_future(serving.instrument(span));
+        self.shared.tasks.spawn(serving);
     }
 
     fn place(&self, sharer: &Sharer) -> Option<Place<Sharer>> {

@@ -119,7 +119,7 @@ impl UnixAttestor {
             let _turn = turn;
             attestor.attest_blocking(&peer)
         };
-        let outcome = tokio::task::spawn_blocking(look).await;
+        let outcome = signet_runtime::spans::spawn_blocking(look).await;
         outcome.unwrap_or_else(|error| Err(io::Error::other(error).into()))
     }
 

@@ -153,10 +153,10 @@ impl Program {
         }
         let left_out = log.rarely.clone();
         let ended = in_runtime(async {
-            tokio::spawn(left_out.tell());
+            crate::spans::spawn(left_out.tell());
             let asides = Asides::listen().context("cannot listen for signals")?;
             let reread = asides.reread();
-            tokio::spawn(asides.attend());
+            crate::spans::spawn(asides.attend());
             let building = async { build(config).await.with_context(|| path.display().to_string()) };
             let limit = bound + GRACE;
             until_signal((limit, log.clone()), building, |built, stop| {
@@ -272,7 +272,7 @@ async fn until_signal<B, Running: Future<Output = anyhow::Result<()>>>(
 ) -> anyhow::Result<()> {
     let stop = Drain::new();
     let asked = stop.clone();
-    let watching = tokio::spawn(async move {
+    let watching = crate::spans::spawn(async move {
         let signal = shutdown_signal().await;
         tracing::info!(signal, "told to stop");
         end_at_the_latest(limit, log);

@@ -7,6 +7,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::spans;
 
 /// A handle on the ending of a process or of one part of it. Clones are the same drain.
 #[derive(Clone, Debug, Default)]
@@ -55,16 +58,26 @@ impl Drain {
         self.token.is_cancelled()
     }
 
-    /// Runs a task that [`finish`](Self::finish) waits for. The task itself watches [`signalled`](Self::signalled).
+    /// Runs a task that [`finish`](Self::finish) waits for, within the span of whoever calls. The task itself watches
+    /// [`signalled`](Self::signalled).
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.tracker.spawn(task)
+        self.tracker.spawn(task.in_current_span())
     }
 
-    /// As [`spawn`](Self::spawn), for a task without which the process is of no use. Should it end before the drain has
+    /// As [`spawn`](Self::spawn), for a task that works for as long as the process does: its lines have its name.
+    pub fn spawn_worker<F>(&self, name: &'static str, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tracker.spawn(task.instrument(spans::worker(name)))
+    }
+
+    /// As [`spawn_worker`](Self::spawn_worker), for a task without which the process is of no use. Should it end before the drain has
     /// started, by a panic above all, the drain starts: whoever waits for [`signalled`](Self::signalled) ends the
     /// process, and it is started afresh instead of living on as a shell.
     pub fn spawn_vital<F>(&self, name: &'static str, task: F) -> JoinHandle<F::Output>
@@ -73,7 +86,7 @@ impl Drain {
         F::Output: Send + 'static,
     {
         let vital = self.vital(name);
-        self.tracker.spawn(async move {
+        self.spawn_worker(name, async move {
             let _vital = vital;
             task.await
         })

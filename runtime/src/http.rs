@@ -15,6 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::{setsockopt, sockopt::SndBuf};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tracing::Instrument as _;
 
 use self::idle::Marked;
 pub use self::telemetry::{serve_telemetry, telemetry_router};
@@ -24,6 +25,7 @@ use crate::places::{Bounds, Loses, Marker, Place, Places};
 use crate::progress::Progress;
 use crate::refusals::Refusals;
 use crate::source::Source;
+use crate::spans::Connection;
 
 /// What the kernel holds of an answer that is on its way, in bytes; it doubles the number for its own needs. With the megabytes that
 /// it would grow to, a slow reader's progress would show but once a minute.
@@ -104,12 +106,14 @@ pub async fn each<S, F>(
         };
         let connection = serve(stream, peer)(Seat::new(&place));
         let refusals = refusals.clone();
-        drain.spawn(async move {
+        let span = Connection::new(refusals.door()).with(peer).span();
+        let serving = async move {
             tokio::select! {
                 () = connection => {}
                 () = place.lost() => refusals.count(DISPLACED, source),
             }
-        });
+        };
+        drain.spawn(serving.instrument(span));
     })
     .await;
 }

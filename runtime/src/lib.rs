@@ -23,6 +23,7 @@
 //! | [`output`] | what is printed, without a panic and without waiting for readers |
 //! | [`environment`] | the variables that count: the table |
 //! | [`telemetry`], [`http`] | logs, metrics, health |
+//! | [`spans`] | whose story a line of the log belongs to |
 //! | [`uds`] | Unix sockets with an exact mode |
 //! | [`limits`] | what the system lets the process use, and rows of the table of what the process lets others use |
 //! | [`table`] | output for people |
@@ -72,6 +73,8 @@ pub mod refusals;
 pub mod signal;
 #[cfg(feature = "process")]
 pub mod source;
+#[cfg(feature = "process")]
+pub mod spans;
 #[cfg(feature = "process")]
 pub mod sync;
 #[cfg(feature = "process")]

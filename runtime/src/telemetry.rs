@@ -2,6 +2,8 @@
 //!
 //! Whoever logs waits for nobody: lines go through a bounded queue, and are lost and counted where nobody takes them.
 
+#[cfg(test)]
+pub(crate) mod captured;
 mod rarely;
 mod writer;
 
@@ -17,8 +19,10 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tracing::Dispatch;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -27,6 +31,7 @@ use self::writer::Writer;
 use crate::environment::{self, RUST_BACKTRACE, RUST_LOG};
 use crate::limits::{Limit, bytes};
 use crate::output::{self, Lines};
+use crate::spans;
 use crate::sync::RwLock;
 
 /// Log lines that this process has lost. There is one log in a process.
@@ -48,7 +53,7 @@ pub enum LogFormat {
 pub enum LoggingError {
     /// `RUST_LOG` makes no sense.
     #[error("RUST_LOG: {0}; write for example RUST_LOG=info,signet_server=debug")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] ParseError),
     /// The thread that writes could not be started.
     #[error("nobody can write the log: {0}")]
     Writer(#[from] std::io::Error),
@@ -83,27 +88,49 @@ impl Log {
 /// # Errors
 /// When `RUST_LOG` cannot be parsed or logging was set up before.
 pub fn init_logging(format: LogFormat) -> Result<Log, LoggingError> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse(environment::text(RUST_LOG).unwrap_or_default())?;
+    let chosen = environment::text(RUST_LOG).unwrap_or_default();
     let lines = Lines::to(
         std::os::fd::AsFd::as_fd(&std::io::stderr()),
         LOST.clone(),
         tell_lost,
     )?;
     let rarely = Rarely::default();
-    let chosen = tracing_subscriber::registry().with(filter).with(rarely.clone());
-    let writer = tracing_subscriber::fmt::layer().with_writer(Writer(lines.clone()));
-    let outcome = match format {
-        LogFormat::Text => chosen
-            .with(writer.with_ansi(std::io::stderr().is_terminal()))
-            .try_init(),
-        LogFormat::Json => chosen.with(writer.json().flatten_event(true)).try_init(),
-    };
-    outcome.map_err(|_| LoggingError::AlreadySet)?;
+    let colours = std::io::stderr().is_terminal();
+    let log = dispatch(format, &chosen, rarely.clone(), colours, Writer(lines.clone()))?;
+    log.try_init().map_err(|_| LoggingError::AlreadySet)?;
     // The hook of the standard library writes to standard error and waits for its reader.
     std::panic::set_hook(Box::new(tell_panic));
     Ok(Log { rarely, lines })
+}
+
+/// A log of this form: the lines that `chosen` chooses as `RUST_LOG` does, each with the [spans](crate::spans) it was written in.
+///
+/// # Errors
+/// When `chosen` cannot be parsed.
+pub fn dispatch<W>(
+    format: LogFormat,
+    chosen: &str,
+    rarely: Rarely,
+    colours: bool,
+    writer: W,
+) -> Result<Dispatch, ParseError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse(chosen)?
+        .add_directive(format!("{}=info", spans::TARGET).parse()?);
+    let chosen = tracing_subscriber::registry().with(filter).with(rarely);
+    let writer = tracing_subscriber::fmt::layer().with_writer(writer);
+    Ok(match format {
+        LogFormat::Text => chosen.with(writer.with_ansi(colours)).into(),
+        LogFormat::Json => {
+            // All of them, of which the last is the current one.
+            let writer = writer.json().flatten_event(true).with_current_span(false);
+            chosen.with(writer).into()
+        }
+    })
 }
 
 fn tell_lost(lost: u64) {
@@ -179,6 +206,7 @@ impl fmt::Debug for Metrics {
 mod tests {
     use prometheus_client::metrics::counter::Counter;
 
+    use super::captured::Captured;
     use super::*;
 
     #[test]
@@ -192,6 +220,38 @@ mod tests {
         let text = metrics.encode();
         assert!(text.contains("signet_test_crl_signed_total 3"), "{text}");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    /// Programs find the spans of a line in one list, whatever lines were chosen.
+    #[test]
+    fn both_forms_show_the_spans_of_a_line() {
+        let say = || {
+            let connection = spans::Connection::new("agents").with("192.0.2.1:5");
+            let _in_call = connection.call("/x/AttestNode").entered();
+            tracing::warn!(target: "signet_server", reason = "why\n\u{1b}[1m", "refused");
+        };
+        let text = Captured::new(LogFormat::Text, "signet_server=warn", Rarely::default());
+        say();
+        let [line] = &text.lines()[..] else {
+            panic!("{:?}", text.lines())
+        };
+        let spans = "peer=192.0.2.1:5}:call{rpc=\"AttestNode\" number=";
+        assert!(
+            line.contains("}: signet_server: refused reason=\"why\\n"),
+            "{line}"
+        );
+        assert!(
+            line.contains(spans) && line.contains("connection{door=\"agents\" number="),
+            "{line}"
+        );
+        assert!(line.chars().all(|c| !c.is_control()), "{line:?}");
+        drop(text);
+        let json = Captured::new(LogFormat::Json, "off,signet_server=warn", Rarely::default());
+        say();
+        let line: serde_json::Value = serde_json::from_str(&json.lines()[0]).unwrap();
+        assert_eq!(line["spans"][0]["door"], "agents", "{line}");
+        assert_eq!(line["spans"][1]["rpc"], "AttestNode", "{line}");
+        assert!(line["span"].is_null() && line["message"] == "refused", "{line}");
     }
 
     #[test]

@@ -22,9 +22,10 @@ use signet_runtime::{
     drain::Drain,
     http::{self, serve_telemetry},
     signal::Reread,
-    telemetry,
+    spans, telemetry,
 };
 use tokio::net::TcpListener;
+use tracing::Instrument as _;
 
 pub use self::in_memory::{Dial, InMemory, KeptInMemory};
 use self::{
@@ -218,14 +219,8 @@ impl Base {
         let rooms = doors.rooms;
         let refusals = metrics.refusals("telemetry", http::REASONS);
         let (ready, ended) = (readiness.clone(), ending.telemetry_drain.clone());
-        tokio::spawn(serve_telemetry(
-            doors.telemetry,
-            ready,
-            registry,
-            rooms.telemetry,
-            refusals,
-            ended,
-        ));
+        let telemetry = serve_telemetry(doors.telemetry, ready, registry, rooms.telemetry, refusals, ended);
+        tokio::spawn(telemetry.instrument(spans::worker("telemetry")));
 
         let trust = self.start_trust(keys).await?;
         let own = self.start_own(&trust, doors.bundle.is_some()).await?;

@@ -173,6 +173,15 @@ impl Issuer {
     }
 
     fn audit_refusal(&self, caller: String, operation: &str, refusal: &Refusal) {
+        tracing::info!(
+            caller,
+            operation,
+            kind = refusal.reason.as_str(),
+            reason = refusal.message,
+            spiffe_id = refusal.spiffe_id.as_ref().map(display),
+            pod_uid = refusal.pod_uid,
+            "refused"
+        );
         let aside = refusal.aside.as_ref();
         let aside = aside.map(|aside| format!(" ({aside})")).unwrap_or_default();
         self.parts.audit.record(AuditEvent::new(

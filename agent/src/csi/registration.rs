@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 use super::DriverConfig;
-use crate::sockets::incoming::incoming;
+use crate::sockets::incoming::{call_span, incoming};
 
 /// kubelet runs as root.
 const SOCKET_MODE: u32 = 0o600;
@@ -32,7 +32,7 @@ pub(crate) fn register(config: &DriverConfig, drain: &Drain) -> anyhow::Result<(
     };
     let first = uds::bind(&path, SOCKET_MODE, None, None)?;
     let ended = drain.clone();
-    drain.spawn(async move {
+    drain.spawn_worker("registration", async move {
         let mut listener = Some(first);
         while !ended.is_draining() {
             let Some(current) = listener.take() else {
@@ -73,6 +73,7 @@ async fn serve(service: Registration, listener: tokio::net::UnixListener, drain:
         }
     };
     let result = tonic::transport::Server::builder()
+        .trace_fn(call_span)
         .add_service(registration_server::RegistrationServer::new(service))
         .serve_with_incoming_shutdown(incoming(listener, "registration socket"), until)
         .await;

@@ -67,7 +67,7 @@ impl VolumeSink for VolumeSockets {
         self.manager.volume_removed(volume_id);
         if let Some(served) = self.open.lock().remove(volume_id) {
             // kubelet does not wait for the pod's streams; they are told within the endpoint's drain limit.
-            tokio::spawn(served.close());
+            signet_runtime::spans::spawn(served.close());
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use signet_runtime::spans;
 use tokio::task::{Id, JoinSet};
+use tracing::Instrument as _;
 
 use super::issue::{Answer, Requester};
 use super::shelf::Proof;
@@ -44,7 +46,8 @@ impl Requests {
             return;
         }
         let asked = batch.iter().map(|(wanted, _)| wanted.clone()).collect();
-        let task = self.running.spawn(self.requester.clone().ask(batch));
+        let asking = self.requester.clone().ask(batch);
+        let task = self.running.spawn(asking.instrument(spans::request()));
         self.asked.insert(task.id(), asked);
     }
 

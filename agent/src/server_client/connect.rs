@@ -22,9 +22,11 @@ use signet_certs::tls::{
 };
 use signet_certs::verify::VerifyError;
 use signet_runtime::clock::Clock;
+use signet_runtime::spans;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
+use tracing::Instrument as _;
 
 use super::alert::{Alert, Listened};
 use super::anchors::{ControlAnchors, Following};
@@ -83,7 +85,9 @@ impl Connector {
 
     /// A new connection, over which nothing has been said yet.
     pub(super) async fn connect(&self) -> io::Result<Http2> {
-        let limited = tokio::time::timeout(CONNECT_LIMIT, self.connect_unlimited()).await;
+        let connection = spans::Connection::to(self.way.address());
+        let connecting = self.connect_unlimited().instrument(connection.span());
+        let limited = tokio::time::timeout(CONNECT_LIMIT, connecting).await;
         limited.unwrap_or_else(|_| {
             Err(io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -107,7 +111,7 @@ impl Connector {
             .await
             .map_err(|error| io::Error::other(self.says(&error.to_string())))?;
         // Ends with the last of its requests once nobody can send another, or when it breaks.
-        tokio::spawn(async move {
+        spans::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the server broke");
             }

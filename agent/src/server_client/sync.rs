@@ -290,7 +290,7 @@ impl TrustSync {
     async fn keep(&self) {
         let (file, state) = (self.file.clone(), self.state.borrow().clone());
         let write = move || state.map_or(Ok(()), |state| file.write(&state));
-        let written = tokio::task::spawn_blocking(write).await;
+        let written = signet_runtime::spans::spawn_blocking(write).await;
         if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
             // Served all the same; a restart then begins with an older one.
             tracing::warn!(%error, "cannot keep the trust state");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use signet_runtime::quota::Held;
+use signet_runtime::spans;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -17,16 +18,28 @@ pub(crate) struct Connection {
     budget: Arc<Budget>,
     counts: Counts,
     stop: CancellationToken,
+    story: spans::Connection,
 }
 
 impl Connection {
     pub(super) fn new(caller: Caller, budget: Arc<Budget>, counts: Counts, stop: CancellationToken) -> Self {
+        let story = spans::Connection::new("workload");
+        let story = match &caller {
+            Caller::Volume { pod_uid, .. } => story.of_pod(pod_uid),
+            Caller::Peer(peer) => story.of_user(peer.uid),
+        };
         Self {
+            story,
             caller,
             budget,
             counts,
             stop,
         }
+    }
+
+    /// Its story in the log.
+    pub(super) const fn story(&self) -> &spans::Connection {
+        &self.story
     }
 
     /// Who connected.

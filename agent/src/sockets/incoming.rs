@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use signet_runtime::accept;
 use signet_runtime::progress::Progress;
+use signet_runtime::spans;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
+use tracing::Span;
 
 use super::filter::AuthorityFilter;
 
@@ -24,10 +26,18 @@ const QUEUE: usize = 64;
 pub(crate) type Trusted = AuthorityFilter<Progress<UnixStream>>;
 
 impl Connected for Trusted {
-    type ConnectInfo = ();
+    type ConnectInfo = spans::Connection;
 
-    /// Nothing: only root can connect.
-    fn connect_info(&self) {}
+    /// Its story in the log, and nothing else: only root can connect, and the calls tell kubelet from the administrator.
+    fn connect_info(&self) -> spans::Connection {
+        spans::Connection::new("local")
+    }
+}
+
+/// The span of a call over such a connection.
+pub(crate) fn call_span(request: &http::Request<()>) -> Span {
+    let connection = request.extensions().get::<spans::Connection>();
+    connection.map_or_else(Span::none, |connection| connection.call(request.uri().path()))
 }
 
 /// Accepts for as long as the stream lives. It never fails: what cannot be accepted is tried again after a pause.
@@ -37,7 +47,7 @@ pub(crate) fn incoming(
 ) -> impl Stream<Item = io::Result<Trusted>> {
     let (accepted, connections) = mpsc::channel(QUEUE);
     let unused = accepted.clone();
-    tokio::spawn(async move {
+    spans::spawn(async move {
         accept::each(listener, name, unused.closed(), |stream, _| {
             // A full queue: the client sees the connection closed and comes back.
             let _ = accepted.try_send(stream);

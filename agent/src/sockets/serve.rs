@@ -3,12 +3,16 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use http::Request;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use signet_runtime::progress::Progress;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
+use tracing::{Instrument as _, Span};
 
 use super::Settings;
 use super::connection::Connection;
@@ -35,8 +39,12 @@ pub(super) async fn serve(stream: UnixStream, connection: Arc<Connection>, gate:
     let stream = Progress::new(stream, settings.stuck_limit);
     let (stream, established) =
         AuthorityFilter::paced(stream, connection.budget().clone(), connection.counts().clone());
-    let service = service_fn(move |request| gate.clone().answer(connection.clone(), request));
-    let mut serving = pin!(http(&settings).serve_connection(TokioIo::new(stream), service));
+    let span = connection.story().span();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let call = connection.story().call(request.uri().path());
+        gate.clone().answer(connection.clone(), request).instrument(call)
+    });
+    let mut serving = pin!(http(&settings, span).serve_connection(TokioIo::new(stream), service));
 
     tokio::select! {
         ended = &mut serving => return report(ended),
@@ -59,10 +67,23 @@ pub(super) async fn serve(stream: UnixStream, connection: Arc<Connection>, gate:
     }
 }
 
-fn http(settings: &Settings) -> http2::Builder<TokioExecutor> {
+/// Runs what HTTP/2 does beside its connection within the connection's span.
+#[derive(Clone, Debug)]
+struct Within(Span);
+
+impl<F> Executor<F> for Within
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        TokioExecutor::new().execute(task.instrument(self.0.clone()));
+    }
+}
+
+fn http(settings: &Settings, span: Span) -> http2::Builder<Within> {
     let streams = settings.max_streams_per_caller.saturating_add(SPARE_STREAMS);
     let streams = u32::try_from(streams.min(MAX_STREAMS)).unwrap_or(u32::MAX);
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Within(span));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)

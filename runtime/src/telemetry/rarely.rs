@@ -206,45 +206,16 @@ impl fmt::Write for Short {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
-    use tracing_subscriber::fmt::MakeWriter;
-    use tracing_subscriber::layer::SubscriberExt as _;
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl<'a> MakeWriter<'a> for Log {
-        type Writer = Self;
-
-        fn make_writer(&'a self) -> Self {
-            self.clone()
-        }
-    }
+    use crate::spans::Connection;
+    use crate::telemetry::LogFormat;
+    use crate::telemetry::captured::Captured;
 
     /// The lines that `work` leaves.
     fn lines(rarely: &Rarely, work: impl FnOnce()) -> Vec<String> {
-        let log = Log::default();
-        let writer = tracing_subscriber::fmt::layer()
-            .with_writer(log.clone())
-            .with_ansi(false);
-        let subscriber = tracing_subscriber::registry().with(rarely.clone()).with(writer);
-        tracing::subscriber::with_default(subscriber, work);
-        let text = String::from_utf8(log.0.lock().clone()).unwrap();
-        text.lines().map(ToOwned::to_owned).collect()
+        let log = Captured::new(LogFormat::Text, "trace", rarely.clone());
+        work();
+        log.lines()
     }
 
     fn skewed(agent: &str, skew_ms: u64) {
@@ -293,5 +264,19 @@ mod tests {
             lines(&rarely, || (0..500).for_each(|n| skewed(&format!("{n}b"), n))).len(),
             60
         );
+    }
+
+    /// Whoever connects anew for each line is the same caller all the same.
+    #[tokio::test(start_paused = true)]
+    async fn the_spans_of_a_line_make_no_other_caller_of_it() {
+        let rarely = Rarely::default();
+        let told = lines(&rarely, || {
+            for n in 0..100 {
+                let connection = Connection::new("agents").with(n);
+                connection.call("/x/Hello").in_scope(|| skewed("a", n));
+            }
+        });
+        assert_eq!(told.len(), 8);
+        assert!(told[7].contains("peer=7}:call{rpc=\"Hello\" number="), "{told:?}");
     }
 }

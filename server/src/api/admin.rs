@@ -157,7 +157,7 @@ impl admin_server::Admin for AdminService {
                 _ => Status::unavailable(error::chain(&error)),
             })?;
         let (sender, receiver) = mpsc::channel(4);
-        tokio::spawn(async move {
+        signet_runtime::spans::spawn(async move {
             while let Some(step) = progress.recv().await {
                 if sender.send(Ok(convert::step(step))).await.is_err() {
                     // The admin went away; the rotation goes on without a listener.

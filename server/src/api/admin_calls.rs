@@ -7,10 +7,10 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tonic::{Code, Extensions, Request, Status, body::Body, transport::server::UdsConnectInfo};
+use tonic::{Code, Extensions, Request, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::access::method;
+use super::{access::method, admin_listener::AdminPeer};
 use crate::{
     audit::{AuditAction, AuditEvent, AuditLog},
     clock::TrustedClock,
@@ -22,9 +22,9 @@ const LONGEST_TARGET: usize = 300;
 /// The caller's user, as the kernel says it.
 pub(crate) fn author(extensions: &Extensions) -> String {
     extensions
-        .get::<UdsConnectInfo>()
-        .and_then(|info| info.peer_cred)
-        .map_or_else(|| "unknown".to_owned(), |cred| format!("uid:{}", cred.uid()))
+        .get::<AdminPeer>()
+        .and_then(|peer| peer.user)
+        .map_or_else(|| "unknown".to_owned(), |user| format!("uid:{user}"))
 }
 
 /// What a call is about: its handler tells, for only it can read the request.
@@ -117,6 +117,11 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        tracing::debug!(
+            author = self.author,
+            outcome = self.outcome,
+            "an admin's call ended"
+        );
         let action = AuditAction::AdminCall {
             author: std::mem::take(&mut self.author),
             method: self.method.to_owned(),

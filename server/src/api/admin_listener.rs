@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use super::guarded::{Guard, Guarded};
 use signet_runtime::{
     accept,
     drain::Drain,
     places::{Bounds, Loses, Place, Places},
     progress::Progress,
     refusals::Refusals,
+    spans::Connection,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
@@ -21,9 +23,6 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_util::net::Listener;
-use tonic::transport::server::Connected;
-
-use super::guarded::{Guard, Guarded};
 
 /// How long a write may wait for its reader.
 const STALL: Duration = Duration::from_secs(20);
@@ -32,15 +31,45 @@ pub(crate) const REASONS: &[&str] = &[DISPLACED];
 const DISPLACED: &str = "displaced";
 
 /// What carries a connection.
-pub(crate) trait AdminCarrier:
-    AsyncRead + AsyncWrite + Connected + Debug + Send + Unpin + 'static
-{
+pub(crate) trait AdminCarrier: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static {
+    /// The user at its other end, as the kernel says it.
+    fn user(&self) -> Option<u32>;
 }
 
-impl AdminCarrier for UnixStream {}
+impl AdminCarrier for UnixStream {
+    fn user(&self) -> Option<u32> {
+        self.peer_cred().ok().map(|peer| peer.uid())
+    }
+}
 
 /// For tests: the server in memory.
-impl AdminCarrier for DuplexStream {}
+impl AdminCarrier for DuplexStream {
+    fn user(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// Who is at the other end of a connection of an admin: calls are audited by it.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminPeer {
+    /// The user, where the kernel tells it.
+    pub user: Option<u32>,
+    /// Its story in the log.
+    pub connection: Connection,
+}
+
+impl AdminPeer {
+    fn new(user: Option<u32>) -> Self {
+        let connection = Connection::new("admin");
+        Self {
+            user,
+            connection: match user {
+                Some(user) => connection.of_user(user),
+                None => connection,
+            },
+        }
+    }
+}
 
 /// A connection of an admin.
 pub(crate) type AdminConnection<C> = Guarded<Progress<C>, HasPlace>;
@@ -50,11 +79,11 @@ pub(crate) type AdminConnection<C> = Guarded<Progress<C>, HasPlace>;
 pub(crate) struct HasPlace {
     place: Place<()>,
     refusals: Refusals,
+    peer: AdminPeer,
 }
 
-/// Who it is says the stream below: calls are audited by it.
 impl<C: AdminCarrier> Guard<Progress<C>> for HasPlace {
-    type Info = C::ConnectInfo;
+    type Info = AdminPeer;
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         ready!(self.place.poll_lost(cx));
@@ -65,8 +94,8 @@ impl<C: AdminCarrier> Guard<Progress<C>> for HasPlace {
         ))
     }
 
-    fn info(&self, stream: &Progress<C>) -> C::ConnectInfo {
-        stream.get_ref().connect_info()
+    fn info(&self, _: &Progress<C>) -> AdminPeer {
+        self.peer.clone()
     }
 }
 
@@ -95,6 +124,7 @@ where
             let guard = HasPlace {
                 place,
                 refusals: refusals.clone(),
+                peer: AdminPeer::new(stream.user()),
             };
             let connection = Guarded::new(Progress::new(stream, STALL), guard);
             // As many wait to be served as there are places, so there is always room.

@@ -13,10 +13,13 @@ use signet_certs::{
     tls::{KeyExchange, RefusedPeer, peer_svid},
     verify::VerifiedSvid,
 };
-use signet_runtime::{accept, drain::Drain, places::Place, refusals::Refusals, source::Source};
+use signet_runtime::{
+    accept, drain::Drain, places::Place, refusals::Refusals, source::Source, spans::Connection,
+};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::net::Listener;
+use tracing::Instrument as _;
 
 #[cfg(test)]
 pub(super) use self::handshakes::UNPROVEN;
@@ -82,6 +85,8 @@ pub(crate) struct Peer {
     pub line: Line,
     /// Its key exchange.
     pub key_exchange: Option<KeyExchange>,
+    /// Its story in the log.
+    pub connection: Connection,
 }
 
 /// TLS for one connection, which tells why its peer is refused.
@@ -109,7 +114,7 @@ where
 {
     let (finished, receiver) = mpsc::channel(64);
     let loop_drain = drain.clone();
-    drain.spawn(async move {
+    drain.spawn_worker("agents' door", async move {
         let door = Arc::new(Door {
             tls,
             handshakes: Arc::new(Handshakes::new(rooms.handshakes)),
@@ -187,9 +192,11 @@ impl Door {
         };
         let door = self.clone();
         let finished = finished.clone();
-        tokio::spawn(async move {
-            let shaken = timeout(HANDSHAKE_TIMEOUT, door.handshake(stream, address, &mut place)).await;
-            match shaken {
+        let connection = Connection::new(self.refusals.door()).with(address);
+        let span = connection.span();
+        let shaking = async move {
+            let shaking = door.handshake(stream, address, connection, &mut place);
+            match timeout(HANDSHAKE_TIMEOUT, shaking).await {
                 Ok(Ok(connection)) => {
                     drop(place);
                     // A failed send means the server is draining: the connection closes by being dropped.
@@ -211,7 +218,8 @@ impl Door {
                 }
                 Err(_) => door.refusals.count(SILENT, source),
             }
-        });
+        };
+        tokio::spawn(shaking.instrument(span));
     }
 
     fn failed(&self, address: SocketAddr, error: &io::Error, refused: &RefusedPeer) {
@@ -232,6 +240,7 @@ impl Door {
         &self,
         stream: C,
         address: SocketAddr,
+        connection: Connection,
         place: &mut Place<Source>,
     ) -> Result<PeerConnection<C>, Failed<C>> {
         stream.prepare()?;
@@ -260,18 +269,22 @@ impl Door {
                 refused,
                 stream: Some(stream),
             })?;
-        Ok(self.connected(stream, address, has_paid).await?)
+        Ok(self.connected(stream, address, connection, has_paid).await?)
     }
 
     async fn connected<C: Carrier>(
         &self,
         stream: TlsStream<C>,
         address: SocketAddr,
+        connection: Connection,
         has_paid: bool,
     ) -> io::Result<PeerConnection<C>> {
         let svid = peer_svid(stream.get_ref().1).map(Arc::new);
         let key_exchange = KeyExchange::of(stream.get_ref().1);
         self.key_exchanges.count(key_exchange);
+        if let Some(svid) = &svid {
+            connection.proved(svid.spiffe_id());
+        }
         let claim = match svid.as_deref() {
             Some(svid) => self.judges.claim(svid).await,
             None => Claim::Stranger,
@@ -302,6 +315,7 @@ impl Door {
             opening: Opening::default(),
             line: Line::new(caller).waiting(wait),
             key_exchange,
+            connection,
         };
         Ok(guarded(stream, peer, place, life, self.refusals.clone()))
     }

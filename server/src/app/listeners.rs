@@ -15,6 +15,7 @@ use signet_runtime::{
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::Span;
 
 use super::{
     Base,
@@ -28,10 +29,10 @@ use crate::{
         access::AccessLayer,
         admin::AdminService,
         admin_calls::AdminCallLayer,
-        admin_listener,
+        admin_listener::{self, AdminPeer},
         agent::{self, AgentService, Attests},
         allowance::{self, Allowances},
-        listener::{self, Judges},
+        listener::{self, Judges, Peer},
     },
     config::Config,
     metrics::Metrics,
@@ -155,6 +156,14 @@ pub(super) fn serve_bundle_door(
     Ok(())
 }
 
+/// The span of a call, in that of its connection.
+fn call_span(request: &::http::Request<()>) -> Span {
+    let extensions = request.extensions();
+    let agents = extensions.get::<Peer>().map(|peer| &peer.connection);
+    let connection = agents.or_else(|| extensions.get::<AdminPeer>().map(|peer| &peer.connection));
+    connection.map_or_else(Span::none, |connection| connection.call(request.uri().path()))
+}
+
 pub(super) fn serve_agents<E: Entrances>(
     listener: E::Agents,
     tls: Arc<listener::Tls>,
@@ -178,6 +187,7 @@ pub(super) fn serve_agents<E: Entrances>(
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .timeout(CALL_LIMIT)
+        .trace_fn(call_span)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(access)
@@ -209,6 +219,7 @@ pub(super) fn serve_admin<E: Entrances>(
     };
     let server = tonic::transport::Server::builder()
         .concurrency_limit_per_connection(ADMINS_CALLS)
+        .trace_fn(call_span)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

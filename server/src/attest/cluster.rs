@@ -9,7 +9,9 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use signet_runtime::drain::Drain;
 use signet_runtime::refusals::Refusals;
+use signet_runtime::spans;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use self::member::{Cluster, PinError, Settings, Told};
 use super::config::AttestationConfig;
@@ -113,7 +115,8 @@ impl KubernetesAttestor {
         }
         for cluster in &clusters {
             let (cluster, drain_of_task) = (Arc::clone(cluster), drain.clone());
-            drain.spawn_vital("attestation", async move {
+            let name = Arc::clone(&cluster.settings.name);
+            let running = async move {
                 tokio::select! {
                     () = drain_of_task.signalled() => {}
                     () = cluster.run() => {
@@ -121,6 +124,9 @@ impl KubernetesAttestor {
                         drain_of_task.signalled().await;
                     }
                 }
+            };
+            drain.spawn_vital("attestation", async move {
+                running.instrument(spans::cluster(&name)).await;
             });
         }
         Ok(Self { clusters, outages })

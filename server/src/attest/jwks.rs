@@ -229,7 +229,7 @@ impl SigningKeys {
     async fn read(&self, last: OwnedMutexGuard<Option<Attempt>>) -> Result<Arc<Known>, AttestError> {
         let number = self.reader.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let reader = Arc::clone(&self.reader);
-        let read = tokio::spawn(async move { reader.read(last, number).await });
+        let read = signet_runtime::spans::spawn(async move { reader.read(last, number).await });
         read.await.unwrap_or_else(|_| Err(self.unreadable(RETRY_EVERY)))
     }
 

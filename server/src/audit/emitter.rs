@@ -7,10 +7,12 @@ use signet_certs::time::rfc3339;
 use signet_runtime::clock::Clock;
 use signet_runtime::drain::Vital;
 use signet_runtime::signal::Reread;
+use signet_runtime::spans;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{AuditCursor, AuditKey, LineSink};
 use crate::store::{AuditOutbox, StoreError};
@@ -77,10 +79,11 @@ impl AuditEmitter {
             saved: AuditCursor::default(),
             signed: AuditCursor::default(),
         };
-        let task = tokio::spawn(async move {
+        let emitting = async move {
             let _vital = vital;
             worker.run().await;
-        });
+        };
+        let task = tokio::spawn(emitting.instrument(spans::worker("audit emitter")));
         Self { stop, progress, task }
     }
 

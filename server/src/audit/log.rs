@@ -6,10 +6,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use signet_runtime::spans;
 use signet_runtime::sync::Mutex;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument as _;
 
 use super::sampler::Sampler;
 use super::{AuditAction, AuditEvent};
@@ -60,7 +62,8 @@ impl AuditLog {
             storing: tokio::sync::Mutex::default(),
         });
         let ended = CancellationToken::new();
-        tokio::spawn(queue.clone().run(ended.clone()));
+        let storing = queue.clone().run(ended.clone());
+        tokio::spawn(storing.instrument(spans::worker("audit log")));
         Self {
             queue,
             _task: Arc::new(ended.drop_guard()),

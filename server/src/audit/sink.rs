@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use signet_runtime::files::parent;
 use signet_runtime::sync::Mutex;
-use tokio::task::spawn_blocking;
 
 use crate::store::BoxFuture;
 
@@ -196,7 +195,9 @@ fn ends_inside_a_line(file: &mut File) -> io::Result<bool> {
 }
 
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-    spawn_blocking(work).await.map_err(io::Error::other)?
+    signet_runtime::spans::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
 
 #[cfg(test)]

@@ -32,7 +32,9 @@ where
         let len = chunk.len();
         parts.push((
             len,
-            tokio::task::spawn_blocking(move || chunk.into_iter().map(f).map(Some).collect::<Vec<_>>()),
+            signet_runtime::spans::spawn_blocking(move || {
+                chunk.into_iter().map(f).map(Some).collect::<Vec<_>>()
+            }),
         ));
     }
     let (lengths, tasks): (Vec<usize>, Vec<_>) = parts.into_iter().unzip();

@@ -18,7 +18,9 @@ pub(crate) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Stopped> {
     if long || signer.is_remote() {
-        return tokio::task::spawn_blocking(work).await.map_err(|_| Stopped);
+        return signet_runtime::spans::spawn_blocking(work)
+            .await
+            .map_err(|_| Stopped);
     }
     Ok(work())
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use signet_certs::id::SpiffeId;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::JoinError;
 
 use super::weigh::{Holder, Known, Weighed, weigh};
 use crate::{
@@ -44,7 +44,7 @@ pub(super) async fn compare(
         let concerned = concerned.map(|holder| holder.live.clone()).collect();
         (weighed, concerned)
     };
-    Ok(spawn_blocking(work).await?)
+    Ok(signet_runtime::spans::spawn_blocking(work).await?)
 }
 
 fn known(live: &LiveIdentity, attestor: &dyn Attestor) -> Known {

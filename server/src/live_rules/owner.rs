@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use signet_runtime::bucket::{Bucket, Rate};
-use tokio::{sync::watch, task::spawn_blocking, time::Instant};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Changed, LiveRulesParts, NotConfirmed, OfSource, Revision, Source, Standing, Waiting,
@@ -180,7 +180,7 @@ impl Owner {
             }
             Ok((Arc::new(rules), restart_for))
         };
-        let checked = spawn_blocking(work).await;
+        let checked = signet_runtime::spans::spawn_blocking(work).await;
         checked.unwrap_or_else(|error| Err(error.to_string()))
     }
 

@@ -5,7 +5,7 @@ use std::{future::pending, time::Duration};
 use signet_runtime::{drain::Drain, signal::Reread};
 use tokio::{
     sync::mpsc,
-    task::{JoinError, JoinHandle, spawn_blocking},
+    task::{JoinError, JoinHandle},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 
@@ -61,7 +61,7 @@ impl Worker {
             }
             if (is_due || asked) && !is_starting && reading.is_none() {
                 let source = self.owner.source();
-                let task = spawn_blocking(move || source.read());
+                let task = signet_runtime::spans::spawn_blocking(move || source.read());
                 reading = Some(UnderWay { task, asked });
                 (is_due, asked) = (false, false);
             }

@@ -87,14 +87,14 @@ impl WebCertificate {
     /// Reads the files again every minute until the drain starts.
     pub(crate) fn keep(self: &Arc<Self>, drain: &Drain) {
         let (kept, ending) = (self.clone(), drain.clone());
-        drain.spawn(async move {
+        drain.spawn_worker("bundle certificate", async move {
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(RELOAD_EVERY) => {}
                     () = ending.signalled() => return,
                 }
                 let again = kept.clone();
-                match tokio::task::spawn_blocking(move || again.reload()).await {
+                match signet_runtime::spans::spawn_blocking(move || again.reload()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::warn!(%error, "bundle endpoint keeps the certificate it has"),
                     Err(error) => tracing::warn!(%error, "reading the bundle endpoint's certificate stopped"),

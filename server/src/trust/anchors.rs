@@ -54,7 +54,7 @@ pub(crate) async fn keep_anchors(
     let mut written = snapshots.borrow_and_update().clone();
     write_blocking(&path, &written).await?;
     let ending = drain.clone();
-    drain.spawn(async move {
+    drain.spawn_worker("anchors file", async move {
         loop {
             tokio::select! {
                 Ok(()) = snapshots.changed() => {}
@@ -81,7 +81,7 @@ pub(crate) async fn keep_anchors(
 
 async fn write_blocking(path: &Path, snapshot: &Arc<TrustSnapshot>) -> Result<(), AnchorsError> {
     let (target, snapshot) = (path.to_owned(), snapshot.clone());
-    let written = tokio::task::spawn_blocking(move || write_anchors(&target, &snapshot)).await;
+    let written = signet_runtime::spans::spawn_blocking(move || write_anchors(&target, &snapshot)).await;
     written.unwrap_or_else(|stopped| {
         Err(AnchorsError {
             path: path.to_owned(),

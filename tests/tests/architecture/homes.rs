@@ -24,6 +24,53 @@ const HOMES: [(&[&str], &[&str], &str); 4] = [
     ),
 ];
 
+/// What leaves the span of its caller behind.
+const SPAWNERS: [&[&str]; 2] = [&["tokio", "spawn"], &["task", "spawn_blocking"]];
+/// Tasks that begin a story of their own, each in the span of a worker or a connection.
+const BEGINNERS: [&str; 4] = [
+    "server/src/api/listener.rs",
+    "server/src/app.rs",
+    "server/src/audit/emitter.rs",
+    "server/src/audit/log.rs",
+];
+
+#[test]
+fn what_is_spawned_takes_its_story_along() {
+    for SourceFile { path, text } in rust_files().unwrap() {
+        let is_shipped = ["server/src/", "agent/src/", "runtime/src/"]
+            .iter()
+            .any(|room| path.starts_with(room));
+        let is_test = path.contains("/suite/") || path.contains("tests") || path.ends_with("/fixtures.rs");
+        if !is_shipped || is_test || path == "runtime/src/spans.rs" {
+            continue;
+        }
+        let shipped = shipped(&text);
+        let named = named(&shipped);
+        let count = |end: &[&str]| {
+            named
+                .iter()
+                .filter(|path| path.parts.windows(end.len()).any(|part| part == end))
+                .count()
+        };
+        let spawned: usize = SPAWNERS.iter().map(|end| count(end)).sum();
+        let instrumented = shipped
+            .windows(2)
+            .filter(|two| two[0].text == "." && two[1].text == "instrument")
+            .count();
+        if BEGINNERS.contains(&path.as_str()) {
+            assert!(
+                (1..=instrumented).contains(&spawned),
+                "{path}: {spawned} spawned, {instrumented} in a span"
+            );
+        } else {
+            assert_eq!(
+                spawned, 0,
+                "{path}: use signet_runtime::spans::spawn, spawn_blocking or Drain"
+            );
+        }
+    }
+}
+
 /// The ways to the homes of what shipped code of a file names elsewhere.
 fn astray(path: &str, text: &str) -> Vec<&'static str> {
     let named = named(&shipped(text));

@@ -41,6 +41,7 @@ mod restart;
 mod revocation;
 mod rotation;
 mod shutdown;
+mod stories;
 mod support;
 mod svid;
 mod taken;

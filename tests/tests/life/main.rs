@@ -13,6 +13,7 @@ mod api;
 mod node;
 mod reader;
 mod secrets;
+mod stories;
 mod walk;
 mod world;
 

@@ -6,7 +6,7 @@ use signet_certs::{
     verify::{Role, verify_chain},
 };
 use signet_proto::agent::{HelloRequest, opening::VERSION};
-use signet_runtime::refusals::Refusals;
+use signet_runtime::{refusals::Refusals, spans::Connection};
 use tonic::{Code, body::Body};
 
 use super::{service::shape, *};
@@ -224,6 +224,7 @@ impl Door {
             recorded.into_iter().for_each(|row| drop(row.unwrap()));
         }
         Peer {
+            connection: Connection::new("agents"),
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
             line: Line::new(Caller::Agent(svid.spiffe_id().clone())),
             svid: Some(Arc::new(svid)),

@@ -128,7 +128,7 @@ fn end(state: &Mutex<State>, status: Status) {
 /// Ends an answer that has lost its place to somebody who reads less, also where its reader is stuck.
 fn end_when_lost(mut place: Place<Caller>, state: Weak<Mutex<State>>) -> oneshot::Sender<()> {
     let (over, ended) = oneshot::channel();
-    tokio::spawn(async move {
+    signet_runtime::spans::spawn(async move {
         tokio::select! {
             () = place.lost() => {
                 if let Some(state) = state.upgrade() {

@@ -47,7 +47,7 @@ impl Reader {
             let tx = conn.transaction()?;
             work(&tx)
         };
-        match tokio::task::spawn_blocking(read).await {
+        match signet_runtime::spans::spawn_blocking(read).await {
             Ok(result) => result.map_err(|error| store_error(&error)),
             Err(error) => Err(StoreError::Unavailable {
                 message: error.to_string(),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use signet_runtime::spans;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::audit_rows::AuditBuffer;
@@ -113,7 +114,7 @@ impl Writer {
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || worker.run())?;
+            .spawn(move || spans::worker("store").in_scope(|| worker.run()))?;
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
