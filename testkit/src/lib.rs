@@ -1,14 +1,18 @@
 //! What the tests of every crate share: one moment, names, authorities with the leaves and lists they sign, what a
-//! Kubernetes was recorded to answer, and what the machine lets a test do.
+//! Kubernetes was recorded to answer, what the machine lets a test do, and how samples, golden files and the audit log are
+//! held against what is found.
 //!
 //! Everything is real: keys, signatures, the same functions that the server calls. Only the time is fixed. What does not
 //! work out is a fault of the test, so everything panics instead of answering with an error.
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
+mod audit;
 mod authority;
+mod golden;
 pub mod kube;
 mod leaf;
 pub mod machine;
+pub mod sample;
 mod upstream;
 
 use std::time::{Duration, SystemTime};
@@ -17,10 +21,12 @@ use ring::rand::SystemRandom;
 use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 
+pub use audit::provoked;
 pub use authority::{
     authority, authority_between, authority_by, authority_over, authority_profile, control_authority, crl,
     crl_at, new_authority, roots,
 };
+pub use golden::golden;
 pub use leaf::{Leaf, chain, leaf, leaf_key, public_key, svid};
 pub use machine::folder;
 pub use upstream::Upstream;

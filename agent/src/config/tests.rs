@@ -1,6 +1,8 @@
 use std::path::Path;
 
+use serde_json::json;
 use signet_runtime::config::load;
+use signet_testkit::sample::Sample;
 
 use super::*;
 
@@ -126,4 +128,26 @@ fn mistakes_are_named_with_place_and_remedy() {
         "admin_socket",
     );
     wrong("trust_domain: a\ntelemetry: {listen: nowhere}", "agent.yaml:2");
+}
+
+/// The sample says of itself that it has every key with its default.
+#[test]
+fn the_full_sample_has_every_key_with_its_default() {
+    let judge = |text: &str| {
+        let directory = signet_testkit::folder();
+        let path = directory.path().join("agent.yaml");
+        std::fs::write(&path, text).unwrap();
+        match load::<Config>(&path) {
+            Ok((config, _)) => Ok(format!("{config:?}")),
+            Err(report) => Err(report.to_string()),
+        }
+    };
+    let sample = Sample {
+        text: include_str!("../../../deploy/config/agent.full.yaml"),
+        judge: &judge,
+        least: json!({ "trust_domain": "example.org" }),
+        base: json!({ "trust_domain": "example.org", "csi": { "enabled": true }, "shared_socket": {} }),
+        examples: &["/server/address", "/csi/enabled"],
+    };
+    assert_eq!(sample.problems(), [""; 0]);
 }

@@ -1,7 +1,9 @@
 use std::{path::Path, time::Duration};
 
+use serde_json::json;
 use signet_certs::authority::AuthorityKind;
 use signet_runtime::config::{Report, load};
+use signet_testkit::sample::Sample;
 
 use super::*;
 
@@ -160,4 +162,21 @@ rules:
         json["notes"][0]["message"].as_str().unwrap().contains("uid 7"),
         "{json}"
     );
+}
+
+/// The sample says of itself that it has every key with its default.
+#[test]
+fn the_full_sample_has_every_key_with_its_default() {
+    let judge = |text: &str| match read(text) {
+        Ok(config) => Ok(format!("{config:?}")),
+        Err(report) => Err(report.to_string()),
+    };
+    let sample = Sample {
+        text: include_str!("../../../deploy/config/server.full.yaml"),
+        judge: &judge,
+        least: json!({ "trust_domain": "example.org" }),
+        base: json!({ "trust_domain": "example.org" }),
+        examples: &["/publish/url", "/attestation/clusters", "/rules", "/audit/file"],
+    };
+    assert_eq!(sample.problems(), [""; 0]);
 }

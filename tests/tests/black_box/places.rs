@@ -272,7 +272,7 @@ async fn server() -> Tried {
         &[
             ("/publish/bundle_certificate_file", json!(certificate)),
             ("/publish/bundle_key_file", json!(key)),
-            ("/keys", json!({ "kek_file": folder.join("data/kek") })),
+            ("/keys", json!({ "kek_file": folder.join("kek") })),
             ("/attestation/clusters/0/uid", uid),
             ("/same_identity", json!(true)),
             ("/attestation/clusters/-", cluster),
@@ -347,7 +347,7 @@ fn no_key_that_names_a_path_is_left_out() {
                 .trim_start_matches("# ")
                 .split_once(':')?;
             let value = value.trim().trim_matches('"');
-            (value.starts_with('/') && value.len() > 1).then(|| name.to_owned())
+            (value.starts_with('/') && value.len() > 1).then(|| name.trim().to_owned())
         });
         for name in named {
             let known = keys.iter().any(|key| key.pointer.ends_with(&format!("/{name}")));
