@@ -1,6 +1,7 @@
 //! What every Signet command line shares: how a process that serves is set up and ended, how a question is answered for
 //! people and for programs, and the exit codes.
 
+mod cells;
 mod health;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use anyhow::Context;
 use clap::{Args, Parser, ValueEnum};
 use serde_json::Value;
 
+pub use self::cells::{or_dash, when, when_text};
 pub use self::health::{Health, NotReady};
 use crate::config::{Configuration, Doubts, load, load_and_try};
 use crate::drain::Drain;
@@ -30,7 +32,7 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// The work failed; trying again may help.
     pub const FAILURE: u8 = 1;
-    /// The command line makes no sense (clap's own code).
+    /// The command line makes no sense (clap's own code), or names what cannot be read.
     pub const USAGE: u8 = 2;
     /// The configuration file is missing or wrong (`EX_CONFIG` of sysexits).
     pub const CONFIG: u8 = 78;
@@ -210,9 +212,27 @@ impl Program {
 
     /// Asks and prints the answer.
     pub fn ask(self, output: Output, question: impl Future<Output = anyhow::Result<Answer>>) -> ExitCode {
+        self.ask_or(exit::FAILURE, output, question)
+    }
+
+    /// As [`ask`](Self::ask), for questions that have a no for an answer: that is the answer's problem, and where there is no
+    /// answer the status is [`exit::USAGE`].
+    pub fn judge(self, output: Output, question: impl Future<Output = anyhow::Result<Answer>>) -> ExitCode {
+        self.ask_or(exit::USAGE, output, question)
+    }
+
+    fn ask_or(
+        self,
+        unanswered: u8,
+        output: Output,
+        question: impl Future<Output = anyhow::Result<Answer>>,
+    ) -> ExitCode {
         let answer = match in_runtime(question) {
             Ok(answer) => answer,
-            Err(error) => return self.finish(Err(error)),
+            Err(error) => {
+                self.finish(Err(error));
+                return ExitCode::from(unanswered);
+            }
         };
         let printed = print(&match output {
             Output::Table => answer.text,
@@ -302,41 +322,5 @@ fn end_at_the_latest(limit: Duration, log: Log) {
     });
     if let Err(error) = watching {
         tracing::warn!(%error, "nothing bounds the end of this process");
-    }
-}
-
-/// For a cell without content.
-#[must_use]
-pub const fn or_dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
-}
-
-/// `2026-11-21T08:00:00Z` for milliseconds since 1970; `null` for the zero that stands for "never".
-#[must_use]
-pub fn when(unix_ms: i64) -> Value {
-    moment(unix_ms).map_or(Value::Null, Value::String)
-}
-
-/// As [`when`], with a dash for "never".
-#[must_use]
-pub fn when_text(unix_ms: i64) -> String {
-    moment(unix_ms).unwrap_or_else(|| "-".to_owned())
-}
-
-fn moment(unix_ms: i64) -> Option<String> {
-    let whole_seconds = jiff::Timestamp::from_second(unix_ms.div_euclid(1000)).ok()?;
-    (unix_ms != 0).then(|| whole_seconds.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_whole_seconds_and_zero_is_never() {
-        assert_eq!(when(1_800_999), "1970-01-01T00:30:00Z");
-        assert_eq!(when_text(1_795_248_000_000), "2026-11-21T08:00:00Z");
-        assert_eq!((when(0), when_text(0)), (Value::Null, "-".to_owned()));
-        assert_eq!(when(i64::MAX), Value::Null);
     }
 }

@@ -20,7 +20,7 @@ use serde_saphyr::{MergeKeyPolicy, Options};
 
 use self::places::Places;
 use crate::telemetry::LogFormat;
-use crate::trial::{self, Trial};
+use crate::trial::{self, Trial, Weight};
 
 pub use self::differing::differing_keys;
 pub use self::duration::{HumanDuration, ParseDurationError};
@@ -93,12 +93,14 @@ pub fn load_and_try<C: Configuration>(
     let (config, report) = load::<C>(path)?;
     let mut findings = report.reopened();
     for found in trial::all(&trials(&config)) {
-        match (found.is_fault, doubts) {
-            (true, _) => {
+        match (found.weight, doubts) {
+            (Weight::Fault, _) => {
                 findings.error(&found.key, found.problem, found.remedy);
             }
-            (false, Doubts::Told) => findings.warn(&found.key, found.problem, found.remedy),
-            (false, Doubts::LeftToTheStart) => {}
+            (Weight::Advice, _) | (Weight::Doubt, Doubts::Told) => {
+                findings.warn(&found.key, found.problem, found.remedy);
+            }
+            (Weight::Doubt, Doubts::LeftToTheStart) => {}
         }
     }
     findings.conclude(Some(config))

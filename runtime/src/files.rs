@@ -242,6 +242,22 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Where a path leads: links are followed as far as it exists, and the rest is as it is written.
+#[must_use]
+pub fn leads_to(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let exists = |above: &Path| {
+        Some((
+            above.canonicalize().ok()?,
+            whole.strip_prefix(above).ok()?.to_owned(),
+        ))
+    };
+    match whole.ancestors().find_map(exists) {
+        Some((real, rest)) => real.join(rest),
+        None => whole,
+    }
+}
+
 /// Says of which file an error is, and what could not be done with it: a verb and its object, as [`FileError`] shows it.
 pub fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();

@@ -42,6 +42,17 @@ pub enum Use<'c> {
     Address(SocketAddr),
     /// Something that its user alone can try; an error in his words names the path.
     Own(Box<dyn Fn() -> Result<(), String> + 'c>),
+    /// Something that can be used, and may be unwise: the advice, as problem and remedy.
+    Advised(Box<dyn Fn() -> Option<Advice> + 'c>),
+}
+
+/// Why something that can be used should not be left as it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Advice {
+    /// What is the matter.
+    pub problem: String,
+    /// What to do.
+    pub remedy: &'static str,
 }
 
 /// One key, and what it names.
@@ -58,6 +69,19 @@ enum Trouble {
     Fault { problem: String, remedy: &'static str },
     /// It may be usable when it is used.
     Doubt { problem: String, remedy: &'static str },
+    /// It is usable.
+    Unwise(Advice),
+}
+
+/// How much something matters that a trial has found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Weight {
+    /// It cannot be used.
+    Fault,
+    /// Somebody else holds it, or it comes later.
+    Doubt,
+    /// It can be used, and should be changed all the same.
+    Advice,
 }
 
 /// What a trial has found.
@@ -65,8 +89,8 @@ enum Trouble {
 pub struct Found {
     /// The key that names it.
     pub key: String,
-    /// Whether it cannot be used; else somebody else holds it, or it comes later.
-    pub is_fault: bool,
+    /// How much it matters.
+    pub weight: Weight,
     /// What is the matter.
     pub problem: String,
     /// What to do.
@@ -100,15 +124,17 @@ pub fn all(trials: &[Trial<'_>]) -> Vec<Found> {
         let Err(trouble) = attempt(path, usage, &mut made) else {
             continue;
         };
-        let (is_fault, problem, remedy) = match trouble {
+        let (weight, problem, remedy) = match trouble {
             Trouble::Fault { problem, remedy } => {
-                (true, problem, format!("{remedy}, or name another in `{key}`"))
+                let remedy = format!("{remedy}, or name another in `{key}`");
+                (Weight::Fault, problem, remedy)
             }
-            Trouble::Doubt { problem, remedy } => (false, problem, remedy.to_owned()),
+            Trouble::Doubt { problem, remedy } => (Weight::Doubt, problem, remedy.to_owned()),
+            Trouble::Unwise(Advice { problem, remedy }) => (Weight::Advice, problem, remedy.to_owned()),
         };
         found.push(Found {
             key: key.clone(),
-            is_fault,
+            weight,
             problem,
             remedy,
         });
@@ -159,6 +185,7 @@ fn attempt(path: &Path, usage: &Use<'_>, made: &mut Made) -> Result<(), Trouble>
             problem,
             remedy: "put it right",
         }),
+        Use::Advised(advice) => advice().map_or(Ok(()), |advice| Err(Trouble::Unwise(advice))),
     }
 }
 

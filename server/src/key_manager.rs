@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::signer::{AuthoritySigner, KeyError, SignatureAlgorithm};
 
+pub(crate) use self::kek::kept_apart;
 pub(crate) use self::off_thread::{Stopped, off_thread};
 pub(crate) use self::sealed::SealedKeys;
 use crate::store::{SealedKey, StoreError};

@@ -169,3 +169,17 @@ fn a_file_is_read_up_to_its_bound_and_nothing_else_is_waited_for() {
         "not a regular file"
     );
 }
+
+#[test]
+fn a_path_leads_where_its_links_lead_and_what_is_missing_stays_as_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    fs::create_dir(root.join("data")).unwrap();
+    std::os::unix::fs::symlink(root.join("data"), root.join("link")).unwrap();
+    let leads = |path: &str| leads_to(&root.join(path));
+    assert_eq!(leads("data"), root.join("data"));
+    assert_eq!(leads("link"), root.join("data"));
+    assert_eq!(leads("link/none/kek"), root.join("data/none/kek"));
+    assert_eq!(leads("data/../link/kek"), root.join("data/kek"));
+    assert_eq!(leads("none/kek"), root.join("none/kek"));
+}

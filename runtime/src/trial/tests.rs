@@ -7,7 +7,11 @@ use super::*;
 /// What is found of one use of a path, a line each.
 fn tried(path: &Path, usage: Use<'_>) -> String {
     let line = |found: &Found| {
-        let kind = if found.is_fault { "error" } else { "warning" };
+        let kind = match found.weight {
+            Weight::Fault => "error",
+            Weight::Doubt => "warning",
+            Weight::Advice => "advice",
+        };
         format!("{kind}: {}: {}; {}\n", found.key, found.problem, found.remedy)
     };
     all(&[Trial::of("some.key", path, usage)])
@@ -133,4 +137,18 @@ fn who_alone_can_try_it_has_his_words_said() {
         said,
         "error: some.key: /x/kubeconfig: no context; put it right, or name another in `some.key`\n"
     );
+}
+
+#[test]
+fn what_can_be_used_and_is_unwise_is_advice() {
+    let advice = || Advice {
+        problem: "lies beside its lock".to_owned(),
+        remedy: "put it elsewhere",
+    };
+    let said = tried(
+        Path::new("/x/key"),
+        Use::Advised(Box::new(move || Some(advice()))),
+    );
+    assert_eq!(said, "advice: some.key: lies beside its lock; put it elsewhere\n");
+    assert_eq!(tried(Path::new("/x/key"), Use::Advised(Box::new(|| None))), "");
 }

@@ -3,12 +3,21 @@
 use std::path::Path;
 
 use signet_certs::tls;
-use signet_runtime::trial::{Trial, Use};
+use signet_runtime::trial::{Advice, Trial, Use};
 
 use crate::{
-    attest::config::ClusterConfig, audit::AuditSink, config::Config, kubernetes::access::Access,
-    publish_https::WebCertificate,
+    attest::config::ClusterConfig, audit::AuditSink, config::Config, key_manager::kept_apart,
+    kubernetes::access::Access, publish_https::WebCertificate,
 };
+
+const KEK_FILE: &str = "keys.kek_file";
+
+/// What an admin should change about a configuration with which the server runs, a line each, as `status` says it.
+pub(super) fn advice(config: &Config) -> Vec<String> {
+    let advice = kept_apart(&config.kek_file, &config.data_dir);
+    let said = |advice: Advice| format!("{KEK_FILE}: {}; {}", advice.problem, advice.remedy);
+    advice.map(said).into_iter().collect()
+}
 
 /// All of them, in the order in which a start uses them.
 pub(crate) fn trials(config: &Config) -> Vec<Trial<'_>> {
@@ -19,9 +28,11 @@ pub(crate) fn trials(config: &Config) -> Vec<Trial<'_>> {
         gets_mode: false,
     };
     let listen = &config.listen;
+    let apart = || kept_apart(&config.kek_file, &config.data_dir);
     let mut trials = vec![
         Trial::of("data_dir", &config.data_dir, private),
-        Trial::of("keys.kek_file", &config.kek_file, Use::ReadOrMade),
+        Trial::of(KEK_FILE, &config.kek_file, Use::ReadOrMade),
+        Trial::of(KEK_FILE, &config.kek_file, Use::Advised(Box::new(apart))),
         Trial::of(
             "trust.control_anchors_file",
             &config.control_anchors_file,

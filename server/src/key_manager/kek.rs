@@ -10,12 +10,25 @@ use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use signet_certs::signer::KeyError;
 use signet_runtime::files::{self, Durability};
+use signet_runtime::trial::Advice;
 use zeroize::Zeroizing;
 
 use super::KeyManagerError;
 use crate::store::SealedKey;
 
 const LENGTH: usize = 32;
+
+/// What is to be said of a KEK that lies in the folder of what it has sealed, by whatever links; `None` where it does not.
+pub(crate) fn kept_apart(kek_file: &Path, data_dir: &Path) -> Option<Advice> {
+    let lies_within = files::leads_to(kek_file).starts_with(files::leads_to(data_dir));
+    lies_within.then(|| Advice {
+        problem: format!(
+            "{} lies in `data_dir`: whoever gets a copy of that folder has the authorities' keys and what opens them",
+            kek_file.display()
+        ),
+        remedy: "move it out of that folder and name it here, and keep its backup apart",
+    })
+}
 
 /// Opens what was sealed with it. Has no Debug and no Clone.
 pub(super) struct Kek {

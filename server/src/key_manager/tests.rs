@@ -181,7 +181,7 @@ async fn a_sealed_key_opens_only_in_its_place() {
 async fn the_audit_key_is_made_once() {
     let fixture = Fixture::new("example.org");
     let manager = fixture.open().await.unwrap();
-    let first = manager.audit_key(&*fixture.store).await.unwrap().public_key();
+    let first = manager.audit_key(&*fixture.store).await.unwrap().public();
     let again = fixture
         .open()
         .await
@@ -189,6 +189,6 @@ async fn the_audit_key_is_made_once() {
         .audit_key(&*fixture.store)
         .await
         .unwrap()
-        .public_key();
+        .public();
     assert_eq!(first, again);
 }

@@ -45,6 +45,7 @@ impl Server {
                 "telemetry": listen()?,
             },
             "publish": { "url": format!("http://{publish}") },
+            "keys": { "kek_file": folder.join("kek") },
             "trust": { "control_anchors_file": folder.join("control-anchors.pem") },
             // Nobody in a box reads a bundle without reporting it.
             "authority": { "spread": "1s", "spread_max": "20s" },

@@ -173,7 +173,9 @@ async fn a_port_in_use_is_named_before_anything_starts() {
     let address = taken.local_addr().unwrap().to_string();
     for door in ["agents", "publish", "bundle", "telemetry"] {
         let folder = signet_testkit::folder();
-        let yaml = server_yaml(folder.path(), "").replacen(
+        // Where it belongs, or there would be a warning too.
+        let kek = format!("keys:\n  kek_file: {}/kek\n", folder.path().display());
+        let yaml = server_yaml(folder.path(), &kek).replacen(
             &format!("{door}: 127.0.0.1:0"),
             &format!("{door}: {address}"),
             1,
@@ -199,7 +201,7 @@ async fn a_missing_or_wrong_key_encryption_key_is_fatal() {
     domain.server.stop().await.unwrap();
     let config = domain.server.config_path();
     let args = ["run", "--config", config.to_str().unwrap()];
-    let kek = domain.server.folder().join("data/kek");
+    let kek = domain.server.folder().join("kek");
     let good = std::fs::read(&kek).unwrap();
     let cases: [(&str, Option<Vec<u8>>); 3] = [
         ("missing", None),

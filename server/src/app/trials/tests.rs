@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use signet_runtime::config::load;
-use signet_runtime::trial::{self, Found};
+use signet_runtime::trial::{self, Found, Weight};
 use signet_testkit::{authority, leaf_key, svid};
 use tempfile::TempDir;
 
@@ -46,7 +46,7 @@ impl Tried {
         let (config, _) = load::<Config>(self.at("server.yaml").as_ref()).unwrap();
         let faults = trial::all(&trials(&config))
             .into_iter()
-            .filter(|found| found.is_fault);
+            .filter(|found| found.weight == Weight::Fault);
         faults.map(|Found { key, problem, .. }| (key, problem)).collect()
     }
 }
