@@ -185,8 +185,8 @@ pub(crate) enum AuditAction {
         /// Which.
         #[serde(serialize_with = "text")]
         authority_id: AuthorityId,
-        /// The one that signed until now.
-        #[serde(serialize_with = "optional_text")]
+        /// The one that signed until now. In a line `previous` is the hash of the line before.
+        #[serde(serialize_with = "optional_text", rename = "previous_authority_id")]
         previous: Option<AuthorityId>,
         /// Whether it did not wait for its bundle to spread.
         forced: bool,
@@ -238,6 +238,7 @@ pub(crate) enum AuditAction {
         /// confirmed it.
         author: String,
         /// Revision of the rules before; none for the first of a store.
+        #[serde(rename = "previous_revision")]
         previous: Option<String>,
         /// Their revision.
         revision: String,

@@ -158,6 +158,8 @@ impl Waiting {
 mod tests {
     use std::sync::atomic::Ordering;
 
+    use signet_testkit::provoked;
+
     use super::*;
     use crate::store::memory::MemoryStore;
     use crate::store::suite::fixture::{at, trust_domain};
@@ -214,6 +216,9 @@ mod tests {
         log.flush().await;
         let (reasons, lost) = stored(&store);
         assert_eq!((reasons.len(), lost), (WAITING, vec![6]));
+        let json = |event: &AuditEvent| serde_json::from_str(&event.to_json()).unwrap();
+        let lines: Vec<_> = store.audit_events().iter().map(json).collect();
+        provoked("events_lost", &lines);
         log.record(stopped(0));
         log.flush().await;
         assert_eq!(stored(&store).0.len(), WAITING + 1, "the count is told once");

@@ -1,10 +1,16 @@
 //! What the audit log can say is said somewhere: a line that nobody writes is a promise that nobody keeps.
 
+use std::collections::BTreeSet;
+
 use signet_tests::repository::{SourceFile, rust_files};
 
 use crate::tokens::{Token, shipped, tokens};
 
 const EVENTS: &str = "server/src/audit_event.rs";
+/// What lines say that have no variant: the store renders the first from its ledger, the emitter signs the second.
+const NO_VARIANT: [&str; 2] = ["issued", "head"];
+/// What every line begins with (`server/src/audit/line.rs`), and what every event has.
+const CHAIN: [&str; 6] = ["server", "boot", "sequence", "previous", "time", "event"];
 
 /// The variants of `enum AuditAction`.
 fn variants(text: &str) -> Vec<&str> {
@@ -71,6 +77,77 @@ fn every_kind_of_audit_line_is_written_by_something_that_ships() {
         unwritten.is_empty(),
         "nothing writes {unwritten:?}: write it, or take it out of {EVENTS}"
     );
+}
+
+/// `NodeAttested` is `node_attested` in the log.
+fn in_the_log(variant: &str) -> String {
+    let mut name = String::new();
+    for letter in variant.chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+/// What a test says that it has provoked, by asserting that the log has it.
+fn provoked(text: &str) -> Vec<String> {
+    let dense: String = text.split_whitespace().collect();
+    let calls = dense.split("provoked(\"").skip(1);
+    calls
+        .filter_map(|rest| rest.split_once('"'))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+#[test]
+fn every_kind_of_audit_line_is_provoked_by_a_test() {
+    let files = rust_files().unwrap();
+    let events = files.iter().find(|file| file.path == EVENTS).expect(EVENTS);
+    let mut known: Vec<String> = variants(&events.text).into_iter().map(in_the_log).collect();
+    known.extend(NO_VARIANT.map(str::to_owned));
+    let of_tests = files
+        .iter()
+        .filter(|file| !file.path.ends_with("architecture/audit.rs"));
+    let found: BTreeSet<String> = of_tests.flat_map(|file| provoked(&file.text)).collect();
+    let missing: Vec<&String> = known.iter().filter(|name| !found.contains(*name)).collect();
+    assert!(
+        missing.is_empty(),
+        "no test provokes {missing:?}: one that does says `provoked(\"…\", &lines)` (testkit/src/audit.rs), best in tests/tests/life/audited.rs"
+    );
+    let strangers: Vec<&String> = found.iter().filter(|name| !known.contains(name)).collect();
+    assert!(
+        strangers.is_empty(),
+        "{strangers:?} are in no line of the audit log"
+    );
+}
+
+/// JSON readers go by the last of two members of one name, and the first places the line in the chain.
+#[test]
+fn no_action_has_a_member_of_the_chain() {
+    let files = rust_files().unwrap();
+    let events = files.iter().find(|file| file.path == EVENTS).expect(EVENTS);
+    let actions = events.text.split_once("enum AuditAction").unwrap().1;
+    let lines: Vec<&str> = actions.lines().collect();
+    for two in lines.windows(2) {
+        let member = two[1]
+            .strip_prefix("        ")
+            .and_then(|rest| rest.split_once(':'));
+        let is_taken = member.is_some_and(|(name, _)| CHAIN.contains(&name));
+        assert!(
+            !is_taken || two[0].contains("rename = "),
+            "{}: give it another name in the log",
+            two[1]
+        );
+    }
+}
+
+#[test]
+fn calls_are_found_however_they_are_broken_into_lines() {
+    assert_eq!(provoked("provoked(\n    \"a_b\",\n    &lines)"), ["a_b"]);
+    assert_eq!(provoked("provoked(name, &lines)"), [""; 0]);
+    assert_eq!(in_the_log("NodeAttested"), "node_attested");
 }
 
 #[test]

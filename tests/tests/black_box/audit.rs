@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use signet_tests::domain::Domain;
+use signet_testkit::provoked;
+use signet_tests::{
+    domain::Domain,
+    wait::{PATIENCE, within},
+};
 
 use super::support::{audited, pod_with_volume};
 
@@ -102,4 +106,16 @@ async fn the_use_of_a_refused_agent_certificate_is_a_line() {
         .unwrap();
     raw.issue_good(&token).await.unwrap_err();
     audited(&domain, &["\"refused\"", &agent_id, "revoked"]).await;
+
+    // Whoever asks on and on does not fill the log: most of it is only counted.
+    let lines = within(PATIENCE, async || {
+        raw.issue_good(&token).await.unwrap_err();
+        let lines = domain.server.audit().ok()?;
+        let is_counted = |line: &Value| line["event"] == "refusals_suppressed";
+        lines.iter().any(is_counted).then_some(lines)
+    });
+    let counted = lines.await.expect("every refusal was written");
+    for line in provoked("refusals_suppressed", &counted) {
+        assert_eq!(line["caller"], agent_id);
+    }
 }

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use signet_testkit::provoked;
 use signet_tests::{
     domain::{Agent, Domain, Plan},
     kubelet::Volume,
@@ -74,8 +75,9 @@ async fn a_hangup_and_a_changed_file_give_running_pods_identities_and_take_them(
     let both = [extra_of("front"), id_of("front")];
     until_served("another identity", &agent, &front, &both).await;
     let lines = audited(&domain, &["rules_changed", "\"source\""]).await;
+    let lines = provoked("rules_changed", &lines);
     assert_eq!(lines[0]["withdrawn"], 1, "{lines:?}");
-    assert_eq!(lines[0]["previous"], before, "{lines:?}");
+    assert_eq!(lines[0]["previous_revision"], before, "{lines:?}");
 
     // No signal: the file is looked at.
     write(&mut domain, &[]);

@@ -10,6 +10,7 @@
 )]
 
 mod api;
+mod audited;
 mod node;
 mod reader;
 mod secrets;

@@ -9,6 +9,7 @@ use signet_proto::admin::{
     RotateAuthorityRequest, ShowCrlsRequest, revoke_request::Target,
 };
 use signet_runtime::clock::Clock as _;
+use signet_server::testing::audit_faults;
 use signet_tests::workload::split_der;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -39,6 +40,7 @@ pub(crate) async fn walk(seed: u64, steps: usize, longest: u64) {
         reader.check(&mut world).await;
     }
     world.stop_server().await;
+    assert_eq!(audit_faults(&[world.audit_log()]), [""; 0]);
     let said = std::fs::read_to_string(world.audit_log()).unwrap();
     assert_eq!(secrets::found_in(&said, &reader.keys), None, "INV-13");
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use signet_certs::authority::AuthorityKind;
+use signet_testkit::provoked;
 
 use super::fixture::{at, authority, by_id, issuance, issue, issued, revocation};
 use crate::audit_event::{AuditAction, AuditCursor, AuditEvent};
@@ -112,6 +113,7 @@ async fn waiting(store: &Arc<dyn Store>) -> u64 {
 
 pub(crate) async fn lines_leave_once_they_are_emitted(store: Arc<dyn Store>) {
     assert_eq!(store.cursor().await.unwrap(), AuditCursor::default());
+    assert_eq!(store.head().await.unwrap(), None);
     for reason in ["one", "two", "three"] {
         store.append(vec![stopped(reason)]).await.unwrap();
     }
@@ -124,6 +126,7 @@ pub(crate) async fn lines_leave_once_they_are_emitted(store: Arc<dyn Store>) {
     store.advance(emitted(2), head).await.unwrap();
     store.advance(emitted(1), None).await.unwrap();
     assert_eq!(store.cursor().await.unwrap(), emitted(2), "it never goes back");
+    assert_eq!(store.head().await.unwrap().as_deref(), Some("a head"));
     assert_eq!(names(&store, 0).await, [(3, "server_stopped".to_owned())]);
     assert_eq!(waiting(&store).await, 1);
     store.advance(emitted(3), None).await.unwrap();
@@ -160,6 +163,8 @@ pub(crate) async fn beyond_the_bound_lines_are_left_out_and_told(store: Arc<dyn 
     store.advance(cursor, None).await.unwrap();
     store.append(vec![stopped("fourth")]).await.unwrap();
     let told = lines(&store, 2).await;
+    let values: Vec<Value> = told.iter().map(|(_, line)| line.clone()).collect();
+    provoked("audit_lines_dropped", &values);
     let told: Vec<_> = told
         .iter()
         .map(|(sequence, line)| (*sequence, &line["event"], &line["lines"]))
