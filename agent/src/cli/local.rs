@@ -232,6 +232,8 @@ fn expiry(now: SystemTime, ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use signet_testkit::golden;
+
     use super::*;
 
     fn sample() -> wire::StatusResponse {
@@ -269,6 +271,27 @@ mod tests {
             text.contains("no rule?[31m matches"),
             "what others wrote does not move the cursor: {text}"
         );
+    }
+
+    /// agent/tests/golden.
+    #[test]
+    fn the_status_is_as_people_have_read_it() {
+        golden(env!("CARGO_MANIFEST_DIR"), "status", &status_text(&sample()));
+        let ill = wire::StatusResponse {
+            ready_issue: false,
+            not_ready: vec![wire::NotReady {
+                reason: "server_away".to_owned(),
+                detail: "connection refused".to_owned(),
+                serves: true,
+            }],
+            server_problem: "connection refused".to_owned(),
+            volumes_problem: "no room for a volume".to_owned(),
+            clock_problem: "this machine is 2 h ahead".to_owned(),
+            cluster_unreachable_since_unix_ms: 60_000,
+            workloads: Vec::new(),
+            ..sample()
+        };
+        golden(env!("CARGO_MANIFEST_DIR"), "status_ill", &status_text(&ill));
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub(super) use self::revoked::revoked;
 pub(super) use self::rules::{confirmed_rules, rules};
 pub(super) use self::status::{health, status};
 
+#[cfg(test)]
+mod tests;
+
 /// `table`, or `empty` in words.
 fn table_or(table: Table, rows: usize, empty: &str) -> String {
     if rows == 0 {

@@ -44,6 +44,7 @@ pub(in crate::cli::admin) fn status(status: &wire::StatusResponse) -> Answer {
         "authorities": status.authorities.iter().map(authority_json).collect::<Vec<_>>(),
         "lists": status.lists.iter().map(list_json).collect::<Vec<_>>(),
         "list_proofs": status.list_proofs.iter().map(proof_json).collect::<Vec<_>>(),
+        "advice": status.advice,
     });
     let mut text = format!(
         "trust domain   {}\nserves         {}\nissues         {}\nstarted        {}\nversion        {}\nbundle         sequence {}\nlive SVIDs     {}\nissued         {} since start\nagents         {} connected\n",
@@ -81,7 +82,7 @@ pub(in crate::cli::admin) fn status(status: &wire::StatusResponse) -> Answer {
     Answer::new(json, text)
 }
 
-/// What `status` says of clusters, of lists that are nearly full, and of lists that the store lacks.
+/// What `status` says of clusters, of lists that are nearly full, of lists that the store lacks, and of the configuration.
 fn clusters_and_lists(status: &wire::StatusResponse) -> String {
     let mut text = String::new();
     for cluster in &status.clusters {
@@ -102,6 +103,9 @@ fn clusters_and_lists(status: &wire::StatusResponse) -> String {
     }
     for proof in &status.list_proofs {
         text.push_str(&format!("store lacks    {}\n", proof_text(proof)));
+    }
+    for advice in &status.advice {
+        text.push_str(&format!("advice         {advice}\n"));
     }
     text
 }
