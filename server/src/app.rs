@@ -39,7 +39,8 @@ use self::{
 pub(crate) use self::{doors::Addresses, ending::DRAIN_LIMIT, listeners::limits, trials::trials};
 use crate::{
     audit::{
-        AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, EmitterParts, LineSink,
+        AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditPublicKey,
+        EmitterParts, LineSink,
     },
     authority::LifePolicy,
     clock::{Past, REMOVAL_DELAY, TrustedClock},
@@ -96,6 +97,7 @@ struct Base {
     reread: Reread,
     store: Arc<dyn Store>,
     audit: AuditLog,
+    audit_key: AuditPublicKey,
     backlog: AuditBacklog,
     clock: Arc<TrustedClock>,
     drain: Drain,
@@ -149,6 +151,7 @@ impl<E: Entrances> Server<E> {
         let drain = Drain::new();
         let clock = Arc::new(TrustedClock::new(self.clock.clone(), self.past()));
         let server_id = self.store.info().server_id.clone();
+        let audit_key = self.audit_key.public();
         let emitter = AuditEmitter::spawn(
             EmitterParts {
                 outbox: self.store.clone(),
@@ -168,6 +171,7 @@ impl<E: Entrances> Server<E> {
             rules: self.rules,
             reread,
             audit: AuditLog::start(self.store.clone()),
+            audit_key,
             store: self.store,
             clock,
             drain,

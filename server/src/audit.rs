@@ -3,7 +3,7 @@
 //! An event is stored first and emitted from the store, in order and at least once. Each emitted line carries its
 //! position (server, boot, sequence) and the SHA-256 of the line before, so a line that is missing, changed or moved
 //! shows; every ten seconds in which something was emitted the head of that chain is signed by the audit key, so a tail
-//! that was cut off shows too. What a line says about the same position never changes: one that appears twice, after a
+//! that was cut off shows too ([`verify`]). What a line says about the same position never changes: one that appears twice, after a
 //! crash, is the same byte for byte.
 //!
 //! A line leaves the store only once the log is synced, so that a loss of power costs none.
@@ -21,12 +21,11 @@ mod sampler;
 mod sink;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod verify;
+pub(crate) mod verify;
 
 pub(crate) use self::backlog::{AuditBacklog, AuditBound, MAX_BACKLOG, WhenFull, limit};
 pub(crate) use self::emitter::{AuditEmitter, AuditProgress, EmitterParts};
-pub(crate) use self::key::AuditKey;
+pub(crate) use self::key::{AuditKey, AuditPublicKey};
 pub(crate) use self::log::AuditLog;
 pub(crate) use self::sink::{AuditSink, LineSink};
 pub(crate) use crate::audit_event::{AuditAction, AuditCursor, AuditEvent};

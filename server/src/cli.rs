@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod args;
+mod audit;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -14,8 +15,8 @@ use signet_runtime::{
 use self::{
     admin::{AdminClient, Revoke},
     args::{
-        AdminArgs, AgentCommand, Algorithm, CaCommand, Cli, ClockCommand, Command, CrlCommand, Kind,
-        RevokeArgs, RotateArgs, RuleCommand, SvidCommand,
+        AdminArgs, AgentCommand, Algorithm, AuditCommand, CaCommand, Cli, ClockCommand, Command, CrlCommand,
+        Kind, RevokeArgs, RotateArgs, RuleCommand, SvidCommand,
     },
 };
 use crate::{
@@ -67,6 +68,11 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             client.confirm_rules(args.revision).await
         }),
         Command::Agent(AgentCommand::List(args)) => ask(args, AdminClient::agents),
+        Command::Audit(AuditCommand::Verify(args)) => {
+            PROGRAM.judge(args.admin.answer.output, audit::verify(args))
+        }
+        Command::Audit(AuditCommand::Key(args)) => ask(args, audit::key),
+        Command::Audit(AuditCommand::Head(args)) => ask(args, audit::head),
         Command::Clock(ClockCommand::Show(args)) => ask(args, AdminClient::clock),
         Command::Clock(ClockCommand::Confirm(args)) => ask(args.admin, async move |client| {
             client.confirm_clock(&args.time, args.force).await

@@ -73,12 +73,22 @@ pub mod testing {
         crate::limits::table()
     }
 
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::sync::Arc;
     use std::time::Duration;
 
     use signet_certs::id::TrustDomain;
     use signet_runtime::drain::Drain;
+
+    /// In what ways the audit log in these files is not whole; what heads vouch for is vouched for.
+    #[must_use]
+    pub fn audit_faults(files: &[PathBuf]) -> Vec<String> {
+        use crate::audit::verify::{Trusted, verify};
+        match verify(files, &Trusted::default(), None) {
+            Ok(verdict) => verdict.faults.told().iter().map(ToString::to_string).collect(),
+            Err(unreadable) => vec![unreadable.to_string()],
+        }
+    }
 
     /// An attestor over a store of its own in `data_dir`, which follows namespaces too.
     ///

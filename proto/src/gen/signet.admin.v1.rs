@@ -53,6 +53,9 @@ pub struct StatusResponse {
     pub key_exchanges: ::prost::alloc::vec::Vec<KeyExchange>,
     #[prost(message, optional, tag = "22")]
     pub rules: ::core::option::Option<RulesStanding>,
+    /// What should be changed about the configuration, a line each.
+    #[prost(string, repeated, tag = "23")]
+    pub advice: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyExchange {
@@ -559,6 +562,25 @@ pub struct AgentRecord {
     #[prost(string, tag = "13")]
     pub key_exchange: ::prost::alloc::string::String,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowAuditRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowAuditResponse {
+    /// The first member of every line.
+    #[prost(string, tag = "1")]
+    pub server_id: ::prost::alloc::string::String,
+    /// The key that signs the heads: the uncompressed point in base64, as heads carry it.
+    #[prost(string, tag = "2")]
+    pub public_key: ::prost::alloc::string::String,
+    /// The last line that is safe where the log is written, and the SHA-256 of that line; 0 before the first.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub hash: ::prost::bytes::Bytes,
+    /// The newest head, the line as it stands in the log; empty before the first.
+    #[prost(string, tag = "5")]
+    pub head: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 #[cfg(feature = "stubs")]
 pub mod admin_client {
@@ -952,6 +974,31 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ConfirmRules"));
             self.inner.unary(req, path, codec).await
         }
+        /// By what the audit log is to be verified.
+        pub async fn show_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowAuditResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/ShowAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "ShowAudit"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1052,6 +1099,14 @@ pub mod admin_server {
             request: tonic::Request<super::ConfirmRulesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ConfirmRulesResponse>,
+            tonic::Status,
+        >;
+        /// By what the audit log is to be verified.
+        async fn show_audit(
+            &self,
+            request: tonic::Request<super::ShowAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowAuditResponse>,
             tonic::Status,
         >;
     }
@@ -1685,6 +1740,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ConfirmRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/ShowAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowAuditSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ShowAuditRequest>
+                    for ShowAuditSvc<T> {
+                        type Response = super::ShowAuditResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::show_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowAuditSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

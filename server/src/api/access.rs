@@ -74,6 +74,7 @@ pub(crate) const ACCESS: &[(&str, Access, Before)] = {
         ("/signet.admin.v1.Admin/ConfirmClock", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ListRules", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ConfirmRules", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ShowAudit", AdminSocket, Nothing),
     ]
 };
 

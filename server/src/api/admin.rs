@@ -1,5 +1,6 @@
 //! `signet.admin.v1`: what admins ask and order. Whoever opens the socket is an admin; the audit log names the user.
 
+mod audit;
 mod clock;
 mod convert;
 mod revoking;
@@ -9,7 +10,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use signet_certs::{
     authority::AuthorityKind,
-    id::{SpiffeId, TrustDomain},
+    id::TrustDomain,
     time::{from_unix_millis, rfc3339, unix_millis},
 };
 use signet_proto::admin::{self as wire, admin_server};
@@ -25,7 +26,7 @@ use super::admin_calls::{author, is_about};
 use crate::{
     agents::Agents,
     attest::Attestor,
-    audit::AuditLog,
+    audit::{AuditLog, AuditPublicKey},
     authority::{AuthorityManager, RotateError, RotateRequest},
     clock::TrustedClock,
     live_rules::LiveRules,
@@ -64,6 +65,10 @@ pub(crate) struct AdminService {
     pub clock: Arc<TrustedClock>,
     /// Where confirmations of the time are written.
     pub audit: AuditLog,
+    /// By what that log is verified.
+    pub audit_key: AuditPublicKey,
+    /// What should be changed about the configuration.
+    pub advice: Vec<String>,
     /// Start of this process.
     pub started: SystemTime,
 }
@@ -111,6 +116,7 @@ impl admin_server::Admin for AdminService {
             list_proofs: convert::list_proofs(&self.put_back.standing()),
             clock_state: clock.state.as_str().to_owned(),
             clock_reason: clock.reason,
+            advice: self.advice.clone(),
         }))
     }
 
@@ -299,6 +305,13 @@ impl admin_server::Admin for AdminService {
         let confirmed = self.confirmed_clock(said, request.get_ref().force, author)?;
         Ok(Response::new(confirmed))
     }
+
+    async fn show_audit(
+        &self,
+        _: Request<wire::ShowAuditRequest>,
+    ) -> Result<Response<wire::ShowAuditResponse>, Status> {
+        self.shown_audit().await.map(Response::new)
+    }
 }
 
 impl AdminService {
@@ -310,24 +323,6 @@ impl AdminService {
             .all()
             .map(|(kind, viewed)| convert::authority(kind, viewed, &view, &counts, &trust))
             .collect())
-    }
-
-    /// A full SPIFFE ID of this trust domain, or just its path.
-    fn id_or_path(&self, text: &str) -> Result<SpiffeId, Status> {
-        let full = if text.starts_with('/') {
-            format!("{}{text}", self.trust_domain.id())
-        } else {
-            text.to_owned()
-        };
-        let id =
-            SpiffeId::parse(&full).map_err(|e| Status::invalid_argument(format!("not a SPIFFE ID: {e}")))?;
-        if id.trust_domain() != self.trust_domain {
-            return Err(Status::invalid_argument(format!(
-                "{id} belongs to another trust domain; this server serves {}",
-                self.trust_domain
-            )));
-        }
-        Ok(id)
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
     deciders::Deciders,
     doors::Entrances,
     rooms,
+    trials::advice,
     trust::{Snapshots, Trust},
 };
 use crate::{
@@ -306,6 +307,8 @@ impl Base {
             rules: deciders.rules.clone(),
             clock: self.clock.clone(),
             audit: self.audit.clone(),
+            audit_key: self.audit_key.clone(),
+            advice: advice(&self.config),
             started: self.clock.now(),
         }
     }

@@ -200,9 +200,6 @@ impl Worker {
     /// What was written since the last sync may be gone, and is written again: the same lines, byte for byte.
     fn rewind(&mut self) {
         self.end = self.saved;
-        if self.signed.sequence > self.saved.sequence {
-            self.signed = self.saved;
-        }
     }
 
     /// Lets the store drop what is on the disk.
@@ -236,8 +233,10 @@ impl Worker {
         let now = rfc3339(self.parts.clock.now());
         let head = self.parts.key.head(&self.parts.server_id, &self.end, &now)?;
         self.parts.sink.write(format!("{head}\n").into_bytes()).await?;
+        self.save(Some(head)).await?;
+        // Not before: a head that the disk has lost is signed again.
         self.signed = self.end;
-        self.save(Some(head)).await
+        Ok(())
     }
 
     async fn last_words(&mut self) -> Result<(), EmitError> {

@@ -15,14 +15,18 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::verify::{ChainError, ChainSummary, verify_chain};
+use super::verify::{FaultKind, ServerLog, Trusted, verify};
 use super::{
-    AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditSink, EmitterParts, LineSink,
+    AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditPublicKey, AuditSink,
+    EmitterParts, LineSink,
 };
 use crate::audit_event::StoredLine;
 use crate::store::sqlite::SqliteStore;
 use crate::store::suite::fixture::{at, authority, by_id, issuance, issued, revocation, trust_domain};
 use crate::store::{AuditOutbox, BoxFuture, Journals as _, KeyChanges, Store, StoreFuture};
+
+/// Kinds of faults, each with its line.
+type Broken = Vec<(FaultKind, Option<u64>)>;
 
 struct Fixture {
     /// Starts when the emitter ends before it was told to.
@@ -109,8 +113,26 @@ impl Fixture {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    fn verify(&self, text: &str) -> Result<ChainSummary, ChainError> {
-        verify_chain(text.lines(), AuditCursor::default(), &self.key.public_key())
+    fn verify(&self, text: &str) -> Result<ServerLog, Broken> {
+        self.verify_by(text, self.key.public())
+    }
+
+    /// What a log says of itself by this key, or in what way it is not whole, and in which line.
+    fn verify_by(&self, text: &str, key: AuditPublicKey) -> Result<ServerLog, Broken> {
+        let file = self.dir.path().join("read.log");
+        fs::write(&file, text).unwrap();
+        let trusted = Trusted {
+            keys: vec![key],
+            ids: vec![],
+        };
+        let mut verdict = verify(&[file], &trusted, None).unwrap();
+        match verdict.faults.told() {
+            [] => Ok(verdict.servers.remove(0)),
+            faults => Err(faults
+                .iter()
+                .map(|fault| (fault.kind, fault.at.as_ref().map(|at| at.line)))
+                .collect()),
+        }
     }
 }
 
@@ -179,7 +201,7 @@ async fn a_whole_log_verifies_over_restarts() {
     fixture.emit().await;
     let summary = fixture.verify(&fixture.text()).unwrap();
     assert_eq!(
-        (summary.lines, summary.repeated, summary.signed_to),
+        (summary.lines, summary.repeated, summary.vouched_to),
         (7, 0, Some(7))
     );
     let boots: Vec<_> = fixture
@@ -217,7 +239,7 @@ async fn what_is_emitted_again_after_a_crash_is_the_same() {
     fixture.emit().await;
     let summary = fixture.verify(&fixture.text()).unwrap();
     assert_eq!(
-        (summary.lines, summary.repeated, summary.signed_to),
+        (summary.lines, summary.repeated, summary.vouched_to),
         (7, 6, Some(7))
     );
 }
@@ -230,7 +252,7 @@ async fn changes_gaps_and_cut_tails_show() {
     let text = fixture.text();
     let lines: Vec<&str> = text.lines().collect();
     let changed = text.replacen("spiffe://example.org/b", "spiffe://example.org/x", 1);
-    assert_eq!(fixture.verify(&changed), Err(ChainError::Broken { line: 3 }));
+    assert_eq!(fixture.verify(&changed), Err(vec![(FaultKind::Changed, Some(3))]));
     let without = |gone: usize| {
         let kept: Vec<&str> = lines
             .iter()
@@ -240,24 +262,19 @@ async fn changes_gaps_and_cut_tails_show() {
             .collect();
         fixture.verify(&kept.join("\n"))
     };
-    assert_eq!(
-        without(1),
-        Err(ChainError::Gap {
-            line: 2,
-            expected: 2,
-            found: 3
-        })
-    );
-    assert_eq!(without(5), Err(ChainError::HeadMismatch { line: 6, sequence: 6 }));
-    assert_eq!(without(6).unwrap().signed_to, None);
+    assert_eq!(without(1), Err(vec![(FaultKind::Removed, Some(2))]));
+    let (cut, unsigned) = ((FaultKind::CutOff, Some(6)), (FaultKind::Unsigned, None));
+    assert_eq!(without(5), Err(vec![cut, unsigned]));
+    assert_eq!(without(6), Err(vec![unsigned]));
     let swapped = [lines[1], lines[0]].join("\n");
-    assert!(fixture.verify(&swapped).is_err());
+    let moved = (FaultKind::Moved, Some(2));
+    assert_eq!(fixture.verify(&swapped), Err(vec![moved, unsigned]));
     let (other, _) = LocalSigner::generate(SignatureAlgorithm::P256, &SystemRandom::new()).unwrap();
-    let other = AuditKey::new(Arc::new(other)).public_key();
-    let forged = verify_chain(text.lines(), AuditCursor::default(), &other);
-    assert_eq!(forged, Err(ChainError::ForgedHead { line: 7 }));
-    let head = lines[6].replace("\"sequence\":6", "\"sequence\":5");
-    assert_eq!(fixture.verify(&head), Err(ChainError::ForgedHead { line: 1 }));
+    let other = AuditKey::new(Arc::new(other)).public();
+    let forged = (FaultKind::Forged, Some(7));
+    assert_eq!(fixture.verify_by(&text, other), Err(vec![forged, unsigned]));
+    let head = text.replace("\"sequence\":6,\"hash\"", "\"sequence\":5,\"hash\"");
+    assert_eq!(fixture.verify(&head), Err(vec![forged, unsigned]));
 }
 
 #[tokio::test]
@@ -383,6 +400,10 @@ impl AuditOutbox for Watched {
         self.store.cursor()
     }
 
+    fn head(&self) -> StoreFuture<'_, Option<String>> {
+        self.store.head()
+    }
+
     fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
         self.store.lines_after(sequence, limit)
     }
@@ -418,9 +439,35 @@ async fn what_a_failed_sync_has_lost_is_written_again() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    tokio::time::resume();
     emitter.finish(by()).await;
     assert_eq!(fixture.verify(&disk.durable()).unwrap().lines, 6);
     assert_eq!(fixture.backlog().await, 0);
+}
+
+#[tokio::test]
+async fn a_head_that_a_failed_sync_has_lost_is_signed_again() {
+    let (fixture, disk) = (Fixture::new(), Disk::default());
+    fixture.work().await;
+    tokio::time::pause();
+    let emitter = fixture.emitter_onto(&disk);
+    // Paused time runs ahead of the disk, so the bound is on turns, not on time.
+    let mut failed = false;
+    for turn in 0.. {
+        assert!(turn < 100_000, "no head: {:?}", disk.order());
+        if !failed && disk.order().contains(&"advance") {
+            disk.0.lock().sync_failures = 1;
+            failed = true;
+        }
+        if failed && disk.durable().contains("\"head\"") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(disk.0.lock().sync_failures, 0);
+    tokio::time::resume();
+    emitter.finish(by()).await;
+    assert_eq!(fixture.verify(&disk.durable()).unwrap().vouched_to, Some(6));
 }
 
 #[tokio::test]

@@ -1,195 +1,131 @@
-//! Reading a log back: is it whole, unchanged and in order? What the tests hold the emitter to.
+//! Reading logs back: is a line removed, changed or moved, is the end cut off?
+//!
+//! The lines of each server are one chain, whichever files they are in and in whatever order these are given. A chain
+//! proves by itself only that its lines belong together; that they are the server's is what its heads say, and that they
+//! are the server's heads, whoever knows its key. Lines that are there twice, as after a crash, must be the same.
+//!
+//! Every file is read once, and again where parts of files overlap. What is kept of them grows with the number of breaks in
+//! the order of lines, not with that of lines.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-use serde::Deserialize;
+mod covered;
+mod join;
+mod line;
+mod lines;
+mod lookup;
+mod survey;
+mod verdict;
 
-use super::AuditCursor;
-use super::key::Head;
-use super::line::hash_of;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 
-/// What a whole log says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ChainSummary {
-    /// Its last line.
+use self::join::join;
+use self::survey::Survey;
+pub(crate) use self::verdict::{FaultKind, ServerLog, Verdict};
+use super::{AuditCursor, AuditPublicKey};
+
+/// Whose heads count. With none of either, those of the key that a log's first head names.
+#[derive(Debug, Default)]
+pub(crate) struct Trusted {
+    /// These keys.
+    pub keys: Vec<AuditPublicKey>,
+    /// Keys with these ids.
+    pub ids: Vec<String>,
+}
+
+/// What a running server says of its log.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The server.
+    pub server: String,
+    /// The last line that is safe where the log is written.
     pub end: AuditCursor,
-    /// Different lines.
-    pub lines: u64,
-    /// Lines that appear more than once, as they may after a crash.
-    pub repeated: u64,
-    /// The last position whose hash a head vouches for.
-    pub signed_to: Option<u64>,
 }
 
-/// Where a log is broken. Lines are counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ChainError {
-    /// Not the JSON of an audit line, and not followed by the same line in full.
-    #[error("line {line} is no audit line")]
-    Unreadable {
-        /// Which.
-        line: usize,
-    },
-    /// Positions are missing.
-    #[error("line {line} has sequence {found} where {expected} is due: lines are missing")]
-    Gap {
-        /// Which.
-        line: usize,
-        /// The position it should have.
-        expected: u64,
-        /// The position it has.
-        found: u64,
-    },
-    /// It does not follow what stands before it: one of the two was changed.
-    #[error("line {line} does not continue the line before: one of them was changed")]
-    Broken {
-        /// Which.
-        line: usize,
-    },
-    /// The signature of a head does not verify.
-    #[error("line {line} is a head that the audit key did not sign")]
-    ForgedHead {
-        /// Which.
-        line: usize,
-    },
-    /// A head vouches for lines that are not there, or for others.
-    #[error("line {line} is a head for sequence {sequence}, which the log does not have like that")]
-    HeadMismatch {
-        /// Which.
-        line: usize,
-        /// The position it vouches for.
-        sequence: u64,
-    },
+/// A file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot read it: {source}", .path.display())]
+pub(crate) struct Unreadable {
+    path: PathBuf,
+    source: io::Error,
 }
 
-#[derive(Deserialize)]
-struct Position {
-    sequence: u64,
-    previous: String,
+impl Trusted {
+    /// Whether nobody has said which keys count.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.ids.is_empty()
+    }
+
+    /// Whether a head of this key counts in a log that has heads of these.
+    fn accepts(&self, key: &AuditPublicKey, before: &[AuditPublicKey]) -> bool {
+        if self.is_empty() {
+            return before.iter().all(|known| known == key);
+        }
+        let id = key.id();
+        self.keys.contains(key) || self.ids.iter().any(|known| known.eq_ignore_ascii_case(&id))
+    }
 }
 
-/// Checks a log, or a part of it that begins behind `start` (its first line continues that end; the default is the
-/// beginning of the store). `public_key` is the audit key's, as [`AuditKey::public_key`](super::AuditKey::public_key)
-/// gives it.
-pub(crate) fn verify_chain<'a>(
-    lines: impl IntoIterator<Item = &'a str>,
-    start: AuditCursor,
-    public_key: &str,
-) -> Result<ChainSummary, ChainError> {
-    let mut chain = Chain {
-        hashes: Vec::new(),
-        start,
-        torn: None,
-    };
-    let mut summary = ChainSummary {
-        end: start,
-        lines: 0,
-        repeated: 0,
-        signed_to: None,
-    };
-    for (index, text) in lines.into_iter().enumerate() {
-        let line = index + 1;
-        if let Ok(head) = serde_json::from_str::<Head>(text) {
-            chain.check_head(line, &head, public_key)?;
-            summary.signed_to = Some(head.sequence);
-        } else if let Ok(position) = serde_json::from_str::<Position>(text) {
-            let is_new = chain.add(line, &position, text)?;
-            if is_new {
-                summary.lines += 1;
-            } else {
-                summary.repeated += 1;
+/// Reads the files, as many times as it needs, and judges what is in them; `written` is what a server that runs has said
+/// before. Blocks.
+///
+/// # Errors
+/// [`Unreadable`]. Only a file can be read twice, so a pipe is none.
+pub(crate) fn verify(
+    files: &[PathBuf],
+    trusted: &Trusted,
+    written: Option<&Written>,
+) -> Result<Verdict, Unreadable> {
+    let unreadable = |(path, source)| Unreadable { path, source };
+    for path in files {
+        let readable = fs::metadata(path).and_then(|found| match found.is_file() {
+            true => Ok(()),
+            false => Err(io::Error::other("it is no regular file")),
+        });
+        readable.map_err(|error| unreadable((path.clone(), error)))?;
+    }
+    let Survey {
+        servers,
+        halves,
+        mut faults,
+        ..
+    } = Survey::of(files, trusted).map_err(unreadable)?;
+    let mut judged = Vec::new();
+    for (name, mut server) in servers {
+        if server.runs.is_empty() {
+            for head in &server.loose {
+                let problem = format!("is a head of {name}, of whose log there is no line");
+                faults.add(FaultKind::CutOff, head.at.clone(), problem);
             }
-        } else if chain.torn.is_none() && !text.is_empty() {
-            // The writer died in the middle of a line; it is written again in full.
-            chain.torn = Some(line);
-        } else {
-            return Err(ChainError::Unreadable { line });
+            continue;
         }
+        let written = written.filter(|written| written.server == name);
+        let end = written.map(|written| &written.end);
+        judged.push(join(&name, &mut server, end, files, &mut faults).map_err(unreadable)?);
     }
-    if let Some(line) = chain.torn {
-        return Err(ChainError::Unreadable { line });
+    let missing = written
+        .filter(|written| written.end.sequence > 0 && judged.iter().all(|log| log.server != written.server));
+    if let Some(written) = missing {
+        let problem = format!(
+            "of the log of {}, the server that was asked, there is no line",
+            written.server
+        );
+        faults.add(FaultKind::CutOff, None, problem);
+    } else if judged.is_empty() && faults.count() == 0 {
+        faults.add(
+            FaultKind::NoLog,
+            None,
+            "there is no line of an audit log".to_owned(),
+        );
     }
-    summary.end = chain.end();
-    Ok(summary)
+    Ok(Verdict {
+        servers: judged,
+        halves,
+        faults,
+    })
 }
 
-impl Head {
-    /// Whether the key made this head.
-    fn is_signed_by(&self, public_key: &str) -> bool {
-        let (Ok(point), Ok(signature)) = (BASE64.decode(public_key), BASE64.decode(&self.signature)) else {
-            return false;
-        };
-        self.public_key == public_key
-            && UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
-                .verify(&self.statement(), &signature)
-                .is_ok()
-    }
-}
-
-struct Chain {
-    start: AuditCursor,
-    /// Hash of every line, from `start.sequence + 1` on.
-    hashes: Vec<[u8; 32]>,
-    /// A line that did not read and has not been followed by a whole one.
-    torn: Option<usize>,
-}
-
-impl Chain {
-    fn end(&self) -> AuditCursor {
-        match self.hashes.last() {
-            Some(hash) => AuditCursor {
-                sequence: self.start.sequence + self.hashes.len() as u64,
-                hash: *hash,
-            },
-            None => self.start,
-        }
-    }
-
-    fn hash_at(&self, sequence: u64) -> Option<[u8; 32]> {
-        if sequence == self.start.sequence {
-            return Some(self.start.hash);
-        }
-        let index = usize::try_from(sequence.checked_sub(self.start.sequence + 1)?).ok()?;
-        self.hashes.get(index).copied()
-    }
-
-    /// Whether the line is new.
-    fn add(&mut self, line: usize, position: &Position, text: &str) -> Result<bool, ChainError> {
-        let (end, found, hash) = (self.end(), position.sequence, hash_of(text));
-        if let Some(known) = self.hash_at(found).filter(|_| found > self.start.sequence) {
-            self.torn = None;
-            return if known == hash {
-                Ok(false)
-            } else {
-                Err(ChainError::Broken { line })
-            };
-        }
-        if found != end.sequence + 1 {
-            return Err(ChainError::Gap {
-                line,
-                expected: end.sequence + 1,
-                found,
-            });
-        }
-        if position.previous != hex::encode(end.hash) {
-            return Err(ChainError::Broken { line });
-        }
-        self.torn = None;
-        self.hashes.push(hash);
-        Ok(true)
-    }
-
-    fn check_head(&self, line: usize, head: &Head, public_key: &str) -> Result<(), ChainError> {
-        if !head.is_signed_by(public_key) {
-            return Err(ChainError::ForgedHead { line });
-        }
-        match self.hash_at(head.sequence) {
-            Some(hash) if hex::encode(hash) == head.hash => Ok(()),
-            _ => Err(ChainError::HeadMismatch {
-                line,
-                sequence: head.sequence,
-            }),
-        }
-    }
-}
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;

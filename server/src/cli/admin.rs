@@ -1,5 +1,6 @@
 //! The admin's side of `signet.admin.v1`: calls the server over its admin socket and renders what it says.
 
+mod audit;
 mod render;
 
 use std::{path::Path, time::Duration};

@@ -48,6 +48,9 @@ pub(super) enum Command {
     /// Node agents.
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// What time the server thinks it is.
     #[command(subcommand)]
     Clock(ClockCommand),
@@ -233,6 +236,35 @@ pub(super) struct ConfirmRulesArgs {
 pub(super) enum AgentCommand {
     /// Agents that have attested.
     List(AdminArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Check files of the log: whether lines were removed, changed or moved, or the end cut off. Exits 0 when it is whole, 1 when it
+    /// is not, and 2 when it cannot be read.
+    Verify(AuditVerifyArgs),
+    /// Print the key by which the log is verified, PEM.
+    Key(AdminArgs),
+    /// Print the newest signed head, one line. Kept elsewhere and given to `verify` as a file, it shows an end that was cut off.
+    Head(AdminArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditVerifyArgs {
+    /// Files of the log, rotated ones too, in any order.
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Only heads signed by this key count: the output of `audit key`, kept where the log cannot be changed. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Vec<PathBuf>,
+    /// Only heads signed by a key of this id count: hex of the SHA-256 of its SPKI. May be repeated.
+    #[arg(long, value_name = "HEX")]
+    pub(super) key_id: Vec<String>,
+    /// Ask the running server for its key, and how far its log must reach.
+    #[arg(long)]
+    pub(super) server: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
 }
 
 #[derive(Debug, Subcommand)]

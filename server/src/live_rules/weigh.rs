@@ -35,7 +35,7 @@ pub(super) enum Known {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Weighed {
     pub(super) withdrawn: Withdrawn,
-    /// Who gets something else by the new rules, or may: places in the list of holders, one for each workload.
+    /// Who gets something else by the new rules: places in the list of holders, one for each workload.
     pub(super) concerned: Vec<usize>,
 }
 
@@ -97,9 +97,12 @@ impl<'a> Weighing<'a> {
                 };
             }
         };
-        // Labels of its namespace are not known yet.
+        // Labels of its namespace that nobody knows yet may give it more as well.
         if self.old.is_undecided(&facts) || self.new.is_undecided(&facts) {
-            return self.by_rule(&holder.live.rule);
+            return Effect {
+                differs: true,
+                ..self.by_rule(&holder.live.rule)
+            };
         }
         if !self.changes.contains_key(owner) {
             self.changes.insert(owner.to_owned(), self.change(&facts));
@@ -121,12 +124,12 @@ impl<'a> Weighing<'a> {
         }
     }
 
-    /// Of a workload of which too little is known: the rule that gave the identity speaks for it. The others may give it more, so
-    /// it is named in any case.
+    /// Of a workload of which too little is known: the rule that gave the identity speaks for it.
     fn by_rule(&mut self, rule: &'a str) -> Effect {
+        let stays = self.stays(rule);
         Effect {
-            is_lost: !self.stays(rule),
-            differs: true,
+            is_lost: !stays,
+            differs: !stays,
         }
     }
 

@@ -23,6 +23,9 @@ pub(crate) trait AuditOutbox: Send + Sync {
     /// How far emission has come, as last saved.
     fn cursor(&self) -> StoreFuture<'_, AuditCursor>;
 
+    /// The newest signed head, as last saved.
+    fn head(&self) -> StoreFuture<'_, Option<String>>;
+
     /// About `limit` lines after `sequence`, in order; none only when there is none.
     fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>>;
 

@@ -327,6 +327,10 @@ impl AuditOutbox for SqliteStore {
         Box::pin(self.reader.run(|tx| audit_rows::read_cursor(tx)))
     }
 
+    fn head(&self) -> StoreFuture<'_, Option<String>> {
+        Box::pin(self.reader.run(|tx| audit_rows::read_head(tx)))
+    }
+
     fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
         Box::pin(
             self.scanner

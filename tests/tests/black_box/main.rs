@@ -12,6 +12,7 @@
 
 mod agents;
 mod audit;
+mod audit_files;
 mod bad_csr;
 mod bad_grpc;
 mod bad_tokens;
@@ -23,6 +24,7 @@ mod doors;
 mod few_files;
 mod files;
 mod full_lists;
+mod golden;
 mod greedy;
 mod hello;
 mod hybrid;
@@ -30,6 +32,7 @@ mod limits;
 mod links;
 mod live_rules;
 mod many_pods;
+mod mentions;
 mod namespaces;
 mod outage;
 mod places;

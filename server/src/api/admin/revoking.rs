@@ -25,6 +25,24 @@ pub(super) fn named(request: &wire::RevokeRequest) -> String {
 }
 
 impl AdminService {
+    /// A full SPIFFE ID of this trust domain, or just its path.
+    pub(super) fn id_or_path(&self, text: &str) -> Result<SpiffeId, Status> {
+        let full = if text.starts_with('/') {
+            format!("{}{text}", self.trust_domain.id())
+        } else {
+            text.to_owned()
+        };
+        let id =
+            SpiffeId::parse(&full).map_err(|e| Status::invalid_argument(format!("not a SPIFFE ID: {e}")))?;
+        if id.trust_domain() != self.trust_domain {
+            return Err(Status::invalid_argument(format!(
+                "{id} belongs to another trust domain; this server serves {}",
+                self.trust_domain
+            )));
+        }
+        Ok(id)
+    }
+
     /// Turns an order into what the store takes, refusing what it must not.
     pub(super) fn revocation(
         &self,

@@ -39,6 +39,10 @@ impl AuditOutbox for Hanging {
         self.0.cursor()
     }
 
+    fn head(&self) -> StoreFuture<'_, Option<String>> {
+        self.0.head()
+    }
+
     fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
         self.0.lines_after(sequence, limit)
     }

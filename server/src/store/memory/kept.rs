@@ -74,6 +74,8 @@ pub(crate) struct Kept {
     pub(super) left_out: u64,
     /// How far emission has come.
     pub(super) cursor: AuditCursor,
+    /// The newest signed head.
+    pub(super) head: Option<String>,
     /// The latest confirmed time.
     pub(super) mark: Option<SystemTime>,
     /// The latest settled time.
@@ -228,9 +230,10 @@ impl Kept {
         waiting.take(limit).map(stored).collect()
     }
 
-    pub(super) fn advance(&mut self, cursor: AuditCursor) {
+    pub(super) fn advance(&mut self, cursor: AuditCursor, head: Option<String>) {
         if cursor.sequence >= self.cursor.sequence {
             self.cursor = cursor;
+            self.head = head.or(self.head.take());
             self.lines.retain(|line| line.sequence > cursor.sequence);
         }
     }

@@ -31,13 +31,17 @@ impl AuditOutbox for MemoryStore {
         self.look(move |kept| kept.cursor)
     }
 
+    fn head(&self) -> StoreFuture<'_, Option<String>> {
+        self.look(|kept| kept.head.clone())
+    }
+
     fn lines_after(&self, sequence: u64, limit: usize) -> StoreFuture<'_, Vec<StoredLine>> {
         self.look(move |kept| kept.lines_after(sequence, limit, &self.info))
     }
 
-    fn advance(&self, cursor: AuditCursor, _head: Option<String>) -> StoreFuture<'_, ()> {
+    fn advance(&self, cursor: AuditCursor, head: Option<String>) -> StoreFuture<'_, ()> {
         self.transaction(move |kept| {
-            kept.advance(cursor);
+            kept.advance(cursor, head);
             Ok(())
         })
     }

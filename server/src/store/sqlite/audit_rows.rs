@@ -10,7 +10,7 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
 use super::convert::{millis, unreadable};
-use super::schema::{AUDIT_CURSOR, AUDIT_LEFT_OUT, meta_text, set_meta};
+use super::schema::{AUDIT_CURSOR, AUDIT_HEAD, AUDIT_LEFT_OUT, meta_text, set_meta};
 use crate::audit_event::{AuditAction, AuditCursor, AuditEvent};
 
 /// One entry of a blob.
@@ -191,6 +191,11 @@ pub(super) fn read_cursor(conn: &Connection) -> rusqlite::Result<AuditCursor> {
     }
 }
 
+/// The newest signed head.
+pub(super) fn read_head(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    meta_text(conn, AUDIT_HEAD)
+}
+
 /// Saves how far emission has come and drops the rows that lie wholly before. A cursor never goes back.
 pub(super) fn advance(conn: &Connection, cursor: &AuditCursor, head: Option<&str>) -> rusqlite::Result<()> {
     if cursor.sequence < read_cursor(conn)?.sequence {
@@ -198,7 +203,7 @@ pub(super) fn advance(conn: &Connection, cursor: &AuditCursor, head: Option<&str
     }
     set_meta(conn, AUDIT_CURSOR, &cursor.to_string())?;
     if let Some(head) = head {
-        set_meta(conn, "audit_head", head)?;
+        set_meta(conn, AUDIT_HEAD, head)?;
     }
     conn.prepare_cached("DELETE FROM audit WHERE first <= ?1 AND first + count - 1 <= ?1")?
         .execute([cursor.sequence.cast_signed()])?;

@@ -269,6 +269,8 @@ pub(super) const JUMPED: &str = "clock_jumped";
 pub(super) const REVISION: &str = "revocation_revision";
 /// Key in `meta` of the last audit line emitted.
 pub(super) const AUDIT_CURSOR: &str = "audit_cursor";
+/// The newest signed head of the audit log.
+pub(super) const AUDIT_HEAD: &str = "audit_head";
 
 /// Key in `meta` of the rules that were accepted last.
 pub(super) const ACCEPTED_RULES: &str = "accepted_rules";

@@ -1,0 +1,43 @@
+//! By what the audit log is verified, as the server says it.
+
+use anyhow::Context as _;
+use signet_proto::admin as wire;
+
+use super::{AdminClient, said};
+use crate::audit::verify::Written;
+use crate::audit::{AuditCursor, AuditPublicKey};
+
+/// What a running server says of its log.
+pub(in crate::cli) struct AuditOfServer {
+    /// The key that signs its heads.
+    pub key: AuditPublicKey,
+    /// How far it has written.
+    pub written: Written,
+    /// The newest head, as it stands in the log; none before the first.
+    pub head: Option<String>,
+}
+
+impl AdminClient {
+    /// By what the log is verified.
+    ///
+    /// # Errors
+    /// What the server answered, or that it makes no sense.
+    pub(in crate::cli) async fn audit(&mut self) -> anyhow::Result<AuditOfServer> {
+        let asked = self.inner.show_audit(wire::ShowAuditRequest {}).await;
+        let audit = asked.map_err(said)?.into_inner();
+        let hash = audit.hash.as_ref().try_into();
+        let hash = hash.context("the server names no line of its log: is it of another release?")?;
+        let end = AuditCursor {
+            sequence: audit.sequence,
+            hash,
+        };
+        Ok(AuditOfServer {
+            key: AuditPublicKey::from_base64(&audit.public_key)?,
+            written: Written {
+                server: audit.server_id,
+                end,
+            },
+            head: Some(audit.head).filter(|head| !head.is_empty()),
+        })
+    }
+}
