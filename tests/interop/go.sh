@@ -8,7 +8,7 @@ minor=$(sed -n 's/^go1\.\([0-9]*\).*/\1/p' <<<"$version")
 [ "${minor:-0}" -ge 24 ] || skip "needs Go 1.24 or later: this is $version"
 echo "$version"
 # Nothing but its own library: no network, no other toolchain.
-export GOTOOLCHAIN=local GOPROXY=off GOFLAGS= GODEBUG= GOCACHE=${GOCACHE:-$work/cache}
+export GOTOOLCHAIN=local GOPROXY=off GOFLAGS= GODEBUG=
 (cd "$(dirname "$0")/go" && go build -o "$work/peer" ./peer)
 fetch "$work/now"
 

@@ -15,7 +15,7 @@ dials() {
   local expected=$1 door said
   shift
   for door in "$(agents_door)" "$(bundle_door)"; do
-    said=$(timeout 20 "$openssl" s_client -connect "$door" -tls1_3 -msg "$@" 2>&1 </dev/null)
+    said=$(timeout 20 "$openssl" s_client -connect "$door" -tls1_3 -msg "$@" 2>&1 </dev/null | tr -d '\0')
     holds "$said" "$expected"
     [ "$(grep -c ', ClientHello' <<<"$said")" = 1 ] || fail "another round trip: $said"
     echo "a client of OpenSSL at $door: $expected"

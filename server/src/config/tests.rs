@@ -54,6 +54,28 @@ fn places(text: &str) -> Vec<(String, Option<u64>)> {
 }
 
 #[test]
+fn key_exchanges_are_hybrid_unless_the_file_says_otherwise() {
+    use signet_certs::tls::Hybrid::{self, Off, Prefer, Require};
+    let with = |tls: &str| read(&format!("trust_domain: example.org\n{tls}"));
+    assert_eq!(with("").unwrap().hybrid, Hybrid::default());
+    for (value, hybrid) in [
+        ("prefer", Prefer),
+        ("require", Require),
+        ("off", Off),
+        ("'off'", Off),
+    ] {
+        assert_eq!(
+            with(&format!("tls: {{hybrid: {value}}}\n")).unwrap().hybrid,
+            hybrid
+        );
+    }
+    for value in ["false", "on", "Prefer", "''"] {
+        let refused = with(&format!("tls: {{hybrid: {value}}}\n")).unwrap_err();
+        assert!(refused.to_string().contains("tls.hybrid"), "{value}: {refused}");
+    }
+}
+
+#[test]
 fn every_mistake_is_named_at_once() {
     let text = "\
 trust_domain: a b
