@@ -1,4 +1,4 @@
-//! The one place that makes a TLS provider: ring, and X25519MLKEM768 before it (ADR 0017). Whatever of ours speaks TLS has it from here.
+//! The one place that makes a TLS provider: ring, and X25519MLKEM768 before it (ADR 0018). Whatever of ours speaks TLS has it from here.
 
 use std::sync::{Arc, LazyLock};
 
