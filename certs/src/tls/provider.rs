@@ -107,7 +107,7 @@ mod tests {
     fn a_process_has_one_default_and_keeps_it() {
         install(Hybrid::Prefer).unwrap();
         install(Hybrid::Prefer).unwrap();
-        install(Hybrid::Off).unwrap_err();
+        install(Hybrid::Require).unwrap_err();
         let held = CryptoProvider::get_default().unwrap();
         assert_eq!(held.kx_groups.len(), provider(Hybrid::Prefer).kx_groups.len());
     }
