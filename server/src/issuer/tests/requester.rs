@@ -1,4 +1,4 @@
-//! Whoever asks for certificates of workloads need not be an agent.
+//! Whoever asks for certificates of workloads need not be an agent; and one is asked for its certificate to the end.
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use signet_certs::jws::JwsError;
@@ -118,4 +118,51 @@ async fn what_a_requester_that_is_no_agent_asks_for_in_vain_is_its_own_to_pay() 
     issued(world.issue_one(item(csr(), "pod-token")).await);
     world.running.pass(wait).await;
     issued(ask(&world, item(csr(), "its-own")).await);
+}
+
+/// A revoked agent gets nothing, although its call was let in before; and where a newer certificate of it is used meanwhile, it
+/// has to ask by that.
+///
+/// Covers INV-12.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_let_in_gets_nothing_by_a_certificate_that_counts_no_more() {
+    let world = World::new().await;
+    let ask = async || {
+        let (agent, items) = (agent("node-a"), vec![item(csr(), "pod-token")]);
+        world
+            .issuer
+            .issue(&CallingAgent::new(agent, world.serial()), items)
+            .await
+    };
+    assert!(ask().await.unwrap().outcomes[0].is_ok());
+    let before = world.running.store.issued().len();
+    world.attestor.add_node("node-token", node(world.running.now()));
+    let newer = world.issuer.issue_to_node(node_request("node-token"), None).await;
+    let newer = inspect_leaf(&newer.unwrap().chain[0]).unwrap();
+    let certificate = PresentedCertificate {
+        spiffe_id: newer.spiffe_id.clone(),
+        authority: newer.authority_id,
+        serial: newer.serial,
+        not_after: newer.not_after,
+        earliest: world.running.now(),
+    };
+    let (store, now) = (&world.running.store, world.running.now());
+    store.present(certificate, now).await.unwrap();
+    let superseded = ask().await.unwrap_err();
+    assert!(
+        matches!(superseded, CallRefused::Certificate(Standing::Superseded)),
+        "{superseded:?}"
+    );
+    deny(store.as_ref(), &newer.spiffe_id, now).await;
+    let denied = ask().await.unwrap_err();
+    assert!(
+        matches!(denied, CallRefused::Certificate(Standing::Denied(_))),
+        "{denied:?}"
+    );
+    assert_eq!(
+        store.issued().len(),
+        before + 1,
+        "no row but the newer certificate's"
+    );
+    assert_eq!(world.audited_refusals().await.len(), 2);
 }
