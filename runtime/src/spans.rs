@@ -100,6 +100,12 @@ pub fn cluster(cluster: &str) -> Span {
     info_span!("attestation", cluster)
 }
 
+/// The span of what is done about the authorities of one kind, in that of whoever calls.
+#[must_use]
+pub fn authorities(kind: &str) -> Span {
+    info_span!("authorities", kind)
+}
+
 /// The span of one request to the server, in that of whoever calls.
 #[must_use]
 pub fn request() -> Span {

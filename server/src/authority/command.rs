@@ -3,6 +3,7 @@
 use signet_certs::authority::AuthorityKind;
 use signet_certs::signer::SignatureAlgorithm;
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 
 use super::lifecycle::LifecycleError;
 use super::rotation::RotationProgress;
@@ -28,5 +29,7 @@ pub(super) enum Command {
         request: RotateRequest,
         progress: mpsc::Sender<RotationProgress>,
         reply: oneshot::Sender<Result<(), LifecycleError>>,
+        /// Whose wish it is, for the log.
+        story: Span,
     },
 }

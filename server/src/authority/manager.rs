@@ -147,6 +147,7 @@ impl AuthorityManager {
             request,
             progress,
             reply,
+            story: tracing::Span::current(),
         };
         self.commands
             .send(command)

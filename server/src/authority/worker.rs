@@ -7,9 +7,10 @@ use std::time::Duration;
 use signet_certs::authority::AuthorityKind;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::drain::Drain;
-use signet_runtime::pace;
+use signet_runtime::{pace, spans};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument as _;
 
 use super::command::{Command, RotateRequest};
 use super::lifecycle::{Lifecycle, LifecycleError, Tools};
@@ -57,13 +58,7 @@ impl Worker {
             self.show();
             match outcome {
                 Ok(()) => retry.reset(),
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "authority step failed, will try again"
-                    );
-                    not_before = Instant::now() + retry.next(0.0);
-                }
+                Err(_) => not_before = Instant::now() + retry.next(0.0),
             }
             let deadline = if self.unheard {
                 not_before
@@ -87,9 +82,10 @@ impl Worker {
             request,
             progress,
             reply,
+            story,
         }) = wake
         {
-            let outcome = self.rotate(request, progress, now).await;
+            let outcome = self.rotate(request, progress, now).instrument(story).await;
             // An admin who went away does not stop the rotation.
             let _ = reply.send(outcome);
             return Ok(());
@@ -145,7 +141,9 @@ impl Worker {
         let reports = self.reports.borrow().clone();
         let mut outcome = Ok(());
         for (kind, lifecycle) in &mut self.kinds {
-            let step = lifecycle.handle(event(*kind), at, &reports, &self.tools).await;
+            let step = lifecycle.handle(event(*kind), at, &reports, &self.tools);
+            let step = async { step.await.inspect_err(tell) };
+            let step = step.instrument(spans::authorities(kind.as_str())).await;
             outcome = outcome.and(step);
         }
         outcome
@@ -153,8 +151,14 @@ impl Worker {
 
     /// Shows what is journalled, and tells those who wait for a rotation.
     fn show(&mut self) {
-        let changed = self.kinds.values_mut().map(Lifecycle::take_visible);
-        if changed.fold(false, |some, one| some | one) {
+        let mut changed = false;
+        for (kind, lifecycle) in &mut self.kinds {
+            if lifecycle.take_visible() {
+                changed = true;
+                spans::authorities(kind.as_str()).in_scope(|| tracing::info!("authorities changed"));
+            }
+        }
+        if changed {
             let view: AuthorityView = (self.kinds.iter())
                 .map(|(kind, lifecycle)| (*kind, lifecycle.view()))
                 .collect();
@@ -187,6 +191,11 @@ impl Worker {
             settled: time.removing(),
         }
     }
+}
+
+fn tell(error: &LifecycleError) {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(error, "authority step failed, will try again");
 }
 
 /// Why the worker woke up.

@@ -114,6 +114,13 @@ async fn what_goes_on_at_once_can_be_told_apart() {
     }
     assert_eq!(told["Revoke"].len(), 2, "{calls:#?}");
     assert_eq!(told["RotateAuthority"].len(), 2, "{calls:#?}");
+    let mut rotated = BTreeSet::new();
+    // The first ones come with the start, before there is a worker.
+    let changed = log.of("authorities changed").into_iter();
+    for line in changed.filter(|line| line["spans"][0]["task"] == "authorities") {
+        rotated.insert(span(&line, "authorities")["kind"].to_string());
+    }
+    assert_eq!(rotated.len(), 2, "{rotated:?}");
     for line in log.of("CRL signed") {
         assert_eq!(span(&line, "worker")["task"], "publisher", "{line}");
     }
