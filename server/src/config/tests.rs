@@ -190,7 +190,11 @@ rules:
 #[test]
 fn the_full_sample_has_every_key_with_its_default() {
     let judge = |text: &str| match read(text) {
-        Ok(config) => Ok(format!("{config:?}")),
+        Ok(mut config) => {
+            // What is written differs in any case.
+            config.text.clear();
+            Ok(format!("{config:?}"))
+        }
         Err(report) => Err(report.to_string()),
     };
     let sample = Sample {
