@@ -131,8 +131,9 @@ async fn an_admin_chooses_another_algorithm_and_everyone_goes_on() {
         .await;
     second.judge(&first.svid).unwrap();
     let late = domain.agent("node-b").await.unwrap();
+    domain.shop_pod("late", "node-b").unwrap();
     let third = late
-        .workload(&pod_with_volume(&domain, &late, "late").await)
+        .workload(&late.publish("shop", "late").await.unwrap())
         .identity()
         .await;
     second.judge(&third.svid).unwrap();

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use signet_certs::authority::{AuthorityChain, AuthorityProfile};
+use signet_certs::signer::AuthoritySigner;
 use signet_testkit::Upstream;
 
 use super::*;
