@@ -70,6 +70,21 @@ pub(crate) struct Addresses {
     pub shared_socket: Option<PathBuf>,
 }
 
+impl Addresses {
+    /// That the agent is up, and where.
+    fn say(&self, trust_domain: &TrustDomain) {
+        let shared_socket = self.shared_socket.as_ref();
+        let shared_socket = shared_socket.map(|path| path.display().to_string());
+        tracing::info!(
+            %trust_domain,
+            telemetry = %self.telemetry,
+            admin_socket = %self.admin_socket.display(),
+            shared_socket,
+            "the agent is up"
+        );
+    }
+}
+
 /// An agent with every address taken and nothing started.
 pub(crate) struct Agent {
     /// Where it can be reached.
@@ -211,15 +226,7 @@ impl Agent {
         });
         let driver = driver.transpose()?;
         starting.done();
-        let shared_socket = self.addresses.shared_socket.as_ref();
-        let shared_socket = shared_socket.map(|path| path.display().to_string());
-        tracing::info!(
-            trust_domain = %self.config.trust_domain,
-            telemetry = %self.addresses.telemetry,
-            admin_socket = %self.addresses.admin_socket.display(),
-            shared_socket,
-            "the agent is up"
-        );
+        self.addresses.say(&self.config.trust_domain);
         Ok(Running {
             endpoint,
             readiness,

@@ -151,6 +151,29 @@ mod tests {
         spawn_blocking(blocked).await.unwrap();
     }
 
+    /// Who, how many lines, and what stands before and behind the number of the story.
+    const STORIES: [(&str, usize, &str, &str); 4] = [
+        (
+            "agent",
+            3,
+            "connection{door=\"agents\" number=",
+            "peer=192.0.2.1:5 agent=spiffe://example.org/signet/agent/a/1}:call{rpc=\"AttestNode\" number=",
+        ),
+        (
+            "admin",
+            3,
+            "connection{door=\"admin\" number=",
+            "uid=7}:call{rpc=\"Revoke\" number=",
+        ),
+        (
+            "pod",
+            2,
+            "connection{door=\"workload\" number=",
+            "pod=\"dd4c\"}: x: ",
+        ),
+        ("worker", 2, "worker{task=\"publisher\"}", ": x: "),
+    ];
+
     #[tokio::test]
     async fn what_goes_on_at_once_can_be_told_apart() {
         let log = Captured::new(LogFormat::Text, "", Rarely::default());
@@ -173,27 +196,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let mut numbers = std::collections::BTreeSet::new();
-        for (who, count, begins, goes_on) in [
-            (
-                "agent",
-                3,
-                "connection{door=\"agents\" number=",
-                "peer=192.0.2.1:5 agent=spiffe://example.org/signet/agent/a/1}:call{rpc=\"AttestNode\" number=",
-            ),
-            (
-                "admin",
-                3,
-                "connection{door=\"admin\" number=",
-                "uid=7}:call{rpc=\"Revoke\" number=",
-            ),
-            (
-                "pod",
-                2,
-                "connection{door=\"workload\" number=",
-                "pod=\"dd4c\"}: x: ",
-            ),
-            ("worker", 2, "worker{task=\"publisher\"}", ": x: "),
-        ] {
+        for (who, count, begins, goes_on) in STORIES {
             let told = of(who);
             assert_eq!(told.len(), count, "{who}: {lines:#?}");
             for line in &told {

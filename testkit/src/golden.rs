@@ -24,7 +24,7 @@ pub fn golden(crate_dir: &str, name: &str, found: &str) {
             .lines()
             .zip(found.lines())
             .position(|(one, other)| one != other);
-        let line = differs.unwrap_or(expected.lines().count().min(found.lines().count()));
+        let line = differs.unwrap_or_else(|| expected.lines().count().min(found.lines().count()));
         let of = |text: &str| text.lines().nth(line).unwrap_or("(nothing)").to_owned();
         panic!(
             "{}:{}: expected\n  {}\nfound\n  {}\nIf that is meant: {UPDATE}=1 cargo test --workspace",

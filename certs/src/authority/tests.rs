@@ -331,15 +331,16 @@ fn a_certificate_that_says_something_else_than_was_asked_for_is_not_taken() {
         "shorter"
     );
     let late = profile.not_after + HOUR;
-    let wrong: [(&str, &dyn Fn(&mut CertificateParams)); 6] = [
+    type Change<'a> = &'a dyn Fn(&mut CertificateParams);
+    let wrong: [(&str, Change<'_>); 6] = [
         ("dates", &|params| params.not_after = late.into()),
         ("dates", &|params| params.not_before = (now() + HOUR).into()),
         ("trust domain", &|params| {
-            params.subject_alt_names = vec![uri("spiffe://other")]
+            params.subject_alt_names = vec![uri("spiffe://other")];
         }),
         ("trust domain", &|params| params.subject_alt_names.clear()),
         ("cRLSign", &|params| {
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign]
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         }),
         ("subject", &|params| {
             params.distinguished_name = {

@@ -57,6 +57,20 @@ pub(crate) struct StartError {
     pub problem: String,
 }
 
+/// Whether each cluster that answers is the one that the configuration means.
+async fn each_is_the_one_meant(clusters: &[Arc<Cluster>]) -> Result<(), StartError> {
+    let pinned = join_all(clusters.iter().map(|cluster| cluster.pin())).await;
+    for (cluster, pinned) in clusters.iter().zip(pinned) {
+        if let Err(PinError::OtherCluster(problem)) = pinned {
+            return Err(StartError {
+                cluster: cluster.settings.name.to_string(),
+                problem,
+            });
+        }
+    }
+    Ok(())
+}
+
 impl KubernetesAttestor {
     /// Makes a client for every cluster, checks that each is the one meant, and begins to watch them.
     ///
@@ -102,17 +116,7 @@ impl KubernetesAttestor {
                 told.clone(),
             )));
         }
-        for (cluster, pinned) in clusters
-            .iter()
-            .zip(join_all(clusters.iter().map(|c| c.pin())).await)
-        {
-            if let Err(PinError::OtherCluster(problem)) = pinned {
-                return Err(StartError {
-                    cluster: cluster.settings.name.to_string(),
-                    problem,
-                });
-            }
-        }
+        each_is_the_one_meant(&clusters).await?;
         for cluster in &clusters {
             let (cluster, drain_of_task) = (Arc::clone(cluster), drain.clone());
             let name = Arc::clone(&cluster.settings.name);

@@ -94,7 +94,8 @@ impl Owner {
         let stands_still = self.read.replace(reading.clone()).as_ref() == Some(&reading);
         let is_new = self.judged.as_ref() != Some(&reading);
         self.is_due |= asked;
-        if !self.is_due && !(is_new && stands_still) {
+        let is_ripe = is_new && stands_still;
+        if !self.is_due && !is_ripe {
             return;
         }
         if self.pace.take(Instant::now()).is_err() {

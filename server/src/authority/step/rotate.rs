@@ -11,7 +11,7 @@ use crate::authority::state::{
 impl AuthoritySet {
     /// What a successor signs with unless an admin says otherwise: what the settings say, else what the one before it does.
     pub(super) fn next_algorithm(&self, context: &Context<'_>) -> SignatureAlgorithm {
-        let before = self.active().or(self.authorities.last());
+        let before = self.active().or_else(|| self.authorities.last());
         let as_before = before.map(|record| record.authority.algorithm);
         context.policy.algorithm().or(as_before).unwrap_or_default()
     }

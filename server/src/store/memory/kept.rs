@@ -233,7 +233,7 @@ impl Kept {
     pub(super) fn advance(&mut self, cursor: AuditCursor, head: Option<String>) {
         if cursor.sequence >= self.cursor.sequence {
             self.cursor = cursor;
-            self.head = head.or(self.head.take());
+            self.head = head.or_else(|| self.head.take());
             self.lines.retain(|line| line.sequence > cursor.sequence);
         }
     }
