@@ -1,5 +1,6 @@
 //! The composition root: the only place that knows every part of the agent.
 
+mod addresses;
 mod csi;
 mod in_memory;
 mod metrics;
@@ -8,8 +9,6 @@ mod running;
 mod trials;
 mod wires;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +46,7 @@ use crate::time::AgentTime;
 use crate::unix::UnixAttestor;
 use crate::workload_api;
 
+pub(crate) use self::addresses::Addresses;
 pub use self::in_memory::InMemory;
 use self::rooms::{Doors, Rooms};
 pub(crate) use self::running::DRAIN_LIMIT;
@@ -58,32 +58,6 @@ use self::wires::Wires;
 const NOTICES: usize = 64;
 /// Waiting times between attempts of one kind.
 const BACKOFF: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(30)).jittered(0.5);
-
-/// Where the agent can be reached.
-#[derive(Clone, Debug)]
-pub(crate) struct Addresses {
-    /// Health and metrics.
-    pub telemetry: SocketAddr,
-    /// For `status` and `healthcheck`.
-    pub admin_socket: PathBuf,
-    /// For processes outside Kubernetes.
-    pub shared_socket: Option<PathBuf>,
-}
-
-impl Addresses {
-    /// That the agent is up, and where.
-    fn say(&self, trust_domain: &TrustDomain) {
-        let shared_socket = self.shared_socket.as_ref();
-        let shared_socket = shared_socket.map(|path| path.display().to_string());
-        tracing::info!(
-            %trust_domain,
-            telemetry = %self.telemetry,
-            admin_socket = %self.admin_socket.display(),
-            shared_socket,
-            "the agent is up"
-        );
-    }
-}
 
 /// An agent with every address taken and nothing started.
 pub(crate) struct Agent {

@@ -155,7 +155,10 @@ impl Worker {
         for (kind, lifecycle) in &mut self.kinds {
             if lifecycle.take_visible() {
                 changed = true;
-                spans::authorities(kind.as_str()).in_scope(|| tracing::info!("authorities changed"));
+                let active = lifecycle
+                    .acting()
+                    .map(|acting| acting.certificate().id().to_string());
+                spans::authorities(kind.as_str()).in_scope(|| tracing::info!(active, "authorities changed"));
             }
         }
         if changed {

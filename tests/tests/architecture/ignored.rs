@@ -88,7 +88,7 @@ fn runs(commands: &str, test: &str) -> bool {
             .iter()
             .any(|target| test.contains(&format!("::{target}::")));
     let is_filter = |word: &&str| word.ends_with("::") && !word.contains(['*', '$']);
-    let mut filters: Vec<&str> = words.iter().copied().filter(|word| is_filter(&word)).collect();
+    let mut filters: Vec<&str> = words.iter().copied().filter(|word| is_filter(word)).collect();
     let is_name = |word: &&str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     filters.extend(after("--ignored").into_iter().filter(is_name));
     by_target && (filters.is_empty() || filters.iter().any(|filter| test.contains(filter)))

@@ -138,7 +138,23 @@ async fn files_of_a_server_that_was_rotated_killed_and_restarted_are_whole_and_e
     );
     assert_eq!(fault["file"], text(newest));
 
-    // A line is missing, then it is another.
+    an_edit_of_a_line_shows(&log).await;
+
+    // The end is cut off, with all heads in it; one was kept.
+    let whole = fs::read_to_string(newest).unwrap();
+    let (kept, _) = whole.split_once("\"boot\":2").unwrap();
+    fs::write(newest, kept).unwrap();
+    let (status, verdict) = log.judged(&[first, second, newest, &log.path("head")]).await;
+    assert_eq!(
+        (status, &verdict["faults"][0]["kind"]),
+        (Some(1), &"cut_off".into()),
+        "{verdict:#}"
+    );
+}
+
+/// A line is missing, then it is another; the file is whole again afterwards.
+async fn an_edit_of_a_line_shows(log: &Log) {
+    let [first, second, newest] = [&*log.files[0], &*log.files[1], &*log.files[2]];
     let original = fs::read_to_string(first).unwrap();
     let lines: Vec<&str> = original.lines().collect();
     let at = lines.iter().position(|line| line.contains("\"issued\"")).unwrap();
@@ -162,17 +178,6 @@ async fn files_of_a_server_that_was_rotated_killed_and_restarted_are_whole_and_e
         assert_eq!(verdict["faults"][0]["kind"], kind, "{verdict:#}");
     }
     fs::write(first, original).unwrap();
-
-    // The end is cut off, with all heads in it; one was kept.
-    let whole = fs::read_to_string(newest).unwrap();
-    let (kept, _) = whole.split_once("\"boot\":2").unwrap();
-    fs::write(newest, kept).unwrap();
-    let (status, verdict) = log.judged(&[first, second, newest, &log.path("head")]).await;
-    assert_eq!(
-        (status, &verdict["faults"][0]["kind"]),
-        (Some(1), &"cut_off".into()),
-        "{verdict:#}"
-    );
 }
 
 #[tokio::test]

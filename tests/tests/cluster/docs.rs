@@ -43,6 +43,16 @@ impl World for Reader {
     }
 }
 
+/// What the page applies.
+const MANIFESTS: [&str; 6] = [
+    "rbac",
+    "rbac-namespaces",
+    "server",
+    "csidriver",
+    "csidriver-secrets",
+    "agent",
+];
+
 impl Reader {
     pub(crate) async fn set_up(cluster: Arc<Cluster>) -> Result<Self> {
         for path in [
@@ -67,14 +77,7 @@ impl Reader {
         for file in ["Cargo.toml", "deploy/image/build"] {
             copy(file, folder.path())?;
         }
-        for manifest in [
-            "rbac",
-            "rbac-namespaces",
-            "server",
-            "csidriver",
-            "csidriver-secrets",
-            "agent",
-        ] {
+        for manifest in MANIFESTS {
             copy(&format!("deploy/kubernetes/{manifest}.yaml"), folder.path())?;
         }
         let reader = Self {

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use super::fixture::{HOUR, at, authority, id, issuance, issue, of_agent, revocation};
 use crate::audit_event::{AuditAction, AuditEvent};
@@ -13,6 +13,20 @@ pub(crate) async fn rules_are_kept_as_last_accepted_with_their_line(store: Arc<d
         assert_eq!(store.accepted_rules().await.unwrap().as_deref(), Some(body));
     }
     assert_eq!(store.lines_after(0, 10).await.unwrap().len(), 3);
+}
+
+/// Path, pod and rule of each.
+async fn live_at(store: &Arc<dyn Store>, earliest: SystemTime) -> Vec<(String, String, String)> {
+    let live = store.live_identities(earliest).await.unwrap();
+    let mut live: Vec<_> = live
+        .into_iter()
+        .map(|live| {
+            let path = live.workload.spiffe_id.path().to_owned();
+            (path, live.workload.pod_uid, live.rule)
+        })
+        .collect();
+    live.sort();
+    live
 }
 
 pub(crate) async fn who_lives_by_rules_is_told_once_with_the_newest_rule(store: Arc<dyn Store>) {
@@ -53,21 +67,7 @@ pub(crate) async fn who_lives_by_rules_is_told_once_with_the_newest_rule(store: 
         expires_by: None,
     };
     store.revoke(revocation(target, at(60))).await.unwrap();
-    let live = async |earliest| {
-        let live = store.live_identities(earliest).await.unwrap();
-        let mut live: Vec<_> = live
-            .into_iter()
-            .map(|live| {
-                (
-                    live.workload.spiffe_id.path().to_owned(),
-                    live.workload.pod_uid,
-                    live.rule,
-                )
-            })
-            .collect();
-        live.sort();
-        live
-    };
+    let live = async |earliest| live_at(&store, earliest).await;
     let entry = |path: &str, pod: &str, rule: &str| (path.to_owned(), pod.to_owned(), rule.to_owned());
     let web = [
         entry("/ns/shop/sa/web", "pod-1", "second"),
