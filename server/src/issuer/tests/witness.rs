@@ -1,8 +1,7 @@
 //! A key that remembers what was recorded when it signed.
 
-use std::sync::Mutex;
-
 use signet_certs::signer::{AuthoritySigner, SignError, SignatureAlgorithm};
+use signet_runtime::sync::Mutex;
 
 use super::*;
 
@@ -27,7 +26,7 @@ impl AuthoritySigner for Witness {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
-        self.rows.lock().unwrap().push(self.store.issued().len());
+        self.rows.lock().push(self.store.issued().len());
         self.signer.sign(message)
     }
 }
@@ -53,7 +52,7 @@ async fn the_key_is_used_only_once_every_row_of_the_batch_is_recorded() {
     world.issue(items()).await;
     let denial = world.deny().await;
     world.issue(items()).await;
-    assert!(rows.lock().unwrap().is_empty(), "signed what was not recorded");
+    assert!(rows.lock().is_empty(), "signed what was not recorded");
 
     let store = &world.running.store;
     store.allow(&denial, "admin", world.running.now()).await.unwrap();
@@ -63,5 +62,5 @@ async fn the_key_is_used_only_once_every_row_of_the_batch_is_recorded() {
         .await
         .into_iter()
         .for_each(|outcome| drop(issued(outcome)));
-    assert_eq!(*rows.lock().unwrap(), [before + 2, before + 2]);
+    assert_eq!(*rows.lock(), [before + 2, before + 2]);
 }

@@ -22,6 +22,7 @@ fn some_authorities() -> Vec<wire::Authority> {
         not_after_unix_ms: at(7 * 24 * 60),
         live_svids: 12,
         crl_number: 3,
+        algorithm: if state == "old" { "p256" } else { "p384" }.to_owned(),
         next: next.to_owned(),
         next_unix_ms: if next.is_empty() { 0 } else { at(5 * 24 * 60) },
         ..wire::Authority::default()
