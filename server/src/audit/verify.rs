@@ -44,7 +44,7 @@ pub(crate) struct Written {
 
 /// A file cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: cannot read it: {source}", .path.display())]
+#[error("{}: cannot read it", .path.display())]
 pub(crate) struct Unreadable {
     path: PathBuf,
     source: io::Error,

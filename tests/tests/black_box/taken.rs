@@ -191,6 +191,11 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
                 ("denials", 0),
                 ("crl show", 0),
                 ("agent list", 0),
+                ("rule list", 0),
+                ("rule confirm 0123456789abcdef", 1),
+                ("audit key", 0),
+                ("audit head", 0),
+                ("audit verify /nowhere.log", 2),
                 ("clock show", 0),
                 ("clock confirm 2001-01-01T00:00:00Z", 1),
             ]),
@@ -202,6 +207,11 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
         )],
     };
     asked.has_all_of(&signet_server::cli::command());
+    eventually("a signed head of the audit log", async || {
+        let (code, _) = run("signet-server", &["audit", "head"], &asked.env, None, None);
+        (code == 0).then_some(())
+    })
+    .await;
     asked.check();
 
     // Who reads the status of 1 also reads that it was done.
