@@ -103,7 +103,7 @@ pub fn init_logging(format: LogFormat) -> Result<Log, LoggingError> {
     Ok(Log { rarely, lines })
 }
 
-/// A log of this form: the lines that `chosen` chooses as `RUST_LOG` does, each with the [spans](crate::spans) it was written in.
+/// A log of this form: the lines that `chosen` chooses as `RUST_LOG` does, each with the [spans] it was written in.
 ///
 /// # Errors
 /// When `chosen` cannot be parsed.
