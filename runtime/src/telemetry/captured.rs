@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use tracing::dispatcher::{DefaultGuard, set_default};
+use tracing::dispatcher::{DefaultGuard, Dispatch, set_default};
+use tracing::subscriber::NoSubscriber;
 
 use super::{LogFormat, Rarely, dispatch};
 use crate::sync::Mutex;
@@ -12,6 +13,9 @@ use crate::sync::Mutex;
 pub(crate) struct Captured {
     text: Arc<Mutex<Vec<u8>>>,
     _here: DefaultGuard,
+    /// Where there is one dispatcher alone, tracing asks the default one of whichever thread comes by a line or span first: that of
+    /// another test has none, and it would be off for all.
+    _second: Dispatch,
 }
 
 impl Captured {
@@ -23,6 +27,7 @@ impl Captured {
         Self {
             text,
             _here: set_default(&log),
+            _second: Dispatch::new(NoSubscriber::new()),
         }
     }
 

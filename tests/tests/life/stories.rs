@@ -79,6 +79,9 @@ async fn what_goes_on_at_once_can_be_told_apart() {
     let logging = dispatch(LogFormat::Json, chosen, Rarely::default(), false, move || {
         to.clone()
     });
+    // Where there is one dispatcher alone, tracing asks the default one of whichever thread comes by a span first: that of another
+    // test has none, and the span would be off for all.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let _here = tracing::dispatcher::set_default(&logging.unwrap());
     let world = World::new().await;
     for node in &world.nodes {
