@@ -26,6 +26,22 @@ fn a_bad_field_in_a_middle_fragment_changes_no_other_request() {
     assert_eq!(came, 1);
 }
 
+/// h2 takes a quotation mark in the name of a field, and so does what stands behind the filter.
+#[test]
+fn a_field_whose_name_only_h2_takes_comes_through_beside_a_mended_authority() {
+    let block = b"\x83\x86\x44\x20/SpiffeWorkloadAPI/FetchX509SVID\x41\x01[\x00\x05x-\"in\x01v";
+    let came = compare(
+        &[
+            PREFACE.to_vec(),
+            frame(SETTINGS, 0, 0, &[]),
+            frame(HEADERS, END_STREAM | END_HEADERS, 1, block),
+        ]
+        .concat(),
+        4096,
+    );
+    assert_eq!(came, 1);
+}
+
 #[test]
 fn most_clients_get_through_to_requests() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
