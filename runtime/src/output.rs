@@ -5,6 +5,7 @@
 
 mod lines;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 pub use self::lines::{Lines, MAX_BYTES};
@@ -24,9 +25,20 @@ pub fn complain(text: &str) {
 }
 
 fn write(mut to: impl Write, text: &str) -> io::Result<()> {
-    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+    match to.write_all(printable(text).as_bytes()).and_then(|()| to.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome,
+    }
+}
+
+/// Without control characters but the ends of lines: much of what is printed somebody else has written, and nothing of that may
+/// move the cursor of a terminal.
+fn printable(text: &str) -> Cow<'_, str> {
+    let moves = |c: char| c.is_control() && c != '\n';
+    if text.contains(moves) {
+        Cow::Owned(text.replace(moves, "?"))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
@@ -53,5 +65,12 @@ mod tests {
         let mut taken = Vec::new();
         write(&mut taken, "answer").unwrap();
         assert_eq!(taken, b"answer");
+    }
+
+    #[test]
+    fn nothing_that_is_printed_moves_the_cursor() {
+        let mut taken = Vec::new();
+        write(&mut taken, "server \u{1b}[2J\r\u{9b}x\nend\n").unwrap();
+        assert_eq!(taken, b"server ?[2J??x\nend\n");
     }
 }
