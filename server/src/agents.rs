@@ -136,6 +136,11 @@ impl Agents {
         self.sessions.all_affected();
     }
 
+    /// Something concerns agents, and nobody knows which: each asks about every workload again when it connects for the first time.
+    pub(crate) fn all_untold(&self) {
+        self.sessions.all_untold();
+    }
+
     /// The node of an agent, from memory where it is known.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! A start goes on by the rules that were accepted last, whatever the file says, until the pods of the clusters are known and
 //! the file can be weighed.
 
+mod accepted;
 mod beginning;
 mod holders;
 mod owner;
@@ -91,6 +92,8 @@ pub(crate) struct Standing {
     pub source: OfSource,
     /// Keys beside the rules that have changed since the start, and need a restart.
     pub restart_for: Vec<String>,
+    /// It may say something else by now, and is looked at in a moment.
+    pub is_put_off: bool,
 }
 
 /// The rules that the source has.

@@ -83,6 +83,9 @@ pub struct RulesStanding {
     /// Other keys of the file that have changed since the start, and need a restart.
     #[prost(string, repeated, tag = "5")]
     pub restart_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The file may say something else by now: it is looked at again within seconds.
+    #[prost(bool, tag = "6")]
+    pub put_off: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitingRules {

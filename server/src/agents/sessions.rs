@@ -2,7 +2,7 @@
 //! lock over all is taken when a stream begins or ends, and by whoever looks for one.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,6 +19,8 @@ use super::{
 
 /// An agent's last report is shown so long after its stream broke: it is restarting, not gone.
 const SHOWN_AFTER_DISCONNECT: Duration = Duration::from_secs(120);
+/// What an agent has not heard is kept so long for it: by then it has asked about whatever it holds anyway.
+const KEPT_UNHEARD: Duration = Duration::from_secs(24 * 3600);
 
 /// The agents with a stream, or with one that broke a moment ago.
 #[derive(Debug)]
@@ -32,7 +34,11 @@ pub(super) struct Sessions {
 struct State {
     /// Some revoked certificates are on no list.
     lists_lack: bool,
+    /// Something concerns agents, nobody knows which, and these have been told.
+    untold: Option<HashSet<SpiffeId>>,
     agents: HashMap<SpiffeId, Arc<Entry>>,
+    /// What was named to agents whose streams broke long ago, and when they were forgotten.
+    unheard: HashMap<SpiffeId, (Affected, SystemTime)>,
     /// Who is on a node, by its cluster and name.
     nodes: HashMap<(String, String), Vec<SpiffeId>>,
     /// How many streams are open.
@@ -110,8 +116,17 @@ impl Sessions {
     pub(super) fn connect(self: &Arc<Self>, node: &AgentNode) -> Session {
         let mut state = self.state.lock();
         // What was named to a broken stream was not heard, and what is on no list nothing else tells.
-        let unheard = state.leave(&node.spiffe_id);
-        let affected = if state.lists_lack { Affected::All } else { unheard };
+        let mut unheard = state.leave(&node.spiffe_id);
+        if let Some((kept, _)) = state.unheard.remove(&node.spiffe_id) {
+            unheard = kept;
+        }
+        let told = state.untold.as_mut();
+        let is_untold = told.is_some_and(|told| told.insert(node.spiffe_id.clone()));
+        let affected = if state.lists_lack || is_untold {
+            Affected::All
+        } else {
+            unheard
+        };
         let entry = Arc::new(Entry {
             node: (node.cluster.clone(), node.node_name.clone()),
             said: Mutex::new(Said {
@@ -153,6 +168,10 @@ impl Sessions {
         for entry in self.state.lock().agents.values() {
             entry.affect(|affected| *affected = Affected::All);
         }
+    }
+
+    pub(super) fn all_untold(&self) {
+        self.state.lock().untold = Some(HashSet::new());
     }
 
     /// Ends the session of an agent.
@@ -204,8 +223,13 @@ impl Sessions {
             .map(|(agent, _)| agent.clone())
             .collect();
         for agent in forgotten {
-            state.leave(&agent);
+            let unheard = state.leave(&agent);
+            if unheard != Affected::Nothing {
+                state.unheard.insert(agent, (unheard, now));
+            }
         }
+        let is_kept = |since: SystemTime| now < since + KEPT_UNHEARD;
+        state.unheard.retain(|_, (_, since)| is_kept(*since));
     }
 
     fn entry(&self, agent: &SpiffeId) -> Option<Arc<Entry>> {

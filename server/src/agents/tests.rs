@@ -1,6 +1,8 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::{
     fixtures::trust_domain,
@@ -147,6 +149,23 @@ async fn open_streams_are_counted_however_they_end() {
     agents.pod_affected("dev", "node-a", "uid");
     agents.pod_affected("dev", "node-c", "uid");
     assert!(matches!(c.next_affected().await, Some(Affected::Pods(_))));
+}
+
+/// An agent whose stream broke before it was told hears of it when it is back, up to a day later.
+#[tokio::test]
+async fn what_an_agent_did_not_hear_is_kept_for_it() {
+    let hour = |hours: u64| at(hours * 3600);
+    for (away, kept) in [(1, true), (23, true), (26, false)] {
+        let agents = agents();
+        agents.connect(&node("a")).end(at(0));
+        agents.pod_affected("dev", "node-a", "uid");
+        agents.forget_gone(hour(1));
+        assert!(agents.status(&agent("a")).is_none());
+        agents.forget_gone(hour(away));
+        let back = agents.connect(&node("a"));
+        let heard = back.next_affected().now_or_never();
+        assert_eq!(heard.is_some(), kept, "{away} h");
+    }
 }
 
 /// What is kept in memory of agents is bounded by those that hold a certificate.

@@ -2,43 +2,69 @@
 
 use std::sync::Arc;
 
-use super::{LiveRulesParts, owner::keep};
-use crate::{
-    rules::{RuleSet, WrittenRules},
-    store::StoreError,
+use super::{
+    LiveRulesParts, Revision,
+    accepted::{Accepted, Change, keep},
 };
+use crate::{rules::RuleSet, store::StoreError};
 
-/// In the audit log: nobody has confirmed anything.
+/// In the audit log: nobody has confirmed anything, and nothing was weighed.
 const AUTHOR: &str = "start";
 
 /// Those that were accepted last; those of the source where there are none, or where they mean nothing to this server.
 pub(super) async fn in_force(parts: &LiveRulesParts) -> Result<Arc<RuleSet>, StoreError> {
     let first = parts.first.clone();
-    let accepted = match parts.store.accepted_rules().await? {
-        None => Ok(None),
-        Some(text) => accepted(&text, &first).map(Some),
+    let Some(body) = parts.store.accepted_rules().await? else {
+        return taken(parts, None).await;
     };
-    match accepted {
-        Ok(Some(accepted)) if accepted.written() == first.written() => return Ok(first),
-        Ok(Some(accepted)) => {
+    let kept = match Accepted::read(&body) {
+        Ok(kept) => kept,
+        Err(problem) => {
+            mean_nothing(&problem);
+            return taken(parts, None).await;
+        }
+    };
+    if kept.may_be_unheard(parts.longest_ttl, parts.clock.now()) {
+        // The process before ended between the edit and the word of it.
+        parts.agents.all_untold();
+    }
+    if kept.rules == first.written() {
+        return if kept.revision == Revision(first.revision()).to_string() {
+            Ok(first)
+        } else {
+            // Of other clusters: whoever reads the audit log knows rules by their revision.
+            taken(parts, Some(kept.revision)).await
+        };
+    }
+    match RuleSet::compile_written(first.scope(), kept.rules) {
+        Ok(accepted) => {
             tracing::warn!(
                 "the rules of the configuration differ from those that were accepted last, which are in force until they are weighed"
             );
-            return Ok(accepted);
+            Ok(Arc::new(accepted))
         }
-        Ok(None) => {}
-        Err(problem) => tracing::warn!(
-            problem,
-            "the rules that were accepted last mean nothing to this server: those of the configuration are in force"
-        ),
+        Err(errors) => {
+            mean_nothing(&errors.to_string());
+            taken(parts, Some(kept.revision)).await
+        }
     }
-    let (store, now) = (parts.store.as_ref(), parts.clock.now());
-    keep(store, AUTHOR, None, &first, 0, now).await?;
-    Ok(first)
 }
 
-fn accepted(text: &str, first: &RuleSet) -> Result<Arc<RuleSet>, String> {
-    let written: WrittenRules = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let compiled = RuleSet::compile_written(first.scope(), written);
-    compiled.map(Arc::new).map_err(|errors| errors.to_string())
+/// Those of the source, as they are.
+async fn taken(parts: &LiveRulesParts, previous: Option<String>) -> Result<Arc<RuleSet>, StoreError> {
+    let change = Change {
+        author: AUTHOR,
+        previous,
+        withdrawn: 0,
+        is_told: false,
+    };
+    keep(parts.store.as_ref(), &parts.first, change, parts.clock.now()).await?;
+    Ok(parts.first.clone())
+}
+
+fn mean_nothing(problem: &str) {
+    tracing::warn!(
+        problem,
+        "the rules that were accepted last mean nothing to this server: those of the configuration are in force"
+    );
 }

@@ -1,20 +1,20 @@
 //! What becomes of what the source says.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use signet_runtime::bucket::{Bucket, Rate};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     Changed, LiveRulesParts, NotConfirmed, OfSource, Revision, Source, Standing, Waiting,
+    accepted::{self, Change},
     holders::{self, NotWeighed},
     source::{Checked, Reading},
     weigh::Weighed,
 };
 use crate::{
-    audit_event::{AuditAction, AuditEvent},
     rules::{RuleScope, RuleSet, WrittenRules},
-    store::{LiveIdentity, Store, StoreError},
+    store::{LiveIdentity, StoreError},
 };
 
 /// How often the source is judged: each time may move every agent. What comes faster is judged together.
@@ -51,6 +51,7 @@ impl Owner {
             standing: watch::Sender::new(Standing {
                 source,
                 restart_for: Vec::new(),
+                is_put_off: false,
             }),
             read: None,
             judged: None,
@@ -96,10 +97,14 @@ impl Owner {
         self.is_due |= asked;
         let is_ripe = is_new && stands_still;
         if !self.is_due && !is_ripe {
+            // Taken back meanwhile, or about to stand still.
+            self.put_off(false);
             return;
         }
-        if self.pace.take(Instant::now()).is_err() {
-            // The next look finds it as it is then.
+        // Where it may not be judged yet the next look finds it as it is then.
+        let may_be = self.pace.take(Instant::now()).is_ok();
+        self.put_off(!may_be);
+        if !may_be {
             return;
         }
         self.is_due = false;
@@ -204,16 +209,23 @@ impl Owner {
         author: &str,
     ) -> Result<Changed, StoreError> {
         let before = self.in_force();
-        let (store, now) = (self.parts.store.as_ref(), self.parts.clock.now());
-        keep(store, author, Some(&before), &rules, withdrawn, now).await?;
+        let change = Change {
+            author,
+            previous: Some(Revision(before.revision()).to_string()),
+            withdrawn,
+            is_told: true,
+        };
+        let store = self.parts.store.clone();
+        accepted::keep(store.as_ref(), &rules, change, self.parts.clock.now()).await?;
         let changed = Changed {
             revision: rules.revision(),
             withdrawn,
         };
         self.current.send_replace(rules.clone());
+        self.stands(OfSource::InForce);
         let compared = holders::compare(
-            (self.parts.store.as_ref(), self.parts.attestor.clone()),
-            (before.clone(), rules),
+            (store.as_ref(), self.parts.attestor.clone()),
+            (before.clone(), rules.clone()),
             self.parts.clock.time().earliest,
         );
         let concerned = match compared.await {
@@ -227,6 +239,9 @@ impl Owner {
                 None
             }
         };
+        if let Err(error) = accepted::told(store.as_ref(), &rules).await {
+            tracing::warn!(%error, "after a restart every agent asks about all of its workloads, though it was told");
+        }
         tracing::info!(
             author,
             before = %Revision(before.revision()),
@@ -235,7 +250,6 @@ impl Owner {
             concerned,
             "other rules are in force"
         );
-        self.stands(OfSource::InForce);
         Ok(changed)
     }
 
@@ -307,6 +321,15 @@ impl Owner {
         });
     }
 
+    fn put_off(&self, is_put_off: bool) {
+        let changed = self.standing.send_if_modified(|standing| {
+            std::mem::replace(&mut standing.is_put_off, is_put_off) != is_put_off
+        });
+        if changed && is_put_off {
+            tracing::info!("the configuration was looked at as often as it may be, and is again in a moment");
+        }
+    }
+
     fn stands(&self, source: OfSource) {
         let (waiting, unusable) = match &source {
             OfSource::Waiting(waiting) => (waiting.withdrawn.count, false),
@@ -316,25 +339,4 @@ impl Owner {
         self.parts.metrics.set_rules(waiting, unusable);
         self.standing.send_modify(|standing| standing.source = source);
     }
-}
-
-/// Stores rules as those accepted last, with the line that says so.
-pub(super) async fn keep(
-    store: &dyn Store,
-    author: &str,
-    before: Option<&RuleSet>,
-    rules: &RuleSet,
-    withdrawn: u64,
-    now: SystemTime,
-) -> Result<(), StoreError> {
-    let action = AuditAction::RulesChanged {
-        author: author.to_owned(),
-        previous: before.map(|before| Revision(before.revision()).to_string()),
-        revision: Revision(rules.revision()).to_string(),
-        rules: rules.rules().count() as u64,
-        withdrawn,
-    };
-    // Plain structs: this cannot fail.
-    let body = serde_json::to_string(&rules.written()).unwrap_or_default();
-    store.accept_rules(body, vec![AuditEvent::new(now, action)]).await
 }

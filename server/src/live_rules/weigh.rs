@@ -89,11 +89,18 @@ impl<'a> Weighing<'a> {
         let facts = match &holder.known {
             Known::Pod(pod) => Facts::Pod(pod),
             Known::Unix(process) => Facts::Unix(process),
-            Known::Unknown => return self.by_rule(&holder.live.rule),
+            // It may be given something else by rules that did not speak for it: its agent, if it is there, asks.
+            Known::Unknown => {
+                return Effect {
+                    differs: true,
+                    ..self.by_rule(&holder.live.rule)
+                };
+            }
+            // Nothing is taken from whoever is gone. A pod that the watch shows only in a moment is told, though.
             Known::Gone => {
                 return Effect {
                     is_lost: false,
-                    differs: false,
+                    ..self.by_rule(&holder.live.rule)
                 };
             }
         };

@@ -9,7 +9,7 @@ use signet_tests::{
     wait::{PATIENCE, within},
 };
 
-use super::support::{audited, pod_with_volume};
+use super::support::{audited, identity_of};
 
 /// Every command of an admin that calls the server, and one that fails for each that can.
 const ADMIN_COMMANDS: &[(&str, &[&str], bool)] = &[
@@ -89,10 +89,7 @@ async fn the_use_of_a_refused_agent_certificate_is_a_line() {
     raw.issue_good(&token).await.unwrap();
     // The agent proper attests anew, and by its first call supersedes the certificate that the test holds.
     let agent = domain.agent("node-a").await.unwrap();
-    agent
-        .workload(&pod_with_volume(&domain, &agent, "other").await)
-        .identity()
-        .await;
+    identity_of(&domain, &agent, "other").await;
     raw.issue_good(&token).await.unwrap_err();
     let refused = audited(&domain, &["\"refused\"", "\"superseded\""]).await;
     assert_eq!(refused[0]["operation"], "IssueX509Svids");

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use signet_tests::{domain::Domain, process::Finished, wait::eventually};
 
-use super::support::{audited, pod_with_volume};
+use super::support::{audited, identity_of};
 
 /// A folder with the log in three files, the newest last, the key, and the newest head.
 struct Log {
@@ -49,10 +49,7 @@ impl Log {
         let log = domain.server.folder().join("audit.log");
         let (first, second) = (log.with_extension("log.2"), log.with_extension("log.1"));
         let agent = domain.agent("node-a").await.unwrap();
-        agent
-            .workload(&pod_with_volume(&domain, &agent, "front").await)
-            .identity()
-            .await;
+        identity_of(&domain, &agent, "front").await;
         audited(&domain, &["\"issued\"", "/ns/shop/sa/front"]).await;
         // Renamed, and nothing said: the next line begins another.
         fs::rename(&log, &first).unwrap();

@@ -19,7 +19,7 @@ use signet_tests::{
     wait::eventually,
 };
 
-use super::support::pod_with_volume;
+use super::support::identity_of;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -46,10 +46,7 @@ async fn a_node_joins_with_anchors_that_have_been_rotated_out() {
     let mut agent = agent_with_anchors(&domain, &first);
     agent.start().await.unwrap();
     domain.register(&mut agent).await.unwrap();
-    agent
-        .workload(&pod_with_volume(&domain, &agent, "front").await)
-        .identity()
-        .await;
+    identity_of(&domain, &agent, "front").await;
     assert!(agent.said().contains("was found over links"), "{}", agent.said());
     // What was found is kept like any other: the next rotation and a restart need no links.
     domain.server.admin(&rotate).await.unwrap();
@@ -95,10 +92,7 @@ async fn an_agent_reads_its_anchors_again_on_a_hangup() {
         agent.process().unwrap().signal(Signal::SIGHUP);
         eventually(word, async || agent.said().contains(word).then_some(())).await;
     }
-    agent
-        .workload(&pod_with_volume(&domain, &agent, "front").await)
-        .identity()
-        .await;
+    identity_of(&domain, &agent, "front").await;
 }
 
 /// The file holds an authority that ended a hundred days ago: the log says which file, which authority, since when, and what to do;

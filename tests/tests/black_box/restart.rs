@@ -18,7 +18,7 @@ use signet_tests::{
 use tonic::Code;
 
 use super::put_back::copy_folder;
-use super::support::{id_of, pod_with_volume, workload_svids};
+use super::support::{id_of, identity_of, pod_with_volume, workload_svids};
 
 /// Whatever a client holds can be found and revoked, however the server ended.
 /// Covers INV-4.
@@ -97,10 +97,7 @@ async fn a_killed_server_comes_back_as_the_same_authority() {
     };
     assert_eq!(ids(&again), ids(&status), "a restart adds no roots");
     // The agent finds its way back by itself and goes on serving new pods.
-    let back = agent
-        .workload(&pod_with_volume(&domain, &agent, "back").await)
-        .identity()
-        .await;
+    let back = identity_of(&domain, &agent, "back").await;
     back.judge(&before.svid).unwrap();
     before.judge(&back.svid).unwrap();
     assert_eq!(

@@ -14,7 +14,7 @@ use signet_tests::{
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::support::pod_with_volume;
+use super::support::{identity_of, pod_with_volume};
 
 fn authorities(shown: &Value, kind: &str, state: &str) -> Vec<String> {
     let all = shown["authorities"].as_array().unwrap();
@@ -46,10 +46,7 @@ async fn peers_believe_each_other_all_through_a_rotation() {
         .await;
     assert!(both.authorities.iter().all(|authority| authority.crl.is_some()));
     // A pod that starts now is signed by the new one, and both sides of the rotation believe each other.
-    let back = agent
-        .workload(&pod_with_volume(&domain, &agent, "back").await)
-        .identity()
-        .await;
+    let back = identity_of(&domain, &agent, "back").await;
     assert_eq!(back.svid.authority_id().to_string(), new_authority);
     both.judge(&back.svid).unwrap();
     back.judge(&old.svid).unwrap();
@@ -78,19 +75,13 @@ async fn peers_believe_each_other_all_through_a_rotation() {
 async fn the_control_authority_is_replaced_under_running_agents() {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let first = agent
-        .workload(&pod_with_volume(&domain, &agent, "front").await)
-        .identity()
-        .await;
+    let first = identity_of(&domain, &agent, "front").await;
     domain
         .server
         .admin(&["ca", "rotate", "--kind", "control"])
         .await
         .unwrap();
-    let second = agent
-        .workload(&pod_with_volume(&domain, &agent, "back").await)
-        .identity()
-        .await;
+    let second = identity_of(&domain, &agent, "back").await;
     first.judge(&second.svid).unwrap();
     assert_eq!(
         second.authorities.len(),
@@ -107,10 +98,7 @@ async fn the_control_authority_is_replaced_under_running_agents() {
 async fn an_admin_chooses_another_algorithm_and_everyone_goes_on() {
     let domain = Domain::start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
-    let first = agent
-        .workload(&pod_with_volume(&domain, &agent, "front").await)
-        .identity()
-        .await;
+    let first = identity_of(&domain, &agent, "front").await;
     let algorithm = async |kind: &str| {
         let shown = domain.server.admin(&["ca", "show"]).await.unwrap();
         let all = shown["authorities"].as_array().unwrap().clone();
@@ -125,10 +113,7 @@ async fn an_admin_chooses_another_algorithm_and_everyone_goes_on() {
         domain.server.admin(&command).await.unwrap();
         assert_eq!(algorithm(kind).await, "p384");
     }
-    let second = agent
-        .workload(&pod_with_volume(&domain, &agent, "back").await)
-        .identity()
-        .await;
+    let second = identity_of(&domain, &agent, "back").await;
     second.judge(&first.svid).unwrap();
     let late = domain.agent("node-b").await.unwrap();
     domain.shop_pod("late", "node-b").unwrap();

@@ -7,6 +7,7 @@ use signet_tests::{
     fake_kube::PodSpec,
     kubelet::Volume,
     wait::{PATIENCE, within},
+    workload::Identity,
 };
 
 /// The refusal in an outcome.
@@ -77,6 +78,14 @@ pub(crate) async fn pod_with_volume(domain: &Domain, agent: &Agent, name: &str) 
     let spec = PodSpec::new("shop", name).service_account(name).node("node-a");
     domain.kube.add_pod(&spec).unwrap();
     agent.publish("shop", name).await.unwrap()
+}
+
+/// What such a pod is given on its socket.
+pub(crate) async fn identity_of(domain: &Domain, agent: &Agent, name: &str) -> Identity {
+    agent
+        .workload(&pod_with_volume(domain, agent, name).await)
+        .identity()
+        .await
 }
 
 /// The SPIFFE ID that the built-in rule gives to such a pod.

@@ -14,7 +14,7 @@ use signet_tests::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::support::{audited, pod_with_volume};
+use super::support::{audited, identity_of, pod_with_volume};
 
 /// What an honest caller waits at most, on a busy machine too.
 const SOON: Duration = Duration::from_secs(5);
@@ -182,10 +182,7 @@ async fn hangups_and_user_signals_do_not_kill_and_a_hangup_opens_the_audit_log_a
     });
     assert!(said.await.is_some(), "{}{}", domain.server.said(), agent.said());
     assert!(domain.server.process().unwrap().is_running() && agent.process().unwrap().is_running());
-    agent
-        .workload(&pod_with_volume(&domain, &agent, "front").await)
-        .identity()
-        .await;
+    identity_of(&domain, &agent, "front").await;
     audited(&domain, &["\"issued\"", "/ns/shop/sa/front"]).await;
 }
 

@@ -29,6 +29,7 @@ impl AdminService {
             problem,
             waiting,
             restart_for: standing.restart_for,
+            put_off: standing.is_put_off,
         }
     }
 

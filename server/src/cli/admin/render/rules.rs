@@ -50,6 +50,11 @@ pub(super) fn lines(standing: &wire::RulesStanding) -> String {
             waiting.revision
         ));
     }
+    if standing.put_off {
+        text.push_str(
+            "rules          the file was changed often: it is looked at again within ten seconds\n",
+        );
+    }
     if !standing.restart_for.is_empty() {
         let keys = standing.restart_for.join(", ");
         text.push_str(&format!("needs restart  {keys}\n"));
@@ -76,6 +81,7 @@ pub(super) fn standing_json(standing: &wire::RulesStanding) -> Value {
         "problem": standing.problem,
         "waiting": waiting,
         "restart_for": standing.restart_for,
+        "put_off": standing.put_off,
     })
 }
 
@@ -137,6 +143,7 @@ mod tests {
                 revision: "0000000000000001".to_owned(),
                 count: 2,
                 restart_for: vec!["svid.ttl".to_owned()],
+                put_off: true,
                 waiting: Some(wire::WaitingRules {
                     revision: "0000000000000002".to_owned(),
                     since_unix_ms: 1_800_000_000_000,
@@ -166,6 +173,7 @@ mod tests {
             "none  nothing: it denies",
             "rules wait     12 live identities would be withdrawn, since 2027-01-15T08:00:00Z; confirm with `signet-server rule confirm 0000000000000002`",
             "needs restart  svid.ttl",
+            "looked at again within ten seconds",
             "spiffe://example.org/ns/shop/sa/web  pod shop/web-0",
             "and 11 more",
         ] {

@@ -1,0 +1,86 @@
+//! Rules as those accepted last, kept for the next start.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use signet_certs::time::{from_unix_millis, unix_millis};
+
+use super::Revision;
+use crate::{
+    audit_event::{AuditAction, AuditEvent},
+    rules::{RuleSet, WrittenRules},
+    store::{Store, StoreError},
+};
+
+/// As the store has them.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Accepted {
+    /// Of the rules for the clusters there were then.
+    pub(super) revision: String,
+    pub(super) rules: WrittenRules,
+    /// When they were accepted, in Unix milliseconds, as long as those whom they concern may not have been named to their agents.
+    untold_since: Option<i64>,
+}
+
+/// A change of the rules in force, for the audit log.
+pub(super) struct Change<'c> {
+    pub(super) author: &'c str,
+    /// Revision of the rules before; none for the first of a store.
+    pub(super) previous: Option<String>,
+    pub(super) withdrawn: u64,
+    /// Whether agents have to be told of it.
+    pub(super) is_told: bool,
+}
+
+impl Accepted {
+    fn of(rules: &RuleSet, untold_since: Option<SystemTime>) -> Self {
+        Self {
+            revision: Revision(rules.revision()).to_string(),
+            rules: rules.written(),
+            untold_since: untold_since.map(unix_millis),
+        }
+    }
+
+    /// What a store has.
+    pub(super) fn read(body: &str) -> Result<Self, String> {
+        serde_json::from_str(body).map_err(|error| error.to_string())
+    }
+
+    fn body(&self) -> String {
+        // Plain structs: this cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether somebody may hold what these rules do not give, and does not know; not once the `longest` life of a certificate is over.
+    pub(super) fn may_be_unheard(&self, longest: Duration, now: SystemTime) -> bool {
+        let since = self.untold_since.map(from_unix_millis);
+        since.is_some_and(|since| now < since + longest)
+    }
+}
+
+/// Stores rules as those accepted last, with the line that says so.
+pub(super) async fn keep(
+    store: &dyn Store,
+    rules: &RuleSet,
+    change: Change<'_>,
+    now: SystemTime,
+) -> Result<(), StoreError> {
+    let action = AuditAction::RulesChanged {
+        author: change.author.to_owned(),
+        previous: change.previous,
+        revision: Revision(rules.revision()).to_string(),
+        rules: rules.rules().count() as u64,
+        withdrawn: change.withdrawn,
+    };
+    let accepted = Accepted::of(rules, change.is_told.then_some(now));
+    store
+        .accept_rules(accepted.body(), vec![AuditEvent::new(now, action)])
+        .await
+}
+
+/// Remembers that those whom these rules concern have been named.
+pub(super) async fn told(store: &dyn Store, rules: &RuleSet) -> Result<(), StoreError> {
+    store
+        .accept_rules(Accepted::of(rules, None).body(), Vec::new())
+        .await
+}
