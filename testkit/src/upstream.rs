@@ -1,5 +1,6 @@
 //! A root above authorities, as an organisation keeps one.
 
+use super::DAY;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer, KeyIdMethod,
     KeyPair, KeyUsagePurpose, SanType, SubjectPublicKeyInfo,
@@ -26,6 +27,10 @@ impl Upstream {
     pub fn new(below: BasicConstraints) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Example Root");
+        (params.not_before, params.not_after) = (
+            (super::now() - 365 * DAY).into(),
+            (super::now() + 3650 * DAY).into(),
+        );
         params.is_ca = IsCa::Ca(below);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();

@@ -21,7 +21,7 @@ impl AuthorityChain {
     /// Joins the certificates, own first.
     ///
     /// # Errors
-    /// There is none, there are more than [`MAX_AUTHORITY_CHAIN`], or one is not signed by the next.
+    /// There is none, there are more than [`MAX_AUTHORITY_CHAIN`], one is not signed by the next, or outlives it.
     pub fn new(mut certificates: Vec<AuthorityCertificate>) -> Result<Self, AuthorityError> {
         if certificates.is_empty() || certificates.len() > MAX_AUTHORITY_CHAIN {
             return Err(AuthorityError::Chain("it has no certificate, or more than seven"));
@@ -30,6 +30,9 @@ impl AuthorityChain {
             let [below, above] = pair else { continue };
             if !is_made_by(&Certificate::parse(below.der())?, above) {
                 return Err(AuthorityError::Chain("one is not signed by the next"));
+            }
+            if below.not_after() > above.not_after() {
+                return Err(AuthorityError::Chain("one outlives the next, who signed it"));
             }
         }
         let longest = |(below, one): (usize, &AuthorityCertificate)| one.allows_below(below);

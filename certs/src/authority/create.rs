@@ -59,7 +59,8 @@ pub fn create_authority(
 
 impl AuthorityProfile {
     /// Whether a certificate that somebody else made over `signer`'s key says what was asked for: another's signature is worth
-    /// no more than what it is under. Its life may be shorter, for nothing outlives who signed it.
+    /// no more than what it is under. Its life may be shorter, for nothing outlives who signed it, but has to have begun by `now`, and at
+    /// least half of what was asked for has to be left: a successor is made at half of a life.
     ///
     /// # Errors
     /// [`AuthorityError`] names the first difference.
@@ -67,6 +68,7 @@ impl AuthorityProfile {
         &self,
         certificate: &AuthorityCertificate,
         signer: &dyn AuthoritySigner,
+        now: SystemTime,
     ) -> Result<(), AuthorityError> {
         let expect = |holds: bool, what| {
             if holds {
@@ -91,11 +93,16 @@ impl AuthorityProfile {
             certificate.has_unique_subject(id),
             "its subject does not hold the key's id, by which readers tell lists apart",
         )?;
+        expect(certificate.is_valid_at(now), "it is not valid yet, or no more")?;
         expect(
-            certificate.not_before() <= whole_seconds(self.not_before)
-                && certificate.not_after() <= whole_seconds(self.not_after)
-                && certificate.not_before() < certificate.not_after(),
-            "its dates are not within those asked for",
+            certificate.not_after() <= whole_seconds(self.not_after),
+            "it ends later than was asked for",
+        )?;
+        let length = |from, until: SystemTime| until.duration_since(from).unwrap_or_default();
+        expect(
+            length(now, certificate.not_after()) >= length(self.not_before, self.not_after) / 2
+                && certificate.not_before() + length(self.not_before, self.not_after) > now,
+            "less than half of the life that was asked for is left of it, or it is as old as that",
         )
     }
 }

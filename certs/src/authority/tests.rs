@@ -261,7 +261,7 @@ fn a_leaf_below_a_root_is_shown_with_what_leads_there() {
     let root = Upstream::default();
     let (authority, profile) = below(&root);
     profile
-        .check(authority.certificate(), authority.signer().as_ref())
+        .check(authority.certificate(), authority.signer().as_ref(), now())
         .unwrap();
     let leaf = svid(&authority, "spiffe://td/w", 1).chain()[0].clone();
     let shown: Vec<CertificateDer<'_>> = authority
@@ -322,19 +322,26 @@ fn a_certificate_that_says_something_else_than_was_asked_for_is_not_taken() {
         let chain = root
             .certify(&profile, &signer.spki(), |params| change(params))
             .unwrap();
-        profile.check(chain.own(), signer)
+        profile.check(chain.own(), signer, now())
     };
     assert_eq!(check(&|_| {}), Ok(()));
     assert_eq!(
-        check(&|params| params.not_after = (now() + HOUR).into()),
+        check(&|params| params.not_after = (now() + 16 * DAY).into()),
         Ok(()),
         "shorter"
+    );
+    assert_eq!(
+        check(&|params| params.not_before = now().into()),
+        Ok(()),
+        "not set back for slow clocks"
     );
     let late = profile.not_after + HOUR;
     type Change<'a> = &'a dyn Fn(&mut CertificateParams);
     let wrong: [(&str, Change<'_>); 6] = [
-        ("dates", &|params| params.not_after = late.into()),
-        ("dates", &|params| params.not_before = (now() + HOUR).into()),
+        ("ends later", &|params| params.not_after = late.into()),
+        ("not valid yet", &|params| {
+            params.not_before = (now() + HOUR).into();
+        }),
         ("trust domain", &|params| {
             params.subject_alt_names = vec![uri("spiffe://other")];
         }),
@@ -360,7 +367,7 @@ fn a_certificate_that_says_something_else_than_was_asked_for_is_not_taken() {
     let (other, _) = LocalSigner::generate(SignatureAlgorithm::P256, &rng()).unwrap();
     assert!(
         profile
-            .check(authority.certificate(), &other)
+            .check(authority.certificate(), &other, now())
             .unwrap_err()
             .to_string()
             .contains("key")

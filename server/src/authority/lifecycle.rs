@@ -1,5 +1,6 @@
 //! One kind of authority with its keys and its journal: carries out the machine's effects.
 
+mod error;
 mod making;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,69 +12,18 @@ use signet_certs::authority::{AuthorityId, AuthorityKind, X509Authority};
 use signet_certs::id::TrustDomain;
 use signet_certs::signer::AuthoritySigner;
 
-use self::making::{Fresh, MAKING, answered, discard};
+pub(super) use self::error::LifecycleError;
+use self::making::{Fresh, answered, discard};
 use super::audited;
-use super::journal::{self, JournalError};
+use super::journal;
 use super::material::Held;
 use super::policy::LifePolicy;
-use super::source::{AuthoritySource, SourceError};
+use super::source::AuthoritySource;
 use super::spread::{SpreadReports, SpreadStatus};
-use super::state::{AuthorityRecord, AuthoritySet, Context, Effect, Event, Moment, Refused, Transition};
+use super::state::{AuthorityRecord, AuthoritySet, Context, Effect, Event, Moment, Transition};
 use super::view::{KindView, ViewedAuthority};
-use crate::key_manager::{KeyManager, KeyManagerError};
+use crate::key_manager::KeyManager;
 use crate::store::{KeyChanges, Store, StoreError};
-
-/// Why a step could not be taken. Whatever it is, the authorities stand as before.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LifecycleError {
-    /// The machine said no.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// The journal could not be read or written.
-    #[error("the authority journal could not be kept")]
-    Store(#[from] StoreError),
-    /// What the store holds makes no sense.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// A key could not be made, sealed or opened.
-    #[error("the key of an authority is not usable")]
-    Key(#[from] KeyManagerError),
-    /// The journal names an authority whose key is gone.
-    #[error(
-        "no key is stored for {kind} authority {authority}: restore the whole store, and the key-encryption key it was \
-         sealed with"
-    )]
-    MissingKey {
-        /// Its kind.
-        kind: AuthorityKind,
-        /// Which.
-        authority: AuthorityId,
-    },
-    /// Nobody certified a new key.
-    #[error("no certificate was made for a new {kind} authority")]
-    Source {
-        /// Its kind.
-        kind: AuthorityKind,
-        /// Why.
-        source: SourceError,
-    },
-    /// Whoever makes keys or certificates did not answer.
-    #[error("no answer within {} s from {who}: the next try follows by itself", MAKING.as_secs())]
-    NoAnswer {
-        /// Who was asked.
-        who: &'static str,
-    },
-    /// A certificate could not be made or read.
-    #[error("the certificate of {kind} authority {authority} is not usable: {problem}")]
-    Certificate {
-        /// Its kind.
-        kind: AuthorityKind,
-        /// Which.
-        authority: AuthorityId,
-        /// Why.
-        problem: String,
-    },
-}
 
 /// What all kinds use.
 pub(super) struct Tools {
@@ -91,6 +41,8 @@ pub(super) struct Lifecycle {
     set: AuthoritySet,
     revision: u64,
     held: BTreeMap<AuthorityId, Held>,
+    /// Keys of authorities that are gone, as long as somebody may be shown them.
+    forgotten: Vec<AuthorityId>,
     visible: bool,
 }
 
@@ -107,6 +59,7 @@ impl Lifecycle {
             set: AuthoritySet::default(),
             revision: 0,
             held: BTreeMap::new(),
+            forgotten: Vec::new(),
             visible: false,
         };
         lifecycle.reload(tools).await?;
@@ -172,7 +125,7 @@ impl Lifecycle {
         }
     }
 
-    /// Takes one step and all that follow from it at once.
+    /// Takes one step and all that follow from it at once. A key that came to nothing on the way is destroyed.
     pub(super) async fn handle(
         &mut self,
         event: Event,
@@ -180,9 +133,24 @@ impl Lifecycle {
         reports: &SpreadReports,
         tools: &Tools,
     ) -> Result<(), LifecycleError> {
+        let mut fresh = None;
+        let outcome = self.follow(event, at, reports, &mut fresh, tools).await;
+        if let Some(unused) = fresh {
+            discard(unused.authority.id, tools).await;
+        }
+        outcome
+    }
+
+    async fn follow(
+        &mut self,
+        event: Event,
+        at: Moment,
+        reports: &SpreadReports,
+        fresh: &mut Option<Fresh>,
+        tools: &Tools,
+    ) -> Result<(), LifecycleError> {
         let now = at.now;
         let mut events = VecDeque::from([event]);
-        let mut fresh = None;
         while let Some(event) = events.pop_front() {
             let policy = self.policy;
             let context = Context {
@@ -197,9 +165,9 @@ impl Lifecycle {
             let transition = self.set.apply(event, &context)?;
             for effect in transition.effects.clone() {
                 match effect {
-                    Effect::SaveJournal => self.save(&transition, &mut fresh, !open, now, tools).await?,
+                    Effect::SaveJournal => self.save(&transition, fresh, !open, now, tools).await?,
                     Effect::Publish => self.visible = true,
-                    Effect::DeleteKey(id) => self.forget(id, tools).await,
+                    Effect::DeleteKey(id) => self.forget(id),
                     Effect::CheckLastLeaf(id) => events.push_back(last_leaf(id, at, tools).await?),
                     Effect::GenerateKey {
                         algorithm,
@@ -208,7 +176,7 @@ impl Lifecycle {
                     } => {
                         let made = self.make(algorithm, now, tools).await?;
                         let (authority, link) = (made.authority.clone(), made.link.clone());
-                        fresh = Some(made);
+                        *fresh = Some(made);
                         events.push_back(Event::Prepared {
                             authority,
                             activation,
@@ -222,11 +190,10 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// The key is of no more use. What the store has of it is gone already; what is elsewhere may be left behind by a crash, or where
-    /// nobody answers: no journal names it then, and it signs nothing.
-    async fn forget(&mut self, id: AuthorityId, tools: &Tools) {
+    /// The key is of no more use: see [`destroy_forgotten`](Self::destroy_forgotten).
+    fn forget(&mut self, id: AuthorityId) {
         self.held.remove(&id);
-        discard(id, tools).await;
+        self.forgotten.push(id);
     }
 
     /// Writes `transition.next`, the keys that come and go with it, and its audit lines, in one transaction; only then
@@ -240,6 +207,7 @@ impl Lifecycle {
         tools: &Tools,
     ) -> Result<(), LifecycleError> {
         let next = &transition.next;
+        let body = journal::encode(next)?;
         let added = fresh.take_if(|fresh| next.get(fresh.authority.id).is_some());
         let (added, sealed) = added
             .map(|added| ((added.authority.id, added.held), added.sealed))
@@ -253,7 +221,6 @@ impl Lifecycle {
             remove: removed.collect(),
         };
         let audit = audited::changes(self.kind, &self.set, next, forced, now);
-        let body = journal::encode(next)?;
         let saved = tools
             .store
             .save_journal(self.kind, self.revision, body, keys, audit);
@@ -261,7 +228,7 @@ impl Lifecycle {
             Ok(revision) => self.revision = revision,
             Err(error) => {
                 if let Some((id, _)) = added {
-                    discard(id, tools).await;
+                    self.discard_unsaved(id, tools).await;
                 }
                 if matches!(error, StoreError::Conflict { .. }) {
                     self.reload(tools).await?;

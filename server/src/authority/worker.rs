@@ -56,6 +56,9 @@ impl Worker {
         loop {
             let outcome = self.wake(event).await;
             self.show();
+            for lifecycle in self.kinds.values_mut() {
+                lifecycle.destroy_forgotten(&self.tools).await;
+            }
             match outcome {
                 Ok(()) => retry.reset(),
                 Err(_) => not_before = Instant::now() + retry.next(0.0),
@@ -91,11 +94,12 @@ impl Worker {
             return Ok(());
         }
         self.unheard |= matches!(wake, Wake::Published);
+        let mut heard = Ok(());
         if self.unheard {
-            self.published(now).await?;
-            self.unheard = false;
+            heard = self.published(now).await;
+            self.unheard = heard.is_err();
         }
-        self.step_all(|_| Event::Tick, now).await
+        heard.and(self.step_all(|_| Event::Tick, now).await)
     }
 
     async fn published(&mut self, at: Moment) -> Result<(), LifecycleError> {
@@ -123,12 +127,11 @@ impl Worker {
             author: request.author.into(),
         };
         let reports = self.reports.borrow().clone();
-        // A kind that this server has no authorities of is none that rotates.
-        if let Some(lifecycle) = self.kinds.get_mut(&request.kind) {
-            lifecycle.handle(event, now, &reports, &self.tools).await?;
-            self.watchers
-                .extend(Watcher::new(request.kind, lifecycle.set(), progress));
-        }
+        let lifecycle = self.kinds.get_mut(&request.kind);
+        let lifecycle = lifecycle.ok_or(LifecycleError::NoSuchKind(request.kind))?;
+        lifecycle.handle(event, now, &reports, &self.tools).await?;
+        self.watchers
+            .extend(Watcher::new(request.kind, lifecycle.set(), progress));
         Ok(())
     }
 

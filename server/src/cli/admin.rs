@@ -5,6 +5,7 @@ mod render;
 
 use std::{path::Path, time::Duration};
 
+use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
 use signet_certs::time::{parse_rfc3339, unix_millis};
 use signet_proto::admin::{self as wire, admin_client};
@@ -132,13 +133,15 @@ impl AdminClient {
             .await
             .map_err(said)?
             .into_inner();
-        while let Some(step) = steps.message().await.map_err(said)? {
+        // What is recorded goes on, and after a restart too.
+        let broken = || "the report ended before the rotation was done; it goes on, after a restart of the server too: see `ca show`";
+        while let Some(step) = steps.message().await.map_err(said).with_context(broken)? {
             progress(&render::step(&step));
             if step.done {
                 return Ok(render::rotated(&step));
             }
         }
-        anyhow::bail!("the server ended the report before the rotation was done; it goes on: see `ca show`")
+        anyhow::bail!(broken())
     }
 
     /// Issued certificates.

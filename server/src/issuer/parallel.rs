@@ -3,20 +3,19 @@
 use futures_util::future::join_all;
 
 /// Below this many items the hand-over to another thread costs more than it saves.
-pub(super) const INLINE: usize = 4;
+const INLINE: usize = 4;
 
-/// Applies `f` to every item on the blocking pool, split over the cores; keeps the order. Up to `inline` items are done at once.
-/// `None` for the items of a part whose thread panicked.
+/// Applies `f` to every item on the blocking pool, split over the cores; keeps the order. `None` for the items of a part
+/// whose thread panicked.
 pub(super) async fn parallel_map<T, R>(
     items: Vec<T>,
-    inline: usize,
     f: impl Fn(T) -> R + Clone + Send + 'static,
 ) -> Vec<Option<R>>
 where
     T: Send + 'static,
     R: Send + 'static,
 {
-    if items.len() <= inline {
+    if items.len() <= INLINE {
         return items.into_iter().map(f).map(Some).collect();
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -55,7 +54,7 @@ mod tests {
     #[tokio::test]
     async fn order_is_kept_for_any_number_of_items() {
         for n in [0, 1, 4, 5, 63, 64, 257] {
-            let doubled = parallel_map((0..n).collect(), INLINE, |i: usize| i * 2).await;
+            let doubled = parallel_map((0..n).collect(), |i: usize| i * 2).await;
             assert_eq!(doubled, (0..n).map(|i| Some(i * 2)).collect::<Vec<_>>());
         }
     }

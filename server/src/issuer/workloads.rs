@@ -16,13 +16,14 @@ use super::{
     decide::Decided,
     draft::{Draft, Order, record},
     no_draft, not_signed,
-    parallel::{INLINE, parallel_map},
+    parallel::parallel_map,
     record_refusal,
     recorded::RecordedLeaf,
     report_not_recorded,
     requester::Requester,
 };
 use crate::{
+    key_manager::off_thread,
     rules::RuleSet,
     store::{Budget, IssueRefusal, Standing},
 };
@@ -135,7 +136,7 @@ impl Issuer {
                 (wanted, key)
             })
         };
-        let verified = parallel_map(wanted, INLINE, verify).await.into_iter();
+        let verified = parallel_map(wanted, verify).await.into_iter();
         let lost = || Err(NotIssued::unavailable("the server lost a request item"));
         verified
             .map(|item| {
@@ -269,8 +270,7 @@ async fn sign_all(
     authority: X509Authority,
     leaves: Vec<Result<(RecordedLeaf, Answer), NotIssued>>,
 ) -> Vec<Outcome> {
-    // A key that is elsewhere keeps whoever waits for it.
-    let inline = if authority.signer().is_remote() { 0 } else { INLINE };
+    let signer = authority.signer().clone();
     let sign = move |item: Result<(RecordedLeaf, Answer), NotIssued>| {
         let (leaf, answer) = item?;
         let leaf = leaf.sign(&authority).map_err(|error| not_signed(&error))?;
@@ -281,8 +281,16 @@ async fn sign_all(
             identities: answer.identities,
         })
     };
-    let outcomes = parallel_map(leaves, inline, sign).await.into_iter();
-    outcomes
-        .map(|outcome| outcome.unwrap_or_else(|| Err(NotIssued::unavailable(NOT_SIGNED))))
-        .collect()
+    let unsigned = || Err(NotIssued::unavailable(NOT_SIGNED));
+    if signer.is_remote() {
+        let count = leaves.len();
+        let signed = off_thread(signer.as_ref(), true, move || {
+            leaves.into_iter().map(sign).collect()
+        });
+        return signed
+            .await
+            .unwrap_or_else(|_| std::iter::repeat_with(unsigned).take(count).collect());
+    }
+    let outcomes = parallel_map(leaves, sign).await.into_iter();
+    outcomes.map(|outcome| outcome.unwrap_or_else(unsigned)).collect()
 }

@@ -46,6 +46,8 @@ pub(crate) struct MemoryStore {
     pub probe_failures: AtomicU32,
     /// Fails [`Journals::save_journal`].
     pub journal_failures: AtomicU32,
+    /// The same, after it has saved: as when the connection to a store breaks.
+    pub journal_answers_lost: AtomicU32,
     /// Fails [`Lists::save_crl`].
     pub crl_failures: AtomicU32,
     /// Fails [`Ledger::issue`].
@@ -98,6 +100,7 @@ impl MemoryStore {
             failed_writes: watch::Sender::new(0),
             probe_failures: AtomicU32::new(0),
             journal_failures: AtomicU32::new(0),
+            journal_answers_lost: AtomicU32::new(0),
             crl_failures: AtomicU32::new(0),
             issue_failures: AtomicU32::new(0),
             report_failures: AtomicU32::new(0),
@@ -296,7 +299,9 @@ impl Journals for MemoryStore {
     ) -> StoreFuture<'_, u64> {
         self.transaction(move |kept| {
             self.fails(&self.journal_failures)?;
-            kept.save_journal(kind, expected_revision, body, keys, audit)
+            let saved = kept.save_journal(kind, expected_revision, body, keys, audit)?;
+            self.fails(&self.journal_answers_lost)?;
+            Ok(saved)
         })
     }
 

@@ -8,8 +8,10 @@ use ring::rand::SecureRandom as _;
 use signet_certs::authority::{AuthorityCertificate, AuthorityId, AuthorityProfile};
 use signet_certs::serial::SerialNumber;
 use signet_certs::signer::SignatureAlgorithm;
+use tokio::time::Instant;
 
 use super::{Lifecycle, LifecycleError, Tools};
+use crate::authority::journal;
 use crate::authority::links::{self, Link};
 use crate::authority::material::{Held, Material};
 use crate::authority::state::NewAuthority;
@@ -17,7 +19,7 @@ use crate::key_manager::{NewKey, off_thread};
 use crate::store::SealedKey;
 
 /// How long whoever makes a key or a certificate is waited for.
-pub(super) const MAKING: Duration = Duration::from_secs(30);
+const MAKING: Duration = Duration::from_secs(30);
 
 /// An authority that was made and waits for its journal entry.
 pub(super) struct Fresh {
@@ -34,7 +36,10 @@ pub(super) async fn answered<T>(
     asked: impl Future<Output = T>,
 ) -> Result<T, LifecycleError> {
     let answer = tokio::time::timeout(MAKING, asked).await;
-    answer.map_err(|_| LifecycleError::NoAnswer { who })
+    answer.map_err(|_| LifecycleError::NoAnswer {
+        who,
+        seconds: MAKING.as_secs(),
+    })
 }
 
 /// Destroys a key that no journal names. It signs nothing, so that what fails is told and no more.
@@ -57,16 +62,22 @@ impl Lifecycle {
         tools: &Tools,
     ) -> Result<Fresh, LifecycleError> {
         let asked = tools.keys.generate(self.kind, algorithm);
+        let begun = Instant::now();
         let key = answered("whoever makes keys", asked).await??;
         let id = key.authority_id;
-        let made = self.certified(key, now, tools).await;
+        let made = self.certified(key, (now, begun), tools).await;
         if made.is_err() {
             discard(id, tools).await;
         }
         made
     }
 
-    async fn certified(&self, key: NewKey, now: SystemTime, tools: &Tools) -> Result<Fresh, LifecycleError> {
+    async fn certified(
+        &self,
+        key: NewKey,
+        (now, begun): (SystemTime, Instant),
+        tools: &Tools,
+    ) -> Result<Fresh, LifecycleError> {
         let NewKey {
             authority_id,
             signer,
@@ -92,16 +103,17 @@ impl Lifecycle {
         let unusable = |problem: String| self.unusable(authority_id, problem);
         let certificate = chain.own();
         profile
-            .check(certificate, signer.as_ref())
+            .check(certificate, signer.as_ref(), now + begun.elapsed())
             .map_err(|error| unusable(error.to_string()))?;
         let link = self.link(certificate, &profile, now, tools).await;
+        let material = Material::of_chain(&chain);
         let authority = NewAuthority {
             id: certificate.id(),
             algorithm: signer.algorithm(),
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
-            material: Material::of_chain(&chain),
-            signs_list: Material::of_chain(&chain).signs_list(),
+            signs_list: material.signs_list(),
+            material,
         };
         let held = authority
             .material
@@ -113,6 +125,27 @@ impl Lifecycle {
             sealed,
             link,
         })
+    }
+
+    /// A key whose journal entry was not written. Where nobody can tell whether it was, it stays: a journal that names a key which is
+    /// gone is worse than a key that no journal names.
+    pub(super) async fn discard_unsaved(&self, id: AuthorityId, tools: &Tools) {
+        let stored = tools.store.load_journal(self.kind).await;
+        let unsaved = stored.is_ok_and(|stored| {
+            let body = stored.map(|stored| journal::decode(&stored.body));
+            body.is_none_or(|set| set.is_ok_and(|set| set.get(id).is_none()))
+        });
+        if unsaved {
+            discard(id, tools).await;
+        }
+    }
+
+    /// Destroys keys that nobody is shown any more. What the store has of them is gone already; what is elsewhere may be left behind by a
+    /// crash, or where nobody answers: no journal names it then, and it signs nothing.
+    pub(in crate::authority) async fn destroy_forgotten(&mut self, tools: &Tools) {
+        for id in std::mem::take(&mut self.forgotten) {
+            discard(id, tools).await;
+        }
     }
 
     fn serial(
@@ -144,11 +177,8 @@ impl Lifecycle {
         let (signer, not_before) = (acting.signer().clone(), profile.not_before);
         let to = successor.clone();
         let make = move || Link::make(&acting, &to, serial, not_before);
-        let made: Result<Link, Box<dyn Error + Send + Sync>> = async {
-            let made = off_thread(signer.as_ref(), false, make);
-            Ok(answered("the key of the acting authority", made).await???)
-        }
-        .await;
+        let made: Result<Link, Box<dyn Error + Send + Sync>> =
+            async { Ok(off_thread(signer.as_ref(), false, make).await??) }.await;
         // A rotation does not fail for it: agents that know the active authority need no link.
         made.inspect_err(|error| {
             let error = error.as_ref() as &dyn Error;

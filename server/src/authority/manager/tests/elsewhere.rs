@@ -87,6 +87,34 @@ async fn a_token_that_is_away_delays_a_rotation_and_an_unsaved_key_is_left_nowhe
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_a_journal_may_name_is_not_destroyed() {
+    let token = Token::new();
+    let running = Running::elsewhere(in_token(&token)).await;
+    running.store.journal_answers_lost.store(1, Ordering::SeqCst);
+    let refused = running.manager.rotate(wish(false)).await;
+    assert!(matches!(refused, Err(RotateError::Failed(_))), "{refused:?}");
+    let running = running.restart().await;
+    assert_eq!(running.states(X509), ["active", "prepared"]);
+    assert_eq!(token.ids().len(), 3);
+}
+
+/// A step before the one that the key was made for fails.
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_turn_never_comes_is_left_nowhere() {
+    let token = Token::new();
+    let running = Running::elsewhere(in_token(&token)).await;
+    rotate_to(&running, None).await;
+    let held = token.ids();
+    assert!(running.drain.finish(MINUTE).await);
+    // The old one is over, and the active ones want successors.
+    running.pass(7 * HOUR).await;
+    running.store.journal_failures.store(9, Ordering::SeqCst);
+    let outcome = start_over(&running, in_token(&token)).await;
+    assert!(matches!(outcome, Err(LifecycleError::Store(_))));
+    assert_eq!(token.ids(), held);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_without_the_key_is_fatal_at_the_start() {
     let token = Token::new();
     let running = Running::elsewhere(in_token(&token)).await;
