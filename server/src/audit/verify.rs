@@ -61,6 +61,11 @@ impl Trusted {
         if self.is_empty() {
             return before.iter().all(|known| known == key);
         }
+        self.has(key)
+    }
+
+    /// Whether somebody has said that this key counts.
+    pub(crate) fn has(&self, key: &AuditPublicKey) -> bool {
         let id = key.id();
         self.keys.contains(key) || self.ids.iter().any(|known| known.eq_ignore_ascii_case(&id))
     }

@@ -39,11 +39,24 @@ pub(super) async fn verify(args: AuditVerifyArgs) -> anyhow::Result<Answer> {
             .await?
             .audit()
             .await?;
-        trusted.keys.push(audit.key);
+        trust_server(&mut trusted, audit.key)?;
         written = Some(audit.written);
     }
     let verdict = verify::verify(&args.files, &trusted, written.as_ref())?;
     Ok(render::verdict(&verdict, !trusted.is_empty()))
+}
+
+/// The key of the server counts where nobody has said which do; else it has to be one of those.
+fn trust_server(trusted: &mut Trusted, key: AuditPublicKey) -> anyhow::Result<()> {
+    if trusted.is_empty() {
+        trusted.keys.push(key);
+    } else if !trusted.has(&key) {
+        bail!(
+            "the server signs its log by key {}, which none of --key and --key-id names: it is another server, or another has its place",
+            key.id()
+        );
+    }
+    Ok(())
 }
 
 fn key_in(path: &Path) -> anyhow::Result<AuditPublicKey> {
@@ -71,4 +84,38 @@ pub(super) async fn head(client: &mut AdminClient) -> anyhow::Result<Answer> {
     let head = head.context("no head is signed yet: the first one comes ten seconds after the first line")?;
     let json: Value = serde_json::from_str(&head).context("what the server calls a head is none")?;
     Ok(Answer::new(json, format!("{head}\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ring::rand::SystemRandom;
+    use signet_certs::signer::{LocalSigner, SignatureAlgorithm};
+
+    use super::*;
+    use crate::audit::AuditKey;
+
+    fn key() -> AuditPublicKey {
+        let (signer, _) = LocalSigner::generate(SignatureAlgorithm::P256, &SystemRandom::new()).unwrap();
+        AuditKey::new(Arc::new(signer)).public()
+    }
+
+    #[test]
+    fn a_server_adds_no_key_to_those_that_somebody_named() {
+        let (named, other) = (key(), key());
+        let mut trusted = Trusted::default();
+        trust_server(&mut trusted, named.clone()).unwrap();
+        assert_eq!(trusted.keys, std::slice::from_ref(&named));
+        trust_server(&mut trusted, named.clone()).unwrap();
+        let refused = trust_server(&mut trusted, other.clone()).unwrap_err();
+        assert!(refused.to_string().contains(&other.id()), "{refused}");
+        assert_eq!(trusted.keys, std::slice::from_ref(&named));
+        let mut by_id = Trusted {
+            keys: Vec::new(),
+            ids: vec![named.id()],
+        };
+        trust_server(&mut by_id, named).unwrap();
+        trust_server(&mut by_id, other).unwrap_err();
+    }
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use signet_certs::time::parse_rfc3339;
 
 use super::super::key::{AuditPublicKey, Head};
 use super::Trusted;
@@ -14,6 +17,8 @@ use super::verdict::{FaultKind, Faults, Place};
 
 /// Runs and single heads that are kept. A log has a few; who moves every line about makes one of each.
 const MOST_PARTS: usize = 200_000;
+/// Servers whose logs are told apart. A trust domain has a few.
+const MOST_SERVERS: usize = 1_000;
 /// Half lines that are named.
 const MOST_HALVES: usize = 1_000;
 
@@ -35,8 +40,45 @@ pub(super) struct Run {
     pub last_time: String,
     pub first_boot: u64,
     pub last_boot: u64,
+    /// When its lines behind the last head that stands among them say that they were written.
+    pub unsigned: Dates,
     /// That it does not continue what stands before it in the file is told already.
     pub is_told: bool,
+}
+
+/// The times of some lines.
+#[derive(Default)]
+pub(super) enum Dates {
+    /// There are none.
+    #[default]
+    None,
+    /// The earliest and the latest.
+    Between(SystemTime, SystemTime),
+    /// One is none.
+    Unreadable,
+}
+
+impl Dates {
+    fn add(&mut self, time: &str) {
+        *self = match (&*self, parse_rfc3339(time)) {
+            (Self::None, Ok(time)) => Self::Between(time, time),
+            (Self::Between(from, to), Ok(time)) => Self::Between(time.min(*from), time.max(*to)),
+            (Self::Unreadable, _) | (_, Err(_)) => Self::Unreadable,
+        };
+    }
+
+    /// How far from `moment` the farthest of them is.
+    pub(super) fn farthest_from(&self, moment: SystemTime) -> Duration {
+        let apart = |time: SystemTime| {
+            let after = time.duration_since(moment);
+            after.unwrap_or_else(|before| before.duration())
+        };
+        match self {
+            Self::None => Duration::ZERO,
+            Self::Between(from, to) => apart(*from).max(apart(*to)),
+            Self::Unreadable => Duration::MAX,
+        }
+    }
 }
 
 /// A head that does not stand behind the line that it is about.
@@ -109,11 +151,16 @@ impl Survey {
                 Line::Half => {}
                 Line::Foreign => self.foreign(at(), "is no line of an audit log"),
             }
-            if self.parts > MOST_PARTS {
-                let problem = "the order of the lines is broken too often: the rest was not read".to_owned();
-                self.faults.add(FaultKind::NoLog, at(), problem);
-                return Ok(Go::Stop);
-            }
+            let too_many = if self.parts > MOST_PARTS {
+                "the order of the lines is broken too often"
+            } else if self.servers.len() > MOST_SERVERS {
+                "there are lines of more servers than any trust domain has"
+            } else {
+                continue;
+            };
+            let problem = format!("{too_many}: the rest was not read");
+            self.faults.add(FaultKind::NoLog, at(), problem);
+            return Ok(Go::Stop);
         }
         Ok(Go::On)
     }
@@ -144,12 +191,15 @@ impl Survey {
                 run.last = event.sequence;
                 run.end = event.hash;
                 run.last_boot = event.boot;
+                run.unsigned.add(&event.time);
                 event.time.as_ref().clone_into(&mut run.last_time);
                 return;
             }
             Some(run) => told = Some(run.last_line),
             None => {}
         }
+        let mut unsigned = Dates::default();
+        unsigned.add(&event.time);
         server.runs.push(Run {
             file,
             offset,
@@ -163,6 +213,7 @@ impl Survey {
             last_time: event.time.into_owned(),
             first_boot: event.boot,
             last_boot: event.boot,
+            unsigned,
             is_told: told.is_some(),
         });
         self.parts += 1;
@@ -211,10 +262,13 @@ impl Survey {
         let server = self.server(&head.server);
         let line = server
             .runs
-            .last()
+            .last_mut()
             .filter(|run| run.file == file && run.last == head.sequence);
         match line {
-            Some(run) if run.end == hash => server.verified(head.sequence, &head.time),
+            Some(run) if run.end == hash => {
+                run.unsigned = Dates::None;
+                server.verified(head.sequence, &head.time);
+            }
             Some(run) => {
                 let problem = format!(
                     "is a head for another line of sequence {} than line {}, which was changed",

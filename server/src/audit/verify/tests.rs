@@ -18,6 +18,8 @@ struct Server {
     key: AuditKey,
     end: AuditCursor,
     boot: u64,
+    /// How far its clock is off.
+    ahead: i64,
     lines: Vec<String>,
 }
 
@@ -29,13 +31,15 @@ impl Server {
             key: AuditKey::new(Arc::new(signer)),
             end: AuditCursor::default(),
             boot: 1,
+            ahead: 0,
             lines: Vec::new(),
         }
     }
 
     /// A minute of it has so many lines.
     fn time(&self) -> String {
-        rfc3339(UNIX_EPOCH + Duration::from_secs(1_800_000_000 + self.end.sequence))
+        let seconds = (1_800_000_000 + self.end.sequence).saturating_add_signed(self.ahead);
+        rfc3339(UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     fn says(&mut self, what: &str) {
@@ -231,9 +235,39 @@ fn a_log_written_anew_shows_by_its_key_or_its_lack_of_heads() {
     let said = said_of(&[whole(&server.lines)], &server);
     assert_eq!(said.len(), 1);
     assert!(
-        said[0].starts_with("audit.log.0:81: is more than 60 s behind the newest head"),
+        said[0].starts_with(
+            "audit.log.0:81: is the last of lines that are dated more than 60 s from the newest head"
+        ),
         "{said:?}"
     );
+}
+
+/// Whoever has no key can only add behind the last head, and chooses the dates.
+#[test]
+fn lines_added_behind_an_old_head_show_by_any_of_their_dates() {
+    for (ahead, kinds) in [
+        (vec![0, 0], 0),
+        (vec![40, 0], 0),
+        (vec![3_600, 0], 1),
+        (vec![-3_600, 0], 1),
+        (vec![0, 3_600, 0, -10], 1),
+    ] {
+        let mut server = ten();
+        for ahead in &ahead {
+            server.ahead = *ahead;
+            server.says("added");
+        }
+        let said = said_of(&[whole(&server.lines)], &server);
+        assert_eq!(said.len(), kinds, "{ahead:?}: {said:?}");
+        // In a file of their own.
+        let (old, added) = server.lines.split_at(11);
+        let said = said_of(&[whole(old), whole(added)], &server);
+        assert_eq!(said.len(), kinds, "{ahead:?}: {said:?}");
+        // A head behind them vouches for whatever they say.
+        server.ahead = 0;
+        server.signs();
+        assert_eq!(said_of(&[whole(&server.lines)], &server), [""; 0]);
+    }
 }
 
 #[test]
@@ -252,6 +286,25 @@ fn copies_of_the_same_lines_are_counted_and_must_be_the_same() {
             "audit.log.1:4: has sequence 7, and so has another line, audit.log.0:7: one was changed, or an older copy of the store was \
           put back"
         ]
+    );
+}
+
+#[test]
+fn lines_of_made_up_servers_are_read_up_to_a_bound_and_said_to_be_that() {
+    let lines = (0..1_100).flat_map(|number| {
+        let mut server = Server::new(&format!("s{number}"));
+        server.says("anything");
+        server.lines
+    });
+    let text = whole(&lines.collect::<Vec<_>>());
+    let files = Files::of(&[text]);
+    let verdict = files.verdict(&Trusted::default());
+    assert!(verdict.servers.len() <= 1_001, "{}", verdict.servers.len());
+    let said = files.said(&verdict);
+    assert!(
+        said.iter()
+            .any(|line| line.contains("of more servers than any trust domain has: the rest was not read")),
+        "{said:?}"
     );
 }
 

@@ -1,6 +1,6 @@
 //! What vouches for a log: its heads, and the server itself while it runs.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use signet_certs::time::parse_rfc3339;
 
@@ -69,13 +69,7 @@ impl<'s> Join<'s> {
 
     /// Without a head nothing tells a log from one that somebody has written anew from some line on.
     pub(super) fn unsigned(&mut self, server: &OneServer, vouched: Option<u64>) {
-        let Some((part, run)) = self
-            .chain
-            .last()
-            .and_then(|part| Some((part, self.runs.get(part.run)?)))
-        else {
-            return;
-        };
+        let Some(part) = self.chain.last() else { return };
         if vouched.is_some_and(|vouched| vouched >= part.last) {
             return;
         }
@@ -87,18 +81,26 @@ impl<'s> Join<'s> {
             self.faults.add(FaultKind::Unsigned, None, problem);
             return;
         };
-        let times = (parse_rfc3339(&run.last_time), parse_rfc3339(time));
-        let behind = match times {
-            (Ok(last), Ok(head)) => last.duration_since(head).unwrap_or_default(),
-            _ => Duration::MAX,
+        // Whoever adds lines chooses their dates, so that all of them have to be near.
+        let farthest = match parse_rfc3339(time) {
+            Ok(head) => self.farthest_behind(*sequence, head),
+            Err(_) => Duration::MAX,
         };
-        if part.last > *sequence && behind > UNSIGNED {
+        if part.last > *sequence && farthest > UNSIGNED {
             let problem = format!(
-                "is more than {} s behind the newest head, which is for sequence {sequence}: heads were removed, or the server was killed and has not run since",
+                "is the last of lines that are dated more than {} s from the newest head before them, which is for sequence {sequence}: heads were removed, lines were added, or the server was killed and has not run since",
                 UNSIGNED.as_secs()
             );
             self.faults
                 .add(FaultKind::Unsigned, self.last_place(part.run), problem);
         }
+    }
+
+    /// How far the lines behind this sequence, which a head of that moment is for, are dated from it.
+    fn farthest_behind(&self, sequence: u64, head: SystemTime) -> Duration {
+        let behind = self.chain.iter().filter(|part| part.last > sequence);
+        let runs = behind.filter_map(|part| self.runs.get(part.run));
+        let apart = runs.map(|run| run.unsigned.farthest_from(head));
+        apart.max().unwrap_or_default()
     }
 }
