@@ -38,6 +38,9 @@ impl Issuer {
     ) -> Result<Decided, NotIssued> {
         let attestor = self.parts.attestor.as_ref();
         let mut proven = requester.prove(attestor, &item.evidence).await?;
+        if let (Evidence::PodToken { of_pod, .. }, Proven::Pod(pod)) = (&item.evidence, &proven) {
+            check_pod(of_pod.as_deref(), pod)?;
+        }
         if let Proven::Pod(pod) = &mut proven
             && rules.is_undecided(&Facts::Pod(pod))
         {
@@ -47,9 +50,6 @@ impl Issuer {
             Proven::Pod(pod) => Some(pod.as_ref()),
             Proven::Process { .. } => None,
         };
-        if let (Evidence::PodToken { of_pod, .. }, Some(pod)) = (&item.evidence, pod) {
-            check_pod(of_pod.as_deref(), pod)?;
-        }
         let granted = self.grant(rules, &proven.facts(), item.spiffe_id.as_deref());
         let (identity, identities) = granted.map_err(|refused| match pod {
             Some(pod) => refused.about_pod(&pod.pod_uid),

@@ -36,6 +36,7 @@ impl NamespaceWatch {
         Self {
             namespaces: Arc::new(Namespaces {
                 known: RwLock::default(),
+                read: RwLock::default(),
                 tell,
             }),
             health: Arc::new(WatchHealth::new(Arc::clone(clock))),
@@ -53,6 +54,7 @@ impl NamespaceWatch {
             }
             // What is shown no longer ages without a sign of it, and in an outage it would count all the same.
             self.namespaces.known.write().clear();
+            self.namespaces.read.write().clear();
         }
     }
 
@@ -64,6 +66,17 @@ impl NamespaceWatch {
     /// The labels of a namespace that the watch shows.
     pub(crate) fn labels(&self, name: &str) -> Option<Labels> {
         self.namespaces.known.read().get(name).cloned()
+    }
+
+    /// Somebody has judged by these labels, which were read, before the watch shows any.
+    pub(crate) fn was_read(&self, name: &str, labels: &Labels) {
+        let mut read = self.namespaces.read.write();
+        let kept = read
+            .entry(name.to_owned())
+            .or_insert_with(|| Some(Arc::clone(labels)));
+        if kept.as_ref().is_some_and(|kept| kept != labels) {
+            *kept = None;
+        }
     }
 
     /// What stands in the way of labels that somebody asks for, and what to do.
@@ -129,7 +142,19 @@ type Known = HashMap<String, Labels>;
 
 struct Namespaces {
     known: RwLock<Known>,
+    /// Labels that were read because the watch did not show them, and by which somebody was judged; none where they were not always the
+    /// same. There are no more of them than namespaces with pods that were proved.
+    read: RwLock<HashMap<String, Option<Labels>>>,
     tell: TellNamespaces,
+}
+
+impl Namespaces {
+    /// Whether somebody may have been judged by other labels than these; that is so once.
+    fn differs(&self, name: &str, new: &Labels, before: Option<&Labels>) -> bool {
+        let read = self.read.write().remove(name);
+        let was_read_otherwise = read.is_some_and(|read| read.as_ref() != Some(new));
+        was_read_otherwise || before.is_some_and(|old| old != new)
+    }
 }
 
 impl Sink for Namespaces {
@@ -145,17 +170,19 @@ impl Sink for Namespaces {
         state.remove(&item.metadata.name);
     }
 
-    /// One that was not known, or is gone, has no pods that were judged by other labels.
+    /// One that was neither known nor read, or is gone, has no pods that were judged by other labels.
     async fn replace(&self, state: Known) {
         let changed = {
             let mut known = self.known.write();
-            let differs = |(name, new): &(&String, &Labels)| known.get(*name).is_some_and(|old| old != *new);
+            let differs = |(name, new): &(&String, &Labels)| self.differs(name, new, known.get(*name));
             let changed: BTreeSet<_> = state
                 .iter()
                 .filter(differs)
                 .map(|(name, _)| name.clone())
                 .collect();
             *known = state;
+            // The others are gone.
+            self.read.write().clear();
             changed
         };
         if !changed.is_empty() {
@@ -166,7 +193,7 @@ impl Sink for Namespaces {
     fn upsert(&self, NamespaceItem { metadata }: NamespaceItem) {
         let (name, labels) = (metadata.name.clone(), metadata.into_labels());
         let old = self.known.write().insert(name.clone(), Arc::clone(&labels));
-        if old.is_some_and(|old| old != labels) {
+        if self.differs(&name, &labels, old.as_ref()) {
             (self.tell)(&BTreeSet::from([name]));
         }
     }

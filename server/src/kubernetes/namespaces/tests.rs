@@ -181,3 +181,33 @@ async fn a_permission_that_is_missing_is_said_where_somebody_asks_and_used_once_
     sleep(Duration::from_secs(1)).await;
     assert_eq!(running.watch.problem(), None);
 }
+
+/// Somebody was judged by labels that were read, and by the time the watch shows any they are others.
+#[tokio::test(start_paused = true)]
+async fn labels_that_were_read_count_until_the_watch_shows_some() {
+    let of = |team: &str| Arc::new(BTreeMap::from([("team".to_owned(), team.to_owned())]));
+    let running = Running::start(false, |_| {
+        Answer::Json(
+            200,
+            list(&[
+                namespace("same", "a", 1),
+                namespace("other", "a", 2),
+                namespace("torn", "a", 3),
+            ]),
+        )
+    });
+    running.watch.was_read("same", &of("a"));
+    running.watch.was_read("other", &of("b"));
+    for team in ["a", "b", "a"] {
+        running.watch.was_read("torn", &of(team));
+    }
+    running.watch.was_read("gone", &of("a"));
+    running.wanted.send_replace(true);
+    running.until("torn", Some("a")).await;
+    assert_eq!(running.received(), [["other", "torn"]]);
+    assert_eq!(
+        running.watch.namespaces.read.read().len(),
+        0,
+        "nothing is kept of them"
+    );
+}

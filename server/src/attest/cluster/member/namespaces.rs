@@ -63,7 +63,9 @@ impl Cluster {
         let found = read
             .await
             .map_err(|error| self.api.unavailable(READING, &error))?;
-        found.ok_or_else(|| self.no_namespace(name))
+        let labels = found.ok_or_else(|| self.no_namespace(name))?;
+        self.namespaces.was_read(name, &labels);
+        Ok(labels)
     }
 
     /// Not a verdict: labels that nobody can see are not missing ones.
