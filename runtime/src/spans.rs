@@ -35,10 +35,10 @@ impl Connection {
         Self(info_span!(parent: None, "connection", door, number, peer, agent, uid, pod))
     }
 
-    /// One more that is made, for what goes on at the moment.
+    /// One more that is made. It outlives what goes on at the moment, so it is no part of that.
     #[must_use]
     pub fn to(peer: impl Display) -> Self {
-        Self(info_span!("connection", number = number(), peer = %peer))
+        Self(info_span!(parent: None, "connection", number = number(), peer = %peer))
     }
 
     /// Whose other end has this address.
