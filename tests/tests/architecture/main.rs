@@ -13,6 +13,7 @@ mod bounds;
 mod crates;
 mod environment;
 mod files;
+mod growth;
 mod homes;
 mod ignored;
 mod modules;
