@@ -33,7 +33,7 @@ use crate::token::PodToken;
 pub const SOCKET_NAME: &str = "spiffe.sock";
 
 /// The name of a Workload API socket in a directory of its own, as Istio has it.
-pub const SOCKET_ALIAS: &str = "socket";
+const SOCKET_ALIAS: &str = "socket";
 
 /// A volume and the pod it is pinned to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
