@@ -137,3 +137,31 @@ async fn names_that_go_to_and_fro_are_answered_once_each() {
     }
     proxy.hears_nothing(&socket).await;
 }
+
+/// A stream that is cut, whatever was said last, leaves nothing behind, and the next one is answered from the beginning.
+///
+/// Covers BG-18.
+#[tokio::test]
+async fn a_stream_that_is_cut_at_any_message_leaves_nothing_behind() {
+    let facts = Facts::new();
+    let socket = Socket::pending();
+    for cut_after in 0..6 {
+        socket.say(ready(facts.context(1)));
+        let mut proxy = Proxy::of(&socket).await;
+        for said in 0..cut_after {
+            match said {
+                0 => proxy.asks(asking(&["ROOTCA"])).await,
+                1 => drop(proxy.hears().await),
+                2 => socket.say(ready(facts.context(2))),
+                3 => {
+                    let answer = proxy.hears().await;
+                    proxy.asks(super::refusing(&answer, &["ROOTCA"])).await;
+                }
+                _ => proxy.hears_nothing(&socket).await,
+            }
+        }
+        socket.subscribed(1).await;
+        drop(proxy);
+        socket.subscribed(0).await;
+    }
+}
