@@ -1,13 +1,15 @@
 //! Requests that no proxy makes.
 
 use prost::Message as _;
+use signet_agent::testing::Settings;
 use signet_proto::envoy::config::core::v3::Node;
 use signet_proto::envoy::service::discovery::v3::DiscoveryRequest;
+use signet_runtime::quota::Division;
 use tonic::Code;
 
 use super::{Facts, Proxy, asking, names};
-use crate::support::raw::{DATA, END_STREAM, RawClient, call_headers, frame, message};
-use crate::support::{Socket, ready, soon};
+use crate::support::raw::{DATA, END_STREAM, PREFACE, RawClient, SETTINGS, call_headers, frame, message};
+use crate::support::{Socket, ready, settings, soon, volume};
 
 const STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
 const FETCH: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
@@ -164,4 +166,37 @@ async fn a_stream_that_is_cut_at_any_message_leaves_nothing_behind() {
         drop(proxy);
         socket.subscribed(0).await;
     }
+}
+
+/// Whoever takes nothing of one answer has no room for another, and gets it as soon as there is.
+#[tokio::test]
+async fn an_answer_that_waits_for_room_comes_when_there_is_some() {
+    let facts = Facts::new();
+    let settings = Settings {
+        bytes: Division {
+            share: 0,
+            cap: 350_000,
+            pool: 350_000,
+        },
+        ..settings()
+    };
+    // So long that there is room for one answer and the calls of tools, and not for two.
+    let mut context = facts.context(1);
+    context.bundle = context.bundle.repeat(200).into();
+    let socket = Socket::with(settings, volume(), ready(context));
+    let mut takes_nothing = RawClient::silent(&socket.path).await;
+    takes_nothing.send(PREFACE).await;
+    takes_nothing
+        .send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))
+        .await;
+    takes_nothing.open(1, &call_headers(STREAM, None)).await;
+    let request = message(&asking(&["default", "ROOTCA"]).encode_to_vec());
+    takes_nothing.send(&frame(DATA, 0, 1, &request)).await;
+    socket.subscribed(1).await;
+    socket.round_trip().await;
+    let mut proxy = Proxy::of(&socket).await;
+    proxy.asks(asking(&["default", "ROOTCA"])).await;
+    proxy.hears_nothing(&socket).await;
+    drop(takes_nothing);
+    assert_eq!(names(&proxy.hears().await), ["ROOTCA", "default"]);
 }
