@@ -1,0 +1,74 @@
+//! docs/systemd.md, block by block, as root types it on a machine of its own.
+
+use std::fs;
+
+use signet_tests::repository::root;
+
+use crate::machine::Machine;
+
+/// The blocks of commands under the heading that begins so.
+pub(crate) fn blocks(heading: &str) -> Vec<String> {
+    let page = fs::read_to_string(root().join("docs/systemd.md")).unwrap();
+    let mut sections = page.split("\n## ");
+    let section = sections.find(|section| section.starts_with(heading)).unwrap();
+    let blocks = section.split("```sh\n").skip(1);
+    let blocks: Vec<String> = blocks
+        .map(|rest| rest.split_once("```").unwrap().0.to_owned())
+        .collect();
+    assert!(!blocks.is_empty(), "{heading} has no commands");
+    blocks
+}
+
+/// Types all of them; what the last one said.
+pub(crate) async fn follow(machine: &Machine, headings: &[&str]) -> String {
+    let mut last = String::new();
+    for block in headings.iter().flat_map(|heading| blocks(heading)) {
+        last = machine.types(&block).await;
+    }
+    last
+}
+
+#[test]
+fn every_block_of_the_page_is_typed_by_a_test() {
+    let page = fs::read_to_string(root().join("docs/systemd.md")).unwrap();
+    let all = page.matches("```sh\n").count();
+    let typed = ["1. ", "2. ", "3. ", "4. "].map(|heading| blocks(heading).len());
+    assert_eq!(typed.iter().sum::<usize>(), all);
+}
+
+mod needs_systemd {
+    use super::*;
+
+    #[tokio::test]
+    #[ignore = "needs root and systemd: `.ci/step units` runs it"]
+    async fn the_page_about_systemd_is_true() {
+        let machine = Machine::boot().await;
+        let node = machine.is_a_node().await;
+        follow(&machine, &["1. "]).await;
+        let status = machine
+            .types("systemctl status --no-pager --full signet-server")
+            .await;
+        assert!(status.contains("active (running)"), "{status}");
+        // What is said follows readiness.
+        machine
+            .until("signet-server", "StatusText", |text| text == "ready")
+            .await;
+
+        follow(&machine, &["2. "]).await;
+        machine
+            .until("signet-agent", "StatusText", |text| text == "ready")
+            .await;
+        let fetched = follow(&machine, &["3. "]).await;
+        let id = format!("spiffe://example.org/vm/{node}/backup");
+        assert!(fetched.contains(&id), "{fetched}");
+
+        let served = machine.types("signet-server status; signet-agent status").await;
+        assert!(served.contains("1 connected"), "{served}");
+        let audit = machine.types("cat /var/log/signet-server/audit.log").await;
+        assert!(audit.contains("node_attested") && audit.contains(&id), "{audit}");
+        for unit in ["signet-server", "signet-agent"] {
+            assert_eq!(machine.property(unit, "ActiveState").await, "active");
+            assert_eq!(machine.property(unit, "NRestarts").await, "0");
+        }
+    }
+}
