@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Boots a systemd of its own, which sees nothing of this machine's: boot.sh FOLDER SERVER AGENT, as root. In it FOLDER is /run/work with both
+# Boots a systemd of its own, which sees nothing of this machine's: boot.sh FOLDER SERVER AGENT, as root. In it FOLDER is /run/copy with both
 # programs under target/release; /etc and /usr/local are as here and may be changed, /run, /tmp, /var/lib and /var/log are empty. It ends
 # with this process. FOLDER/cgroup says which control group has to be removed then.
 set -euo pipefail
@@ -17,12 +17,12 @@ if [ "${4-}" != inside ]; then
 fi
 
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/work /run/over /run/machine /run/generators
-mount --bind "$folder" /run/work
-mkdir -p /run/work/target/release
+mkdir -p /run/copy /run/over /run/machine /run/generators
+mount --bind "$folder" /run/copy
+mkdir -p /run/copy/target/release
 for program in "$2" "$3"; do
-  touch "/run/work/target/release/${program##*/}"
-  mount --bind "$program" "/run/work/target/release/${program##*/}"
+  touch "/run/copy/target/release/${program##*/}"
+  mount --bind "$program" "/run/copy/target/release/${program##*/}"
 done
 mount -t tmpfs tmpfs /run/over
 for place in /etc /usr/local; do

@@ -31,7 +31,7 @@ async fn on<T: Send + 'static, F: Future<Output = T>>(
     result.await.expect("kubelet's part says above what went wrong")
 }
 
-mod needs_systemd {
+mod needs_root_and_systemd {
     use super::*;
 
     #[tokio::test]

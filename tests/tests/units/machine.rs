@@ -112,11 +112,11 @@ impl Machine {
             ])
             .args(["--", "bash", "-euo", "pipefail", "-c"])
             .arg(format!(
-                "exec 2>&1; cd /run/work; PATH=$PWD/bin:$PATH; {commands}"
+                "exec 2>&1; cd /run/copy; PATH=$PWD/bin:$PATH; {commands}"
             ))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("KUBECONFIG", "/run/work/admin.kubeconfig")
+            .env("KUBECONFIG", "/run/copy/admin.kubeconfig")
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .output()

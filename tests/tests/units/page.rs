@@ -36,7 +36,7 @@ fn every_block_of_the_page_is_typed_by_a_test() {
     assert_eq!(typed.iter().sum::<usize>(), all);
 }
 
-mod needs_systemd {
+mod needs_root_and_systemd {
     use super::*;
 
     #[tokio::test]

@@ -46,7 +46,7 @@ impl Machine {
     }
 }
 
-mod needs_systemd {
+mod needs_root_and_systemd {
     use super::*;
 
     #[tokio::test]
