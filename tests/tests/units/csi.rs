@@ -51,7 +51,7 @@ mod needs_root_and_systemd {
         let pod = PodSpec::new("shop", "web").service_account("web").node(&node);
         machine.kube.add_pod(&pod).unwrap();
         let config = KubeletConfig::new(&machine.kube.url(), Path::new("/var/lib/kubelet"), POD_AUDIENCE);
-        let registered = config.clone();
+        let (registered, shut_in) = (config.clone(), config.clone());
         let volume = on(&machine, || async move {
             let kubelet = Kubelet::register(registered, PATIENCE).await.unwrap();
             kubelet.publish("shop", "web").await.unwrap()
@@ -93,5 +93,26 @@ mod needs_root_and_systemd {
         .await;
         machine.types(&format!("! mountpoint {target}")).await;
         machine.ends_in_order("signet-agent-csi").await;
+        let file = "/etc/systemd/system/signet-agent-csi.service";
+        let verified = machine.types(&format!("systemd-analyze verify {file}")).await;
+        assert_eq!(verified, "");
+
+        // What the unit says of a mount namespace of its own: nobody sees what is mounted in one.
+        machine
+            .types(
+                "mkdir /etc/systemd/system/signet-agent-csi.service.d
+                 printf '[Service]\nPrivateTmp=yes\n' > /etc/systemd/system/signet-agent-csi.service.d/tmp.conf
+                 systemctl daemon-reload
+                 systemctl start signet-agent-csi",
+            )
+            .await;
+        on(&machine, || async move {
+            let kubelet = Kubelet::register(shut_in, PATIENCE).await.unwrap();
+            kubelet.publish("shop", "web").await.unwrap();
+        })
+        .await;
+        machine
+            .types(&format!("test -d {target}; ! mountpoint {target}"))
+            .await;
     }
 }

@@ -36,6 +36,22 @@ fn every_block_of_the_page_is_typed_by_a_test() {
     assert_eq!(typed.iter().sum::<usize>(), all);
 }
 
+/// What a service is told that is shut in as much as services are, with users of its own.
+async fn of_its_own_unit(machine: &Machine) -> String {
+    let unit = "[Service]\nType=oneshot\nUser=34\nPrivateUsers=yes\nPrivateTmp=yes\nProtectSystem=strict\nProtectHome=yes\n\
+                Environment=SPIFFE_ENDPOINT_SOCKET=unix:///run/signet-agent/public/api.sock\n\
+                ExecStart=/usr/local/bin/signet-agent fetch x509 --timeout 60s\n\
+                StandardOutput=file:/run/own.out\n";
+    machine
+        .types(&format!(
+            "printf '%s' '{unit}' > /etc/systemd/system/own.service
+             systemctl daemon-reload
+             systemctl start own
+             cat /run/own.out"
+        ))
+        .await
+}
+
 mod needs_root_and_systemd {
     use super::*;
 
@@ -66,7 +82,12 @@ mod needs_root_and_systemd {
         assert!(served.contains("1 connected"), "{served}");
         let audit = machine.types("cat /var/log/signet-server/audit.log").await;
         assert!(audit.contains("node_attested") && audit.contains(&id), "{audit}");
+        let own = of_its_own_unit(&machine).await;
+        assert!(own.contains(&id), "{own}");
         for unit in ["signet-server", "signet-agent"] {
+            let file = format!("/etc/systemd/system/{unit}.service");
+            let verified = machine.types(&format!("systemd-analyze verify {file}")).await;
+            assert_eq!(verified, "", "{unit}");
             assert_eq!(machine.property(unit, "ActiveState").await, "active");
             assert_eq!(machine.property(unit, "NRestarts").await, "0");
         }
