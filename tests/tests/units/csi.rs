@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::sched::{CloneFlags, setns, unshare};
 use signet_tests::domain::POD_AUDIENCE;
 use signet_tests::fake_kube::PodSpec;
-use signet_tests::kubelet::{Kubelet, KubeletConfig};
+use signet_tests::kubelet::{Kubelet, KubeletConfig, Volume};
 use signet_tests::wait::PATIENCE;
 use tokio::sync::oneshot;
 
@@ -31,6 +31,29 @@ async fn on<T: Send + 'static, F: Future<Output = T>>(
     result.await.expect("kubelet's part says above what went wrong")
 }
 
+const UNIT: &str = "signet-agent-csi";
+
+/// kubelet registers the driver, and publishes the pod's volume.
+async fn published(machine: &Machine, config: &KubeletConfig) -> Volume {
+    let config = config.clone();
+    let publish = || async move {
+        let kubelet = Kubelet::register(config, PATIENCE).await.unwrap();
+        kubelet.publish("shop", "web").await.unwrap()
+    };
+    on(machine, publish).await
+}
+
+/// The pod asks, as its own user and at the path where its container sees the volume.
+async fn asks(machine: &Machine) {
+    let fetch = "setpriv --reuid 65532 --regid 65532 --clear-groups \
+                 signet-agent fetch x509 --socket unix:///run/pod/spiffe.sock --timeout 60s";
+    let fetched = machine.types(fetch).await;
+    assert!(
+        fetched.contains("spiffe://example.org/ns/shop/sa/web"),
+        "{fetched}"
+    );
+}
+
 mod needs_root_and_systemd {
     use super::*;
 
@@ -44,75 +67,49 @@ mod needs_root_and_systemd {
             .await;
         follow(&machine, &["1. ", "2. ", "4. "]).await;
         assert_eq!(machine.property("signet-agent", "ActiveState").await, "inactive");
-        machine
-            .until("signet-agent-csi", "StatusText", |text| text == "ready")
-            .await;
+        machine.until(UNIT, "StatusText", |text| text == "ready").await;
+        let verify = format!("systemd-analyze verify /etc/systemd/system/{UNIT}.service");
+        assert_eq!(machine.types(&verify).await, "");
 
         let pod = PodSpec::new("shop", "web").service_account("web").node(&node);
         machine.kube.add_pod(&pod).unwrap();
         let config = KubeletConfig::new(&machine.kube.url(), Path::new("/var/lib/kubelet"), POD_AUDIENCE);
-        let (registered, shut_in) = (config.clone(), config.clone());
-        let volume = on(&machine, || async move {
-            let kubelet = Kubelet::register(registered, PATIENCE).await.unwrap();
-            kubelet.publish("shop", "web").await.unwrap()
-        })
-        .await;
-        // What the agent mounted is seen by others, and a container sees it at another path.
-        let target = volume.target.display();
+        let volume = published(&machine, &config).await;
+        let target = volume.target.display().to_string();
+        // What the agent mounted is seen by others.
         machine
             .types(&format!(
                 "mountpoint {target}; mkdir /run/pod; mount --bind {target} /run/pod"
             ))
             .await;
-        let fetch = "setpriv --reuid 65532 --regid 65532 --clear-groups \
-                     signet-agent fetch x509 --socket unix:///run/pod/spiffe.sock --timeout 60s";
-        let fetched = machine.types(fetch).await;
-        assert!(
-            fetched.contains("spiffe://example.org/ns/shop/sa/web"),
-            "{fetched}"
-        );
+        asks(&machine).await;
+        // Another run finds the volume and the socket that the container holds.
+        machine.is_started_again(UNIT).await;
+        asks(&machine).await;
 
-        // A restart finds the volume and the socket that the container holds.
-        machine
-            .types("kill -9 $(systemctl show --value -p MainPID signet-agent-csi)")
-            .await;
-        machine
-            .until("signet-agent-csi", "NRestarts", |restarts| restarts == "1")
-            .await;
-        machine
-            .until("signet-agent-csi", "ActiveState", |state| state == "active")
-            .await;
-        let again = machine.types(fetch).await;
-        assert!(again.contains("spiffe://example.org/ns/shop/sa/web"), "{again}");
-
-        let unpublished = volume.clone();
-        on(&machine, || async move {
-            let kubelet = Kubelet::register(config, PATIENCE).await.unwrap();
-            kubelet.unpublish(&unpublished).await.unwrap();
-        })
-        .await;
+        let again = config.clone();
+        let unpublish = || async move {
+            let kubelet = Kubelet::register(again, PATIENCE).await.unwrap();
+            kubelet.unpublish(&volume).await.unwrap();
+        };
+        on(&machine, unpublish).await;
         machine.types(&format!("! mountpoint {target}")).await;
-        machine.ends_in_order("signet-agent-csi").await;
-        let file = "/etc/systemd/system/signet-agent-csi.service";
-        let verified = machine.types(&format!("systemd-analyze verify {file}")).await;
-        assert_eq!(verified, "");
-
-        // What the unit says of a mount namespace of its own: nobody sees what is mounted in one.
-        machine
-            .types(
-                "mkdir /etc/systemd/system/signet-agent-csi.service.d
-                 printf '[Service]\nPrivateTmp=yes\n' > /etc/systemd/system/signet-agent-csi.service.d/tmp.conf
-                 systemctl daemon-reload
-                 systemctl start signet-agent-csi",
-            )
-            .await;
-        on(&machine, || async move {
-            let kubelet = Kubelet::register(shut_in, PATIENCE).await.unwrap();
-            kubelet.publish("shop", "web").await.unwrap();
-        })
-        .await;
-        machine
-            .types(&format!("test -d {target}; ! mountpoint {target}"))
-            .await;
+        machine.ends_in_order(UNIT).await;
+        nobody_sees_what_is_mounted_in_a_namespace(&machine, &config, &target).await;
     }
+}
+
+/// Why the unit leaves so much open.
+async fn nobody_sees_what_is_mounted_in_a_namespace(machine: &Machine, config: &KubeletConfig, target: &str) {
+    let folder = format!("/etc/systemd/system/{UNIT}.service.d");
+    machine
+        .types(&format!(
+            "mkdir {folder}; printf '[Service]\nPrivateTmp=yes\n' > {folder}/tmp.conf
+             systemctl daemon-reload; systemctl start {UNIT}"
+        ))
+        .await;
+    published(machine, config).await;
+    machine
+        .types(&format!("test -d {target}; ! mountpoint {target}"))
+        .await;
 }

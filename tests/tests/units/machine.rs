@@ -1,10 +1,12 @@
 //! A machine with a systemd of its own: `boot.sh` beside this file says what it sees.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Started, Stdio};
-use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use signet_tests::fake_kube::{FakeKube, FakeKubeConfig, PodSpec};
 use signet_tests::process::binary;
@@ -164,24 +166,37 @@ impl Drop for Machine {
             Err(_) => drop(self.boot.kill()),
         }
         let _ = self.boot.wait();
-        group.into_iter().for_each(|group| remove_group(&group));
+        if let Ok(group) = group {
+            clear(&group);
+        }
     }
 }
 
-/// A control group can be removed when nobody is in it or below it any more.
+/// Removes a control group; the kernel lets go of those who were killed a moment later.
+fn clear(group: &Path) {
+    let Ok(mut watched) = File::open(group.join("cgroup.events")) else {
+        return;
+    };
+    for _ in 0..50 {
+        remove_group(group);
+        // Once it was read to its end, it has something to tell when that has changed.
+        let read = watched
+            .rewind()
+            .and_then(|()| watched.read_to_end(&mut Vec::new()));
+        if read.is_err() || !group.exists() {
+            return;
+        }
+        let mut changes = [PollFd::new(watched.as_fd(), PollFlags::POLLPRI)];
+        let _ = poll(&mut changes, PollTimeout::from(50_u8));
+    }
+}
+
+/// A group can be removed when nobody is in it, nor below it.
 fn remove_group(group: &Path) {
     for entry in fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
             remove_group(&entry.path());
         }
     }
-    // The kernel lets go of those who were killed a moment later.
-    for _ in 0..200 {
-        match fs::remove_dir(group) {
-            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            _ => return,
-        }
-    }
+    let _ = fs::remove_dir(group);
 }

@@ -5,7 +5,7 @@ use crate::page::follow;
 
 impl Machine {
     /// Kills the unit's program and waits until another one is up.
-    async fn is_started_again(&self, unit: &str) {
+    pub(crate) async fn is_started_again(&self, unit: &str) {
         let killed = self.property(unit, "MainPID").await;
         self.types(&format!("kill -9 {killed}")).await;
         self.until(unit, "MainPID", |now| now != "0" && now != killed)
