@@ -114,7 +114,7 @@ fn status(standing: &[Standing]) -> String {
     let line = match (of(Level::Serve), of(Level::Issue)) {
         (Some(reason), _) if reason.reason.name == STOPPING => STOPPING.to_owned(),
         (Some(reason), _) => format!("not ready: {reason}"),
-        (None, Some(reason)) => format!("serves, and issues nothing: {reason}"),
+        (None, Some(reason)) => format!("serves, not ready to issue: {reason}"),
         (None, None) => "ready".to_owned(),
     };
     let others = standing.len().saturating_sub(1);

@@ -51,7 +51,7 @@ async fn systemd_hears_that_the_program_serves_what_is_in_the_way_and_that_it_en
     away.set(Some("refused\nMAINPID=1".to_owned()));
     assert_eq!(
         heard(&socket).await,
-        "READY=1\nSTATUS=serves, and issues nothing: server_away: refused MAINPID=1"
+        "READY=1\nSTATUS=serves, not ready to issue: server_away: refused MAINPID=1"
     );
     let old = readiness.hold(OLD);
     assert_eq!(
