@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use signet_runtime::cli::Answer;
+use signet_server::cli::admin::{AdminClient, Revoke};
 use signet_tests::{
     domain::{self, Agent, Plan},
     fake_kube::PodSpec,
@@ -132,11 +133,19 @@ impl Bench {
     /// From the revocation of an identity to the last stream that has the list.
     async fn push(&self, clients: &Clients, round: usize) -> Result<Duration> {
         clients.expect_one();
+        let mut admin = AdminClient::connect(&self.domain.server.admin_socket()).await?;
+        let revoke = Revoke {
+            serial: None,
+            spiffe_id: Some(format!("/ns/bench/sa/{}", victim(round))),
+            authority: None,
+            reason: "keyCompromise".to_owned(),
+            comment: "bench".to_owned(),
+            expires: None,
+            keep_issuing: false,
+            force: false,
+        };
         let begun = process::now();
-        let id = format!("/ns/bench/sa/{}", victim(round));
-        let command = ["revoke", "--spiffe-id", &id];
-        let revoked = self.domain.server.admin(&command);
-        let (revoked, all) = tokio::join!(revoked, clients.all());
+        let (revoked, all) = tokio::join!(admin.revoke(revoke), clients.all());
         let took = begun.elapsed();
         revoked?;
         ensure!(all, "not every stream has heard of a new list in time");
