@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 use std::{collections::BTreeMap, fs, path::Path};
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "spiffe/workload.proto",
     "csi/csi.proto",
     "kubelet/registration.proto",
     "signet/agent/v1/agent.proto",
     "signet/admin/v1/admin.proto",
     "signet/local/v1/local.proto",
+    "signet/explain/v1/explain.proto",
 ];
 
 #[test]
