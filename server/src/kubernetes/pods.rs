@@ -64,6 +64,17 @@ pub enum PodPhase {
 }
 
 impl PodPhase {
+    /// As Kubernetes writes it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Unknown => "Unknown",
+        }
+    }
+
     pub(crate) fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
@@ -155,6 +166,33 @@ impl PodWatch {
     /// The pod with this UID, if the watch shows it.
     pub(crate) fn pod(&self, uid: &str) -> Option<Arc<LivePod>> {
         self.pods.known.read().get(uid)
+    }
+
+    /// The pod of this name; while a later one takes the place of one that is over, the later one.
+    pub(crate) fn pod_named(&self, namespace: &str, name: &str) -> Option<Arc<LivePod>> {
+        let known = self.pods.known.read();
+        let named = known
+            .all()
+            .filter(|pod| &*pod.name == name && &*pod.namespace == namespace);
+        named.min_by_key(|pod| pod.phase.is_over()).cloned()
+    }
+
+    /// The first pods that are so, and whether there are more.
+    pub(crate) fn pods_where(
+        &self,
+        is_so: &dyn Fn(&LivePod) -> bool,
+        most: usize,
+    ) -> (Vec<Arc<LivePod>>, bool) {
+        let known = self.pods.known.read();
+        let mut pods: Vec<_> = known
+            .all()
+            .filter(|pod| is_so(pod))
+            .take(most.saturating_add(1))
+            .cloned()
+            .collect();
+        let more = pods.len() > most;
+        pods.truncate(most);
+        (pods, more)
     }
 
     /// Whether the watch shows a pod with this UID.
