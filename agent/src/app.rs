@@ -2,6 +2,7 @@
 
 mod addresses;
 mod csi;
+mod explain;
 mod in_memory;
 mod metrics;
 mod rooms;
@@ -32,6 +33,7 @@ use crate::config::Config;
 use crate::context::WorkloadSource;
 use crate::csi::standing::Standing;
 use crate::csi::volumes::Volumes;
+use crate::explain::PROTECTED;
 use crate::kept::{self, Places};
 use crate::manager::{Manager, ManagerParts};
 use crate::node::NodeAttestor;
@@ -172,7 +174,11 @@ impl Agent {
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
-        let endpoint = Endpoint::measured(routes, workload_api::PROTECTED, self.rooms.settings(), &metrics);
+        let routes = routes
+            .add_service(self.explain(&wires, &manager, drain))
+            .prepare();
+        let protected = workload_api::PROTECTED.into_iter().chain(PROTECTED);
+        let endpoint = Endpoint::measured(routes, protected, self.rooms.settings(), &metrics);
         let (volumes, ground) = self.volumes.take().unzip();
         let standing = Standing::new(ground.unwrap_or_default(), &metrics);
         let admin = self.admin(&wires, &readiness, &manager, &standing);

@@ -13,6 +13,7 @@
 //! | `files` | an identity as files, for programs that read files |
 //! | `context`, `workload_api` | what workloads see |
 //! | `sockets` | over which sockets: who calls, what each may use, what is let in |
+//! | `explain` | what a workload may ask about itself |
 //! | `limits` | what each caller may use: the table |
 //! | `admin` | what a person at the node sees |
 //!
@@ -26,6 +27,7 @@ mod cache;
 mod config;
 mod context;
 mod csi;
+mod explain;
 mod files;
 mod kept;
 mod limits;

@@ -79,6 +79,9 @@ pub struct Server {
     /// Since when the server cannot reach the API server of this node's cluster; 0 while it can.
     #[prost(int64, tag = "5")]
     pub cluster_unreachable_since_unix_ms: i64,
+    /// Why the server cannot issue, in its own words; empty when it can.
+    #[prost(string, repeated, tag = "6")]
+    pub not_issuing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What the caller is told now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
