@@ -48,11 +48,11 @@ mod tests {
         let drain = Drain::new();
         let task = tokio::spawn(follow(seen, since, clock.clone(), drain.clone()));
         told.changed().await.unwrap();
-        clock.advance(Duration::from_secs(60));
+        tokio::time::advance(Duration::from_secs(60)).await;
         connection.send_modify(|connection| connection.connected = true);
         told.changed().await.unwrap();
         assert_eq!(*told.borrow_and_update(), UNIX_EPOCH + Duration::from_secs(60));
-        clock.advance(Duration::from_secs(60));
+        tokio::time::advance(Duration::from_secs(60)).await;
         connection.send_modify(|connection| connection.problem = "another".to_owned());
         tokio::task::yield_now().await;
         assert!(!told.has_changed().unwrap());
