@@ -34,9 +34,10 @@ pub(super) async fn explain(address: Option<&str>, limit: Duration) -> anyhow::R
 async fn look(story: &mut Story, address: Option<&str>, limit: Duration) -> Option<Seen> {
     let path = story.step("address", || path::address(address))?;
     let owner = story.step("path", || path::socket(&path))?;
+    let began = story.begin();
     let connected = path::connect(&path).await;
     story.told("permission", path::permission(&owner, &connected))?;
-    story.told("connection", path::connection(connected))?;
+    story.since("connection", began, path::connection(connected))?;
     let started = story.begin();
     let agent = Agent::at(&path);
     let speaks = agent.speaks().await;

@@ -102,18 +102,21 @@ impl RuleSet {
 }
 
 impl Matcher {
-    /// How far a rule is from matching: nothing for one that does. Another kind of workload is further than any value.
+    /// How far a rule is from matching: nothing for one that does. Another kind of workload is further than any value, another cluster
+    /// or namespace further than another account, and labels are the easiest to change.
     fn distance(&self, facts: &Facts<'_>, fit: Fit) -> usize {
+        use Criterion as C;
+        let far = |(criterion, _)| match criterion {
+            C::Evidence | C::OfPods | C::OfProcesses => 100,
+            C::Clusters => 8,
+            C::Namespaces | C::Uids => 5,
+            C::ServiceAccounts | C::NamespaceLabels | C::Gids | C::Paths | C::Sha256 => 3,
+            C::PodLabels => 2,
+        };
         match fit {
             Fit::Matches => 0,
             Fit::Open => 1,
-            Fit::Differs(_) => {
-                let far = |(criterion, _)| match criterion {
-                    Criterion::Evidence | Criterion::OfPods | Criterion::OfProcesses => 100,
-                    _ => 2,
-                };
-                self.unmet(facts).map(far).sum()
-            }
+            Fit::Differs(_) => self.unmet(facts).map(far).sum(),
         }
     }
 

@@ -87,12 +87,12 @@ pub(super) fn tell(story: &mut Story, seen: &Seen) {
 
 fn agent(story: &mut Story, seen: &Seen) {
     match &seen.why {
-        Why::Said { answer, .. } => {
+        Why::Said { answer, at, took } => {
             let says = format!(
                 "version {}, of trust domain {}",
                 answer.agent_version, answer.trust_domain
             );
-            story.told("agent", Ok(((), says)));
+            story.take("agent", *at, Some(*took), Ok(((), says)));
         }
         Why::TooOld => story.note(
             "agent",

@@ -92,7 +92,8 @@ impl Story {
         self.take(name, SystemClock.now(), None, checked)
     }
 
-    fn take<T>(
+    /// Takes down a step.
+    pub(super) fn take<T>(
         &mut self,
         name: &'static str,
         at: SystemTime,

@@ -231,7 +231,10 @@ fn refusals(seen: &Seen) -> Option<wire::Finding> {
     if !since {
         return Some(finding("refusals", "note", says, ""));
     }
+    // Where rules or denials still stand in the way, they have said so.
+    let stands = seen.default_id().is_none() || !seen.denials.is_empty();
     let remedy = match last.kind {
+        "no_match" | "denied" if stands => "",
         "not_attested" => {
             "this says what is wrong with the pod's token: its audience is `attestation.pod_audience`, which the CSIDriver object names; a pod that runs since before that was right has to be made anew"
         }
