@@ -174,9 +174,7 @@ impl Agent {
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
         let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
             .context("the descriptors built into this binary cannot be read")?;
-        let routes = routes
-            .add_service(self.explain(&wires, &manager, drain))
-            .prepare();
+        let routes = self.explaining(routes, &wires, &manager, drain);
         let protected = workload_api::PROTECTED.into_iter().chain(PROTECTED);
         let endpoint = Endpoint::measured(routes, protected, self.rooms.settings(), &metrics);
         let (volumes, ground) = self.volumes.take().unzip();

@@ -13,6 +13,7 @@ use signet_proto::explain as wire;
 use signet_proto::explain::explain_server::{Explain, ExplainServer};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 pub(crate) use self::since::follow;
@@ -53,9 +54,10 @@ pub(crate) struct Why {
 }
 
 impl Why {
-    /// As a gRPC service, with its bounds.
-    pub(crate) fn into_grpc(self) -> ExplainServer<Self> {
-        ExplainServer::new(self).max_decoding_message_size(MAX_REQUEST)
+    /// Joins what a socket offers, with its bounds.
+    pub(crate) fn join(self, routes: Routes) -> Routes {
+        let service = ExplainServer::new(self).max_decoding_message_size(MAX_REQUEST);
+        routes.add_service(service).prepare()
     }
 
     fn server(&self) -> wire::Server {

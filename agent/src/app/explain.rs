@@ -2,18 +2,24 @@
 
 use std::time::SystemTime;
 
-use signet_proto::explain::explain_server::ExplainServer;
 use signet_runtime::clock::Clock as _;
 use signet_runtime::drain::Drain;
 use tokio::sync::watch;
+use tonic::service::Routes;
 
 use super::{Agent, Wires};
 use crate::explain::{Why, follow};
 use crate::manager::Manager;
 
 impl Agent {
-    /// The service, and the task that keeps since when the server is there.
-    pub(super) fn explain(&self, wires: &Wires, manager: &Manager, drain: &Drain) -> ExplainServer<Why> {
+    /// These with the service, and the task that keeps since when the server is there.
+    pub(super) fn explaining(
+        &self,
+        routes: Routes,
+        wires: &Wires,
+        manager: &Manager,
+        drain: &Drain,
+    ) -> Routes {
         let since = watch::Sender::<SystemTime>::new(self.clock.now());
         let why = Why {
             trust_domain: self.config.trust_domain.clone(),
@@ -30,6 +36,6 @@ impl Agent {
             "explain",
             follow(connection, since, self.clock.clone(), drain.clone()),
         );
-        why.into_grpc()
+        why.join(routes)
     }
 }

@@ -10,11 +10,13 @@ use crate::{
 };
 
 /// Who speaks which protocol: a path, and the modules of `signet_proto` it may name. Tests may name any.
-const SPEAKERS: [(&str, &[&str]); 9] = [
+const SPEAKERS: [(&str, &[&str]); 11] = [
     ("server/src/api/", &["agent", "admin"]),
     ("server/src/cli/admin", &["admin"]),
     ("agent/src/admin.rs", &["local"]),
     ("agent/src/cli/", &["local"]),
+    ("agent/src/cli/explain", &["explain"]),
+    ("agent/src/explain", &["explain"]),
     ("agent/src/csi.rs", &["csi"]),
     ("agent/src/csi/", &["csi", "registration"]),
     ("agent/src/server_client/", &["agent"]),

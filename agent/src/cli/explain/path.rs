@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::story::{Checked, Fault};
-use crate::csi::volumes::SOCKET_NAME;
+use crate::SOCKET_NAME;
 
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
