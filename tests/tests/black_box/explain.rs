@@ -1,6 +1,6 @@
 //! Why not: what a workload, and an admin, are told of an identity that does not come. By the real programs.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use signet_runtime::table::Table;

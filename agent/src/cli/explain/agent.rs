@@ -1,7 +1,7 @@
 //! The agent behind a socket: whether it speaks gRPC, and what it says of its caller.
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::TokioIo;
 use signet_proto::explain as wire;
@@ -9,7 +9,7 @@ use signet_proto::explain::explain_client::ExplainClient;
 use signet_runtime::clock::{Clock as _, SystemClock};
 use signet_runtime::error::{excerpt, root};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;

@@ -1,8 +1,9 @@
 //! The steps that were taken, in order, each with its time and its verdict.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use signet_runtime::clock::{Clock as _, SystemClock};
+use tokio::time::Instant;
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,10 @@
 //! Who could have an identity, who has it, and what stands in the way.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use signet_certs::id::SpiffeId;
 use signet_proto::admin as wire;
+use tokio::time::Instant;
 
 use super::{finding, ok, pod::denied_by};
 use crate::{

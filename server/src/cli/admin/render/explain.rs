@@ -32,7 +32,7 @@ pub(in crate::cli::admin) fn explained_pod(explained: &wire::ExplainPodResponse)
             "at": when(refused.at_unix_ms), "kind": refused.kind, "reason": refused.reason,
         })).collect::<Vec<_>>(),
     });
-    judged(json, text, (!explained.granted).then(|| &explained.verdict))
+    judged(json, text, (!explained.granted).then_some(&explained.verdict))
 }
 
 /// A no is the answer's problem.
