@@ -44,7 +44,7 @@ async fn look(story: &mut Story, address: Option<&str>, limit: Duration) -> Opti
     story.since("grpc", started, speaks)?;
     let started = story.begin();
     // While its stream is open it is known to the agent, and what it waits for is told.
-    let mut fetching = tokio::spawn(fetch(Endpoint::Unix(path)));
+    let mut fetching = signet_runtime::spans::spawn(fetch(Endpoint::Unix(path)));
     let early = timeout(limit, &mut fetching).await;
     let fetched = match early {
         Ok(Ok(fetched)) => fetched,

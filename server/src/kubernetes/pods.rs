@@ -2,6 +2,7 @@
 
 mod accounts;
 mod known;
+mod phase;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -11,12 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use signet_runtime::sync::RwLock;
 use tokio::task::coop;
 
 use self::accounts::Accounts;
 use self::known::KnownPods;
+pub(crate) use self::phase::PodPhase;
 use self::wire::PodItem;
 use super::api::{CallError, KubeApi, is_path_segment};
 use super::namespaces::TellNamespaces;
@@ -44,40 +45,6 @@ pub struct LivePod {
     pub labels: Arc<BTreeMap<String, String>>,
     /// A deletion has begun and the pod is still there.
     pub terminating: bool,
-}
-
-/// `status.phase` of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub enum PodPhase {
-    /// Accepted, not all containers run yet.
-    Pending,
-    /// Running.
-    Running,
-    /// All containers ended well.
-    Succeeded,
-    /// All containers ended, one of them badly.
-    Failed,
-    /// The node does not report, or the phase has a name that is new here.
-    #[default]
-    #[serde(other)]
-    Unknown,
-}
-
-impl PodPhase {
-    /// As Kubernetes writes it.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "Pending",
-            Self::Running => "Running",
-            Self::Succeeded => "Succeeded",
-            Self::Failed => "Failed",
-            Self::Unknown => "Unknown",
-        }
-    }
-
-    pub(crate) fn is_over(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
-    }
 }
 
 /// The state of one cluster, fed by [`PodWatch::run`].

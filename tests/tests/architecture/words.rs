@@ -69,7 +69,15 @@ fn wire_types_appear_only_where_a_protocol_is_spoken() {
     }
     assert_eq!(
         Vec::from_iter(found),
-        ["admin", "agent", "csi", "local", "registration", "workload"]
+        [
+            "admin",
+            "agent",
+            "csi",
+            "explain",
+            "local",
+            "registration",
+            "workload"
+        ]
     );
 }
 
