@@ -21,11 +21,11 @@ use crate::manager::Manager;
 use crate::node::NodeState;
 use crate::server_client::sync::Connection as Standing;
 use crate::server_client::trust::TrustState;
-use crate::sockets::Connection;
+use crate::sockets::{Call, Connection};
 use crate::time::AgentTime;
 
-/// The calls that need the security header, as those of the Workload API do.
-pub(crate) const PROTECTED: [&str; 1] = ["/signet.explain.v1.Explain/Why"];
+/// Its call, which needs the security header, as those of the Workload API do.
+pub(crate) const CALLS: [(&str, Call); 1] = [("/signet.explain.v1.Explain/Why", Call::Guarded)];
 
 /// Longest request message; the only one is empty.
 const MAX_REQUEST: usize = 1024;

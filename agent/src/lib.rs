@@ -11,7 +11,8 @@
 //! | `token` | a pod's token on its way from kubelet to the server |
 //! | `kept` | where keys are written for a restart |
 //! | `files` | an identity as files, for programs that read files |
-//! | `context`, `workload_api` | what workloads see |
+//! | `context`, `workload_api`, `sds` | what workloads see, and sidecar proxies |
+//! | `streams` | what watch streams have in common |
 //! | `sockets` | over which sockets: who calls, what each may use, what is let in |
 //! | `explain` | what a workload may ask about itself |
 //! | `limits` | what each caller may use: the table |
@@ -35,9 +36,11 @@ mod manager;
 mod node;
 mod peer;
 mod readiness;
+mod sds;
 mod server_client;
 mod shared;
 mod sockets;
+mod streams;
 mod time;
 mod token;
 mod unix;
@@ -48,7 +51,7 @@ pub use csi::volumes::SOCKET_NAME;
 /// The sockets of the agent as workloads, kubelet and fuzzers meet them, and the whole agent without a network: for tests
 /// that stand outside of this crate. Not an interface; it follows what those tests need.
 pub mod testing {
-    pub use crate::app::InMemory;
+    pub use crate::app::{InMemory, Services};
     pub use crate::context::{
         AttachError, Caller, GrantedSvid, Lists, PrivateKey, WorkloadSource, WorkloadState, X509Context,
     };
@@ -58,9 +61,23 @@ pub mod testing {
     pub use crate::csi::{Driver, DriverConfig, TokensFrom, VolumeSink};
     pub use crate::sockets::filter::limits::{MAX_AUTHORITY, MAX_FRAME_PAYLOAD, MAX_HEADER_LIST};
     pub use crate::sockets::filter::{AuthorityFilter, Rewriter, Violation};
-    pub use crate::sockets::{Endpoint, Origin, ServedSocket, Settings};
+    pub use crate::sockets::{Call, Endpoint, Origin, ServedSocket, Settings};
     pub use crate::token::PodToken;
-    pub use crate::workload_api::{PROTECTED, routes};
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use signet_runtime::clock::Clock;
+
+    use crate::streams::Following;
+
+    /// What a workload socket offers for this source; a stream may have nothing to serve for so long as `patience`.
+    #[must_use]
+    pub fn services(source: Arc<dyn WorkloadSource>, clock: Arc<dyn Clock>, patience: Duration) -> Services {
+        let following = Following::new(source, clock, patience);
+        #[expect(clippy::expect_used, reason = "for tests only")]
+        crate::app::services(following, crate::sds::Sds::default()).expect("the descriptors can be read")
+    }
 
     /// The table of limits.
     #[must_use]

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Who speaks which protocol: a path, and the modules of `signet_proto` it may name. Tests may name any.
-const SPEAKERS: [(&str, &[&str]); 11] = [
+const SPEAKERS: [(&str, &[&str]); 12] = [
     ("server/src/api/", &["agent", "admin"]),
     ("server/src/cli/admin", &["admin"]),
     ("agent/src/admin.rs", &["local"]),
@@ -19,6 +19,7 @@ const SPEAKERS: [(&str, &[&str]); 11] = [
     ("agent/src/explain", &["explain"]),
     ("agent/src/csi.rs", &["csi"]),
     ("agent/src/csi/", &["csi", "registration"]),
+    ("agent/src/sds/", &["envoy"]),
     ("agent/src/server_client/", &["agent"]),
     ("agent/src/workload_api", &["workload"]),
     ("workload/src/", &["workload"]),
@@ -73,6 +74,7 @@ fn wire_types_appear_only_where_a_protocol_is_spoken() {
             "admin",
             "agent",
             "csi",
+            "envoy",
             "explain",
             "local",
             "registration",
