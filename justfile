@@ -47,6 +47,10 @@ clock:
 image:
     .ci/step image
 
+# How much the units of systemd leave open, and a systemd of its own that runs them; needs root.
+units:
+    .ci/step units
+
 # Needs a Kubernetes cluster: export SIGNET_TEST_KUBECONFIG first.
 cluster:
     .ci/step cluster

@@ -21,6 +21,7 @@ use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::drain::Drain;
 use signet_runtime::files::{make_parent, private_dir};
 use signet_runtime::http::serve_telemetry;
+use signet_runtime::notify::Notify;
 use signet_runtime::ready::Readiness;
 use signet_runtime::refusals::Refusals;
 use signet_runtime::signal::Reread;
@@ -148,12 +149,14 @@ async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer
 
 impl Agent {
     /// Serves until `drain` is started, then ends in order within [`DRAIN_LIMIT`]: streams with Unavailable, then the rest.
-    /// Anchors and token are read again when `reread` says so.
+    /// Anchors and token are read again when `reread` says so; `notify` is told from when the sockets are open.
     ///
     /// # Errors
     /// What kept a part from starting.
-    pub(crate) async fn run(self, drain: Drain, reread: Reread) -> anyhow::Result<()> {
-        self.start(&drain, reread)?.until_the_end(drain).await
+    pub(crate) async fn run(self, drain: Drain, reread: Reread, notify: Notify) -> anyhow::Result<()> {
+        let running = self.start(&drain, reread)?;
+        signet_runtime::spans::spawn(notify.follow(running.readiness.clone()));
+        running.until_the_end(drain).await
     }
 
     /// Starts every part.

@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tracing::Instrument as _;
 
-pub(crate) use self::budget::Rooms;
 use self::budget::{Budget, Budgets, Sharer};
+pub(crate) use self::budget::{Room, Rooms};
 pub(crate) use self::connection::Connection;
 pub(crate) use self::counts::METRIC as REFUSED_METRIC;
 use self::counts::{Bound, Counts};

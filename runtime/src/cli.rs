@@ -20,6 +20,7 @@ pub use self::cells::{or_dash, when, when_text};
 pub use self::health::{Health, NotReady};
 use crate::config::{Configuration, Doubts, load, load_and_try};
 use crate::drain::Drain;
+use crate::notify::Notify;
 use crate::output::{complain, print};
 use crate::signal::{Asides, Reread, shutdown_signal};
 use crate::telemetry::Log;
@@ -118,7 +119,7 @@ impl Program {
     }
 
     /// Serves with the configuration in `path` until SIGTERM or SIGINT. What it names is tried first; `build` takes every
-    /// address and starts nothing; `run` serves until the drain starts and ends in order, within `bound`. Two seconds
+    /// address and starts nothing; `run` serves until the drain starts, tells systemd so, and ends in order, within `bound`. Two seconds
     /// later a process that a signal has told to end is gone, whatever is stuck.
     pub fn serve<C, B, Building, Running>(
         self,
@@ -126,7 +127,7 @@ impl Program {
         bound: Duration,
         trials: impl FnOnce(&C) -> Vec<Trial<'_>>,
         build: impl FnOnce(C) -> Building,
-        run: impl FnOnce(B, Drain, Reread) -> Running,
+        run: impl FnOnce(B, Drain, Reread, Notify) -> Running,
     ) -> ExitCode
     where
         C: Configuration,
@@ -157,12 +158,12 @@ impl Program {
         let ended = in_runtime(async {
             crate::spans::spawn(left_out.tell());
             let asides = Asides::listen().context("cannot listen for signals")?;
-            let reread = asides.reread();
+            let (reread, notify) = (asides.reread(), Notify::of_environment());
             crate::spans::spawn(asides.attend());
             let building = async { build(config).await.with_context(|| path.display().to_string()) };
             let limit = bound + GRACE;
             until_signal((limit, log.clone()), building, |built, stop| {
-                run(built, stop, reread)
+                run(built, stop, reread, notify)
             })
             .await
         });

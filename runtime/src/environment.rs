@@ -43,6 +43,7 @@ variables! {
     ENDPOINT_SOCKET = "SPIFFE_ENDPOINT_SOCKET", "agent, the library for workloads", "the Workload API that is asked, without `--socket`";
     KUBERNETES_HOST = "KUBERNETES_SERVICE_HOST", "server", "with the next one: the API server of the cluster in whose pod it runs, for a cluster without `kubeconfig` and `api_server`";
     KUBERNETES_PORT = "KUBERNETES_SERVICE_PORT", "server", "its port";
+    NOTIFY_SOCKET = "NOTIFY_SOCKET", "server, agent", "where systemd is told that the program serves, what stands in the way, and that it ends; no child gets it";
     TMPDIR = "TMPDIR", "`signet-dev`", "where its folder is made without `--dir`, if sockets there have paths that fit";
 }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`clock`] | wall time as a value someone hands in |
 //! | [`drain`], [`ready`], [`signal`] | how a process ends, begins, and is told to end |
+//! | [`notify`] | what systemd is told of it |
 //! | [`backoff`], [`pace`] | waiting times between attempts, waiting for a moment of the wall clock |
 //! | [`bucket`] | how much, how often, of one caller or of each |
 //! | [`turns`] | who comes too often waits, in the order of his caller's |
@@ -56,6 +57,8 @@ pub mod http;
 pub mod keyed;
 #[cfg(feature = "process")]
 pub mod limits;
+#[cfg(feature = "process")]
+pub mod notify;
 #[cfg(feature = "process")]
 pub mod output;
 pub mod pace;

@@ -21,6 +21,7 @@ use signet_runtime::{
     clock::{Clock, SystemClock},
     drain::Drain,
     http::{self, serve_telemetry},
+    notify::Notify,
     signal::Reread,
     spans, telemetry,
 };
@@ -143,11 +144,11 @@ impl<E: Entrances> Server<E> {
     }
 
     /// Serves until `stop` is started, then ends in order within [`DRAIN_LIMIT`]. What is kept open of files is opened
-    /// again when `reread` says so, and the rules are read again.
+    /// again when `reread` says so, and the rules are read again. `notify` is told from when the doors are open.
     ///
     /// # Errors
     /// What kept it from starting, or that a part ended without which it is of no use.
-    pub(crate) async fn run(self, stop: Drain, reread: Reread) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, stop: Drain, reread: Reread, notify: Notify) -> anyhow::Result<()> {
         let drain = Drain::new();
         let clock = Arc::new(TrustedClock::new(self.clock.clone(), self.past()));
         let server_id = self.store.info().server_id.clone();
@@ -188,6 +189,7 @@ impl<E: Entrances> Server<E> {
             return started.map(|_| ());
         };
         starting.done();
+        spans::spawn(notify.follow(ending.readiness.clone()));
         tracing::info!(
             agents = %self.addresses.agents,
             publish = %self.addresses.publish,

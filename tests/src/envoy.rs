@@ -1,5 +1,7 @@
 //! Envoys beside pods, configured as README says.
 
+mod traffic;
+
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},
@@ -13,6 +15,8 @@ use crate::{
     http,
     process::{Process, run},
 };
+
+pub use self::traffic::{Seen, Traffic, app};
 
 const README: &str = include_str!("../../README.md");
 
@@ -263,6 +267,18 @@ impl Envoy {
             .find(|stat| stat["name"] == name)
             .map(|stat| &stat["value"]);
         Ok(value.and_then(Value::as_u64).unwrap_or(0))
+    }
+
+    /// How many peers its TLS listener has refused for their certificates.
+    ///
+    /// # Errors
+    /// Its admin door does not answer.
+    pub async fn fail_verify(&self) -> Result<u64> {
+        self.stat(&format!(
+            "listener.0.0.0.0_{}.ssl.fail_verify_error",
+            self.place.inbound
+        ))
+        .await
     }
 
     /// Everything it said.

@@ -41,7 +41,7 @@ pub(super) struct Delta {
     known: BTreeMap<String, Known>,
     last: Option<Answer>,
     draft: Option<(Answer, Vec<(String, Known)>)>,
-    /// What was looked at last; nothing when something was asked for since.
+    /// What was answered last, or needed no answer; nothing when something was asked for since.
     seen: Weak<X509Context>,
     later: Option<Nothing>,
 }
@@ -50,6 +50,8 @@ struct Answer {
     nonce: String,
     trust: Option<Trust>,
     settled: bool,
+    /// What it was made of.
+    of: Weak<X509Context>,
 }
 
 /// What is to be told of secrets.
@@ -186,8 +188,8 @@ impl Conversation for Delta {
             validator: self.proxy.validator(),
         };
         let news = self.news(&view);
-        self.seen = Arc::downgrade(context);
         if news.told.is_empty() {
+            self.seen = Arc::downgrade(context);
             let has_some = self
                 .known
                 .values()
@@ -206,6 +208,7 @@ impl Conversation for Delta {
             nonce,
             trust,
             settled: false,
+            of: Arc::downgrade(context),
         };
         self.draft = Some((answer, news.told));
         Ok(Said::Answer(text(1, &version).then(secrets).then(tail), trust))
@@ -213,6 +216,7 @@ impl Conversation for Delta {
 
     fn sent(&mut self) {
         if let Some((answer, told)) = self.draft.take() {
+            self.seen = answer.of.clone();
             self.last = Some(answer);
             self.known.extend(told);
         }

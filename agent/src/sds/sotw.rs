@@ -33,7 +33,7 @@ pub(super) struct Sotw {
     owed: bool,
     last: Option<Answer>,
     draft: Option<Answer>,
-    /// What was looked at last, and whether time alone may add to it.
+    /// What was answered last, or needed no answer, and whether time alone may add to it.
     seen: Weak<X509Context>,
     later: Option<Nothing>,
 }
@@ -45,6 +45,8 @@ struct Answer {
     trust: Option<Trust>,
     /// The proxy has said what became of it.
     settled: bool,
+    /// What it was made of.
+    of: Weak<X509Context>,
 }
 
 impl Sotw {
@@ -142,8 +144,8 @@ impl Conversation for Sotw {
             validator: self.proxy.validator(),
         };
         let (secrets, is_trust) = self.secrets(&view)?;
-        self.seen = Arc::downgrade(context);
         if secrets.is_empty() {
+            self.seen = Arc::downgrade(context);
             let nothing = || Nothing::because("there is nothing of what was asked for yet");
             return Ok(Said::NotYet(self.later.clone().unwrap_or_else(nothing)));
         }
@@ -151,6 +153,7 @@ impl Conversation for Sotw {
         let secrets = Message::default().then_all(secrets);
         let digest = secrets.digest();
         if !self.owed && self.last.as_ref().is_some_and(|last| last.digest == digest) {
+            self.seen = Arc::downgrade(context);
             return Ok(Said::Nothing(self.later.clone()));
         }
         let nonce = next_nonce();
@@ -162,13 +165,17 @@ impl Conversation for Sotw {
             digest,
             trust,
             settled: false,
+            of: Arc::downgrade(context),
         });
         Ok(Said::Answer(text(1, &version).then(secrets).then(tail), trust))
     }
 
     fn sent(&mut self) {
-        self.last = self.draft.take();
-        self.owed = false;
+        if let Some(answer) = self.draft.take() {
+            self.seen = answer.of.clone();
+            self.last = Some(answer);
+            self.owed = false;
+        }
     }
 
     fn has_begun(&self) -> bool {

@@ -84,6 +84,16 @@ impl Budget {
         self.bytes.take(&self.sharer, bytes)
     }
 
+    /// Room for a message, if there is some now and nobody waits for it.
+    pub(super) fn try_room(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+        let _turn = self.turn.try_lock().ok()?;
+        let held = self.try_bytes(bytes)?;
+        Some(Room {
+            held,
+            budget: self.clone(),
+        })
+    }
+
     /// Room for a message, behind those that wait for some already. Never for one that is larger than what a caller may have in all.
     pub(super) async fn room(self: Arc<Self>, bytes: usize) -> Room {
         let _turn = self.turn.lock().await;
@@ -104,6 +114,13 @@ impl Budget {
 pub(crate) struct Room {
     held: Held<Sharer>,
     budget: Arc<Budget>,
+}
+
+impl Room {
+    /// How many bytes it has.
+    pub(crate) fn amount(&self) -> usize {
+        self.held.amount()
+    }
 }
 
 impl Drop for Room {

@@ -102,6 +102,11 @@ impl Connection {
         self.budget.try_bytes(bytes)
     }
 
+    /// Room for a message, if there is some now.
+    pub(crate) fn try_room(&self, bytes: usize) -> Option<Room> {
+        self.budget.try_room(bytes)
+    }
+
     /// Room for a message, once this caller has taken others.
     pub(crate) async fn room(&self, bytes: usize) -> Room {
         self.budget.clone().room(bytes).await

@@ -19,7 +19,7 @@ use super::nothing::Nothing;
 use super::readings::Readings;
 use super::status;
 use crate::context::{AttachError, Caller, WorkloadSource, WorkloadState, X509Context};
-use crate::sockets::{Connection, Deadline, Rooms};
+use crate::sockets::{Connection, Deadline, Room, Rooms};
 
 /// How often a silent stream looks whether its caller still is what connected.
 const LOOK: Duration = Duration::from_secs(30);
@@ -39,6 +39,8 @@ pub(crate) struct Follower {
     give_up: Option<Instant>,
     /// Where the room of each message goes, which is held until the client has taken it.
     rooms: Rooms,
+    /// Room that was waited for, until the message is rendered again.
+    reserved: Option<Room>,
 }
 
 /// What the streams of one service share.
@@ -104,6 +106,7 @@ impl Following {
             deadline: extensions.get::<Deadline>().map(|deadline| deadline.0),
             give_up: None,
             rooms: extensions.get::<Rooms>().cloned().unwrap_or_default(),
+            reserved: None,
         })
     }
 }
@@ -166,6 +169,7 @@ impl Follower {
         again_in: Option<Duration>,
         problem: Option<&str>,
     ) -> Result<(), Status> {
+        self.reserved = None;
         self.give_up = problem.map(|_| self.give_up.unwrap_or_else(|| Instant::now() + self.patience));
         let look = matches!(self.connection.caller(), Caller::Peer(_)).then_some(LOOK);
         tokio::select! {
@@ -179,31 +183,37 @@ impl Follower {
         }
     }
 
-    /// Waits for room for a message among those that its caller has not taken, so that a caller that stops reading many streams holds
-    /// bounded memory. None: the state changed meanwhile, so render again.
+    /// Gives a message its room among those that its caller has not taken, so that a caller that stops reading many streams holds bounded
+    /// memory. None where that had to be waited for, for the message is not kept meanwhile: render again.
     ///
     /// # Errors
     /// How the stream ends.
     pub(crate) async fn send(&mut self, message: Message) -> Result<Option<Sending>, Status> {
         self.give_up = None;
-        if !self.reserve(message.held()).await? {
+        let bytes = message.held();
+        let kept = self.reserved.take().filter(|room| room.amount() >= bytes);
+        let Some(room) = kept.or_else(|| self.connection.try_room(bytes)) else {
+            drop(message);
+            self.reserve(bytes).await?;
             return Ok(None);
-        }
+        };
+        self.rooms.put(room);
         self.check()?;
         let reading = message.lists().map(|lists| self.readings.of(lists));
         Ok(Some(message.send(reading)))
     }
 
-    async fn reserve(&mut self, bytes: usize) -> Result<bool, Status> {
+    /// Waits for room, or for news.
+    async fn reserve(&mut self, bytes: usize) -> Result<(), Status> {
         let connection = self.connection.clone();
         tokio::select! {
             biased;
             () = connection.ending() => Err(status::ending()),
-            changed = self.states.changed() => changed.map(|()| false).map_err(|_| status::gone()),
+            changed = self.states.changed() => changed.map_err(|_| status::gone()),
             () = at(self.deadline) => Err(status::deadline_exceeded()),
             room = connection.room(bytes) => {
-                self.rooms.put(room);
-                Ok(true)
+                self.reserved = Some(room);
+                Ok(())
             }
         }
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use signet_certs::id::TrustDomain;
-use signet_runtime::{clock::Clock, config::load, drain::Drain, signal::Reread};
+use signet_runtime::{clock::Clock, config::load, drain::Drain, notify::Notify, signal::Reread};
 use tokio::{io::DuplexStream, sync::mpsc};
 use tokio_util::net::Listener;
 
@@ -161,6 +161,6 @@ impl InMemory {
     /// # Errors
     /// What kept it from starting, or that a part ended without which it is of no use.
     pub async fn run(self, stop: Drain) -> anyhow::Result<()> {
-        self.server.run(stop, Reread::never()).await
+        self.server.run(stop, Reread::never(), Notify::nobody()).await
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use signet_runtime::environment::NOTIFY_SOCKET;
 
 use super::words;
 
@@ -106,6 +107,7 @@ impl Access {
             );
         }
         check_scheme(&config.cluster_url)?;
+        keep_from_children(&mut config.auth_info);
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // Attestation has its own pace of retries, and a retry here would hide a slow API server.
         config.default_retry = false;
@@ -117,6 +119,19 @@ impl Access {
 enum Described {
     Config(Box<kube::Config>),
     Client(kube::Client),
+}
+
+/// Programs that make credentials have no say in how systemd sees this one.
+fn keep_from_children(auth: &mut kube::config::AuthInfo) {
+    if let Some(exec) = &mut auth.exec {
+        exec.drop_env
+            .get_or_insert_default()
+            .push(NOTIFY_SOCKET.to_owned());
+    }
+    if let Some(provider) = &mut auth.auth_provider {
+        let dropped = provider.config.entry("cmd-drop-env".to_owned()).or_default();
+        *dropped = format!("{dropped} {NOTIFY_SOCKET}").trim_start().to_owned();
+    }
 }
 
 fn client_of(config: kube::Config) -> Result<kube::Client, String> {
@@ -222,5 +237,30 @@ pub(crate) fn check_scheme(uri: &http::Uri) -> Result<(), String> {
         Some("http") if is_loopback => Ok(()),
         Some("http") => Err(format!("`{shown}` is not encrypted; use https")),
         _ => Err(format!("`{shown}` is neither https nor http to this machine")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::config::{AuthInfo, AuthProviderConfig, ExecConfig};
+
+    use super::*;
+
+    #[test]
+    fn no_program_that_makes_credentials_can_speak_to_systemd() {
+        let exec: ExecConfig = serde_json::from_value(serde_json::json!({ "command": "aws" })).unwrap();
+        let config = [("cmd-drop-env".to_owned(), "HOME".to_owned())].into();
+        let (name, other) = ("gcp".to_owned(), Default::default());
+        let mut auth = AuthInfo {
+            exec: Some(exec),
+            auth_provider: Some(AuthProviderConfig { name, config, other }),
+            ..AuthInfo::default()
+        };
+        keep_from_children(&mut auth);
+        assert_eq!(auth.exec.unwrap().drop_env.unwrap(), [NOTIFY_SOCKET]);
+        assert_eq!(
+            auth.auth_provider.unwrap().config["cmd-drop-env"],
+            "HOME NOTIFY_SOCKET"
+        );
     }
 }

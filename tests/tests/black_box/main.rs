@@ -35,6 +35,7 @@ mod live_rules;
 mod many_pods;
 mod mentions;
 mod namespaces;
+mod notify;
 mod outage;
 mod places;
 mod push;

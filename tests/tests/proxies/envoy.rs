@@ -6,18 +6,16 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::get};
 use serde_json::json;
 use signet_tests::{
     domain::{Agent, Domain, Plan},
-    envoy::{Asks, Envoy, Place, Validator, free_port, program, version},
+    envoy::{Asks, Envoy, Place, Traffic, Validator, app, free_port, program, version},
     fake_kube::PodSpec,
     wait::{eventually, within},
 };
 use tokio::time::Instant;
 
 use crate::stranger::{Stranger, ask};
-use crate::traffic::Traffic;
 
 /// Certificates live so long: they are renewed at about half of it.
 const TTL: &str = "10s";
@@ -45,10 +43,7 @@ impl Shop {
         let plan = Plan::default().server("/svid/ttl", json!(TTL));
         let domain = plan.start().await.unwrap();
         let agent = domain.agent("node-a").await.unwrap();
-        let app = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let app_port = app.local_addr().unwrap().port();
-        let answers = Router::new().fallback(get(|| async { "answered" }));
-        tokio::spawn(async move { axum::serve(app, answers).await });
+        let app_port = app().await.unwrap();
         let ports: Vec<u16> = (0..4).map(|_| free_port().unwrap()).collect();
         let mut shop = Self {
             domain,

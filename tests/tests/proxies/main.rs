@@ -10,4 +10,3 @@
 
 mod envoy;
 mod stranger;
-mod traffic;

@@ -1,13 +1,15 @@
 //! Requests that no proxy makes.
 
 use prost::Message as _;
+use signet_agent::testing::Settings;
 use signet_proto::envoy::config::core::v3::Node;
 use signet_proto::envoy::service::discovery::v3::DiscoveryRequest;
+use signet_runtime::quota::Division;
 use tonic::Code;
 
 use super::{Facts, Proxy, asking, names};
-use crate::support::raw::{DATA, END_STREAM, RawClient, call_headers, frame, message};
-use crate::support::{Socket, ready, soon};
+use crate::support::raw::{DATA, END_STREAM, PREFACE, RawClient, SETTINGS, call_headers, frame, message};
+use crate::support::{Socket, ready, settings, soon, volume};
 
 const STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
 const FETCH: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
@@ -136,4 +138,65 @@ async fn names_that_go_to_and_fro_are_answered_once_each() {
         assert_eq!(names(&answer), [name]);
     }
     proxy.hears_nothing(&socket).await;
+}
+
+/// A stream that is cut, whatever was said last, leaves nothing behind, and the next one is answered from the beginning.
+///
+/// Covers BG-18.
+#[tokio::test]
+async fn a_stream_that_is_cut_at_any_message_leaves_nothing_behind() {
+    let facts = Facts::new();
+    let socket = Socket::pending();
+    for cut_after in 0..6 {
+        socket.say(ready(facts.context(1)));
+        let mut proxy = Proxy::of(&socket).await;
+        for said in 0..cut_after {
+            match said {
+                0 => proxy.asks(asking(&["ROOTCA"])).await,
+                1 => drop(proxy.hears().await),
+                2 => socket.say(ready(facts.context(2))),
+                3 => {
+                    let answer = proxy.hears().await;
+                    proxy.asks(super::refusing(&answer, &["ROOTCA"])).await;
+                }
+                _ => proxy.hears_nothing(&socket).await,
+            }
+        }
+        socket.subscribed(1).await;
+        drop(proxy);
+        socket.subscribed(0).await;
+    }
+}
+
+/// Whoever takes nothing of one answer has no room for another, and gets it as soon as there is.
+#[tokio::test]
+async fn an_answer_that_waits_for_room_comes_when_there_is_some() {
+    let facts = Facts::new();
+    let settings = Settings {
+        bytes: Division {
+            share: 0,
+            cap: 350_000,
+            pool: 350_000,
+        },
+        ..settings()
+    };
+    // So long that there is room for one answer and the calls of tools, and not for two.
+    let mut context = facts.context(1);
+    context.bundle = context.bundle.repeat(200).into();
+    let socket = Socket::with(settings, volume(), ready(context));
+    let mut takes_nothing = RawClient::silent(&socket.path).await;
+    takes_nothing.send(PREFACE).await;
+    takes_nothing
+        .send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))
+        .await;
+    takes_nothing.open(1, &call_headers(STREAM, None)).await;
+    let request = message(&asking(&["default", "ROOTCA"]).encode_to_vec());
+    takes_nothing.send(&frame(DATA, 0, 1, &request)).await;
+    socket.subscribed(1).await;
+    socket.round_trip().await;
+    let mut proxy = Proxy::of(&socket).await;
+    proxy.asks(asking(&["default", "ROOTCA"])).await;
+    proxy.hears_nothing(&socket).await;
+    drop(takes_nothing);
+    assert_eq!(names(&proxy.hears().await), ["ROOTCA", "default"]);
 }

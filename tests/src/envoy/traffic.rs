@@ -1,29 +1,46 @@
-//! A client that never stops sending.
+//! A program behind a proxy, and a client that never stops sending.
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Result;
+use axum::{Router, routing::get};
 use signet_runtime::sync::Mutex;
-use signet_tests::http;
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::http;
 
 /// Pause between requests of one client.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// A program that answers every request with `answered`, on this port, until the process ends.
+///
+/// # Errors
+/// There is no port.
+pub async fn app() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let answers = Router::new().fallback(get(|| async { "answered" }));
+    tokio::spawn(async move { axum::serve(listener, answers).await });
+    Ok(port)
+}
+
 /// Requests to some URLs, each one after the other, until this is dropped.
-pub(crate) struct Traffic {
+pub struct Traffic {
     seen: Arc<Mutex<Seen>>,
     _clients: JoinSet<()>,
 }
 
+/// What has come of them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) answered: u64,
+pub struct Seen {
+    /// Requests that were answered.
+    pub answered: u64,
     /// The first few that failed, and why.
-    pub(crate) failed: Vec<String>,
+    pub failed: Vec<String>,
 }
 
 impl Seen {
-    fn count(&mut self, url: &str, outcome: anyhow::Result<http::Answer>) {
+    fn count(&mut self, url: &str, outcome: Result<http::Answer>) {
         let failure = match outcome {
             Ok(answer) if answer.status == 200 => {
                 self.answered += 1;
@@ -39,7 +56,8 @@ impl Seen {
 }
 
 impl Traffic {
-    pub(crate) fn to(urls: &[String]) -> Self {
+    /// Begins.
+    pub fn to(urls: &[String]) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
         let mut clients = JoinSet::new();
         for url in urls {
@@ -58,7 +76,8 @@ impl Traffic {
         }
     }
 
-    pub(crate) fn seen(&self) -> Seen {
+    /// What has come of them so far.
+    pub fn seen(&self) -> Seen {
         self.seen.lock().clone()
     }
 }

@@ -1,0 +1,17 @@
+//! The units of `deploy/systemd` and docs/systemd.md: how much they leave open, and whether systemd runs with them what they are for.
+//!
+//! What runs them boots a systemd of its own, with namespaces for processes, mounts, control groups and the network.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "test code"
+)]
+
+mod csi;
+mod exposure;
+mod machine;
+mod page;
+mod shape;
+mod trouble;
