@@ -2,6 +2,7 @@
 
 mod addresses;
 mod csi;
+mod explain;
 mod in_memory;
 mod metrics;
 mod rooms;
@@ -184,6 +185,8 @@ impl Agent {
         };
         let Services { routes, calls } =
             services(following, sds).context("the descriptors built into this binary cannot be read")?;
+        let routes = self.explaining(routes, &wires, &manager, drain);
+        let calls = calls.into_iter().chain(crate::explain::CALLS);
         let endpoint = Endpoint::measured(routes, calls, self.rooms.settings(), &metrics);
         let (volumes, ground) = self.volumes.take().unzip();
         let standing = Standing::new(ground.unwrap_or_default(), &metrics);

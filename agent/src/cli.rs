@@ -1,5 +1,6 @@
 //! The command line of `signet-agent`.
 
+mod explain;
 mod fetch;
 mod local;
 
@@ -35,6 +36,9 @@ enum Command {
     Healthcheck(HealthcheckArgs),
     /// What the running agent is doing.
     Status(AdminArgs),
+    /// Why the workload that calls this command has an identity or none: every step from the socket on, and what to do about the
+    /// first that fails. Exits 1 where one does, and 2 where there is no answer.
+    Explain(ExplainArgs),
     /// Fetch what a workload is given, as the workload that calls this command.
     #[command(subcommand)]
     Fetch(FetchCommand),
@@ -71,6 +75,18 @@ struct HealthcheckArgs {
     serving: bool,
     #[command(flatten)]
     admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// Workload API, for instance unix:///spiffe/spiffe.sock.
+    #[arg(long, env = ENDPOINT_SOCKET)]
+    socket: Option<String>,
+    /// How long to wait for an identity.
+    #[arg(long, default_value = "5s")]
+    timeout: HumanDuration,
+    #[command(flatten)]
+    answer: OutputArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,6 +137,10 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             local::healthcheck(&args.admin.admin_socket, args.serving),
         ),
         Command::Status(args) => PROGRAM.ask(args.answer.output, local::status(&args.admin_socket)),
+        Command::Explain(args) => {
+            let explained = explain::explain(args.socket.as_deref(), args.timeout.get());
+            PROGRAM.judge(args.answer.output, explained)
+        }
         Command::Fetch(FetchCommand::X509(args)) => {
             let fetched = fetch::x509(&args.socket, args.write.as_deref(), args.timeout.get());
             PROGRAM.ask(args.answer.output, fetched)

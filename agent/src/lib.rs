@@ -14,6 +14,7 @@
 //! | `context`, `workload_api`, `sds` | what workloads see, and sidecar proxies |
 //! | `streams` | what watch streams have in common |
 //! | `sockets` | over which sockets: who calls, what each may use, what is let in |
+//! | `explain` | what a workload may ask about itself |
 //! | `limits` | what each caller may use: the table |
 //! | `admin` | what a person at the node sees |
 //!
@@ -27,6 +28,7 @@ mod cache;
 mod config;
 mod context;
 mod csi;
+mod explain;
 mod files;
 mod kept;
 mod limits;

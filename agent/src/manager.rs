@@ -12,6 +12,7 @@
 //! A volume belongs to the pod UID it was first reported with. All volumes of one pod share the pod's leaves, the
 //! longest-lived of their tokens counts, and the pod is forgotten with its last volume.
 
+mod account;
 mod admission;
 mod doorways;
 mod issue;
@@ -37,9 +38,10 @@ use signet_runtime::clock::Clock;
 use signet_runtime::drain::Drain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+pub(crate) use self::account::Account;
 pub(crate) use self::admission::limit;
 use self::doorways::Doorways;
-use crate::cache::{SlotStatus, UnixFacts};
+use crate::cache::{SlotStatus, UnixFacts, WorkloadId};
 use crate::context::{AttachError, Caller, PeerProcess, WorkloadSource, WorkloadState};
 use crate::kept::Places;
 use crate::server_client::objections::Objections;
@@ -139,6 +141,10 @@ enum Question {
         /// The user's, until this is answered or thrown away.
         turn: OwnedSemaphorePermit,
     },
+    Account {
+        id: WorkloadId,
+        reply: oneshot::Sender<Account>,
+    },
     Status {
         reply: oneshot::Sender<Vec<WorkloadStatus>>,
     },
@@ -209,10 +215,8 @@ impl Manager {
         let _ = self.commands.send(command);
     }
 
-    async fn attach_process(
-        &self,
-        peer: &PeerProcess,
-    ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
+    /// Who a process is, and the turn of its user, which lasts until it is let go.
+    async fn attested(&self, peer: &PeerProcess) -> Result<(UnixFacts, OwnedSemaphorePermit), AttachError> {
         let Some(unix) = &self.unix else {
             return Err(AttachError::Unavailable(
                 "this agent attests no processes".to_owned(),
@@ -224,6 +228,14 @@ impl Manager {
         // Failed attestation is never a verdict (EP-18).
         let attested = unix.attest(peer).await;
         let facts = attested.map_err(|error| AttachError::Unavailable(error.to_string()))?;
+        Ok((facts, turn))
+    }
+
+    async fn attach_process(
+        &self,
+        peer: &PeerProcess,
+    ) -> Result<watch::Receiver<WorkloadState>, AttachError> {
+        let (facts, turn) = self.attested(peer).await?;
         let (reply, answer) = oneshot::channel();
         let question = Question::AttachProcess {
             facts,

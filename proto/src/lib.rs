@@ -95,6 +95,12 @@ pub mod local {
     include!("gen/signet.local.v1.rs");
 }
 
+/// `signet.explain.v1`: a workload to its agent, about itself.
+#[cfg(feature = "stubs")]
+pub mod explain {
+    include!("gen/signet.explain.v1.rs");
+}
+
 /// Every file above as a serialised `FileDescriptorSet`, for gRPC reflection.
 #[cfg(feature = "stubs")]
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");

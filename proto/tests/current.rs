@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 use std::{collections::BTreeMap, fs, path::Path};
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "spiffe/workload.proto",
     "csi/csi.proto",
     "envoy/secret.proto",
@@ -11,6 +11,7 @@ const PROTOS: [&str; 8] = [
     "signet/agent/v1/agent.proto",
     "signet/admin/v1/admin.proto",
     "signet/local/v1/local.proto",
+    "signet/explain/v1/explain.proto",
 ];
 
 #[test]

@@ -15,7 +15,7 @@
 //! | `GET /.well-known/openid-configuration`, `GET /openid/v1/jwks` | every 5 min, every 10 s where that failed, and for an unknown key id: four times at once, then every 10 s, for each who brings one ([`jwks`]) |
 //! | `POST /apis/authentication.k8s.io/v1/tokenreviews` | once per token, also over a restart while a certificate rests on it and the cluster is there; of one that is refused at most every 10 s, also for the reads below ([`refused`]) |
 //! | watch `/api/v1/pods`, `/api/v1/serviceaccounts`, beginning with all of them, or with a list in pages where the API server has no such watch | always |
-//! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently |
+//! | `GET /api/v1/namespaces/{ns}/pods/{name}` | a pod that the watch does not show, or shows differently; one that an admin asks about and the watch does not show |
 //! | watch `/api/v1/namespaces`, in the same way | while a rule asks for labels of namespaces |
 //! | `GET /api/v1/namespaces/{name}` | the labels of a namespace that a rule asks for and that watch does not show |
 //! | `GET /api/v1/nodes/{name}` | the node still exists under that UID: for each node attestation, every 5 min for the pods of a node, and once after an outage for what was issued in it |
@@ -24,6 +24,7 @@ pub(crate) mod cluster;
 pub(crate) mod config;
 #[cfg(test)]
 pub(crate) mod fake;
+mod found;
 mod jwks;
 pub(crate) mod policy;
 mod reach;
@@ -45,6 +46,7 @@ use signet_runtime::limits::Limit;
 use signet_runtime::source::Source;
 use tokio::sync::watch::Receiver;
 
+pub(crate) use self::found::{Found, FoundPod, PodsLike};
 pub use self::policy::RefusedReason;
 use crate::kubernetes::api::{CALLS, Unavailable};
 use crate::kubernetes::budget;
@@ -104,6 +106,12 @@ pub trait Attestor: Send + Sync {
     /// What the watch of the cluster of this name shows of a pod, without any token of it. No proof: for whoever wants to know what
     /// rules would make of it.
     fn known_pod(&self, cluster: &str, pod_uid: &str) -> KnownPod;
+
+    /// The pod of this name, as the watch of the cluster shows it, else as its API server has it: one call, of that pod. No proof.
+    fn find_pod<'a>(&'a self, cluster: &'a str, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Found>;
+
+    /// Pods as the watch of the cluster shows them, without those that are over; and whether there are more than `most`.
+    fn pods_like(&self, cluster: &str, like: &PodsLike, most: usize) -> (Vec<AttestedPod>, bool);
 
     /// Whether what a certificate was issued for is there now, by an API server that can be reached and whose watch has come up
     /// to the present. `None` where nobody can say yet.

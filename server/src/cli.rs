@@ -16,7 +16,7 @@ use self::{
     admin::{AdminClient, Revoke},
     args::{
         AdminArgs, AgentCommand, Algorithm, AuditCommand, CaCommand, Cli, ClockCommand, Command, CrlCommand,
-        Kind, RevokeArgs, RotateArgs, RuleCommand, SvidCommand,
+        ExplainArgs, Kind, RevokeArgs, RotateArgs, RuleCommand, SvidCommand,
     },
 };
 use crate::{
@@ -62,6 +62,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Revoke(args) => revoke(args),
         Command::Allow(args) => ask(args.admin, async move |client| client.allow(args.denial).await),
         Command::Denials(args) => ask(args.admin, async move |client| client.denials(args.all).await),
+        Command::Explain(args) => explain(args),
         Command::Crl(CrlCommand::Show(args)) => ask(args, AdminClient::crls),
         Command::Rule(RuleCommand::List(args)) => ask(args, AdminClient::rules),
         Command::Rule(RuleCommand::Confirm(args)) => ask(args.admin, async move |client| {
@@ -88,6 +89,14 @@ fn run(config: &Path) -> ExitCode {
 fn ask(args: AdminArgs, question: impl AsyncFnOnce(&mut AdminClient) -> anyhow::Result<Answer>) -> ExitCode {
     PROGRAM.ask(args.answer.output, async {
         question(&mut AdminClient::connect(&args.admin_socket).await?).await
+    })
+}
+
+/// Exits 1 where the pod or the identity gets nothing, and 2 where there is no answer.
+fn explain(args: ExplainArgs) -> ExitCode {
+    PROGRAM.judge(args.admin.answer.output, async {
+        let mut client = AdminClient::connect(&args.admin.admin_socket).await?;
+        client.explain(args.pod, args.cluster, args.spiffe_id).await
     })
 }
 

@@ -6,6 +6,7 @@
 mod bounds;
 mod decide;
 mod draft;
+mod lately;
 mod node;
 pub(crate) mod own;
 mod parallel;
@@ -21,20 +22,22 @@ use ring::rand::SystemRandom;
 use signet_certs::{
     authority::{AuthorityKind, X509Authority},
     csr::{CsrError, WorkloadPublicKey},
-    id::TrustDomain,
+    id::{SpiffeId, TrustDomain},
     svid::{SvidError, SvidProfile},
 };
 use signet_runtime::limits::Limit;
 use tokio::sync::watch;
 
 use self::{
-    bounds::Bounds,
+    bounds::{Bounds, Owners},
     draft::DraftError,
+    lately::Lately,
     recorded::{RecordedLeaf, SignError},
     requester::Requester,
     unusable::UnusableRules,
 };
 pub(crate) use self::{
+    lately::RefusedOnce,
     node::NodeRequest,
     requester::CallingAgent,
     types::{
@@ -50,7 +53,7 @@ use crate::{
     clock::TrustedClock,
     metrics::Metrics,
     rules::RuleSet,
-    store::{IssueRefusal, MANY_DISPLACED, Store, StoreError},
+    store::{IssueRefusal, MANY_DISPLACED, Spent, Store, StoreError},
 };
 
 /// Said while no authority is active or the time is not known.
@@ -106,6 +109,7 @@ pub(crate) struct Issuer {
     parts: IssuerParts,
     bounds: Bounds,
     unusable: UnusableRules,
+    lately: Lately,
 }
 
 impl Issuer {
@@ -119,7 +123,23 @@ impl Issuer {
             parts,
             bounds: Bounds::new(),
             unusable: UnusableRules::default(),
+            lately: Lately::default(),
         }
+    }
+
+    /// What a pod was refused lately that this agent asked for, newest first.
+    pub(crate) fn refused_lately(&self, pod_uid: &str, agent: &SpiffeId) -> Vec<RefusedOnce> {
+        self.lately.of(pod_uid, agent.as_str())
+    }
+
+    /// Whether a budget that a pod's next certificate is taken from is known to be used up.
+    pub(crate) fn spent_by(&self, id: &SpiffeId, pod_uid: &str, agent: &SpiffeId) -> Option<Spent> {
+        self.bounds.spent(&Owners::of_pod(id, pod_uid, agent))
+    }
+
+    /// Unexpired certificates of one workload and identity that displace no other.
+    pub(crate) const fn max_live(&self) -> u32 {
+        self.parts.max_live
     }
 
     /// A key that a certificate may carry.

@@ -6,9 +6,11 @@
 //!
 //! Pure: facts in, verdict out.
 
+mod account;
 mod belief;
 mod compile;
 mod config;
+mod could;
 mod error;
 mod facts;
 mod matcher;
@@ -22,8 +24,10 @@ use std::time::Duration;
 
 use signet_certs::id::{SpiffeId, TrustDomain};
 
+pub(crate) use self::account::{Account, Fate, Mismatch, RuleAccount};
 pub(crate) use self::belief::belief;
 pub(crate) use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig, WrittenRules};
+pub(crate) use self::could::Could;
 pub(crate) use self::error::{RuleError, RuleErrors, RuleProblem};
 pub(crate) use self::facts::{Facts, UnixFacts};
 use self::matcher::{Fit, Matcher};
@@ -142,14 +146,25 @@ impl RuleSet {
     /// Every identity the facts give, or why there is none.
     pub(crate) fn judge(&self, facts: &Facts<'_>) -> Judgement {
         let mut unusable = Vec::new();
-        let verdict = self.verdict(facts, &mut unusable);
+        let verdict = self.verdict(self.met(facts), facts, &mut unusable);
         Judgement { verdict, unusable }
     }
 
-    fn verdict(&self, facts: &Facts<'_>, unusable: &mut Vec<Unusable>) -> Verdict {
+    /// How each rule meets the facts, in order: what every verdict and every account of one is made of.
+    fn met<'r>(&'r self, facts: &'r Facts<'_>) -> impl Iterator<Item = (&'r Rule, Fit)> {
+        self.rules.iter().map(|rule| (rule, rule.matcher.fit(facts)))
+    }
+
+    /// What follows from how the rules meet the facts.
+    fn verdict<'r>(
+        &self,
+        met: impl Iterator<Item = (&'r Rule, Fit)>,
+        facts: &Facts<'_>,
+        unusable: &mut Vec<Unusable>,
+    ) -> Verdict {
         let (mut matching, mut is_open) = (Vec::new(), false);
-        for rule in &self.rules {
-            match rule.matcher.fit(facts) {
+        for (rule, fit) in met {
+            match fit {
                 Fit::Matches => matching.push(rule),
                 Fit::Open => is_open = true,
                 Fit::Differs(_) => {}
@@ -192,22 +207,19 @@ impl RuleSet {
 
     /// What every rule makes of the facts, in order.
     pub(crate) fn explain(&self, facts: &Facts<'_>) -> Vec<RuleOutcome> {
-        let outcome = |rule: &Rule| match rule.matcher.fit(facts) {
-            Fit::Differs(criterion) => Outcome::NoMatch(criterion),
-            Fit::Open => Outcome::Unusable("the labels of its namespace are not known".to_owned()),
-            Fit::Matches => match rule.render(&self.scope.trust_domain, facts) {
-                None => Outcome::Denies,
-                Some(Ok(identity)) => Outcome::Grants(identity.spiffe_id),
-                Some(Err(problem)) => Outcome::Unusable(problem),
+        let outcome = |(rule, fit): (&Rule, Fit)| RuleOutcome {
+            rule: rule.name.clone(),
+            outcome: match fit {
+                Fit::Differs(criterion) => Outcome::NoMatch(criterion.name()),
+                Fit::Open => Outcome::Unusable("the labels of its namespace are not known".to_owned()),
+                Fit::Matches => match rule.render(&self.scope.trust_domain, facts) {
+                    None => Outcome::Denies,
+                    Some(Ok(identity)) => Outcome::Grants(identity.spiffe_id),
+                    Some(Err(problem)) => Outcome::Unusable(problem),
+                },
             },
         };
-        self.rules
-            .iter()
-            .map(|rule| RuleOutcome {
-                rule: rule.name.clone(),
-                outcome: outcome(rule),
-            })
-            .collect()
+        self.met(facts).map(outcome).collect()
     }
 
     /// Whether any rule asks for labels of namespaces.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -127,6 +128,11 @@ impl Shelf {
     /// Streams that wait for news.
     pub(super) fn streams(&self) -> usize {
         self.sender.receiver_count()
+    }
+
+    /// Until when the best token proves the pod; `None` without one, and for a process.
+    pub(super) fn token_ends(&self) -> Option<SystemTime> {
+        best_token(self.volumes()).map(|token| token.expires())
     }
 
     /// Whether the server can be asked; forgets processes that have ended or run something else. A process proves something only while it

@@ -584,6 +584,213 @@ pub struct ShowAuditResponse {
     #[prost(string, tag = "5")]
     pub head: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainPodRequest {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Name of the cluster; may be empty where there is one.
+    #[prost(string, tag = "3")]
+    pub cluster: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainPodResponse {
+    /// In the order in which they matter.
+    #[prost(message, repeated, tag = "1")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+    /// Unset where no such pod is known.
+    #[prost(message, optional, tag = "2")]
+    pub pod: ::core::option::Option<ExplainedPod>,
+    /// Unset where no agent has attested for its node.
+    #[prost(message, optional, tag = "3")]
+    pub agent: ::core::option::Option<AgentRecord>,
+    /// Those that match in order, then others, the nearest first; not all of them where there are many.
+    #[prost(message, repeated, tag = "4")]
+    pub rules: ::prost::alloc::vec::Vec<ExplainedRule>,
+    #[prost(uint32, tag = "5")]
+    pub rules_left_out: u32,
+    /// Those that hit an identity of the pod, or the agent of its node.
+    #[prost(message, repeated, tag = "6")]
+    pub denials: ::prost::alloc::vec::Vec<Denial>,
+    /// Its last certificates, newest first.
+    #[prost(message, repeated, tag = "7")]
+    pub svids: ::prost::alloc::vec::Vec<SvidRecord>,
+    /// What it was refused since the server started, newest first.
+    #[prost(message, repeated, tag = "8")]
+    pub refusals: ::prost::alloc::vec::Vec<RefusedBefore>,
+    /// One line: what is the case.
+    #[prost(string, tag = "9")]
+    pub verdict: ::prost::alloc::string::String,
+    /// Whether a certificate is issued when it is asked for.
+    #[prost(bool, tag = "10")]
+    pub granted: bool,
+    #[prost(string, tag = "11")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(int64, tag = "12")]
+    pub now_unix_ms: i64,
+}
+/// One thing that was looked at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Finding {
+    /// What: "pod", "cluster", "agent", "rules", "denials", "signing", "budget", "refusals".
+    #[prost(string, tag = "1")]
+    pub about: ::prost::alloc::string::String,
+    /// "ok", "fails", "unknown", or "note" for what stands in nobody's way.
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub says: ::prost::alloc::string::String,
+    /// What to do; empty where there is nothing.
+    #[prost(string, tag = "4")]
+    pub remedy: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainedPod {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub uid: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub phase: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub node_name: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub service_account: ::prost::alloc::string::String,
+    #[prost(map = "string, string", tag = "7")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Unset where they are not known.
+    #[prost(message, optional, tag = "8")]
+    pub namespace_labels: ::core::option::Option<NamespaceLabels>,
+    #[prost(bool, tag = "9")]
+    pub terminating: bool,
+    /// "watch", or "api" where the API server was asked.
+    #[prost(string, tag = "10")]
+    pub seen_by: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NamespaceLabels {
+    #[prost(map = "string, string", tag = "1")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainedRule {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Among all, from 1.
+    #[prost(uint32, tag = "2")]
+    pub place: u32,
+    /// "grants", "denies", "unusable", "open", "differs".
+    #[prost(string, tag = "3")]
+    pub outcome: ::prost::alloc::string::String,
+    /// What it gives; empty where it gives nothing.
+    #[prost(string, tag = "4")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// 0 where the rule says nothing.
+    #[prost(uint64, tag = "5")]
+    pub ttl_seconds: u64,
+    /// Why it is unusable or open.
+    #[prost(string, tag = "6")]
+    pub problem: ::prost::alloc::string::String,
+    /// By what it does not match.
+    #[prost(message, repeated, tag = "7")]
+    pub mismatches: ::prost::alloc::vec::Vec<Mismatch>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mismatch {
+    /// Key of the rule's `match`.
+    #[prost(string, tag = "1")]
+    pub criterion: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub wanted: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub found: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusedBefore {
+    #[prost(int64, tag = "1")]
+    pub at_unix_ms: i64,
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainIdRequest {
+    /// A SPIFFE ID, or its path.
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainIdResponse {
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+    /// Rules whose templates can give it.
+    #[prost(message, repeated, tag = "3")]
+    pub rules: ::prost::alloc::vec::Vec<CouldGive>,
+    /// Pods that the watches show and that the rules give it to; some where there are many.
+    #[prost(message, repeated, tag = "4")]
+    pub pods: ::prost::alloc::vec::Vec<Holder>,
+    /// There are more, or not all were looked at.
+    #[prost(bool, tag = "5")]
+    pub pods_truncated: bool,
+    #[prost(message, repeated, tag = "6")]
+    pub denials: ::prost::alloc::vec::Vec<Denial>,
+    #[prost(message, repeated, tag = "7")]
+    pub svids: ::prost::alloc::vec::Vec<SvidRecord>,
+    #[prost(string, tag = "8")]
+    pub verdict: ::prost::alloc::string::String,
+    #[prost(int64, tag = "9")]
+    pub now_unix_ms: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CouldGive {
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub place: u32,
+    /// What a workload has to be: placeholders of the template with the values that they had to have, in its order.
+    #[prost(message, repeated, tag = "3")]
+    pub pinned: ::prost::alloc::vec::Vec<Pinned>,
+    /// Set where the rule itself gives it to nobody.
+    #[prost(message, optional, tag = "4")]
+    pub never: ::core::option::Option<Mismatch>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pinned {
+    #[prost(string, tag = "1")]
+    pub placeholder: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Holder {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub uid: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub node_name: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub rule: ::prost::alloc::string::String,
+    /// It is the identity that the workload gets first.
+    #[prost(bool, tag = "7")]
+    pub is_default: bool,
+}
 /// Generated client implementations.
 #[cfg(feature = "stubs")]
 pub mod admin_client {
@@ -1002,6 +1209,57 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ShowAudit"));
             self.inner.unary(req, path, codec).await
         }
+        /// Why a pod gets what it gets. Reads only; asks the API server for the pod where the watch does not show it, and for
+        /// nothing else. NOT_FOUND where no cluster has that name.
+        pub async fn explain_pod(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainPodRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainPodResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/ExplainPod",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "ExplainPod"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Who could have an identity, who has it, and what stands in the way.
+        pub async fn explain_id(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainIdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainIdResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/ExplainId",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "ExplainId"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1110,6 +1368,23 @@ pub mod admin_server {
             request: tonic::Request<super::ShowAuditRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ShowAuditResponse>,
+            tonic::Status,
+        >;
+        /// Why a pod gets what it gets. Reads only; asks the API server for the pod where the watch does not show it, and for
+        /// nothing else. NOT_FOUND where no cluster has that name.
+        async fn explain_pod(
+            &self,
+            request: tonic::Request<super::ExplainPodRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainPodResponse>,
+            tonic::Status,
+        >;
+        /// Who could have an identity, who has it, and what stands in the way.
+        async fn explain_id(
+            &self,
+            request: tonic::Request<super::ExplainIdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainIdResponse>,
             tonic::Status,
         >;
     }
@@ -1786,6 +2061,92 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ShowAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/ExplainPod" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainPodSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ExplainPodRequest>
+                    for ExplainPodSvc<T> {
+                        type Response = super::ExplainPodResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainPodRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::explain_pod(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainPodSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/ExplainId" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainIdSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ExplainIdRequest>
+                    for ExplainIdSvc<T> {
+                        type Response = super::ExplainIdResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainIdRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::explain_id(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainIdSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

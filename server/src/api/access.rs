@@ -75,6 +75,8 @@ pub(crate) const ACCESS: &[(&str, Access, Before)] = {
         ("/signet.admin.v1.Admin/ListRules", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ConfirmRules", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ShowAudit", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ExplainPod", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/ExplainId", AdminSocket, Nothing),
     ]
 };
 

@@ -3,6 +3,8 @@
 mod audit;
 mod clock;
 mod convert;
+mod explain;
+mod listing;
 mod revoking;
 mod rules;
 
@@ -29,11 +31,12 @@ use crate::{
     audit::{AuditLog, AuditPublicKey},
     authority::{AuthorityManager, RotateError, RotateRequest},
     clock::TrustedClock,
+    issuer::Issuer,
     live_rules::LiveRules,
     metrics::Metrics,
     publisher::Publisher,
     put_back::PutBack,
-    store::{RevokeError, Store, StoreError, SvidFilter},
+    store::{RevokeError, Store, StoreError},
     trust::{PublishedAuthority, TrustSnapshot},
 };
 
@@ -55,6 +58,8 @@ pub(crate) struct AdminService {
     pub put_back: Arc<PutBack>,
     /// Clusters.
     pub attestor: Arc<dyn Attestor>,
+    /// What it refused, and whose budgets are used up.
+    pub issuer: Arc<Issuer>,
     /// Whether the server serves.
     pub readiness: Readiness,
     /// Counters.
@@ -178,24 +183,7 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::ListSvidsRequest>,
     ) -> Result<Response<wire::ListSvidsResponse>, Status> {
-        let request = request.into_inner();
-        let text = |text: String| (!text.is_empty()).then_some(text);
-        let spiffe_id_prefix = text(request.spiffe_id_prefix)
-            .map(|id| self.id_or_path(&id))
-            .transpose()?;
-        let filter = SvidFilter {
-            spiffe_id_prefix,
-            pod: text(request.pod),
-            node: text(request.node),
-            // As a revocation would find them.
-            live_at: request.live.then(|| self.clock.time().earliest),
-            limit: request.limit,
-        };
-        let page = self.store.list(filter).await.map_err(store_status)?;
-        Ok(Response::new(wire::ListSvidsResponse {
-            svids: page.rows.iter().map(convert::svid).collect(),
-            truncated: page.truncated,
-        }))
+        self.listed_svids(request.into_inner()).await.map(Response::new)
     }
 
     async fn revoke(
@@ -311,6 +299,25 @@ impl admin_server::Admin for AdminService {
         _: Request<wire::ShowAuditRequest>,
     ) -> Result<Response<wire::ShowAuditResponse>, Status> {
         self.shown_audit().await.map(Response::new)
+    }
+
+    async fn explain_pod(
+        &self,
+        request: Request<wire::ExplainPodRequest>,
+    ) -> Result<Response<wire::ExplainPodResponse>, Status> {
+        let asked = request.get_ref();
+        is_about(&request, &format!("pod {}/{}", asked.namespace, asked.name));
+        self.explained_pod(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn explain_id(
+        &self,
+        request: Request<wire::ExplainIdRequest>,
+    ) -> Result<Response<wire::ExplainIdResponse>, Status> {
+        is_about(&request, &request.get_ref().spiffe_id);
+        self.explained_id(&request.into_inner().spiffe_id)
+            .await
+            .map(Response::new)
     }
 }
 

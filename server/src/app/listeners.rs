@@ -302,6 +302,7 @@ impl Base {
             agents: trust.agents.clone(),
             put_back: put_back.clone(),
             attestor: deciders.attestor.clone(),
+            issuer: deciders.issuer.clone(),
             readiness: readiness.clone(),
             metrics: metrics.clone(),
             rules: deciders.rules.clone(),

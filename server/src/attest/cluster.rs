@@ -18,8 +18,8 @@ use super::config::AttestationConfig;
 use super::remembered::Remembered;
 use super::vouched::Vouched;
 use super::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, KnownPod,
-    NodeInOutage, Outages, Place, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, Found, KnownPod,
+    NodeInOutage, Outages, Place, PodsLike, RefusedReason,
 };
 use crate::clock::TrustedClock;
 use crate::kubernetes::pods::{LivePod, TellPod};
@@ -205,6 +205,21 @@ impl Attestor for KubernetesAttestor {
             Ok(cluster) => cluster.known_pod(pod_uid),
             Err(_) => KnownPod::Gone,
         }
+    }
+
+    fn find_pod<'a>(&'a self, cluster: &'a str, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Found> {
+        async move {
+            match self.cluster(cluster) {
+                Ok(cluster) => cluster.find_pod(namespace, name).await,
+                Err(_) => Found::Nowhere,
+            }
+        }
+        .boxed()
+    }
+
+    fn pods_like(&self, cluster: &str, like: &PodsLike, most: usize) -> (Vec<AttestedPod>, bool) {
+        let cluster = self.cluster(cluster).ok();
+        cluster.map_or_else(Default::default, |cluster| cluster.pods_like(like, most))
     }
 
     fn is_there<'a>(&'a self, place: Place<'a>) -> BoxFuture<'a, Option<bool>> {

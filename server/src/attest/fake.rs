@@ -10,8 +10,8 @@ use signet_runtime::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, KnownPod,
-    NodeInOutage, Outages, Place, RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Attestor, Bearer, ClusterHealth, Found, FoundPod,
+    KnownPod, NodeInOutage, Outages, Place, PodsLike, RefusedReason,
 };
 
 /// Answers from tables of tokens; confines pods to the calling agent's node as the real one does.
@@ -201,6 +201,36 @@ impl Attestor for FakeAttestor {
             None if state.unreachable => KnownPod::Unknown,
             None => KnownPod::Gone,
         }
+    }
+
+    fn find_pod<'a>(&'a self, cluster: &'a str, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Found> {
+        let state = self.lock();
+        let is_it =
+            |pod: &&AttestedPod| pod.cluster == cluster && pod.namespace == namespace && pod.pod_name == name;
+        let found = match (state.pods.values().find(is_it), &state.failure) {
+            (Some(pod), _) => Found::There(Box::new(FoundPod {
+                pod: pod.clone(),
+                phase: "Running",
+                is_over: state.gone.contains(&pod.pod_uid),
+                from_api: false,
+            })),
+            (None, Some(failure)) => Found::Unknown(failure.clone()),
+            (None, None) => Found::Nowhere,
+        };
+        ready(found).boxed()
+    }
+
+    fn pods_like(&self, cluster: &str, like: &PodsLike, most: usize) -> (Vec<AttestedPod>, bool) {
+        let state = self.lock();
+        let is_like = |pod: &&AttestedPod| {
+            pod.cluster == cluster
+                && like
+                    .namespace
+                    .as_ref()
+                    .is_none_or(|wanted| *wanted == pod.namespace)
+        };
+        let pods: Vec<_> = state.pods.values().filter(is_like).cloned().collect();
+        (pods.iter().take(most).cloned().collect(), pods.len() > most)
     }
 
     fn is_there<'a>(&'a self, place: Place<'a>) -> BoxFuture<'a, Option<bool>> {

@@ -1,6 +1,7 @@
 //! The admin's side of `signet.admin.v1`: calls the server over its admin socket and renders what it says.
 
 mod audit;
+mod explain;
 mod render;
 
 use std::{path::Path, time::Duration};

@@ -39,6 +39,8 @@ pub(super) enum Command {
     Allow(AllowArgs),
     /// Identities that are denied.
     Denials(DenialsArgs),
+    /// Why a pod gets what it gets, or who could have an identity and what stands in the way. Changes nothing.
+    Explain(ExplainArgs),
     /// Certificate revocation lists.
     #[command(subcommand)]
     Crl(CrlCommand),
@@ -206,6 +208,22 @@ pub(super) struct DenialsArgs {
     /// Lifted and ended ones too.
     #[arg(long)]
     pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "about", required = true, multiple = false, args = ["pod", "spiffe_id"])]
+pub(super) struct ExplainArgs {
+    /// The pod, as its cluster has it now.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(super) pod: Option<String>,
+    /// A SPIFFE ID, or its path.
+    #[arg(long)]
+    pub(super) spiffe_id: Option<String>,
+    /// With --pod: the cluster, where there are several.
+    #[arg(long, requires = "pod")]
+    pub(super) cluster: Option<String>,
     #[command(flatten)]
     pub(super) admin: AdminArgs,
 }

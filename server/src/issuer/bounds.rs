@@ -78,6 +78,14 @@ enum Owner {
 }
 
 impl Owners {
+    /// Those of a pod's certificate that an agent asks for.
+    pub(super) fn of_pod(id: &SpiffeId, pod_uid: &str, agent: &SpiffeId) -> Self {
+        Self {
+            workload: Owner::Workload(id.clone(), pod_uid.to_owned()),
+            requester: Some(Owner::Pods(agent.to_string())),
+        }
+    }
+
     pub(super) fn of(decided: &Decided) -> Self {
         let workload = &decided.workload;
         let agent = workload.agent_id.clone();

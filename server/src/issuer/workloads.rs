@@ -15,6 +15,7 @@ use super::{
     bounds::{Owners, Rests},
     decide::Decided,
     draft::{Draft, Order, record},
+    lately::pod_of,
     no_draft, not_signed,
     parallel::parallel_map,
     record_refusal,
@@ -81,6 +82,7 @@ impl Issuer {
         let rest: Vec<_> = items.iter().map(|item| Rests::of(&item.evidence)).collect();
         let _under_way = self.bounds.enter(requester.name(), &rest)?;
         let nobody = |why| Ok(items.iter().map(|_| Err(NotIssued::unavailable(why))).collect());
+        let pods: Vec<_> = items.iter().map(pod_of).collect();
         // API servers are not asked for what cannot be signed.
         if let Err(why) = self.active(AuthorityKind::X509) {
             return nobody(why);
@@ -114,6 +116,8 @@ impl Issuer {
             "issued"
         );
         self.account(requester, &outcomes);
+        let now = self.parts.clock.now();
+        self.lately.note(requester.name(), pods, &outcomes, now);
         Ok(outcomes)
     }
 

@@ -38,6 +38,8 @@ pub(crate) enum Payer<'a> {
     PodsOf(&'a str),
     /// The node itself, whose agent wants a certificate.
     Node(&'a str),
+    /// An admin, who asks about a pod.
+    Admin,
 }
 
 impl Payer<'_> {
@@ -45,6 +47,7 @@ impl Payer<'_> {
         match self {
             Self::PodsOf(node) => (Kind::Pods, node),
             Self::Node(node) => (Kind::Nodes, node),
+            Self::Admin => (Kind::Nodes, "an admin"),
         }
     }
 }
@@ -54,6 +57,7 @@ impl fmt::Display for Payer<'_> {
         match self {
             Self::PodsOf(node) => write!(f, "pods of the node {node}"),
             Self::Node(node) => write!(f, "the node {node}"),
+            Self::Admin => f.write_str("an admin"),
         }
     }
 }

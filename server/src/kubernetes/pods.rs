@@ -2,6 +2,7 @@
 
 mod accounts;
 mod known;
+mod phase;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -11,12 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use signet_runtime::sync::RwLock;
 use tokio::task::coop;
 
 use self::accounts::Accounts;
 use self::known::KnownPods;
+pub(crate) use self::phase::PodPhase;
 use self::wire::PodItem;
 use super::api::{CallError, KubeApi, is_path_segment};
 use super::namespaces::TellNamespaces;
@@ -44,29 +45,6 @@ pub struct LivePod {
     pub labels: Arc<BTreeMap<String, String>>,
     /// A deletion has begun and the pod is still there.
     pub terminating: bool,
-}
-
-/// `status.phase` of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub enum PodPhase {
-    /// Accepted, not all containers run yet.
-    Pending,
-    /// Running.
-    Running,
-    /// All containers ended well.
-    Succeeded,
-    /// All containers ended, one of them badly.
-    Failed,
-    /// The node does not report, or the phase has a name that is new here.
-    #[default]
-    #[serde(other)]
-    Unknown,
-}
-
-impl PodPhase {
-    pub(crate) fn is_over(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
-    }
 }
 
 /// The state of one cluster, fed by [`PodWatch::run`].
@@ -155,6 +133,33 @@ impl PodWatch {
     /// The pod with this UID, if the watch shows it.
     pub(crate) fn pod(&self, uid: &str) -> Option<Arc<LivePod>> {
         self.pods.known.read().get(uid)
+    }
+
+    /// The pod of this name; while a later one takes the place of one that is over, the later one.
+    pub(crate) fn pod_named(&self, namespace: &str, name: &str) -> Option<Arc<LivePod>> {
+        let known = self.pods.known.read();
+        let named = known
+            .all()
+            .filter(|pod| &*pod.name == name && &*pod.namespace == namespace);
+        named.min_by_key(|pod| pod.phase.is_over()).cloned()
+    }
+
+    /// The first pods that are so, and whether there are more.
+    pub(crate) fn pods_where(
+        &self,
+        is_so: &dyn Fn(&LivePod) -> bool,
+        most: usize,
+    ) -> (Vec<Arc<LivePod>>, bool) {
+        let known = self.pods.known.read();
+        let mut pods: Vec<_> = known
+            .all()
+            .filter(|pod| is_so(pod))
+            .take(most.saturating_add(1))
+            .cloned()
+            .collect();
+        let more = pods.len() > most;
+        pods.truncate(most);
+        (pods, more)
     }
 
     /// Whether the watch shows a pod with this UID.

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Evidence, Facts, UnixFacts};
-use crate::attest::AttestedPod;
+use super::{Evidence, Facts};
 
 /// Criteria of one rule; an empty list asks for nothing.
 #[derive(Debug, Default)]
@@ -23,8 +22,72 @@ pub(super) enum Fit {
     /// All of them.
     Matches,
     /// Not this one, which is the first.
-    Differs(&'static str),
+    Differs(Criterion),
     /// All but for the labels of the namespace, which are not known.
+    Open,
+}
+
+/// Something that a rule asks for, in the order in which it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Criterion {
+    Evidence,
+    Clusters,
+    /// Of a pod: anything that only processes have.
+    OfProcesses,
+    /// Of a process: anything that only pods have.
+    OfPods,
+    Namespaces,
+    ServiceAccounts,
+    PodLabels,
+    Uids,
+    Gids,
+    Paths,
+    Sha256,
+    /// Last, for they may not be known: they are asked for only where all else is met.
+    NamespaceLabels,
+}
+
+impl Criterion {
+    const ALL: [Self; 12] = [
+        Self::Evidence,
+        Self::Clusters,
+        Self::OfProcesses,
+        Self::OfPods,
+        Self::Namespaces,
+        Self::ServiceAccounts,
+        Self::PodLabels,
+        Self::Uids,
+        Self::Gids,
+        Self::Paths,
+        Self::Sha256,
+        Self::NamespaceLabels,
+    ];
+
+    /// Its key in the configuration.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Evidence => "evidence",
+            Self::Clusters => "clusters",
+            Self::OfProcesses => "unix",
+            Self::OfPods => "namespaces, namespace_labels, service_accounts or pod_labels",
+            Self::Namespaces => "namespaces",
+            Self::ServiceAccounts => "service_accounts",
+            Self::PodLabels => "pod_labels",
+            Self::Uids => "unix.uids",
+            Self::Gids => "unix.gids",
+            Self::Paths => "unix.paths",
+            Self::Sha256 => "unix.sha256",
+            Self::NamespaceLabels => "namespace_labels",
+        }
+    }
+}
+
+/// Whether facts meet a criterion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    Yes,
+    No,
+    /// It hangs on something that is not known.
     Open,
 }
 
@@ -41,21 +104,6 @@ impl UnixMatcher {
     pub(super) fn is_empty(&self) -> bool {
         self.uids.is_empty() && self.gids.is_empty() && self.paths.is_empty() && self.sha256.is_empty()
     }
-
-    fn mismatch(&self, facts: &UnixFacts) -> Option<&'static str> {
-        let path = facts.path.as_deref();
-        if !admits(&self.uids, |uid| *uid == facts.uid) {
-            Some("unix.uids")
-        } else if !admits(&self.gids, |gid| *gid == facts.gid) {
-            Some("unix.gids")
-        } else if !admits(&self.paths, |allowed| Some(allowed.as_str()) == path) {
-            Some("unix.paths")
-        } else if !admits(&self.sha256, |allowed| Some(*allowed) == facts.sha256) {
-            Some("unix.sha256")
-        } else {
-            None
-        }
-    }
 }
 
 impl Matcher {
@@ -71,49 +119,50 @@ impl Matcher {
 
     /// How the facts meet all criteria.
     pub(super) fn fit(&self, facts: &Facts<'_>) -> Fit {
-        if let Some(criterion) = self.mismatch(facts) {
-            return Fit::Differs(criterion);
-        }
-        let Facts::Pod(pod) = facts else {
-            return Fit::Matches;
-        };
-        match &pod.namespace_labels {
-            _ if self.namespace_labels.is_empty() => Fit::Matches,
-            None => Fit::Open,
-            Some(labels) if has_all(labels, &self.namespace_labels) => Fit::Matches,
-            Some(_) => Fit::Differs("namespace_labels"),
+        match self.unmet(facts).next() {
+            None => Fit::Matches,
+            Some((_, Met::Open)) => Fit::Open,
+            Some((criterion, _)) => Fit::Differs(criterion),
         }
     }
 
-    /// The first criterion the facts do not meet, whatever the labels of the namespace.
-    fn mismatch(&self, facts: &Facts<'_>) -> Option<&'static str> {
-        if !self.evidence.contains(&facts.evidence()) {
-            return Some("evidence");
-        }
-        if !admits(&self.clusters, |cluster| cluster == facts.cluster()) {
-            return Some("clusters");
-        }
-        // Criteria on the other kind of workload are not met either.
-        match facts {
-            Facts::Pod(_) if !self.unix.is_empty() => Some("unix"),
-            Facts::Pod(pod) => self.pod_mismatch(pod),
-            Facts::Unix(_) if self.asks_for_pods() => {
-                Some("namespaces, namespace_labels, service_accounts or pod_labels")
+    /// The criteria that the facts do not meet, in the order in which they are looked at. Whoever decides takes the first,
+    /// whoever explains takes all of them.
+    pub(super) fn unmet<'a>(&'a self, facts: &'a Facts<'_>) -> impl Iterator<Item = (Criterion, Met)> + 'a {
+        let met = move |criterion: Criterion| (criterion, self.meets(criterion, facts));
+        Criterion::ALL
+            .into_iter()
+            .map(met)
+            .filter(|(_, met)| *met != Met::Yes)
+    }
+
+    /// Criteria on the other kind of workload are not met as a whole, and one by one they say nothing.
+    fn meets(&self, criterion: Criterion, facts: &Facts<'_>) -> Met {
+        use Criterion as C;
+        let is_met = match (criterion, facts) {
+            (C::Evidence, _) => self.evidence.contains(&facts.evidence()),
+            (C::Clusters, _) => admits(&self.clusters, |cluster| cluster == facts.cluster()),
+            (C::OfProcesses, Facts::Pod(_)) => self.unix.is_empty(),
+            (C::OfPods, Facts::Unix(_)) => !self.asks_for_pods(),
+            (C::Namespaces, Facts::Pod(pod)) => admits(&self.namespaces, |one| *one == pod.namespace),
+            (C::ServiceAccounts, Facts::Pod(pod)) => {
+                admits(&self.service_accounts, |one| *one == pod.service_account)
             }
-            Facts::Unix(unix) => self.unix.mismatch(unix),
-        }
-    }
-
-    fn pod_mismatch(&self, pod: &AttestedPod) -> Option<&'static str> {
-        if !admits(&self.namespaces, |namespace| *namespace == pod.namespace) {
-            Some("namespaces")
-        } else if !admits(&self.service_accounts, |account| *account == pod.service_account) {
-            Some("service_accounts")
-        } else if !has_all(&pod.labels, &self.pod_labels) {
-            Some("pod_labels")
-        } else {
-            None
-        }
+            (C::PodLabels, Facts::Pod(pod)) => has_all(&pod.labels, &self.pod_labels),
+            (C::Uids, Facts::Unix(unix)) => admits(&self.unix.uids, |uid| *uid == unix.uid),
+            (C::Gids, Facts::Unix(unix)) => admits(&self.unix.gids, |gid| *gid == unix.gid),
+            (C::Paths, Facts::Unix(unix)) => admits(&self.unix.paths, |path| {
+                Some(path.as_str()) == unix.path.as_deref()
+            }),
+            (C::Sha256, Facts::Unix(unix)) => admits(&self.unix.sha256, |hash| Some(*hash) == unix.sha256),
+            (C::NamespaceLabels, Facts::Pod(pod)) => match &pod.namespace_labels {
+                _ if self.namespace_labels.is_empty() => true,
+                None => return Met::Open,
+                Some(labels) => has_all(labels, &self.namespace_labels),
+            },
+            _ => true,
+        };
+        if is_met { Met::Yes } else { Met::No }
     }
 }
 

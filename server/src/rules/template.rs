@@ -165,6 +165,23 @@ impl Template {
         Ok(text)
     }
 
+    /// The value that its placeholder, if it has one, would have to have for it to give this text; it has one at most.
+    fn read(&self, text: &str) -> Option<Option<(Placeholder, String)>> {
+        let at = self.parts.iter().position(|part| matches!(part, Part::Value(_)));
+        let Some(Part::Value(placeholder)) = at.and_then(|at| self.parts.get(at)) else {
+            return (self.fixed() == Some(text)).then_some(None);
+        };
+        let fixed = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Value(_) => String::new(),
+        };
+        let (before, after) = self.parts.split_at(at?);
+        let before: String = before.iter().map(fixed).collect();
+        let after: String = after.iter().map(fixed).collect();
+        let value = text.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
+        (!value.is_empty()).then(|| Some((placeholder.clone(), value.to_owned())))
+    }
+
     /// Renders a DNS name, or says why the result is none.
     pub(super) fn render_dns_name(&self, facts: &Facts<'_>) -> Rendered<String> {
         let name = self.render(facts)?;
@@ -254,6 +271,25 @@ impl IdTemplate {
             return Err("the ID would lie under /signet, which is kept for the server and its agents".into());
         }
         Ok(id)
+    }
+}
+
+impl IdTemplate {
+    /// The values that its placeholders would have to have for it to give this ID; `None` where it cannot.
+    pub(super) fn read(&self, id: &SpiffeId) -> Option<Vec<(Placeholder, String)>> {
+        let mut values: Vec<(Placeholder, String)> = Vec::new();
+        let mut segments = id.path().strip_prefix('/')?.split('/');
+        for template in &self.segments {
+            let Some((placeholder, value)) = template.read(segments.next()?)? else {
+                continue;
+            };
+            match values.iter().find(|(known, _)| *known == placeholder) {
+                Some((_, known)) if *known != value => return None,
+                Some(_) => {}
+                None => values.push((placeholder, value)),
+            }
+        }
+        segments.next().is_none().then_some(values)
     }
 }
 

@@ -1,3 +1,4 @@
+mod account;
 mod chosen;
 mod faulty;
 mod namespaces;

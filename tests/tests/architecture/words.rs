@@ -10,11 +10,13 @@ use crate::{
 };
 
 /// Who speaks which protocol: a path, and the modules of `signet_proto` it may name. Tests may name any.
-const SPEAKERS: [(&str, &[&str]); 10] = [
+const SPEAKERS: [(&str, &[&str]); 12] = [
     ("server/src/api/", &["agent", "admin"]),
     ("server/src/cli/admin", &["admin"]),
     ("agent/src/admin.rs", &["local"]),
     ("agent/src/cli/", &["local"]),
+    ("agent/src/cli/explain", &["explain"]),
+    ("agent/src/explain", &["explain"]),
     ("agent/src/csi.rs", &["csi"]),
     ("agent/src/csi/", &["csi", "registration"]),
     ("agent/src/sds/", &["envoy"]),
@@ -73,6 +75,7 @@ fn wire_types_appear_only_where_a_protocol_is_spoken() {
             "agent",
             "csi",
             "envoy",
+            "explain",
             "local",
             "registration",
             "workload"

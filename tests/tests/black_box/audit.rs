@@ -28,6 +28,16 @@ const ADMIN_COMMANDS: &[(&str, &[&str], bool)] = &[
     ("ListDenials", &["denials"], true),
     ("ShowCrls", &["crl", "show"], true),
     ("ListAgents", &["agent", "list"], true),
+    (
+        "ExplainId",
+        &["explain", "--spiffe-id", "/ns/shop/sa/front"],
+        true,
+    ),
+    (
+        "ExplainPod",
+        &["explain", "--pod", "shop/front", "--cluster", "other"],
+        false,
+    ),
     ("ShowClock", &["clock", "show"], true),
     (
         "ConfirmClock",

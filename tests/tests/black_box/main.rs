@@ -21,6 +21,7 @@ mod commands;
 mod config;
 mod disk;
 mod doors;
+mod explain;
 mod few_files;
 mod files;
 mod full_lists;

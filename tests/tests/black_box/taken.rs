@@ -190,6 +190,9 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
                 ("allow no-such-denial", 1),
                 ("denials", 0),
                 ("crl show", 0),
+                ("explain --pod shop/none", 1),
+                ("explain --pod nonsense -o json", 2),
+                ("explain --spiffe-id /ns/shop/sa/front", 0),
                 ("agent list", 0),
                 ("rule list", 0),
                 ("rule confirm 0123456789abcdef", 1),
@@ -240,6 +243,8 @@ async fn no_command_of_the_agent_and_of_the_tools_panics() {
         commands: [
             of_both(&config),
             of(&[
+                ("explain", 0),
+                ("explain --socket unix:///nowhere.sock -o json", 1),
                 ("fetch x509", 0),
                 ("fetch x509 -o json", 0),
                 ("fetch x509 --socket tcp://127.0.0.1:1", 1),

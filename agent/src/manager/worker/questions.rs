@@ -3,6 +3,7 @@
 use tokio::sync::watch;
 
 use super::super::Question;
+use super::super::account::account;
 use super::super::admission::Room;
 use super::super::status::status;
 use super::Worker;
@@ -21,6 +22,10 @@ impl Worker {
             } => {
                 let _ = reply.send(self.attach_process(facts, peer));
                 drop(turn);
+            }
+            Question::Account { id, reply } => {
+                let now = self.moment();
+                let _ = reply.send(account(&self.cache, &self.admitted, &id, now));
             }
             Question::Status { reply } => {
                 let now = self.moment();

@@ -1,5 +1,6 @@
 //! One cluster: the way of a token through local check, review, live pod and verdict.
 
+mod finding;
 mod keeping;
 mod namespaces;
 mod nodes;
@@ -11,7 +12,7 @@ mod token;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use signet_runtime::refusals::Refusals;
 use signet_runtime::sync::Mutex;
@@ -34,8 +35,7 @@ use crate::attest::remembered::Remembered;
 use crate::attest::token_review::TokenReviewer;
 use crate::attest::vouched::Vouched;
 use crate::attest::{
-    AgentIdentity, AttestError, AttestedNode, AttestedPod, Bearer, ClusterHealth, KnownPod, Outages,
-    RefusedReason,
+    AgentIdentity, AttestError, AttestedNode, AttestedPod, Bearer, ClusterHealth, Outages, RefusedReason,
 };
 use crate::clock::TrustedClock;
 use crate::kubernetes::api::{CallError, Client, KubeApi, Purpose};
@@ -297,30 +297,6 @@ impl Cluster {
             pod: format!("{}/{}", review.namespace, review.pod_name),
         };
         Ok(verdict(&live.ok_or_else(gone)?)?)
-    }
-
-    pub(super) fn known_pod(&self, pod_uid: &str) -> KnownPod {
-        let live = match self.watch.pod(pod_uid) {
-            Some(live) if !live.phase.is_over() => live,
-            None if !self.watch.is_synced() => return KnownPod::Unknown,
-            _ => return KnownPod::Gone,
-        };
-        KnownPod::There(Box::new(AttestedPod {
-            cluster: self.settings.name.to_string(),
-            cluster_uid: self.uid.get().cloned().unwrap_or_default(),
-            namespace: live.namespace.to_string(),
-            service_account: live.service_account.to_string(),
-            pod_name: live.name.to_string(),
-            pod_uid: live.uid.to_string(),
-            node_name: live.node_name.to_string(),
-            node_uid: String::new(),
-            labels: live.labels.clone(),
-            namespace_labels: self.known_labels(&live.namespace),
-            jti: String::new(),
-            expires: SystemTime::UNIX_EPOCH,
-            terminating: live.terminating,
-            outage: false,
-        }))
     }
 
     pub(super) fn health(&self) -> ClusterHealth {

@@ -1,6 +1,7 @@
 //! Answers as JSON and as tables.
 
 mod clusters;
+mod explain;
 mod proofs;
 mod revoked;
 mod rules;
@@ -12,6 +13,7 @@ use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, or_dash, when, when_text};
 use signet_runtime::table::Table;
 
+pub(super) use self::explain::{explained_id, explained_pod};
 pub(super) use self::revoked::revoked;
 pub(super) use self::rules::{confirmed_rules, rules};
 pub(super) use self::status::{health, status};

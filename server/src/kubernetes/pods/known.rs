@@ -54,6 +54,11 @@ impl KnownPods {
         self.pods.contains(uid)
     }
 
+    /// Every pod, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<LivePod>> {
+        self.pods.iter().map(|known| &known.0)
+    }
+
     /// Every pod, one after the other let go of.
     pub(super) fn into_all(self) -> impl Iterator<Item = Arc<LivePod>> {
         self.pods.into_iter().map(|known| known.0)

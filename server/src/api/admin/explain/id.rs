@@ -1,0 +1,227 @@
+//! Who could have an identity, who has it, and what stands in the way.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use signet_certs::id::SpiffeId;
+use signet_proto::admin as wire;
+use tokio::time::Instant;
+
+use super::{finding, ok, pod::denied_by};
+use crate::{
+    attest::{AttestedPod, Attestor, PodsLike},
+    rules::{Could, Facts, RuleSet},
+    store::Denial,
+};
+
+/// Pods of one answer.
+const MOST_HOLDERS: usize = 50;
+/// Pods that rules are asked about for one answer.
+const MOST_LOOKED_AT: usize = 20_000;
+/// And for how long.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// What was found.
+pub(super) struct LookedAt<'a> {
+    pub(super) id: &'a SpiffeId,
+    pub(super) could: &'a [Could],
+    pub(super) pods: &'a [wire::Holder],
+    pub(super) truncated: bool,
+    pub(super) denials: &'a [Denial],
+    pub(super) svids: &'a [wire::SvidRecord],
+    pub(super) rules_apart: &'a str,
+}
+
+/// Live pods that the rules give the identity to, and whether these may not be all.
+pub(super) async fn holders(
+    attestor: Arc<dyn Attestor>,
+    rules: Arc<RuleSet>,
+    could: &[Could],
+    id: &SpiffeId,
+) -> (Vec<wire::Holder>, bool) {
+    let likely: Vec<_> = could
+        .iter()
+        .filter(|could| could.never.is_none())
+        .map(like)
+        .collect();
+    let id = id.clone();
+    let look = move || look(attestor.as_ref(), &rules, &likely, &id);
+    signet_runtime::spans::spawn_blocking(look)
+        .await
+        .unwrap_or_else(|_| (Vec::new(), true))
+}
+
+/// Which pods a rule can give it to: in one cluster or any, and what they have.
+fn like(could: &Could) -> (Option<String>, PodsLike) {
+    let pinned = |placeholder: &str| could.pinned(placeholder).map(str::to_owned);
+    let like = PodsLike {
+        namespace: pinned("{namespace}"),
+        service_account: pinned("{service_account}"),
+        name: pinned("{pod_name}"),
+        uid: pinned("{pod_uid}"),
+        node_name: pinned("{node_name}"),
+    };
+    (pinned("{cluster}"), like)
+}
+
+fn look(
+    attestor: &dyn Attestor,
+    rules: &RuleSet,
+    likely: &[(Option<String>, PodsLike)],
+    id: &SpiffeId,
+) -> (Vec<wire::Holder>, bool) {
+    let (until, mut seen) = (Instant::now() + LONGEST, HashSet::new());
+    let (mut holders, mut truncated, mut left) = (Vec::new(), false, MOST_LOOKED_AT);
+    for cluster in attestor.clusters() {
+        let here = likely
+            .iter()
+            .filter(|(wanted, _)| wanted.as_ref().is_none_or(|name| *name == cluster.name));
+        for (_, like) in here {
+            let (pods, more) = attestor.pods_like(&cluster.name, like, left);
+            truncated |= more;
+            left = left.saturating_sub(pods.len());
+            for pod in pods {
+                if Instant::now() > until || holders.len() >= MOST_HOLDERS {
+                    return (holders, true);
+                }
+                if seen.insert(pod.pod_uid.clone()) {
+                    holders.extend(holder(rules, &pod, id));
+                }
+            }
+        }
+    }
+    holders.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    (holders, truncated)
+}
+
+fn holder(rules: &RuleSet, pod: &AttestedPod, id: &SpiffeId) -> Option<wire::Holder> {
+    let judged = rules.judge(&Facts::Pod(pod)).verdict;
+    let identities = judged.identities();
+    let given = identities.iter().find(|given| given.spiffe_id == *id)?;
+    Some(wire::Holder {
+        cluster: pod.cluster.clone(),
+        namespace: pod.namespace.clone(),
+        name: pod.pod_name.clone(),
+        uid: pod.pod_uid.clone(),
+        node_name: pod.node_name.clone(),
+        rule: given.rule.clone(),
+        is_default: identities.first() == Some(given),
+    })
+}
+
+/// In the order in which they matter.
+pub(super) fn findings(seen: &LookedAt<'_>) -> Vec<wire::Finding> {
+    let mut all = vec![by_rules(seen)];
+    if !seen.rules_apart.is_empty() {
+        let says = seen.rules_apart.to_owned();
+        all.push(finding(
+            "rules",
+            "note",
+            says,
+            "`signet-server rule list` shows both",
+        ));
+    }
+    all.extend(seen.denials.iter().map(|denial| {
+        let remedy = format!("if it may be issued again: `signet-server allow {}`", denial.id);
+        finding("denials", "fails", format!("it is {}", denied_by(denial)), remedy)
+    }));
+    if seen.denials.is_empty() {
+        all.push(ok("denials", "it is not denied"));
+    }
+    all.push(pods(seen));
+    all.push(match seen.svids.first() {
+        Some(last) => ok("certificates", format!("the last one is {}", last.serial)),
+        None => finding("certificates", "note", "the ledger has none of it", ""),
+    });
+    all
+}
+
+fn by_rules(seen: &LookedAt<'_>) -> wire::Finding {
+    if seen.id.is_reserved() {
+        let says = "it lies under /signet: it is the server's or an agent's, and no rule gives it";
+        return finding(
+            "rules",
+            "note",
+            says,
+            "`signet-server agent list` shows the agents",
+        );
+    }
+    let giving: Vec<_> = seen.could.iter().filter(|could| could.never.is_none()).collect();
+    if let Some(first) = giving.first() {
+        let pinned = first
+            .pinned
+            .iter()
+            .map(|(placeholder, value)| format!("{placeholder} = {value}"));
+        let pinned = pinned.collect::<Vec<_>>().join(", ");
+        let to = if pinned.is_empty() {
+            "all that it matches".to_owned()
+        } else {
+            pinned
+        };
+        let more = match giving.len() {
+            1 => String::new(),
+            count => format!(", and {} more can", count - 1),
+        };
+        return ok(
+            "rules",
+            format!("rule {:?} gives it, where {to}{more}", first.rule),
+        );
+    }
+    match seen
+        .could
+        .first()
+        .and_then(|could| Some((could, could.never.as_ref()?)))
+    {
+        Some((could, never)) => finding(
+            "rules",
+            "fails",
+            format!(
+                "rule {:?} has such a template, and wants {} {} where this would need {}",
+                could.rule, never.criterion, never.wanted, never.found
+            ),
+            format!(
+                "let `{}` of rule {:?} take {}",
+                never.criterion, could.rule, never.found
+            ),
+        ),
+        None => finding(
+            "rules",
+            "fails",
+            "no rule has a template that can give it",
+            "`signet-server rule list` shows the templates: is the ID spelt as one of them gives it?",
+        ),
+    }
+}
+
+fn pods(seen: &LookedAt<'_>) -> wire::Finding {
+    let more = if seen.truncated { " at least" } else { "" };
+    match seen.pods.len() {
+        0 if seen.truncated => finding(
+            "pods",
+            "unknown",
+            "not all pods were looked at, and none that was gets it",
+            "",
+        ),
+        0 => finding(
+            "pods",
+            "note",
+            "no pod that the watches show gets it",
+            "`signet-server explain --pod` says why of each",
+        ),
+        1 => ok("pods", format!("one pod gets it{more}")),
+        count => ok("pods", format!("{count} pods get it{more}")),
+    }
+}
+
+/// One line.
+pub(super) fn verdict(seen: &LookedAt<'_>) -> String {
+    let id = seen.id;
+    if let Some(denial) = seen.denials.first() {
+        return format!("nobody gets {id}: it is {}", denied_by(denial));
+    }
+    let rules = by_rules(seen);
+    match rules.state.as_str() {
+        "fails" => format!("nobody gets {id}: {}", rules.says),
+        _ if seen.id.is_reserved() => format!("{id} is the control plane's"),
+        _ => format!("{id}: {}", pods(seen).says),
+    }
+}
