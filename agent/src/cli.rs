@@ -1,7 +1,9 @@
 //! The command line of `signet-agent`.
 
 mod fetch;
+mod layout;
 mod local;
+mod write;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,6 +40,8 @@ enum Command {
     /// Fetch what a workload is given, as the workload that calls this command.
     #[command(subcommand)]
     Fetch(FetchCommand),
+    /// Keep an identity as files for a program that reads files, and tell it of each new set.
+    Write(write::WriteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -84,10 +88,12 @@ struct FetchX509Args {
     /// Workload API, for instance unix:///run/signet-agent/public/api.sock.
     #[arg(long, env = ENDPOINT_SOCKET)]
     socket: String,
-    /// Write the default identity into this directory: svid.pem, svid_key.pem and svid_with_key.pem (mode 0600),
-    /// bundle.pem, crl.pem. What is opened through DIR/..data, resolved once, fits together.
+    /// Write the default identity into this directory, as `write --once` does. What is opened through DIR/..data, resolved once, fits
+    /// together.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
+    #[command(flatten)]
+    layout: layout::LayoutArgs,
     /// How long to wait for an identity.
     #[arg(long, default_value = "30s")]
     timeout: HumanDuration,
@@ -122,8 +128,14 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ),
         Command::Status(args) => PROGRAM.ask(args.answer.output, local::status(&args.admin_socket)),
         Command::Fetch(FetchCommand::X509(args)) => {
-            let fetched = fetch::x509(&args.socket, args.write.as_deref(), args.timeout.get());
+            let fetched = fetch::x509(
+                &args.socket,
+                args.write.as_deref(),
+                &args.layout,
+                args.timeout.get(),
+            );
             PROGRAM.ask(args.answer.output, fetched)
         }
+        Command::Write(args) => write::write(PROGRAM, args),
     }
 }

@@ -10,7 +10,7 @@
 //! | `time` | what time it is |
 //! | `token` | a pod's token on its way from kubelet to the server |
 //! | `kept` | where keys are written for a restart |
-//! | `files` | an identity as files, for programs that read files |
+//! | `files`, `write` | an identity as files, for programs that read files; kept for as long as they run |
 //! | `context`, `workload_api` | what workloads see |
 //! | `sockets` | over which sockets: who calls, what each may use, what is let in |
 //! | `limits` | what each caller may use: the table |
@@ -40,6 +40,7 @@ mod time;
 mod token;
 mod unix;
 mod workload_api;
+mod write;
 
 pub use csi::volumes::SOCKET_NAME;
 

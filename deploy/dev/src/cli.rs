@@ -1,10 +1,11 @@
 //! The command line.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use signet_runtime::{
     cli::{Program, exit},
+    config::HumanDuration,
     signal::end_of_session,
 };
 use signet_tests::part;
@@ -25,6 +26,9 @@ struct Cli {
     /// Folder for sockets, configuration and logs; may exist and hold other files.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Life of the SVIDs, ten seconds at least; each is renewed at about half of it.
+    #[arg(long, default_value = "1h")]
+    svid_ttl: HumanDuration,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -67,7 +71,7 @@ fn speak(cli: Cli, voice: Voice) -> ExitCode {
 
 async fn run(cli: Cli, voice: &Voice) -> anyhow::Result<()> {
     match cli.command {
-        None => serve(cli.dir, voice).await,
+        None => serve(cli.dir, cli.svid_ttl.get(), voice).await,
         Some(Command::Demo) => {
             let story = demo::run(cli.dir, voice);
             tokio::select! {
@@ -78,12 +82,12 @@ async fn run(cli: Cli, voice: &Voice) -> anyhow::Result<()> {
     }
 }
 
-async fn serve(dir: Option<PathBuf>, voice: &Voice) -> anyhow::Result<()> {
+async fn serve(dir: Option<PathBuf>, svid_ttl: Duration, voice: &Voice) -> anyhow::Result<()> {
     let stop = end_of_session();
     let name = format!("signet-dev-{}", nix::unistd::getuid());
     let dir = dir.unwrap_or_else(|| layout::parent_for(&name).join(name));
     let layout = Layout::prepare(&dir)?;
-    let times = Times::everyday();
+    let times = Times::everyday(svid_ttl);
     tokio::pin!(stop);
     let mut domain = tokio::select! {
         domain = Domain::start(layout, &times, voice.clone()) => domain?,
