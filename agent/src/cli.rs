@@ -3,6 +3,8 @@
 mod fetch;
 mod layout;
 mod local;
+mod papers;
+mod watch;
 mod write;
 
 use std::ffi::OsString;
@@ -42,6 +44,12 @@ enum Command {
     Fetch(FetchCommand),
     /// Keep an identity as files for a program that reads files, and tell it of each new set.
     Write(write::WriteArgs),
+    /// Tell what is in files of identities, and what is wrong with it.
+    Show(papers::ShowArgs),
+    /// Whether a leaf verifies against a bundle and its lists, as for a peer: status 0, or 1 with the reason why not.
+    Verify(papers::VerifyArgs),
+    /// Print each change of what the Workload API gives to whoever calls this command, until Ctrl-C.
+    Watch(watch::WatchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -137,5 +145,8 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             PROGRAM.ask(args.answer.output, fetched)
         }
         Command::Write(args) => write::write(PROGRAM, args),
+        Command::Show(args) => PROGRAM.ask(args.answer.output, papers::show(&args)),
+        Command::Verify(args) => PROGRAM.judge(args.answer.output, papers::verify(&args)),
+        Command::Watch(args) => PROGRAM.run(watch::watch(&args)),
     }
 }

@@ -11,6 +11,8 @@
 //! | `token` | a pod's token on its way from kubelet to the server |
 //! | `kept` | where keys are written for a restart |
 //! | `files`, `write` | an identity as files, for programs that read files; kept for as long as they run |
+//! | `papers` | files of identities as people find them: what is in them, what is wrong, whether they verify |
+//! | `watch` | what changes of what a workload is given |
 //! | `context`, `workload_api` | what workloads see |
 //! | `sockets` | over which sockets: who calls, what each may use, what is let in |
 //! | `limits` | what each caller may use: the table |
@@ -31,6 +33,7 @@ mod kept;
 mod limits;
 mod manager;
 mod node;
+mod papers;
 mod peer;
 mod readiness;
 mod server_client;
@@ -39,6 +42,7 @@ mod sockets;
 mod time;
 mod token;
 mod unix;
+mod watch;
 mod workload_api;
 mod write;
 

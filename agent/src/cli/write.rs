@@ -59,7 +59,7 @@ pub(super) struct WriteArgs {
 #[derive(Debug, Args)]
 struct HookArgs {
     /// After each set send this signal to the process that --pid-file names, for instance HUP.
-    #[arg(long, value_parser = parse_signal, requires = "pid_file", conflicts_with_all = ["http_post", "run"])]
+    #[arg(long, value_parser = parse_signal, requires = "pid_file", group = "hook")]
     signal: Option<Signal>,
     /// The first line is the number of the process. One that began after the file was written gets no signal.
     #[arg(long, value_name = "FILE", requires = "signal")]
@@ -68,17 +68,17 @@ struct HookArgs {
     #[arg(long, value_name = "NAME", requires = "pid_file")]
     program: Option<String>,
     /// After each set send a POST there, over plain HTTP to this machine alone; 2xx is a success.
-    #[arg(long, value_name = "URL", conflicts_with = "run")]
+    #[arg(long, value_name = "URL", group = "hook")]
     http_post: Option<Post>,
     /// How long a hook may take before it is killed, a command with all of its process group [default: 30s].
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", requires = "hook")]
     hook_timeout: Option<HumanDuration>,
     /// After each set run this command, without a shell. All that follows is the command's, so this comes last.
-    #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
+    #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true, group = "hook")]
     run: Option<Vec<OsString>>,
 }
 
-fn spiffe_id(text: &str) -> Result<SpiffeId, String> {
+pub(super) fn spiffe_id(text: &str) -> Result<SpiffeId, String> {
     SpiffeId::parse(text).map_err(|error| error.to_string())
 }
 
