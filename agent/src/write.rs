@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use signet_runtime::drain::Drain;
 use signet_runtime::http::serve_telemetry;
 use signet_runtime::ready::Readiness;
@@ -122,34 +122,37 @@ impl Writer {
             );
             drain.spawn_vital("telemetry", serving);
         }
-        let done = match plan.once {
-            Some(limit) => {
-                let once = timeout(limit, progress.wait_for(|progress| progress.is_over()));
-                tokio::select! {
-                    ended = once => told(ended.is_ok(), &plan, &standing),
-                    () = drain.signalled() => Err(anyhow::anyhow!("told to end before the set was written and the hook had succeeded")),
-                }
-            }
-            None => {
-                drain.signalled().await;
-                Ok(())
-            }
+        let once = plan.once;
+        let over = progress.wait_for(|progress| progress.is_over(once.is_some()));
+        let done = tokio::select! {
+            ended = bounded(once, over) => told(ended, &plan, &standing),
+            () = drain.signalled() => match once {
+                Some(_) => Err(anyhow!("told to end before the set was written and the hook had succeeded")),
+                None => Ok(()),
+            },
         };
         if !drain.finish(DRAIN_LIMIT).await {
             tracing::warn!("something is still going on, and is cut: the disk may hang");
         }
         match drain.failure() {
-            Some(_) if plan.once.is_some() => done,
-            Some(task) => bail!(
-                "{}",
-                standing.verdict().unwrap_or_else(|| format!("{task} has ended"))
-            ),
+            Some(task) => bail!("{task} has ended"),
             None => done,
         }
     }
 }
 
-/// What came of doing it once.
+/// Whether it ended within the limit, if there is one.
+async fn bounded(limit: Option<Duration>, work: impl Future) -> bool {
+    match limit {
+        Some(limit) => timeout(limit, work).await.is_ok(),
+        None => {
+            work.await;
+            true
+        }
+    }
+}
+
+/// What came of it.
 fn told(in_time: bool, plan: &Plan, standing: &Standing) -> anyhow::Result<()> {
     if let Some(verdict) = standing.verdict() {
         bail!(verdict);

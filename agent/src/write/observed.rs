@@ -75,3 +75,32 @@ fn one<M: Metric + Clone + Default>(metrics: &Metrics, name: &str, help: &str) -
     metrics.register(|registry| registry.register(name, help, metric.clone()));
     metric
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use signet_runtime::ready::Readiness;
+
+    use super::*;
+    use crate::write::standing::REASONS;
+
+    #[test]
+    fn the_documentation_names_every_metric_and_no_other() {
+        let metrics = Metrics::new("signet_agent_write");
+        let _observed = Observed::register(&metrics);
+        Readiness::new(REASONS).register(&metrics);
+        let text = metrics.encode();
+        let series = text.lines().filter(|line| !line.starts_with('#'));
+        let names =
+            series.filter_map(|line| line.split(['{', ' ']).next()?.strip_prefix("signet_agent_write_"));
+        let page = include_str!("../../../docs/files.md");
+        let rows = page
+            .lines()
+            .skip_while(|line| !line.starts_with("| metric |"))
+            .skip(2);
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        let documented: BTreeSet<&str> = rows.filter_map(|line| line.split('`').nth(1)).collect();
+        assert_eq!(documented, names.collect());
+    }
+}

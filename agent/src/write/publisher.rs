@@ -79,7 +79,7 @@ impl Publisher {
             let state = changes.borrow_and_update().clone();
             if self.is_over(&state) {
                 self.published.no_more();
-                return;
+                return drain.signalled().await;
             }
             let retry = tokio::select! {
                 retry = self.follow(&state) => retry,

@@ -52,3 +52,24 @@ impl Standing {
         told.map(ToString::to_string)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page has every reason, in the words of the program, and no other.
+    #[test]
+    fn the_documentation_has_the_table_of_reasons() {
+        let page = include_str!("../../../docs/files.md");
+        let rows = page
+            .lines()
+            .skip_while(|line| !line.starts_with("| reason |"))
+            .skip(2);
+        let row = |reason: &signet_runtime::ready::Reason| {
+            let (name, level, meaning) = (reason.name, reason.level.path(), reason.meaning);
+            format!("| `{name}` | `{level}` | {meaning} |")
+        };
+        let rows: Vec<&str> = rows.take_while(|line| line.starts_with('|')).collect();
+        assert_eq!(rows, REASONS.iter().map(row).collect::<Vec<_>>());
+    }
+}

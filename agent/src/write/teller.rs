@@ -30,9 +30,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// A set is written and its reader told, or none of that will be.
-    pub(super) const fn is_over(&self) -> bool {
-        self.given_up || (self.published > 0 && self.told >= self.published)
+    /// There will be no more, or all is done that is done `once`: a set is written and its reader told.
+    pub(super) const fn is_over(&self, once: bool) -> bool {
+        self.given_up || (once && self.published > 0 && self.told >= self.published)
     }
 }
 
