@@ -43,7 +43,7 @@ enum Command {
     #[command(subcommand)]
     Fetch(FetchCommand),
     /// Keep an identity as files for a program that reads files, and tell it of each new set.
-    Write(write::WriteArgs),
+    Write(Box<write::WriteArgs>),
     /// Tell what is in files of identities, and what is wrong with it.
     Show(papers::ShowArgs),
     /// Whether a leaf verifies against a bundle and its lists, as for a peer: status 0, or 1 with the reason why not.
@@ -144,7 +144,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             );
             PROGRAM.ask(args.answer.output, fetched)
         }
-        Command::Write(args) => write::write(PROGRAM, args),
+        Command::Write(args) => write::write(PROGRAM, *args),
         Command::Show(args) => PROGRAM.ask(args.answer.output, papers::show(&args)),
         Command::Verify(args) => PROGRAM.judge(args.answer.output, papers::verify(&args)),
         Command::Watch(args) => PROGRAM.run(watch::watch(&args)),

@@ -191,17 +191,18 @@ impl Set {
     /// # Errors
     /// [`FileError`]; then readers find what they found before.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), FileError> {
+        let mode = |file: &File| match file.mode {
+            Some(mode) => mode,
+            None if file.part.has_key() => self.key_mode,
+            None => self.public_mode,
+        };
         let files: Vec<NewFile<'_>> = self
             .files
             .iter()
             .map(|(file, content)| NewFile {
                 name: &file.name,
                 bytes: content,
-                mode: file.mode.unwrap_or(if file.part.has_key() {
-                    self.key_mode
-                } else {
-                    self.public_mode
-                }),
+                mode: mode(file),
                 owner: self.owner,
             })
             .collect();

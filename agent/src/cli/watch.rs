@@ -60,11 +60,11 @@ pub(super) async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
             };
             print(&line).context("the line cannot be written")?;
         }
-        if left == 0 || is_unread() {
-            return Ok(());
-        }
         if let Some(problem) = state.problem.filter(|problem| problem.is_final()) {
             anyhow::bail!("{}", chain(&*problem));
+        }
+        if left == 0 || is_unread() {
+            return Ok(());
         }
         tokio::select! {
             _ = &mut end => return Ok(()),
