@@ -44,6 +44,7 @@ pub(super) async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
     let mut states = source.changes();
     let mut told = Told::default();
     let mut left = args.limit.unwrap_or(usize::MAX);
+    let mut printed = false;
     let end = end_of_session();
     tokio::pin!(end);
     loop {
@@ -53,7 +54,7 @@ pub(super) async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
             if left == 0 {
                 return Ok(());
             }
-            left -= 1;
+            (left, printed) = (left - 1, true);
             let line = match args.answer.output {
                 Output::Json => change.to_json(now),
                 Output::Table => change.to_text(now),
@@ -63,7 +64,8 @@ pub(super) async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
         if let Some(problem) = state.problem.filter(|problem| problem.is_final()) {
             anyhow::bail!("{}", chain(&*problem));
         }
-        if left == 0 || is_unread() {
+        // A reader that had gone before the first line has lost nothing.
+        if left == 0 || (printed && is_unread()) {
             return Ok(());
         }
         tokio::select! {
