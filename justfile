@@ -35,6 +35,10 @@ deny:
 interop:
     .ci/step interop
 
+# Sidecar proxies: Envoy from PyPI, in README's configuration.
+proxies:
+    .ci/step proxies
+
 # The real programs while their wall clock is moved.
 clock:
     .ci/step clock

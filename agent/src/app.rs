@@ -6,6 +6,7 @@ mod in_memory;
 mod metrics;
 mod rooms;
 mod running;
+mod services;
 mod trials;
 mod wires;
 
@@ -36,21 +37,24 @@ use crate::kept::{self, Places};
 use crate::manager::{Manager, ManagerParts};
 use crate::node::NodeAttestor;
 use crate::readiness::{self, REASONS, STARTING, TRUST_NOT_BELIEVED};
+use crate::sds::{Observed, Sds};
 use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::dial::{Dialer, Tcp};
 use crate::server_client::sync::TrustSync;
 use crate::server_client::trust::{TrustFile, TrustState};
 use crate::server_client::{GrpcServer, KeyExchanges, ServerApi};
 use crate::sockets::{Endpoint, Origin};
+use crate::streams::{Following, PATIENCE};
 use crate::time::AgentTime;
 use crate::unix::UnixAttestor;
-use crate::workload_api;
 
 pub(crate) use self::addresses::Addresses;
 pub use self::in_memory::InMemory;
 use self::rooms::{Doors, Rooms};
 pub(crate) use self::running::DRAIN_LIMIT;
 use self::running::Running;
+pub use self::services::Services;
+pub(crate) use self::services::services;
 pub(crate) use self::trials::trials;
 use self::wires::Wires;
 
@@ -170,9 +174,14 @@ impl Agent {
         );
         self.observe(&wires, &metrics, &readiness, drain);
         let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
-        let routes = workload_api::routes(source, self.clock.clone(), workload_api::PATIENCE)
-            .context("the descriptors built into this binary cannot be read")?;
-        let endpoint = Endpoint::measured(routes, workload_api::PROTECTED, self.rooms.settings(), &metrics);
+        let following = Following::new(source, self.clock.clone(), PATIENCE);
+        let sds = Sds {
+            observed: Observed::registered(&metrics),
+            ..self.config.sds.clone()
+        };
+        let Services { routes, calls } =
+            services(following, sds).context("the descriptors built into this binary cannot be read")?;
+        let endpoint = Endpoint::measured(routes, calls, self.rooms.settings(), &metrics);
         let (volumes, ground) = self.volumes.take().unzip();
         let standing = Standing::new(ground.unwrap_or_default(), &metrics);
         let admin = self.admin(&wires, &readiness, &manager, &standing);

@@ -30,6 +30,11 @@
 //! shared_socket:                       # off unless written
 //!   path: /run/signet-agent/public/api.sock
 //!   mode: "0777"
+//! sds:                                 # names of Envoy's secrets, beside SPIFFE IDs
+//!   default_svid_name: default
+//!   default_bundle_name: ROOTCA
+//!   all_bundles_name: ALL
+//!   spiffe_validator: true             # false: validation contexts are for Envoy's default validator
 //! admin_socket: /run/signet-agent/admin.sock
 //! telemetry:
 //!   listen: 127.0.0.1:9441

@@ -3,12 +3,12 @@
 use signet_runtime::limits::Limit;
 use signet_runtime::telemetry;
 
-use crate::{csi, manager, sockets, unix, workload_api};
+use crate::{csi, manager, sockets, streams, unix};
 
 /// Every row, in the order of the page.
 pub(crate) fn table() -> Vec<Limit> {
     let mut rows = sockets::settings::limits();
-    rows.push(workload_api::limit());
+    rows.push(streams::limit());
     rows.extend(unix::limits());
     rows.push(manager::limit());
     rows.extend(csi::limits());

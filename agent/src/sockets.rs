@@ -6,7 +6,7 @@
 //! bound a new connection is closed at once and a new call answered with Unavailable. Where all places are taken, whoever has
 //! the most loses one to who has fewer, so that nobody shuts out the others; pods and users have places of their own.
 //!
-//! The sockets know no service: `app` gives them the routes to serve and names the calls that need the security header. A
+//! The sockets know no service: `app` gives them the routes to serve and says how each call is let in. A
 //! service finds who called, and its share of the agent, as [`Connection`] in the extensions of each request.
 
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use self::budget::{Budget, Budgets, Sharer};
 pub(crate) use self::connection::Connection;
 pub(crate) use self::counts::METRIC as REFUSED_METRIC;
 use self::counts::{Bound, Counts};
+pub use self::gate::Call;
 pub(crate) use self::gate::Deadline;
 use self::gate::Gate;
 pub use self::settings::Settings;
@@ -92,35 +93,34 @@ impl ServedSocket {
 }
 
 impl Endpoint {
-    /// An endpoint without sockets, for these services. `protected` are the paths of the calls that need the security
-    /// header of the Workload Endpoint (EP-03).
+    /// An endpoint without sockets, for these services. `calls` are the paths of the calls that are let in otherwise than those of tools.
     pub fn new(
         routes: Routes,
-        protected: impl IntoIterator<Item = &'static str>,
+        calls: impl IntoIterator<Item = (&'static str, Call)>,
         settings: Settings,
     ) -> Self {
-        Self::counting(routes, protected, settings, Counts::default())
+        Self::counting(routes, calls, settings, Counts::default())
     }
 
     /// As [`new`](Self::new), with what callers are refused among these metrics.
     pub fn measured(
         routes: Routes,
-        protected: impl IntoIterator<Item = &'static str>,
+        calls: impl IntoIterator<Item = (&'static str, Call)>,
         settings: Settings,
         metrics: &Metrics,
     ) -> Self {
-        Self::counting(routes, protected, settings, Counts::registered(metrics))
+        Self::counting(routes, calls, settings, Counts::registered(metrics))
     }
 
     fn counting(
         routes: Routes,
-        protected: impl IntoIterator<Item = &'static str>,
+        calls: impl IntoIterator<Item = (&'static str, Call)>,
         settings: Settings,
         counts: Counts,
     ) -> Self {
         let shared = Shared {
             settings,
-            gate: Gate::new(routes, protected, counts.clone()),
+            gate: Gate::new(routes, calls, counts.clone()),
             counts,
             pods: Places::new(settings.places(settings.connections_of_pods)),
             users: Places::new(settings.places(settings.connections_of_users)),

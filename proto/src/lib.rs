@@ -22,6 +22,52 @@ pub mod csi {
     include!("gen/csi.v1.rs");
 }
 
+/// Envoy's secret discovery: the part that proxies need to get their certificates. Modules are nested as the packages are.
+#[cfg(feature = "stubs")]
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                include!("gen/envoy.config.core.v3.rs");
+            }
+        }
+    }
+    pub mod extensions {
+        pub mod transport_sockets {
+            pub mod tls {
+                pub mod v3 {
+                    include!("gen/envoy.extensions.transport_sockets.tls.v3.rs");
+                }
+            }
+        }
+    }
+    pub mod service {
+        pub mod discovery {
+            pub mod v3 {
+                include!("gen/envoy.service.discovery.v3.rs");
+            }
+        }
+        pub mod secret {
+            pub mod v3 {
+                include!("gen/envoy.service.secret.v3.rs");
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            include!("gen/envoy.r#type.v3.rs");
+        }
+    }
+}
+
+/// What Envoy's messages take from Google's.
+#[cfg(feature = "stubs")]
+pub mod google {
+    pub mod rpc {
+        include!("gen/google.rpc.rs");
+    }
+}
+
 /// kubelet's plugin registration.
 #[cfg(feature = "stubs")]
 pub mod registration {

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 use std::{collections::BTreeMap, fs, path::Path};
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 8] = [
     "spiffe/workload.proto",
     "csi/csi.proto",
+    "envoy/secret.proto",
+    "envoy/tls.proto",
     "kubelet/registration.proto",
     "signet/agent/v1/agent.proto",
     "signet/admin/v1/admin.proto",

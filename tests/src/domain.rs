@@ -224,6 +224,11 @@ impl Domain {
         RawAgent::attested(self.server.agents(), CLUSTER, &token).await
     }
 
+    /// The folder in which it is; what else a test writes may stand there.
+    pub fn folder(&self) -> &Path {
+        &self.root
+    }
+
     /// A real agent for `node`, ready, with kubelet's part played beside it.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 pub mod agent_client;
 pub mod domain;
+pub mod envoy;
 pub mod fake_kube;
 pub mod http;
 pub mod kubelet;

@@ -1,6 +1,7 @@
 //! From what is written to what can be used: everything that is wrong is found on the way.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_runtime::config::{Configuration, Findings, Refused};
@@ -10,6 +11,7 @@ use signet_runtime::uds::MAX_PATH_BYTES;
 use super::raw::{self, Raw};
 use super::valid::{Config, Csi, SharedSocket};
 use crate::kept::Keeping;
+use crate::sds::{Names, Sds};
 
 impl Configuration for Config {
     type Raw = Raw;
@@ -27,6 +29,7 @@ impl Configuration for Config {
         let shared_socket = raw
             .shared_socket
             .map(|shared| shared_socket(shared, &admin_socket, findings));
+        let sds = sds(raw.sds, findings);
         Ok(Self {
             trust_domain: trust_domain?,
             cluster: cluster?,
@@ -44,6 +47,7 @@ impl Configuration for Config {
             },
             csi: csi.transpose()?,
             shared_socket: shared_socket.transpose()?,
+            sds: sds?,
             admin_socket: admin_socket?,
             telemetry: raw.telemetry.listen,
             log: raw.log.format,
@@ -101,6 +105,41 @@ fn shared_socket(
         path: socket("shared_socket.path", raw.path, findings)?,
         mode: raw.mode.0,
     })
+}
+
+/// Names that differ, and that no SPIFFE ID can be taken for.
+fn sds(raw: raw::Sds, findings: &mut Findings) -> Result<Sds, Refused> {
+    let names = Names {
+        default_svid: raw.default_svid_name,
+        own_bundle: raw.default_bundle_name,
+        all_bundles: raw.all_bundles_name,
+    };
+    let (default, own, all) = (&names.default_svid, &names.own_bundle, &names.all_bundles);
+    let keys = [
+        ("sds.default_svid_name", default, [own, all]),
+        ("sds.default_bundle_name", own, [default, all]),
+        ("sds.all_bundles_name", all, [default, own]),
+    ];
+    let mut refused = None;
+    for (key, name, others) in keys {
+        let problem = if name.is_empty() || name.len() > 255 || name.contains(char::is_control) {
+            "is no name"
+        } else if name.starts_with("spiffe:") {
+            "could be taken for a SPIFFE ID"
+        } else if others.contains(&name) {
+            "is another secret's name too"
+        } else {
+            continue;
+        };
+        let remedy = "give each of these secrets a name of its own, of 1 to 255 bytes";
+        refused = Some(findings.error(key, problem, remedy));
+    }
+    let sds = Sds {
+        names: Arc::new(names),
+        plain: !raw.spiffe_validator,
+        ..Sds::default()
+    };
+    refused.map_or(Ok(sds), Err)
 }
 
 fn csi(

@@ -9,6 +9,7 @@ use signet_runtime::telemetry::LogFormat;
 
 use super::{DEFAULT_ADMIN_SOCKET, MounterKind};
 use crate::csi::TokensFrom;
+use crate::sds::Names;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -38,6 +39,8 @@ pub(crate) struct Raw {
     pub(super) csi: Csi,
     /// One socket for processes outside Kubernetes; off unless written.
     pub(super) shared_socket: Option<SharedSocket>,
+    /// Envoy's secret discovery, on every workload socket.
+    pub(super) sds: Sds,
     /// Where `status` and `healthcheck` ask.
     pub(super) admin_socket: PathBuf,
     /// `/live`, `/ready`, `/ready/issue`, `/metrics`.
@@ -114,6 +117,20 @@ pub(super) struct SharedSocket {
     pub(super) mode: OctalMode,
 }
 
+/// Envoy's secret discovery: what its secrets are called, beside SPIFFE IDs.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Sds {
+    /// The default identity's certificate.
+    pub(super) default_svid_name: String,
+    /// What verifies the own trust domain.
+    pub(super) default_bundle_name: String,
+    /// What verifies all trust domains.
+    pub(super) all_bundles_name: String,
+    /// Whether validation contexts are for Envoy's SPIFFE validator, where a proxy's metadata do not say.
+    pub(super) spiffe_validator: bool,
+}
+
 /// Telemetry.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -163,6 +180,7 @@ impl Default for Raw {
             keep_secrets_on_disk: false,
             csi: Csi::default(),
             shared_socket: None,
+            sds: Sds::default(),
             admin_socket: DEFAULT_ADMIN_SOCKET.into(),
             telemetry: Telemetry::default(),
             log: Log::default(),
@@ -216,6 +234,18 @@ impl Default for SharedSocket {
         Self {
             path: "/run/signet-agent/public/api.sock".into(),
             mode: OctalMode(0o777),
+        }
+    }
+}
+
+impl Default for Sds {
+    fn default() -> Self {
+        let names = Names::default();
+        Self {
+            default_svid_name: names.default_svid,
+            default_bundle_name: names.own_bundle,
+            all_bundles_name: names.all_bundles,
+            spiffe_validator: true,
         }
     }
 }

@@ -10,6 +10,7 @@ use signet_runtime::telemetry::LogFormat;
 
 use crate::csi::TokensFrom;
 use crate::kept::Keeping;
+use crate::sds::Sds;
 
 /// What the agent does, where, and for whom. Paths are absolute; those of sockets fit into an address.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub csi: Option<Csi>,
     /// One socket for processes outside Kubernetes, attested by uid; without it there is none.
     pub shared_socket: Option<SharedSocket>,
+    /// Envoy's secret discovery.
+    pub sds: Sds,
     /// Where `signet-agent status` and `healthcheck` ask. Mode 0600, of the agent's own uid.
     pub admin_socket: PathBuf,
     /// Address of `/live`, `/ready`, `/ready/issue`, `/metrics`; port 0 chooses one.

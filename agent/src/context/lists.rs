@@ -1,15 +1,18 @@
 //! Revocation lists as all workloads share them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use ring::digest::{Context, SHA256, digest};
+use signet_certs::pem;
 
 /// The lists of one moment, in one place however many workloads are told of them.
 #[derive(Debug)]
 pub struct Lists {
     ders: Vec<Bytes>,
     digest: [u8; 32],
+    /// Made when somebody asks for it first.
+    pem: OnceLock<Box<[u8]>>,
 }
 
 impl Lists {
@@ -31,12 +34,24 @@ impl Lists {
             ders.push(der);
         }
         let digest = bytes_of(all.finish().as_ref());
-        Arc::new(Self { ders, digest })
+        Arc::new(Self {
+            ders,
+            digest,
+            pem: OnceLock::new(),
+        })
     }
 
     /// Each list in DER.
     pub fn ders(&self) -> &[Bytes] {
         &self.ders
+    }
+
+    /// All of them in PEM, one behind the other.
+    pub(crate) fn pem(&self) -> &[u8] {
+        self.pem.get_or_init(|| {
+            let each = self.ders.iter().map(|der| pem::encode("X509 CRL", der));
+            each.collect::<String>().into_bytes().into_boxed_slice()
+        })
     }
 
     /// Stands for the bytes of all of them.

@@ -8,6 +8,7 @@
 //!     svid.json             0600, what the pod is served with its key, where the agent keeps keys
 //!     socket/               0755, bind-mounted into the pod; its inode outlives the agent
 //!       spiffe.sock         0777
+//!       socket              a link to it, by the name that Istio's proxies look for
 //!     sealed/               while it is mounted: the same, read-only
 //! ```
 //! The folder's name is a short hash because a Unix socket's path has at most 107 bytes and kubelet's ids have 68.
@@ -17,6 +18,7 @@ mod files;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +31,9 @@ use crate::token::PodToken;
 
 /// Name of the socket in a pod's directory.
 pub const SOCKET_NAME: &str = "spiffe.sock";
+
+/// The name of a Workload API socket in a directory of its own, as Istio has it.
+const SOCKET_ALIAS: &str = "socket";
 
 /// A volume and the pod it is pinned to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,6 +226,7 @@ impl Volumes {
         };
         // The process's umask may have narrowed it, and every uid of the pod must get through.
         ensure_mode(&socket_dir, 0o755)?;
+        alias(&socket_dir);
         let new = !self.volumes.contains_key(&record.volume_id);
         let entry = self
             .volumes
@@ -306,6 +312,18 @@ impl Volumes {
 
 fn folder(volume_id: &str) -> String {
     hex::encode(&digest(&SHA256, volume_id.as_bytes()).as_ref()[..8])
+}
+
+/// Puts the socket's other name beside it. Relative, for a pod sees the directory elsewhere. A pod that does not use the name lacks nothing
+/// without it, so a full tmpfs keeps no pod from starting; the next publish tries again.
+fn alias(socket_dir: &Path) {
+    let link = socket_dir.join(SOCKET_ALIAS);
+    match symlink(SOCKET_NAME, &link) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            tracing::warn!(path = %link.display(), %error, "a volume lacks the link to its socket");
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]

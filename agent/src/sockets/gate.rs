@@ -1,7 +1,7 @@
 //! What every call on a workload socket passes before any of it is decoded: is it gRPC, does it carry the security
 //! header, is there room for it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use signet_runtime::body::{Meter, Metered, Refused};
+use signet_runtime::body::{Messages, Meter, Metered, Refused};
 use tokio::time::{Instant, timeout};
 use tonic::Status;
 use tonic::body::Body;
@@ -21,7 +21,7 @@ use tower::Service;
 
 use super::Connection;
 use super::answer::{Answer, Charge};
-use super::budget::{Rooms, Sharer};
+use super::budget::Rooms;
 use super::counts::{Bound, Counts};
 
 /// The security header of the Workload Endpoint (EP-03): present once, with exactly this value.
@@ -31,7 +31,7 @@ const SECURITY_VALUE: &[u8] = b"true";
 /// How long a request message may take to arrive and be answered or turned into a stream.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a call may be open that needs no security header: tools and probes ask and leave.
+/// How long a call of tools and probes may be open, which ask and leave.
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a call holds beside its headers and messages (bytes).
@@ -50,25 +50,36 @@ const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(pub Instant);
 
-/// The services behind the gate, and which of their calls need the security header.
+/// How a call is let in. Calls that nobody names are those of tools and probes, which ask and leave.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Call {
+    /// With the security header of the Workload Endpoint only; one request message.
+    Guarded,
+    /// One request message.
+    Single,
+    /// As many request messages as the client likes, for as long as it likes.
+    Stream,
+}
+
+/// The services behind the gate, and how their calls are let in.
 #[derive(Clone)]
 pub(super) struct Gate {
     routes: Routes,
-    /// Paths of calls.
-    protected: Arc<HashSet<&'static str>>,
+    /// By path.
+    calls: Arc<HashMap<&'static str, Call>>,
     counts: Counts,
 }
 
 impl Gate {
     pub(super) fn new(
         routes: Routes,
-        protected: impl IntoIterator<Item = &'static str>,
+        calls: impl IntoIterator<Item = (&'static str, Call)>,
         counts: Counts,
     ) -> Self {
         Self {
             routes,
             counts,
-            protected: Arc::new(protected.into_iter().collect()),
+            calls: Arc::new(calls.into_iter().collect()),
         }
     }
 
@@ -78,10 +89,10 @@ impl Gate {
         connection: Arc<Connection>,
         request: Request<Incoming>,
     ) -> Result<Response<Answer>, Infallible> {
-        let is_protected = self.protected.contains(request.uri().path());
-        let admitted = admit(&connection, &self.counts, is_protected, &request);
+        let kind = self.calls.get(request.uri().path()).copied();
+        let admitted = admit(&connection, &self.counts, kind, &request);
         Ok(match admitted {
-            Ok(admitted) => self.serve(connection, request, admitted).await,
+            Ok(admitted) => self.serve(connection, request, kind, admitted).await,
             Err(refusal) => refusal.map(Answer::free),
         })
     }
@@ -90,6 +101,7 @@ impl Gate {
         self,
         connection: Arc<Connection>,
         request: Request<Incoming>,
+        kind: Option<Call>,
         admitted: Admitted,
     ) -> Response<Answer> {
         let Admitted {
@@ -97,7 +109,11 @@ impl Gate {
             deadline,
             end,
         } = admitted;
-        let mut request = request.map(|body| Metered::new(body, charge.meter.clone(), refuse));
+        let meter = charge.meter.clone();
+        let mut request = request.map(|body| match kind {
+            Some(Call::Stream) => Body::new(Messages::new(body, meter, refuse)),
+            _ => Body::new(Metered::new(body, meter, refuse)),
+        });
         let extensions = request.extensions_mut();
         extensions.insert(connection);
         extensions.insert(charge.rooms.clone());
@@ -127,13 +143,13 @@ struct Admitted {
 fn admit(
     connection: &Connection,
     counts: &Counts,
-    is_protected: bool,
+    kind: Option<Call>,
     request: &Request<Incoming>,
 ) -> Result<Admitted, Response<Body>> {
     if let Some(refusal) = not_grpc(request) {
         return Err(refusal);
     }
-    if is_protected && !has_security_header(request.headers()) {
+    if kind == Some(Call::Guarded) && !has_security_header(request.headers()) {
         return Err(missing_header().into_http());
     }
     let deadline = client_deadline(request.headers()).map_err(Status::into_http)?;
@@ -142,7 +158,7 @@ fn admit(
         counts.met(Bound::Calls);
         too_many_streams().into_http()
     })?;
-    let call = if is_protected { CALL } else { UNCOUNTED_CALL };
+    let call = if kind.is_some() { CALL } else { UNCOUNTED_CALL };
     let held = connection.try_bytes(call + header_bytes(request));
     let held = held.ok_or_else(|| {
         counts.met(Bound::Bytes);
@@ -155,7 +171,7 @@ fn admit(
             rooms: Rooms::default(),
         },
         deadline,
-        end: (!is_protected).then(|| Instant::now() + OPEN_LIMIT),
+        end: kind.is_none().then(|| Instant::now() + OPEN_LIMIT),
     })
 }
 
@@ -176,7 +192,7 @@ fn refused(why: Refused) -> Status {
 }
 
 /// The service's answer, or the reason why there is none.
-async fn call(mut routes: Routes, request: Request<Metered<Incoming, Sharer>>) -> Response<Body> {
+async fn call(mut routes: Routes, request: Request<Body>) -> Response<Body> {
     let call = AssertUnwindSafe(routes.call(request)).catch_unwind();
     match timeout(REQUEST_LIMIT, call).await {
         Ok(Ok(Ok(response))) => response,

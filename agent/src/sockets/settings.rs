@@ -16,7 +16,7 @@ const CONNECTIONS_OF_ALL: usize = 10_000;
 const CONNECTIONS: usize = 64;
 
 /// Most open calls of one pod or one user.
-const CALLS: usize = 256;
+const CALLS: usize = 512;
 
 /// Bytes of requests under way and of messages that are not taken. The longest message is 4 MiB.
 const BYTES: Division = Division {

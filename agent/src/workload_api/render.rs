@@ -1,23 +1,21 @@
 //! Turns an [`X509Context`] into messages of the Workload API. Pure but for one alarm: the time is an argument.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use prost::Message as _;
-use signet_certs::dates::{OutsideDates, WhoseClock};
 use signet_proto::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 
-use super::message::Message;
-use crate::context::{GrantedSvid, X509Context};
+use crate::context::X509Context;
+use crate::streams::{Message, Nothing, is_servable};
 
 /// The fields of the lists; a test compares what is sent with what the generated code makes.
 const CRL_OF_SVIDS: u32 = 2;
 const CRL_OF_BUNDLES: u32 = 1;
 
 /// Largest message that gRPC clients accept by default (EP-25).
-pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// From here on each message is reported in the log, while there is time to act.
 const ALARMING_MESSAGE: usize = 3 * 1024 * 1024;
@@ -25,30 +23,19 @@ const ALARMING_MESSAGE: usize = 3 * 1024 * 1024;
 /// Whether the last message was sent without its revocation lists: said when it begins and when it ends, not by every stream.
 static WITHOUT_LISTS: AtomicBool = AtomicBool::new(false);
 
-/// Why a context cannot be sent as it is.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unservable {
-    /// For the status message of a stream that has waited long enough.
-    pub problem: Cow<'static, str>,
-    /// When time alone may mend it.
-    pub again_in: Option<Duration>,
-}
-
-impl Unservable {
-    const fn because(problem: &'static str) -> Self {
-        Self {
-            problem: Cow::Borrowed(problem),
-            again_in: None,
-        }
-    }
+/// The lists, and what comes before and behind them: fields in the order of their numbers, as the generated code has it.
+struct Around {
+    head: Message,
+    lists: Message,
+    tail: Message,
 }
 
 /// The answer of FetchX509SVID: every SVID valid at `now`, in the order given, with bundles and CRLs.
-pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<Message, Unservable> {
+pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<Message, Nothing> {
     let bundle = own_bundle(context)?;
     let hinted = context.svids.iter().zip(context.hints());
     let svids: Vec<X509svid> = hinted
-        .filter(|(svid, _)| is_complete(svid) && svid.not_before <= now && now < svid.not_after)
+        .filter(|(svid, _)| is_servable(svid, now))
         .map(|(svid, hint)| X509svid {
             spiffe_id: svid.spiffe_id.clone(),
             x509_svid: svid.chain.clone(),
@@ -58,7 +45,7 @@ pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<Message, U
         })
         .collect();
     if svids.is_empty() {
-        return Err(none_valid(context, now));
+        return Err(Nothing::none_valid(&context.svids, now));
     }
     let head = X509svidResponse {
         svids,
@@ -68,70 +55,31 @@ pub(super) fn svids(context: &X509Context, now: SystemTime) -> Result<Message, U
         federated_bundles: [one].into(),
         ..X509svidResponse::default()
     });
-    within_bounds(Message {
-        // Made at its full length, so that no part of a key stays behind where it has grown.
-        head: head.encode_to_vec().into(),
-        lists: Some(context.crls.clone()),
-        field: CRL_OF_SVIDS,
-        tail: each.flat_map(|one| one.encode_to_vec()).collect(),
+    within_bounds(Around {
+        head: Message::secret(head.encode_to_vec()),
+        lists: Message::lists_in_der(&context.crls, CRL_OF_SVIDS),
+        tail: Message::own(each.flat_map(|one| one.encode_to_vec()).collect::<Vec<_>>()),
     })
 }
 
 /// The answer of FetchX509Bundles: the own trust domain and the foreign ones, with CRLs.
-pub(super) fn bundles(context: &X509Context, _now: SystemTime) -> Result<Message, Unservable> {
+pub(super) fn bundles(context: &X509Context, _now: SystemTime) -> Result<Message, Nothing> {
     let own = (domain_id(&context.trust_domain), own_bundle(context)?);
     let each = [own].into_iter().chain(federated(context));
     let each = each.map(|one| X509BundlesResponse {
         bundles: [one].into(),
         ..X509BundlesResponse::default()
     });
-    within_bounds(Message {
-        head: Vec::new().into(),
-        lists: Some(context.crls.clone()),
-        field: CRL_OF_BUNDLES,
-        tail: each.flat_map(|one| one.encode_to_vec()).collect(),
+    within_bounds(Around {
+        head: Message::default(),
+        lists: Message::lists_in_der(&context.crls, CRL_OF_BUNDLES),
+        tail: Message::own(each.flat_map(|one| one.encode_to_vec()).collect::<Vec<_>>()),
     })
 }
 
-/// A mandatory field must never be at its default (API-07): clients drop the whole message.
-fn is_complete(svid: &GrantedSvid) -> bool {
-    let complete = !svid.spiffe_id.is_empty() && !svid.chain.is_empty() && !svid.key.bytes().is_empty();
-    if !complete {
-        tracing::error!(spiffe_id = %svid.spiffe_id, "an SVID without id, chain or key was not served");
-    }
-    complete
-}
-
-/// Every SVID that is complete is too early, which passes, or too late.
-fn none_valid(context: &X509Context, now: SystemTime) -> Unservable {
-    let upcoming = context
-        .svids
-        .iter()
-        .filter(|svid| now < svid.not_before && svid.not_before < svid.not_after)
-        .min_by_key(|svid| svid.not_before);
-    let latest = context.svids.iter().max_by_key(|svid| svid.not_after);
-    let Some(svid) = upcoming.or(latest) else {
-        return Unservable::because("there is no certificate");
-    };
-    let dates = OutsideDates {
-        not_before: svid.not_before,
-        not_after: svid.not_after,
-        now,
-        clock: WhoseClock::Here,
-    };
-    let remedy = match upcoming {
-        Some(_) => "check the clocks of node and server",
-        None => "it could not be renewed",
-    };
-    Unservable {
-        problem: format!("the certificate {dates}; {remedy}").into(),
-        again_in: upcoming.and_then(|svid| svid.not_before.duration_since(now).ok()),
-    }
-}
-
-fn own_bundle(context: &X509Context) -> Result<Bytes, Unservable> {
+fn own_bundle(context: &X509Context) -> Result<Bytes, Nothing> {
     if context.bundle.is_empty() || context.trust_domain.is_empty() {
-        return Err(Unservable::because("the trust bundle is not known yet"));
+        return Err(Nothing::because("the trust bundle is not known yet"));
     }
     Ok(context.bundle.clone())
 }
@@ -152,15 +100,15 @@ fn domain_id(name: &str) -> String {
 }
 
 /// Keys and trust are never withheld because of lists: where all of it is more than clients take, the lists stay behind.
-fn within_bounds(mut message: Message) -> Result<Message, Unservable> {
-    let bytes = message.length();
+fn within_bounds(Around { head, lists, tail }: Around) -> Result<Message, Nothing> {
+    let without = head.length() + tail.length();
+    let bytes = without + lists.length();
     if bytes <= MAX_MESSAGE {
         tell_size(bytes);
-        return Ok(message);
+        return Ok(head.then(lists).then(tail));
     }
-    message.lists = None;
-    if message.length() > MAX_MESSAGE {
-        return Err(Unservable::because(
+    if without > MAX_MESSAGE {
+        return Err(Nothing::because(
             "certificates and bundles exceed 4 MiB; ask the administrator",
         ));
     }
@@ -171,7 +119,7 @@ fn within_bounds(mut message: Message) -> Result<Message, Unservable> {
             "a response exceeds what gRPC clients accept: it is sent without revocation lists"
         );
     }
-    Ok(message)
+    Ok(head.then(tail))
 }
 
 /// What is worth a word about a message that is sent whole.

@@ -18,6 +18,7 @@ mod http2;
 mod kubelet;
 mod lists;
 mod oracle;
+mod sds;
 mod sockets;
 mod support;
 mod workload_api;

@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use signet_runtime::{
     cli::{Program, exit},
     config::HumanDuration,
     signal::end_of_session,
 };
-use signet_tests::part;
+use signet_tests::{envoy, part};
 
 use crate::{
     demo,
@@ -29,6 +30,9 @@ struct Cli {
     /// Life of the SVIDs, ten seconds at least; each is renewed at about half of it.
     #[arg(long, default_value = "1h")]
     svid_ttl: HumanDuration,
+    /// The story is told with sidecar proxies: Envoy, from $ENVOY or the PATH.
+    #[arg(long, global = true)]
+    envoy: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -53,27 +57,41 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn speak(cli: Cli, voice: Voice) -> ExitCode {
-    let mut failed = false;
+    let mut failed = None;
     let code = PROGRAM.run(async {
-        if let Err(error) = run(cli, &voice).await {
+        let outcome = match proxy(&cli).await {
+            Ok(envoy) => run(cli, envoy, &voice)
+                .await
+                .map_err(|error| (exit::FAILURE, error)),
+            Err(error) => Err((exit::USAGE, error)),
+        };
+        if let Err((code, error)) = outcome {
             voice.warn(&format!("{}: {error:#}", PROGRAM.0));
-            failed = true;
+            failed = Some(ExitCode::from(code));
         }
         Ok(())
     });
     voice.finish();
-    if failed {
-        ExitCode::from(exit::FAILURE)
-    } else {
-        code
-    }
+    failed.unwrap_or(code)
 }
 
-async fn run(cli: Cli, voice: &Voice) -> anyhow::Result<()> {
+/// The Envoy that is asked for, with its version.
+async fn proxy(cli: &Cli) -> anyhow::Result<Option<(PathBuf, String)>> {
+    if !cli.envoy {
+        return Ok(None);
+    }
+    anyhow::ensure!(cli.command.is_some(), "--envoy goes with demo");
+    let program = envoy::program();
+    let program = program.context("there is no Envoy: put `envoy` on the PATH, or its path into $ENVOY")?;
+    let version = envoy::version(&program).await?;
+    Ok(Some((program, version)))
+}
+
+async fn run(cli: Cli, envoy: Option<(PathBuf, String)>, voice: &Voice) -> anyhow::Result<()> {
     match cli.command {
         None => serve(cli.dir, cli.svid_ttl.get(), voice).await,
         Some(Command::Demo) => {
-            let story = demo::run(cli.dir, voice);
+            let story = demo::run(cli.dir, envoy, voice);
             tokio::select! {
                 told = story => told,
                 signal = end_of_session() => anyhow::bail!("interrupted by {signal}"),

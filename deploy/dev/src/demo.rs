@@ -1,5 +1,6 @@
 //! The story: two pods talk, renew, survive a rotation, and one is shut out. Every sentence is checked.
 
+mod envoy;
 mod traffic;
 
 use std::{
@@ -27,8 +28,12 @@ use crate::{
 /// Each awaited event; the whole story takes under a minute.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Tells the story.
-pub(crate) async fn run(dir: Option<PathBuf>, voice: &Voice) -> anyhow::Result<()> {
+/// Tells the story, with sidecar proxies where there is an `envoy` of that version.
+pub(crate) async fn run(
+    dir: Option<PathBuf>,
+    envoy: Option<(PathBuf, String)>,
+    voice: &Voice,
+) -> anyhow::Result<()> {
     let temporary = match dir {
         Some(_) => None,
         None => Some(
@@ -44,7 +49,10 @@ pub(crate) async fn run(dir: Option<PathBuf>, voice: &Voice) -> anyhow::Result<(
     let narrator = Narrator::new(voice);
     narrator.say("starting a server, an agent and a fake Kubernetes API");
     let mut domain = Domain::start(Layout::prepare(&folder)?, &Times::story(), voice.clone()).await?;
-    let told = tell(&domain, &narrator).await;
+    let told = match &envoy {
+        Some(envoy) => envoy::tell(&domain, &narrator, envoy).await,
+        None => tell(&domain, &narrator).await,
+    };
     domain.stop().await;
     told?;
     narrator.say("all of it held");

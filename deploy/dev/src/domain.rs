@@ -1,6 +1,9 @@
 //! The running trust domain, with a few demo pods on its one node.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use serde_json::json;
@@ -110,6 +113,11 @@ impl Domain {
 
     pub(crate) fn admin_socket(&self) -> PathBuf {
         self.domain.server.admin_socket()
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.layout.root()
     }
 
     pub(crate) fn publish_url(&self) -> String {

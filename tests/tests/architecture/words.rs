@@ -10,13 +10,14 @@ use crate::{
 };
 
 /// Who speaks which protocol: a path, and the modules of `signet_proto` it may name. Tests may name any.
-const SPEAKERS: [(&str, &[&str]); 9] = [
+const SPEAKERS: [(&str, &[&str]); 10] = [
     ("server/src/api/", &["agent", "admin"]),
     ("server/src/cli/admin", &["admin"]),
     ("agent/src/admin.rs", &["local"]),
     ("agent/src/cli/", &["local"]),
     ("agent/src/csi.rs", &["csi"]),
     ("agent/src/csi/", &["csi", "registration"]),
+    ("agent/src/sds/", &["envoy"]),
     ("agent/src/server_client/", &["agent"]),
     ("agent/src/workload_api", &["workload"]),
     ("workload/src/", &["workload"]),
@@ -67,7 +68,15 @@ fn wire_types_appear_only_where_a_protocol_is_spoken() {
     }
     assert_eq!(
         Vec::from_iter(found),
-        ["admin", "agent", "csi", "local", "registration", "workload"]
+        [
+            "admin",
+            "agent",
+            "csi",
+            "envoy",
+            "local",
+            "registration",
+            "workload"
+        ]
     );
 }
 

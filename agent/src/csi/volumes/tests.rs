@@ -48,6 +48,23 @@ fn volumes_and_their_newest_tokens_survive_a_restart() {
     );
 }
 
+/// Istio's proxies find the socket wherever the volume is mounted, also in one of a former version.
+#[test]
+fn the_sockets_other_name_leads_to_it_wherever_the_folder_is() {
+    let dir = signet_testkit::folder();
+    let mut volumes = Volumes::open(&dir.path().join("volumes")).unwrap();
+    for _ in 0..2 {
+        keep(&mut volumes, &record(), "token");
+        let socket = volumes.socket_path(&record().volume_id);
+        let elsewhere = dir.path().join("mounted");
+        fs::rename(volumes.socket_dir(&record().volume_id), &elsewhere).unwrap();
+        fs::write(elsewhere.join(SOCKET_NAME), "here").unwrap();
+        assert_eq!(fs::read(elsewhere.join("socket")).unwrap(), b"here");
+        fs::remove_file(elsewhere.join("socket")).unwrap();
+        fs::rename(&elsewhere, socket.parent().unwrap()).unwrap();
+    }
+}
+
 #[test]
 fn only_root_reads_tokens_and_every_uid_reaches_the_socket_directory() {
     let dir = signet_testkit::folder();

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use signet_agent::testing::{
-    AttachError, Caller, Endpoint, GrantedSvid, Lists, Origin, PROTECTED, PrivateKey, ServedSocket, Settings,
-    WorkloadSource, WorkloadState, X509Context, routes,
+    AttachError, Caller, Endpoint, GrantedSvid, Lists, Origin, PrivateKey, ServedSocket, Services, Settings,
+    WorkloadSource, WorkloadState, X509Context, services,
 };
 use signet_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use signet_runtime::clock::{Clock, FakeClock};
@@ -228,8 +228,8 @@ pub(crate) fn endpoint(
     patience: Duration,
     settings: Settings,
 ) -> Endpoint {
-    let routes = routes(script.clone(), clock.clone(), patience).unwrap();
-    Endpoint::new(routes, PROTECTED, settings)
+    let Services { routes, calls } = services(script.clone(), clock.clone(), patience);
+    Endpoint::new(routes, calls, settings)
 }
 
 /// A request with the security header.

@@ -8,6 +8,7 @@ mod issue;
 mod limit;
 mod process;
 mod report;
+mod streams;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,17 @@ enum Command {
     Issue(IssueArgs),
     /// One revocation pushed to a fleet of simulated agents: the server's CPU time, when nearly all have it, its memory.
     Fleet(FleetArgs),
+    /// Idle streams on the workload sockets of one agent: the memory of each, and when a new list is with all of them.
+    Streams(StreamsArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct StreamsArgs {
+    #[command(flatten)]
+    answer: OutputArgs,
+    /// Streams over the sockets of 20 pods, half of the Workload API and half of Envoy's secret discovery.
+    #[arg(long, default_value_t = 10_000)]
+    streams: usize,
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,6 +87,9 @@ fn main() -> ExitCode {
         Ok(Cli {
             command: Command::Fleet(args),
         }) => PROGRAM.ask(args.answer.output, fleet::measure(&args)),
+        Ok(Cli {
+            command: Command::Streams(args),
+        }) => PROGRAM.ask(args.answer.output, streams::measure(&args)),
         Err(code) => code,
     }
 }

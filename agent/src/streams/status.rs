@@ -17,31 +17,36 @@ const MAX_MESSAGE: usize = 512;
 /// rust-spiffe recognises "no identity" by these words (EP-19).
 const NO_IDENTITY: &str = "no identity issued";
 
-pub(super) fn refused(message: &str) -> Status {
+pub(crate) fn refused(message: &str) -> Status {
     if message.is_empty() {
         return Status::permission_denied(NO_IDENTITY);
     }
     Status::permission_denied(short(&format!("{NO_IDENTITY}: {message}")))
 }
 
-pub(super) fn unavailable(problem: &str) -> Status {
+pub(crate) fn unavailable(problem: &str) -> Status {
     Status::unavailable(short(problem))
 }
 
-pub(super) fn gone() -> Status {
+pub(crate) fn gone() -> Status {
     Status::unavailable("this workload's volume is going away")
 }
 
-pub(super) fn ending() -> Status {
+pub(crate) fn ending() -> Status {
     Status::unavailable("the agent is ending this connection; retry")
 }
 
-pub(super) fn deadline_exceeded() -> Status {
+pub(crate) fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the caller's deadline has passed")
 }
 
+/// The request makes no sense.
+pub(crate) fn invalid(problem: &str) -> Status {
+    Status::invalid_argument(short(problem))
+}
+
 /// One line of at most [`MAX_MESSAGE`] bytes.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     let mut line: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })

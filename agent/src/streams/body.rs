@@ -15,10 +15,10 @@ use super::status;
 use crate::sockets::{Connection, Rooms};
 
 /// Messages, and how they end. Never without an error.
-pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<Sending, Status>> + Send>>;
+pub(crate) type Messages = Pin<Box<dyn Stream<Item = Result<Sending, Status>> + Send>>;
 
 /// See the [module](self).
-pub(super) struct Watch {
+pub(crate) struct Watch {
     messages: Messages,
     sending: Option<Sending>,
     connection: Arc<Connection>,
@@ -28,7 +28,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(messages: Messages, connection: Arc<Connection>, rooms: Rooms) -> Self {
+    pub(crate) fn new(messages: Messages, connection: Arc<Connection>, rooms: Rooms) -> Self {
         Self {
             messages,
             sending: None,

@@ -11,26 +11,26 @@ use crate::context::Lists;
 use crate::sockets::REFUSED_METRIC;
 
 /// Moments whose lists are read at the same time, the present one among them. The lists of one have 3 MiB at most by default.
-pub(super) const MOST: usize = 8;
+const MOST: usize = 8;
 
 /// The lists of one moment, until they are too old.
 #[derive(Debug)]
-pub(super) struct Reading(Mutex<Option<Arc<Lists>>>);
+pub(crate) struct Reading(Mutex<Option<Arc<Lists>>>);
 
 impl Reading {
     /// None when they are kept no more.
-    pub(super) fn lists(&self) -> Option<Arc<Lists>> {
+    pub(crate) fn lists(&self) -> Option<Arc<Lists>> {
         self.0.lock().clone()
     }
 }
 
 /// Every reading that is under way, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Readings(Mutex<VecDeque<Weak<Reading>>>);
+pub(crate) struct Readings(Mutex<VecDeque<Weak<Reading>>>);
 
 impl Readings {
     /// The reading of these lists: the one that others have begun, or a new one. Beyond [`MOST`] the oldest ends.
-    pub(super) fn of(&self, lists: &Arc<Lists>) -> Arc<Reading> {
+    pub(crate) fn of(&self, lists: &Arc<Lists>) -> Arc<Reading> {
         let mut known = self.0.lock();
         let is_same = |reading: &Arc<Reading>| reading.lists().is_some_and(|read| Arc::ptr_eq(&read, lists));
         if let Some(reading) = known.iter().rev().filter_map(Weak::upgrade).find(is_same) {
@@ -55,7 +55,7 @@ pub(crate) fn limit() -> Limit {
         what: "revocation lists that were replaced while somebody was sent them",
         share: format!("the last {MOST}; who has taken less ends"),
         cap: format!("{MOST}"),
-        counted: "agent::workload_api::readings",
+        counted: "agent::streams::readings",
         metric: REFUSED_METRIC,
     }
 }

@@ -1,0 +1,228 @@
+//! DeltaSecrets: requests say what comes and what goes of the names that are asked for, and each secret has a version of its own (xDS,
+//! "Incremental"). Pure.
+//!
+//! A name of which the workload has nothing is answered as removed, so that the proxy stops waiting; it is sent when there is something.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use signet_proto::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use tonic::Status;
+
+use super::names::{MOST, all_of};
+use super::observed::Trust;
+use super::proxy::{Proxy, checked_names, next_nonce};
+use super::secret::{Absent, View, text};
+use super::stream::{Conversation, Heard, Said};
+use super::{Sds, TYPE_URL};
+use crate::context::X509Context;
+use crate::streams::{Message, Nothing};
+
+/// Asks for everything that the workload may have.
+const EVERYTHING: &str = "*";
+
+/// What a proxy knows of a name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Known {
+    /// This version.
+    Version(String),
+    /// That there is nothing.
+    Gone,
+}
+
+/// See the [module](self).
+pub(super) struct Delta {
+    sds: Sds,
+    proxy: Proxy,
+    begun: bool,
+    everything: bool,
+    names: BTreeSet<String>,
+    known: BTreeMap<String, Known>,
+    last: Option<Answer>,
+    draft: Option<(Answer, Vec<(String, Known)>)>,
+    /// What was looked at last; nothing when something was asked for since.
+    seen: Weak<X509Context>,
+    later: Option<Nothing>,
+}
+
+struct Answer {
+    nonce: String,
+    trust: Option<Trust>,
+    settled: bool,
+}
+
+/// What is to be told of secrets.
+#[derive(Default)]
+struct News {
+    secrets: Vec<Message>,
+    removed: Vec<Message>,
+    told: Vec<(String, Known)>,
+    is_trust: bool,
+}
+
+impl Delta {
+    pub(super) fn new(sds: &Sds) -> Self {
+        Self {
+            sds: sds.clone(),
+            proxy: Proxy::default(),
+            begun: false,
+            everything: false,
+            names: BTreeSet::new(),
+            known: BTreeMap::new(),
+            last: None,
+            draft: None,
+            seen: Weak::new(),
+            later: None,
+        }
+    }
+
+    fn subscribe(&mut self, names: Vec<String>, gone: Vec<String>, has: &mut BTreeMap<String, String>) {
+        if !self.begun {
+            self.everything = names.is_empty();
+        }
+        if !self.begun || !names.is_empty() || !gone.is_empty() {
+            self.seen = Weak::new();
+        }
+        self.begun = true;
+        for name in gone {
+            if name == EVERYTHING {
+                self.everything = false;
+            }
+            self.names.remove(&name);
+            self.known.remove(&name);
+        }
+        for name in names {
+            if name == EVERYTHING {
+                self.everything = true;
+                continue;
+            }
+            // Whoever asks again is answered again, unless he says what he has.
+            match has.remove(&name) {
+                Some(version) => drop(self.known.insert(name.clone(), Known::Version(version))),
+                None => drop(self.known.remove(&name)),
+            }
+            self.names.insert(name);
+        }
+        if self.everything {
+            for (name, version) in std::mem::take(has) {
+                self.known.insert(name, Known::Version(version));
+            }
+        }
+    }
+
+    fn news(&mut self, view: &View<'_>) -> News {
+        let mut names = self.names.clone();
+        if self.everything {
+            names.extend(all_of(view.context));
+            names.extend(self.known.keys().cloned());
+        }
+        let mut news = News::default();
+        self.later = None;
+        for name in names {
+            let knows = self.known.get(&name);
+            match view.secret(&name) {
+                Ok(secret) => {
+                    let version = hex::encode(&secret.digest()[..16]);
+                    let now = Known::Version(version.clone());
+                    if knows != Some(&now) {
+                        news.is_trust |= view.is_trust(&name);
+                        let resource = text(1, &version).then(secret.within(2)).then(text(3, &name));
+                        news.secrets.push(resource.within(2));
+                        news.told.push((name, now));
+                    }
+                }
+                Err(Absent::NotNow(nothing)) => self.later = Some(nothing),
+                Err(Absent::NotGranted) if knows == Some(&Known::Gone) => {}
+                Err(Absent::NotGranted) => {
+                    news.removed.push(text(6, &name));
+                    news.told.push((name, Known::Gone));
+                }
+            }
+        }
+        news
+    }
+}
+
+impl Conversation for Delta {
+    type Request = DeltaDiscoveryRequest;
+
+    fn hear(&mut self, request: DeltaDiscoveryRequest) -> Result<Heard, Status> {
+        let names = checked_names(&request.type_url, request.resource_names_subscribe)?;
+        let gone = checked_names("", request.resource_names_unsubscribe)?;
+        let mut has: BTreeMap<_, _> = request.initial_resource_versions.into_iter().collect();
+        if self.names.union(&names.iter().cloned().collect()).count() > MOST || has.len() > MOST {
+            return Err(Status::invalid_argument(format!(
+                "more than {MOST} names in one stream"
+            )));
+        }
+        self.proxy.hear(request.node, self.sds.plain);
+        self.subscribe(names, gone, &mut has);
+        let nonce = request.response_nonce;
+        let of_last = |last: &&mut Answer| last.nonce == nonce && !last.settled;
+        let Some(last) = self.last.as_mut().filter(of_last) else {
+            return Ok(Heard::Nothing);
+        };
+        last.settled = true;
+        Ok(match request.error_detail {
+            Some(why) => Heard::Refused {
+                code: why.code,
+                words: why.message,
+            },
+            None => Heard::Took(last.trust),
+        })
+    }
+
+    fn say(&mut self, context: &Arc<X509Context>, now: SystemTime) -> Result<Said, Status> {
+        let is_same = Weak::ptr_eq(&self.seen, &Arc::downgrade(context));
+        if !self.begun || (is_same && self.later.is_none()) {
+            return Ok(Said::Nothing(None));
+        }
+        let names = self.sds.names.clone();
+        let view = View {
+            context,
+            now,
+            names: &names,
+            validator: self.proxy.validator(),
+        };
+        let news = self.news(&view);
+        self.seen = Arc::downgrade(context);
+        if news.told.is_empty() {
+            let has_some = self
+                .known
+                .values()
+                .any(|known| matches!(known, Known::Version(_)));
+            return Ok(match self.later.clone() {
+                Some(nothing) if !has_some => Said::NotYet(nothing),
+                later => Said::Nothing(later),
+            });
+        }
+        let nonce = next_nonce();
+        let secrets = Message::default().then_all(news.secrets);
+        let version = hex::encode(&secrets.digest()[..16]);
+        let tail = text(4, TYPE_URL).then(text(5, &nonce)).then_all(news.removed);
+        let trust = news.is_trust.then(|| Trust::of(context));
+        let answer = Answer {
+            nonce,
+            trust,
+            settled: false,
+        };
+        self.draft = Some((answer, news.told));
+        Ok(Said::Answer(text(1, &version).then(secrets).then(tail), trust))
+    }
+
+    fn sent(&mut self) {
+        if let Some((answer, told)) = self.draft.take() {
+            self.last = Some(answer);
+            self.known.extend(told);
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    fn proxy(&self) -> &str {
+        self.proxy.id()
+    }
+}

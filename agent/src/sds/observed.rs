@@ -1,0 +1,168 @@
+//! What proxies made of what they were sent: refusals, counted and told in the proxy's own words, and since when any of them has held trust
+//! that was replaced.
+
+mod behind;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use ring::digest::{SHA256, digest};
+use signet_certs::time::unix_seconds;
+use signet_runtime::sync::Mutex;
+use signet_runtime::tally::Tally;
+use signet_runtime::telemetry::Metrics;
+
+use self::behind::Behind;
+use crate::context::X509Context;
+use crate::streams::status;
+
+/// How often the log has a line about refusals.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+type GaugeI64 = Gauge<i64, AtomicI64>;
+
+/// The trust that an answer tells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Trust {
+    bundle: [u8; 32],
+    lists: [u8; 32],
+}
+
+impl Trust {
+    pub(super) fn of(context: &X509Context) -> Self {
+        let mut bundle = [0; 32];
+        bundle.copy_from_slice(digest(&SHA256, &context.bundle).as_ref());
+        Self {
+            bundle,
+            lists: *context.crls.digest(),
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Observed {
+    streams: GaugeI64,
+    refused: Counter,
+    bundle_outdated: GaugeI64,
+    lists_outdated: GaugeI64,
+    next: AtomicU64,
+    tally: Tally,
+    behind: Mutex<(Behind, Behind)>,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        Self {
+            streams: GaugeI64::default(),
+            refused: Counter::default(),
+            bundle_outdated: GaugeI64::default(),
+            lists_outdated: GaugeI64::default(),
+            next: AtomicU64::default(),
+            tally: Tally::new(TELL_EVERY),
+            behind: Mutex::default(),
+        }
+    }
+}
+
+impl Observed {
+    /// Among these metrics.
+    pub(crate) fn registered(metrics: &Metrics) -> Arc<Self> {
+        let observed = Self::default();
+        metrics.register(|registry| {
+            registry.register(
+                "sds_streams",
+                "Open streams of Envoy's secret discovery",
+                observed.streams.clone(),
+            );
+            registry.register(
+                "sds_answers_refused",
+                "Answers that proxies refused; the log has their words",
+                observed.refused.clone(),
+            );
+            registry.register(
+                "sds_bundle_outdated_since_timestamp_seconds",
+                "When the oldest bundle that any proxy has taken was replaced, as Unix time; 0 while all have the newest",
+                observed.bundle_outdated.clone(),
+            );
+            registry.register(
+                "sds_crls_outdated_since_timestamp_seconds",
+                "When the oldest revocation lists that any proxy has taken were replaced, as Unix time; 0 while all have the newest",
+                observed.lists_outdated.clone(),
+            );
+        });
+        Arc::new(observed)
+    }
+
+    /// One stream more.
+    pub(super) fn stream(self: Arc<Self>) -> Watched {
+        self.streams.inc();
+        Watched {
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            observed: self,
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Behind, &mut Behind)) {
+        let mut behind = self.behind.lock();
+        let (bundle, lists) = &mut *behind;
+        change(bundle, lists);
+        self.bundle_outdated.set(bundle.since());
+        self.lists_outdated.set(lists.since());
+    }
+}
+
+/// One stream, as long as it is open.
+pub(super) struct Watched {
+    observed: Arc<Observed>,
+    number: u64,
+}
+
+impl Watched {
+    /// This trust is the newest.
+    pub(super) fn shown(&self, trust: Trust, now: SystemTime) {
+        let now = unix_seconds(now);
+        self.observed.change(|bundle, lists| {
+            bundle.newest(trust.bundle, now);
+            lists.newest(trust.lists, now);
+        });
+    }
+
+    /// The proxy uses it.
+    pub(super) fn took(&self, trust: Trust, now: SystemTime) {
+        let now = unix_seconds(now);
+        self.observed.change(|bundle, lists| {
+            bundle.took(self.number, trust.bundle, now);
+            lists.took(self.number, trust.lists, now);
+        });
+    }
+
+    /// The proxy does not use what it was sent. Its words are what somebody else has written: one line, and not without end.
+    pub(super) fn refused(&self, caller: &str, proxy: &str, code: i32, words: &str) {
+        self.observed.refused.inc();
+        if let Some(refused) = self.observed.tally.count() {
+            let (proxy, words) = (status::short(proxy), status::short(words));
+            tracing::warn!(
+                caller,
+                proxy,
+                code,
+                words,
+                refused,
+                "a proxy refused what it was sent"
+            );
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.observed.streams.dec();
+        self.observed.change(|bundle, lists| {
+            bundle.left(self.number);
+            lists.left(self.number);
+        });
+    }
+}

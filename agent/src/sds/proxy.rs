@@ -1,0 +1,85 @@
+//! What both ways to ask have in common: who asks, for what, and how answers are told apart.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use signet_proto::envoy::config::core::v3::Node;
+use tonic::Status;
+
+use super::TYPE_URL;
+use super::names::{LONGEST, MOST};
+use super::node::Validator;
+use crate::streams::status;
+
+/// Longest id of a node that is kept, for the log.
+const MAX_ID: usize = 256;
+
+/// What a proxy said of itself when it began; only the first request has to say it.
+#[derive(Debug, Default)]
+pub(super) struct Proxy {
+    known: Option<(Validator, String)>,
+    plain: bool,
+}
+
+impl Proxy {
+    /// Takes the node of a request, if it is the first. `plain` is the validator where the node says nothing.
+    pub(super) fn hear(&mut self, node: Option<Node>, plain: bool) {
+        self.plain = plain;
+        if let (None, Some(node)) = (&self.known, node) {
+            let mut id = node.id.clone();
+            id.truncate(id.floor_char_boundary(MAX_ID));
+            self.known = Some((Validator::of(&node, plain), id));
+        }
+    }
+
+    /// Which validator it has.
+    pub(super) fn validator(&self) -> Validator {
+        let unknown = || Validator::of(&Node::default(), self.plain);
+        self.known
+            .as_ref()
+            .map_or_else(unknown, |(validator, _)| *validator)
+    }
+
+    /// By which id it goes.
+    pub(super) fn id(&self) -> &str {
+        self.known.as_ref().map_or("", |(_, id)| id)
+    }
+}
+
+/// The names of a request, sorted and each once.
+///
+/// # Errors
+/// That they are not of secrets, too many, or too long.
+pub(super) fn checked_names(type_url: &str, mut names: Vec<String>) -> Result<Vec<String>, Status> {
+    if !type_url.is_empty() && type_url != TYPE_URL {
+        return Err(Status::invalid_argument(format!(
+            "only resources of type {TYPE_URL} are served"
+        )));
+    }
+    if names.len() > MOST {
+        return Err(Status::invalid_argument(format!(
+            "more than {MOST} names in one stream"
+        )));
+    }
+    if names.iter().any(|name| name.len() > LONGEST) {
+        return Err(Status::invalid_argument(format!(
+            "a name is longer than {LONGEST} bytes"
+        )));
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+/// The end of a call that asked for what is not this workload's (SDS-08).
+pub(super) fn not_granted(name: &str) -> Status {
+    status::invalid(&format!(
+        "this workload has no secret named `{name}`; it may ask for its SPIFFE IDs, its trust domains, and the names that the agent's \
+         configuration has under sds"
+    ))
+}
+
+/// Another one than any answer of this process has had, so that none of an earlier stream is taken for it.
+pub(super) fn next_nonce() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("{:x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}

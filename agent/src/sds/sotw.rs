@@ -1,0 +1,181 @@
+//! StreamSecrets and FetchSecrets: each request names all that is asked for, and says what became of the last answer (xDS, "State of the
+//! World"). Pure.
+//!
+//! * Names that are new are answered whether anything has changed or not (SDS-10); what is asked for by nobody any more is not.
+//! * A request of an answer that is not the last one is ignored: it crossed with a newer answer, of which the proxy speaks next (SDS-09).
+//! * An answer that was refused is not given again before something of it has changed.
+//! * No names in the first request ask for everything that the workload may have (SDS-07); no names later ask for nothing.
+
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use signet_proto::envoy::service::discovery::v3::DiscoveryRequest;
+use tonic::Status;
+
+use super::names::all_of;
+use super::observed::Trust;
+use super::proxy::{Proxy, checked_names, next_nonce, not_granted};
+use super::secret::{Absent, View, text};
+use super::stream::{Conversation, Heard, Said};
+use super::{Sds, TYPE_URL};
+use crate::context::X509Context;
+use crate::streams::{Digest, Message, Nothing};
+
+/// See the [module](self).
+pub(super) struct Sotw {
+    sds: Sds,
+    proxy: Proxy,
+    begun: bool,
+    everything: bool,
+    /// Sorted, each once.
+    names: Vec<String>,
+    /// They are to be answered whatever has changed.
+    owed: bool,
+    last: Option<Answer>,
+    draft: Option<Answer>,
+    /// What was looked at last, and whether time alone may add to it.
+    seen: Weak<X509Context>,
+    later: Option<Nothing>,
+}
+
+/// An answer.
+struct Answer {
+    nonce: String,
+    digest: Digest,
+    trust: Option<Trust>,
+    /// The proxy has said what became of it.
+    settled: bool,
+}
+
+impl Sotw {
+    pub(super) fn new(sds: &Sds) -> Self {
+        Self {
+            sds: sds.clone(),
+            proxy: Proxy::default(),
+            begun: false,
+            everything: false,
+            names: Vec::new(),
+            owed: false,
+            last: None,
+            draft: None,
+            seen: Weak::new(),
+            later: None,
+        }
+    }
+
+    fn ask_for(&mut self, names: Vec<String>) {
+        if !self.begun {
+            self.everything = names.is_empty();
+            self.owed = true;
+            self.names = names;
+        } else if names != self.names {
+            self.owed = !names.is_empty();
+            self.everything = false;
+            self.names = names;
+        }
+        self.begun = true;
+    }
+
+    /// Each secret that can be shown, and whether one of them is trust. One that was named and is not this workload's ends the call (SDS-08).
+    fn secrets(&mut self, view: &View<'_>) -> Result<(Vec<Message>, bool), Status> {
+        let names = if self.everything {
+            all_of(view.context)
+        } else {
+            self.names.clone()
+        };
+        let (mut secrets, mut is_trust) = (Vec::new(), false);
+        self.later = None;
+        for name in &names {
+            match view.secret(name) {
+                Ok(secret) => {
+                    is_trust |= view.is_trust(name);
+                    secrets.push(secret);
+                }
+                Err(Absent::NotNow(nothing)) => self.later = Some(nothing),
+                Err(Absent::NotGranted) if self.everything => {}
+                Err(Absent::NotGranted) => return Err(not_granted(name)),
+            }
+        }
+        Ok((secrets, is_trust))
+    }
+}
+
+impl Conversation for Sotw {
+    type Request = DiscoveryRequest;
+
+    fn hear(&mut self, request: DiscoveryRequest) -> Result<Heard, Status> {
+        let names = checked_names(&request.type_url, request.resource_names)?;
+        self.proxy.hear(request.node, self.sds.plain);
+        let nonce = request.response_nonce;
+        let is_first = !self.begun;
+        let is_of_last = self.last.as_ref().is_some_and(|last| last.nonce == nonce);
+        if !is_first && !is_of_last && !nonce.is_empty() {
+            return Ok(Heard::Nothing);
+        }
+        self.ask_for(names);
+        let Some(last) = self.last.as_mut().filter(|last| is_of_last && !last.settled) else {
+            return Ok(Heard::Nothing);
+        };
+        last.settled = true;
+        Ok(match request.error_detail {
+            Some(why) => Heard::Refused {
+                code: why.code,
+                words: why.message,
+            },
+            None => Heard::Took(last.trust),
+        })
+    }
+
+    fn say(&mut self, context: &Arc<X509Context>, now: SystemTime) -> Result<Said, Status> {
+        if !self.everything && self.names.is_empty() {
+            return Ok(Said::Nothing(None));
+        }
+        let is_same = Weak::ptr_eq(&self.seen, &Arc::downgrade(context));
+        if is_same && !self.owed && self.later.is_none() {
+            return Ok(Said::Nothing(None));
+        }
+        let names = self.sds.names.clone();
+        let view = View {
+            context,
+            now,
+            names: &names,
+            validator: self.proxy.validator(),
+        };
+        let (secrets, is_trust) = self.secrets(&view)?;
+        self.seen = Arc::downgrade(context);
+        if secrets.is_empty() {
+            let nothing = || Nothing::because("there is nothing of what was asked for yet");
+            return Ok(Said::NotYet(self.later.clone().unwrap_or_else(nothing)));
+        }
+        let secrets = secrets.into_iter().map(|secret| secret.within(2));
+        let secrets = Message::default().then_all(secrets);
+        let digest = secrets.digest();
+        if !self.owed && self.last.as_ref().is_some_and(|last| last.digest == digest) {
+            return Ok(Said::Nothing(self.later.clone()));
+        }
+        let nonce = next_nonce();
+        let version = hex::encode(&digest[..16]);
+        let tail = text(4, TYPE_URL).then(text(5, &nonce));
+        let trust = is_trust.then(|| Trust::of(context));
+        self.draft = Some(Answer {
+            nonce,
+            digest,
+            trust,
+            settled: false,
+        });
+        Ok(Said::Answer(text(1, &version).then(secrets).then(tail), trust))
+    }
+
+    fn sent(&mut self) {
+        self.last = self.draft.take();
+        self.owed = false;
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    fn proxy(&self) -> &str {
+        self.proxy.id()
+    }
+}

@@ -1,0 +1,167 @@
+//! Requests that no proxy makes.
+
+use prost::Message as _;
+use signet_proto::envoy::config::core::v3::Node;
+use signet_proto::envoy::service::discovery::v3::DiscoveryRequest;
+use tonic::Code;
+
+use super::{Facts, Proxy, asking, names};
+use crate::support::raw::{DATA, END_STREAM, RawClient, call_headers, frame, message};
+use crate::support::{Socket, ready, soon};
+
+const STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
+const FETCH: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
+
+/// Covers BG-24.
+#[tokio::test]
+async fn requests_that_make_no_sense_end_their_call() {
+    let facts = Facts::new();
+    let many: Vec<String> = (0..1000)
+        .map(|number| format!("spiffe://example.org/{number}"))
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let long = format!("spiffe://example.org/{}", "a".repeat(3000));
+    for request in [
+        DiscoveryRequest {
+            type_url: "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned(),
+            ..asking(&["default"])
+        },
+        asking(&many),
+        asking(&[&long]),
+    ] {
+        let socket = Socket::pending();
+        socket.say(ready(facts.context(1)));
+        let mut proxy = Proxy::of(&socket).await;
+        proxy.asks(request).await;
+        assert_eq!(proxy.ends().await.code(), Code::InvalidArgument);
+    }
+}
+
+/// Covers BG-24.
+#[tokio::test]
+async fn ten_thousand_names_are_more_than_a_request_may_have() {
+    let facts = Facts::new();
+    let socket = Socket::pending();
+    socket.say(ready(facts.context(1)));
+    let many: Vec<String> = (0..10_000)
+        .map(|number| format!("spiffe://example.org/{number}"))
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let mut proxy = Proxy::of(&socket).await;
+    proxy.asks(asking(&many)).await;
+    assert_eq!(proxy.ends().await.code(), Code::ResourceExhausted);
+}
+
+/// Covers BG-24.
+#[tokio::test]
+async fn a_proxy_that_says_nothing_of_itself_is_served_and_one_that_says_much_too() {
+    let facts = Facts::new();
+    let socket = Socket::pending();
+    socket.say(ready(facts.context(1)));
+    // As long as Envoy's list of extensions, several times.
+    let id = "x".repeat(200_000);
+    for node in [
+        None,
+        Some(Node {
+            id,
+            ..Node::default()
+        }),
+    ] {
+        let mut proxy = Proxy::of(&socket).await;
+        proxy
+            .asks(DiscoveryRequest {
+                node,
+                ..asking(&["default"])
+            })
+            .await;
+        assert_eq!(names(&proxy.hears().await), ["default"]);
+    }
+}
+
+async fn status_of(socket: &Socket, path: &str, body: &[u8]) -> String {
+    let mut client = RawClient::connect(&socket.path).await;
+    client.open(1, &call_headers(path, None)).await;
+    client.send(&frame(DATA, END_STREAM, 1, body)).await;
+    let answer = soon(client.until(1, |_| false)).await;
+    assert!(answer.ended && answer.reset.is_none(), "{answer:?}");
+    answer.grpc_status().unwrap().to_owned()
+}
+
+/// Covers BG-08, BG-09, BG-10.
+#[tokio::test]
+async fn malformed_bodies_end_their_call_alone() {
+    let facts = Facts::new();
+    let socket = Socket::pending();
+    socket.say(ready(facts.context(1)));
+    let good = asking(&["default"]).encode_to_vec();
+    let mut with_unknown = good.clone();
+    // Field 90, a varint.
+    with_unknown.extend_from_slice(&[0xd0, 0x05, 0x07]);
+    let compressed = [&[1][..], &message(&good)[1..]].concat();
+    let announced = [&[0][..], &1_000_000_000_u32.to_be_bytes()].concat();
+    for path in [STREAM, FETCH] {
+        for (body, status) in [
+            (vec![], "3"),
+            (compressed.clone(), "12"),
+            (announced.clone(), "8"),
+            (message(&good)[..7].to_vec(), "3"),
+            // A truncated field, a wrong wire type, a string that is none, field number zero.
+            (message(&[0x1a, 0x05, b'a']), "3"),
+            (message(&[0x18, 0x05]), "3"),
+            (message(&[0x1a, 0x01, 0xff]), "3"),
+            (message(&[0x02, 0x00]), "3"),
+        ] {
+            assert_eq!(status_of(&socket, path, &body).await, status, "{path} {body:?}");
+        }
+    }
+    assert_eq!(status_of(&socket, FETCH, &message(&with_unknown)).await, "0");
+}
+
+/// Many requests at once, none of which asks for anything new, are all read and not answered.
+///
+/// Covers BG-24.
+#[tokio::test]
+async fn names_that_go_to_and_fro_are_answered_once_each() {
+    let facts = Facts::new();
+    let socket = Socket::pending();
+    socket.say(ready(facts.context(1)));
+    let mut proxy = Proxy::of(&socket).await;
+    let mut answer = {
+        proxy.asks(asking(&["default"])).await;
+        proxy.hears().await
+    };
+    for name in ["ROOTCA", "default"].repeat(20) {
+        proxy.asks(super::taking(&answer, &[name])).await;
+        answer = proxy.hears().await;
+        assert_eq!(names(&answer), [name]);
+    }
+    proxy.hears_nothing(&socket).await;
+}
+
+/// A stream that is cut, whatever was said last, leaves nothing behind, and the next one is answered from the beginning.
+///
+/// Covers BG-18.
+#[tokio::test]
+async fn a_stream_that_is_cut_at_any_message_leaves_nothing_behind() {
+    let facts = Facts::new();
+    let socket = Socket::pending();
+    for cut_after in 0..6 {
+        socket.say(ready(facts.context(1)));
+        let mut proxy = Proxy::of(&socket).await;
+        for said in 0..cut_after {
+            match said {
+                0 => proxy.asks(asking(&["ROOTCA"])).await,
+                1 => drop(proxy.hears().await),
+                2 => socket.say(ready(facts.context(2))),
+                3 => {
+                    let answer = proxy.hears().await;
+                    proxy.asks(super::refusing(&answer, &["ROOTCA"])).await;
+                }
+                _ => proxy.hears_nothing(&socket).await,
+            }
+        }
+        socket.subscribed(1).await;
+        drop(proxy);
+        socket.subscribed(0).await;
+    }
+}
