@@ -268,7 +268,7 @@ fn write(path: &Path, file: &NewFile<'_>) -> Result<(), FileError> {
         .create_new(true)
         .mode(file.mode & OWN_ONLY)
         .open(path)
-        .map_err(failed(path, "make the file"))?;
+        .map_err(failed(path, "write"))?;
     let Owner { uid, gid } = file.owner;
     if uid.is_some() || gid.is_some() {
         fchown(&opened, uid, gid).map_err(failed(path, "give it its owner"))?;
