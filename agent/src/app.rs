@@ -32,7 +32,6 @@ use tokio::sync::mpsc;
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::context::WorkloadSource;
 use crate::csi::standing::Standing;
 use crate::csi::volumes::Volumes;
 use crate::kept::{self, Places};
@@ -177,17 +176,7 @@ impl Agent {
             anchors.reread_when_told(self.clock.clone(), reread, drain.clone()),
         );
         self.observe(&wires, &metrics, &readiness, drain);
-        let source: Arc<dyn WorkloadSource> = Arc::new(manager.clone());
-        let following = Following::new(source, self.clock.clone(), PATIENCE);
-        let sds = Sds {
-            observed: Observed::registered(&metrics),
-            ..self.config.sds.clone()
-        };
-        let Services { routes, calls } =
-            services(following, sds).context("the descriptors built into this binary cannot be read")?;
-        let routes = self.explaining(routes, &wires, &manager, drain);
-        let calls = calls.into_iter().chain(crate::explain::CALLS);
-        let endpoint = Endpoint::measured(routes, calls, self.rooms.settings(), &metrics);
+        let endpoint = self.endpoint(&wires, &manager, &metrics, drain)?;
         let (volumes, ground) = self.volumes.take().unzip();
         let standing = Standing::new(ground.unwrap_or_default(), &metrics);
         let admin = self.admin(&wires, &readiness, &manager, &standing);
@@ -223,6 +212,26 @@ impl Agent {
             driver,
             shared,
         })
+    }
+
+    /// What every workload socket offers.
+    fn endpoint(
+        &self,
+        wires: &Wires,
+        manager: &Manager,
+        metrics: &Metrics,
+        drain: &Drain,
+    ) -> anyhow::Result<Endpoint> {
+        let following = Following::new(Arc::new(manager.clone()), self.clock.clone(), PATIENCE);
+        let sds = Sds {
+            observed: Observed::registered(metrics),
+            ..self.config.sds.clone()
+        };
+        let Services { routes, calls } =
+            services(following, sds).context("the descriptors built into this binary cannot be read")?;
+        let routes = self.explaining(routes, wires, manager, drain);
+        let calls = calls.into_iter().chain(crate::explain::CALLS);
+        Ok(Endpoint::measured(routes, calls, self.rooms.settings(), metrics))
     }
 
     /// What an earlier run believed. What had to leave is refused before anything dials: the anchors file may hold it.

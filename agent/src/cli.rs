@@ -2,7 +2,11 @@
 
 mod explain;
 mod fetch;
+mod layout;
 mod local;
+mod papers;
+mod watch;
+mod write;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -42,6 +46,14 @@ enum Command {
     /// Fetch what a workload is given, as the workload that calls this command.
     #[command(subcommand)]
     Fetch(FetchCommand),
+    /// Keep an identity as files for a program that reads files, and tell it of each new set.
+    Write(Box<write::WriteArgs>),
+    /// Tell what is in files of identities, and what is wrong with it.
+    Show(papers::ShowArgs),
+    /// Whether a leaf verifies against a bundle and its lists, as for a peer: status 0, or 1 with the reason why not.
+    Verify(papers::VerifyArgs),
+    /// Print each change of what the Workload API gives to whoever calls this command, until Ctrl-C.
+    Watch(watch::WatchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -100,10 +112,12 @@ struct FetchX509Args {
     /// Workload API, for instance unix:///run/signet-agent/public/api.sock.
     #[arg(long, env = ENDPOINT_SOCKET)]
     socket: String,
-    /// Write the default identity into this directory: svid.pem, svid_key.pem and svid_with_key.pem (mode 0600),
-    /// bundle.pem, crl.pem. What is opened through DIR/..data, resolved once, fits together.
+    /// Write the default identity into this directory, as `write --once` does. What is opened through DIR/..data, resolved once, fits
+    /// together.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
+    #[command(flatten)]
+    layout: layout::LayoutArgs,
     /// How long to wait for an identity.
     #[arg(long, default_value = "30s")]
     timeout: HumanDuration,
@@ -142,8 +156,17 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             PROGRAM.judge(args.answer.output, explained)
         }
         Command::Fetch(FetchCommand::X509(args)) => {
-            let fetched = fetch::x509(&args.socket, args.write.as_deref(), args.timeout.get());
+            let fetched = fetch::x509(
+                &args.socket,
+                args.write.as_deref(),
+                &args.layout,
+                args.timeout.get(),
+            );
             PROGRAM.ask(args.answer.output, fetched)
         }
+        Command::Write(args) => write::write(PROGRAM, *args),
+        Command::Show(args) => PROGRAM.ask(args.answer.output, papers::show(&args)),
+        Command::Verify(args) => PROGRAM.judge(args.answer.output, papers::verify(&args)),
+        Command::Watch(args) => PROGRAM.run(watch::watch(&args)),
     }
 }

@@ -10,7 +10,9 @@
 //! | `time` | what time it is |
 //! | `token` | a pod's token on its way from kubelet to the server |
 //! | `kept` | where keys are written for a restart |
-//! | `files` | an identity as files, for programs that read files |
+//! | `files`, `write` | an identity as files, for programs that read files; kept for as long as they run |
+//! | `papers` | files of identities as people find them: what is in them, what is wrong, whether they verify |
+//! | `watch` | what changes of what a workload is given |
 //! | `context`, `workload_api`, `sds` | what workloads see, and sidecar proxies |
 //! | `streams` | what watch streams have in common |
 //! | `sockets` | over which sockets: who calls, what each may use, what is let in |
@@ -34,6 +36,7 @@ mod kept;
 mod limits;
 mod manager;
 mod node;
+mod papers;
 mod peer;
 mod readiness;
 mod sds;
@@ -44,7 +47,9 @@ mod streams;
 mod time;
 mod token;
 mod unix;
+mod watch;
 mod workload_api;
+mod write;
 
 pub use csi::volumes::SOCKET_NAME;
 

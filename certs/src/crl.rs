@@ -14,6 +14,7 @@ use crate::pem;
 use crate::serial::{SerialError, SerialNumber};
 use crate::time::{from_unix_millis, rfc3339};
 
+mod inspect;
 mod read;
 mod reason;
 #[cfg(feature = "issue")]
@@ -21,6 +22,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
+pub use inspect::{CrlInfo, inspect_crl};
 pub use reason::{RevocationReason, UnknownReason};
 #[cfg(feature = "issue")]
 pub use sign::sign_crl;

@@ -2,6 +2,7 @@
 //! people and for programs, and the exit codes.
 
 mod cells;
+mod deadline;
 mod health;
 
 use std::ffi::OsString;
@@ -9,7 +10,6 @@ use std::io::{self, Write as _};
 use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,13 +17,14 @@ use clap::{Args, Parser, ValueEnum};
 use serde_json::Value;
 
 pub use self::cells::{or_dash, when, when_text};
+use self::deadline::end_at_the_latest;
 pub use self::health::{Health, NotReady};
 use crate::config::{Configuration, Doubts, load, load_and_try};
 use crate::drain::Drain;
 use crate::notify::Notify;
 use crate::output::{complain, print};
 use crate::signal::{Asides, Reread, shutdown_signal};
-use crate::telemetry::Log;
+use crate::telemetry::{Log, LogFormat};
 use crate::trial::Trial;
 use crate::{limits, telemetry};
 
@@ -150,6 +151,37 @@ impl Program {
         for warning in report.warnings() {
             tracing::warn!(%warning, "configuration");
         }
+        let building = async { build(config).await.with_context(|| path.display().to_string()) };
+        self.up(log, bound, building, run)
+    }
+
+    /// As [`serve`](Self::serve), for a command that its flags say all about.
+    pub fn serve_flags<B, Running>(
+        self,
+        format: LogFormat,
+        bound: Duration,
+        building: impl Future<Output = anyhow::Result<B>>,
+        run: impl FnOnce(B, Drain, Reread, Notify) -> Running,
+    ) -> ExitCode
+    where
+        Running: Future<Output = anyhow::Result<()>>,
+    {
+        match telemetry::init_logging(format) {
+            Ok(log) => self.up(log, bound, building, run),
+            Err(error) => self.finish(Err(error.into())),
+        }
+    }
+
+    fn up<B, Running>(
+        self,
+        log: Log,
+        bound: Duration,
+        building: impl Future<Output = anyhow::Result<B>>,
+        run: impl FnOnce(B, Drain, Reread, Notify) -> Running,
+    ) -> ExitCode
+    where
+        Running: Future<Output = anyhow::Result<()>>,
+    {
         let (raised, forbidden) = (limits::raise_open_files(), limits::forbid_core_files());
         if let Err(error) = raised.and(forbidden) {
             tracing::warn!(%error, "the limits of this process stay as they are");
@@ -160,7 +192,6 @@ impl Program {
             let asides = Asides::listen().context("cannot listen for signals")?;
             let (reread, notify) = (asides.reread(), Notify::of_environment());
             crate::spans::spawn(asides.attend());
-            let building = async { build(config).await.with_context(|| path.display().to_string()) };
             let limit = bound + GRACE;
             until_signal((limit, log.clone()), building, |built, stop| {
                 run(built, stop, reread, notify)
@@ -309,19 +340,4 @@ async fn until_signal<B, Running: Future<Output = anyhow::Result<()>>>(
     let result = result.await;
     watching.abort();
     result
-}
-
-/// A disk or a descriptor that hangs may keep any thread; this one waits for none of them.
-fn end_at_the_latest(limit: Duration, log: Log) {
-    let watching = std::thread::Builder::new().name("deadline".to_owned());
-    let watching = watching.spawn(move || {
-        let (_held, never) = mpsc::channel::<()>();
-        let _ = never.recv_timeout(limit);
-        tracing::error!("the end took too long and is cut short");
-        log.flush(LAST_LINES);
-        std::process::exit(i32::from(exit::FAILURE));
-    });
-    if let Err(error) = watching {
-        tracing::warn!(%error, "nothing bounds the end of this process");
-    }
 }

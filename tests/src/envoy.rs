@@ -46,7 +46,7 @@ pub async fn version(program: &Path) -> Result<String> {
     let version = line.and_then(|line| line.split("version:").nth(1));
     let version = version.with_context(|| format!("{} says nothing of its version", program.display()))?;
     let mut parts = version.trim().split('/');
-    Ok(parts.nth(1).unwrap_or(version.trim()).to_owned())
+    Ok(parts.nth(1).unwrap_or_else(|| version.trim()).to_owned())
 }
 
 /// Which of Envoy's validators is asked for.

@@ -16,7 +16,8 @@ use signet_runtime::pace::random_unit;
 use signet_runtime::table::{Table, age};
 use signet_workload::{Endpoint, GrantedSvid, SourceError, X509Context};
 
-use crate::files;
+use super::layout::LayoutArgs;
+use crate::files::Layout;
 
 /// Waiting times between attempts.
 const BACKOFF: Backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(5)).jittered(0.5);
@@ -30,7 +31,13 @@ struct Fetched<'a> {
 }
 
 /// Fetches, and writes or shows.
-pub(super) async fn x509(socket: &str, write: Option<&Path>, limit: Duration) -> anyhow::Result<Answer> {
+pub(super) async fn x509(
+    socket: &str,
+    write: Option<&Path>,
+    layout: &LayoutArgs,
+    limit: Duration,
+) -> anyhow::Result<Answer> {
+    let layout = layout.layout().context("--file")?;
     let context = tokio::time::timeout(limit, first_context(&socket.parse()?))
         .await
         .map_err(|_| anyhow::anyhow!("no identity within {} s from {socket}", limit.as_secs_f64()))??;
@@ -42,16 +49,20 @@ pub(super) async fn x509(socket: &str, write: Option<&Path>, limit: Duration) ->
         bundle: context.roots.authorities(&default.spiffe_id().trust_domain()),
     };
     if let Some(directory) = write {
-        files::write(directory, default, fetched.bundle).with_context(|| {
-            format!(
-                "nothing is written to {}: let this user write there, or choose another directory",
-                directory.display()
-            )
-        })?;
+        layout
+            .fill(default, fetched.bundle)
+            .write(directory)
+            .with_context(|| {
+                format!(
+                    "nothing is written to {}: let this user write there, or choose another directory",
+                    directory.display()
+                )
+            })?;
     }
+    let written = write.map(|directory| (directory, &layout));
     Ok(Answer::new(
         to_json(&fetched, write),
-        to_text(&fetched, write, SystemClock.now()),
+        to_text(&fetched, written, SystemClock.now()),
     ))
 }
 
@@ -103,7 +114,7 @@ fn to_json(fetched: &Fetched<'_>, write: Option<&Path>) -> Value {
     })
 }
 
-fn to_text(fetched: &Fetched<'_>, write: Option<&Path>, now: SystemTime) -> String {
+fn to_text(fetched: &Fetched<'_>, written: Option<(&Path, &Layout)>, now: SystemTime) -> String {
     let mut svids = Table::new(&["SPIFFE ID", "HINT", "SERIAL", "AUTHORITY", "EXPIRES"]);
     for GrantedSvid { svid, hint } in fetched.svids {
         svids.row([
@@ -126,8 +137,8 @@ fn to_text(fetched: &Fetched<'_>, write: Option<&Path>, now: SystemTime) -> Stri
         ]);
     }
     let mut text = format!("{}\n{}", svids.render(), trust.render());
-    if let Some(directory) = write {
-        let names = files::NAMES.join(", ");
+    if let Some((directory, layout)) = written {
+        let names = layout.names().join(", ");
         text.push_str(&format!("\nwritten to {}: {names}\n", directory.display()));
         if fetched.svids.len() > 1 {
             text.push_str("only the first identity, the default one, was written\n");

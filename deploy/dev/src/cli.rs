@@ -1,11 +1,12 @@
 //! The command line.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use signet_runtime::{
     cli::{Program, exit},
+    config::HumanDuration,
     signal::end_of_session,
 };
 use signet_tests::{envoy, part};
@@ -26,6 +27,9 @@ struct Cli {
     /// Folder for sockets, configuration and logs; may exist and hold other files.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Life of the SVIDs, ten seconds at least; each is renewed at about half of it.
+    #[arg(long, default_value = "1h")]
+    svid_ttl: HumanDuration,
     /// The story is told with sidecar proxies: Envoy, from $ENVOY or the PATH.
     #[arg(long, global = true)]
     envoy: bool,
@@ -85,7 +89,7 @@ async fn proxy(cli: &Cli) -> anyhow::Result<Option<(PathBuf, String)>> {
 
 async fn run(cli: Cli, envoy: Option<(PathBuf, String)>, voice: &Voice) -> anyhow::Result<()> {
     match cli.command {
-        None => serve(cli.dir, voice).await,
+        None => serve(cli.dir, cli.svid_ttl.get(), voice).await,
         Some(Command::Demo) => {
             let story = demo::run(cli.dir, envoy, voice);
             tokio::select! {
@@ -96,12 +100,12 @@ async fn run(cli: Cli, envoy: Option<(PathBuf, String)>, voice: &Voice) -> anyho
     }
 }
 
-async fn serve(dir: Option<PathBuf>, voice: &Voice) -> anyhow::Result<()> {
+async fn serve(dir: Option<PathBuf>, svid_ttl: Duration, voice: &Voice) -> anyhow::Result<()> {
     let stop = end_of_session();
     let name = format!("signet-dev-{}", nix::unistd::getuid());
     let dir = dir.unwrap_or_else(|| layout::parent_for(&name).join(name));
     let layout = Layout::prepare(&dir)?;
-    let times = Times::everyday();
+    let times = Times::everyday(svid_ttl);
     tokio::pin!(stop);
     let mut domain = tokio::select! {
         domain = Domain::start(layout, &times, voice.clone()) => domain?,

@@ -41,10 +41,10 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// As in production.
-    pub(crate) const fn everyday() -> Self {
+    /// As in production, but for the SVIDs, whose rotation somebody may want to watch.
+    pub(crate) const fn everyday(svid_ttl: Duration) -> Self {
         Self {
-            svid_ttl: Duration::from_secs(3600),
+            svid_ttl,
             authority_ttl: Duration::from_secs(7 * 24 * 3600),
         }
     }

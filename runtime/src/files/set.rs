@@ -14,7 +14,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -32,6 +32,8 @@ const NEW: &str = ".new";
 
 /// Mode of a generation: whoever may pass the folder itself may open those of its files that are for everybody.
 const PASSABLE: u32 = 0o755;
+/// Bits of a file that is not whose it has to be yet.
+const OWN_ONLY: u32 = 0o600;
 
 /// How long a generation stays that was replaced, however many come after it: for a reader that opens what it has resolved.
 const GRACE: Duration = Duration::from_secs(10);
@@ -48,6 +50,17 @@ pub struct NewFile<'a> {
     pub bytes: &'a [u8],
     /// Exactly this, whatever the umask is.
     pub mode: u32,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// Whose a file is, by number; what is left out stays that of the process that writes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Owner {
+    /// The user. Another one than its own needs privileges.
+    pub uid: Option<u32>,
+    /// The group. Without privileges one of the process's own.
+    pub gid: Option<u32>,
 }
 
 /// Publishes the files as one set in `directory`, which is made when it is missing. Plain files of these names are replaced by
@@ -232,7 +245,7 @@ impl Fresh {
         set_mode(&directory, PASSABLE).map_err(failed(&self.path, "set the mode"))?;
         for file in files {
             let path = self.path.join(file.name);
-            write(&path, file).map_err(failed(&path, "write"))?;
+            write(&path, file)?;
         }
         directory
             .sync_all()
@@ -248,15 +261,21 @@ impl Drop for Fresh {
     }
 }
 
-fn write(path: &Path, file: &NewFile<'_>) -> io::Result<()> {
+fn write(path: &Path, file: &NewFile<'_>) -> Result<(), FileError> {
+    // Nobody else may open it before it is whose it has to be: an owner has rights that come before those of others.
     let mut opened = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(file.mode)
-        .open(path)?;
-    opened.write_all(file.bytes)?;
-    set_mode(&opened, file.mode)?;
-    opened.sync_all()
+        .mode(file.mode & OWN_ONLY)
+        .open(path)
+        .map_err(failed(path, "write"))?;
+    let Owner { uid, gid } = file.owner;
+    if uid.is_some() || gid.is_some() {
+        fchown(&opened, uid, gid).map_err(failed(path, "give it its owner"))?;
+    }
+    opened.write_all(file.bytes).map_err(failed(path, "write"))?;
+    set_mode(&opened, file.mode).map_err(failed(path, "set the mode"))?;
+    opened.sync_all().map_err(failed(path, "sync"))
 }
 
 /// The umask has taken bits from the mode that it was made with.

@@ -29,6 +29,7 @@ mod golden;
 mod greedy;
 mod hello;
 mod hybrid;
+mod kept_files;
 mod limits;
 mod links;
 mod live_rules;

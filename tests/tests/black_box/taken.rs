@@ -238,6 +238,10 @@ async fn no_command_of_the_agent_and_of_the_tools_panics() {
     let domain = Plan::default().server("/rules", shell).start().await.unwrap();
     let agent = domain.agent("node-a").await.unwrap();
     let config = agent.folder().join("agent.yaml");
+    let fetched = agent.folder().join("fetched");
+    let set = fetched.display();
+    let fetch = ["fetch", "x509", "--write", fetched.to_str().unwrap()];
+    assert!(agent.command(&fetch).await.unwrap().status.success());
     let asked = Asked {
         program: "signet-agent",
         commands: [
@@ -249,6 +253,18 @@ async fn no_command_of_the_agent_and_of_the_tools_panics() {
                 ("fetch x509 -o json", 0),
                 ("fetch x509 --socket tcp://127.0.0.1:1", 1),
                 ("fetch x509 --socket unix:///nowhere.sock --timeout 300ms", 1),
+                // It has no answer.
+                ("write --dir /nowhere --socket tcp://127.0.0.1:1", 1),
+                (&format!("show {set}"), 0),
+                ("show /nowhere -o json", 1),
+                (&format!("verify {set}/svid.pem --bundle {set}"), 0),
+                (
+                    &format!("verify {set}/svid.pem --bundle {set} --spiffe-id spiffe://example.org/x"),
+                    1,
+                ),
+                ("verify /nowhere --bundle /nowhere", 2),
+                ("watch --limit 1", 0),
+                ("watch --socket tcp://127.0.0.1:1", 1),
             ]),
         ]
         .concat(),

@@ -17,6 +17,7 @@ fn set(text: &str) -> [NewFile<'_>; 2] {
         name,
         bytes: text.as_bytes(),
         mode: 0o640,
+        owner: Owner::default(),
     })
 }
 
@@ -212,6 +213,7 @@ fn failures_say_what_and_where_and_change_nothing() {
         name: "missing/name",
         bytes: b"x",
         mode: 0o600,
+        owner: Owner::default(),
     }];
     let refused = publish(directory, &slash).unwrap_err().to_string();
     assert!(refused.contains("missing/name: cannot write: "), "{refused}");
