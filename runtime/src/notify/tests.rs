@@ -21,6 +21,11 @@ const END: Reason = Reason {
 };
 const TABLE: &[Reason] = &[AWAY, OLD, END];
 
+/// Where TMPDIR leads a socket's path could be too long.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/tmp").unwrap()
+}
+
 fn listening(path: &Path) -> StdDatagram {
     let socket = StdDatagram::bind(path).unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -40,7 +45,7 @@ async fn heard(socket: &StdDatagram) -> String {
 
 #[tokio::test]
 async fn systemd_hears_that_the_program_serves_what_is_in_the_way_and_that_it_ends() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let path = folder.path().join("notify");
     let socket = listening(&path);
     let readiness = Readiness::new(TABLE);
@@ -80,7 +85,7 @@ async fn a_name_without_a_file_is_heard_as_well() {
 /// Nobody reads: the first message that finds no room waits, and who reads at last hears how things are by then.
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_is_full_holds_nobody_up_and_is_told_once_there_is_room() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let path = folder.path().join("notify");
     let socket = listening(&path);
     let filler = StdDatagram::unbound().unwrap();
@@ -101,7 +106,7 @@ async fn a_socket_that_is_full_holds_nobody_up_and_is_told_once_there_is_room() 
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_was_away_is_told_when_it_is_back() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let path = folder.path().join("notify");
     let notify = Notify::at(path.to_str().unwrap()).unwrap();
     let follow = tokio::spawn(notify.follow(Readiness::new(TABLE)));

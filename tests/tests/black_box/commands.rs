@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use signet_tests::process::{Finished, binary, run};
 
 /// Commands without an answer. `run` serves until it is told to stop; what it may write to standard output are the lines
-/// of the audit log, which are JSON in any case.
-const SILENT: [&str; 1] = ["run"];
+/// of the audit log, which are JSON in any case. So does `write`, whose answer are the files.
+const SILENT: [&str; 2] = ["run", "write"];
 
 /// The commands that do something, each with the words that lead to it.
 pub(crate) fn leaves(command: &Command) -> Vec<(String, &Command)> {
