@@ -22,7 +22,7 @@ use tonic::service::Routes;
 use tracing::Instrument as _;
 
 use self::budget::{Budget, Budgets, Sharer};
-pub(crate) use self::budget::{Room, Rooms};
+pub(crate) use self::budget::{Kept, Room, Rooms};
 pub(crate) use self::connection::Connection;
 pub(crate) use self::counts::METRIC as REFUSED_METRIC;
 use self::counts::{Bound, Counts};

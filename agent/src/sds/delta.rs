@@ -3,7 +3,7 @@
 //!
 //! A name of which the workload has nothing is answered as removed, so that the proxy stops waiting; it is sent when there is something.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
@@ -14,13 +14,16 @@ use super::names::{MOST, all_of};
 use super::observed::Trust;
 use super::proxy::{Proxy, checked_names, next_nonce};
 use super::secret::{Absent, View, text};
-use super::stream::{Conversation, Heard, Said};
+use super::stream::{Conversation, Heard, KEPT, Said};
 use super::{Sds, TYPE_URL};
 use crate::context::X509Context;
-use crate::streams::{Message, Nothing};
+use crate::streams::{Message, Nothing, status};
 
 /// Asks for everything that the workload may have.
 const EVERYTHING: &str = "*";
+
+/// Length of our versions.
+const VERSION: usize = 32;
 
 /// What a proxy knows of a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -83,10 +86,13 @@ impl Delta {
         if !self.begun {
             self.everything = names.is_empty();
         }
-        if !self.begun || !names.is_empty() || !gone.is_empty() {
+        // What is not asked for any more needs no answer.
+        if !self.begun || !names.is_empty() {
             self.seen = Weak::new();
         }
-        self.begun = true;
+        if self.begun {
+            has.clear();
+        }
         for name in gone {
             if name == EVERYTHING {
                 self.everything = false;
@@ -106,11 +112,12 @@ impl Delta {
             }
             self.names.insert(name);
         }
-        if self.everything {
+        if self.everything && !self.begun {
             for (name, version) in std::mem::take(has) {
                 self.known.insert(name, Known::Version(version));
             }
         }
+        self.begun = true;
     }
 
     fn news(&mut self, view: &View<'_>) -> News {
@@ -128,7 +135,7 @@ impl Delta {
                     let version = hex::encode(&secret.digest()[..16]);
                     let now = Known::Version(version.clone());
                     if knows != Some(&now) {
-                        news.is_trust |= view.is_trust(&name);
+                        news.is_trust |= view.is_own_trust(&name);
                         let resource = text(1, &version).then(secret.within(2)).then(text(3, &name));
                         news.secrets.push(resource.within(2));
                         news.told.push((name, now));
@@ -146,17 +153,26 @@ impl Delta {
     }
 }
 
+/// What a proxy has from another stream, as far as it can be of ours.
+fn versions(of: HashMap<String, String>) -> Result<BTreeMap<String, String>, Status> {
+    checked_names("", of.keys().cloned().collect())?;
+    Ok(of
+        .into_iter()
+        .filter(|(_, version)| version.len() == VERSION)
+        .collect())
+}
+
 impl Conversation for Delta {
     type Request = DeltaDiscoveryRequest;
 
     fn hear(&mut self, request: DeltaDiscoveryRequest) -> Result<Heard, Status> {
         let names = checked_names(&request.type_url, request.resource_names_subscribe)?;
         let gone = checked_names("", request.resource_names_unsubscribe)?;
-        let mut has: BTreeMap<_, _> = request.initial_resource_versions.into_iter().collect();
-        if self.names.union(&names.iter().cloned().collect()).count() > MOST || has.len() > MOST {
-            return Err(Status::invalid_argument(format!(
-                "more than {MOST} names in one stream"
-            )));
+        let mut has = versions(request.initial_resource_versions)?;
+        let stay = self.names.iter().filter(|name| gone.binary_search(name).is_err());
+        let comes = names.iter().filter(|name| !self.names.contains(*name));
+        if stay.count() + comes.count() > MOST {
+            return Err(status::invalid(&format!("more than {MOST} names in one stream")));
         }
         self.proxy.hear(request.node, self.sds.plain);
         self.subscribe(names, gone, &mut has);
@@ -219,6 +235,28 @@ impl Conversation for Delta {
             self.seen = answer.of.clone();
             self.last = Some(answer);
             self.known.extend(told);
+            // That nothing is there any more is remembered of what is asked for by name.
+            let names = &self.names;
+            self.known
+                .retain(|name, known| *known != Known::Gone || names.contains(name));
+        }
+    }
+
+    fn wants_trust(&self) -> bool {
+        self.everything || self.names.iter().any(|name| self.sds.names.is_trust(name))
+    }
+
+    fn kept(&self) -> usize {
+        let names = self.names.iter().chain(self.known.keys());
+        names.map(|name| name.capacity() + KEPT).sum()
+    }
+
+    fn work(&self) -> u32 {
+        let names = self.names.len() + usize::from(self.everything);
+        if self.seen.strong_count() > 0 {
+            0
+        } else {
+            u32::try_from(names).unwrap_or(u32::MAX)
         }
     }
 
@@ -228,5 +266,55 @@ impl Conversation for Delta {
 
     fn proxy(&self) -> &str {
         self.proxy.id()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(names: &[&str], versions: std::ops::Range<u32>) -> DeltaDiscoveryRequest {
+        let version = |number| (format!("spiffe://example.org/{number}"), "0".repeat(VERSION));
+        DeltaDiscoveryRequest {
+            resource_names_subscribe: names.iter().map(ToString::to_string).collect(),
+            initial_resource_versions: versions.map(version).collect(),
+            ..DeltaDiscoveryRequest::default()
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_says_it_has_is_bounded_and_counts_in_its_first_request() {
+        let mut delta = Delta::new(&Sds::default());
+        delta.hear(request(&["*"], 0..50)).unwrap();
+        let kept = delta.kept();
+        for number in 1..100 {
+            delta
+                .hear(request(&["*"], 100 * number..100 * number + 90))
+                .unwrap();
+        }
+        assert_eq!(delta.kept(), kept);
+        assert!(delta.hear(request(&[], 0..101)).is_err());
+        let long = HashMap::from([("n".to_owned(), "v".repeat(100_000))]);
+        assert!(versions(long).unwrap().is_empty());
+    }
+
+    #[test]
+    fn names_that_come_take_the_places_of_those_that_go() {
+        let names = |from: usize| -> Vec<String> {
+            (from..from + MOST)
+                .map(|number| format!("name-{number:03}"))
+                .collect()
+        };
+        let mut delta = Delta::new(&Sds::default());
+        let mut asked = DeltaDiscoveryRequest {
+            resource_names_subscribe: names(0),
+            ..DeltaDiscoveryRequest::default()
+        };
+        delta.hear(asked.clone()).unwrap();
+        asked.resource_names_subscribe = names(MOST);
+        assert!(delta.hear(asked.clone()).is_err());
+        asked.resource_names_unsubscribe = names(0);
+        delta.hear(asked).unwrap();
+        assert_eq!(delta.names.len(), MOST);
     }
 }

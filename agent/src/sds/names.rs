@@ -46,6 +46,12 @@ pub(super) enum Asked<'a> {
 }
 
 impl Names {
+    /// Whether a name asks for what verifies peers.
+    pub(super) fn is_trust(&self, name: &str) -> bool {
+        let meaning = self.meaning(name);
+        meaning.is_some_and(|asked| !matches!(asked, Asked::DefaultSvid | Asked::Svid(_)))
+    }
+
     /// What is asked for by `name`; None where that is nothing.
     pub(super) fn meaning<'a>(&self, name: &'a str) -> Option<Asked<'a>> {
         if name == self.default_svid {

@@ -3,6 +3,7 @@
 
 mod behind;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -19,8 +20,11 @@ use self::behind::Behind;
 use crate::context::X509Context;
 use crate::streams::status;
 
-/// How often the log has a line about refusals.
+/// How often the log has a line about refusals of one caller.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Callers whose refusals are told one by one: more than a node has pods.
+const MOST_TALLIES: usize = 1024;
 
 type GaugeI64 = Gauge<i64, AtomicI64>;
 
@@ -50,7 +54,8 @@ pub(crate) struct Observed {
     bundle_outdated: GaugeI64,
     lists_outdated: GaugeI64,
     next: AtomicU64,
-    tally: Tally,
+    /// By caller, so that one who refuses all the time hides nobody.
+    tallies: Mutex<HashMap<String, Tally>>,
     behind: Mutex<(Behind, Behind)>,
 }
 
@@ -62,7 +67,7 @@ impl Default for Observed {
             bundle_outdated: GaugeI64::default(),
             lists_outdated: GaugeI64::default(),
             next: AtomicU64::default(),
-            tally: Tally::new(TELL_EVERY),
+            tallies: Mutex::default(),
             behind: Mutex::default(),
         }
     }
@@ -106,6 +111,18 @@ impl Observed {
         }
     }
 
+    /// How many refusals of a caller are to be told now, if any.
+    fn refusals(&self, caller: &str) -> Option<u64> {
+        let mut tallies = self.tallies.lock();
+        if tallies.len() >= MOST_TALLIES && !tallies.contains_key(caller) {
+            tallies.clear();
+        }
+        let tally = tallies
+            .entry(caller.to_owned())
+            .or_insert_with(|| Tally::new(TELL_EVERY));
+        tally.count()
+    }
+
     fn change(&self, change: impl FnOnce(&mut Behind, &mut Behind)) {
         let mut behind = self.behind.lock();
         let (bundle, lists) = &mut *behind;
@@ -140,10 +157,18 @@ impl Watched {
         });
     }
 
+    /// The proxy asks for no trust any more: what it took last is nobody's concern.
+    pub(super) fn left(&self) {
+        self.observed.change(|bundle, lists| {
+            bundle.left(self.number);
+            lists.left(self.number);
+        });
+    }
+
     /// The proxy does not use what it was sent. Its words are what somebody else has written: one line, and not without end.
     pub(super) fn refused(&self, caller: &str, proxy: &str, code: i32, words: &str) {
         self.observed.refused.inc();
-        if let Some(refused) = self.observed.tally.count() {
+        if let Some(refused) = self.observed.refusals(caller) {
             let (proxy, words) = (status::short(proxy), status::short(words));
             tracing::warn!(
                 caller,
@@ -160,9 +185,6 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.observed.streams.dec();
-        self.observed.change(|bundle, lists| {
-            bundle.left(self.number);
-            lists.left(self.number);
-        });
+        self.left();
     }
 }

@@ -25,8 +25,9 @@ impl Proxy {
     pub(super) fn hear(&mut self, node: Option<Node>, plain: bool) {
         self.plain = plain;
         if let (None, Some(node)) = (&self.known, node) {
-            let mut id = node.id.clone();
-            id.truncate(id.floor_char_boundary(MAX_ID));
+            // A copy of what is kept: the whole of it may be as long as a request.
+            let end = node.id.floor_char_boundary(MAX_ID);
+            let id = node.id.get(..end).unwrap_or_default().to_owned();
             self.known = Some((Validator::of(&node, plain), id));
         }
     }
@@ -82,4 +83,24 @@ pub(super) fn not_granted(name: &str) -> Status {
 pub(super) fn next_nonce() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("{:x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_node_little_is_kept() {
+        let mut proxy = Proxy::default();
+        let id = "é".repeat(100_000);
+        proxy.hear(
+            Some(Node {
+                id,
+                ..Node::default()
+            }),
+            false,
+        );
+        let (_, kept) = proxy.known.unwrap();
+        assert!(kept.len() <= MAX_ID && kept.capacity() <= MAX_ID);
+    }
 }

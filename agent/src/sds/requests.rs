@@ -1,11 +1,13 @@
 //! The requests of one call (gRPC over HTTP/2, Length-Prefixed-Message). What has come of a message is kept until it is whole, and no
 //! longer: proxies send tens of kilobytes about themselves once, and then stay for days.
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use http_body_util::BodyExt;
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
+
+use crate::streams::status;
 
 /// Longest request: Envoy names all its extensions in it, about 50 KiB.
 pub(super) const MAX_REQUEST: usize = 256 * 1024;
@@ -76,11 +78,40 @@ impl Requests {
             return Ok(None);
         };
         let decoded = M::decode(message)
-            .map_err(|error| Status::invalid_argument(format!("the request is malformed: {error}")))?;
-        self.begun.advance(HEAD + length);
-        if self.begun.is_empty() {
-            self.begun = BytesMut::new();
-        }
+            .map_err(|error| status::invalid(&format!("the request is malformed: {error}")))?;
+        // In memory of its own: what was behind the message would hold all of it, and that counts against nobody.
+        self.begun = BytesMut::from(rest.get(length..).unwrap_or_default());
         Ok(Some(decoded))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use signet_proto::envoy::config::core::v3::Node;
+    use signet_proto::envoy::service::discovery::v3::DiscoveryRequest;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_that_was_read_leaves_no_memory_behind() {
+        let request = DiscoveryRequest {
+            node: Some(Node {
+                id: "x".repeat(200_000),
+                ..Node::default()
+            }),
+            ..DiscoveryRequest::default()
+        };
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(&u32::try_from(request.encoded_len()).unwrap().to_be_bytes());
+        bytes.extend_from_slice(&request.encode_to_vec());
+        // And one byte of the next.
+        bytes.push(0);
+        let mut requests = Requests::new(Body::new(Full::new(Bytes::from(bytes))));
+        let read: DiscoveryRequest = requests.next().await.unwrap().unwrap();
+        assert_eq!(read, request);
+        assert!(requests.begun.len() == 1 && requests.begun.capacity() < 1024);
+        assert!(requests.next::<DiscoveryRequest>().await.is_err());
     }
 }

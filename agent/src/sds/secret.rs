@@ -38,12 +38,10 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Whether a name asks for a validation context.
-    pub(super) fn is_trust(&self, name: &str) -> bool {
-        let is_certificate = |asked| matches!(asked, Asked::DefaultSvid | Asked::Svid(_));
-        self.names
-            .meaning(name)
-            .is_some_and(|asked| !is_certificate(asked))
+    /// Whether a name asks for what verifies the own trust domain.
+    pub(super) fn is_own_trust(&self, name: &str) -> bool {
+        let is_foreign = matches!(self.names.meaning(name), Some(Asked::Bundle(domain)) if domain != self.context.trust_domain);
+        self.names.is_trust(name) && !is_foreign
     }
 
     /// The secret of this name, as the `Any` that answers hold. It is the only one: a proxy takes no other name (SDS-03).

@@ -16,7 +16,7 @@ use super::names::all_of;
 use super::observed::Trust;
 use super::proxy::{Proxy, checked_names, next_nonce, not_granted};
 use super::secret::{Absent, View, text};
-use super::stream::{Conversation, Heard, Said};
+use super::stream::{Conversation, Heard, KEPT, Said};
 use super::{Sds, TYPE_URL};
 use crate::context::X509Context;
 use crate::streams::{Digest, Message, Nothing};
@@ -90,7 +90,7 @@ impl Sotw {
         for name in &names {
             match view.secret(name) {
                 Ok(secret) => {
-                    is_trust |= view.is_trust(name);
+                    is_trust |= view.is_own_trust(name);
                     secrets.push(secret);
                 }
                 Err(Absent::NotNow(nothing)) => self.later = Some(nothing),
@@ -175,6 +175,23 @@ impl Conversation for Sotw {
             self.seen = answer.of.clone();
             self.last = Some(answer);
             self.owed = false;
+        }
+    }
+
+    fn wants_trust(&self) -> bool {
+        self.everything || self.names.iter().any(|name| self.sds.names.is_trust(name))
+    }
+
+    fn kept(&self) -> usize {
+        self.names.iter().map(|name| name.capacity() + KEPT).sum()
+    }
+
+    fn work(&self) -> u32 {
+        let names = if self.everything { 1 } else { self.names.len() };
+        if self.owed {
+            u32::try_from(names).unwrap_or(u32::MAX)
+        } else {
+            0
         }
     }
 

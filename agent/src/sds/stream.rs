@@ -10,6 +10,13 @@ use super::requests::Requests;
 use crate::context::X509Context;
 use crate::streams::{Follower, Message, Messages, Nothing, Sending, guarded};
 
+/// What a name is kept with, at least.
+pub(super) const KEPT: usize = 64;
+
+/// What a request costs of its caller's work, and each secret that is made for it. A frame costs 1.
+const REQUEST: u32 = 2;
+const SECRET: u32 = 10;
+
 /// What a request says of the last answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Heard {
@@ -56,6 +63,15 @@ pub(super) trait Conversation: Send + 'static {
 
     /// What was to be said last is on its way.
     fn sent(&mut self);
+
+    /// Whether what verifies peers is asked for.
+    fn wants_trust(&self) -> bool;
+
+    /// Bytes that are kept of what was asked, each name with [`KEPT`].
+    fn kept(&self) -> usize;
+
+    /// How many secrets are to be made for what was asked last.
+    fn work(&self) -> u32;
 
     /// Whether anything was asked yet.
     fn has_begun(&self) -> bool;
@@ -152,7 +168,19 @@ impl<C: Conversation> Talk<C> {
             }
             return Err(Status::invalid_argument("the call ended without a request"));
         };
-        match self.conversation.hear(request)? {
+        let heard = self.conversation.hear(request)?;
+        self.note(heard);
+        if !self.conversation.wants_trust() {
+            self.watched.left();
+        }
+        self.follower.keep(self.conversation.kept())?;
+        let work = REQUEST + SECRET.saturating_mul(self.conversation.work());
+        self.follower.pay(work).await
+    }
+
+    /// What became of an answer is seen from outside.
+    fn note(&self, heard: Heard) {
+        match heard {
             Heard::Nothing => {}
             Heard::Took(trust) => {
                 if let Some(trust) = trust {
@@ -164,6 +192,5 @@ impl<C: Conversation> Talk<C> {
                     .refused(&self.follower.caller(), self.conversation.proxy(), code, &words);
             }
         }
-        Ok(())
     }
 }

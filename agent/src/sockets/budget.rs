@@ -84,6 +84,21 @@ impl Budget {
         self.bytes.take(&self.sharer, bytes)
     }
 
+    /// Holds so many bytes from now on. `false` where there are not as many.
+    pub(super) fn keep(&self, kept: &mut Option<Kept>, bytes: usize) -> bool {
+        let Some(Kept(held)) = kept else {
+            *kept = self.try_bytes(bytes).map(Kept);
+            return kept.is_some();
+        };
+        match bytes.checked_sub(held.amount()) {
+            Some(more) => held.grow(more),
+            None => {
+                held.shrink(held.amount() - bytes);
+                true
+            }
+        }
+    }
+
     /// Room for a message, if there is some now and nobody waits for it.
     pub(super) fn try_room(self: &Arc<Self>, bytes: usize) -> Option<Room> {
         let _turn = self.turn.try_lock().ok()?;
@@ -108,6 +123,10 @@ impl Budget {
         }
     }
 }
+
+/// Bytes that are held for what a call keeps.
+#[derive(Debug)]
+pub(crate) struct Kept(Held<Sharer>);
 
 /// The bytes of a message, until its caller has taken it.
 #[derive(Debug)]

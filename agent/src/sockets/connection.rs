@@ -5,9 +5,10 @@ use std::sync::Arc;
 use signet_runtime::quota::Held;
 use signet_runtime::spans;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::{Budget, Room, Sharer};
+use super::budget::{Budget, Kept, Room, Sharer};
 use super::counts::{Bound, Counts};
 use crate::context::Caller;
 
@@ -100,6 +101,24 @@ impl Connection {
     /// So many bytes of this caller for what it has asked for, if there are as many now.
     pub(super) fn try_bytes(&self, bytes: usize) -> Option<Held<Sharer>> {
         self.budget.try_bytes(bytes)
+    }
+
+    /// Holds so many bytes of this caller's, more or fewer than before; `false` where there are no more.
+    pub(crate) fn keep(&self, kept: &mut Option<Kept>, bytes: usize) -> bool {
+        let keeps = self.budget.keep(kept, bytes);
+        if !keeps {
+            self.counts.met(Bound::Bytes);
+        }
+        keeps
+    }
+
+    /// Spends work of this caller's, once it may do some.
+    pub(crate) async fn pay(&self, work: u32) {
+        while let Err(wait) = self.budget.check_work() {
+            self.counts.met(Bound::Work);
+            sleep(wait).await;
+        }
+        self.budget.spend_work(work);
     }
 
     /// Room for a message, if there is some now.

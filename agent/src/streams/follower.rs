@@ -19,7 +19,7 @@ use super::nothing::Nothing;
 use super::readings::Readings;
 use super::status;
 use crate::context::{AttachError, Caller, WorkloadSource, WorkloadState, X509Context};
-use crate::sockets::{Connection, Deadline, Room, Rooms};
+use crate::sockets::{Connection, Deadline, Kept, Room, Rooms};
 
 /// How often a silent stream looks whether its caller still is what connected.
 const LOOK: Duration = Duration::from_secs(30);
@@ -41,6 +41,8 @@ pub(crate) struct Follower {
     rooms: Rooms,
     /// Room that was waited for, until the message is rendered again.
     reserved: Option<Room>,
+    /// What is kept of requests.
+    kept: Option<Kept>,
 }
 
 /// What the streams of one service share.
@@ -107,6 +109,7 @@ impl Following {
             give_up: None,
             rooms: extensions.get::<Rooms>().cloned().unwrap_or_default(),
             reserved: None,
+            kept: None,
         })
     }
 }
@@ -151,6 +154,30 @@ impl Follower {
             }
             WorkloadState::Refused { message } => Err(status::refused(&message)),
             WorkloadState::Gone => Err(status::gone()),
+        }
+    }
+
+    /// Holds so many bytes of its caller's from now on, for what is kept of its requests.
+    ///
+    /// # Errors
+    /// The caller has no more.
+    pub(crate) fn keep(&mut self, bytes: usize) -> Result<(), Status> {
+        let kept = self.connection.keep(&mut self.kept, bytes);
+        let too_many =
+            || status::unavailable("too many bytes of requests are kept for this workload; retry later");
+        kept.then_some(()).ok_or_else(too_many)
+    }
+
+    /// Waits until its caller may do some work, and spends so much of it. Others have their turn in any case.
+    ///
+    /// # Errors
+    /// How the stream ends.
+    pub(crate) async fn pay(&self, work: u32) -> Result<(), Status> {
+        tokio::task::yield_now().await;
+        tokio::select! {
+            biased;
+            () = self.connection.ending() => Err(status::ending()),
+            () = self.connection.pay(work) => Ok(()),
         }
     }
 

@@ -1,15 +1,20 @@
 //! Requests that no proxy makes.
 
+use std::time::Duration;
+
 use prost::Message as _;
 use signet_agent::testing::Settings;
 use signet_proto::envoy::config::core::v3::Node;
-use signet_proto::envoy::service::discovery::v3::DiscoveryRequest;
+use signet_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use signet_proto::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
+use signet_runtime::bucket::Rate;
 use signet_runtime::quota::Division;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use super::{Facts, Proxy, asking, names};
+use super::{Facts, Proxy, TYPE, asking, names};
 use crate::support::raw::{DATA, END_STREAM, PREFACE, RawClient, SETTINGS, call_headers, frame, message};
-use crate::support::{Socket, ready, settings, soon, volume};
+use crate::support::{Socket, ready, serve_pod, settings, soon, volume};
 
 const STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
 const FETCH: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
@@ -199,4 +204,90 @@ async fn an_answer_that_waits_for_room_comes_when_there_is_some() {
     proxy.hears_nothing(&socket).await;
     drop(takes_nothing);
     assert_eq!(names(&proxy.hears().await), ["ROOTCA", "default"]);
+}
+
+/// Requests that come together are paid for one by one, as they would be in frames of their own.
+#[tokio::test]
+async fn a_flood_of_requests_in_one_frame_is_answered_at_the_callers_rate() {
+    let facts = Facts::new();
+    let settings = Settings {
+        work: Rate {
+            per_second: 10.0,
+            burst: 300.0,
+        },
+        ..settings()
+    };
+    let socket = Socket::with(settings, volume(), ready(facts.context(1)));
+    let mut client = RawClient::connect(&socket.path).await;
+    client.open(1, &call_headers(STREAM, None)).await;
+    let flood: Vec<u8> = ["ROOTCA", "default"]
+        .repeat(300)
+        .iter()
+        .flat_map(|name| message(&asking(&[name]).encode_to_vec()))
+        .collect();
+    for part in flood.chunks(16_000) {
+        client.send(&frame(DATA, 0, 1, part)).await;
+    }
+    // A pod beside it has no part in that.
+    let (beside, _served) = serve_pod(&socket, "pod-2");
+    let mut neighbour = RawClient::connect(&beside).await;
+    neighbour.open(1, &call_headers(STREAM, None)).await;
+    neighbour
+        .send(&frame(
+            DATA,
+            0,
+            1,
+            &message(&asking(&["default"]).encode_to_vec()),
+        ))
+        .await;
+    soon(neighbour.until(1, |answer| !answer.data.is_empty())).await;
+    let answers = |data: &[u8]| {
+        data.windows(TYPE.len())
+            .filter(|window| *window == TYPE.as_bytes())
+            .count()
+            / 2
+    };
+    let _ = tokio::time::timeout(
+        Duration::from_millis(500),
+        client.until(1, |answer| answers(&answer.data) > 60),
+    )
+    .await;
+    let answered = answers(&client.until(1, |_| true).await.data);
+    assert!((1..=60).contains(&answered), "{answered}");
+}
+
+/// What a stream keeps of its requests is its caller's.
+#[tokio::test]
+async fn names_that_are_kept_are_counted() {
+    let facts = Facts::new();
+    let settings = Settings {
+        bytes: Division {
+            share: 0,
+            cap: 300_000,
+            pool: 300_000,
+        },
+        ..settings()
+    };
+    let socket = Socket::with(settings, volume(), ready(facts.context(1)));
+    let names: Vec<String> = (0..100).map(|number| format!("{number:0>2000}")).collect();
+    let mut ended = None;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let (requests, sent) = tokio::sync::mpsc::channel(1);
+        let request = DeltaDiscoveryRequest {
+            resource_names_subscribe: names.clone(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        requests.send(request).await.unwrap();
+        let mut client = SecretDiscoveryServiceClient::new(socket.channel().await);
+        let stream = soon(client.delta_secrets(ReceiverStream::new(sent))).await;
+        let Ok(stream) = stream else { break };
+        let mut stream = stream.into_inner();
+        let first = tokio::time::timeout(Duration::from_secs(1), stream.message()).await;
+        if let Ok(Err(status)) = first {
+            ended = Some(status.code());
+        }
+        open.push((requests, stream));
+    }
+    assert_eq!(ended, Some(Code::Unavailable));
 }
