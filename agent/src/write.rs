@@ -19,7 +19,7 @@ use anyhow::{Context as _, anyhow, bail};
 use signet_runtime::drain::Drain;
 use signet_runtime::http::serve_telemetry;
 use signet_runtime::notify::Notify;
-use signet_runtime::ready::Readiness;
+use signet_runtime::ready::{Level, Readiness};
 use signet_runtime::refusals::Refusals;
 use signet_runtime::signal::Reread;
 use signet_runtime::telemetry::Metrics;
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 pub(crate) use self::hook::{Command, Hook, Post, Target, parse_signal};
 use self::observed::Observed;
 use self::publisher::Publisher;
-use self::standing::{REASONS, Standing};
+use self::standing::{NO_IDENTITY, REASONS, STOPPING, Standing};
 use self::teller::Teller;
 pub(crate) use self::which::Which;
 use crate::files::Layout;
@@ -90,7 +90,7 @@ impl Writer {
         let metrics = Metrics::new("signet_agent_write");
         let readiness = Readiness::new(REASONS);
         readiness.register(&metrics);
-        signet_runtime::spans::spawn(notify.follow(readiness.clone()));
+        signet_runtime::spans::spawn(tell(notify, readiness.clone(), drain.clone()));
         let observed = Observed::register(&metrics);
         let standing = Arc::new(Standing::new(&readiness));
         let source = X509Source::start(Options {
@@ -167,4 +167,26 @@ fn told(in_time: bool, plan: &Plan, standing: &Standing) -> anyhow::Result<()> {
         Some(worst) => bail!("not done within {limit} s: {worst}"),
         None => bail!("not done within {limit} s"),
     }
+}
+
+/// systemd hears that the program serves once there are files, for what comes after it reads them, and that it ends.
+async fn tell(notify: Notify, readiness: Readiness, drain: Drain) {
+    let ending = {
+        let readiness = readiness.clone();
+        async move {
+            drain.signalled().await;
+            readiness.hold(STOPPING)
+        }
+    };
+    let serving = async {
+        loop {
+            let named = readiness.names(Level::Serve);
+            if !named.contains(&NO_IDENTITY.name) {
+                break;
+            }
+            readiness.differs(Level::Serve, &named).await;
+        }
+        notify.follow(readiness.clone()).await;
+    };
+    let (_stopping, ()) = tokio::join!(ending, serving);
 }

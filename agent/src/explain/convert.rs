@@ -25,16 +25,16 @@ pub(super) fn server(
     since: SystemTime,
     outage: Option<SystemTime>,
 ) -> wire::Server {
-    // Without a certificate the reason is there; later the trust stream is what matters.
-    let problem = if node.problem.is_empty() {
-        connection.problem
-    } else {
-        node.problem.clone()
+    // Which kind of reason: addresses and the server's own words are the administrator's (`signet-agent status`).
+    let problem = match (node.problem.is_empty(), connection.problem.is_empty()) {
+        (false, _) => "the agent has no certificate of its own",
+        (true, false) => "the agent has no connection to the server",
+        (true, true) => "",
     };
     wire::Server {
         connected: connection.connected,
         since_unix_ms: unix_millis(since),
-        problem,
+        problem: problem.to_owned(),
         agent_expires_unix_ms: millis(node.identity.as_ref().map(|identity| identity.not_after)),
         cluster_unreachable_since_unix_ms: millis(outage),
         not_issuing: connection.not_issuing,

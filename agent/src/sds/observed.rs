@@ -47,7 +47,7 @@ impl Trust {
 }
 
 /// See the [module](self).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Observed {
     streams: GaugeI64,
     refused: Counter,
@@ -57,20 +57,6 @@ pub(crate) struct Observed {
     /// By caller, so that one who refuses all the time hides nobody.
     tallies: Mutex<HashMap<String, Tally>>,
     behind: Mutex<(Behind, Behind)>,
-}
-
-impl Default for Observed {
-    fn default() -> Self {
-        Self {
-            streams: GaugeI64::default(),
-            refused: Counter::default(),
-            bundle_outdated: GaugeI64::default(),
-            lists_outdated: GaugeI64::default(),
-            next: AtomicU64::default(),
-            tallies: Mutex::default(),
-            behind: Mutex::default(),
-        }
-    }
 }
 
 impl Observed {

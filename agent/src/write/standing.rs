@@ -8,6 +8,7 @@ signet_runtime::reasons! {
     EXPIRED = Serve "certificate_expired", "the certificate in the files has ended and no other has come: the program presents one that everybody refuses";
     NOT_WRITTEN = Serve "not_written", "the newest set cannot be written: a full or read-only folder; the one before stays whole";
     NOT_TOLD = Serve "hook_failing", "the newest set is written, and the program was not told: the hook fails, and is tried again";
+    STOPPING = Serve "stopping", "the program was told to end";
     AGENT_AWAY = Issue "agent_away", "the agent is away or sends what cannot be used; what was written stays in use until it ends";
 }
 

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::{FileError, failed, make_dir, sweep};
 
@@ -77,11 +78,10 @@ pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<(), FileError>
     files.iter().try_for_each(|file| folder.check(file.name))?;
     let published = folder.published();
     folder.remove_unpublished(published);
-    let next = Number(published.map_or(0, |number| number.0).saturating_add(1));
-    let mut fresh = Fresh {
-        path: folder.of(next),
-        shown: false,
-    };
+    // Behind the last number there is, which nobody reaches who counts, the first comes again.
+    let next = published.map_or(Some(1), |number| number.0.checked_add(1));
+    let next = Number(next.unwrap_or(1));
+    let mut fresh = Fresh::make(folder.of(next))?;
     fresh.fill(files)?;
     folder.link(DATA, &next.name())?;
     fresh.shown = true;
@@ -233,9 +233,14 @@ struct Fresh {
 }
 
 impl Fresh {
+    /// What is there already is somebody else's, and stays.
+    fn make(path: PathBuf) -> Result<Self, FileError> {
+        let made = DirBuilder::new().mode(PASSABLE).create(&path);
+        made.map_err(failed(&path, "make the directory"))?;
+        Ok(Self { path, shown: false })
+    }
+
     fn fill(&self, files: &[NewFile<'_>]) -> Result<(), FileError> {
-        let made = DirBuilder::new().mode(PASSABLE).create(&self.path);
-        made.map_err(failed(&self.path, "make the directory"))?;
         // Whoever else may write the folder may have put a link in its place.
         let directory = OpenOptions::new()
             .read(true)
@@ -244,8 +249,7 @@ impl Fresh {
             .map_err(failed(&self.path, "open the directory"))?;
         set_mode(&directory, PASSABLE).map_err(failed(&self.path, "set the mode"))?;
         for file in files {
-            let path = self.path.join(file.name);
-            write(&path, file)?;
+            write(&directory, &self.path, file)?;
         }
         directory
             .sync_all()
@@ -261,14 +265,15 @@ impl Drop for Fresh {
     }
 }
 
-fn write(path: &Path, file: &NewFile<'_>) -> Result<(), FileError> {
+/// In the directory that was opened, whatever goes by its path by now: whoever else may write the folder may have put a link there.
+fn write(directory: &File, path: &Path, file: &NewFile<'_>) -> Result<(), FileError> {
+    let path = &path.join(file.name);
     // Nobody else may open it before it is whose it has to be: an owner has rights that come before those of others.
-    let mut opened = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(file.mode & OWN_ONLY)
-        .open(path)
-        .map_err(failed(path, "write"))?;
+    let mode = Mode::from_bits_truncate(file.mode & OWN_ONLY);
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let opened = openat(directory, file.name, flags, mode);
+    let opened = opened.map_err(|errno| failed(path, "write")(errno.into()))?;
+    let mut opened = File::from(opened);
     let Owner { uid, gid } = file.owner;
     if uid.is_some() || gid.is_some() {
         fchown(&opened, uid, gid).map_err(failed(path, "give it its owner"))?;

@@ -242,3 +242,26 @@ fn a_writer_that_never_ends_is_named_as_what_is_in_the_way() {
     drop(held);
     lock(folder.path(), 1).unwrap();
 }
+
+/// Whoever else may write the folder may have made the link.
+#[test]
+fn after_the_last_number_that_there_is_the_first_comes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let last = format!("{OWN}{}", u64::MAX);
+    fs::create_dir(folder.path().join(&last)).unwrap();
+    symlink(&last, folder.path().join(DATA)).unwrap();
+    for text in ["one", "two", "three"] {
+        publish(folder.path(), &set(text)).unwrap();
+        assert_eq!(resolved(folder.path()), [text, text]);
+    }
+}
+
+#[test]
+fn a_set_that_cannot_be_made_leaves_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    publish(folder.path(), &set("one")).unwrap();
+    let published = fs::read_link(folder.path().join(DATA)).unwrap();
+    let made = Fresh::make(folder.path().join(&published));
+    assert!(made.is_err());
+    assert_eq!(resolved(folder.path()), ["one", "one"]);
+}
