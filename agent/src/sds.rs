@@ -13,6 +13,7 @@
 //! The requests are read and the answers encoded here, not by the library: it would keep a buffer of the longest request for as long as a
 //! stream is open, and hold each proxy's copy of all revocation lists.
 
+mod answer;
 mod delta;
 mod names;
 mod node;

@@ -2,6 +2,7 @@
 //! driver. `signet-dev` uses both.
 
 pub mod agent_client;
+pub mod any_server;
 pub mod domain;
 pub mod envoy;
 pub mod fake_kube;

@@ -170,6 +170,13 @@ pub(crate) struct SlotStatus {
     pub problem: Option<String>,
 }
 
+impl SlotStatus {
+    /// The date of the next question; "at once" and "not planned" have none.
+    pub(crate) fn planned(&self) -> Option<SystemTime> {
+        self.renew_at.filter(|at| *at > SystemTime::UNIX_EPOCH)
+    }
+}
+
 /// The identity of an answered leaf: the one asked for by name, or the listed one whose text is in the leaf.
 pub(super) fn leaf_id(leaf: &Leaf, wanted: &Wanted, identities: &[(SpiffeId, String)]) -> Option<SpiffeId> {
     let matches = |id: &&SpiffeId| id.as_str() == leaf.svid.spiffe_id;

@@ -89,9 +89,8 @@ fn process(facts: UnixFacts) -> wire::Process {
 }
 
 fn svid(slot: SlotStatus) -> Option<wire::Svid> {
+    let planned = slot.planned();
     let leaf = slot.leaf?;
-    // "At once" and "not planned" have no date.
-    let planned = slot.renew_at.filter(|at| *at > SystemTime::UNIX_EPOCH);
     Some(wire::Svid {
         spiffe_id: leaf.svid.spiffe_id,
         serial: leaf.serial.to_string(),

@@ -10,11 +10,11 @@ use std::time::SystemTime;
 use signet_proto::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use tonic::Status;
 
+use super::answer::{Answer, Heard};
 use super::names::{MOST, all_of};
-use super::observed::Trust;
-use super::proxy::{Proxy, checked_names, next_nonce};
-use super::secret::{Absent, View, text};
-use super::stream::{Conversation, Heard, KEPT, Said};
+use super::proxy::{Proxy, checked_names};
+use super::secret::{Absent, View, text, version};
+use super::stream::{Conversation, KEPT, Said};
 use super::{Sds, TYPE_URL};
 use crate::context::X509Context;
 use crate::streams::{Message, Nothing, status};
@@ -47,14 +47,6 @@ pub(super) struct Delta {
     /// What was answered last, or needed no answer; nothing when something was asked for since.
     seen: Weak<X509Context>,
     later: Option<Nothing>,
-}
-
-struct Answer {
-    nonce: String,
-    trust: Option<Trust>,
-    settled: bool,
-    /// What it was made of.
-    of: Weak<X509Context>,
 }
 
 /// What is to be told of secrets.
@@ -132,7 +124,7 @@ impl Delta {
             let knows = self.known.get(&name);
             match view.secret(&name) {
                 Ok(secret) => {
-                    let version = hex::encode(&secret.digest()[..16]);
+                    let version = version(&secret.digest());
                     let now = Known::Version(version.clone());
                     if knows != Some(&now) {
                         news.is_trust |= view.is_own_trust(&name);
@@ -176,19 +168,9 @@ impl Conversation for Delta {
         }
         self.proxy.hear(request.node, self.sds.plain);
         self.subscribe(names, gone, &mut has);
-        let nonce = request.response_nonce;
-        let of_last = |last: &&mut Answer| last.nonce == nonce && !last.settled;
-        let Some(last) = self.last.as_mut().filter(of_last) else {
-            return Ok(Heard::Nothing);
-        };
-        last.settled = true;
-        Ok(match request.error_detail {
-            Some(why) => Heard::Refused {
-                code: why.code,
-                words: why.message,
-            },
-            None => Heard::Took(last.trust),
-        })
+        let (nonce, why) = (request.response_nonce, request.error_detail);
+        let last = self.last.as_mut().map(|last| last.settle(&nonce, why));
+        Ok(last.unwrap_or(Heard::Nothing))
     }
 
     fn say(&mut self, context: &Arc<X509Context>, now: SystemTime) -> Result<Said, Status> {
@@ -215,24 +197,21 @@ impl Conversation for Delta {
                 later => Said::Nothing(later),
             });
         }
-        let nonce = next_nonce();
+        let answer = Answer::new(context, news.is_trust);
         let secrets = Message::default().then_all(news.secrets);
-        let version = hex::encode(&secrets.digest()[..16]);
-        let tail = text(4, TYPE_URL).then(text(5, &nonce)).then_all(news.removed);
-        let trust = news.is_trust.then(|| Trust::of(context));
-        let answer = Answer {
-            nonce,
-            trust,
-            settled: false,
-            of: Arc::downgrade(context),
-        };
+        let tail = text(4, TYPE_URL).then(text(5, answer.nonce()));
+        let head = text(1, &version(&secrets.digest()));
+        let trust = answer.trust();
         self.draft = Some((answer, news.told));
-        Ok(Said::Answer(text(1, &version).then(secrets).then(tail), trust))
+        Ok(Said::Answer(
+            head.then(secrets).then(tail).then_all(news.removed),
+            trust,
+        ))
     }
 
     fn sent(&mut self) {
         if let Some((answer, told)) = self.draft.take() {
-            self.seen = answer.of.clone();
+            self.seen = answer.of().clone();
             self.last = Some(answer);
             self.known.extend(told);
             // That nothing is there any more is remembered of what is asked for by name.
@@ -253,10 +232,11 @@ impl Conversation for Delta {
 
     fn work(&self) -> u32 {
         let names = self.names.len() + usize::from(self.everything);
-        if self.seen.strong_count() > 0 {
-            0
-        } else {
+        let looks = self.seen.strong_count() == 0 || self.later.is_some();
+        if looks {
             u32::try_from(names).unwrap_or(u32::MAX)
+        } else {
+            0
         }
     }
 

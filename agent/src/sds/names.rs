@@ -75,7 +75,12 @@ impl Names {
 /// Everything that a workload may have, each by one name: certificates, then bundles.
 pub(super) fn all_of(context: &X509Context) -> Vec<String> {
     let svids = context.svids.iter().map(|svid| svid.spiffe_id.clone());
-    let domains = std::iter::once(&context.trust_domain).chain(context.federated_bundles.keys());
+    // A domain without authorities has nothing to show, and nothing is waited for.
+    let foreign = context
+        .federated_bundles
+        .iter()
+        .filter(|(_, bundle)| !bundle.is_empty());
+    let domains = std::iter::once(&context.trust_domain).chain(foreign.map(|(domain, _)| domain));
     let bundles = domains.map(|domain| format!("spiffe://{domain}"));
     svids.chain(bundles).collect()
 }

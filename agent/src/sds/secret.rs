@@ -14,7 +14,7 @@ use super::TYPE_URL;
 use super::names::{Asked, Names};
 use super::node::Validator;
 use crate::context::{GrantedSvid, X509Context};
-use crate::streams::{Message, Nothing, is_servable};
+use crate::streams::{Digest, Message, Nothing, is_servable};
 
 const VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 const VALIDATOR_URL: &str =
@@ -191,6 +191,11 @@ fn certificates(run: &[u8]) -> Result<String, Absent> {
         ))
     })?;
     Ok(ders.iter().map(|der| pem::encode("CERTIFICATE", der)).collect())
+}
+
+/// Stands for what a secret or an answer holds, and tells nothing of a key.
+pub(super) fn version(digest: &Digest) -> String {
+    hex::encode(&digest[..16])
 }
 
 /// A field of this number with a text in it.

@@ -12,11 +12,11 @@ use std::time::SystemTime;
 use signet_proto::envoy::service::discovery::v3::DiscoveryRequest;
 use tonic::Status;
 
+use super::answer::{Answer, Heard};
 use super::names::all_of;
-use super::observed::Trust;
-use super::proxy::{Proxy, checked_names, next_nonce, not_granted};
-use super::secret::{Absent, View, text};
-use super::stream::{Conversation, Heard, KEPT, Said};
+use super::proxy::{Proxy, checked_names, not_granted};
+use super::secret::{Absent, View, text, version};
+use super::stream::{Conversation, KEPT, Said};
 use super::{Sds, TYPE_URL};
 use crate::context::X509Context;
 use crate::streams::{Digest, Message, Nothing};
@@ -31,22 +31,11 @@ pub(super) struct Sotw {
     names: Vec<String>,
     /// They are to be answered whatever has changed.
     owed: bool,
-    last: Option<Answer>,
-    draft: Option<Answer>,
+    last: Option<(Answer, Digest)>,
+    draft: Option<(Answer, Digest)>,
     /// What was answered last, or needed no answer, and whether time alone may add to it.
     seen: Weak<X509Context>,
     later: Option<Nothing>,
-}
-
-/// An answer.
-struct Answer {
-    nonce: String,
-    digest: Digest,
-    trust: Option<Trust>,
-    /// The proxy has said what became of it.
-    settled: bool,
-    /// What it was made of.
-    of: Weak<X509Context>,
 }
 
 impl Sotw {
@@ -110,22 +99,16 @@ impl Conversation for Sotw {
         self.proxy.hear(request.node, self.sds.plain);
         let nonce = request.response_nonce;
         let is_first = !self.begun;
-        let is_of_last = self.last.as_ref().is_some_and(|last| last.nonce == nonce);
+        let is_of_last = self.last.as_ref().is_some_and(|(last, _)| last.nonce() == nonce);
         if !is_first && !is_of_last && !nonce.is_empty() {
             return Ok(Heard::Nothing);
         }
         self.ask_for(names);
-        let Some(last) = self.last.as_mut().filter(|last| is_of_last && !last.settled) else {
-            return Ok(Heard::Nothing);
-        };
-        last.settled = true;
-        Ok(match request.error_detail {
-            Some(why) => Heard::Refused {
-                code: why.code,
-                words: why.message,
-            },
-            None => Heard::Took(last.trust),
-        })
+        let last = self
+            .last
+            .as_mut()
+            .map(|(last, _)| last.settle(&nonce, request.error_detail));
+        Ok(last.unwrap_or(Heard::Nothing))
     }
 
     fn say(&mut self, context: &Arc<X509Context>, now: SystemTime) -> Result<Said, Status> {
@@ -152,28 +135,22 @@ impl Conversation for Sotw {
         let secrets = secrets.into_iter().map(|secret| secret.within(2));
         let secrets = Message::default().then_all(secrets);
         let digest = secrets.digest();
-        if !self.owed && self.last.as_ref().is_some_and(|last| last.digest == digest) {
+        if !self.owed && self.last.as_ref().is_some_and(|(_, last)| *last == digest) {
             self.seen = Arc::downgrade(context);
             return Ok(Said::Nothing(self.later.clone()));
         }
-        let nonce = next_nonce();
-        let version = hex::encode(&digest[..16]);
-        let tail = text(4, TYPE_URL).then(text(5, &nonce));
-        let trust = is_trust.then(|| Trust::of(context));
-        self.draft = Some(Answer {
-            nonce,
-            digest,
-            trust,
-            settled: false,
-            of: Arc::downgrade(context),
-        });
-        Ok(Said::Answer(text(1, &version).then(secrets).then(tail), trust))
+        let answer = Answer::new(context, is_trust);
+        let tail = text(4, TYPE_URL).then(text(5, answer.nonce()));
+        let message = text(1, &version(&digest)).then(secrets).then(tail);
+        let trust = answer.trust();
+        self.draft = Some((answer, digest));
+        Ok(Said::Answer(message, trust))
     }
 
     fn sent(&mut self) {
-        if let Some(answer) = self.draft.take() {
-            self.seen = answer.of.clone();
-            self.last = Some(answer);
+        if let Some((answer, digest)) = self.draft.take() {
+            self.seen = answer.of().clone();
+            self.last = Some((answer, digest));
             self.owed = false;
         }
     }
@@ -188,7 +165,7 @@ impl Conversation for Sotw {
 
     fn work(&self) -> u32 {
         let names = if self.everything { 1 } else { self.names.len() };
-        if self.owed {
+        if self.owed || self.later.is_some() {
             u32::try_from(names).unwrap_or(u32::MAX)
         } else {
             0

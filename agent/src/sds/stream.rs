@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::stream;
 use tonic::{Code, Status};
 
+use super::answer::Heard;
 use super::observed::{Observed, Trust, Watched};
 use super::requests::Requests;
 use crate::context::X509Context;
@@ -16,22 +17,6 @@ pub(super) const KEPT: usize = 64;
 /// What a request costs of its caller's work, and each secret that is made for it. A frame costs 1.
 const REQUEST: u32 = 2;
 const SECRET: u32 = 10;
-
-/// What a request says of the last answer.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Heard {
-    /// Nothing.
-    Nothing,
-    /// It is in use, and this with it.
-    Took(Option<Trust>),
-    /// It is not, and why.
-    Refused {
-        /// gRPC's number.
-        code: i32,
-        /// The proxy's own words.
-        words: String,
-    },
-}
 
 /// What is to be said now.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ pub(crate) fn unavailable(problem: &str) -> Status {
 }
 
 pub(crate) fn gone() -> Status {
-    Status::unavailable("this workload's volume is going away")
+    Status::unavailable("this workload's volume, or the agent, is going away; retry")
 }
 
 pub(crate) fn ending() -> Status {

@@ -6,10 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use signet_tests::any_server;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -24,11 +22,7 @@ impl Stranger {
     pub(crate) async fn connect(&self, port: u16) -> Result<TlsStream<TcpStream>> {
         let chain = CertificateDer::pem_file_iter(self.file("svid.pem"))?.collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_file(self.file("svid_key.pem"))?;
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody))
-            .with_client_auth_cert(chain, key)?;
+        let config = any_server::client_config(Some((chain, key)))?;
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         let name = ServerName::try_from("localhost")?;
         Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
@@ -61,45 +55,4 @@ pub(crate) async fn ask(stream: &mut TlsStream<TcpStream>) -> Result<()> {
     let first = answer.split(|byte| *byte == b'\r').next().context("no answer")?;
     ensure!(first == b"HTTP/1.1 200 OK", "{}", String::from_utf8_lossy(first));
     Ok(())
-}
-
-/// Believes every server: what is tried is what the servers believe.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }

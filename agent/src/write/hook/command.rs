@@ -76,7 +76,13 @@ impl Command {
             loop {
                 tokio::select! {
                     ended = child.wait() => {
-                        group.ended();
+                        // What a command that failed has left would be there again with each try. Numbers of processes come round, but
+                        // not within this moment.
+                        if ended.as_ref().is_ok_and(ExitStatus::success) {
+                            group.ended();
+                        } else {
+                            drop(group);
+                        }
                         if !read {
                             let _ = timeout(LAST_WORDS, reading).await;
                         }
@@ -201,8 +207,24 @@ mod tests {
         let left = std::fs::read_to_string(&ready).unwrap();
         let stat = Path::new("/proc").join(left.trim()).join("stat");
         drop(running);
-        // Who reaps it then is not ours to say.
-        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        gone(&stat).await;
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_leaves_nobody_behind() {
+        let folder = signet_testkit::folder();
+        let pid = folder.path().join("pid");
+        let failed = shell(&format!("sleep 600 & echo $! > {}; exit 1", pid.display()))
+            .run()
+            .await;
+        assert!(failed.is_err());
+        let left = std::fs::read_to_string(pid).unwrap();
+        gone(&Path::new("/proc").join(left.trim()).join("stat")).await;
+    }
+
+    /// Who reaps it then is not ours to say.
+    async fn gone(stat: &Path) {
+        while std::fs::read_to_string(stat).is_ok_and(|stat| !stat.contains(") Z ")) {
             tokio::task::yield_now().await;
         }
     }
