@@ -19,7 +19,7 @@ use super::{
 
 /// An agent's last report is shown so long after its stream broke: it is restarting, not gone.
 const SHOWN_AFTER_DISCONNECT: Duration = Duration::from_secs(120);
-/// What an agent has not heard is kept so long for it: by then it has asked about whatever it holds anyway.
+/// What an agent has not heard is known so long: by then it has asked about whatever it holds anyway.
 const KEPT_UNHEARD: Duration = Duration::from_secs(24 * 3600);
 
 /// The agents with a stream, or with one that broke a moment ago.
@@ -34,15 +34,35 @@ pub(super) struct Sessions {
 struct State {
     /// Some revoked certificates are on no list.
     lists_lack: bool,
-    /// Something concerns agents, nobody knows which, and these have been told.
-    untold: Option<HashSet<SpiffeId>>,
+    /// Something concerns agents, nobody knows which.
+    untold: Option<Untold>,
     agents: HashMap<SpiffeId, Arc<Entry>>,
-    /// What was named to agents whose streams broke long ago, and when they were forgotten.
-    unheard: HashMap<SpiffeId, (Affected, SystemTime)>,
+    /// Agents without a session of whom something may not have been heard.
+    away: HashMap<SpiffeId, Away>,
+    /// How often something was named to anybody.
+    named: u64,
     /// Who is on a node, by its cluster and name.
     nodes: HashMap<(String, String), Vec<SpiffeId>>,
     /// How many streams are open.
     connected: usize,
+}
+
+/// Who has been told of something that concerns agents nobody knows.
+#[derive(Debug, Default)]
+struct Untold {
+    told: HashSet<SpiffeId>,
+    /// When it was looked at first.
+    since: Option<SystemTime>,
+}
+
+/// An agent whose session is over.
+#[derive(Debug)]
+struct Away {
+    unheard: Affected,
+    /// What was named by then; what came later may concern it.
+    named: u64,
+    /// When it was looked at first.
+    since: Option<SystemTime>,
 }
 
 /// One session. Whoever holds the lock over all may take this one, never the other way round.
@@ -103,6 +123,19 @@ impl State {
         self.connected -= usize::from(was_open);
         unheard
     }
+
+    /// Ends the session of an agent; what it has not heard waits for its next one.
+    fn send_away(&mut self, agent: &SpiffeId) {
+        if !self.agents.contains_key(agent) {
+            return;
+        }
+        let away = Away {
+            unheard: self.leave(agent),
+            named: self.named,
+            since: None,
+        };
+        self.away.insert(agent.clone(), away);
+    }
 }
 
 impl Sessions {
@@ -117,12 +150,14 @@ impl Sessions {
         let mut state = self.state.lock();
         // What was named to a broken stream was not heard, and what is on no list nothing else tells.
         let mut unheard = state.leave(&node.spiffe_id);
-        if let Some((kept, _)) = state.unheard.remove(&node.spiffe_id) {
-            unheard = kept;
+        let mut may_have_missed = false;
+        if let Some(away) = state.away.remove(&node.spiffe_id) {
+            may_have_missed = away.named != state.named;
+            unheard = away.unheard;
         }
-        let told = state.untold.as_mut();
-        let is_untold = told.is_some_and(|told| told.insert(node.spiffe_id.clone()));
-        let affected = if state.lists_lack || is_untold {
+        let untold = state.untold.as_mut();
+        let is_untold = untold.is_some_and(|untold| untold.told.insert(node.spiffe_id.clone()));
+        let affected = if state.lists_lack || is_untold || may_have_missed {
             Affected::All
         } else {
             unheard
@@ -144,7 +179,8 @@ impl Sessions {
     }
 
     pub(super) fn pod_affected(&self, cluster: &str, node_name: &str, pod_uid: &str) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.named += 1;
         let on_node = state.nodes.get(&(cluster.to_owned(), node_name.to_owned()));
         let entries = on_node.into_iter().flatten();
         entries
@@ -153,10 +189,14 @@ impl Sessions {
     }
 
     pub(super) fn agent_affected(&self, agent: &str) {
-        if let Ok(agent) = SpiffeId::parse(agent)
-            && let Some(entry) = self.entry(&agent)
-        {
+        let Ok(agent) = SpiffeId::parse(agent) else {
+            return;
+        };
+        let mut state = self.state.lock();
+        if let Some(entry) = state.agents.get(&agent) {
             entry.affect(|affected| *affected = Affected::All);
+        } else if let Some(away) = state.away.get_mut(&agent) {
+            away.unheard = Affected::All;
         }
     }
 
@@ -165,18 +205,20 @@ impl Sessions {
     }
 
     pub(super) fn all_affected(&self) {
-        for entry in self.state.lock().agents.values() {
+        let mut state = self.state.lock();
+        state.named += 1;
+        for entry in state.agents.values() {
             entry.affect(|affected| *affected = Affected::All);
         }
     }
 
     pub(super) fn all_untold(&self) {
-        self.state.lock().untold = Some(HashSet::new());
+        self.state.lock().untold = Some(Untold::default());
     }
 
     /// Ends the session of an agent.
     pub(super) fn end(&self, agent: &SpiffeId) {
-        self.state.lock().leave(agent);
+        self.state.lock().send_away(agent);
     }
 
     pub(super) fn connected(&self) -> usize {
@@ -223,13 +265,17 @@ impl Sessions {
             .map(|(agent, _)| agent.clone())
             .collect();
         for agent in forgotten {
-            let unheard = state.leave(&agent);
-            if unheard != Affected::Nothing {
-                state.unheard.insert(agent, (unheard, now));
-            }
+            state.send_away(&agent);
         }
         let is_kept = |since: SystemTime| now < since + KEPT_UNHEARD;
-        state.unheard.retain(|_, (_, since)| is_kept(*since));
+        state
+            .away
+            .retain(|_, away| is_kept(*away.since.get_or_insert(now)));
+        let untold = state.untold.as_mut();
+        let untold_since = untold.map(|untold| *untold.since.get_or_insert(now));
+        if untold_since.is_some_and(|since| !is_kept(since)) {
+            state.untold = None;
+        }
     }
 
     fn entry(&self, agent: &SpiffeId) -> Option<Arc<Entry>> {

@@ -168,6 +168,41 @@ async fn what_an_agent_did_not_hear_is_kept_for_it() {
     }
 }
 
+/// Whoever is away for long hears of what concerned it meanwhile; who comes with a newer certificate, of what the stream before was to hear.
+#[tokio::test]
+async fn what_is_named_while_an_agent_is_away_is_not_lost() {
+    let heard = |agents: &Agents| {
+        let back = agents.connect(&node("a"));
+        back.next_affected().now_or_never().flatten()
+    };
+    let agents = agents();
+    agents.connect(&node("a")).end(at(0));
+    agents.forget_gone(at(3600));
+    agents.pod_affected("dev", "node-a", "uid");
+    assert_eq!(heard(&agents), Some(Affected::All));
+    // Nothing was named meanwhile.
+    agents.connect(&node("a")).end(at(7200));
+    agents.forget_gone(at(9000));
+    assert_eq!(heard(&agents), None);
+    let session = agents.connect(&node("a"));
+    agents.pod_affected("dev", "node-a", "uid");
+    agents.sessions.end(&agent("a"));
+    assert_eq!(session.next_affected().await, None);
+    assert_eq!(heard(&agents), Some(Affected::Pods(["uid".to_owned()].into())));
+}
+
+#[tokio::test]
+async fn who_was_told_of_what_concerns_anybody_is_not_remembered_for_ever() {
+    let agents = agents();
+    agents.all_untold();
+    agents.forget_gone(at(0));
+    let told = agents.connect(&node("a"));
+    assert_eq!(told.next_affected().now_or_never().flatten(), Some(Affected::All));
+    agents.forget_gone(at(25 * 3600));
+    let late = agents.connect(&node("b"));
+    assert!(late.next_affected().now_or_never().is_none());
+}
+
 /// What is kept in memory of agents is bounded by those that hold a certificate.
 #[tokio::test]
 async fn nothing_is_remembered_of_agents_without_a_certificate() {

@@ -68,14 +68,10 @@ impl NamespaceWatch {
         self.namespaces.known.read().get(name).cloned()
     }
 
-    /// Somebody has judged by these labels, which were read, before the watch shows any.
+    /// Somebody judges by these labels, which were read, for the watch had shown none.
     pub(crate) fn was_read(&self, name: &str, labels: &Labels) {
-        let mut read = self.namespaces.read.write();
-        let kept = read
-            .entry(name.to_owned())
-            .or_insert_with(|| Some(Arc::clone(labels)));
-        if kept.as_ref().is_some_and(|kept| kept != labels) {
-            *kept = None;
+        if self.namespaces.was_read(name, labels) {
+            (self.namespaces.tell)(&BTreeSet::from([name.to_owned()]));
         }
     }
 
@@ -149,6 +145,23 @@ struct Namespaces {
 }
 
 impl Namespaces {
+    /// Whether the watch shows others by now, so that nothing is left to come that would tell of it. Else they are kept until it shows some.
+    fn was_read(&self, name: &str, labels: &Labels) -> bool {
+        // Held until it is done: what the watch shows is put there before what was read is looked at.
+        let known = self.known.read();
+        if let Some(shown) = known.get(name) {
+            return shown != labels;
+        }
+        let mut read = self.read.write();
+        let kept = read
+            .entry(name.to_owned())
+            .or_insert_with(|| Some(Arc::clone(labels)));
+        if kept.as_ref().is_some_and(|kept| kept != labels) {
+            *kept = None;
+        }
+        false
+    }
+
     /// Whether somebody may have been judged by other labels than these; that is so once.
     fn differs(&self, name: &str, new: &Labels, before: Option<&Labels>) -> bool {
         let read = self.read.write().remove(name);

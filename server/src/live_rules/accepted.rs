@@ -28,8 +28,8 @@ pub(super) struct Change<'c> {
     /// Revision of the rules before; none for the first of a store.
     pub(super) previous: Option<String>,
     pub(super) withdrawn: u64,
-    /// Whether agents have to be told of it.
-    pub(super) is_told: bool,
+    /// Since when agents have to be told of rules that changed, if they have to.
+    pub(super) untold_since: Option<SystemTime>,
 }
 
 impl Accepted {
@@ -51,9 +51,14 @@ impl Accepted {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// Since when agents had to be told, and nobody knows whether they were.
+    pub(super) fn untold_since(&self) -> Option<SystemTime> {
+        self.untold_since.map(from_unix_millis)
+    }
+
     /// Whether somebody may hold what these rules do not give, and does not know; not once the `longest` life of a certificate is over.
     pub(super) fn may_be_unheard(&self, longest: Duration, now: SystemTime) -> bool {
-        let since = self.untold_since.map(from_unix_millis);
+        let since = self.untold_since();
         since.is_some_and(|since| now < since + longest)
     }
 }
@@ -72,7 +77,7 @@ pub(super) async fn keep(
         rules: rules.rules().count() as u64,
         withdrawn: change.withdrawn,
     };
-    let accepted = Accepted::of(rules, change.is_told.then_some(now));
+    let accepted = Accepted::of(rules, change.untold_since);
     store
         .accept_rules(accepted.body(), vec![AuditEvent::new(now, action)])
         .await

@@ -1,6 +1,6 @@
 //! Which rules a start goes on by.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use super::{
     LiveRulesParts, Revision,
@@ -15,15 +15,17 @@ const AUTHOR: &str = "start";
 pub(super) async fn in_force(parts: &LiveRulesParts) -> Result<Arc<RuleSet>, StoreError> {
     let first = parts.first.clone();
     let Some(body) = parts.store.accepted_rules().await? else {
-        return taken(parts, None).await;
+        return taken(parts, None, None).await;
     };
     let kept = match Accepted::read(&body) {
         Ok(kept) => kept,
         Err(problem) => {
             mean_nothing(&problem);
-            return taken(parts, None).await;
+            return taken(parts, None, None).await;
         }
     };
+    // Who was not told yet is not told by a second start either.
+    let untold = kept.untold_since();
     if kept.may_be_unheard(parts.longest_ttl, parts.clock.now()) {
         // The process before ended between the edit and the word of it.
         parts.agents.all_untold();
@@ -33,7 +35,7 @@ pub(super) async fn in_force(parts: &LiveRulesParts) -> Result<Arc<RuleSet>, Sto
             Ok(first)
         } else {
             // Of other clusters: whoever reads the audit log knows rules by their revision.
-            taken(parts, Some(kept.revision)).await
+            taken(parts, Some(kept.revision), untold).await
         };
     }
     match RuleSet::compile_written(first.scope(), kept.rules) {
@@ -45,18 +47,22 @@ pub(super) async fn in_force(parts: &LiveRulesParts) -> Result<Arc<RuleSet>, Sto
         }
         Err(errors) => {
             mean_nothing(&errors.to_string());
-            taken(parts, Some(kept.revision)).await
+            taken(parts, Some(kept.revision), untold).await
         }
     }
 }
 
 /// Those of the source, as they are.
-async fn taken(parts: &LiveRulesParts, previous: Option<String>) -> Result<Arc<RuleSet>, StoreError> {
+async fn taken(
+    parts: &LiveRulesParts,
+    previous: Option<String>,
+    untold_since: Option<SystemTime>,
+) -> Result<Arc<RuleSet>, StoreError> {
     let change = Change {
         author: AUTHOR,
         previous,
         withdrawn: 0,
-        is_told: false,
+        untold_since,
     };
     keep(parts.store.as_ref(), &parts.first, change, parts.clock.now()).await?;
     Ok(parts.first.clone())

@@ -209,14 +209,15 @@ impl Owner {
         author: &str,
     ) -> Result<Changed, StoreError> {
         let before = self.in_force();
+        let now = self.parts.clock.now();
         let change = Change {
             author,
             previous: Some(Revision(before.revision()).to_string()),
             withdrawn,
-            is_told: true,
+            untold_since: Some(now),
         };
         let store = self.parts.store.clone();
-        accepted::keep(store.as_ref(), &rules, change, self.parts.clock.now()).await?;
+        accepted::keep(store.as_ref(), &rules, change, now).await?;
         let changed = Changed {
             revision: rules.revision(),
             withdrawn,

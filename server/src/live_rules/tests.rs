@@ -333,7 +333,7 @@ async fn an_edit_that_a_process_did_not_live_to_tell_is_told_by_the_next() {
         author: "source",
         previous: None,
         withdrawn: 0,
-        is_told: true,
+        untold_since: Some(at(0)),
     };
     accepted::keep(bench.store.as_ref(), &compiled(&more), change, at(0))
         .await
