@@ -210,4 +210,9 @@ async fn labels_that_were_read_count_until_the_watch_shows_some() {
         0,
         "nothing is kept of them"
     );
+    // An answer that crossed with the watch is held against what that shows.
+    running.watch.was_read("same", &of("a"));
+    running.watch.was_read("same", &of("b"));
+    assert_eq!(running.received(), [["same"]]);
+    assert_eq!(running.watch.namespaces.read.read().len(), 0);
 }
