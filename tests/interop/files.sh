@@ -1,6 +1,6 @@
 # Sourced by the scripts that run programs on files which `signet-agent write` keeps: a domain of their own, whose SVIDs live for ten seconds.
 
-# NAME: starts it; its variables are this shell's.
+# Starts it; its variables are this shell's.
 start_domain() {
   signet-dev --dir "$work/d" --svid-ttl 10s >"$work/signet-dev.log" 2>&1 </dev/null &
   dev=$!
@@ -27,7 +27,7 @@ keep() {
 }
 pod() { echo "unix://$SIGNET_POD_SOCKETS/$1/spiffe.sock"; }
 
-# NAME: the example as it is shipped, but for places: /run/signet-files, /run/NAME, /etc/NAME and port 8443 are this test's.
+# NAME PORT: the example as it is shipped, but for places: /run/signet-files, /run/NAME, /etc/NAME and port 8443 are this test's.
 example() {
   local name=$1 port=$2 file
   mkdir -p "$work/$name/run"

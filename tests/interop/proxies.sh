@@ -81,5 +81,16 @@ touch "$work/stop"
 for name in nginx haproxy; do
   sleep 0.2
   ! grep failed "$work/$name.requests" || fail "$name: requests failed"
-  echo "$name: $(grep -c ok "$work/$name.requests") requests, none failed"
+  answered=$(grep -c ok "$work/$name.requests" || true)
+  [ "$answered" -gt 100 ] || fail "$name: $answered requests were answered"
+  echo "$name: $answered requests, none failed"
 done
+
+# A set that HAProxy does not load is not taken for loaded: `write` tries again.
+rm "$work/haproxy/run/loaded.sum"
+cp "$work/haproxy/haproxy.cfg" "$work/haproxy.good"
+echo 'no such thing' >>"$work/haproxy/haproxy.cfg"
+refused "$work/haproxy/take-files"
+[ ! -e "$work/haproxy/run/loaded.sum" ] || fail "haproxy: what it refuses counts as loaded"
+cp "$work/haproxy.good" "$work/haproxy/haproxy.cfg"
+eventually test -e "$work/haproxy/run/loaded.sum"

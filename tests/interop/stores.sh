@@ -5,7 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 . "$here/files.sh"
-postgres=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)
+postgres=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1 || true)
 [ -n "$postgres" ] || skip "postgresql is not installed"
 for program in redis-server redis-cli psql; do command -v $program >/dev/null || skip "$program is not installed"; done
 start_domain
