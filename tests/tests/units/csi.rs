@@ -62,9 +62,6 @@ mod needs_root_and_systemd {
     async fn a_pod_gets_its_identity_by_an_agent_that_systemd_runs() {
         let machine = Machine::boot().await;
         let node = machine.is_a_node().await;
-        machine
-            .types("mkdir -p /var/lib/kubelet/{pods,plugins,plugins_registry}")
-            .await;
         follow(&machine, &["1. ", "2. ", "4. "]).await;
         assert_eq!(machine.property("signet-agent", "ActiveState").await, "inactive");
         machine.until(UNIT, "StatusText", |text| text == "ready").await;
