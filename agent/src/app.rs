@@ -38,7 +38,7 @@ use crate::kept::{self, Places};
 use crate::manager::{Manager, ManagerParts};
 use crate::node::NodeAttestor;
 use crate::readiness::{self, REASONS, STARTING, TRUST_NOT_BELIEVED};
-use crate::sds::{Observed, Sds};
+use crate::sds::Sds;
 use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::dial::{Dialer, Tcp};
 use crate::server_client::sync::TrustSync;
@@ -224,7 +224,7 @@ impl Agent {
     ) -> anyhow::Result<Endpoint> {
         let following = Following::new(Arc::new(manager.clone()), self.clock.clone(), PATIENCE);
         let sds = Sds {
-            observed: Observed::registered(metrics),
+            observed: metrics::keep_proxies(metrics, wires, self.clock.clone(), drain),
             ..self.config.sds.clone()
         };
         let Services { routes, calls } =

@@ -1,5 +1,5 @@
 //! What a workload is told, and who asks: the seam between the manager, which decides, and the endpoints (Workload
-//! API, later SDS), which only render.
+//! API, secret discovery), which only render.
 //!
 //! The manager keeps one `watch` channel per workload and publishes a [`WorkloadState`] on it. Every stream holds a
 //! receiver, so a slow reader keeps no history, and dropping the receiver ends the subscription.

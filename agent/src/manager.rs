@@ -41,6 +41,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 pub(crate) use self::account::Account;
 pub(crate) use self::admission::limit;
 use self::doorways::Doorways;
+pub(crate) use self::render::lists_of;
 use crate::cache::{SlotStatus, UnixFacts, WorkloadId};
 use crate::context::{AttachError, Caller, PeerProcess, WorkloadSource, WorkloadState};
 use crate::kept::Places;

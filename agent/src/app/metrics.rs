@@ -8,10 +8,13 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::{family::Family, gauge::Gauge};
 use signet_certs::time::unix_seconds;
 use signet_certs::tls::KeyExchange;
+use signet_runtime::clock::Clock as _;
 use signet_runtime::drain::Drain;
 use signet_runtime::telemetry::Metrics;
 
 use super::wires::Wires;
+use crate::manager::lists_of;
+use crate::sds::Observed;
 use crate::time::AgentTime;
 
 /// How often the clock is looked at.
@@ -119,6 +122,31 @@ pub(super) fn keep_key_exchange(
             }
         }
     }
+}
+
+/// What proxies make of what they are sent; what the newest trust is, is known to it until draining starts.
+pub(super) fn keep_proxies(
+    metrics: &Metrics,
+    wires: &Wires,
+    time: Arc<AgentTime>,
+    drain: &Drain,
+) -> Arc<Observed> {
+    let observed = Observed::registered(metrics);
+    let (of, ending) = (observed.clone(), drain.clone());
+    let mut trust = wires.trust.subscribe();
+    drain.spawn_worker("newest trust", async move {
+        loop {
+            if let Some(held) = trust.borrow_and_update().clone() {
+                of.newest(&held.bundle_der, &lists_of(&held), time.now());
+            }
+            tokio::select! {
+                () = ending.signalled() => return,
+                Ok(()) = trust.changed() => {}
+                else => return,
+            }
+        }
+    });
+    observed
 }
 
 fn gauge(metrics: &Metrics, name: &str, help: &str) -> GaugeI64 {

@@ -124,6 +124,8 @@ fn sds(raw: raw::Sds, findings: &mut Findings) -> Result<Sds, Refused> {
     for (key, name, others) in keys {
         let problem = if name.is_empty() || name.len() > 255 || name.contains(char::is_control) {
             "is no name"
+        } else if name == "*" {
+            "asks for everything"
         } else if name.starts_with("spiffe:") {
             "could be taken for a SPIFFE ID"
         } else if others.contains(&name) {

@@ -48,6 +48,12 @@ pub(super) fn render(state: CacheState<'_>, trust: Option<&Told>) -> WorkloadSta
     }
 }
 
+/// The lists that workloads are told of this trust.
+pub(crate) fn lists_of(trust: &TrustState) -> Arc<Lists> {
+    let held = trust.x509.iter();
+    Lists::known(held.map(|held| (held.crl_der.clone(), held.crl.sha256())))
+}
+
 /// What every workload is told.
 pub(super) struct Told {
     /// What verifies their leaves.
@@ -60,13 +66,7 @@ impl Told {
     /// Of this trust; where workloads see no difference to what was told before, its lists stay.
     pub(super) fn of(trust: Arc<TrustState>, before: Option<&Self>) -> Self {
         let same = before.filter(|before| before.trust.looks_like(&trust));
-        let lists = same.map_or_else(
-            || {
-                let held = trust.x509.iter();
-                Lists::known(held.map(|held| (held.crl_der.clone(), held.crl.sha256())))
-            },
-            |same| same.lists.clone(),
-        );
+        let lists = same.map_or_else(|| lists_of(&trust), |same| same.lists.clone());
         Self { trust, lists }
     }
 }

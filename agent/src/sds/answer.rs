@@ -48,10 +48,6 @@ impl Answer {
         &self.nonce
     }
 
-    pub(super) const fn trust(&self) -> Option<Trust> {
-        self.trust
-    }
-
     /// What it was made of.
     pub(super) const fn of(&self) -> &Weak<X509Context> {
         &self.of

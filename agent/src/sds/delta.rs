@@ -11,19 +11,14 @@ use signet_proto::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use tonic::Status;
 
 use super::answer::{Answer, Heard};
-use super::names::{MOST, all_of};
+use super::names::{EVERYTHING, MOST, all_of};
+use super::observed::Trust;
 use super::proxy::{Proxy, checked_names};
-use super::secret::{Absent, View, text, version};
+use super::secret::{Absent, VERSION, View, text, version};
 use super::stream::{Conversation, KEPT, Said};
 use super::{Sds, TYPE_URL};
 use crate::context::X509Context;
 use crate::streams::{Message, Nothing, status};
-
-/// Asks for everything that the workload may have.
-const EVERYTHING: &str = "*";
-
-/// Length of our versions.
-const VERSION: usize = 32;
 
 /// What a proxy knows of a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,6 +39,9 @@ pub(super) struct Delta {
     known: BTreeMap<String, Known>,
     last: Option<Answer>,
     draft: Option<(Answer, Vec<(String, Known)>)>,
+    /// Nothing was looked at yet; and the trust that the proxy has from another stream.
+    is_new: bool,
+    brought: Option<Trust>,
     /// What was answered last, or needed no answer; nothing when something was asked for since.
     seen: Weak<X509Context>,
     later: Option<Nothing>,
@@ -69,6 +67,8 @@ impl Delta {
             known: BTreeMap::new(),
             last: None,
             draft: None,
+            is_new: true,
+            brought: None,
             seen: Weak::new(),
             later: None,
         }
@@ -110,6 +110,22 @@ impl Delta {
             }
         }
         self.begun = true;
+    }
+
+    /// The trust that the versions stand for which a proxy has brought.
+    fn had(&self, view: &View<'_>) -> Option<Trust> {
+        let own = |(name, _): &(&String, &Known)| view.is_own_trust(name);
+        self.known.iter().filter(own).find_map(|(name, known)| {
+            let Known::Version(has) = known else { return None };
+            let is_newest = view
+                .secret(name)
+                .is_ok_and(|secret| version(&secret.digest()) == *has);
+            Some(if is_newest {
+                Trust::of(view.context)
+            } else {
+                Trust::of_version(has)
+            })
+        })
     }
 
     fn news(&mut self, view: &View<'_>) -> News {
@@ -185,6 +201,9 @@ impl Conversation for Delta {
             names: &names,
             validator: self.proxy.validator(),
         };
+        if std::mem::replace(&mut self.is_new, false) {
+            self.brought = self.had(&view);
+        }
         let news = self.news(&view);
         if news.told.is_empty() {
             self.seen = Arc::downgrade(context);
@@ -201,12 +220,12 @@ impl Conversation for Delta {
         let secrets = Message::default().then_all(news.secrets);
         let tail = text(4, TYPE_URL).then(text(5, answer.nonce()));
         let head = text(1, &version(&secrets.digest()));
-        let trust = answer.trust();
         self.draft = Some((answer, news.told));
-        Ok(Said::Answer(
-            head.then(secrets).then(tail).then_all(news.removed),
-            trust,
-        ))
+        Ok(Said::Answer(head.then(secrets).then(tail).then_all(news.removed)))
+    }
+
+    fn brought(&mut self) -> Option<Trust> {
+        self.brought.take()
     }
 
     fn sent(&mut self) {

@@ -8,6 +8,9 @@ pub(super) const MOST: usize = 100;
 /// Longest name: that of a SPIFFE ID (ID-04).
 pub(super) const LONGEST: usize = 2048;
 
+/// Asks for everything that the workload may have.
+pub(super) const EVERYTHING: &str = "*";
+
 /// The names of secrets that are no SPIFFE IDs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Names {

@@ -17,7 +17,7 @@ use signet_runtime::tally::Tally;
 use signet_runtime::telemetry::Metrics;
 
 use self::behind::Behind;
-use crate::context::X509Context;
+use crate::context::{Lists, X509Context};
 use crate::streams::status;
 
 /// How often the log has a line about refusals of one caller.
@@ -28,7 +28,7 @@ const MOST_TALLIES: usize = 1024;
 
 type GaugeI64 = Gauge<i64, AtomicI64>;
 
-/// The trust that an answer tells.
+/// Trust as a proxy may hold it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Trust {
     bundle: [u8; 32],
@@ -37,11 +37,22 @@ pub(super) struct Trust {
 
 impl Trust {
     pub(super) fn of(context: &X509Context) -> Self {
-        let mut bundle = [0; 32];
-        bundle.copy_from_slice(digest(&SHA256, &context.bundle).as_ref());
+        Self::made_of(&context.bundle, &context.crls)
+    }
+
+    fn made_of(bundle: &[u8], lists: &Lists) -> Self {
         Self {
-            bundle,
-            lists: *context.crls.digest(),
+            bundle: sha256(bundle),
+            lists: *lists.digest(),
+        }
+    }
+
+    /// What was in an answer of this version, which is not the newest.
+    pub(super) fn of_version(version: &str) -> Self {
+        let of = sha256(version.as_bytes());
+        Self {
+            bundle: of,
+            lists: of,
         }
     }
 }
@@ -88,6 +99,15 @@ impl Observed {
         Arc::new(observed)
     }
 
+    /// From now on workloads are told this bundle and these lists.
+    pub(crate) fn newest(&self, bundle: &[u8], lists: &Lists, now: SystemTime) {
+        let (trust, now) = (Trust::made_of(bundle, lists), unix_seconds(now));
+        self.change(|bundle, lists| {
+            bundle.newest(trust.bundle, now);
+            lists.newest(trust.lists, now);
+        });
+    }
+
     /// One stream more.
     pub(super) fn stream(self: Arc<Self>) -> Watched {
         self.streams.inc();
@@ -125,15 +145,6 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// This trust is the newest.
-    pub(super) fn shown(&self, trust: Trust, now: SystemTime) {
-        let now = unix_seconds(now);
-        self.observed.change(|bundle, lists| {
-            bundle.newest(trust.bundle, now);
-            lists.newest(trust.lists, now);
-        });
-    }
-
     /// The proxy uses it.
     pub(super) fn took(&self, trust: Trust, now: SystemTime) {
         let now = unix_seconds(now);
@@ -173,4 +184,10 @@ impl Drop for Watched {
         self.observed.streams.dec();
         self.left();
     }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut found = [0; 32];
+    found.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    found
 }

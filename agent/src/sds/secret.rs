@@ -193,6 +193,9 @@ fn certificates(run: &[u8]) -> Result<String, Absent> {
     Ok(ders.iter().map(|der| pem::encode("CERTIFICATE", der)).collect())
 }
 
+/// Length of a version.
+pub(super) const VERSION: usize = 32;
+
 /// Stands for what a secret or an answer holds, and tells nothing of a key.
 pub(super) fn version(digest: &Digest) -> String {
     hex::encode(&digest[..16])

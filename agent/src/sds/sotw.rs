@@ -4,7 +4,7 @@
 //! * Names that are new are answered whether anything has changed or not (SDS-10); what is asked for by nobody any more is not.
 //! * A request of an answer that is not the last one is ignored: it crossed with a newer answer, of which the proxy speaks next (SDS-09).
 //! * An answer that was refused is not given again before something of it has changed.
-//! * No names in the first request ask for everything that the workload may have (SDS-07); no names later ask for nothing.
+//! * No names in the first request, and `*` in any, ask for everything that the workload may have (SDS-07); no names later ask for nothing.
 
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
@@ -13,9 +13,10 @@ use signet_proto::envoy::service::discovery::v3::DiscoveryRequest;
 use tonic::Status;
 
 use super::answer::{Answer, Heard};
-use super::names::all_of;
+use super::names::{EVERYTHING, all_of};
+use super::observed::Trust;
 use super::proxy::{Proxy, checked_names, not_granted};
-use super::secret::{Absent, View, text, version};
+use super::secret::{Absent, VERSION, View, text, version};
 use super::stream::{Conversation, KEPT, Said};
 use super::{Sds, TYPE_URL};
 use crate::context::X509Context;
@@ -33,6 +34,9 @@ pub(super) struct Sotw {
     owed: bool,
     last: Option<(Answer, Digest)>,
     draft: Option<(Answer, Digest)>,
+    /// The version that the proxy has from another stream, and the trust that this is.
+    has: Option<String>,
+    brought: Option<Trust>,
     /// What was answered last, or needed no answer, and whether time alone may add to it.
     seen: Weak<X509Context>,
     later: Option<Nothing>,
@@ -49,19 +53,25 @@ impl Sotw {
             owed: false,
             last: None,
             draft: None,
+            has: None,
+            brought: None,
             seen: Weak::new(),
             later: None,
         }
     }
 
-    fn ask_for(&mut self, names: Vec<String>) {
-        if !self.begun {
-            self.everything = names.is_empty();
-            self.owed = true;
-            self.names = names;
-        } else if names != self.names {
-            self.owed = !names.is_empty();
-            self.everything = false;
+    fn ask_for(&mut self, mut names: Vec<String>) {
+        let asked_for = names.len();
+        names.retain(|name| name != EVERYTHING);
+        // An empty list goes on with what was asked for first; once names were given, it asks for nothing.
+        let everything = match (asked_for, self.begun) {
+            (0, false) => true,
+            (0, true) => self.everything && self.names.is_empty(),
+            _ => names.len() < asked_for,
+        };
+        if !self.begun || names != self.names || everything != self.everything {
+            self.owed = everything || !names.is_empty();
+            self.everything = everything;
             self.names = names;
         }
         self.begun = true;
@@ -69,11 +79,12 @@ impl Sotw {
 
     /// Each secret that can be shown, and whether one of them is trust. One that was named and is not this workload's ends the call (SDS-08).
     fn secrets(&mut self, view: &View<'_>) -> Result<(Vec<Message>, bool), Status> {
-        let names = if self.everything {
-            all_of(view.context)
-        } else {
-            self.names.clone()
-        };
+        let mut names = self.names.clone();
+        if self.everything {
+            names.extend(all_of(view.context));
+            names.sort_unstable();
+            names.dedup();
+        }
         let (mut secrets, mut is_trust) = (Vec::new(), false);
         self.later = None;
         for name in &names {
@@ -83,7 +94,6 @@ impl Sotw {
                     secrets.push(secret);
                 }
                 Err(Absent::NotNow(nothing)) => self.later = Some(nothing),
-                Err(Absent::NotGranted) if self.everything => {}
                 Err(Absent::NotGranted) => return Err(not_granted(name)),
             }
         }
@@ -102,6 +112,9 @@ impl Conversation for Sotw {
         let is_of_last = self.last.as_ref().is_some_and(|(last, _)| last.nonce() == nonce);
         if !is_first && !is_of_last && !nonce.is_empty() {
             return Ok(Heard::Nothing);
+        }
+        if is_first {
+            self.has = Some(request.version_info).filter(|version| version.len() == VERSION);
         }
         self.ask_for(names);
         let last = self
@@ -135,6 +148,14 @@ impl Conversation for Sotw {
         let secrets = secrets.into_iter().map(|secret| secret.within(2));
         let secrets = Message::default().then_all(secrets);
         let digest = secrets.digest();
+        if let Some(has) = self.has.take().filter(|_| is_trust) {
+            let is_newest = has == version(&digest);
+            self.brought = Some(if is_newest {
+                Trust::of(context)
+            } else {
+                Trust::of_version(&has)
+            });
+        }
         if !self.owed && self.last.as_ref().is_some_and(|(_, last)| *last == digest) {
             self.seen = Arc::downgrade(context);
             return Ok(Said::Nothing(self.later.clone()));
@@ -142,9 +163,12 @@ impl Conversation for Sotw {
         let answer = Answer::new(context, is_trust);
         let tail = text(4, TYPE_URL).then(text(5, answer.nonce()));
         let message = text(1, &version(&digest)).then(secrets).then(tail);
-        let trust = answer.trust();
         self.draft = Some((answer, digest));
-        Ok(Said::Answer(message, trust))
+        Ok(Said::Answer(message))
+    }
+
+    fn brought(&mut self) -> Option<Trust> {
+        self.brought.take()
     }
 
     fn sent(&mut self) {
@@ -164,7 +188,7 @@ impl Conversation for Sotw {
     }
 
     fn work(&self) -> u32 {
-        let names = if self.everything { 1 } else { self.names.len() };
+        let names = self.names.len() + usize::from(self.everything);
         if self.owed || self.later.is_some() {
             u32::try_from(names).unwrap_or(u32::MAX)
         } else {

@@ -21,8 +21,8 @@ const SECRET: u32 = 10;
 /// What is to be said now.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// This. With the trust that it tells, if it tells any.
-    Answer(Message, Option<Trust>),
+    /// This.
+    Answer(Message),
     /// Nothing, until something changes. Some of what was asked for may come by time alone.
     Nothing(Option<Nothing>),
     /// Nothing at all of what was asked for, for this reason.
@@ -45,6 +45,9 @@ pub(super) trait Conversation: Send + 'static {
     /// # Errors
     /// The status of the call.
     fn say(&mut self, context: &Arc<X509Context>, now: std::time::SystemTime) -> Result<Said, Status>;
+
+    /// The trust that the proxy has brought from another stream, once it can be told which.
+    fn brought(&mut self) -> Option<Trust>;
 
     /// What was to be said last is on its way.
     fn sent(&mut self);
@@ -115,11 +118,11 @@ impl<C: Conversation> Talk<C> {
                 Ok(context) => self.conversation.say(&context, self.follower.now())?,
                 Err(nothing) => Said::NotYet(nothing),
             };
+            if let Some(trust) = self.conversation.brought() {
+                self.watched.took(trust, self.follower.now());
+            }
             match said {
-                Said::Answer(answer, trust) => {
-                    if let Some(trust) = trust {
-                        self.watched.shown(trust, self.follower.now());
-                    }
+                Said::Answer(answer) => {
                     if let Some(sending) = self.follower.send(answer).await? {
                         self.conversation.sent();
                         self.over = self.once;

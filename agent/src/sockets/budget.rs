@@ -7,7 +7,7 @@ use signet_runtime::bucket::Buckets;
 use signet_runtime::quota::{Held, Quota};
 use signet_runtime::sync::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Settings;
 use crate::shared::Shared;
@@ -29,6 +29,8 @@ pub(super) struct Budget {
     over_limit: Duration,
     /// Messages wait for room one behind the other, so that waiting costs the same however many do.
     turn: tokio::sync::Mutex<()>,
+    /// The same of requests that wait until there may be work.
+    work_turn: tokio::sync::Mutex<()>,
     given_back: Notify,
 }
 
@@ -42,6 +44,7 @@ impl Budget {
             attaches: all.attaches.clone(),
             over_limit: all.settings.over_limit,
             turn: tokio::sync::Mutex::default(),
+            work_turn: tokio::sync::Mutex::default(),
             given_back: Notify::new(),
         }
     }
@@ -77,6 +80,18 @@ impl Budget {
         if work > 0 {
             self.work.spend(self.sharer.clone(), f64::from(work));
         }
+    }
+
+    /// Spends so much once work may be done, behind those that wait for that already. Whether it had to wait.
+    pub(super) async fn pay(&self, work: u32) -> bool {
+        let _turn = self.work_turn.lock().await;
+        let mut has_waited = false;
+        while let Err(wait) = self.check_work() {
+            has_waited = true;
+            sleep(wait).await;
+        }
+        self.spend_work(work);
+        has_waited
     }
 
     /// So many bytes, if there are as many now.

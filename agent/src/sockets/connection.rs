@@ -5,7 +5,6 @@ use std::sync::Arc;
 use signet_runtime::quota::Held;
 use signet_runtime::spans;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{Budget, Kept, Room, Sharer};
@@ -114,11 +113,9 @@ impl Connection {
 
     /// Spends work of this caller's, once it may do some.
     pub(crate) async fn pay(&self, work: u32) {
-        while let Err(wait) = self.budget.check_work() {
-            self.counts.met(Bound::Work);
-            sleep(wait).await;
+        if self.budget.pay(work).await {
+            self.counts.met(Bound::Requests);
         }
-        self.budget.spend_work(work);
     }
 
     /// Room for a message, if there is some now.

@@ -30,18 +30,21 @@ pub(super) enum Bound {
     Work,
     /// A call was told to retry, as many have come in a short time.
     Attaches,
+    /// A request of secret discovery waited, as many have come in a short time.
+    Requests,
     /// A stream ended whose client has not taken lists that were replaced.
     Lists,
 }
 
 impl Bound {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Connections,
         Self::Evicted,
         Self::Calls,
         Self::Bytes,
         Self::Work,
         Self::Attaches,
+        Self::Requests,
         Self::Lists,
     ];
 
@@ -53,6 +56,7 @@ impl Bound {
             Self::Bytes => "bytes",
             Self::Work => "work",
             Self::Attaches => "attaches",
+            Self::Requests => "requests",
             Self::Lists => "lists",
         };
         Label { bound }

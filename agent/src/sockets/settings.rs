@@ -34,7 +34,7 @@ const WORK: Rate = Rate {
 /// Calls that subscribe: as many at once as may be open.
 const ATTACHES: Rate = Rate {
     per_second: 32.0,
-    burst: 256.0,
+    burst: 512.0,
 };
 
 /// How long a connection may bring more than its caller may send.
@@ -134,13 +134,13 @@ pub(crate) fn limits() -> Vec<Limit> {
         ),
         row(
             "a pod, a user of the shared socket",
-            "bytes of requests under way and of messages not taken",
+            "bytes of requests under way, of names that streams keep, and of messages not taken",
             bytes(BYTES.share),
             bytes(BYTES.cap),
         ),
         row(
             "a pod, a user of the shared socket",
-            "frames of HTTP/2, and headers by the 64 bytes; what is beyond waits",
+            "work: a frame of HTTP/2 is 1, 64 bytes of headers 1, a request of secret discovery 2, a secret made for it 10; what is beyond waits",
             rate(WORK),
             rate(WORK),
         ),
@@ -152,7 +152,7 @@ pub(crate) fn limits() -> Vec<Limit> {
         ),
         row(
             "a pod, a user of the shared socket",
-            "calls of the Workload API",
+            "calls of the Workload API and of secret discovery, and explanations",
             rate(ATTACHES),
             rate(ATTACHES),
         ),

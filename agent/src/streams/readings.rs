@@ -10,7 +10,8 @@ use signet_runtime::sync::Mutex;
 use crate::context::Lists;
 use crate::sockets::REFUSED_METRIC;
 
-/// Moments whose lists are read at the same time, the present one among them. The lists of one have 3 MiB at most by default.
+/// Moments whose lists are read at the same time, the present one among them. The lists of one have 3 MiB at most by default, and 4.1 MiB more once a proxy has asked for
+/// them in PEM.
 const MOST: usize = 8;
 
 /// The lists of one moment, until they are too old.
