@@ -105,7 +105,7 @@ impl Writer {
         let mut progress = teller.progress();
         let publisher = Publisher::new(
             plan.clone(),
-            source,
+            source.changes(),
             observed,
             standing.clone(),
             teller.published(),
