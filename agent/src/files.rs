@@ -9,7 +9,7 @@ use ring::digest::{Context, SHA256};
 use signet_certs::pem;
 use signet_certs::svid::X509Svid;
 use signet_certs::verify::TrustedAuthority;
-use signet_runtime::files::{FileError, NewFile, Owner, publish};
+use signet_runtime::files::{FileError, NewFile, Owner, Shown, publish};
 use zeroize::Zeroizing;
 
 pub(crate) use self::named::{NamedError, key_mode, mode};
@@ -185,12 +185,12 @@ impl Set {
         bytes
     }
 
-    /// Writes them into `directory`, which is made when it is missing. Any number of processes may do so at once: each publishes a whole
-    /// set, and the last one stays. Blocks for as long as others write.
+    /// Writes them into `directory`, which is made when it is missing. Any number of processes of one user may do so at once: each publishes
+    /// a whole set, and the last one stays. Blocks for as long as others write.
     ///
     /// # Errors
     /// [`FileError`]; then readers find what they found before.
-    pub(crate) fn write(&self, directory: &Path) -> Result<(), FileError> {
+    pub(crate) fn write(&self, directory: &Path) -> Result<Shown, FileError> {
         let mode = |file: &File| match file.mode {
             Some(mode) => mode,
             None if file.part.has_key() => self.key_mode,

@@ -25,7 +25,7 @@ use signet_runtime::signal::Reread;
 use signet_runtime::telemetry::Metrics;
 use signet_workload::{CrlPolicy, Endpoint, Options, X509Source};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub(crate) use self::hook::{Command, Hook, Post, Target, parse_signal};
 use self::observed::Observed;
@@ -37,6 +37,8 @@ use crate::files::Layout;
 
 /// How long the end may take: a hook is cut, and a disk that hangs is not waited for.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(3);
+/// How long systemd is told of the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Connections of the telemetry listener.
 const TELEMETRY_CONNECTIONS: usize = 16;
 /// First and longest wait before the agent is called again: a socket that is not there yet is soon.
@@ -90,7 +92,7 @@ impl Writer {
         let metrics = Metrics::new("signet_agent_write");
         let readiness = Readiness::new(REASONS);
         readiness.register(&metrics);
-        signet_runtime::spans::spawn(tell(notify, readiness.clone(), drain.clone()));
+        drain.spawn_worker("notify", tell(notify, readiness.clone(), drain.clone()));
         let observed = Observed::register(&metrics);
         let standing = Arc::new(Standing::new(&readiness));
         let source = X509Source::start(Options {
@@ -105,7 +107,7 @@ impl Writer {
         let mut progress = teller.progress();
         let publisher = Publisher::new(
             plan.clone(),
-            source,
+            source.changes(),
             observed,
             standing.clone(),
             teller.published(),
@@ -169,24 +171,27 @@ fn told(in_time: bool, plan: &Plan, standing: &Standing) -> anyhow::Result<()> {
     }
 }
 
-/// systemd hears that the program serves once there are files, for what comes after it reads them, and that it ends.
+/// systemd hears that the program serves once there are files, for what comes after it reads them, and that it ends. It may not listen.
 async fn tell(notify: Notify, readiness: Readiness, drain: Drain) {
-    let ending = {
-        let readiness = readiness.clone();
-        async move {
-            drain.signalled().await;
-            readiness.hold(STOPPING)
-        }
+    let last_words = async {
+        drain.signalled().await;
+        let _stopping = readiness.hold(STOPPING);
+        sleep(LAST_WORDS).await;
     };
-    let serving = async {
+    let telling = async {
         loop {
             let named = readiness.names(Level::Serve);
-            if !named.contains(&NO_IDENTITY.name) {
+            if !named.contains(&NO_IDENTITY.name) || named.contains(&STOPPING.name) {
                 break;
             }
             readiness.differs(Level::Serve, &named).await;
         }
         notify.follow(readiness.clone()).await;
+        // It may have nobody to tell.
+        drain.signalled().await;
     };
-    let (_stopping, ()) = tokio::join!(ending, serving);
+    tokio::select! {
+        () = last_words => {}
+        () = telling => {}
+    }
 }

@@ -112,7 +112,7 @@ impl Asides {
             let ignored = tokio::select! {
                 _ = self.hangup.recv() => {
                     tracing::info!(
-                        "SIGHUP: files are read or opened again; of the configuration the server's rules, any other change of it needs a restart"
+                        "SIGHUP: what this program reads, opens or keeps as files is read, opened or written again; of a configuration only a server's rules, any other change of it needs a restart"
                     );
                     self.reread.send_replace(());
                     continue;

@@ -11,6 +11,7 @@ use signet_certs::verify::TrustedAuthority;
 use signet_runtime::backoff::Backoff;
 use signet_runtime::cli::{Answer, or_dash};
 use signet_runtime::clock::{Clock, SystemClock};
+use signet_runtime::files::Shown;
 use signet_runtime::output::complain;
 use signet_runtime::pace::random_unit;
 use signet_runtime::table::{Table, age};
@@ -49,15 +50,16 @@ pub(super) async fn x509(
         bundle: context.roots.authorities(&default.spiffe_id().trust_domain()),
     };
     if let Some(directory) = write {
-        layout
-            .fill(default, fetched.bundle)
-            .write(directory)
-            .with_context(|| {
-                format!(
-                    "nothing is written to {}: let this user write there, or choose another directory",
-                    directory.display()
-                )
-            })?;
+        let shown = layout.fill(default, fetched.bundle).write(directory);
+        let shown = shown.with_context(|| {
+            format!(
+                "nothing is written to {}: let this user write there, or choose another directory",
+                directory.display()
+            )
+        })?;
+        if let Shown::Partly(error) = shown {
+            bail!("the files are written, and not all is as it should be: {error}");
+        }
     }
     let written = write.map(|directory| (directory, &layout));
     Ok(Answer::new(

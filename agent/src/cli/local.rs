@@ -11,7 +11,7 @@ use signet_proto::local::local_client::LocalClient;
 use signet_runtime::cli::{Answer, Health, NotReady, or_dash, when};
 use signet_runtime::table::{Table, age};
 use signet_runtime::uds;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 /// Connecting and answering together.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -45,28 +45,30 @@ pub(super) async fn status(socket: &Path) -> anyhow::Result<Answer> {
 
 async fn ask(socket: &Path) -> anyhow::Result<wire::StatusResponse> {
     let asked = async {
-        let path = socket.to_owned();
-        let channel = Endpoint::from_static("http://localhost")
-            .connect_with_connector(tower::service_fn(move |_| {
-                let path = path.clone();
-                async move { uds::connect(&path).await.map(TokioIo::new) }
-            }))
-            .await
-            .map_err(|error| {
-                anyhow::anyhow!(
-                    "cannot reach the agent ({}): is it running, and may you open its socket? Set --admin-socket or \
-                     SIGNET_AGENT_ADMIN_SOCKET",
-                    reason(&error)
-                )
-            })?;
-        let mut client = LocalClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let mut client = LocalClient::new(channel(socket)).max_decoding_message_size(MAX_MESSAGE);
         let answer = client.status(wire::StatusRequest {}).await;
         answer
             .map(tonic::Response::into_inner)
-            .map_err(|status| anyhow::anyhow!("{}", status.message()))
+            .map_err(|status| match std::error::Error::source(&status) {
+                Some(cause) => anyhow::anyhow!(
+                    "cannot reach the agent ({}): is it running, and may you open its socket? Set --admin-socket or \
+                     SIGNET_AGENT_ADMIN_SOCKET",
+                    reason(cause)
+                ),
+                None => anyhow::anyhow!("{}", status.message()),
+            })
     };
     let late = |_| anyhow::anyhow!("the agent at {} did not answer in time", socket.display());
     tokio::time::timeout(LIMIT, asked).await.map_err(late)?
+}
+
+/// To whom listens at this socket. It connects when it is first used.
+pub(super) fn channel(socket: &Path) -> Channel {
+    let path = socket.to_owned();
+    Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { uds::connect(&path).await.map(TokioIo::new) }
+    }))
 }
 
 /// What went wrong with a socket: our own words where they are in the chain, for they name the path, else its first cause.

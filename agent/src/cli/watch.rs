@@ -12,6 +12,7 @@ use signet_runtime::environment::ENDPOINT_SOCKET;
 use signet_runtime::error::chain;
 use signet_runtime::output::print;
 use signet_runtime::signal::end_of_session;
+use signet_runtime::spans::spawn_blocking;
 use signet_workload::{CrlPolicy, Options, X509Source};
 
 use crate::watch::Told;
@@ -57,9 +58,14 @@ pub(super) async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
             (left, printed) = (left - 1, true);
             let line = match args.answer.output {
                 Output::Json => change.to_json(now),
-                Output::Table => change.to_text(now),
+                Output::Table => one_line(&change.to_text(now)),
             };
-            print(&line).context("the line cannot be written")?;
+            // Its reader may rest, with a pipe that is full; the end does not wait for that.
+            let printed = spawn_blocking(move || print(&line));
+            tokio::select! {
+                _ = &mut end => return Ok(()),
+                printed = printed => printed?.context("the line cannot be written")?,
+            }
         }
         if let Some(problem) = state.problem.filter(|problem| problem.is_final()) {
             anyhow::bail!("{}", chain(&*problem));
@@ -76,6 +82,11 @@ pub(super) async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
     }
 }
 
+/// The agent's words are in it, and what they make must not look like a change of its own.
+fn one_line(text: &str) -> String {
+    text.trim_end().replace(char::is_control, "?") + "\n"
+}
+
 /// Whether the reader of a pipe has gone.
 fn is_unread() -> bool {
     let stdout = std::io::stdout();
@@ -85,4 +96,17 @@ fn is_unread() -> bool {
     seen && fd
         .revents()
         .is_some_and(|events| events.contains(PollFlags::POLLERR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_agent_says_makes_no_line_of_its_own() {
+        let said = "2027-01-15T08:00:00Z agent: away\n2027-01-15T08:00:00Z svid: spiffe://x\u{1b}[2K\n";
+        let told = one_line(said);
+        assert_eq!(told.matches('\n').count(), 1, "{told}");
+        assert!(told.ends_with("spiffe://x?[2K\n"), "{told}");
+    }
 }

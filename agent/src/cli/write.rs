@@ -61,10 +61,10 @@ struct HookArgs {
     /// After each set send this signal to the process that --pid-file names, for instance HUP.
     #[arg(long, value_parser = parse_signal, requires = "pid_file", group = "hook")]
     signal: Option<Signal>,
-    /// The first line is the number of the process. One that began after the file was written gets no signal.
+    /// The first line is the number of the process. Without --program one that began after the file was written gets no signal.
     #[arg(long, value_name = "FILE", requires = "signal")]
     pid_file: Option<PathBuf>,
-    /// Nor does one of another name than this, as `ps -o comm` shows it.
+    /// Its name, as `ps -o comm` shows it: one of another name gets no signal. Better than the age of the file, which clocks change.
     #[arg(long, value_name = "NAME", requires = "pid_file")]
     program: Option<String>,
     /// After each set send a POST there, over plain HTTP to this machine alone; 2xx is a success.

@@ -21,10 +21,8 @@ fn an_identity_is_written_whole_and_its_key_is_private() {
     let authority = authority(DOMAIN);
     let svid = svid(&authority, "/ns/a/sa/b");
     let layout = Layout::default();
-    layout
-        .fill(&svid, &[trusted(&authority)])
-        .write(&directory)
-        .unwrap();
+    let shown = layout.fill(&svid, &[trusted(&authority)]).write(&directory);
+    assert!(matches!(shown, Ok(Shown::Whole)), "{shown:?}");
     let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
     let modes: Vec<u32> = layout.names().into_iter().map(mode).collect();
     assert_eq!(modes, [0o644, 0o600, 0o600, 0o644, 0o644]);
@@ -52,10 +50,10 @@ fn only_the_files_that_are_named_are_written_each_as_it_is_said() {
     let mut layout = Layout::of(named.iter().map(|text| text.parse().unwrap()).collect()).unwrap();
     layout.owner.gid = Some(nix::unistd::getgid().as_raw());
     let trusted = trusted(&authority);
-    layout
+    let shown = layout
         .fill(&svid, std::slice::from_ref(&trusted))
-        .write(folder.path())
-        .unwrap();
+        .write(folder.path());
+    assert!(matches!(shown, Ok(Shown::Whole)), "{shown:?}");
     let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
     assert_eq!(read("tls.crt"), svid.chain_der());
     assert_eq!(read("tls.key"), svid.key().pkcs8_der());

@@ -28,7 +28,7 @@ fn written(
         [] => Layout::default(),
         files => Layout::of(files.iter().map(|file| file.parse().unwrap()).collect()).unwrap(),
     };
-    layout.fill(svid, &[trusted]).write(folder).unwrap();
+    let _ = layout.fill(svid, &[trusted]).write(folder).unwrap();
 }
 
 fn kinds(found: &[Found]) -> Vec<&'static str> {

@@ -1,41 +1,54 @@
-//! Writes what the source has, whenever that is another set than the one in place.
+//! Writes what the source has, whenever that is another set than the one in place: the first at once, and of many that come one after the
+//! other the newest only, so that neither the disk nor the program is kept busy with what nobody reads any more.
 
+mod pace;
+
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use signet_certs::time::rfc3339;
-use signet_runtime::backoff::Backoff;
 use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::drain::Drain;
 use signet_runtime::error::chain;
-use signet_runtime::files::FileError;
-use signet_runtime::pace::random_unit;
+use signet_runtime::files::{FileError, Shown};
 use signet_runtime::signal::Reread;
 use signet_runtime::spans::spawn_blocking;
-use signet_workload::{SourceError, SourceState, TrustedAuthority, X509Source, X509Svid};
+use signet_workload::{MessageError, SourceError, SourceState, TrustedAuthority, X509Svid};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
+use self::pace::Pace;
 use super::Plan;
 use super::observed::Observed;
 use super::standing::Standing;
 use super::teller::Published;
 
-/// Waits after a set that could not be written.
-const BACKOFF: Backoff = Backoff::between(Duration::from_millis(500), Duration::from_secs(15)).jittered(0.5);
 /// How often the clock is looked at: it tells nobody that it was set.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often it is said that the certificate has ended.
 const SAID_EVERY: Duration = Duration::from_secs(300);
+/// After how long a set that is still being written is one that cannot be written.
+const HANGS: Duration = Duration::from_secs(30);
+
+/// What came of writing a set; the outer error is a panic of the writer.
+type Written = Result<Result<Shown, FileError>, JoinError>;
 
 pub(super) struct Publisher {
     plan: Arc<Plan>,
-    source: X509Source,
+    changes: watch::Receiver<SourceState>,
     observed: Observed,
     standing: Arc<Standing>,
     published: Published,
+    state: SourceState,
     /// What readers find.
     in_place: Option<InPlace>,
-    backoff: Backoff,
+    /// Whether what is in place may be another set than is wanted.
+    is_due: bool,
+    /// Whether the set is to be written even if it is the one in place.
+    again: bool,
+    pace: Pace,
     said: Option<Instant>,
 }
 
@@ -43,6 +56,8 @@ pub(super) struct Publisher {
 struct InPlace {
     digest: [u8; 32],
     not_after: SystemTime,
+    /// Whether nothing is left to do for it.
+    whole: bool,
 }
 
 /// What is to be written.
@@ -51,59 +66,87 @@ struct Wanted {
     bundle: Vec<TrustedAuthority>,
 }
 
+/// A set that is being written. There is one at most: what a disk that hangs holds does not add up.
+struct Writing {
+    wanted: Wanted,
+    digest: [u8; 32],
+    /// Whether its reader is told even if it is the one in place.
+    again: bool,
+    began: Instant,
+    /// Whether it was said that it does not end.
+    is_late: bool,
+    work: JoinHandle<Result<Shown, FileError>>,
+}
+
 impl Publisher {
+    /// `changes` outlive it.
     pub(super) fn new(
         plan: Arc<Plan>,
-        source: X509Source,
+        changes: watch::Receiver<SourceState>,
         observed: Observed,
         standing: Arc<Standing>,
         published: Published,
     ) -> Self {
         Self {
             plan,
-            source,
+            changes,
             observed,
             standing,
             published,
+            state: SourceState::default(),
             in_place: None,
-            backoff: BACKOFF,
+            is_due: true,
+            again: false,
+            pace: Pace::new(Instant::now()),
             said: None,
         }
     }
 
     /// Works until the drain starts, or until the agent says that trying again is of no use. SIGHUP has the set written and its reader
-    /// told once more.
+    /// told once more. A disk that hangs is not waited for.
     pub(super) async fn run(mut self, drain: Drain, mut reread: Reread) {
-        let mut changes = self.source.changes();
+        let mut writing: Option<Writing> = None;
+        self.state = self.changes.borrow_and_update().clone();
         loop {
-            let state = changes.borrow_and_update().clone();
-            if self.is_over(&state) {
+            if writing.is_none() && self.is_over() {
                 self.published.no_more();
                 return drain.signalled().await;
             }
-            let retry = tokio::select! {
-                retry = self.follow(&state) => retry,
-                // A disk that hangs is not waited for.
-                () = drain.signalled() => return,
+            if writing.is_none() {
+                writing = self.begin();
+            }
+            self.say_of_agent();
+            self.look(SystemClock.now(), writing.as_mut());
+            let look = Instant::now() + LOOK;
+            let next = match &writing {
+                None if self.is_due => self.pace.next(Instant::now()).min(look),
+                _ => look,
             };
-            self.look(SystemClock.now());
-            let next = Instant::now() + retry.unwrap_or(LOOK);
             tokio::select! {
                 () = drain.signalled() => return,
                 () = sleep_until(next) => {}
-                () = reread.told() => self.in_place = None,
-                // The source outlives the loop.
-                _ = changes.changed() => {}
+                () = reread.told() => {
+                    (self.is_due, self.again) = (true, true);
+                    // Somebody says that it is worth a try.
+                    self.pace.reset();
+                }
+                Ok(()) = self.changes.changed() => {
+                    self.state = self.changes.borrow_and_update().clone();
+                    self.is_due = true;
+                }
+                written = end_of(&mut writing) => if let Some(ended) = writing.take() {
+                    self.ended(written, &ended);
+                }
             }
         }
     }
 
     /// Whether waiting is of no use; what is done once takes a verdict for an answer.
-    fn is_over(&self, state: &SourceState) -> bool {
-        let Some(problem) = &state.problem else {
+    fn is_over(&self) -> bool {
+        let Some(problem) = &self.state.problem else {
             return false;
         };
-        let over = problem.is_final() || (self.plan.once.is_some() && !problem.may_pass());
+        let over = problem.is_final() || (self.plan.once.is_some() && is_verdict(problem));
         if over {
             self.standing.give_up(self.told(problem));
         }
@@ -114,34 +157,79 @@ impl Publisher {
         format!("{}: {}", self.plan.which, chain(problem))
     }
 
-    /// Writes what is not in place; after how long to try again, where that failed.
-    async fn follow(&mut self, state: &SourceState) -> Option<Duration> {
-        self.say_of_agent(state);
-        let wanted = wanted(state, &self.plan)?;
-        let set = self.plan.layout.fill(&wanted.svid, &wanted.bundle);
-        let digest = set.digest();
-        if self.in_place.as_ref().is_some_and(|there| there.digest == digest) {
+    /// Begins to write what is not in place, if it is time to.
+    fn begin(&mut self) -> Option<Writing> {
+        let now = Instant::now();
+        if !self.is_due || self.pace.next(now) > now {
             return None;
         }
+        self.is_due = false;
+        let wanted = wanted(&self.state, &self.plan)?;
+        let set = self.plan.layout.fill(&wanted.svid, &wanted.bundle);
+        let digest = set.digest();
+        let in_place = self.in_place.as_ref();
+        if !self.again && in_place.is_some_and(|there| there.whole && there.digest == digest) {
+            // Also where another one failed meanwhile.
+            self.standing.written.set(None);
+            self.pace.reset();
+            return None;
+        }
+        self.pace.begins(now);
         let directory = self.plan.directory.clone();
-        // A panic of the writer is one of its own.
-        let written = spawn_blocking(move || set.write(&directory)).await.ok()?;
+        Some(Writing {
+            wanted,
+            digest,
+            again: std::mem::take(&mut self.again),
+            began: now,
+            is_late: false,
+            work: spawn_blocking(move || set.write(&directory)),
+        })
+    }
+
+    fn ended(&mut self, written: Written, ended: &Writing) {
         match written {
-            Ok(()) => {
-                self.is_in_place(&wanted, digest);
-                None
+            Ok(Ok(Shown::Whole)) => {
+                self.is_shown(ended, true);
+                self.standing.written.set(None);
+                self.pace.reset();
             }
-            Err(error) => Some(self.is_not_in_place(&error)),
+            Ok(Ok(Shown::Partly(error))) => {
+                self.is_shown(ended, false);
+                let retry_in = self.failed(&error);
+                tracing::warn!(
+                    error = chain(&error),
+                    ?retry_in,
+                    "the set is in place, and not all is done for it"
+                );
+            }
+            Ok(Err(error)) => {
+                self.again |= ended.again;
+                let retry_in = self.failed(&error);
+                tracing::warn!(
+                    error = chain(&error),
+                    ?retry_in,
+                    "the files cannot be written, those before stay"
+                );
+            }
+            Err(error) => {
+                self.again |= ended.again;
+                let retry_in = self.failed(&error);
+                tracing::error!(
+                    error = chain(&error),
+                    ?retry_in,
+                    "the writer of the files has ended"
+                );
+            }
         }
     }
 
-    fn is_in_place(&mut self, wanted: &Wanted, digest: [u8; 32]) {
-        let Wanted { svid, bundle } = wanted;
+    /// Readers find it. Its own reader is told once of each, also of one for which something is left to do.
+    fn is_shown(&mut self, ended: &Writing, whole: bool) {
+        let Wanted { svid, bundle } = &ended.wanted;
         let lists = || bundle.iter().filter_map(|authority| authority.crl.as_ref());
         let not_after = svid.not_after();
         let ends = lists().map(|crl| crl.next_update()).min();
         self.observed.set_written(SystemClock.now(), not_after, ends);
-        self.standing.written.set(None);
         let numbers: Vec<String> = lists().map(|crl| crl.number().to_string()).collect();
         tracing::info!(
             spiffe_id = %svid.spiffe_id(),
@@ -152,26 +240,34 @@ impl Publisher {
             directory = %self.plan.directory.display(),
             "a set of files is written"
         );
-        self.in_place = Some(InPlace { digest, not_after });
-        self.backoff.reset();
-        self.standing.identity.set(None);
-        self.published.another();
+        let digest = ended.digest;
+        let known = |there: &InPlace| there.digest == digest && there.whole >= whole;
+        if ended.again || !self.in_place.as_ref().is_some_and(known) {
+            self.published.another();
+        }
+        self.in_place = Some(InPlace {
+            digest,
+            not_after,
+            whole,
+        });
     }
 
-    fn is_not_in_place(&mut self, error: &FileError) -> Duration {
-        let wait = self.backoff.next(random_unit());
-        let said = chain(error);
-        tracing::warn!(error = said, retry_in = ?wait, "the files cannot be written, those before stay");
+    /// How long the next attempt waits.
+    fn failed(&mut self, error: &(dyn std::error::Error + 'static)) -> Duration {
         self.observed.publish_failures.inc();
-        self.standing.written.set(Some(said));
-        wait
+        self.standing.written.set(Some(chain(error)));
+        self.is_due = true;
+        self.pace.failed(Instant::now())
     }
 
-    /// A verdict takes readiness away: nobody will renew what is in the files. An agent that is away does not yet.
-    fn say_of_agent(&self, state: &SourceState) {
-        let problem = state.problem.as_deref();
-        let away = problem.filter(|problem| problem.may_pass());
-        let verdict = problem.filter(|problem| !problem.may_pass());
+    /// A verdict takes readiness away: nobody will renew what is in the files. An agent that is away, or sends what cannot be used, does
+    /// not yet.
+    fn say_of_agent(&self) {
+        let problem = self.state.problem.as_deref();
+        let (verdict, away) = match problem {
+            Some(problem) if is_verdict(problem) => (Some(problem), None),
+            other => (None, other),
+        };
         self.standing.agent.set(away.map(|problem| self.told(problem)));
         match (verdict, &self.in_place) {
             (Some(problem), _) => self.standing.identity.set(Some(self.told(problem))),
@@ -180,8 +276,18 @@ impl Publisher {
         }
     }
 
-    /// Says it as long as the files hold a certificate that has ended.
-    fn look(&mut self, now: SystemTime) {
+    /// Says what only the time tells: that a disk hangs, and for as long as it is so that the files hold a certificate that has ended.
+    fn look(&mut self, now: SystemTime, writing: Option<&mut Writing>) {
+        if let Some(writing) = writing
+            && !writing.is_late
+            && writing.began.elapsed() >= HANGS
+        {
+            writing.is_late = true;
+            let (directory, limit) = (self.plan.directory.display(), HANGS.as_secs());
+            tracing::error!(%directory, "the files are being written and that does not end: the disk hangs; those before stay");
+            let said = format!("{directory}: not done after {limit} s, and still going on: the disk hangs");
+            self.standing.written.set(Some(said));
+        }
         let ended = self
             .in_place
             .as_ref()
@@ -203,6 +309,23 @@ impl Publisher {
     }
 }
 
+/// Whether the agent has decided: it refuses the identity, or what it gives is not what was asked for. A message that cannot be used is no
+/// decision, and the next one may be another.
+fn is_verdict(problem: &SourceError) -> bool {
+    match problem {
+        SourceError::Message(error) => matches!(error, MessageError::NotPicked(_) | MessageError::NoHint(_)),
+        other => !other.may_pass(),
+    }
+}
+
+/// The end of what is being written; never, where nothing is.
+async fn end_of(writing: &mut Option<Writing>) -> Written {
+    match writing {
+        Some(writing) => (&mut writing.work).await,
+        None => pending().await,
+    }
+}
+
 /// The newest of both halves: whom to trust may be newer than who we are. A state that knows nothing of our own trust domain changes no
 /// file.
 fn wanted(state: &SourceState, plan: &Plan) -> Option<Wanted> {
@@ -212,3 +335,6 @@ fn wanted(state: &SourceState, plan: &Plan) -> Option<Wanted> {
     let bundle = roots.authorities(&svid.spiffe_id().trust_domain()).to_vec();
     (!bundle.is_empty()).then_some(Wanted { svid, bundle })
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,11 @@ impl Progress {
     pub(super) const fn is_over(&self, once: bool) -> bool {
         self.given_up || (once && self.published > 0 && self.told >= self.published)
     }
+
+    #[cfg(test)]
+    pub(super) const fn counts(&self) -> (u64, u64) {
+        (self.published, self.told)
+    }
 }
 
 /// Where the publisher says what it has done.

@@ -8,20 +8,22 @@
 //! Whoever resolves `DIR/..data` once and opens what is in there finds files that fit together, whatever is written
 //! meanwhile. The layout is that of Kubernetes' volumes, so that whatever follows those follows these.
 //!
-//! Writers of one folder come one after the other: each holds a lock on it. So whatever in it is neither published nor a
+//! Writers of one folder come one after the other: each holds its lock, `DIR/..lock`. So whatever in it is neither published nor a
 //! generation of the past was left by one that was killed, and goes. A generation that was replaced stays for readers who
 //! have resolved `..data` already: the last one until the next writing, and any other for ten seconds.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+mod lock;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, symlink};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use self::lock::{Lock, STEPS};
 use super::{FileError, failed, make_dir, sweep};
 
 /// The link that changes.
@@ -38,9 +40,6 @@ const OWN_ONLY: u32 = 0o600;
 
 /// How long a generation stays that was replaced, however many come after it: for a reader that opens what it has resolved.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long is waited for another writer: so many of these steps.
-const STEP: Duration = Duration::from_millis(10);
-const STEPS: u32 = 3_000;
 
 /// One file of a set.
 #[derive(Clone, Copy)]
@@ -64,16 +63,28 @@ pub struct Owner {
     pub gid: Option<u32>,
 }
 
+/// How a set is published: readers find it.
+#[derive(Debug)]
+#[must_use]
+pub enum Shown {
+    /// By all of its names, whatever happens to the machine.
+    Whole,
+    /// Not by each name at the top, or not after a loss of power, because of this.
+    Partly(FileError),
+}
+
 /// Publishes the files as one set in `directory`, which is made when it is missing. Plain files of these names are replaced by
-/// links. Any number of processes may do so at once: the last one's set stays. Blocks while others write, for 30 s at most.
+/// links. Any number of processes of one user and of root may do so at once: the last one's set stays. Blocks while others write, for
+/// 30 s at most.
 ///
 /// # Errors
-/// [`FileError`]; then readers find what they found before, unless it was a link at the top that could not be made.
-pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<(), FileError> {
+/// [`FileError`]; then readers find what they found before.
+pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<Shown, FileError> {
     make_dir(directory)?;
     let folder = Folder {
         path: directory,
-        locked: lock(directory, STEPS)?,
+        opened: File::open(directory).map_err(failed(directory, "open the directory"))?,
+        _lock: Lock::take(directory, STEPS)?,
     };
     files.iter().try_for_each(|file| folder.check(file.name))?;
     let published = folder.published();
@@ -85,12 +96,14 @@ pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<(), FileError>
     fresh.fill(files)?;
     folder.link(DATA, &next.name())?;
     fresh.shown = true;
-    for file in files {
-        folder.link_at_top(file.name)?;
-    }
-    folder.sync()?;
+    // Each is tried, also after one that failed.
+    let linked = files.iter().map(|file| folder.link_at_top(file.name));
+    let done = linked.fold(Ok(()), Result::and).and(folder.sync());
     folder.remove_past();
-    Ok(())
+    Ok(match done {
+        Ok(()) => Shown::Whole,
+        Err(error) => Shown::Partly(error),
+    })
 }
 
 /// Which generation: they are counted.
@@ -111,8 +124,8 @@ impl Number {
 /// A folder whose only writer this is.
 struct Folder<'a> {
     path: &'a Path,
-    /// Holds the lock.
-    locked: File,
+    opened: File,
+    _lock: Lock,
 }
 
 impl Folder<'_> {
@@ -193,7 +206,7 @@ impl Folder<'_> {
     }
 
     fn sync(&self) -> Result<(), FileError> {
-        self.locked
+        self.opened
             .sync_all()
             .map_err(failed(self.path, "sync the directory"))
     }
@@ -268,45 +281,29 @@ impl Drop for Fresh {
 /// In the directory that was opened, whatever goes by its path by now: whoever else may write the folder may have put a link there.
 fn write(directory: &File, path: &Path, file: &NewFile<'_>) -> Result<(), FileError> {
     let path = &path.join(file.name);
-    // Nobody else may open it before it is whose it has to be: an owner has rights that come before those of others.
+    // Nobody else may open it before it is of its group: rights of a group are for that one.
     let mode = Mode::from_bits_truncate(file.mode & OWN_ONLY);
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let opened = openat(directory, file.name, flags, mode);
     let opened = opened.map_err(|errno| failed(path, "write")(errno.into()))?;
-    let mut opened = File::from(opened);
+    let opened = File::from(opened);
+    let give = |uid, gid| fchown(&opened, uid, gid).map_err(failed(path, "give it its owner"));
     let Owner { uid, gid } = file.owner;
-    if uid.is_some() || gid.is_some() {
-        fchown(&opened, uid, gid).map_err(failed(path, "give it its owner"))?;
+    if gid.is_some() {
+        give(None, gid)?;
     }
-    opened.write_all(file.bytes).map_err(failed(path, "write"))?;
+    (&opened).write_all(file.bytes).map_err(failed(path, "write"))?;
     set_mode(&opened, file.mode).map_err(failed(path, "set the mode"))?;
+    // Last: once it is another's, its mode takes one privilege more (CAP_FOWNER beside CAP_CHOWN).
+    if uid.is_some() {
+        give(uid, None)?;
+    }
     opened.sync_all().map_err(failed(path, "sync"))
 }
 
 /// The umask has taken bits from the mode that it was made with.
 fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))
-}
-
-/// The directory, once no other process writes into it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a lock on a file cannot be waited for with a limit"
-)]
-fn lock(directory: &Path, steps: u32) -> Result<File, FileError> {
-    let opened = File::open(directory).map_err(failed(directory, "open the directory"))?;
-    for _ in 0..steps {
-        match opened.try_lock() {
-            Ok(()) => return Ok(opened),
-            Err(TryLockError::WouldBlock) => thread::sleep(STEP),
-            Err(TryLockError::Error(error)) => return Err(failed(directory, "lock the directory")(error)),
-        }
-    }
-    let held = io::Error::new(
-        io::ErrorKind::TimedOut,
-        "another process holds its lock and does not end",
-    );
-    Err(failed(directory, "lock the directory")(held))
 }
 
 #[cfg(test)]

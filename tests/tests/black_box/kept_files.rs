@@ -2,7 +2,10 @@
 
 use std::{
     fs,
+    io::{ErrorKind, Write as _},
+    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
 
@@ -12,10 +15,11 @@ use signet_tests::{
     domain::{Agent, Domain, Plan},
     http,
     process::{Finished, Process, binary, free_port, run},
-    wait::{PATIENCE, eventually},
+    wait::{PATIENCE, eventually, within},
 };
 use tokio::time::Instant;
 
+use super::notify::heard;
 use super::support::pod_with_volume;
 
 /// A domain with a pod, and where its files go.
@@ -58,9 +62,13 @@ impl Kept {
     }
 
     fn daemon(&self, dir: &Path, more: &[&str]) -> (Process, String) {
+        self.daemon_in(&[], dir, more)
+    }
+
+    fn daemon_in(&self, env: &[(&str, &str)], dir: &Path, more: &[&str]) -> (Process, String) {
         let address = format!("127.0.0.1:{}", free_port().unwrap());
         let more = [&["--telemetry", &address], more].concat();
-        let daemon = Process::start("write", &binary("signet-agent"), self.words(dir, &more), &[]).unwrap();
+        let daemon = Process::start("write", &binary("signet-agent"), self.words(dir, &more), env).unwrap();
         (daemon, format!("http://{address}"))
     }
 }
@@ -251,4 +259,63 @@ async fn a_certificate_that_ends_without_another_is_said_and_the_files_stay() {
     kept.agent.start().await.unwrap();
     stands(&url, None).await;
     daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_hears_that_there_are_files_not_before_there_are_and_that_it_ends() {
+    let kept = Kept::start(Plan::default()).await;
+    let (dir, path) = (kept.path("files"), kept.path("notify"));
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_nonblocking(true).unwrap();
+    fs::write(&dir, "no folder").unwrap();
+    let (mut daemon, url) = kept.daemon_in(&[("NOTIFY_SOCKET", path.to_str().unwrap())], &dir, &[]);
+    reaches(&url, "publish_failures_total", 1.0).await;
+    let early = systemd.recv(&mut [0; 4096]).unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::WouldBlock);
+    fs::remove_file(&dir).unwrap();
+    heard(&systemd, "READY=1\nSTATUS=ready").await;
+    assert!(dir.join("svid.pem").exists());
+    daemon.terminate();
+    let status = daemon.wait(PATIENCE).await.unwrap();
+    // It has been said by now.
+    let mut said = [0; 4096];
+    let length = systemd.recv(&mut said).unwrap();
+    assert!(
+        status.success() && said[..length].starts_with(b"STOPPING=1"),
+        "{status}"
+    );
+}
+
+/// As with `watch | less` while nobody turns the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_whose_reader_rests_ends_when_it_is_told_to() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = |set| nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(set)).unwrap();
+    flags(nix::fcntl::OFlag::O_NONBLOCK);
+    while (&writer).write(&[b'x'; 4096]).is_ok() {}
+    flags(nix::fcntl::OFlag::empty());
+    writer.flush().unwrap();
+    let mut watch = Command::new(binary("signet-agent"))
+        .args(["watch", "--socket", "unix:///nobody/is/here"])
+        .stdout(Stdio::from(writer))
+        .spawn()
+        .unwrap();
+    let pid = nix::unistd::Pid::from_raw(watch.id().cast_signed());
+    let status = format!("/proc/{pid}/status");
+    // A handler of SIGINT is there: the second signal is the second bit.
+    let listens = || {
+        let status = fs::read_to_string(&status).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (caught & 2 != 0).then_some(())
+    };
+    let listening = within(PATIENCE, async || listens()).await;
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let ended = within(PATIENCE, async || watch.try_wait().ok().flatten()).await;
+    if ended.is_none() {
+        watch.kill().unwrap();
+        watch.wait().unwrap();
+    }
+    drop(reader);
+    assert!(listening.is_some() && ended.unwrap().success());
 }

@@ -14,7 +14,7 @@ fn started(program: &str, config: &Path, socket: &str) -> Process {
 }
 
 /// Takes what is said until this is among it.
-async fn heard(systemd: &UnixDatagram, wanted: &str) {
+pub(super) async fn heard(systemd: &UnixDatagram, wanted: &str) {
     let mut buffer = [0; 4096];
     eventually(wanted, async || match systemd.recv(&mut buffer) {
         Ok(length) => {

@@ -3,19 +3,19 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use hyper_util::rt::TokioIo;
 use signet_proto::explain as wire;
 use signet_proto::explain::explain_client::ExplainClient;
 use signet_runtime::clock::{Clock as _, SystemClock};
-use signet_runtime::error::{excerpt, root};
-use tokio::net::UnixStream;
+use signet_runtime::error::excerpt;
 use tokio::time::{Instant, timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::story::{Checked, Fault};
+use crate::cli::local::{channel, reason};
 
 /// Longest wait for one answer. A caller outside pods is attested meanwhile.
 const LIMIT: Duration = Duration::from_secs(12);
@@ -47,13 +47,9 @@ pub(super) struct Agent {
 impl Agent {
     /// Connects when it is asked.
     pub(super) fn at(path: &Path) -> Self {
-        let path = path.to_owned();
-        let connector = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
-        Self { channel }
+        Self {
+            channel: channel(path),
+        }
     }
 
     /// Whether it speaks gRPC: by the health service, which needs no header.
@@ -70,7 +66,7 @@ impl Agent {
             ));
         };
         match asked {
-            Ok(_) => Ok(((), "it speaks gRPC, and is healthy by its own word".to_owned())),
+            Ok(answer) => Ok(((), by_its_word(answer.get_ref().status()))),
             Err(status) if status.code() == Code::Unimplemented => {
                 Ok(((), "it speaks gRPC, and has no health service".to_owned()))
             }
@@ -112,12 +108,33 @@ impl Agent {
     }
 }
 
+/// What it says of its own health. What ails it the next steps show.
+fn by_its_word(status: ServingStatus) -> String {
+    match status {
+        ServingStatus::Serving => "it speaks gRPC, and is healthy by its own word".to_owned(),
+        other => format!(
+            "it speaks gRPC, and is not healthy by its own word: {}",
+            other.as_str_name()
+        ),
+    }
+}
+
 /// Whether it is not the other side's word.
 fn is_of_the_connection(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
 fn cause(status: &Status) -> String {
-    std::error::Error::source(status)
-        .map_or_else(|| status.message().to_owned(), |source| root(source).to_string())
+    std::error::Error::source(status).map_or_else(|| status.message().to_owned(), reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_says_it_is_ill_is_not_called_healthy() {
+        assert!(by_its_word(ServingStatus::Serving).ends_with("and is healthy by its own word"));
+        assert!(by_its_word(ServingStatus::NotServing).ends_with("not healthy by its own word: NOT_SERVING"));
+    }
 }

@@ -2,16 +2,17 @@
 //! by a descriptor first, and asked second.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use signet_runtime::clock::{Clock as _, SystemClock};
-use signet_runtime::files::read;
 use thiserror::Error;
 
 /// Such a file holds a number; programs write more into theirs, on further lines.
@@ -40,7 +41,7 @@ pub(crate) enum SignalError {
     NoNumber(PathBuf),
     #[error("{}: process {pid} has ended", path.display())]
     Ended { path: PathBuf, pid: i32 },
-    #[error("{}: process {pid} began after the file was written, so it is another one; the file is stale", path.display())]
+    #[error("{}: process {pid} began after the file was written, so it is another one and the file stale, or the clock was set forward: then give --program", path.display())]
     Stale { path: PathBuf, pid: i32 },
     #[error("{}: process {pid} is `{found}`, not `{wanted}`", path.display())]
     Other {
@@ -79,10 +80,7 @@ impl Target {
             path: path.clone(),
             source,
         };
-        let text = read(path, LONGEST).map_err(at_file)?;
-        let written = fs::metadata(path)
-            .and_then(|found| found.modified())
-            .map_err(at_file)?;
+        let (text, written) = read(path).map_err(at_file)?;
         let pid = number(&text).ok_or_else(|| SignalError::NoNumber(path.clone()))?;
         let system = |source| SignalError::System { pid, source };
         let named = Pid::from_raw(pid).ok_or_else(|| SignalError::NoNumber(path.clone()))?;
@@ -111,21 +109,25 @@ impl Target {
         let stat = fs::read_to_string(process.join("stat")).map_err(Doubt::Unread)?;
         let (found, began) =
             read_stat(&stat).ok_or_else(|| Doubt::Unread(io::ErrorKind::InvalidData.into()))?;
+        // The age of the file is the wall clock's, which is set; that of the process is not. So a name decides alone.
+        if let Some(wanted) = &self.program {
+            return match shortened(wanted) == found {
+                true => Ok(()),
+                false => Err(Doubt::No(SignalError::Other {
+                    path: path(),
+                    pid,
+                    found: found.to_owned(),
+                    wanted: wanted.clone(),
+                })),
+            };
+        }
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(|error| Doubt::Unread(error.into()))?;
         let age = Duration::from(now).saturating_sub(began);
         let of_file = SystemClock.now().duration_since(written).unwrap_or_default();
         if age + ROUNDED < of_file {
             return Err(Doubt::No(SignalError::Stale { path: path(), pid }));
         }
-        match &self.program {
-            Some(wanted) if shortened(wanted) != found => Err(Doubt::No(SignalError::Other {
-                path: path(),
-                pid,
-                found: found.to_owned(),
-                wanted: wanted.clone(),
-            })),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -138,6 +140,21 @@ impl fmt::Display for Target {
 enum Doubt {
     Unread(io::Error),
     No(SignalError),
+}
+
+/// What the file says, and when it was written: both of the one file, whatever has its name by then. A pipe in its place is not waited for.
+fn read(path: &Path) -> io::Result<(Vec<u8>, SystemTime)> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() > LONGEST {
+        return Err(io::Error::other(format!("no file of at most {LONGEST} bytes")));
+    }
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok((text, found.modified()?))
 }
 
 fn number(text: &[u8]) -> Option<i32> {
@@ -210,12 +227,16 @@ mod tests {
         let file = folder.path().join("pid");
         let asleep = Asleep::start();
         fs::write(&file, asleep.0.id().to_string()).unwrap();
-        let opened = fs::File::options().write(true).open(&file).unwrap();
+        let opened = File::options().write(true).open(&file).unwrap();
         opened
             .set_modified(SystemClock.now() - Duration::from_secs(3600))
             .unwrap();
-        let stale = target(&file, Some("sleep")).send().unwrap_err();
+        let stale = target(&file, None).send().unwrap_err();
         assert!(matches!(stale, SignalError::Stale { .. }), "{stale}");
+        let other = target(&file, Some("nginx")).send().unwrap_err();
+        assert!(matches!(other, SignalError::Other { .. }), "{other}");
+        // A clock that was set forward makes every file look so; a name says more than both ages.
+        target(&file, Some("sleep")).send().unwrap();
         for text in ["", "0", "-1", "nginx", "99999999999"] {
             fs::write(&file, text).unwrap();
             let none = target(&file, None).send().unwrap_err();

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::UNIX_EPOCH;
 
 use super::*;
@@ -21,6 +22,11 @@ fn set(text: &str) -> [NewFile<'_>; 2] {
     })
 }
 
+fn whole(directory: &Path, files: &[NewFile<'_>]) {
+    let shown = publish(directory, files).unwrap();
+    assert!(matches!(shown, Shown::Whole), "{shown:?}");
+}
+
 fn listed(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(directory).unwrap();
     entries
@@ -31,7 +37,7 @@ fn listed(directory: &Path) -> BTreeSet<String> {
 /// The generations beside the names that are always there.
 fn generations(directory: &Path) -> Vec<String> {
     let mut listed = listed(directory);
-    for name in NAMES.into_iter().chain([DATA]) {
+    for name in NAMES.into_iter().chain([DATA, lock::NAME]) {
         assert!(listed.remove(name), "{name} is not among {listed:?}");
     }
     listed.into_iter().collect()
@@ -48,7 +54,7 @@ fn resolved(directory: &Path) -> [String; 2] {
 fn whoever_resolves_the_link_once_finds_what_fits_however_many_write() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path();
-    publish(directory, &set("begin")).unwrap();
+    whole(directory, &set("begin"));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -64,7 +70,7 @@ fn whoever_resolves_the_link_once_finds_what_fits_however_many_write() {
             .map(|writer| {
                 scope.spawn(move || {
                     let text = format!("{writer:04}").repeat(1000);
-                    publish(directory, &set(&text)).unwrap();
+                    whole(directory, &set(&text));
                 })
             })
             .collect();
@@ -114,14 +120,14 @@ fn a_generation_of_the_past_stays_for_its_readers_and_not_longer() {
 
     let folder = tempfile::tempdir().unwrap();
     for text in ["first", "second"] {
-        publish(folder.path(), &set(text)).unwrap();
+        whole(folder.path(), &set(text));
     }
     let long_ago = fs::FileTimes::new().set_modified(at(0));
     for name in ["..1", "..2"] {
         let generation = File::open(folder.path().join(name)).unwrap();
         generation.set_times(long_ago).unwrap();
     }
-    publish(folder.path(), &set("third")).unwrap();
+    whole(folder.path(), &set("third"));
     assert_eq!(generations(folder.path()), ["..2", "..3"]);
 }
 
@@ -154,9 +160,9 @@ fn what_a_killed_writer_left_is_gone_after_the_next() {
         (none_shown, vec!["..1"]),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        publish(folder.path(), &set("before")).unwrap();
+        whole(folder.path(), &set("before"));
         left(folder.path());
-        publish(folder.path(), &set("after")).unwrap();
+        whole(folder.path(), &set("after"));
         assert_eq!(generations(folder.path()), expected);
         assert_eq!(resolved(folder.path()), ["after", "after"]);
     }
@@ -174,7 +180,7 @@ fn plain_files_of_an_earlier_version_become_links_and_their_leavings_go() {
     ] {
         fs::write(directory.join(name), "earlier").unwrap();
     }
-    publish(directory, &set("new")).unwrap();
+    whole(directory, &set("new"));
     for name in NAMES {
         assert_eq!(fs::read_to_string(directory.join(name)).unwrap(), "new");
         let link = fs::read_link(directory.join(name)).unwrap();
@@ -186,7 +192,7 @@ fn plain_files_of_an_earlier_version_become_links_and_their_leavings_go() {
 #[test]
 fn modes_are_exactly_as_asked_for() {
     let folder = tempfile::tempdir().unwrap();
-    publish(folder.path(), &set("text")).unwrap();
+    whole(folder.path(), &set("text"));
     let mode = |name: &str| {
         fs::metadata(folder.path().join(name))
             .unwrap()
@@ -201,7 +207,7 @@ fn modes_are_exactly_as_asked_for() {
 fn failures_say_what_and_where_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path();
-    publish(directory, &set("before")).unwrap();
+    whole(directory, &set("before"));
     let file = directory.join("one");
     let below = publish(&file.join("below"), &set("x")).unwrap_err().to_string();
     assert!(
@@ -230,17 +236,66 @@ fn failures_say_what_and_where_and_change_nothing() {
 #[test]
 fn a_writer_that_never_ends_is_named_as_what_is_in_the_way() {
     let folder = tempfile::tempdir().unwrap();
-    let held = lock(folder.path(), 1).unwrap();
-    let error = lock(folder.path(), 3).unwrap_err();
+    let held = Lock::take(folder.path(), 1).unwrap();
+    let error = Lock::take(folder.path(), 3).err().unwrap();
     assert_eq!(error.source.kind(), io::ErrorKind::TimedOut);
+    let said = error.to_string();
     assert!(
-        error
-            .to_string()
-            .contains("cannot lock the directory: another process"),
-        "{error}"
+        said.contains("..lock: cannot lock the folder: another process"),
+        "{said}"
     );
     drop(held);
-    lock(folder.path(), 1).unwrap();
+    Lock::take(folder.path(), 1).unwrap();
+}
+
+/// A lock on the folder itself is anybody's who may open it.
+#[test]
+fn whoever_may_only_read_the_folder_holds_no_writer_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let reader = File::open(folder.path()).unwrap();
+    reader.try_lock().unwrap();
+    whole(folder.path(), &set("text"));
+    let lock = fs::metadata(folder.path().join(lock::NAME)).unwrap();
+    assert_eq!(lock.permissions().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_lock_that_was_removed_holds_nobody_up_and_one_that_is_something_else_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, path) = (folder.path(), folder.path().join(lock::NAME));
+    let removed = Lock::take(directory, 1).unwrap();
+    fs::remove_file(&path).unwrap();
+    let held = Lock::take(directory, 1).unwrap();
+    drop(removed);
+    assert!(Lock::take(directory, 1).is_err(), "the one that is there counts");
+    drop(held);
+    fs::remove_file(&path).unwrap();
+    let elsewhere = directory.join("elsewhere");
+    symlink(&elsewhere, &path).unwrap();
+    let link = publish(directory, &set("x")).unwrap_err().to_string();
+    assert!(
+        link.contains("..lock: cannot open the lock of the folder: "),
+        "{link}"
+    );
+    assert!(!elsewhere.exists());
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let pipe = publish(directory, &set("x")).unwrap_err().to_string();
+    assert!(pipe.contains("no regular file: remove it"), "{pipe}");
+}
+
+#[test]
+fn what_goes_wrong_behind_a_set_that_readers_find_is_no_failure_of_the_set() {
+    let folder = tempfile::tempdir().unwrap();
+    whole(folder.path(), &set("one"));
+    fs::remove_file(folder.path().join("one")).unwrap();
+    fs::create_dir(folder.path().join("..one.new")).unwrap();
+    let shown = publish(folder.path(), &set("two")).unwrap();
+    assert!(
+        matches!(&shown, Shown::Partly(error) if error.to_string().contains("..one.new")),
+        "{shown:?}"
+    );
+    assert_eq!(resolved(folder.path()), ["two", "two"]);
 }
 
 /// Whoever else may write the folder may have made the link.
@@ -251,7 +306,7 @@ fn after_the_last_number_that_there_is_the_first_comes_again() {
     fs::create_dir(folder.path().join(&last)).unwrap();
     symlink(&last, folder.path().join(DATA)).unwrap();
     for text in ["one", "two", "three"] {
-        publish(folder.path(), &set(text)).unwrap();
+        whole(folder.path(), &set(text));
         assert_eq!(resolved(folder.path()), [text, text]);
     }
 }
@@ -259,7 +314,7 @@ fn after_the_last_number_that_there_is_the_first_comes_again() {
 #[test]
 fn a_set_that_cannot_be_made_leaves_what_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    publish(folder.path(), &set("one")).unwrap();
+    whole(folder.path(), &set("one"));
     let published = fs::read_link(folder.path().join(DATA)).unwrap();
     let made = Fresh::make(folder.path().join(&published));
     assert!(made.is_err());
