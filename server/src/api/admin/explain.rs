@@ -234,7 +234,9 @@ impl AdminService {
             ));
         }
         let rules = self.rules.current().borrow().clone();
-        let could = rules.could_give(&id);
+        let mut could = rules.could_give(&id);
+        // Those that give it first.
+        could.sort_by_key(|could| could.never.is_some());
         let (pods, pods_truncated) = id::holders(self.attestor.clone(), rules, &could, &id).await;
         let filter = SvidFilter {
             spiffe_id: Some(id.clone()),
@@ -256,7 +258,7 @@ impl AdminService {
         Ok(wire::ExplainIdResponse {
             findings: id::findings(&looked_at),
             verdict: id::verdict(&looked_at),
-            rules: could.iter().map(convert::could).collect(),
+            rules: could.iter().take(MOST_RULES).map(convert::could).collect(),
             pods,
             pods_truncated,
             denials: denials.iter().map(rows::denial).collect(),
