@@ -7,7 +7,7 @@ use std::time::SystemTime;
 #[cfg(feature = "issue")]
 use serde::{Deserialize, Serialize};
 
-use crate::time::unix_millis;
+use crate::time::{from_unix_millis, unix_millis};
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +61,18 @@ impl SerialNumber {
         bytes[1..7].copy_from_slice(&millis[2..]);
         bytes[7..].copy_from_slice(random);
         Self { len: 20, bytes }
+    }
+
+    /// When it was made, to the millisecond; `None` where it is of another layout than ours.
+    #[must_use]
+    pub fn made_at(&self) -> Option<SystemTime> {
+        match *self.as_bytes() {
+            [LAYOUT, a, b, c, d, e, f, ..] if usize::from(self.len) == MAX_SERIAL_BYTES => {
+                let millis = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+                i64::try_from(millis).ok().map(from_unix_millis)
+            }
+            _ => None,
+        }
     }
 
     /// Reads the content octets of a DER INTEGER: positive, shortest form, at most 20 octets.

@@ -66,8 +66,9 @@ const NOT_SIGNED: &str = "the server could not sign";
 pub(crate) const MAX_ITEMS: usize = 256;
 
 /// Rows of the table of limits.
-pub(crate) fn limits() -> [Limit; 2] {
-    bounds::limits()
+pub(crate) fn limits() -> [Limit; 3] {
+    let [under_way, fruitless] = bounds::limits();
+    [under_way, fruitless, lately::limit()]
 }
 
 /// Everything an issuer needs; see [`Issuer::new`].

@@ -20,6 +20,15 @@ fn the_layout_is_version_time_and_randomness() {
 }
 
 #[test]
+fn ours_say_when_they_were_made() {
+    let then = from_unix_millis(0x0102_0304_0506);
+    assert_eq!(SerialNumber::generate(then, &[0xab; 13]).made_at(), Some(then));
+    for other in ["01", "010203040506", &"02".repeat(20), &"01".repeat(19)] {
+        assert_eq!(other.parse::<SerialNumber>().unwrap().made_at(), None, "{other}");
+    }
+}
+
+#[test]
 fn bad_der_integers_are_refused() {
     for (content, error) in [
         (&[][..], SerialError::NotPositive),

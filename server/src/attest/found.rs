@@ -27,7 +27,7 @@ pub struct FoundPod {
 }
 
 /// Pods that have all of these; what is `None` may be anything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct PodsLike {
     /// Namespace.
     pub namespace: Option<String>,

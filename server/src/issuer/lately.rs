@@ -1,16 +1,23 @@
 //! What pods were refused lately, for an admin who asks why one of them has nothing. Memory, and gone with the process.
+//!
+//! Of a pod's refusals the last of each kind is kept, so that one that is tried again and again takes no more than one that is not; and
+//! an agent takes no other agent's places, whatever it asks for.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::SystemTime;
 
-use signet_runtime::{error::excerpt, sync::Mutex};
+use signet_runtime::{error::excerpt, limits::Limit, sync::Mutex};
 
 use super::{IssueItem, NotIssued, Outcome, types::Evidence};
 
-/// Refusals that are remembered, of all pods together.
-const KEPT: usize = 4096;
+/// Refusals that are remembered of one agent's pods. A node has a pod for each.
+const SHARE: usize = 256;
+/// And of those of all agents.
+const KEPT: usize = 32_768;
 /// Longest text of one, in characters.
 const LONGEST: usize = 300;
+/// Longest UID of a pod, in bytes: Kubernetes gives them 36. Whatever is longer is no pod's.
+const LONGEST_UID: usize = 128;
 /// Most of one pod that are told.
 const TOLD: usize = 3;
 
@@ -27,19 +34,27 @@ pub(crate) struct RefusedOnce {
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(super) struct Lately(Mutex<VecDeque<(Key, RefusedOnce)>>);
+pub(super) struct Lately(Mutex<Kept>);
 
-/// The pod, and the agent that asked for it: what is refused before it is attested is about this pod by that agent's word.
-#[derive(Debug, PartialEq, Eq)]
-struct Key {
-    pod_uid: String,
-    agent: String,
+/// By the agent that asked: what is refused before it is attested is about this pod by that agent's word.
+#[derive(Debug, Default)]
+struct Kept {
+    by_agent: HashMap<String, VecDeque<About>>,
+    /// How many there are.
+    len: usize,
 }
 
-/// The pod that an item is about, by the word of whoever asks.
-pub(super) fn pod_of(item: &IssueItem) -> Option<String> {
-    match &item.evidence {
-        Evidence::PodToken { of_pod, .. } => of_pod.clone(),
+/// A refusal, and the pod that it is about. The newest come last.
+#[derive(Debug)]
+struct About {
+    pod_uid: String,
+    refused: RefusedOnce,
+}
+
+/// The pod that an item is about, by the word of whoever asks; the item says it no more.
+pub(super) fn take_pod(item: &mut IssueItem) -> Option<String> {
+    match &mut item.evidence {
+        Evidence::PodToken { of_pod, .. } => of_pod.take(),
         Evidence::Unix { .. } => None,
     }
 }
@@ -51,7 +66,8 @@ impl Lately {
             let Err(NotIssued::Refused(refusal)) = outcome else {
                 continue;
             };
-            let Some(pod_uid) = refusal.pod_uid.clone().or(pod) else {
+            let pod = refusal.pod_uid.clone().or(pod);
+            let Some(pod_uid) = pod.filter(|uid| uid.len() <= LONGEST_UID) else {
                 continue;
             };
             let refused = RefusedOnce {
@@ -59,23 +75,52 @@ impl Lately {
                 kind: refusal.reason.as_str(),
                 message: excerpt(&refusal.message, LONGEST),
             };
-            let agent = agent.to_owned();
-            let mut kept = self.0.lock();
-            if kept.len() >= KEPT {
-                kept.pop_front();
-            }
-            kept.push_back((Key { pod_uid, agent }, refused));
+            self.0.lock().keep(agent, About { pod_uid, refused });
         }
     }
 
     /// The last ones of a pod that this agent asked for, newest first.
     pub(super) fn of(&self, pod_uid: &str, agent: &str) -> Vec<RefusedOnce> {
         let kept = self.0.lock();
-        let of_pod = kept
-            .iter()
-            .rev()
-            .filter(|(key, _)| key.pod_uid == pod_uid && key.agent == agent);
-        of_pod.take(TOLD).map(|(_, refused)| refused.clone()).collect()
+        let of_agent = kept.by_agent.get(agent).into_iter().flatten().rev();
+        let of_pod = of_agent.filter(|about| about.pod_uid == pod_uid);
+        of_pod.take(TOLD).map(|about| about.refused.clone()).collect()
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, agent: &str, about: About) {
+        let of_agent = self.by_agent.entry(agent.to_owned()).or_default();
+        let before = of_agent.len();
+        of_agent.retain(|known| known.pod_uid != about.pod_uid || known.refused.kind != about.refused.kind);
+        if of_agent.len() >= SHARE {
+            of_agent.pop_front();
+        }
+        of_agent.push_back(about);
+        self.len = self.len + of_agent.len() - before;
+        if self.len > KEPT {
+            self.forget_one();
+        }
+    }
+
+    /// The oldest of whichever agent has the most.
+    fn forget_one(&mut self) {
+        let most = self.by_agent.values_mut().max_by_key(|kept| kept.len());
+        if most.and_then(VecDeque::pop_front).is_some() {
+            self.len -= 1;
+        }
+    }
+}
+
+/// The row of the table of limits.
+pub(super) fn limit() -> Limit {
+    Limit {
+        who: "an agent",
+        what: "refusals of its pods that are remembered, the last of each kind and pod",
+        share: format!("an equal part of {KEPT}"),
+        cap: SHARE.to_string(),
+        counted: "server::issuer::lately",
+        metric: "signet_server_certificates_refused_total",
     }
 }
 
@@ -86,50 +131,100 @@ mod tests {
     use super::super::RefusalReason;
     use super::*;
 
-    fn refused(message: String) -> Outcome {
-        Err(NotIssued::refused(RefusalReason::NotAttested, message))
+    fn refused(reason: RefusalReason, message: &str) -> Outcome {
+        Err(NotIssued::refused(reason, message.to_owned()))
+    }
+
+    fn note(lately: &Lately, agent: &str, pod: &str, outcome: Outcome) {
+        lately.note(agent, vec![Some(pod.to_owned())], &[outcome], UNIX_EPOCH);
+    }
+
+    fn told(lately: &Lately, pod: &str, agent: &str) -> Vec<String> {
+        let told = lately.of(pod, agent);
+        told.into_iter().map(|one| one.message).collect()
     }
 
     #[test]
-    fn the_last_few_of_a_pod_are_told_to_whoever_asks_about_its_agent() {
+    fn the_last_few_kinds_of_a_pod_are_told_to_whoever_asks_about_its_agent() {
         let lately = Lately::default();
-        for n in 0..5 {
-            let at = UNIX_EPOCH + Duration::from_secs(n);
-            lately.note(
-                "agent",
-                vec![Some("pod".to_owned())],
-                &[refused(n.to_string())],
-                at,
-            );
+        for (n, reason) in RefusalReason::ALL.into_iter().enumerate() {
+            let at = UNIX_EPOCH + Duration::from_secs(n as u64);
+            let outcome = refused(reason, &n.to_string());
+            lately.note("agent", vec![Some("pod".to_owned())], &[outcome], at);
         }
-        lately.note(
+        note(&lately, "agent", "pod", refused(RefusalReason::NoMatch, "again"));
+        note(
+            &lately,
             "rogue",
-            vec![Some("pod".to_owned())],
-            &[refused("lie".to_owned())],
-            UNIX_EPOCH,
+            "pod",
+            refused(RefusalReason::NotAttested, "lie"),
         );
-        let told = lately.of("pod", "agent");
-        let messages: Vec<_> = told.iter().map(|one| one.message.as_str()).collect();
-        assert_eq!(messages, ["4", "3", "2"]);
+        assert_eq!(told(&lately, "pod", "agent"), ["again", "4", "3"]);
         assert!(lately.of("other", "agent").is_empty());
     }
 
     #[test]
-    fn it_holds_no_more_than_it_may() {
+    fn one_that_is_tried_again_and_again_takes_one_place() {
         let lately = Lately::default();
-        for n in 0..2 * KEPT {
-            lately.note(
+        note(
+            &lately,
+            "agent",
+            "quiet",
+            refused(RefusalReason::NotAttested, "once"),
+        );
+        for n in 0..2 * SHARE {
+            note(
+                &lately,
                 "agent",
-                vec![Some(n.to_string())],
-                &[refused("x".repeat(1000))],
-                UNIX_EPOCH,
+                "busy",
+                refused(RefusalReason::NoMatch, &n.to_string()),
             );
         }
-        assert_eq!(lately.0.lock().len(), KEPT);
-        assert!(lately.of("0", "agent").is_empty());
-        assert_eq!(
-            lately.of(&(2 * KEPT - 1).to_string(), "agent")[0].message.len(),
-            LONGEST
+        assert_eq!(told(&lately, "quiet", "agent"), ["once"]);
+        assert_eq!(told(&lately, "busy", "agent"), [(2 * SHARE - 1).to_string()]);
+        assert_eq!(lately.0.lock().len, 2);
+    }
+
+    #[test]
+    fn an_agent_takes_no_other_agents_places() {
+        let lately = Lately::default();
+        note(&lately, "honest", "pod", refused(RefusalReason::NoMatch, "why"));
+        let agents = 2 * KEPT / SHARE;
+        for agent in 0..agents {
+            for pod in 0..SHARE + 1 {
+                let long = "x".repeat(1000);
+                note(
+                    &lately,
+                    &agent.to_string(),
+                    &pod.to_string(),
+                    refused(RefusalReason::NoMatch, &long),
+                );
+            }
+        }
+        let kept = lately
+            .0
+            .lock()
+            .by_agent
+            .values()
+            .map(VecDeque::len)
+            .sum::<usize>();
+        assert_eq!((kept, lately.0.lock().len), (KEPT, KEPT));
+        assert_eq!(told(&lately, "pod", "honest"), ["why"]);
+        let last = (agents - 1).to_string();
+        assert!(lately.of("0", &last).is_empty());
+        assert_eq!(told(&lately, &SHARE.to_string(), &last)[0].len(), LONGEST);
+    }
+
+    #[test]
+    fn what_no_pod_has_for_a_uid_is_not_kept() {
+        let lately = Lately::default();
+        note(
+            &lately,
+            "agent",
+            &"x".repeat(LONGEST_UID + 1),
+            refused(RefusalReason::NoMatch, "why"),
         );
+        assert_eq!(lately.0.lock().len, 0);
+        assert!(lately.0.lock().by_agent.is_empty());
     }
 }

@@ -15,7 +15,7 @@ use super::{
     bounds::{Owners, Rests},
     decide::Decided,
     draft::{Draft, Order, record},
-    lately::pod_of,
+    lately::take_pod,
     no_draft, not_signed,
     parallel::parallel_map,
     record_refusal,
@@ -77,12 +77,11 @@ impl Issuer {
         &self,
         rules: &RuleSet,
         requester: &dyn Requester,
-        items: Vec<IssueItem>,
+        mut items: Vec<IssueItem>,
     ) -> Result<Vec<Outcome>, CallRefused> {
         let rest: Vec<_> = items.iter().map(|item| Rests::of(&item.evidence)).collect();
         let _under_way = self.bounds.enter(requester.name(), &rest)?;
         let nobody = |why| Ok(items.iter().map(|_| Err(NotIssued::unavailable(why))).collect());
-        let pods: Vec<_> = items.iter().map(pod_of).collect();
         // API servers are not asked for what cannot be signed.
         if let Err(why) = self.active(AuthorityKind::X509) {
             return nobody(why);
@@ -97,6 +96,7 @@ impl Issuer {
             Ok(authority) => authority,
             Err(why) => return nobody(why),
         };
+        let pods: Vec<_> = items.iter_mut().map(take_pod).collect();
         let drafts = self
             .draft_all((rules, &authority), requester, items, decisions)
             .await;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::matcher::{Criterion, Fit, Matcher, Met};
+use super::matcher::{Criterion, Fit, Matcher};
 use super::{Evidence, Facts, GrantedIdentity, Rule, RuleSet, Verdict};
 
 /// Longest list of wanted values, in characters.
@@ -88,7 +88,7 @@ impl RuleSet {
                 let unmet = rule.matcher.unmet(facts);
                 Fate::Differs(
                     unmet
-                        .flat_map(|(unmet, met)| rule.matcher.mismatches(unmet, met, facts))
+                        .flat_map(|(unmet, _)| rule.matcher.mismatches(unmet, facts))
                         .collect(),
                 )
             }
@@ -120,25 +120,23 @@ impl Matcher {
         }
     }
 
-    /// What is wanted and found; of labels each one that differs.
-    fn mismatches(&self, criterion: Criterion, met: Met, facts: &Facts<'_>) -> Vec<Mismatch> {
-        let one = |wanted: String, found: String| {
-            vec![Mismatch {
-                criterion: criterion.name(),
-                wanted,
-                found,
-            }]
+    /// What is wanted and found; of labels that are known each one that differs.
+    fn mismatches(&self, criterion: Criterion, facts: &Facts<'_>) -> Vec<Mismatch> {
+        let labelled = match (criterion, facts) {
+            (Criterion::PodLabels, Facts::Pod(pod)) => Some((&self.pod_labels, &pod.labels)),
+            (Criterion::NamespaceLabels, Facts::Pod(pod)) => {
+                let found = pod.namespace_labels.as_ref();
+                found.map(|found| (&self.namespace_labels, found))
+            }
+            _ => None,
         };
-        match (criterion, facts) {
-            (Criterion::PodLabels, Facts::Pod(pod)) => labels(criterion, &self.pod_labels, &pod.labels),
-            (Criterion::NamespaceLabels, Facts::Pod(pod)) => match &pod.namespace_labels {
-                Some(found) if met == Met::No => labels(criterion, &self.namespace_labels, found),
-                _ => one(
-                    listed(self.namespace_labels.iter().map(pair)),
-                    "not known".to_owned(),
-                ),
-            },
-            _ => one(self.wanted(criterion), found(criterion, facts)),
+        match labelled {
+            Some((wanted, found)) => labels(criterion, wanted, found),
+            None => vec![Mismatch {
+                criterion: criterion.name(),
+                wanted: self.wanted(criterion),
+                found: found(criterion, facts),
+            }],
         }
     }
 
@@ -158,8 +156,8 @@ impl Matcher {
             Criterion::Sha256 => listed(self.unix.sha256.iter().map(hex::encode)),
             Criterion::OfProcesses => "a process outside pods".to_owned(),
             Criterion::OfPods => "a pod".to_owned(),
-            Criterion::PodLabels => listed(self.pod_labels.iter().map(pair)),
-            Criterion::NamespaceLabels => listed(self.namespace_labels.iter().map(pair)),
+            Criterion::PodLabels => joined(self.pod_labels.iter().map(pair), "and"),
+            Criterion::NamespaceLabels => joined(self.namespace_labels.iter().map(pair), "and"),
         }
     }
 }
@@ -175,6 +173,7 @@ fn found(criterion: Criterion, facts: &Facts<'_>) -> String {
         (Criterion::Gids, Facts::Unix(unix)) => unix.gid.to_string(),
         (Criterion::Paths, Facts::Unix(unix)) => or_unread(unix.path.clone()),
         (Criterion::Sha256, Facts::Unix(unix)) => or_unread(unix.sha256.map(hex::encode)),
+        (Criterion::NamespaceLabels, _) => "not known".to_owned(),
         (_, Facts::Pod(_)) => "a pod".to_owned(),
         (_, Facts::Unix(_)) => "a process outside pods".to_owned(),
     }
@@ -209,8 +208,13 @@ const fn evidence_name(evidence: Evidence) -> &'static str {
     }
 }
 
-/// Values as they would be read aloud, cut where there are many.
+/// Values of which one is enough, as they would be read aloud.
 pub(super) fn listed(values: impl Iterator<Item = String>) -> String {
+    joined(values, "or")
+}
+
+/// Cut where there are many.
+fn joined(values: impl Iterator<Item = String>, word: &str) -> String {
     let mut text = String::new();
     let mut left_out = 0_usize;
     for value in values {
@@ -219,12 +223,13 @@ pub(super) fn listed(values: impl Iterator<Item = String>) -> String {
             continue;
         }
         if !text.is_empty() {
-            text.push_str(" or ");
+            text.push_str(&format!(" {word} "));
         }
         text.push_str(&value);
     }
     if left_out > 0 {
-        text.push_str(&format!(" or one of {left_out} more"));
+        let more = if word == "or" { "one of " } else { "" };
+        text.push_str(&format!(" {word} {more}{left_out} more"));
     }
     text
 }

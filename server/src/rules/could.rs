@@ -1,8 +1,9 @@
 //! Which rules could give an identity, whoever asked: from the ID back to what a workload would have to be.
 
 use super::account::{Mismatch, listed};
+use super::matcher::Matcher;
 use super::template::Placeholder;
-use super::{Rule, RuleSet};
+use super::{Evidence, Rule, RuleSet};
 use signet_certs::id::SpiffeId;
 
 /// A rule whose template can give an ID.
@@ -16,6 +17,10 @@ pub(crate) struct Could {
     pub pinned: Vec<(String, String)>,
     /// Why it gives it to nobody all the same: what it wants, and what the ID would need.
     pub never: Option<Mismatch>,
+    /// Whether it gives to pods.
+    pub to_pods: bool,
+    /// Which processes outside pods it gives to, in words; `None` where to none.
+    pub to_processes: Option<String>,
 }
 
 impl Could {
@@ -38,6 +43,11 @@ impl RuleSet {
             Some(Could {
                 rule: rule.name.clone(),
                 place: index + 1,
+                to_pods: rule.matcher.takes_pods(),
+                to_processes: rule
+                    .matcher
+                    .takes_processes()
+                    .then(|| rule.matcher.processes(&values)),
                 pinned: values
                     .iter()
                     .map(|(placeholder, value)| (placeholder.to_string(), value.clone()))
@@ -47,6 +57,36 @@ impl RuleSet {
         };
         let rules = self.rules.iter().enumerate();
         rules.filter_map(of).collect()
+    }
+}
+
+impl Matcher {
+    fn takes_pods(&self) -> bool {
+        self.evidence.contains(&Evidence::PodToken) && self.unix.is_empty()
+    }
+
+    fn takes_processes(&self) -> bool {
+        self.evidence.contains(&Evidence::Unix) && !self.asks_for_pods()
+    }
+
+    /// Whom it takes of the processes, where placeholders have these values.
+    fn processes(&self, values: &[(Placeholder, String)]) -> String {
+        let one_of = |placeholder: &Placeholder, all: Vec<String>| {
+            let pinned = values.iter().find(|(known, _)| known == placeholder);
+            pinned.map_or(all, |(_, value)| vec![value.clone()])
+        };
+        let of = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect();
+        let unix = &self.unix;
+        let wanted = [
+            ("uid", one_of(&Placeholder::Uid, of(&unix.uids))),
+            ("gid", one_of(&Placeholder::Gid, of(&unix.gids))),
+            ("path", unix.paths.clone()),
+            ("sha256", unix.sha256.iter().map(hex::encode).collect()),
+            ("cluster", one_of(&Placeholder::Cluster, self.clusters.clone())),
+        ];
+        let wanted = wanted.into_iter().filter(|(_, values)| !values.is_empty());
+        let wanted = wanted.map(|(what, values)| format!("{what} {}", listed(values.into_iter())));
+        wanted.collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -284,6 +284,8 @@ pub(crate) struct LedgerRow {
 pub(crate) struct SvidFilter {
     /// This SPIFFE ID and all below it, by whole path segments.
     pub spiffe_id_prefix: Option<SpiffeId>,
+    /// This SPIFFE ID alone.
+    pub spiffe_id: Option<SpiffeId>,
     /// `namespace/name` or UID of a pod.
     pub pod: Option<String>,
     /// Name or UID of a node.

@@ -234,16 +234,17 @@ impl AdminService {
             ));
         }
         let rules = self.rules.current().borrow().clone();
-        let could = rules.could_give(&id);
+        let mut could = rules.could_give(&id);
+        // Those that give it first.
+        could.sort_by_key(|could| could.never.is_some());
         let (pods, pods_truncated) = id::holders(self.attestor.clone(), rules, &could, &id).await;
         let filter = SvidFilter {
-            spiffe_id_prefix: Some(id.clone()),
-            limit: 100,
+            spiffe_id: Some(id.clone()),
+            limit: MOST_SVIDS,
             ..SvidFilter::default()
         };
         let page = self.store.list(filter).await.map_err(store_status)?;
-        let exact = page.rows.iter().filter(|row| row.workload.spiffe_id == id);
-        let svids: Vec<_> = exact.take(MOST_SVIDS as usize).map(rows::svid).collect();
+        let svids: Vec<_> = page.rows.iter().map(rows::svid).collect();
         let denials = self.denials_of(std::slice::from_ref(&id)).await?;
         let looked_at = id::LookedAt {
             id: &id,
@@ -257,7 +258,7 @@ impl AdminService {
         Ok(wire::ExplainIdResponse {
             findings: id::findings(&looked_at),
             verdict: id::verdict(&looked_at),
-            rules: could.iter().map(convert::could).collect(),
+            rules: could.iter().take(MOST_RULES).map(convert::could).collect(),
             pods,
             pods_truncated,
             denials: denials.iter().map(rows::denial).collect(),

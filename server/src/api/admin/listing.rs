@@ -17,6 +17,7 @@ impl AdminService {
             .transpose()?;
         let filter = SvidFilter {
             spiffe_id_prefix,
+            spiffe_id: None,
             pod: text(request.pod),
             node: text(request.node),
             // As a revocation would find them.

@@ -203,6 +203,25 @@ fn labels_of_a_namespace_that_nobody_knows_leave_a_rule_open() {
     );
 }
 
+/// All of them are wanted, not one of them.
+#[test]
+fn labels_that_nobody_knows_are_wanted_together() {
+    let set = set(
+        &without_builtin(),
+        json!([{"name": "team", "match": {"service_accounts": ["back"], "namespace_labels": {"team": "a", "tier": "b"}},
+                "spiffe_id": "/a"}]),
+    );
+    let account = set.account(&Facts::Pod(&pod()), 8);
+    let Fate::Differs(mismatches) = &account.rules[0].fate else {
+        panic!("{account:?}");
+    };
+    let labels = &mismatches[1];
+    assert_eq!(
+        (labels.criterion, labels.wanted.as_str(), labels.found.as_str()),
+        ("namespace_labels", "team=a and tier=b", "not known")
+    );
+}
+
 #[test]
 fn many_wanted_values_are_cut() {
     let namespaces: Vec<_> = (0..100).map(|n| format!("namespace-{n}")).collect();

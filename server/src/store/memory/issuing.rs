@@ -217,6 +217,10 @@ fn matches(filter: &SvidFilter, workload: &WorkloadRef) -> bool {
     };
     let node = |node: &String| *node == workload.node_uid || *node == workload.node_name;
     filter.spiffe_id_prefix.as_ref().is_none_or(below)
+        && filter
+            .spiffe_id
+            .as_ref()
+            .is_none_or(|id| *id == workload.spiffe_id)
         && filter.pod.as_ref().is_none_or(pod)
         && filter.node.as_ref().is_none_or(node)
 }

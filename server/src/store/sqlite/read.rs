@@ -185,6 +185,7 @@ pub(super) fn crls(tx: &Connection) -> rusqlite::Result<Vec<StoredCrl>> {
 const MATCHING_WORKLOADS: &str = "
     SELECT id FROM workload
     WHERE (:prefix IS NULL OR spiffe_id = :prefix OR substr(spiffe_id, 1, length(:prefix) + 1) = :prefix || '/')
+      AND (:spiffe_id IS NULL OR spiffe_id = :spiffe_id)
       AND (:pod IS NULL OR pod_uid = :pod OR (pod_name <> '' AND pod_namespace || '/' || pod_name = :pod))
       AND (:node IS NULL OR node_uid = :node OR node_name = :node)";
 
@@ -207,6 +208,7 @@ pub(super) fn list(tx: &Connection, filter: &SvidFilter) -> rusqlite::Result<Svi
     let rows = statement.query_map(
         named_params! {
             ":prefix": filter.spiffe_id_prefix.as_ref().map(SpiffeId::as_str),
+            ":spiffe_id": filter.spiffe_id.as_ref().map(SpiffeId::as_str),
             ":pod": filter.pod,
             ":node": filter.node,
             ":live_at": filter.live_at.map(millis),

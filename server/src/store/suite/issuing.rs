@@ -59,6 +59,11 @@ pub(crate) async fn lists_match_whole_segments_pods_and_nodes(store: Arc<dyn Sto
     assert_eq!(list(below("/ns/shop")).await, [web, shop], "newest first");
     assert_eq!(list(below("/ns/sh_p")).await.len(), 1);
     assert_eq!(list(below("")).await.len(), 4);
+    let exactly = |path: &str| SvidFilter {
+        spiffe_id: Some(id(path)),
+        ..SvidFilter::default()
+    };
+    assert_eq!(list(exactly("/ns/shop")).await, [shop], "and none below it");
     let pod = |pod: &str| SvidFilter {
         pod: Some(pod.into()),
         ..SvidFilter::default()

@@ -6,7 +6,7 @@ use signet_certs::id::SpiffeId;
 use signet_proto::admin as wire;
 use tokio::time::Instant;
 
-use super::{finding, ok, pod::denied_by};
+use super::{MOST_RULES, finding, ok, pod::denied_by};
 use crate::{
     attest::{AttestedPod, Attestor, PodsLike},
     rules::{Could, Facts, RuleSet},
@@ -38,20 +38,31 @@ pub(super) async fn holders(
     could: &[Could],
     id: &SpiffeId,
 ) -> (Vec<wire::Holder>, bool) {
-    let likely: Vec<_> = could
-        .iter()
-        .filter(|could| could.never.is_none())
-        .map(like)
-        .collect();
+    let likely = likely(could);
     let id = id.clone();
-    let look = move || look(attestor.as_ref(), &rules, &likely, &id);
+    let look = move || {
+        let mut holders = Vec::new();
+        let truncated = look(attestor.as_ref(), &rules, &likely, &id, &mut holders);
+        holders.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+        (holders, truncated)
+    };
     signet_runtime::spans::spawn_blocking(look)
         .await
         .unwrap_or_else(|_| (Vec::new(), true))
 }
 
-/// Which pods a rule can give it to: in one cluster or any, and what they have.
-fn like(could: &Could) -> (Option<String>, PodsLike) {
+/// In one cluster or any, and what they have.
+type Likely = (Option<String>, PodsLike);
+
+/// Which pods rules can give it to, each kind once however many rules have the same template.
+fn likely(could: &[Could]) -> HashSet<Likely> {
+    let gives = could
+        .iter()
+        .filter(|could| could.never.is_none() && could.to_pods);
+    gives.map(like).collect()
+}
+
+fn like(could: &Could) -> Likely {
     let pinned = |placeholder: &str| could.pinned(placeholder).map(str::to_owned);
     let like = PodsLike {
         namespace: pinned("{namespace}"),
@@ -63,25 +74,30 @@ fn like(could: &Could) -> (Option<String>, PodsLike) {
     (pinned("{cluster}"), like)
 }
 
+/// Whether there may be more than these. Each look at a watch holds it, so the time and the bounds are looked at before each.
 fn look(
     attestor: &dyn Attestor,
     rules: &RuleSet,
-    likely: &[(Option<String>, PodsLike)],
+    likely: &HashSet<Likely>,
     id: &SpiffeId,
-) -> (Vec<wire::Holder>, bool) {
+    holders: &mut Vec<wire::Holder>,
+) -> bool {
     let (until, mut seen) = (Instant::now() + LONGEST, HashSet::new());
-    let (mut holders, mut truncated, mut left) = (Vec::new(), false, MOST_LOOKED_AT);
+    let (mut truncated, mut left) = (false, MOST_LOOKED_AT);
     for cluster in attestor.clusters() {
         let here = likely
             .iter()
             .filter(|(wanted, _)| wanted.as_ref().is_none_or(|name| *name == cluster.name));
         for (_, like) in here {
+            if Instant::now() > until || left == 0 {
+                return true;
+            }
             let (pods, more) = attestor.pods_like(&cluster.name, like, left);
             truncated |= more;
             left = left.saturating_sub(pods.len());
             for pod in pods {
                 if Instant::now() > until || holders.len() >= MOST_HOLDERS {
-                    return (holders, true);
+                    return true;
                 }
                 if seen.insert(pod.pod_uid.clone()) {
                     holders.extend(holder(rules, &pod, id));
@@ -89,8 +105,7 @@ fn look(
             }
         }
     }
-    holders.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
-    (holders, truncated)
+    truncated
 }
 
 fn holder(rules: &RuleSet, pod: &AttestedPod, id: &SpiffeId) -> Option<wire::Holder> {
@@ -111,6 +126,18 @@ fn holder(rules: &RuleSet, pod: &AttestedPod, id: &SpiffeId) -> Option<wire::Hol
 /// In the order in which they matter.
 pub(super) fn findings(seen: &LookedAt<'_>) -> Vec<wire::Finding> {
     let mut all = vec![by_rules(seen)];
+    if seen.could.len() > MOST_RULES {
+        let says = format!(
+            "{} rules have such a template, and {MOST_RULES} of them are named",
+            seen.could.len()
+        );
+        all.push(finding(
+            "rules",
+            "note",
+            says,
+            "`signet-server rule list` shows all",
+        ));
+    }
     if !seen.rules_apart.is_empty() {
         let says = seen.rules_apart.to_owned();
         all.push(finding(
@@ -127,7 +154,7 @@ pub(super) fn findings(seen: &LookedAt<'_>) -> Vec<wire::Finding> {
     if seen.denials.is_empty() {
         all.push(ok("denials", "it is not denied"));
     }
-    all.push(pods(seen));
+    all.extend(holding(seen));
     all.push(match seen.svids.first() {
         Some(last) => ok("certificates", format!("the last one is {}", last.serial)),
         None => finding("certificates", "note", "the ledger has none of it", ""),
@@ -153,18 +180,15 @@ fn by_rules(seen: &LookedAt<'_>) -> wire::Finding {
             .map(|(placeholder, value)| format!("{placeholder} = {value}"));
         let pinned = pinned.collect::<Vec<_>>().join(", ");
         let to = if pinned.is_empty() {
-            "all that it matches".to_owned()
+            " to all that it matches".to_owned()
         } else {
-            pinned
+            format!(", where {pinned}")
         };
         let more = match giving.len() {
             1 => String::new(),
             count => format!(", and {} more can", count - 1),
         };
-        return ok(
-            "rules",
-            format!("rule {:?} gives it, where {to}{more}", first.rule),
-        );
+        return ok("rules", format!("rule {:?} gives it{to}{more}", first.rule));
     }
     match seen
         .could
@@ -192,6 +216,28 @@ fn by_rules(seen: &LookedAt<'_>) -> wire::Finding {
     }
 }
 
+/// Who has it: pods, or processes outside them, which no server knows before they ask.
+fn holding(seen: &LookedAt<'_>) -> Vec<wire::Finding> {
+    let gives = || seen.could.iter().filter(|could| could.never.is_none());
+    let processes: Vec<_> = gives()
+        .filter_map(|could| Some((could.to_processes.as_ref()?, &could.rule)))
+        .collect();
+    let Some((whoever, rule)) = processes.first() else {
+        return vec![pods(seen)];
+    };
+    let more = match processes.len() {
+        1 => String::new(),
+        count => format!(", and whom {} more rules take", count - 1),
+    };
+    let says = format!("for processes: whoever runs as {whoever}, by rule {rule:?}{more}");
+    let processes = ok("processes", says);
+    if gives().any(|could| could.to_pods) {
+        vec![pods(seen), processes]
+    } else {
+        vec![processes]
+    }
+}
+
 fn pods(seen: &LookedAt<'_>) -> wire::Finding {
     let more = if seen.truncated { " at least" } else { "" };
     match seen.pods.len() {
@@ -199,7 +245,7 @@ fn pods(seen: &LookedAt<'_>) -> wire::Finding {
             "pods",
             "unknown",
             "not all pods were looked at, and none that was gets it",
-            "",
+            "`signet-server explain --pod NAMESPACE/NAME` says of one whether it does",
         ),
         0 => finding(
             "pods",
@@ -222,6 +268,12 @@ pub(super) fn verdict(seen: &LookedAt<'_>) -> String {
     match rules.state.as_str() {
         "fails" => format!("nobody gets {id}: {}", rules.says),
         _ if seen.id.is_reserved() => format!("{id} is the control plane's"),
-        _ => format!("{id}: {}", pods(seen).says),
+        _ => {
+            let says = holding(seen).into_iter().map(|one| one.says);
+            format!("{id}: {}", says.collect::<Vec<_>>().join("; "))
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,8 +225,10 @@ fn budget(seen: &Seen) -> wire::Finding {
 /// A refusal after the last certificate is why, where nothing else is: what a token says is seen only when it comes.
 fn refusals(seen: &Seen) -> Option<wire::Finding> {
     let last = seen.refusals.first()?;
-    let newest = seen.svids.first().map(|row| row.not_before);
-    let since = newest.is_none_or(|issued| issued < last.at);
+    // A certificate counts from before it was made, by what clocks may be off.
+    let newest = seen.svids.first();
+    let newest = newest.map(|row| row.serial.made_at().unwrap_or(row.not_before));
+    let since = newest.is_none_or(|made| made < last.at);
     let says = format!("refused {}: {}: {}", rfc3339(last.at), last.kind, last.message);
     if !since {
         return Some(finding("refusals", "note", says, ""));

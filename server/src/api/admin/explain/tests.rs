@@ -145,14 +145,15 @@ fn denial(target: &str) -> Denial {
     }
 }
 
+/// Its certificate counts from before it was made, as `svid.clock_skew` has it.
 fn issued(minutes_ago: u32) -> LedgerRow {
     LedgerRow {
-        serial: row().serial,
+        serial: SerialNumber::generate(now() - minutes_ago * MINUTE, &[7; 13]),
         authority: row().authority,
         workload: WorkloadRef::of(id(ID)),
         evidence: EvidenceKind::PodToken,
         rule: "builtin".to_owned(),
-        not_before: now() - minutes_ago * MINUTE,
+        not_before: now() - (minutes_ago + 2) * MINUTE,
         not_after: now() - minutes_ago * MINUTE + 60 * MINUTE,
         revoked: None,
     }
