@@ -98,9 +98,10 @@ pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<Shown, FileErr
     fresh.shown = true;
     // Each is tried, also after one that failed.
     let linked = files.iter().map(|file| folder.link_at_top(file.name));
-    let done = linked.fold(Ok(()), Result::and).and(folder.sync());
+    let linked = linked.fold(Ok(()), Result::and);
+    let synced = folder.sync();
     folder.remove_past();
-    Ok(match done {
+    Ok(match linked.and(synced) {
         Ok(()) => Shown::Whole,
         Err(error) => Shown::Partly(error),
     })

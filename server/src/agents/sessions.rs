@@ -1,8 +1,10 @@
 //! Trust streams: one session for each agent, a newer one ends the older. What one agent says is behind a lock of its own; the
 //! lock over all is taken when a stream begins or ends, and by whoever looks for one.
 
+mod unheard;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,11 +18,10 @@ use super::{
     rows::AgentNode,
     spread::Spread,
 };
+use unheard::Unheard;
 
 /// An agent's last report is shown so long after its stream broke: it is restarting, not gone.
 const SHOWN_AFTER_DISCONNECT: Duration = Duration::from_secs(120);
-/// What an agent has not heard is known so long: by then it has asked about whatever it holds anyway.
-const KEPT_UNHEARD: Duration = Duration::from_secs(24 * 3600);
 
 /// The agents with a stream, or with one that broke a moment ago.
 #[derive(Debug)]
@@ -32,37 +33,12 @@ pub(super) struct Sessions {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Some revoked certificates are on no list.
-    lists_lack: bool,
-    /// Something concerns agents, nobody knows which.
-    untold: Option<Untold>,
     agents: HashMap<SpiffeId, Arc<Entry>>,
-    /// Agents without a session of whom something may not have been heard.
-    away: HashMap<SpiffeId, Away>,
-    /// How often something was named to anybody.
-    named: u64,
+    unheard: Unheard,
     /// Who is on a node, by its cluster and name.
     nodes: HashMap<(String, String), Vec<SpiffeId>>,
     /// How many streams are open.
     connected: usize,
-}
-
-/// Who has been told of something that concerns agents nobody knows.
-#[derive(Debug, Default)]
-struct Untold {
-    told: HashSet<SpiffeId>,
-    /// When it was looked at first.
-    since: Option<SystemTime>,
-}
-
-/// An agent whose session is over.
-#[derive(Debug)]
-struct Away {
-    unheard: Affected,
-    /// What was named by then; what came later may concern it.
-    named: u64,
-    /// When it was looked at first.
-    since: Option<SystemTime>,
 }
 
 /// One session. Whoever holds the lock over all may take this one, never the other way round.
@@ -129,12 +105,8 @@ impl State {
         if !self.agents.contains_key(agent) {
             return;
         }
-        let away = Away {
-            unheard: self.leave(agent),
-            named: self.named,
-            since: None,
-        };
-        self.away.insert(agent.clone(), away);
+        let unheard = self.leave(agent);
+        self.unheard.left(agent, unheard);
     }
 }
 
@@ -148,20 +120,8 @@ impl Sessions {
 
     pub(super) fn connect(self: &Arc<Self>, node: &AgentNode) -> Session {
         let mut state = self.state.lock();
-        // What was named to a broken stream was not heard, and what is on no list nothing else tells.
-        let mut unheard = state.leave(&node.spiffe_id);
-        let mut may_have_missed = false;
-        if let Some(away) = state.away.remove(&node.spiffe_id) {
-            may_have_missed = away.named != state.named;
-            unheard = away.unheard;
-        }
-        let untold = state.untold.as_mut();
-        let is_untold = untold.is_some_and(|untold| untold.told.insert(node.spiffe_id.clone()));
-        let affected = if state.lists_lack || is_untold || may_have_missed {
-            Affected::All
-        } else {
-            unheard
-        };
+        let unheard = state.leave(&node.spiffe_id);
+        let affected = state.unheard.returned(&node.spiffe_id, unheard);
         let entry = Arc::new(Entry {
             node: (node.cluster.clone(), node.node_name.clone()),
             said: Mutex::new(Said {
@@ -180,7 +140,7 @@ impl Sessions {
 
     pub(super) fn pod_affected(&self, cluster: &str, node_name: &str, pod_uid: &str) {
         let mut state = self.state.lock();
-        state.named += 1;
+        state.unheard.named();
         let on_node = state.nodes.get(&(cluster.to_owned(), node_name.to_owned()));
         let entries = on_node.into_iter().flatten();
         entries
@@ -195,25 +155,25 @@ impl Sessions {
         let mut state = self.state.lock();
         if let Some(entry) = state.agents.get(&agent) {
             entry.affect(|affected| *affected = Affected::All);
-        } else if let Some(away) = state.away.get_mut(&agent) {
-            away.unheard = Affected::All;
+        } else {
+            state.unheard.all_of(&agent);
         }
     }
 
     pub(super) fn lists_lack(&self) -> bool {
-        !std::mem::replace(&mut self.state.lock().lists_lack, true)
+        self.state.lock().unheard.lists_lack()
     }
 
     pub(super) fn all_affected(&self) {
         let mut state = self.state.lock();
-        state.named += 1;
+        state.unheard.named();
         for entry in state.agents.values() {
             entry.affect(|affected| *affected = Affected::All);
         }
     }
 
     pub(super) fn all_untold(&self) {
-        self.state.lock().untold = Some(Untold::default());
+        self.state.lock().unheard.untold();
     }
 
     /// Ends the session of an agent.
@@ -267,15 +227,7 @@ impl Sessions {
         for agent in forgotten {
             state.send_away(&agent);
         }
-        let is_kept = |since: SystemTime| now < since + KEPT_UNHEARD;
-        state
-            .away
-            .retain(|_, away| is_kept(*away.since.get_or_insert(now)));
-        let untold = state.untold.as_mut();
-        let untold_since = untold.map(|untold| *untold.since.get_or_insert(now));
-        if untold_since.is_some_and(|since| !is_kept(since)) {
-            state.untold = None;
-        }
+        state.unheard.forget(now);
     }
 
     fn entry(&self, agent: &SpiffeId) -> Option<Arc<Entry>> {

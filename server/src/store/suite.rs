@@ -2,6 +2,7 @@
 //! [`run_store_suite`].
 
 pub(crate) mod agents;
+pub(crate) mod budgets;
 pub(crate) mod clusters;
 pub(crate) mod entering;
 pub(crate) mod fixture;
@@ -51,14 +52,15 @@ macro_rules! store_suite {
                 what_the_ledger_lacks_is_unknown
                 who_is_waited_for_holds_a_certificate_that_counts
                 what_an_agent_reported_is_kept_until_it_reports_something_else;
-            issuing:
-                what_was_issued_is_listed
-                lists_match_whole_segments_pods_and_nodes
+            budgets:
                 a_budget_displaces_the_oldest_and_locks_nobody_out
                 a_budget_used_up_by_a_clock_that_was_ahead_holds_up_nobody
                 a_budget_without_a_pod_counts_per_process_and_node
                 an_agent_that_asks_without_end_gets_its_bucket
-                a_budget_frees_what_expired_or_was_revoked
+                a_budget_frees_what_expired_or_was_revoked;
+            issuing:
+                what_was_issued_is_listed
+                lists_match_whole_segments_pods_and_nodes
                 a_serial_is_used_once
                 a_node_token_belongs_to_one_key
                 live_certificates_are_counted_by_authority

@@ -19,7 +19,7 @@ const SPEAKERS: [(&str, &[&str]); 12] = [
     ("agent/src/explain", &["explain"]),
     ("agent/src/csi.rs", &["csi"]),
     ("agent/src/csi/", &["csi", "registration"]),
-    ("agent/src/sds/", &["envoy"]),
+    ("agent/src/sds/", &["envoy", "google"]),
     ("agent/src/server_client/", &["agent"]),
     ("agent/src/workload_api", &["workload"]),
     ("workload/src/", &["workload"]),
@@ -76,6 +76,7 @@ fn wire_types_appear_only_where_a_protocol_is_spoken() {
             "csi",
             "envoy",
             "explain",
+            "google",
             "local",
             "registration",
             "workload"
