@@ -176,7 +176,7 @@ async fn whoever_names_nothing_gets_everything_that_is_his_and_later_nothing() {
     let answer = proxy.hears().await;
     assert_eq!(
         names(&answer),
-        [ONE, TWO, "spiffe://example.org", "spiffe://friend.example"]
+        ["spiffe://example.org", ONE, TWO, "spiffe://friend.example"]
     );
     proxy.asks(taking(&answer, &[])).await;
     proxy.hears_nothing(&socket).await;
