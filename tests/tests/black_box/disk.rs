@@ -1,4 +1,4 @@
-//! Disks that are full or read only. They are small ones in memory, which root alone may mount.
+//! Disks that are full or read only. They are small ones in memory, which root alone may mount, or whoever has mounts of his own.
 
 use std::{
     fs,
@@ -12,10 +12,10 @@ use signet_tests::domain::Domain;
 use super::support::pod_with_volume;
 
 /// A disk of its own under a folder, with what was in that folder.
-struct Disk(PathBuf);
+pub(super) struct Disk(PathBuf);
 
 impl Disk {
-    fn under(folder: &Path, size: &str) -> Self {
+    pub(super) fn under(folder: &Path, size: &str) -> Self {
         let aside = folder.with_extension("aside");
         fs::rename(folder, &aside).unwrap();
         fs::create_dir(folder).unwrap();
@@ -29,15 +29,23 @@ impl Disk {
         Self(folder.to_owned())
     }
 
-    fn fill(&self) -> PathBuf {
+    pub(super) fn fill(&self) -> PathBuf {
         let path = self.0.join("filler");
         let mut file = fs::File::create(&path).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
         path
     }
 
-    fn make_read_only(&self) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    pub(super) fn make_read_only(&self) {
+        self.remount(MsFlags::MS_RDONLY);
+    }
+
+    pub(super) fn make_writable(&self) {
+        self.remount(MsFlags::empty());
+    }
+
+    fn remount(&self, flags: MsFlags) {
+        let flags = MsFlags::MS_REMOUNT | flags;
         mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>).unwrap();
     }
 }
