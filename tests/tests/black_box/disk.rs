@@ -108,3 +108,98 @@ mod needs_root {
         );
     }
 }
+
+mod needs_namespaces {
+    use std::time::SystemTime;
+
+    use serde_json::json;
+    use signet_testkit::machine::has_own_mounts;
+    use signet_tests::{
+        domain::{Agent, Plan},
+        wait::eventually,
+        workload::{Identity, Updates, WorkloadClient},
+    };
+    use tonic::Code;
+
+    use super::*;
+
+    /// Of what came when it was asked for then, or later.
+    fn was_current(identity: &Identity, asked: SystemTime) {
+        assert!(identity.svid.not_after() >= asked, "an expired identity is sent");
+    }
+
+    /// Renewed on an open stream, and none of what comes has ended.
+    async fn is_renewed(updates: &mut Updates, before: &Identity) -> Identity {
+        let serial = before.svid.serial();
+        // A renewal comes long before the end.
+        let fits = |identity: &Identity| {
+            was_current(identity, SystemTime::now());
+            identity.svid.serial() != serial
+        };
+        updates.until("a renewal", fits).await
+    }
+
+    async fn is_unavailable(client: &WorkloadClient) {
+        eventually("the agent to have nothing", async || {
+            let asked = SystemTime::now();
+            match client.fetch().await {
+                Ok(identity) => {
+                    was_current(&identity, asked);
+                    None
+                }
+                Err(status) => (status.code() == Code::Unavailable).then_some(()),
+            }
+        })
+        .await;
+    }
+
+    async fn with_a_disk_of_its_own(domain: &Domain) -> (Agent, Disk) {
+        let folder = domain.path().join("node-a");
+        fs::create_dir(&folder).unwrap();
+        let disk = Disk::under(&folder, "2m");
+        (domain.agent("node-a").await.unwrap(), disk)
+    }
+
+    /// What an agent cannot write it goes on without; what it could not replace it does not serve when that has ended.
+    ///
+    /// Covers BG-22.
+    #[test]
+    #[ignore = "needs root or user namespaces: `.ci/step machine` runs it"]
+    fn an_agent_whose_disk_is_full_or_read_only_renews_and_sends_nothing_that_has_ended() {
+        let test = "an_agent_whose_disk_is_full_or_read_only_renews_and_sends_nothing_that_has_ended";
+        if has_own_mounts(&format!("disk::needs_namespaces::{test}")) {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(renews_and_sends_nothing_that_has_ended());
+        }
+    }
+
+    async fn renews_and_sends_nothing_that_has_ended() {
+        let plan = Plan::default().server("/svid/ttl", json!("10s"));
+        let mut domain = plan.start().await.unwrap();
+        let (mut agent, disk) = with_a_disk_of_its_own(&domain).await;
+        let volume = pod_with_volume(&domain, &agent, "front").await;
+        let client = agent.workload(&volume);
+        let first = client.identity().await;
+        let mut updates = client.watch().await.unwrap();
+        disk.make_read_only();
+        let second = is_renewed(&mut updates, &first).await;
+        disk.make_writable();
+        let filler = disk.fill();
+        let third = is_renewed(&mut updates, &second).await;
+        is_renewed(&mut updates, &third).await;
+
+        domain.server.stop().await.unwrap();
+        is_unavailable(&client).await;
+        // What it kept for a restart is older still.
+        agent.kill().await;
+        agent.spawn().unwrap();
+        is_unavailable(&client).await;
+        agent.kill().await;
+        domain.server.start().await.unwrap();
+        agent.start().await.unwrap();
+        let asked = SystemTime::now();
+        was_current(&client.identity().await, asked);
+        assert!(filler.exists());
+        assert_eq!(agent.said().matches("panicked").count(), 0, "{}", agent.said());
+    }
+}
