@@ -113,6 +113,7 @@ mod needs_namespaces {
     use std::time::SystemTime;
 
     use serde_json::json;
+    use signet_runtime::clock::{Clock as _, SystemClock};
     use signet_testkit::machine::has_own_mounts;
     use signet_tests::{
         domain::{Agent, Plan},
@@ -133,7 +134,7 @@ mod needs_namespaces {
         let serial = before.svid.serial();
         // A renewal comes long before the end.
         let fits = |identity: &Identity| {
-            was_current(identity, SystemTime::now());
+            was_current(identity, SystemClock.now());
             identity.svid.serial() != serial
         };
         updates.until("a renewal", fits).await
@@ -141,7 +142,7 @@ mod needs_namespaces {
 
     async fn is_unavailable(client: &WorkloadClient) {
         eventually("the agent to have nothing", async || {
-            let asked = SystemTime::now();
+            let asked = SystemClock.now();
             match client.fetch().await {
                 Ok(identity) => {
                     was_current(&identity, asked);
@@ -197,7 +198,7 @@ mod needs_namespaces {
         agent.kill().await;
         domain.server.start().await.unwrap();
         agent.start().await.unwrap();
-        let asked = SystemTime::now();
+        let asked = SystemClock.now();
         was_current(&client.identity().await, asked);
         assert!(filler.exists());
         assert_eq!(agent.said().matches("panicked").count(), 0, "{}", agent.said());

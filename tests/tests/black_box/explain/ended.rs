@@ -1,7 +1,7 @@
 //! What ended, and whoever cannot be asked why: `explain` once the certificate is over, by a real agent and by one that knows only the
 //! Workload API and says again what a real one has said.
 
-use std::{convert::Infallible, path::PathBuf, time::SystemTime};
+use std::{convert::Infallible, path::PathBuf};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
@@ -10,6 +10,7 @@ use hyper::{Request, Response, body::Frame, body::Incoming, server::conn::http2,
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use signet_proto::workload::{X509svidRequest, X509svidResponse};
+use signet_runtime::clock::{Clock as _, SystemClock};
 use signet_tests::workload::with_header;
 use tokio::{net::UnixListener, task::JoinHandle};
 
@@ -86,7 +87,7 @@ async fn until_it_has_ended(given: &X509svidResponse) {
     let chain = signet_certs::split_certificates(&given.svids[0].x509_svid).unwrap();
     let leaf = signet_certs::verify::inspect_leaf(chain[0]).unwrap();
     eventually("the certificate to end", async || {
-        (SystemTime::now() > leaf.not_after).then_some(())
+        (SystemClock.now() > leaf.not_after).then_some(())
     })
     .await;
 }

@@ -131,7 +131,6 @@ fn why() -> Option<Why> {
     Some(Why {
         code: 3,
         message: "no ".repeat(1000),
-        ..Why::default()
     })
 }
 
