@@ -17,7 +17,7 @@
 //! | `encoded` | answers of gRPC whose messages are encoded already; with the feature `grpc` |
 //! | [`accept`], [`progress`] | connections of any listener, until told to stop; ended when their reader is stuck |
 //! | [`files`] | files replaced whole, and sets of files that belong together |
-//! | [`error`] | an error and its causes as one line |
+//! | [`error`] | errors with their causes, and what others wrote, as one line |
 //! | [`sync`] | locks that no panic poisons |
 //! | [`config`] | one YAML file, checked; all faults with line and remedy |
 //! | [`trial`] | paths and addresses of a configuration, tried before anything is started |
