@@ -9,8 +9,9 @@ use std::{
 use serde_json::json;
 use signet_tests::{
     domain::{Agent, Domain, Plan},
-    envoy::{Asks, Envoy, Place, Traffic, Validator, app, free_port, program, version},
+    envoy::{Asks, Envoy, Place, Traffic, Validator, app, program, version},
     fake_kube::PodSpec,
+    process::free_port,
     wait::{eventually, within},
 };
 use tokio::time::Instant;
