@@ -56,9 +56,14 @@ impl Shop {
             .into_iter()
             .enumerate()
         {
+            let socket = shop.socket_of(name).await;
             let place = Place {
                 folder: shop.domain.folder().join(name),
-                socket: shop.socket_of(name).await,
+                // One by the name that Istio's proxies look for.
+                socket: match validator {
+                    Validator::Spiffe => socket,
+                    Validator::Plain => socket.with_file_name("socket"),
+                },
                 inbound: ports[number],
                 outbound: ports[2 + number],
                 app: app_port,
