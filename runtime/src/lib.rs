@@ -1,4 +1,4 @@
-//! What both binaries need and that knows nothing of certificates. [`backoff`], [`clock`], [`error`] and [`pace`] are there for
+//! What both binaries need and that knows nothing of certificates. [`backoff`], [`clock`], [`error`], [`pace`] and [`prefix`] are there for
 //! the library for workloads too; the rest is the feature `process`, on by default.
 //!
 //! | module | gives |
@@ -13,6 +13,7 @@
 //! | [`keyed`] | what several do about one thing at a time, done once |
 //! | [`source`] | where a connection comes from |
 //! | [`tally`], [`refusals`] | events that are told once an interval, with their number; refusals at a door, counted as well |
+//! | [`prefix`] | what stands before each message of gRPC |
 //! | [`body`] | request bodies that are paid for as they arrive |
 //! | `encoded` | answers of gRPC whose messages are encoded already; with the feature `grpc` |
 //! | [`accept`], [`progress`] | connections of any listener, until told to stop; ended when their reader is stuck |
@@ -64,6 +65,7 @@ pub mod output;
 pub mod pace;
 #[cfg(feature = "process")]
 pub mod places;
+pub mod prefix;
 #[cfg(feature = "process")]
 pub mod progress;
 #[cfg(feature = "process")]
