@@ -191,3 +191,30 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     found.copy_from_slice(digest(&SHA256, bytes).as_ref());
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing is heard of a proxy that hangs, whatever is sent; one that reconnects says itself what it has.
+    #[test]
+    fn a_proxy_that_hangs_is_behind_and_one_that_comes_back_with_old_trust_too() {
+        let observed = Arc::new(Observed::default());
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let lists = Lists::new(Vec::new());
+        let seen = || (observed.bundle_outdated.get(), observed.lists_outdated.get());
+        observed.newest(b"a", &lists, at(10));
+        let hangs = observed.clone().stream();
+        hangs.took(Trust::made_of(b"a", &lists), at(11));
+        assert_eq!(seen(), (0, 0));
+        observed.newest(b"b", &lists, at(20));
+        assert_eq!(seen(), (20, 0));
+        drop(hangs);
+        assert_eq!((seen(), observed.streams.get()), ((0, 0), 0));
+        let back = observed.clone().stream();
+        back.took(Trust::of_version("of another stream"), at(30));
+        assert_eq!(seen(), (30, 30));
+        back.took(Trust::made_of(b"b", &lists), at(31));
+        assert_eq!((seen(), observed.streams.get()), ((0, 0), 1));
+    }
+}

@@ -3,6 +3,7 @@
 mod bounds;
 mod delta;
 mod form;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -182,6 +183,22 @@ async fn whoever_names_nothing_gets_everything_that_is_his_and_later_nothing() {
     proxy.hears_nothing(&socket).await;
     socket.say(ready(facts.context(2)));
     let answer = proxy.hears().await;
+    proxy.asks(taking(&answer, &["default"])).await;
+    let answer = proxy.hears().await;
+    assert_eq!(names(&answer), ["default"]);
+    // All of them by name, beside one of one's own.
+    proxy.asks(taking(&answer, &["default", "*"])).await;
+    let answer = proxy.hears().await;
+    assert_eq!(
+        names(&answer),
+        [
+            "default",
+            "spiffe://example.org",
+            ONE,
+            TWO,
+            "spiffe://friend.example"
+        ]
+    );
     proxy.asks(taking(&answer, &["default"])).await;
     let answer = proxy.hears().await;
     assert_eq!(names(&answer), ["default"]);

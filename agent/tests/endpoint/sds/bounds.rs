@@ -3,18 +3,16 @@
 use std::time::Duration;
 
 use prost::Message as _;
-use signet_agent::testing::Settings;
+use signet_agent::testing::{Settings, WorkloadState};
 use signet_proto::envoy::config::core::v3::Node;
-use signet_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
-use signet_proto::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
+use signet_proto::envoy::service::discovery::v3::DiscoveryRequest;
 use signet_runtime::bucket::Rate;
 use signet_runtime::quota::Division;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use super::{Facts, Proxy, TYPE, asking, names};
+use super::{Facts, Proxy, TYPE, asking, delta, names};
 use crate::support::raw::{DATA, END_STREAM, PREFACE, RawClient, SETTINGS, call_headers, frame, message};
-use crate::support::{Socket, ready, serve_pod, settings, soon, volume};
+use crate::support::{SOON, Socket, ready, serve_pod, settings, soon, volume};
 
 const STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
 const FETCH: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
@@ -124,7 +122,7 @@ async fn malformed_bodies_end_their_call_alone() {
     assert_eq!(status_of(&socket, FETCH, &message(&with_unknown)).await, "0");
 }
 
-/// Many requests at once, none of which asks for anything new, are all read and not answered.
+/// Each request asks for another name than the one before, and is answered; nothing else is.
 ///
 /// Covers BG-24.
 #[tokio::test]
@@ -241,12 +239,6 @@ async fn a_flood_of_requests_in_one_frame_is_answered_at_the_callers_rate() {
         ))
         .await;
     soon(neighbour.until(1, |answer| !answer.data.is_empty())).await;
-    let answers = |data: &[u8]| {
-        data.windows(TYPE.len())
-            .filter(|window| *window == TYPE.as_bytes())
-            .count()
-            / 2
-    };
     let _ = tokio::time::timeout(
         Duration::from_millis(500),
         client.until(1, |answer| answers(&answer.data) > 60),
@@ -256,6 +248,48 @@ async fn a_flood_of_requests_in_one_frame_is_answered_at_the_callers_rate() {
     assert!((1..=60).contains(&answered), "{answered}");
 }
 
+/// Of many streams each waits behind the others of its caller, and what they get together is no more than one would.
+#[tokio::test]
+async fn streams_of_one_caller_share_what_it_may_have_done_and_each_has_its_turn() {
+    let facts = Facts::new();
+    let settings = Settings {
+        work: Rate {
+            per_second: 200.0,
+            burst: 600.0,
+        },
+        handshake_limit: SOON,
+        ..settings()
+    };
+    let socket = Socket::with(settings, volume(), ready(facts.context(1)));
+    let flood: Vec<u8> = ["ROOTCA", "default"]
+        .repeat(100)
+        .iter()
+        .flat_map(|name| message(&asking(&[name]).encode_to_vec()))
+        .collect();
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = RawClient::connect(&socket.path).await;
+        client.open(1, &call_headers(STREAM, None)).await;
+        clients.push(client);
+    }
+    socket.subscribed(10).await;
+    for client in &mut clients {
+        for part in flood.chunks(16_000) {
+            client.send(&frame(DATA, 0, 1, part)).await;
+        }
+    }
+    for client in &mut clients {
+        let heard = soon(client.until(1, |answer| answers(&answer.data) > 0)).await;
+        assert!(answers(&heard.data) > 0, "{heard:?}");
+    }
+    let mut answered = 0;
+    for client in &mut clients {
+        answered += answers(&client.until(1, |_| true).await.data);
+    }
+    // A request that is answered costs twelve at least; those of one stream alone would be 200.
+    assert!((10..200).contains(&answered), "{answered}");
+}
+
 /// What a stream keeps of its requests is its caller's.
 #[tokio::test]
 async fn names_that_are_kept_are_counted() {
@@ -263,31 +297,45 @@ async fn names_that_are_kept_are_counted() {
     let settings = Settings {
         bytes: Division {
             share: 0,
-            cap: 300_000,
-            pool: 300_000,
+            cap: 850_000,
+            pool: 850_000,
         },
         ..settings()
     };
-    let socket = Socket::with(settings, volume(), ready(facts.context(1)));
+    let nothing_yet = WorkloadState::Pending { problem: None };
+    let socket = Socket::new(SOON, settings, volume(), nothing_yet);
     let names: Vec<String> = (0..100).map(|number| format!("{number:0>2000}")).collect();
-    let mut ended = None;
-    let mut open = Vec::new();
-    for _ in 0..3 {
-        let (requests, sent) = tokio::sync::mpsc::channel(1);
-        let request = DeltaDiscoveryRequest {
-            resource_names_subscribe: names.clone(),
-            ..DeltaDiscoveryRequest::default()
-        };
-        requests.send(request).await.unwrap();
-        let mut client = SecretDiscoveryServiceClient::new(socket.channel().await);
-        let stream = soon(client.delta_secrets(ReceiverStream::new(sent))).await;
-        let Ok(stream) = stream else { break };
-        let mut stream = stream.into_inner();
-        let first = tokio::time::timeout(Duration::from_secs(1), stream.message()).await;
-        if let Ok(Err(status)) = first {
-            ended = Some(status.code());
-        }
-        open.push((requests, stream));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let long = delta::subscribing(&names);
+    let mut kept = Vec::new();
+    for number in 1..=3 {
+        let mut proxy = delta::Proxy::of(&socket).await;
+        proxy.asks(long.clone()).await;
+        proxy.hears_nothing(&socket).await;
+        socket.subscribed(number).await;
+        kept.push(proxy);
     }
-    assert_eq!(ended, Some(Code::Unavailable));
+    let mut one_more = delta::Proxy::of(&socket).await;
+    one_more.asks(long.clone()).await;
+    assert_eq!(one_more.ends().await.code(), Code::Unavailable);
+    // It has harmed nobody, and what one gives back another has.
+    kept.pop();
+    socket.subscribed(2).await;
+    let mut later = delta::Proxy::of(&socket).await;
+    later.asks(long).await;
+    later.hears_nothing(&socket).await;
+    // Answers are as long as what was asked, and need their room too.
+    kept.clear();
+    kept.push(later);
+    socket.subscribed(1).await;
+    socket.say(ready(facts.context(1)));
+    for proxy in &mut kept {
+        assert_eq!(proxy.hears().await.removed_resources.len(), 100);
+    }
+}
+
+/// How many answers these bytes hold: each names the type of its one secret, and its own.
+fn answers(data: &[u8]) -> usize {
+    let windows = data.windows(TYPE.len());
+    windows.filter(|window| *window == TYPE.as_bytes()).count() / 2
 }

@@ -5,17 +5,17 @@ use signet_proto::envoy::service::secret::v3::secret_discovery_service_client::S
 use signet_proto::google::rpc::Status as Why;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::{Facts, TWO};
 use crate::support::{Socket, ready, soon};
 
-struct Proxy {
+pub(super) struct Proxy {
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     answers: Streaming<DeltaDiscoveryResponse>,
 }
 
-fn subscribing(names: &[&str]) -> DeltaDiscoveryRequest {
+pub(super) fn subscribing(names: &[&str]) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
         resource_names_subscribe: names.iter().map(ToString::to_string).collect(),
         ..DeltaDiscoveryRequest::default()
@@ -23,7 +23,7 @@ fn subscribing(names: &[&str]) -> DeltaDiscoveryRequest {
 }
 
 impl Proxy {
-    async fn of(socket: &Socket) -> Self {
+    pub(super) async fn of(socket: &Socket) -> Self {
         let (requests, sent) = mpsc::channel(8);
         let mut client = SecretDiscoveryServiceClient::new(socket.channel().await);
         let answers = soon(client.delta_secrets(ReceiverStream::new(sent)))
@@ -35,15 +35,19 @@ impl Proxy {
         }
     }
 
-    async fn asks(&self, request: DeltaDiscoveryRequest) {
+    pub(super) async fn asks(&self, request: DeltaDiscoveryRequest) {
         self.requests.send(request).await.unwrap();
     }
 
-    async fn hears(&mut self) -> DeltaDiscoveryResponse {
+    pub(super) async fn hears(&mut self) -> DeltaDiscoveryResponse {
         soon(self.answers.message()).await.unwrap().unwrap()
     }
 
-    async fn hears_nothing(&mut self, socket: &Socket) {
+    pub(super) async fn ends(&mut self) -> Status {
+        soon(self.answers.message()).await.unwrap_err()
+    }
+
+    pub(super) async fn hears_nothing(&mut self, socket: &Socket) {
         socket.round_trip().await;
         socket.round_trip().await;
         let heard = tokio::time::timeout(std::time::Duration::from_millis(50), self.answers.message()).await;
@@ -51,7 +55,7 @@ impl Proxy {
     }
 }
 
-fn names(answer: &DeltaDiscoveryResponse) -> Vec<&str> {
+pub(super) fn names(answer: &DeltaDiscoveryResponse) -> Vec<&str> {
     answer
         .resources
         .iter()

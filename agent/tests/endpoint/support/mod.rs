@@ -140,7 +140,7 @@ impl Socket {
         Self::new(patience, settings(), volume(), state)
     }
 
-    fn new(patience: Duration, settings: Settings, origin: Origin, state: WorkloadState) -> Self {
+    pub(crate) fn new(patience: Duration, settings: Settings, origin: Origin, state: WorkloadState) -> Self {
         let directory = signet_testkit::folder();
         let path = directory.path().join("api.sock");
         let script = Arc::new(Script {
