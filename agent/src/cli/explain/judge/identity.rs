@@ -91,7 +91,7 @@ pub(super) fn is_refused_by_clock(seen: &Seen, agents: SystemTime) -> bool {
         };
         let domain = default.svid.spiffe_id().trust_domain();
         let authorities = context.roots.authorities(&domain);
-        let mut lists = authorities.into_iter().filter_map(|one| one.crl.as_ref());
+        let mut lists = authorities.iter().filter_map(|one| one.crl.as_ref());
         lists.all(|list| list.is_current(now)) && as_a_peer(default, context, now).is_ok()
     };
     match &seen.fetched {
