@@ -13,6 +13,7 @@ use tokio::net::UnixDatagram;
 use tokio::time::{sleep, timeout};
 
 use crate::environment::{self, NOTIFY_SOCKET};
+use crate::error::one_line;
 use crate::ready::{Level, Readiness, Standing, names};
 
 /// The name of the reason that stands from the moment on in which a program is told to end. The same in each program's table.
@@ -119,11 +120,7 @@ fn status(standing: &[Standing]) -> String {
         (None, None) => "ready".to_owned(),
     };
     let others = standing.len().saturating_sub(1);
-    let mut line: String = line
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_STATUS)
-        .collect();
+    let mut line: String = one_line(&line).chars().take(MAX_STATUS).collect();
     if others > 0 && !line.starts_with(STOPPING) {
         line.push_str(&format!(" (and {others} more)"));
     }
