@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::environment::{self, NOTIFY_SOCKET};
 use crate::error::one_line;
-use crate::ready::{Level, Readiness, Standing};
+use crate::ready::{Level, Readiness, Standing, names};
 
 /// The name of the reason that stands from the moment on in which a program is told to end. The same in each program's table.
 const STOPPING: &str = "stopping";
@@ -71,8 +71,9 @@ impl Notify {
         let Some(address) = self.0 else { return };
         let mut unheard = false;
         loop {
-            let named = readiness.names(Level::Issue);
-            let message = message(&readiness.standing(Level::Issue));
+            let standing = readiness.standing(Level::Issue);
+            let named = names(&standing);
+            let message = message(&standing);
             let sent = timeout(ROOM, send(&address, &message)).await;
             match sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(()) if named.contains(&STOPPING) => return,

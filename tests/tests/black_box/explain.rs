@@ -1,5 +1,7 @@
 //! Why not: what a workload, and an admin, are told of an identity that does not come. By the real programs.
 
+mod ended;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
