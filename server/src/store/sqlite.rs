@@ -42,18 +42,17 @@ use self::convert::millis;
 use self::files::{StoreFiles, because_of_the_disk};
 use self::fingerprint::Fingerprints;
 use self::identity::{fill, identify};
-use self::issue::Prepared;
 use self::read::Reader;
 use self::reserve::Reserve;
 use self::schema::MigrateError;
 use self::state::State;
 use self::writer::Writer;
 use super::{
-    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, EvidenceKind, Housekeeping,
-    IssueRefusal, Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent,
-    NewIssuance, OpenError, PodTokenUse, Presented, PresentedCertificate, Recorded, Revocations, RevokeError,
+    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
+    Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent, NewIssuance,
+    OpenError, PodTokenUse, Presented, PresentedCertificate, Recorded, Revocations, RevokeError,
     RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl,
-    SvidFilter, SvidPage, ledger::batch_size,
+    SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -164,28 +163,7 @@ impl Ledger for SqliteStore {
         batch: Vec<NewIssuance>,
         now: SystemTime,
     ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>> {
-        Box::pin(async move {
-            let size = batch_size(&batch)?;
-            let is_own = batch.iter().all(|item| item.evidence == EvidenceKind::Own);
-            let prepare = |item: NewIssuance| Prepared {
-                fingerprint: self.fingerprints.of(&item.workload),
-                item,
-            };
-            let batch: Vec<Prepared> = batch.into_iter().map(prepare).collect();
-            // The batch comes back with the answer, once that is durable: the rows go to whoever signs, and nothing is
-            // freed by the only writer.
-            let work = move |tx: &mut writer::Tx<'_>| Ok((issue::issue(tx, &batch, now)?, batch));
-            // Without the server's own certificates no agent hears what was revoked.
-            let written = match is_own {
-                true => self.writer.run(size, work).await?,
-                false => self.writer.run_with_room(size, work).await?,
-            };
-            let (verdicts, batch) = written;
-            let recorded = |(verdict, prepared): (Result<u32, IssueRefusal>, Prepared)| {
-                verdict.map(|displaced| Recorded::new(prepared.item, displaced))
-            };
-            Ok(verdicts.into_iter().zip(batch).map(recorded).collect())
-        })
+        Box::pin(issue::recorded(&self.writer, self.fingerprints, batch, now))
     }
 
     fn list(&self, filter: SvidFilter) -> StoreFuture<'_, SvidPage> {

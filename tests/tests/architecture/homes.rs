@@ -19,7 +19,13 @@ const HOMES: [(&[&str], &[&str], &str); 4] = [
     (&["std", "sync", "Mutex"], &[], "signet_runtime::sync"),
     (
         &["fastrand"],
-        &["runtime/src/files.rs", "runtime/src/pace.rs"],
+        // Those of `crash` are drawn from a seed.
+        &[
+            "runtime/src/files.rs",
+            "runtime/src/pace.rs",
+            "tests/src/crash.rs",
+            "tests/src/crash/load.rs",
+        ],
         "signet_runtime::pace::random_unit",
     ),
 ];

@@ -30,7 +30,7 @@ async fn lives(count: u32) {
 
 /// Covers INV-2, INV-3, INV-4, INV-15.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a minute: .ci/step crash"]
+#[ignore = "half a minute: `.ci/step crash` runs it"]
 async fn thirty_lives_under_load_break_no_promise() {
     lives(30).await;
 }

@@ -7,12 +7,13 @@ use signet_certs::serial::SerialNumber;
 
 use super::agents;
 use super::convert::millis;
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{Fingerprint, Fingerprints};
 use super::live::LiveRow;
 use super::state::{NodeToken, NodeTokenUse, State};
-use super::writer::Tx;
+use super::writer::{Tx, Writer};
 use crate::store::budget::{Bucket, take};
-use crate::store::{AgentShare, EvidenceKind, IssueRefusal, NewIssuance, Standing};
+use crate::store::ledger::batch_size;
+use crate::store::{AgentShare, EvidenceKind, IssueRefusal, NewIssuance, Recorded, Standing, StoreError};
 
 // The primary key is the only constraint that can be broken here: a serial that was drawn twice.
 const INSERT: &str = "
@@ -22,13 +23,41 @@ const INSERT: &str = "
     ON CONFLICT DO NOTHING";
 
 /// An item with what can be worked out before the writer has it.
-pub(super) struct Prepared {
-    pub(super) item: NewIssuance,
-    pub(super) fingerprint: Fingerprint,
+struct Prepared {
+    item: NewIssuance,
+    fingerprint: Fingerprint,
+}
+
+/// Records a batch once it may be, with what can be worked out before.
+pub(super) async fn recorded(
+    writer: &Writer,
+    fingerprints: Fingerprints,
+    batch: Vec<NewIssuance>,
+    now: SystemTime,
+) -> Result<Vec<Result<Recorded, IssueRefusal>>, StoreError> {
+    let size = batch_size(&batch)?;
+    let is_own = batch.iter().all(|item| item.evidence == EvidenceKind::Own);
+    let prepare = |item: NewIssuance| Prepared {
+        fingerprint: fingerprints.of(&item.workload),
+        item,
+    };
+    let batch: Vec<Prepared> = batch.into_iter().map(prepare).collect();
+    // The batch comes back with the answer, once that is durable: the rows go to whoever signs, and nothing is
+    // freed by the only writer.
+    let work = move |tx: &mut Tx<'_>| Ok((issue(tx, &batch, now)?, batch));
+    // Without the server's own certificates no agent hears what was revoked.
+    let (verdicts, batch) = match is_own {
+        true => writer.run(size, work).await?,
+        false => writer.run_with_room(size, work).await?,
+    };
+    let recorded = |(verdict, prepared): (Result<u32, IssueRefusal>, Prepared)| {
+        verdict.map(|displaced| Recorded::new(prepared.item, displaced))
+    };
+    Ok(verdicts.into_iter().zip(batch).map(recorded).collect())
 }
 
 /// Judges and records a batch, item by item. Of each that is recorded: how many of its workload are displaced.
-pub(super) fn issue(
+fn issue(
     tx: &mut Tx<'_>,
     batch: &[Prepared],
     now: SystemTime,
