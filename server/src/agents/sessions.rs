@@ -181,6 +181,14 @@ impl Sessions {
         self.state.lock().send_away(agent);
     }
 
+    /// The agents with a stream, or with one that broke a moment ago, of which this is so by ID and name of the node.
+    pub(super) fn agents(&self, wanted: impl Fn(&SpiffeId, &str) -> bool) -> Vec<SpiffeId> {
+        let state = self.state.lock();
+        let agents = state.agents.iter();
+        let wanted = agents.filter(|(agent, entry)| wanted(agent, &entry.node.1));
+        wanted.map(|(agent, _)| agent.clone()).collect()
+    }
+
     pub(super) fn connected(&self) -> usize {
         self.state.lock().connected
     }

@@ -8,6 +8,7 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
+use super::denials::{DenialTarget, Named};
 use super::room::Class;
 use super::{ListRoom, RevokeError, StoreError, StoreFuture};
 use crate::audit_event::{AuditAction, AuditEvent, RevokedSerial};
@@ -46,6 +47,8 @@ pub(crate) struct RevokeRequest {
     pub comment: String,
     /// Who says so. At most [`MAX_COMMENT_BYTES`].
     pub author: String,
+    /// Whether anybody does.
+    pub origin: Origin,
     /// Revoke what exists, deny nothing.
     pub keep_issuing: bool,
     /// When the denial ends by itself.
@@ -72,19 +75,19 @@ impl RevokeRequest {
 
     /// By which class its certificates enter the lists.
     pub(super) fn class(&self) -> Class {
-        match &self.target {
-            RevokeTarget::Serial { .. } => Class::ByHand,
-            RevokeTarget::SpiffeId(_) if self.reason == RevocationReason::KeyCompromise => Class::ByHand,
-            RevokeTarget::SpiffeId(_) => Class::Identity,
+        match (&self.target, self.reason) {
+            _ if self.origin == Origin::Automatic => Class::Automatic,
+            (RevokeTarget::Serial { .. }, _) | (_, RevocationReason::KeyCompromise) => Class::ByHand,
+            (RevokeTarget::Pod(_) | RevokeTarget::Node(_), _) => Class::Workload,
+            (RevokeTarget::SpiffeId(_) | RevokeTarget::Prefix(_) | RevokeTarget::IssuedBy(_), _) => {
+                Class::Identity
+            }
         }
     }
 
-    /// The identity that is denied from now on, if there is one.
-    pub(super) fn denies(&self) -> Option<&SpiffeId> {
-        match &self.target {
-            RevokeTarget::SpiffeId(id) if !self.keep_issuing => Some(id),
-            RevokeTarget::SpiffeId(_) | RevokeTarget::Serial { .. } => None,
-        }
+    /// Who is denied from now on, if anybody is.
+    pub(super) fn denies(&self) -> Option<DenialTarget> {
+        self.target.as_denial().filter(|_| !self.keep_issuing)
     }
 
     /// What the audit log says of it, once `serials` are newly revoked and `denial` is made.
@@ -108,7 +111,16 @@ impl RevokeRequest {
     }
 }
 
-/// What a revocation is aimed at. Room for prefix, pod, node and authority.
+/// Who orders a revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// An admin.
+    Admin,
+    /// The server itself: what it revokes never takes the room that is kept for admins.
+    Automatic,
+}
+
+/// What a revocation is aimed at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RevokeTarget {
     /// One certificate: its key leaked. Denies nothing, its holder gets another at once.
@@ -124,6 +136,27 @@ pub(crate) enum RevokeTarget {
     },
     /// All certificates of an identity that may be unexpired, and it is denied from now on.
     SpiffeId(SpiffeId),
+    /// The same of an identity and all below it, by whole path segments.
+    Prefix(SpiffeId),
+    /// The same of one pod, whatever its identities.
+    Pod(Named),
+    /// The same of a node: its agent, and all that runs on it.
+    Node(Named),
+    /// All that an authority has signed and that may be unexpired. Denies nothing: holders get others by another authority.
+    IssuedBy(AuthorityId),
+}
+
+impl RevokeTarget {
+    /// Whom a denial that goes with it hits; `None` where none does.
+    pub(crate) fn as_denial(&self) -> Option<DenialTarget> {
+        match self {
+            Self::Serial { .. } | Self::IssuedBy(_) => None,
+            Self::SpiffeId(id) => Some(DenialTarget::Id(id.clone())),
+            Self::Prefix(id) => Some(DenialTarget::Prefix(id.clone())),
+            Self::Pod(pod) => Some(DenialTarget::Pod(pod.clone())),
+            Self::Node(node) => Some(DenialTarget::Node(node.clone())),
+        }
+    }
 }
 
 impl fmt::Display for RevokeTarget {
@@ -131,6 +164,10 @@ impl fmt::Display for RevokeTarget {
         match self {
             Self::Serial { serial, .. } => write!(f, "serial {serial}"),
             Self::SpiffeId(id) => id.fmt(f),
+            Self::Prefix(id) => write!(f, "prefix {id}"),
+            Self::Pod(pod) => write!(f, "pod {pod}"),
+            Self::Node(node) => write!(f, "node {node}"),
+            Self::IssuedBy(authority) => write!(f, "all issued by {authority}"),
         }
     }
 }
@@ -166,10 +203,8 @@ pub(crate) struct RevokedSvid {
 pub(crate) struct Denial {
     /// Short, unique for ever.
     pub id: String,
-    /// How to read the target.
-    pub kind: DenialKind,
     /// What is denied.
-    pub target: String,
+    pub target: DenialTarget,
     /// Who ordered it.
     pub author: String,
     /// Why, for people.
@@ -183,13 +218,12 @@ pub(crate) struct Denial {
 }
 
 impl Denial {
-    /// The denial of `id` that follows from a request. `number` is never used again in this store; the epoch keeps ids
+    /// The denial that follows from a request. `number` is never used again in this store; the epoch keeps ids
     /// apart across a restore.
-    pub(super) fn ordered(request: &RevokeRequest, id: &SpiffeId, epoch: u64, number: i64) -> Self {
+    pub(super) fn ordered(request: &RevokeRequest, target: DenialTarget, epoch: u64, number: i64) -> Self {
         Self {
             id: format!("d{epoch}-{number}"),
-            kind: DenialKind::SpiffeId,
-            target: id.to_string(),
+            target,
             author: request.author.clone(),
             comment: request.comment.clone(),
             created: request.now,
@@ -221,7 +255,7 @@ impl Denial {
         });
         let action = AuditAction::Allowed {
             denial: self.id.clone(),
-            target: self.target.clone(),
+            target: self.target.to_string(),
             author: by.to_owned(),
         };
         AuditEvent::new(now, action)
@@ -235,24 +269,4 @@ pub(crate) struct Lifted {
     pub at: SystemTime,
     /// By whom.
     pub by: String,
-}
-
-/// How the target of a denial is read. The names are stored. Room for `prefix`, `pod`, `node`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum DenialKind {
-    /// Exactly one SPIFFE ID.
-    SpiffeId,
-}
-
-impl DenialKind {
-    /// The name in lists and audit lines.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::SpiffeId => "spiffe-id",
-        }
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        (text == Self::SpiffeId.as_str()).then_some(Self::SpiffeId)
-    }
 }

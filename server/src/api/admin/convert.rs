@@ -144,8 +144,8 @@ pub(super) fn revoked(
 pub(super) fn denial(denial: &Denial) -> wire::Denial {
     wire::Denial {
         id: denial.id.clone(),
-        kind: denial.kind.as_str().to_owned(),
-        target: denial.target.clone(),
+        kind: denial.target.kind().to_owned(),
+        target: denial.target.name(),
         author: denial.author.clone(),
         comment: denial.comment.clone(),
         created_unix_ms: unix_millis(denial.created),

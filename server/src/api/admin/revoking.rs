@@ -10,7 +10,7 @@ use signet_proto::admin::{self as wire, revoke_request::Target};
 use tonic::Status;
 
 use super::AdminService;
-use crate::store::{LedgerRow, RevokeRequest, RevokeTarget, Revoked, SvidFilter};
+use crate::store::{LedgerRow, Origin, RevokeRequest, RevokeTarget, Revoked, SvidFilter};
 
 /// How long `revoke` waits for the published list before it answers "recorded, not yet published".
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,6 +64,7 @@ impl AdminService {
             reason,
             comment: request.comment,
             author,
+            origin: Origin::Admin,
             keep_issuing: request.keep_issuing,
             denial_expires: (request.expires_after_seconds > 0)
                 .then(|| {

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::{RevocationReason, RevokedEntry};
 use signet_certs::dates::{OutsideDates, WhoseClock};
-use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
@@ -14,7 +13,8 @@ use super::kept::{Kept, Revocation};
 use crate::audit_event::RevokedSerial;
 use crate::store::room::{Class, Room, Waiting};
 use crate::store::{
-    Denial, ListRoom, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet, RevokedSvid, StoreError,
+    Denial, ListRoom, NewIssuance, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet,
+    RevokedSvid, StoreError, Subject,
 };
 
 /// What shall be on a list.
@@ -63,7 +63,6 @@ impl Kept {
 
     fn entries(&self, request: &RevokeRequest) -> Result<Vec<Entry>, RevokeError> {
         match &request.target {
-            RevokeTarget::SpiffeId(id) => Ok(self.of_id(id, request.earliest)),
             RevokeTarget::Serial {
                 serial,
                 authority,
@@ -72,23 +71,42 @@ impl Kept {
                 let entry = self.of_serial(*serial, *authority, *expires_by, request.earliest)?;
                 Ok(vec![entry])
             }
+            RevokeTarget::IssuedBy(unknown) if !self.authorities.contains(unknown) => {
+                Err(RevokeError::UnknownAuthority(*unknown))
+            }
+            RevokeTarget::IssuedBy(authority) => {
+                Ok(self.of(request.earliest, |row| row.authority == *authority))
+            }
+            RevokeTarget::SpiffeId(_)
+            | RevokeTarget::Prefix(_)
+            | RevokeTarget::Pod(_)
+            | RevokeTarget::Node(_) => {
+                let target = request.target.as_denial();
+                let hit = |row: &NewIssuance| {
+                    let subject = Subject::from(&row.workload);
+                    target.as_ref().is_some_and(|target| target.hits(&subject))
+                };
+                Ok(self.of(request.earliest, hit))
+            }
         }
     }
 
-    fn of_id(&self, id: &SpiffeId, earliest: SystemTime) -> Vec<Entry> {
-        self.rows
+    /// Those of these that may be unexpired.
+    fn of(&self, earliest: SystemTime, wanted: impl Fn(&NewIssuance) -> bool) -> Vec<Entry> {
+        let rows = self
+            .rows
             .iter()
-            .filter(|row| row.workload.spiffe_id == *id && row.not_after > earliest)
-            .map(|row| Entry {
-                svid: RevokedSvid {
-                    serial: row.serial,
-                    authority: row.authority,
-                    spiffe_id: Some(id.clone()),
-                    not_after: Some(row.not_after),
-                    waits: false,
-                },
-            })
-            .collect()
+            .filter(|row| row.not_after > earliest && wanted(row));
+        rows.map(|row| Entry {
+            svid: RevokedSvid {
+                serial: row.serial,
+                authority: row.authority,
+                spiffe_id: Some(row.workload.spiffe_id.clone()),
+                not_after: Some(row.not_after),
+                waits: false,
+            },
+        })
+        .collect()
     }
 
     fn of_serial(
@@ -231,14 +249,15 @@ impl Kept {
 
     /// The denial that follows from the request, and whether it is new. One in force that lasts as long is enough.
     fn deny(&mut self, request: &RevokeRequest, epoch: u64) -> (Option<Denial>, bool) {
-        let Some(id) = request.denies() else {
+        let Some(target) = request.denies() else {
             return (None, false);
         };
-        if let Some(denial) = self.denials_of(id).find(|denial| denial.satisfies(request)) {
+        let mut present = self.denials.values().filter(|denial| denial.target == target);
+        if let Some(denial) = present.find(|denial| denial.satisfies(request)) {
             return (Some(denial.clone()), false);
         }
         let number = self.denials.keys().next_back().map_or(1, |last| last + 1);
-        let denial = Denial::ordered(request, id, epoch, number);
+        let denial = Denial::ordered(request, target, epoch, number);
         self.denials.insert(number, denial.clone());
         (Some(denial), true)
     }

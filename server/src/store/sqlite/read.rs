@@ -19,7 +19,7 @@ use super::convert::{
 };
 use super::schema::{REVISION, configure, meta_number};
 use crate::store::{
-    Denial, DenialKind, EvidenceKind, Journal, LedgerRow, Lifted, PodTokenUse, RevokedSet, SealedKey,
+    Denial, DenialTarget, EvidenceKind, Journal, LedgerRow, Lifted, PodTokenUse, RevokedSet, SealedKey,
     StoreError, StoredCrl, SvidFilter, SvidPage, WorkloadRef,
 };
 
@@ -57,17 +57,15 @@ impl Reader {
 }
 
 /// Columns as [`denial_from`] reads them.
-pub(super) const DENIALS: &str =
-    "SELECT id, kind, target, author, comment, created_at, expires_at, lifted_at, lifted_by FROM denial";
+pub(super) const DENIALS: &str = "SELECT id, kind, target, author, comment, created_at, expires_at, lifted_at, lifted_by, number FROM denial";
 
 pub(super) fn denial_from(row: &Row<'_>) -> rusqlite::Result<Denial> {
-    let kind: String = row.get(1)?;
+    let (kind, target): (String, String) = (row.get(1)?, row.get(2)?);
     let lifted_by: Option<String> = row.get(8)?;
     let lifted_at = optional_time_at(row, 7)?;
     Ok(Denial {
         id: row.get(0)?,
-        kind: DenialKind::parse(&kind).ok_or_else(|| unreadable(1, "kind of a denial"))?,
-        target: row.get(2)?,
+        target: DenialTarget::parse(&kind, &target).ok_or_else(|| unreadable(2, "target of a denial"))?,
         author: row.get(3)?,
         comment: row.get(4)?,
         created: time_at(row, 5)?,
