@@ -238,6 +238,7 @@ impl Agents {
             };
             hit.extend(self.sessions.agents(is_hit));
             hit.extend(self.guests.agents(is_hit));
+            hit.extend(self.connections.agents(|agent| is_hit(agent, "")));
         }
         for agent in hit.iter().filter(|id| id.is_agent()) {
             self.spread.touch();

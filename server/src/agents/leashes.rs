@@ -21,6 +21,12 @@ impl Leashes {
         cut
     }
 
+    /// The agents with an open connection of which this is so.
+    pub(super) fn agents(&self, wanted: impl Fn(&SpiffeId) -> bool) -> Vec<SpiffeId> {
+        let held = self.0.lock();
+        held.keys().filter(|agent| wanted(agent)).cloned().collect()
+    }
+
     /// Ends those of an agent.
     pub(super) fn cut(&self, agent: &SpiffeId) {
         self.0.lock().remove(agent);

@@ -22,7 +22,7 @@ pub(crate) enum DenialTarget {
 }
 
 /// Something that a cluster has named.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Named {
     /// UID of the cluster's kube-system namespace.
     pub cluster_uid: String,

@@ -238,6 +238,10 @@ impl Revocations for MemoryStore {
         self.transaction(move |kept| kept.revoke(&request, self.info.epoch))
     }
 
+    fn would_revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        Box::pin(async move { self.kept().would_revoke(&request) })
+    }
+
     fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {
         let (denial_id, by) = (denial_id.to_owned(), by.to_owned());
         self.transaction(move |kept| kept.allow(&denial_id, &by, now))

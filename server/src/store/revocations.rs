@@ -27,6 +27,9 @@ pub(crate) trait Revocations: Send + Sync {
     /// waits for a list enters by the better of its classes.
     fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError>;
 
+    /// What [`revoke`](Self::revoke) would do at this moment. Nothing is changed; the denial is that in force, if one is.
+    fn would_revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError>;
+
     /// Lifts a denial. Never un-revokes a serial. [`StoreError::NotFound`] for an id that does not exist; a denial
     /// that was already lifted is returned as it is.
     fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial>;
@@ -86,7 +89,7 @@ impl RevokeRequest {
     }
 
     /// Who is denied from now on, if anybody is.
-    pub(super) fn denies(&self) -> Option<DenialTarget> {
+    pub(crate) fn denies(&self) -> Option<DenialTarget> {
         self.target.as_denial().filter(|_| !self.keep_issuing)
     }
 

@@ -209,6 +209,11 @@ impl Revocations for SqliteStore {
         })
     }
 
+    fn would_revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        let look = move |tx: &mut writer::Tx<'_>| revoke::would(tx, &request);
+        Box::pin(async move { self.writer.run(0, look).await? })
+    }
+
     fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {
         let (denial_id, by) = (denial_id.to_owned(), by.to_owned());
         Box::pin(self.write(move |tx| revoke::allow(tx, &denial_id, &by, now)))

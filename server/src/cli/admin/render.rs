@@ -1,6 +1,7 @@
 //! Answers as JSON and as tables.
 
 mod clusters;
+mod denials;
 mod explain;
 mod proofs;
 mod revoked;
@@ -13,8 +14,9 @@ use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, or_dash, when, when_text};
 use signet_runtime::table::Table;
 
+pub(super) use self::denials::denials;
 pub(super) use self::explain::{explained_id, explained_pod};
-pub(super) use self::revoked::revoked;
+pub(super) use self::revoked::{and_reported, revoked, spread, would_revoke};
 pub(super) use self::rules::{confirmed_rules, rules};
 pub(super) use self::status::{health, status};
 
@@ -175,26 +177,6 @@ fn svid_json(svid: &wire::SvidRecord) -> Value {
         "revoked": when(svid.revoked_unix_ms),
         "revocation_reason": if svid.revocation_reason.is_empty() { Value::Null } else { json!(svid.revocation_reason) },
     })
-}
-
-pub(super) fn denials(denials: &[wire::Denial]) -> Answer {
-    let mut table = Table::new(&["DENIAL", "TARGET", "SINCE", "ENDS", "LIFTED", "BY", "COMMENT"]);
-    for denial in denials {
-        table.row([
-            denial.id.clone(),
-            denial.target.clone(),
-            when_text(denial.created_unix_ms),
-            when_text(denial.expires_unix_ms),
-            when_text(denial.lifted_unix_ms),
-            or_dash(&denial.author).to_owned(),
-            or_dash(&denial.comment).to_owned(),
-        ]);
-    }
-    let json = json!({ "denials": denials.iter().map(|denial| json!({
-        "id": denial.id, "kind": denial.kind, "target": denial.target, "author": denial.author, "comment": denial.comment,
-        "created": when(denial.created_unix_ms), "expires": when(denial.expires_unix_ms), "lifted": when(denial.lifted_unix_ms),
-    })).collect::<Vec<_>>() });
-    Answer::new(json, table_or(table, denials.len(), "nothing is denied"))
 }
 
 pub(super) fn crls(crls: &[wire::Crl]) -> Answer {

@@ -1,6 +1,6 @@
 //! Which revoked certificates go onto the lists, and which wait for room.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
@@ -48,10 +48,37 @@ pub(super) fn anything_waits(conn: &Connection) -> rusqlite::Result<bool> {
 
 /// Lets in what fits, and returns what goes on waiting, by room.
 pub(super) fn admit(tx: &mut Tx<'_>, rooms: &[ListRoom], earliest: i64) -> rusqlite::Result<Vec<Vec<Key>>> {
+    let waiting = waiting_at(tx.conn, earliest)?;
+    let (entering, left) = judge(tx, rooms, waiting)?;
+    enter(tx, &entering)?;
+    Ok(left)
+}
+
+/// Those that would go on waiting, had these come to what waits, or asked again.
+pub(super) fn would_wait(
+    tx: &Tx<'_>,
+    rooms: &[ListRoom],
+    earliest: i64,
+    fresh: Vec<Waiting<Key>>,
+) -> rusqlite::Result<Vec<Key>> {
+    let asked: HashSet<Key> = fresh.iter().map(|one| one.key).collect();
+    let mut waiting = waiting_at(tx.conn, earliest)?;
+    waiting.retain(|one| !asked.contains(&one.key));
+    waiting.extend(fresh);
+    let (_, left) = judge(tx, rooms, waiting)?;
+    Ok(left.concat())
+}
+
+/// Who of these enters, and who goes on waiting, by room.
+fn judge(
+    tx: &Tx<'_>,
+    rooms: &[ListRoom],
+    candidates: Vec<Waiting<Key>>,
+) -> rusqlite::Result<(Vec<Key>, Vec<Vec<Key>>)> {
     let which = which_room(tx, rooms);
     let mut entering = Vec::new();
     let mut waiting = vec![Vec::new(); rooms.len()];
-    for candidate in waiting_at(tx.conn, earliest)? {
+    for candidate in candidates {
         let room = which
             .get(&candidate.key.0)
             .and_then(|room| waiting.get_mut(*room));
@@ -71,8 +98,7 @@ pub(super) fn admit(tx: &mut Tx<'_>, rooms: &[ListRoom], earliest: i64) -> rusql
         entering.extend(enters.into_iter().map(|one| one.key));
         left.push(stays.into_iter().map(|one| one.key).collect());
     }
-    enter(tx, &entering)?;
-    Ok(left)
+    Ok((entering, left))
 }
 
 /// What waits and was asked for again enters by the better of its classes.

@@ -18,6 +18,7 @@ use super::entering::{self, Key};
 use super::read::denial_from;
 use super::writer::Tx;
 use crate::audit_event::RevokedSerial;
+use crate::store::room::Waiting;
 use crate::store::{
     Denial, DenialTarget, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid, StoreError,
 };
@@ -57,6 +58,39 @@ pub(super) fn revoke(
     Ok(Ok(Revoked {
         svids,
         denial,
+        revision: tx.state.revision,
+    }))
+}
+
+/// What that would do. Nothing is changed.
+pub(super) fn would(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Result<Revoked, RevokeError>> {
+    let entries = match finding::entries(tx, request)? {
+        Ok(entries) => entries,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut is_entered = tx
+        .conn
+        .prepare_cached("SELECT 1 FROM revocation WHERE authority = ?1 AND serial = ?2 AND entered = 1")?;
+    let mut candidates = Vec::new();
+    for entry in &entries {
+        if !is_entered.exists(params![entry.authority, entry.serial.as_bytes()])? {
+            candidates.push(Waiting {
+                key: (entry.authority, entry.serial),
+                class: request.class(),
+                not_after: from_unix_millis(entry.not_after),
+            });
+        }
+    }
+    let left = entering::would_wait(tx, &request.rooms, millis(request.earliest), candidates)?;
+    let left: HashSet<Key> = left.into_iter().collect();
+    let svids = entries.into_iter().map(|entry| revoked_svid(tx, entry, &left));
+    let mut svids = svids.collect::<rusqlite::Result<Vec<_>>>()?;
+    svids.sort_by_key(|svid| svid.serial);
+    let target = request.denies();
+    let mut denials = target.iter().flat_map(|target| tx.state.denials.aimed_at(target));
+    Ok(Ok(Revoked {
+        svids,
+        denial: denials.find(|denial| denial.satisfies(request)).cloned(),
         revision: tx.state.revision,
     }))
 }
