@@ -15,7 +15,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use signet_certs::{id::SpiffeId, tls::KeyExchange, verify::VerifiedSvid};
+use signet_certs::{
+    authority::AuthorityId, crl::CrlNumber, id::SpiffeId, tls::KeyExchange, verify::VerifiedSvid,
+};
 use tokio::sync::{oneshot, watch};
 
 use self::{in_use::InUse, leashes::Leashes, rows::Rows, sessions::Sessions, spread::Spread};
@@ -265,6 +267,12 @@ impl Agents {
     #[must_use]
     pub(crate) fn status(&self, agent: &SpiffeId) -> Option<AgentStatus> {
         self.sessions.status(agent)
+    }
+
+    /// Whether it has reported each of these lists, or a later one. What it said before its stream broke counts: it keeps what it has.
+    #[must_use]
+    pub(crate) fn holds(&self, agent: &SpiffeId, lists: &[(AuthorityId, CrlNumber)]) -> bool {
+        self.sessions.holds(agent, lists)
     }
 
     /// Forgets agents whose stream has been broken for two minutes, and what is known in memory of those that hold no

@@ -132,6 +132,7 @@ fn revoke(args: RevokeArgs) -> ExitCode {
         authority: args.authority,
         cluster: args.cluster,
         reason: args.reason,
+        invalid_since: args.invalid_since,
         comment: args.comment,
         expires: args.expires.map(|expires| expires.get()),
         keep_issuing: args.keep_issuing,

@@ -120,6 +120,7 @@ impl GonePods {
             comment: "its pod is gone".to_owned(),
             author: AUTHOR.to_owned(),
             origin: Origin::Automatic,
+            invalid_since: None,
             keep_issuing: true,
             denial_expires: None,
             rooms: self.publisher.rooms(),

@@ -169,6 +169,7 @@ impl LateReview {
             comment: format!("issued while the API server was away; when it was back, the {what} was gone"),
             author: AUTHOR.to_owned(),
             origin: Origin::Automatic,
+            invalid_since: None,
             keep_issuing: true,
             denial_expires: None,
             rooms: self.publisher.rooms(),

@@ -331,6 +331,9 @@ pub struct RevokeRequest {
     /// Only tell what would be done. Nothing is changed.
     #[prost(bool, tag = "14")]
     pub dry_run: bool,
+    /// Since when whoever holds the certificates is not to be believed, for the lists; 0 where nobody knows. Not a time to come.
+    #[prost(int64, tag = "15")]
+    pub invalid_from_unix_ms: i64,
     #[prost(oneof = "revoke_request::Target", tags = "1, 2, 9, 10, 11, 12")]
     pub target: ::core::option::Option<revoke_request::Target>,
 }
@@ -607,6 +610,9 @@ pub struct CrlEntry {
     pub revoked_unix_ms: i64,
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// invalidityDate; 0 where the entry has none.
+    #[prost(int64, tag = "4")]
+    pub invalid_from_unix_ms: i64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAgentsRequest {}

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use signet_certs::{id::SpiffeId, tls::KeyExchange};
+use signet_certs::{authority::AuthorityId, crl::CrlNumber, id::SpiffeId, tls::KeyExchange};
 use signet_runtime::sync::Mutex;
 use tokio::sync::Notify;
 
@@ -200,6 +200,17 @@ impl Sessions {
             connected: said.gone_at.is_none(),
             key_exchange: said.key_exchange.filter(|_| said.gone_at.is_none()),
             report: said.report.clone(),
+        })
+    }
+
+    pub(super) fn holds(&self, agent: &SpiffeId, lists: &[(AuthorityId, CrlNumber)]) -> bool {
+        let Some(entry) = self.entry(agent) else {
+            return lists.is_empty();
+        };
+        let said = entry.said.lock();
+        lists.iter().all(|(authority, number)| {
+            let mut held = said.report.crls.iter();
+            held.any(|(of, held, _)| of == authority && held >= number)
         })
     }
 

@@ -205,7 +205,8 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::WatchRevocationRequest>,
     ) -> Result<Response<Self::WatchRevocationStream>, Status> {
-        self.watched_revocation(request.into_inner()).map(Response::new)
+        let watched = self.watched_revocation(request.into_inner()).await?;
+        Ok(Response::new(watched))
     }
 
     async fn allow(

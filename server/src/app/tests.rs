@@ -301,6 +301,7 @@ impl World {
             comment: String::new(),
             author: "admin".to_owned(),
             origin: Origin::Admin,
+            invalid_since: None,
             keep_issuing: true,
             denial_expires: None,
             rooms: process.publisher.rooms(),

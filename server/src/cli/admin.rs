@@ -5,7 +5,7 @@ mod explain;
 mod render;
 mod revoke;
 
-use std::path::Path;
+use std::{path::Path, time::SystemTime};
 
 use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
@@ -218,8 +218,7 @@ impl AdminClient {
     /// # Errors
     /// The text is no time, or the server refused.
     pub async fn confirm_clock(&mut self, time: &str, force: bool) -> anyhow::Result<Answer> {
-        let parsed = parse_rfc3339(time)
-            .map_err(|_| anyhow::anyhow!("`{time}` is no time; write it as 2026-11-26T09:00:00Z"))?;
+        let parsed = self::time(time)?;
         let request = wire::ConfirmClockRequest {
             time_unix_ms: unix_millis(parsed),
             force,
@@ -227,6 +226,11 @@ impl AdminClient {
         let response = self.inner.confirm_clock(request).await.map_err(said)?;
         Ok(render::clock(&response.into_inner()))
     }
+}
+
+/// A time as people write it.
+fn time(text: &str) -> anyhow::Result<SystemTime> {
+    parse_rfc3339(text).map_err(|_| anyhow::anyhow!("`{text}` is no time; write it as 2026-11-26T09:00:00Z"))
 }
 
 /// What the server said, without gRPC's wrapping.

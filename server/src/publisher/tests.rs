@@ -342,6 +342,7 @@ async fn over_the_real_store_lists_sequence_and_authorities_survive_a_restart() 
         comment: String::new(),
         author: "admin".to_owned(),
         origin: Origin::Admin,
+        invalid_since: None,
         keep_issuing: false,
         denial_expires: None,
         rooms: publisher.rooms(),

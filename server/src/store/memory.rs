@@ -15,6 +15,7 @@ mod revoking;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod would_revoke;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

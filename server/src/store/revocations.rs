@@ -9,7 +9,7 @@ use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
 use super::denials::{DenialTarget, Named};
-use super::room::Class;
+use super::room::{Class, weight};
 use super::{ListRoom, RevokeError, StoreError, StoreFuture};
 use crate::audit_event::{AuditAction, AuditEvent, RevokedSerial};
 
@@ -52,6 +52,9 @@ pub(crate) struct RevokeRequest {
     pub author: String,
     /// Whether anybody does.
     pub origin: Origin,
+    /// Since when whoever holds the certificates is not to be believed, for the lists; not after `now`. What is revoked already keeps
+    /// what was said first.
+    pub invalid_since: Option<SystemTime>,
     /// Revoke what exists, deny nothing.
     pub keep_issuing: bool,
     /// When the denial ends by itself.
@@ -69,10 +72,13 @@ pub(crate) struct RevokeRequest {
 impl RevokeRequest {
     /// Whether its texts keep their bounds.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        if self.comment.len().max(self.author.len()) <= MAX_COMMENT_BYTES {
+        let message = if self.comment.len().max(self.author.len()) > MAX_COMMENT_BYTES {
+            format!("comment or author of more than {MAX_COMMENT_BYTES} bytes")
+        } else if self.invalid_since.is_some_and(|since| since > self.now) {
+            "invalid since a time to come".to_owned()
+        } else {
             return Ok(());
-        }
-        let message = format!("comment or author of more than {MAX_COMMENT_BYTES} bytes");
+        };
         Err(StoreError::Invalid { message })
     }
 
@@ -88,6 +94,11 @@ impl RevokeRequest {
         }
     }
 
+    /// The room that each of its certificates takes on a list.
+    pub(super) fn weight(&self) -> usize {
+        weight(self.invalid_since.is_some())
+    }
+
     /// Who is denied from now on, if anybody is.
     pub(crate) fn denies(&self) -> Option<DenialTarget> {
         self.target.as_denial().filter(|_| !self.keep_issuing)
@@ -101,6 +112,7 @@ impl RevokeRequest {
                 author: self.author.clone(),
                 reason: self.reason,
                 comment: self.comment.clone(),
+                invalid_since: self.invalid_since,
                 denial: denial.map(|denial| denial.id.clone()),
                 denial_expires: denial.and_then(|denial| denial.expires),
                 serials: serials.to_vec(),

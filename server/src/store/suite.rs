@@ -87,7 +87,8 @@ macro_rules! store_suite {
                 a_denied_prefix_of_agents_shuts_them_out
                 all_that_an_authority_signed_is_marked_and_nobody_denied
                 targets_are_marked_once_and_denied_once
-                what_is_automatic_leaves_room_for_admins;
+                what_is_automatic_leaves_room_for_admins
+                an_entry_says_since_when_it_is_invalid;
             entering:
                 a_full_list_never_refuses_the_denial
                 what_waits_enters_once_there_is_room_and_pushes_nobody_off

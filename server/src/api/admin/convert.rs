@@ -133,6 +133,7 @@ pub(super) fn crl(kind: &str, published: &PublishedAuthority) -> wire::Crl {
                 serial: entry.serial.to_string(),
                 revoked_unix_ms: unix_millis(entry.revoked_at),
                 reason: entry.reason.to_string(),
+                invalid_from_unix_ms: millis(entry.invalid_since),
             })
             .collect(),
         der: crl.der().clone(),

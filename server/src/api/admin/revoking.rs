@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use signet_certs::{authority::AuthorityId, crl::RevocationReason, id::SpiffeId, serial::SerialNumber};
+use signet_certs::{
+    authority::AuthorityId, crl::RevocationReason, id::SpiffeId, serial::SerialNumber, time::from_unix_millis,
+};
 use signet_proto::admin::{self as wire, revoke_request::Target};
 use tonic::Status;
 
@@ -84,6 +86,10 @@ impl AdminService {
             comment: request.comment,
             author,
             origin: Origin::Admin,
+            invalid_since: match request.invalid_from_unix_ms {
+                0 => None,
+                since => Some(from_unix_millis(since)),
+            },
             keep_issuing: request.keep_issuing,
             denial_expires,
             rooms: self.publisher.rooms(),

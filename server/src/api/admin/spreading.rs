@@ -1,6 +1,6 @@
 //! Which agents hold the lists that an admin waits for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use signet_certs::{authority::AuthorityId, crl::CrlNumber, id::SpiffeId};
 use signet_proto::admin as wire;
@@ -9,10 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{AdminService, store_status};
-use crate::{
-    agents::{AgentStatus, Agents},
-    store::{AgentRow, LiveAgent},
-};
+use crate::{agents::Agents, store::StoreError};
 
 /// How often it is looked who has reported.
 const LOOK: Duration = Duration::from_millis(250);
@@ -21,12 +18,9 @@ const MOST_NAMED: usize = 20;
 /// Lists that may be waited for at once: there are a few authorities.
 const MOST_LISTS: usize = 64;
 
-/// What is waited for.
-type Wanted = Vec<(AuthorityId, CrlNumber)>;
-
 impl AdminService {
     /// One message now, and one whenever somebody has reported, came or went; ends with the last of them, or with the server.
-    pub(super) fn watched_revocation(
+    pub(super) async fn watched_revocation(
         &self,
         request: wire::WatchRevocationRequest,
     ) -> Result<ReceiverStream<Result<wire::SpreadProgress, Status>>, Status> {
@@ -40,9 +34,15 @@ impl AdminService {
             let id = id.map_err(|e| Status::invalid_argument(format!("not an authority id: {e}")));
             Ok((id?, CrlNumber(crl.number)))
         });
-        let wanted: Wanted = wanted.collect::<Result<_, Status>>()?;
+        let wanted = wanted.collect::<Result<Vec<_>, Status>>()?;
+        // Whoever was denied a moment ago is waited for by nobody.
+        let earliest = self.clock.time().earliest;
+        self.agents.refresh_spread(earliest).await.map_err(store_status)?;
         let (sender, receiver) = mpsc::channel(4);
-        let (store, agents, clock) = (self.store.clone(), self.agents.clone(), self.clock.clone());
+        let waiting = Waiting {
+            agents: self.agents.clone(),
+            wanted,
+        };
         let mut trust = self.trust.clone();
         signet_runtime::spans::spawn(async move {
             let (mut look, mut said) = (interval(LOOK), None);
@@ -56,18 +56,14 @@ impl AdminService {
                         return drop(sender.send(Err(stopping)).await);
                     }
                 }
-                let live = store.live_agents(clock.time().earliest).await;
-                let rows = store.agents().await;
-                let message = match (live, rows) {
-                    (Ok(live), Ok(rows)) => Ok(progress(&agents, &wanted, &live, &rows)),
-                    (Err(error), _) | (_, Err(error)) => Err(store_status(error)),
-                };
-                if said.is_some() && said == message.as_ref().ok().cloned() {
+                let now = waiting.progress().await.map_err(store_status);
+                let message = now.as_ref().ok().cloned();
+                if message.is_some() && message == said {
                     continue;
                 }
-                let ends = message.as_ref().map_or(true, |message| message.done);
-                said = message.as_ref().ok().cloned();
-                if sender.send(message).await.is_err() || ends {
+                said = message;
+                let ends = now.as_ref().map_or(true, |message| message.done);
+                if sender.send(now).await.is_err() || ends {
                     return;
                 }
             }
@@ -76,51 +72,43 @@ impl AdminService {
     }
 }
 
-fn progress(agents: &Agents, wanted: &Wanted, live: &[LiveAgent], rows: &[AgentRow]) -> wire::SpreadProgress {
-    let status = |agent: &LiveAgent| agents.status(&agent.spiffe_id);
-    let behind: Vec<_> = live
-        .iter()
-        .map(|agent| (agent, status(agent)))
-        .filter(|(_, status)| !holds(status.as_ref(), wanted))
-        .collect();
-    let awaited = behind.iter().take(MOST_NAMED);
-    let awaited =
-        awaited.map(|(agent, status)| straggler(agent, status.as_ref(), node_of(rows, &agent.spiffe_id)));
-    wire::SpreadProgress {
-        agents: count(live.len()),
-        agents_reported: count(live.len() - behind.len()),
-        awaited: awaited.collect(),
-        awaited_total: count(behind.len()),
-        done: behind.is_empty(),
+struct Waiting {
+    agents: Arc<Agents>,
+    wanted: Vec<(AuthorityId, CrlNumber)>,
+}
+
+impl Waiting {
+    async fn progress(&self) -> Result<wire::SpreadProgress, StoreError> {
+        let live = self.agents.spread().borrow().clone();
+        let all = live.waited_for(u64::MAX);
+        let mut behind: Vec<&SpiffeId> = all
+            .filter(|agent| !self.agents.holds(agent, &self.wanted))
+            .collect();
+        behind.sort_unstable();
+        let mut awaited = Vec::new();
+        for agent in behind.iter().take(MOST_NAMED) {
+            awaited.push(self.straggler(agent).await?);
+        }
+        Ok(wire::SpreadProgress {
+            agents: count(live.live()),
+            agents_reported: count(live.live() - behind.len()),
+            awaited,
+            awaited_total: count(behind.len()),
+            done: behind.is_empty(),
+        })
     }
-}
 
-/// Whether it has reported each of these lists, or a later one. What it said before its stream broke counts: it keeps what it has.
-fn holds(status: Option<&AgentStatus>, wanted: &Wanted) -> bool {
-    let Some(status) = status else {
-        return wanted.is_empty();
-    };
-    wanted.iter().all(|(authority, number)| {
-        let mut crls = status.report.crls.iter();
-        crls.any(|(of, held, _)| of == authority && held >= number)
-    })
-}
-
-fn straggler(agent: &LiveAgent, status: Option<&AgentStatus>, node_name: &str) -> wire::Straggler {
-    wire::Straggler {
-        spiffe_id: agent.spiffe_id.to_string(),
-        cluster: agent.cluster.clone(),
-        node_name: node_name.to_owned(),
-        connected: status.is_some_and(|status| status.connected),
-        why: status
-            .map(|status| status.report.problem.clone())
-            .unwrap_or_default(),
+    async fn straggler(&self, agent: &SpiffeId) -> Result<wire::Straggler, StoreError> {
+        let node = self.agents.node(agent).await?;
+        let status = self.agents.status(agent);
+        Ok(wire::Straggler {
+            spiffe_id: agent.to_string(),
+            connected: status.as_ref().is_some_and(|status| status.connected),
+            why: status.map(|status| status.report.problem).unwrap_or_default(),
+            cluster: node.as_ref().map(|node| node.cluster.clone()).unwrap_or_default(),
+            node_name: node.map(|node| node.node_name).unwrap_or_default(),
+        })
     }
-}
-
-fn node_of<'a>(rows: &'a [AgentRow], agent: &SpiffeId) -> &'a str {
-    let row = rows.iter().find(|row| row.spiffe_id == *agent);
-    row.map_or("", |row| &row.node_name)
 }
 
 fn count(of: usize) -> u32 {

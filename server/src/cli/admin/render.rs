@@ -192,8 +192,12 @@ pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
             when_text(crl.next_update_unix_ms)
         ));
         for entry in &crl.entries {
+            let since = match entry.invalid_from_unix_ms {
+                0 => String::new(),
+                since => format!(", invalid since {}", when_text(since)),
+            };
             text.push_str(&format!(
-                "  {} {} {}\n",
+                "  {} {} {}{since}\n",
                 entry.serial,
                 when_text(entry.revoked_unix_ms),
                 entry.reason
@@ -205,6 +209,7 @@ pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
         "this_update": when(crl.this_update_unix_ms), "next_update": when(crl.next_update_unix_ms),
         "entries": crl.entries.iter().map(|entry| json!({
             "serial": entry.serial, "revoked": when(entry.revoked_unix_ms), "reason": entry.reason,
+            "invalid_since": when(entry.invalid_from_unix_ms),
         })).collect::<Vec<_>>(),
     })).collect::<Vec<_>>() });
     Answer::new(

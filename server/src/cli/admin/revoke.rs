@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use signet_certs::time::unix_millis;
 use signet_proto::admin::{self as wire, revoke_request as request};
 use signet_runtime::cli::Answer;
 
-use super::{AdminClient, render, said};
+use super::{AdminClient, render, said, time};
 
 /// A revocation as asked for on the command line.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Revoke {
     pub cluster: Option<String>,
     /// RFC 5280 name.
     pub reason: String,
+    /// Since when its holder is not to be believed, RFC 3339.
+    pub invalid_since: Option<String>,
     /// Free text.
     pub comment: String,
     /// Life of the denial.
@@ -87,6 +90,7 @@ impl AdminClient {
 
     async fn ordered(&mut self, revoke: Revoke) -> anyhow::Result<(Answer, Vec<wire::PublishedCrl>)> {
         let dry_run = revoke.dry_run;
+        let since = revoke.invalid_since.as_deref().map(time).transpose()?;
         let request = wire::RevokeRequest {
             target: revoke.target.map(request::Target::from),
             authority_id: revoke.authority.unwrap_or_default(),
@@ -97,6 +101,7 @@ impl AdminClient {
             keep_issuing: revoke.keep_issuing,
             force: revoke.force,
             dry_run,
+            invalid_from_unix_ms: since.map_or(0, unix_millis),
         };
         let response = self.inner.revoke(request).await.map_err(said)?.into_inner();
         if dry_run {

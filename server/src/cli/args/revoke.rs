@@ -36,6 +36,10 @@ pub(in crate::cli) struct RevokeArgs {
     /// unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn.
     #[arg(long, default_value = "unspecified")]
     pub(in crate::cli) reason: String,
+    /// Since when its holder is not to be believed, as 2026-11-26T09:00:00Z: invalidityDate on the lists, where such an entry takes the
+    /// room of two.
+    #[arg(long, value_name = "RFC3339")]
+    pub(in crate::cli) invalid_since: Option<String>,
     /// Kept with the denial and in the audit log.
     #[arg(long, default_value = "")]
     pub(in crate::cli) comment: String,

@@ -11,19 +11,19 @@ use signet_certs::time::from_unix_millis;
 
 use super::kept::{Kept, Revocation};
 use crate::audit_event::RevokedSerial;
-use crate::store::room::{Class, Room, Waiting};
+use crate::store::room::{Class, Room, Waiting, weight};
 use crate::store::{
     Denial, ListRoom, NewIssuance, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet,
     RevokedSvid, StoreError, Subject,
 };
 
 /// What shall be on a list.
-struct Entry {
-    svid: RevokedSvid,
+pub(super) struct Entry {
+    pub(super) svid: RevokedSvid,
 }
 
 /// What names a revocation.
-type Key = (AuthorityId, SerialNumber);
+pub(super) type Key = (AuthorityId, SerialNumber);
 
 impl Kept {
     pub(super) fn revoke(&mut self, request: &RevokeRequest, epoch: u64) -> Result<Revoked, RevokeError> {
@@ -61,49 +61,7 @@ impl Kept {
         })
     }
 
-    /// See [`Revocations::would_revoke`](crate::store::Revocations::would_revoke).
-    pub(super) fn would_revoke(&self, request: &RevokeRequest) -> Result<Revoked, RevokeError> {
-        request.check()?;
-        let entries = self.entries(request)?;
-        let is_entered = |svid: &RevokedSvid| {
-            let entry = self.revocations.get(&key(svid));
-            entry.is_some_and(|entry| entry.entered)
-        };
-        let fresh = entries.iter().filter(|entry| !is_entered(&entry.svid));
-        let fresh: Vec<_> = fresh
-            .map(|Entry { svid }| Waiting {
-                key: key(svid),
-                class: request.class(),
-                not_after: svid.not_after.unwrap_or_else(|| from_unix_millis(i64::MAX)),
-            })
-            .collect();
-        let left = request.rooms.iter().flat_map(|room| {
-            let inside = |key: &Key| room.authorities.contains(&key.0);
-            let mut waiting = self.waiting(request.earliest, inside);
-            waiting.retain(|one| fresh.iter().all(|fresh| fresh.key != one.key));
-            waiting.extend(fresh.iter().filter(|one| inside(&one.key)).cloned());
-            self.used(room).admit(waiting).1
-        });
-        let left: Vec<Key> = left.map(|one| one.key).collect();
-        let svids = entries.into_iter().map(|Entry { svid }| RevokedSvid {
-            waits: left.contains(&key(&svid)),
-            ..svid
-        });
-        let mut svids: Vec<_> = svids.collect();
-        svids.sort_by_key(|svid| svid.serial);
-        let target = request.denies();
-        let mut denials = self
-            .denials
-            .values()
-            .filter(|denial| Some(&denial.target) == target.as_ref());
-        Ok(Revoked {
-            svids,
-            denial: denials.find(|denial| denial.satisfies(request)).cloned(),
-            revision: self.revision,
-        })
-    }
-
-    fn entries(&self, request: &RevokeRequest) -> Result<Vec<Entry>, RevokeError> {
+    pub(super) fn entries(&self, request: &RevokeRequest) -> Result<Vec<Entry>, RevokeError> {
         match &request.target {
             RevokeTarget::Serial {
                 serial,
@@ -198,6 +156,7 @@ impl Kept {
             let revocation = Revocation {
                 revoked_at: request.now,
                 reason: request.reason,
+                invalid_since: request.invalid_since,
                 not_after: svid.not_after,
                 revision: 0,
                 class: request.class(),
@@ -240,21 +199,22 @@ impl Kept {
         left
     }
 
-    fn waiting(&self, earliest: SystemTime, which: impl Fn(&Key) -> bool) -> Vec<Waiting<Key>> {
+    pub(super) fn waiting(&self, earliest: SystemTime, which: impl Fn(&Key) -> bool) -> Vec<Waiting<Key>> {
         let waiting = self.revocations.iter().filter(|(_, entry)| !entry.entered);
         let waiting = waiting.filter(|(key, _)| which(key)).map(|(key, entry)| Waiting {
             key: *key,
             class: entry.class,
             not_after: entry.not_after.unwrap_or_else(|| from_unix_millis(i64::MAX)),
+            weight: weight(entry.invalid_since.is_some()),
         });
         waiting.filter(|one| one.not_after > earliest).collect()
     }
 
-    fn used(&self, room: &ListRoom) -> Room {
+    pub(super) fn used(&self, room: &ListRoom) -> Room {
         let mut used = Room::of(room.capacity);
         for authority in &room.authorities {
             self.unlisted(*authority)
-                .for_each(|(_, entry)| used.count(entry.class, 1));
+                .for_each(|(_, entry)| used.count(entry.class, weight(entry.invalid_since.is_some())));
         }
         used
     }
@@ -278,6 +238,7 @@ impl Kept {
             let revocation = Revocation {
                 revoked_at: now,
                 reason: RevocationReason::Superseded,
+                invalid_since: None,
                 not_after: None,
                 revision: 0,
                 class: Class::Identity,
@@ -340,6 +301,7 @@ impl Kept {
             serial,
             revoked_at: entry.revoked_at,
             reason: entry.reason,
+            invalid_since: entry.invalid_since,
         });
         RevokedSet {
             entries: entries.collect(),
@@ -348,6 +310,6 @@ impl Kept {
     }
 }
 
-fn key(svid: &RevokedSvid) -> Key {
+pub(super) fn key(svid: &RevokedSvid) -> Key {
     (svid.authority, svid.serial)
 }

@@ -11,7 +11,7 @@ use super::convert::{millis, serial_at, text_at, unreadable};
 use super::read::Reader;
 use super::schema::{REVISION, meta_number, set_meta};
 use super::writer::{Tx, Writer};
-use crate::store::room::{Class, Room, Waiting};
+use crate::store::room::{Class, Room, Waiting, weight};
 use crate::store::{Admitted, ListRoom, StoreError};
 
 /// A revocation: row of its authority, and serial.
@@ -139,13 +139,15 @@ fn which_room(tx: &Tx<'_>, rooms: &[ListRoom]) -> HashMap<i64, usize> {
 
 fn waiting_at(conn: &Connection, earliest: i64) -> rusqlite::Result<Vec<Waiting<Key>>> {
     let mut statement = conn.prepare_cached(
-        "SELECT authority, serial, class, not_after FROM revocation WHERE entered = 0 AND not_after > ?1",
+        "SELECT authority, serial, class, not_after, invalid_since IS NOT NULL FROM revocation
+         WHERE entered = 0 AND not_after > ?1",
     )?;
     let rows = statement.query_map([earliest], |row| {
         Ok(Waiting {
             key: (row.get(0)?, serial_at(row, 1)?),
             class: class_at(row, 2)?,
             not_after: from_unix_millis(row.get(3)?),
+            weight: weight(row.get(4)?),
         })
     })?;
     rows.collect()
@@ -154,7 +156,8 @@ fn waiting_at(conn: &Connection, earliest: i64) -> rusqlite::Result<Vec<Waiting<
 fn listed(conn: &Connection, rooms: &[ListRoom], which: &HashMap<i64, usize>) -> rusqlite::Result<Vec<Room>> {
     let mut used: Vec<Room> = rooms.iter().map(|room| Room::of(room.capacity)).collect();
     let mut statement = conn.prepare_cached(
-        "SELECT authority, class, count(*) FROM revocation WHERE entered = 1 AND listed = 0 GROUP BY authority, class",
+        "SELECT authority, class, sum(CASE WHEN invalid_since IS NULL THEN 1 ELSE 2 END) FROM revocation
+         WHERE entered = 1 AND listed = 0 GROUP BY authority, class",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

@@ -141,7 +141,7 @@ pub(super) fn denials(
 
 pub(super) fn revoked(tx: &Connection, authority: AuthorityId) -> rusqlite::Result<RevokedSet> {
     let mut statement = tx.prepare_cached(
-        "SELECT serial, revoked_at, reason FROM revocation
+        "SELECT serial, revoked_at, reason, invalid_since FROM revocation
          WHERE authority = (SELECT id FROM authority WHERE authority_id = ?1) AND entered = 1 AND listed = 0
          ORDER BY serial",
     )?;
@@ -150,6 +150,7 @@ pub(super) fn revoked(tx: &Connection, authority: AuthorityId) -> rusqlite::Resu
             serial: serial_at(row, 0)?,
             revoked_at: time_at(row, 1)?,
             reason: parsed_at(row, 2, "revocation reason")?,
+            invalid_since: optional_time_at(row, 3)?,
         })
     })?;
     let mut entries = entries.collect::<rusqlite::Result<Vec<_>>>()?;

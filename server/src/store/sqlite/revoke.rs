@@ -11,17 +11,46 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
 use self::finding::Entry;
+use super::SqliteStore;
 use super::agents;
 use super::compromised;
 use super::convert::millis;
 use super::entering::{self, Key};
-use super::read::denial_from;
+use super::read::{denial_from, denials};
 use super::writer::Tx;
 use crate::audit_event::RevokedSerial;
 use crate::store::room::Waiting;
 use crate::store::{
-    Denial, DenialTarget, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid, StoreError,
+    Denial, DenialTarget, Revocations, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
+    StoreError, StoreFuture,
 };
+
+impl Revocations for SqliteStore {
+    fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        Box::pin(async move {
+            request.check()?;
+            self.write(move |tx| revoke(tx, &request)).await
+        })
+    }
+
+    fn would_revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        let checked = request.check();
+        let look = move |tx: &mut Tx<'_>| would(tx, &request);
+        Box::pin(async move {
+            checked?;
+            self.writer.run(0, look).await?
+        })
+    }
+
+    fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {
+        let (denial_id, by) = (denial_id.to_owned(), by.to_owned());
+        Box::pin(self.write(move |tx| allow(tx, &denial_id, &by, now)))
+    }
+
+    fn denials(&self, include_lifted: bool, earliest: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
+        Box::pin(self.reader.run(move |tx| denials(tx, include_lifted, earliest)))
+    }
+}
 
 /// Marks what the target names, denies it, and writes the audit lines.
 pub(super) fn revoke(
@@ -78,6 +107,7 @@ pub(super) fn would(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Re
                 key: (entry.authority, entry.serial),
                 class: request.class(),
                 not_after: from_unix_millis(entry.not_after),
+                weight: request.weight(),
             });
         }
     }
@@ -128,8 +158,8 @@ fn record(tx: &mut Tx<'_>, request: &RevokeRequest, fresh: &[Entry]) -> rusqlite
         return Ok(());
     }
     let mut insert = tx.conn.prepare_cached(
-        "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after, revision, class, entered)
-         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 0)",
+        "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after, revision, class, entered, invalid_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 0, ?7)",
     )?;
     let class = request.class().as_str();
     for entry in fresh {
@@ -140,6 +170,7 @@ fn record(tx: &mut Tx<'_>, request: &RevokeRequest, fresh: &[Entry]) -> rusqlite
             request.reason.as_str(),
             entry.not_after,
             class,
+            request.invalid_since.map(millis),
         ])?;
     }
     forget_live(tx, &request.target, fresh)

@@ -146,6 +146,7 @@ pub(crate) fn revocation(target: RevokeTarget, now: SystemTime) -> RevokeRequest
         comment: "found on a laptop".into(),
         author: "alice".into(),
         origin: Origin::Admin,
+        invalid_since: None,
         keep_issuing: false,
         denial_expires: None,
         rooms: vec![],

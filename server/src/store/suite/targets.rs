@@ -309,3 +309,49 @@ pub(crate) async fn what_is_automatic_leaves_room_for_admins(store: Arc<dyn Stor
     let revoked = store.revoke(request(pod("p"), Origin::Admin)).await.unwrap();
     assert!(revoked.svids[0].waits, "the room is full");
 }
+
+/// On the list as it was said first, and never a time to come.
+pub(crate) async fn an_entry_says_since_when_it_is_invalid(store: Arc<dyn Store>) {
+    let all = serials(
+        &store,
+        vec![issuance("/a", "one", at(0)), issuance("/b", "one", at(0))],
+    )
+    .await;
+    let since = |target, since, now| RevokeRequest {
+        invalid_since: since,
+        rooms: vec![ListRoom {
+            authorities: vec![authority(1)],
+            capacity: 4,
+        }],
+        ..revocation(target, at(now))
+    };
+    let by_serial = super::fixture::by_serial;
+    let to_come = store.revoke(since(by_serial(all[0]), Some(at(11)), 10)).await;
+    assert!(to_come.is_err(), "{to_come:?}");
+    store
+        .revoke(since(by_serial(all[0]), Some(at(5)), 10))
+        .await
+        .unwrap();
+    store.revoke(since(by_serial(all[0]), None, 11)).await.unwrap();
+    store.revoke(since(by_serial(all[1]), None, 12)).await.unwrap();
+    let entries = store.revoked(authority(1)).await.unwrap().entries;
+    let dates: Vec<_> = entries.iter().map(|entry| entry.invalid_since).collect();
+    assert_eq!(dates, [Some(at(5)), None]);
+    let more = serials(
+        &store,
+        vec![issuance("/c", "one", at(0)), issuance("/d", "one", at(0))],
+    )
+    .await;
+    let would = store
+        .would_revoke(since(by_serial(more[0]), Some(at(5)), 13))
+        .await
+        .unwrap();
+    assert!(would.svids[0].waits, "of four two and one are taken");
+    let dated = store
+        .revoke(since(by_serial(more[0]), Some(at(5)), 13))
+        .await
+        .unwrap();
+    assert_eq!(dated.svids, would.svids, "what would be done is done");
+    let plain = store.revoke(since(by_serial(more[1]), None, 14)).await.unwrap();
+    assert!(!plain.svids[0].waits);
+}

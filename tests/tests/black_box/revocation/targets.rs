@@ -330,3 +330,47 @@ async fn what_a_deleted_pod_had_is_revoked_where_that_is_wanted() {
     assert!(denials(&domain).await.is_empty());
     audited(&domain, &["\"revoked\"", "its pod is gone", "\"system\""]).await;
 }
+
+#[tokio::test]
+async fn a_list_says_since_when_a_key_was_somebody_elses() {
+    let domain = Domain::start().await.unwrap();
+    let (mut raw, _) = domain.raw_agent("node-a").await.unwrap();
+    let issued = raw
+        .issue_good(&domain.shop_pod("front", "node-a").unwrap())
+        .await
+        .unwrap();
+    let serial = inspect_leaf(&issued.certificate_chain[0])
+        .unwrap()
+        .serial
+        .to_string();
+    let by = |since| {
+        [
+            "--serial",
+            &serial,
+            "--reason",
+            "keyCompromise",
+            "--invalid-since",
+            since,
+        ]
+        .map(str::to_owned)
+    };
+    for (since, word) in [("yesterday", "no time"), ("2099-01-01T00:00:00Z", "time to come")] {
+        let args = by(since);
+        let said = refused(&domain, &args.each_ref().map(String::as_str)).await;
+        assert!(said.contains(word), "{said}");
+    }
+    let args = by("2026-01-02T03:04:05Z");
+    revoke(&domain, &args.each_ref().map(String::as_str)).await;
+    let shown = domain.server.admin(&["crl", "show"]).await.unwrap();
+    let entries = shown["crls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|crl| crl["entries"].as_array().unwrap());
+    let entry = entries
+        .into_iter()
+        .find(|entry| entry["serial"] == serial)
+        .unwrap();
+    assert_eq!(entry["invalid_since"], "2026-01-02T03:04:05Z");
+    audited(&domain, &["\"revoked\"", "2026-01-02T03:04:05Z", &serial]).await;
+}
