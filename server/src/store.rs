@@ -10,6 +10,7 @@ mod agents;
 mod budget;
 mod clusters;
 mod denials;
+mod denied;
 mod error;
 mod issued_line;
 mod journals;
@@ -38,7 +39,7 @@ pub(crate) use self::agents::{
 pub(crate) use self::budget::BudgetOwner;
 pub(crate) use self::budget::{AgentShare, Budget, MANY_DISPLACED, Spent, limits};
 pub(crate) use self::clusters::{ClusterRow, Clusters, SigningKeySet};
-pub(crate) use self::denials::{DenialTarget, Named, Subject};
+pub(crate) use self::denied::{DenialTarget, Named, Subject};
 pub(crate) use self::error::{OpenError, RevokeError, StoreError};
 pub(crate) use self::journals::{Journal, Journals, KeyChanges, KeyPurpose, SealedKey};
 #[cfg(test)]

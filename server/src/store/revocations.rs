@@ -8,7 +8,7 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use super::denials::{DenialTarget, Named};
+use super::denied::{DenialTarget, Named};
 use super::room::{Class, weight};
 use super::{ListRoom, RevokeError, StoreError, StoreFuture};
 use crate::audit_event::{AuditAction, AuditEvent, RevokedSerial};

@@ -238,7 +238,7 @@ mod tests {
                 prop_assert!(room.used() <= capacity);
                 prop_assert!(room.others + room.automatic <= capacity - capacity / 4);
                 prop_assert!(room.automatic <= capacity / 4);
-                prop_assert!(left.iter().all(|one| !room.takes(one.class)));
+                prop_assert!(left.iter().all(|one| !room.takes(one.class, one.weight)));
             }
         }
     }

@@ -17,6 +17,7 @@ pub(crate) mod racing;
 pub(crate) mod revoking;
 pub(crate) mod rules;
 pub(crate) mod targets;
+pub(crate) mod weighing;
 pub(crate) mod wrong_time;
 
 /// Makes one test of each function of the suite; `$make` gives a fresh store, and a guard that keeps it alive.
@@ -86,7 +87,8 @@ macro_rules! store_suite {
                 a_denied_node_gets_nothing_by_any_path
                 a_denied_prefix_of_agents_shuts_them_out
                 all_that_an_authority_signed_is_marked_and_nobody_denied
-                targets_are_marked_once_and_denied_once
+                targets_are_marked_once_and_denied_once;
+            weighing:
                 what_is_automatic_leaves_room_for_admins
                 an_entry_says_since_when_it_is_invalid;
             entering:

@@ -1,7 +1,5 @@
 //! What a revocation can be aimed at: what it hits loses its identity and gets no other, and nobody else loses anything.
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 use signet_certs::verify::inspect_leaf;
 use signet_proto::agent::refusal::Reason;
@@ -288,7 +286,6 @@ async fn to_wait_is_to_wait_for_every_agent() {
         audited(&domain, &["\"revoked\"", &id]).await;
         away.start().await.unwrap();
     };
-    let begun = Instant::now();
     let (finished, ()) = tokio::join!(domain.server.command(&args), returns);
     let finished = finished.unwrap();
     assert!(finished.status.success(), "{}", finished.stderr);
@@ -297,7 +294,6 @@ async fn to_wait_is_to_wait_for_every_agent() {
         "{}",
         finished.stderr
     );
-    assert!(begun.elapsed() < Duration::from_secs(60));
     let answer: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!(answer["published"], true);
 }
