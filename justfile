@@ -81,3 +81,4 @@ demo:
 bench:
     cargo run --release --bin signet-bench -- issue --output json
     cargo run --release --bin signet-bench -- fleet --output json
+    cargo run --release --bin signet-bench -- streams --output json

@@ -160,7 +160,7 @@ impl Agent {
 
     /// Starts every part.
     fn start(mut self, drain: &Drain, reread: Reread) -> anyhow::Result<Running> {
-        let wires = Wires::default();
+        let wires = Wires::new(self.clock.now());
         // What was believed is served until the server says more.
         wires.trust.send_replace(self.believed().map(Arc::new));
         let metrics = Metrics::new("signet_agent");
@@ -229,7 +229,7 @@ impl Agent {
         };
         let Services { routes, calls } =
             services(following, sds).context("the descriptors built into this binary cannot be read")?;
-        let routes = self.explaining(routes, wires, manager, drain);
+        let routes = self.explaining(routes, wires, manager);
         let calls = calls.into_iter().chain(crate::explain::CALLS);
         Ok(Endpoint::measured(routes, calls, self.rooms.settings(), metrics))
     }

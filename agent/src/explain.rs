@@ -3,7 +3,6 @@
 //! answered. Who calls is known from the connection; the request is empty.
 
 mod convert;
-mod since;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +15,6 @@ use tokio::time::timeout;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-pub(crate) use self::since::follow;
 use crate::manager::Manager;
 use crate::node::NodeState;
 use crate::server_client::sync::Connection as Standing;
@@ -43,8 +41,6 @@ pub(crate) struct Why {
     pub node: watch::Receiver<NodeState>,
     /// How it stands with its server.
     pub connection: watch::Receiver<Standing>,
-    /// Since when it is connected, or is not.
-    pub since: watch::Receiver<SystemTime>,
     /// What is believed.
     pub trust: watch::Receiver<Option<Arc<TrustState>>>,
     /// Since when the cluster's API server cannot be reached.
@@ -63,7 +59,7 @@ impl Why {
     fn server(&self) -> wire::Server {
         let node = self.node.borrow().clone();
         let connection = self.connection.borrow().clone();
-        convert::server(&node, connection, *self.since.borrow(), *self.outage.borrow())
+        convert::server(&node, connection, *self.outage.borrow())
     }
 }
 

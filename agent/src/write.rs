@@ -92,9 +92,10 @@ impl Writer {
         let metrics = Metrics::new("signet_agent_write");
         let readiness = Readiness::new(REASONS);
         readiness.register(&metrics);
+        // Before anybody looks whether anything stands in the way.
+        let standing = Arc::new(Standing::new(&readiness));
         drain.spawn_worker("notify", tell(notify, readiness.clone(), drain.clone()));
         let observed = Observed::register(&metrics);
-        let standing = Arc::new(Standing::new(&readiness));
         let source = X509Source::start(Options {
             pick: plan.which.pick(),
             wait: None,

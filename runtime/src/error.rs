@@ -34,6 +34,17 @@ pub fn excerpt(text: &str, longest: usize) -> String {
     text.chars().take(longest).flat_map(char::escape_debug).collect()
 }
 
+/// The text as one line that moves no cursor: line breaks and tabs are spaces, other control characters `?`.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => '?',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -73,6 +84,11 @@ mod tests {
         assert_eq!(excerpt("a\nb\u{1b}[31m é", 100), "a\\nb\\u{1b}[31m é");
         assert_eq!(excerpt("abcdef", 3), "abc");
         assert!(excerpt(&"\0".repeat(10_000), 50).len() <= 50 * 4);
+    }
+
+    #[test]
+    fn what_is_made_one_line_moves_no_cursor() {
+        assert_eq!(one_line("a\nb\tc\u{1b}[31m\u{9b}é"), "a b c?[31m?é");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What both binaries need and that knows nothing of certificates. [`backoff`], [`clock`], [`error`] and [`pace`] are there for
+//! What both binaries need and that knows nothing of certificates. [`backoff`], [`clock`], [`error`], [`pace`] and [`prefix`] are there for
 //! the library for workloads too; the rest is the feature `process`, on by default.
 //!
 //! | module | gives |
@@ -13,11 +13,12 @@
 //! | [`keyed`] | what several do about one thing at a time, done once |
 //! | [`source`] | where a connection comes from |
 //! | [`tally`], [`refusals`] | events that are told once an interval, with their number; refusals at a door, counted as well |
+//! | [`prefix`] | what stands before each message of gRPC |
 //! | [`body`] | request bodies that are paid for as they arrive |
 //! | `encoded` | answers of gRPC whose messages are encoded already; with the feature `grpc` |
 //! | [`accept`], [`progress`] | connections of any listener, until told to stop; ended when their reader is stuck |
 //! | [`files`] | files replaced whole, and sets of files that belong together |
-//! | [`error`] | an error and its causes as one line |
+//! | [`error`] | errors with their causes, and what others wrote, as one line |
 //! | [`sync`] | locks that no panic poisons |
 //! | [`config`] | one YAML file, checked; all faults with line and remedy |
 //! | [`trial`] | paths and addresses of a configuration, tried before anything is started |
@@ -64,6 +65,7 @@ pub mod output;
 pub mod pace;
 #[cfg(feature = "process")]
 pub mod places;
+pub mod prefix;
 #[cfg(feature = "process")]
 pub mod progress;
 #[cfg(feature = "process")]

@@ -13,7 +13,8 @@ use tokio::net::UnixDatagram;
 use tokio::time::{sleep, timeout};
 
 use crate::environment::{self, NOTIFY_SOCKET};
-use crate::ready::{Level, Readiness, Standing};
+use crate::error::one_line;
+use crate::ready::{Level, Readiness, Standing, names};
 
 /// The name of the reason that stands from the moment on in which a program is told to end. The same in each program's table.
 const STOPPING: &str = "stopping";
@@ -70,8 +71,9 @@ impl Notify {
         let Some(address) = self.0 else { return };
         let mut unheard = false;
         loop {
-            let named = readiness.names(Level::Issue);
-            let message = message(&readiness.standing(Level::Issue));
+            let standing = readiness.standing(Level::Issue);
+            let named = names(&standing);
+            let message = message(&standing);
             let sent = timeout(ROOM, send(&address, &message)).await;
             match sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(()) if named.contains(&STOPPING) => return,
@@ -118,11 +120,7 @@ fn status(standing: &[Standing]) -> String {
         (None, None) => "ready".to_owned(),
     };
     let others = standing.len().saturating_sub(1);
-    let mut line: String = line
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_STATUS)
-        .collect();
+    let mut line: String = one_line(&line).chars().take(MAX_STATUS).collect();
     if others > 0 && !line.starts_with(STOPPING) {
         line.push_str(&format!(" (and {others} more)"));
     }

@@ -110,9 +110,17 @@ impl Conditions {
     }
 
     fn names(&self, level: Level) -> Vec<&'static str> {
-        let names: BTreeSet<_> = self.of(level).map(|standing| standing.reason.name).collect();
-        names.into_iter().collect()
+        names(self.of(level))
     }
+}
+
+/// The names of these, each once, in order of the alphabet.
+pub(crate) fn names<'a>(standing: impl IntoIterator<Item = &'a Standing>) -> Vec<&'static str> {
+    let names: BTreeSet<_> = standing
+        .into_iter()
+        .map(|standing| standing.reason.name)
+        .collect();
+    names.into_iter().collect()
 }
 
 impl Readiness {

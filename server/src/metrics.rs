@@ -87,7 +87,7 @@ metrics! {
     clock_difference: GaugeI64 = "clock_difference_seconds", "The machine's clock less the time the server goes by";
     refused_at_doors: Refused = "refused",
         "Connections and calls refused or ended because their caller has its share, by door and reason";
-    key_exchanges: Family<Had, Counter> = "key_exchanges", "Finished TLS handshakes, by door and group of the key exchange";
+    key_exchanges: Family<Had, Counter> = "key_exchanges", "Finished TLS handshakes, by door and group of the key exchange; at the door of agents of those alone that have proved themselves";
     rules_waiting: GaugeI64 = "rules_waiting_withdrawals",
         "Live identities that rules which wait for a confirmation would withdraw; 0 while none wait";
     rules_unusable: GaugeI64 =

@@ -31,7 +31,7 @@ pub(crate) use self::could::Could;
 pub(crate) use self::error::{RuleError, RuleErrors, RuleProblem};
 pub(crate) use self::facts::{Facts, UnixFacts};
 use self::matcher::{Fit, Matcher};
-pub(crate) use self::outcome::{Judgement, Outcome, RuleOutcome, Unusable};
+pub(crate) use self::outcome::{Judgement, Unusable};
 use self::template::{IdTemplate, Rendered, Template};
 use self::verdict::keep_first_of_equal_hints;
 pub(crate) use self::verdict::{GrantedIdentity, Verdict};
@@ -167,7 +167,7 @@ impl RuleSet {
             match fit {
                 Fit::Matches => matching.push(rule),
                 Fit::Open => is_open = true,
-                Fit::Differs(_) => {}
+                Fit::Differs => {}
             }
         }
         if let Some(deny) = matching.iter().find(|rule| rule.grant.is_none()) {
@@ -203,23 +203,6 @@ impl RuleSet {
         } else {
             Verdict::Identities(identities)
         }
-    }
-
-    /// What every rule makes of the facts, in order.
-    pub(crate) fn explain(&self, facts: &Facts<'_>) -> Vec<RuleOutcome> {
-        let outcome = |(rule, fit): (&Rule, Fit)| RuleOutcome {
-            rule: rule.name.clone(),
-            outcome: match fit {
-                Fit::Differs(criterion) => Outcome::NoMatch(criterion.name()),
-                Fit::Open => Outcome::Unusable("the labels of its namespace are not known".to_owned()),
-                Fit::Matches => match rule.render(&self.scope.trust_domain, facts) {
-                    None => Outcome::Denies,
-                    Some(Ok(identity)) => Outcome::Grants(identity.spiffe_id),
-                    Some(Err(problem)) => Outcome::Unusable(problem),
-                },
-            },
-        };
-        self.met(facts).map(outcome).collect()
     }
 
     /// Whether any rule asks for labels of namespaces.

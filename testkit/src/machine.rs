@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -30,4 +31,30 @@ pub fn as_root() -> &'static [&'static str] {
         0 => &[],
         _ => &["--user", "--map-root-user"],
     }
+}
+
+/// Set in the process that [`has_own_mounts`] has started.
+const INSIDE: &str = "SIGNET_TEST_MOUNTS";
+
+/// True in a process whose mounts nobody else on the machine sees. Elsewhere the test of this name, with its modules, is run again in one
+/// and has passed there. Without root it takes a user namespace too; where the machine gives none, the test fails.
+pub fn has_own_mounts(test: &str) -> bool {
+    if env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let private = [as_root(), &["--mount", "--propagation", "private"]].concat();
+    let output = Command::new("unshare")
+        .args(private)
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
 }

@@ -38,6 +38,26 @@ example() {
   done
 }
 
+# NAME SOCKET [OPTION...]: the files of an example, kept as its header says, from this socket and with these options besides. The places in the
+# header are this test's, as `example` made them.
+keep_as_shipped() {
+  local name=$1 socket=$2 file words
+  shift 2
+  for file in "$here/../../deploy/examples/$name"/*; do
+    read -ra words < <(header "$work/$name/$(basename "$file")") || continue
+    [ "${words[*]:0:3}" = "signet-agent write --dir" ] || fail "$file: its header keeps files by another command: ${words[*]}"
+    keep "${words[3]}" "$socket" "$@" "${words[@]:4}"
+    return
+  done
+  fail "no file of $name says how its files are kept"
+}
+
+# FILE: the command in its header, on one line.
+header() { awk '/^#   signet-agent write / { on = 1 } on { sub(/^# +/, ""); more = sub(/ *\\$/, ""); printf "%s ", $0 } on && !more { print ""; exit }' "$1"; }
+
+# FILE: the command by which its header has the program run.
+run_as() { sed -n 's/^# Run it as `\([^`]*\)`.*/\1/p' "$1"; }
+
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 # Of a set that is resolved once, so that what is opened fits together: the files of a client, in $1.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# nginx with SVIDs on both sides and `ssl_crl`: it serves a client, and refuses it once it is revoked.
+# nginx with SVIDs on both sides and `ssl_crl`: it serves a client, and refuses it once it is revoked. Run for the authorities of the second
+# round; by those of the first proxies.sh looks at the same, and at more.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 nginx=$(PATH=$PATH:/usr/sbin command -v nginx || true)

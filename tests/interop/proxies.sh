@@ -16,16 +16,17 @@ mkdir "$work/nginx" "$work/haproxy"
 port[nginx]=$(free_port)
 example nginx "${port[nginx]}"
 # The hook waits for the program as the program waits for the files.
-keep "$work/nginx/files" "$SPIFFE_ENDPOINT_SOCKET" --signal HUP --pid-file "$work/nginx/run/nginx.pid" --program nginx
+keep_as_shipped nginx "$SPIFFE_ENDPOINT_SOCKET"
 nginx -v
 nginx -g "daemon off; $([ "$(id -u)" != 0 ] || echo 'user root;')" -e "$work/nginx/run/error.log" -c "$work/nginx/nginx.conf" &
 children+=($!)
 
 port[haproxy]=$(free_port)
 example haproxy "${port[haproxy]}"
-keep "$work/haproxy/files" "$SPIFFE_ENDPOINT_SOCKET" --run "$work/haproxy/take-files"
+keep_as_shipped haproxy "$SPIFFE_ENDPOINT_SOCKET"
 haproxy -v | sed -n 1p
-haproxy -W -S "$work/haproxy/run/master.sock" -f "$work/haproxy/haproxy.cfg" >"$work/haproxy/log" 2>&1 &
+read -ra haproxy < <(run_as "$work/haproxy/haproxy.cfg")
+(cd "$work/haproxy" && exec "${haproxy[@]}") >"$work/haproxy/log" 2>&1 &
 children+=($!)
 
 for name in nginx haproxy; do

@@ -61,7 +61,6 @@ for client in grpcio pyspiffe spiffe; do
 done
 peer openssl "$here/openssl.sh"
 peer curl "$here/curl.sh"
-peer nginx "$here/nginx.sh"
 # Domains of their own, whose SVIDs rotate every few seconds.
 peer "nginx and HAProxy on kept files" "$here/proxies.sh"
 peer "PostgreSQL, Redis and PKCS#12 on kept files" "$here/stores.sh"

@@ -12,10 +12,9 @@ start_domain
 keep "$work/client" "$(pod shop.backend)"
 copy() { signet-agent write --once --dir "$1" --socket "$(pod shop.frontend)" >/dev/null 2>&1; }
 # As PostgreSQL will not run as root.
-as_owner=() owner=()
+as_owner=()
 if [ "$(id -u)" = 0 ]; then
   as_owner=(setpriv --reuid=postgres --regid=postgres --clear-groups)
-  owner=(--owner postgres:postgres)
 fi
 chmod 711 "$work"
 
@@ -23,7 +22,7 @@ chmod 711 "$work"
 mkdir "$work/pkcs12"
 example pkcs12 0
 echo secret >"$work/pkcs12/password"
-keep "$work/pkcs12/files" "$SPIFFE_ENDPOINT_SOCKET" --run "$work/pkcs12/to-pkcs12"
+keep_as_shipped pkcs12 "$SPIFFE_ENDPOINT_SOCKET"
 opened() {
   openssl pkcs12 -in "$work/pkcs12/run/svid.p12" -passin pass:secret -nodes -out "$work/opened" 2>/dev/null &&
     [ "$(serial "$work/opened")" = "$(serial "$work/pkcs12/files/svid.pem")" ]
@@ -39,7 +38,9 @@ mkdir "$work/postgresql"
 port=$(free_port)
 example postgresql "$port"
 run=$work/postgresql/run
-keep "$work/postgresql/files" "$SPIFFE_ENDPOINT_SOCKET" "${owner[@]}" --signal HUP --pid-file "$run/data/postmaster.pid" --program postgres
+# Only root may give files away; without root the server runs as this user.
+[ "$(id -u)" = 0 ] || sed -i 's/ --owner postgres:postgres//' "$work/postgresql/postgresql.conf"
+keep_as_shipped postgresql "$SPIFFE_ENDPOINT_SOCKET"
 [ "$(id -u)" != 0 ] || chown postgres:postgres "$run"
 "${as_owner[@]}" "$postgres/initdb" --pgdata "$run/data" --auth peer --username postgres >"$work/initdb.log"
 "${as_owner[@]}" "$postgres/postgres" -D "$run/data" -c "config_file=$work/postgresql/postgresql.conf" >"$work/postgresql/log" 2>&1 &
@@ -78,9 +79,7 @@ echo "PostgreSQL: rotated; new connections refused $took ms after the revocation
 mkdir "$work/redis"
 port=$(free_port)
 example redis "$port"
-files=$work/redis/files
-keep "$files" "$SPIFFE_ENDPOINT_SOCKET" --run redis-cli -e -s "$work/redis/run/redis.sock" CONFIG SET \
-  tls-cert-file "$files/svid.pem" tls-key-file "$files/svid_key.pem" tls-ca-cert-file "$files/bundle.pem"
+keep_as_shipped redis "$SPIFFE_ENDPOINT_SOCKET"
 redis-server "$work/redis/redis.conf" >"$work/redis/log" 2>&1 &
 children+=($!)
 ping() {

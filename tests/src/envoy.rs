@@ -3,7 +3,6 @@
 mod traffic;
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -154,14 +153,6 @@ pub fn configuration(place: &Place) -> Result<String> {
         text = text.replace(&found, &wanted);
     }
     Ok(text)
-}
-
-/// A port that is free at the moment.
-///
-/// # Errors
-/// There is none.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// A running Envoy.

@@ -26,6 +26,16 @@ pub fn connect_lazy(path: &Path) -> Channel {
     endpoint().connect_with_connector_lazy(service_fn(move |_: Uri| dial(socket.clone())))
 }
 
+/// Over a connection that is there already, and no other when it ends.
+pub fn over(stream: UnixStream) -> Channel {
+    let mut stream = Some(stream);
+    let connector = service_fn(move |_: Uri| {
+        let stream = stream.take().ok_or(std::io::ErrorKind::NotConnected);
+        async move { Ok::<_, std::io::Error>(TokioIo::new(stream?)) }
+    });
+    endpoint().connect_with_connector_lazy(connector)
+}
+
 fn endpoint() -> Endpoint {
     // Never resolved: the connector decides where to go.
     Endpoint::from_static("http://localhost")

@@ -15,6 +15,7 @@ use signet_proto::workload::{
     X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
 use signet_runtime::clock::{Clock, SystemClock};
+use tokio::net::UnixStream;
 use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
 
 use crate::{uds, wait};
@@ -26,8 +27,16 @@ pub struct WorkloadClient(SpiffeWorkloadApiClient<Channel>);
 impl WorkloadClient {
     /// For the socket at `path`, connected when the first call needs it.
     pub fn new(path: &Path) -> Self {
-        let client = SpiffeWorkloadApiClient::new(uds::connect_lazy(path));
-        Self(client.max_decoding_message_size(64 << 20))
+        Self::of(uds::connect_lazy(path))
+    }
+
+    /// Over a connection, whoever has made it.
+    pub fn over(stream: UnixStream) -> Self {
+        Self::of(uds::over(stream))
+    }
+
+    fn of(channel: Channel) -> Self {
+        Self(SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(64 << 20))
     }
 
     /// The stub, for calls that a well-behaved client would not make.

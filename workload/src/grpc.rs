@@ -12,6 +12,7 @@ use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use percent_encoding::percent_decode;
 use signet_runtime::error::excerpt;
+use signet_runtime::prefix::{self, Prefix};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -26,8 +27,6 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 const MAX_HEADERS: u32 = 64 * 1024;
 /// Bytes that may be under way to us before we have read them.
 const WINDOW: u32 = 1024 * 1024;
-/// A compression flag and a length of four bytes stand before each message.
-const PREFIX: usize = 5;
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ pub(crate) async fn call(socket: UnixStream, path: &str, keep_alive: Duration) -
     let mut requests = requests.ready().await.map_err(broken)?;
     let (response, mut content) = requests.send_request(request(path)?, false).map_err(broken)?;
     content
-        .send_data(Bytes::from_static(&[0; PREFIX]), true)
+        .send_data(Bytes::from_static(&[0; prefix::LENGTH]), true)
         .map_err(broken)?;
     let response = response.await.map_err(broken)?;
     check_head(&response)?;
@@ -230,16 +229,16 @@ impl Answers {
 
 /// Takes a whole message off the front, if there is one.
 fn take_message(taken: &mut BytesMut) -> Result<Option<Bytes>, Ended> {
-    let Some((&[compressed, length @ ..], rest)) = taken.split_first_chunk::<PREFIX>() else {
+    let Some((prefix, rest)) = taken.split_first_chunk() else {
         return Ok(None);
     };
-    if compressed != 0 {
+    let Prefix { compressed, length } = Prefix::read(*prefix);
+    if compressed {
         return Err(Ended::because(
             Code::Internal,
             "it compresses messages, which was not offered",
         ));
     }
-    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if length > MAX_MESSAGE {
         return Err(Ended::because(
             Code::OutOfRange,
@@ -249,7 +248,7 @@ fn take_message(taken: &mut BytesMut) -> Result<Option<Bytes>, Ended> {
     if rest.len() < length {
         return Ok(None);
     }
-    taken.advance(PREFIX);
+    taken.advance(prefix::LENGTH);
     Ok(Some(taken.split_to(length).freeze()))
 }
 
@@ -262,8 +261,7 @@ mod tests {
     fn framed(messages: &[Vec<u8>]) -> Vec<u8> {
         let mut all = Vec::new();
         for message in messages {
-            all.push(0);
-            all.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+            all.extend_from_slice(&Prefix::of(message.len()));
             all.extend_from_slice(message);
         }
         all

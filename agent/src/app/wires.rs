@@ -14,7 +14,6 @@ use crate::server_client::sync::Connection;
 use crate::server_client::trust::TrustState;
 
 /// What each part tells the others.
-#[derive(Default)]
 pub(super) struct Wires {
     pub(super) node: watch::Sender<NodeState>,
     pub(super) certificate: watch::Sender<Option<SerialNumber>>,
@@ -24,4 +23,20 @@ pub(super) struct Wires {
     pub(super) outage: watch::Sender<Option<SystemTime>>,
     pub(super) reports: watch::Sender<TrustReport>,
     pub(super) objections: Arc<Objections>,
+}
+
+impl Wires {
+    /// Of an agent that starts.
+    pub(super) fn new(now: SystemTime) -> Self {
+        Self {
+            node: watch::Sender::default(),
+            certificate: watch::Sender::default(),
+            trust: watch::Sender::default(),
+            connection: watch::Sender::new(Connection::none_since(now)),
+            key_exchange: watch::Sender::default(),
+            outage: watch::Sender::default(),
+            reports: watch::Sender::default(),
+            objections: Arc::default(),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use signet_certs::time::{from_unix_millis, rfc3339};
 use signet_proto::local as wire;
 use signet_proto::local::local_client::LocalClient;
 use signet_runtime::cli::{Answer, Health, NotReady, or_dash, when};
+use signet_runtime::error::one_line;
 use signet_runtime::table::{Table, age};
 use signet_runtime::uds;
 use tonic::transport::{Channel, Endpoint};
@@ -165,11 +166,7 @@ fn status_text(status: &wire::StatusResponse) -> String {
     ] {
         if !problem.is_empty() {
             // Cleaned like a cell: it holds what others wrote.
-            let problem: String = problem
-                .chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .collect();
-            text.push_str(&format!("{about}: {problem}\n"));
+            text.push_str(&format!("{about}: {}\n", one_line(problem)));
         }
     }
     text.push('\n');

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signet_runtime::cli::{Output, OutputArgs};
 use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::environment::ENDPOINT_SOCKET;
-use signet_runtime::error::chain;
+use signet_runtime::error::{chain, one_line};
 use signet_runtime::output::print;
 use signet_runtime::signal::end_of_session;
 use signet_runtime::spans::spawn_blocking;
@@ -58,7 +58,7 @@ pub(super) async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
             (left, printed) = (left - 1, true);
             let line = match args.answer.output {
                 Output::Json => change.to_json(now),
-                Output::Table => one_line(&change.to_text(now)),
+                Output::Table => row(&change.to_text(now)),
             };
             // Its reader may rest, with a pipe that is full; the end does not wait for that.
             let printed = spawn_blocking(move || print(&line));
@@ -83,8 +83,8 @@ pub(super) async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
 }
 
 /// The agent's words are in it, and what they make must not look like a change of its own.
-fn one_line(text: &str) -> String {
-    text.trim_end().replace(char::is_control, "?") + "\n"
+fn row(text: &str) -> String {
+    one_line(text.trim_end()) + "\n"
 }
 
 /// Whether the reader of a pipe has gone.
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn what_the_agent_says_makes_no_line_of_its_own() {
         let said = "2027-01-15T08:00:00Z agent: away\n2027-01-15T08:00:00Z svid: spiffe://x\u{1b}[2K\n";
-        let told = one_line(said);
+        let told = row(said);
         assert_eq!(told.matches('\n').count(), 1, "{told}");
         assert!(told.ends_with("spiffe://x?[2K\n"), "{told}");
     }

@@ -19,12 +19,7 @@ fn millis(time: Option<SystemTime>) -> i64 {
     time.map_or(0, unix_millis)
 }
 
-pub(super) fn server(
-    node: &NodeState,
-    connection: Connection,
-    since: SystemTime,
-    outage: Option<SystemTime>,
-) -> wire::Server {
+pub(super) fn server(node: &NodeState, connection: Connection, outage: Option<SystemTime>) -> wire::Server {
     // Which kind of reason: addresses and the server's own words are the administrator's (`signet-agent status`).
     let problem = match (node.problem.is_empty(), connection.problem.is_empty()) {
         (false, _) => "the agent has no certificate of its own",
@@ -33,7 +28,7 @@ pub(super) fn server(
     };
     wire::Server {
         connected: connection.connected,
-        since_unix_ms: unix_millis(since),
+        since_unix_ms: unix_millis(connection.since),
         problem: problem.to_owned(),
         agent_expires_unix_ms: millis(node.identity.as_ref().map(|identity| identity.not_after)),
         cluster_unreachable_since_unix_ms: millis(outage),

@@ -4,6 +4,7 @@
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use prost::Message;
+use signet_runtime::prefix::Prefix;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -11,9 +12,6 @@ use crate::streams::status;
 
 /// Longest request: Envoy names all its extensions in it, about 50 KiB.
 pub(super) const MAX_REQUEST: usize = 256 * 1024;
-
-/// A flag and the length.
-const HEAD: usize = 5;
 
 /// See the [module](self).
 pub(super) struct Requests {
@@ -62,13 +60,13 @@ impl Requests {
     }
 
     fn whole<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
-        let Some(([flag, length @ ..], rest)) = self.begun.split_first_chunk::<HEAD>() else {
+        let Some((prefix, rest)) = self.begun.split_first_chunk() else {
             return Ok(None);
         };
-        if *flag != 0 {
+        let Prefix { compressed, length } = Prefix::read(*prefix);
+        if compressed {
             return Err(Status::unimplemented("requests must not be compressed"));
         }
-        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         if length > MAX_REQUEST {
             return Err(Status::resource_exhausted(format!(
                 "a request has {length} bytes, it may have {MAX_REQUEST}"
@@ -103,8 +101,7 @@ mod tests {
             }),
             ..DiscoveryRequest::default()
         };
-        let mut bytes = vec![0];
-        bytes.extend_from_slice(&u32::try_from(request.encoded_len()).unwrap().to_be_bytes());
+        let mut bytes = Prefix::of(request.encoded_len()).to_vec();
         bytes.extend_from_slice(&request.encode_to_vec());
         // And one byte of the next.
         bytes.push(0);

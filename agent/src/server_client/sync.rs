@@ -44,14 +44,28 @@ pub(crate) enum Notice {
 }
 
 /// How the agent stands with its server.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Connection {
     /// The trust stream is open.
     pub connected: bool,
+    /// Since when it is, or is not.
+    pub since: SystemTime,
     /// Last trouble, empty when none.
     pub problem: String,
     /// Why the server cannot issue, in its own words; empty when it can.
     pub not_issuing: Vec<String>,
+}
+
+impl Connection {
+    /// Of an agent that starts.
+    pub(crate) fn none_since(now: SystemTime) -> Self {
+        Self {
+            connected: false,
+            since: now,
+            problem: String::new(),
+            not_issuing: Vec::new(),
+        }
+    }
 }
 
 /// What the sync task works with.
@@ -211,11 +225,8 @@ impl TrustSync {
         self.tell_of_outage(update.unreachable_since);
         let believed = self.believe(update);
         let is_believed = believed.is_ok();
-        self.say(Connection {
-            connected: true,
-            problem: believed.unwrap_or_else(|error| error.to_string()),
-            not_issuing: update.not_issuing.clone(),
-        });
+        let problem = believed.unwrap_or_else(|error| error.to_string());
+        self.say(true, problem, update.not_issuing.clone());
         is_believed
     }
 
@@ -300,11 +311,7 @@ impl TrustSync {
     fn lost(&self, error: &ServerError) {
         tracing::warn!(%error, "no trust stream, will retry");
         self.objections.hear(error);
-        self.say(Connection {
-            connected: false,
-            problem: error.to_string(),
-            not_issuing: Vec::new(),
-        });
+        self.say(false, error.to_string(), Vec::new());
     }
 
     /// A bundle has been kept out for long enough to say so by not being ready.
@@ -321,8 +328,16 @@ impl TrustSync {
         let _ = self.notices.send(notice).await;
     }
 
-    fn say(&self, connection: Connection) {
+    fn say(&self, connected: bool, problem: String, not_issuing: Vec<String>) {
+        let now = self.time.now();
         self.connection.send_if_modified(|current| {
+            let same = current.connected == connected;
+            let connection = Connection {
+                connected,
+                since: if same { current.since } else { now },
+                problem,
+                not_issuing,
+            };
             let changed = *current != connection;
             *current = connection;
             changed

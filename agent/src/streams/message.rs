@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 use ring::digest::{Context, SHA256};
+use signet_runtime::prefix::Prefix;
 use zeroize::Zeroizing;
 
 use super::readings::Reading;
@@ -13,9 +14,6 @@ use crate::context::Lists;
 
 /// What is on its way to the client at once.
 const CHUNK: usize = 16 * 1024;
-
-/// gRPC's word before each message: not compressed, and how long it is.
-const PREFIX: usize = 5;
 
 /// One message, or a part of one that is encoded already: what is its own, and the lists, all of one moment.
 #[derive(Debug, Default)]
@@ -165,10 +163,8 @@ impl Message {
 
     /// To be sent. `reading` is where the lists are read.
     pub(crate) fn send(self, reading: Option<Arc<Reading>>) -> Sending {
-        let mut prefix = BytesMut::with_capacity(PREFIX);
-        prefix.put_u8(0);
-        prefix.put_u32(u32::try_from(self.length()).unwrap_or(u32::MAX));
-        let parts = Self::own(prefix.freeze()).then(self).parts;
+        let prefix = Bytes::copy_from_slice(&Prefix::of(self.length()));
+        let parts = Self::own(prefix).then(self).parts;
         Sending {
             parts,
             next: 0,
@@ -236,6 +232,7 @@ impl Sending {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
+    use signet_runtime::prefix::LENGTH;
 
     use super::super::readings::Readings;
     use super::*;
@@ -276,8 +273,8 @@ mod tests {
                 bytes.extend_from_slice(&chunk);
             }
             let length = u32::try_from(whole.encoded_len()).unwrap();
-            assert_eq!(bytes[..PREFIX], [&[0][..], &length.to_be_bytes()].concat());
-            assert_eq!(bytes[PREFIX..], whole.encode_to_vec());
+            assert_eq!(bytes[..LENGTH], [&[0][..], &length.to_be_bytes()].concat());
+            assert_eq!(bytes[LENGTH..], whole.encode_to_vec());
         }
     }
 

@@ -9,6 +9,7 @@
 //!
 //! Never OK at the end of a watch and never Cancelled: both are final for some clients (EP-17 to EP-22).
 
+use signet_runtime::error::one_line;
 use tonic::Status;
 
 /// Longest message in bytes. grpc-java takes 8 KiB of trailers in all, and percent-encoding may triple it.
@@ -47,10 +48,7 @@ pub(crate) fn invalid(problem: &str) -> Status {
 
 /// One line of at most [`MAX_MESSAGE`] bytes.
 pub(crate) fn short(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut line = one_line(text);
     if line.len() > MAX_MESSAGE {
         line.truncate(line.floor_char_boundary(MAX_MESSAGE));
         line.push('…');

@@ -19,6 +19,8 @@ use crate::{
 };
 
 const PROGRAM: Program = Program("signet-dev");
+/// Life of the SVIDs where nobody says otherwise.
+const SVID_TTL: Duration = Duration::from_hours(1);
 
 /// A whole trust domain on this machine: server, agent, a fake Kubernetes API and a few demo pods. Ctrl-C ends it.
 #[derive(Debug, Parser)]
@@ -27,9 +29,11 @@ struct Cli {
     /// Folder for sockets, configuration and logs; may exist and hold other files.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Life of the SVIDs, ten seconds at least; each is renewed at about half of it.
-    #[arg(long, default_value = "1h")]
-    svid_ttl: HumanDuration,
+    #[arg(
+        long,
+        help = "Life of the SVIDs, ten seconds at least; each is renewed at about half of it [default: 1h]"
+    )]
+    svid_ttl: Option<HumanDuration>,
     /// The story is told with sidecar proxies: Envoy, from $ENVOY or the PATH.
     #[arg(long, global = true)]
     envoy: bool,
@@ -59,7 +63,7 @@ pub(crate) fn main() -> ExitCode {
 fn speak(cli: Cli, voice: Voice) -> ExitCode {
     let mut failed = None;
     let code = PROGRAM.run(async {
-        let outcome = match proxy(&cli).await {
+        let outcome = match asked(&cli).await {
             Ok(envoy) => run(cli, envoy, &voice)
                 .await
                 .map_err(|error| (exit::FAILURE, error)),
@@ -75,8 +79,12 @@ fn speak(cli: Cli, voice: Voice) -> ExitCode {
     failed.unwrap_or(code)
 }
 
-/// The Envoy that is asked for, with its version.
-async fn proxy(cli: &Cli) -> anyhow::Result<Option<(PathBuf, String)>> {
+/// Whether the options fit together; the Envoy that is asked for, with its version.
+async fn asked(cli: &Cli) -> anyhow::Result<Option<(PathBuf, String)>> {
+    anyhow::ensure!(
+        cli.command.is_none() || cli.svid_ttl.is_none(),
+        "--svid-ttl does not go with demo, whose certificates have lives of their own"
+    );
     if !cli.envoy {
         return Ok(None);
     }
@@ -89,7 +97,10 @@ async fn proxy(cli: &Cli) -> anyhow::Result<Option<(PathBuf, String)>> {
 
 async fn run(cli: Cli, envoy: Option<(PathBuf, String)>, voice: &Voice) -> anyhow::Result<()> {
     match cli.command {
-        None => serve(cli.dir, cli.svid_ttl.get(), voice).await,
+        None => {
+            let svid_ttl = cli.svid_ttl.map_or(SVID_TTL, HumanDuration::get);
+            serve(cli.dir, svid_ttl, voice).await
+        }
         Some(Command::Demo) => {
             let story = demo::run(cli.dir, envoy, voice);
             tokio::select! {

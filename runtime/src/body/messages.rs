@@ -11,9 +11,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{GRACE, Meter, Refused, later};
-
-/// Bytes before a message: a flag and its length.
-const HEAD: usize = 5;
+use crate::prefix::{LENGTH, Prefix};
 
 /// The body of a request that is a stream of messages; each counts until the next is asked for.
 pub struct Messages<B, K: Clone + Eq + Hash> {
@@ -22,7 +20,7 @@ pub struct Messages<B, K: Clone + Eq + Hash> {
     refuse: fn(Refused) -> Box<dyn Error + Send + Sync>,
     /// When the rest of the message that has begun has to be there.
     due: Option<Pin<Box<Sleep>>>,
-    head: [u8; HEAD],
+    head: [u8; LENGTH],
     /// Bytes of the message that has begun, its head included; zero between two.
     arrived: usize,
     /// Those that it lacks, once its head is there.
@@ -38,7 +36,7 @@ impl<B, K: Clone + Eq + Hash> Messages<B, K> {
             meter,
             refuse,
             due: None,
-            head: [0; HEAD],
+            head: [0; LENGTH],
             arrived: 0,
             lacks: 0,
             counted: 0,
@@ -78,13 +76,12 @@ impl<B, K: Clone + Eq + Hash> Messages<B, K> {
 
     fn walk(&mut self, mut bytes: &[u8]) {
         while let Some((first, rest)) = bytes.split_first() {
-            if self.arrived < HEAD {
+            if self.arrived < LENGTH {
                 self.head[self.arrived] = *first;
                 self.arrived += 1;
                 bytes = rest;
-                if self.arrived == HEAD {
-                    let [_, length @ ..] = self.head;
-                    self.lacks = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                if self.arrived == LENGTH {
+                    self.lacks = Prefix::read(self.head).length;
                 }
             } else {
                 let part = self.lacks.min(bytes.len());
@@ -92,7 +89,7 @@ impl<B, K: Clone + Eq + Hash> Messages<B, K> {
                 self.lacks -= part;
                 bytes = bytes.get(part..).unwrap_or_default();
             }
-            if self.arrived >= HEAD && self.lacks == 0 {
+            if self.arrived >= LENGTH && self.lacks == 0 {
                 // Complete, and with it its time is over: the next has its own.
                 self.arrived = 0;
                 self.due = None;

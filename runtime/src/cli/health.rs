@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Answer;
+use crate::error::one_line;
 
 /// Both levels, and what stands in the way.
 #[derive(Clone, Debug, Default)]
@@ -33,9 +34,7 @@ impl NotReady {
             "" => self.reason.clone(),
             detail => format!("{}: {detail}", self.reason),
         };
-        line.chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect()
+        one_line(&line)
     }
 }
 

@@ -8,6 +8,7 @@ use serde_saphyr::{Error as YamlError, MessageFormatter, UserMessageFormatter};
 
 use super::form::Fault;
 use super::places::Places;
+use crate::error::one_line;
 
 /// Where in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +68,8 @@ impl ConfigError {
     pub fn new(place: Place, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             place,
-            problem: one_line(&problem.into()),
-            remedy: one_line(&remedy.into()),
+            problem: joined(&problem.into()),
+            remedy: joined(&remedy.into()),
         }
     }
 
@@ -201,11 +202,9 @@ fn nearest(given: &str, valid: &[&str], what: &str) -> String {
     }
 }
 
-fn one_line(text: &str) -> String {
-    text.split(|c: char| c.is_control() || c.is_whitespace())
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+/// One line of what may have several: parsers show the place in the text.
+fn joined(text: &str) -> String {
+    one_line(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@
 //!
 //! Writers of one folder come one after the other: each holds its lock, `DIR/..lock`. So whatever in it is neither published nor a
 //! generation of the past was left by one that was killed, and goes. A generation that was replaced stays for readers who
-//! have resolved `..data` already: the last one until the next writing, and any other for ten seconds.
+//! have resolved `..data` already: the last one until the next writing, and each for ten seconds. Those whose time is over go before the
+//! next one is written: a folder that they have filled is of use again by itself.
 
 mod lock;
 
@@ -84,7 +85,7 @@ pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<Shown, FileErr
     let folder = Folder {
         path: directory,
         opened: File::open(directory).map_err(failed(directory, "open the directory"))?,
-        _lock: Lock::take(directory, STEPS)?,
+        lock: Lock::take(directory, STEPS)?,
     };
     files.iter().try_for_each(|file| folder.check(file.name))?;
     let published = folder.published();
@@ -92,6 +93,8 @@ pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<Shown, FileErr
     // Behind the last number there is, which nobody reaches who counts, the first comes again.
     let next = published.map_or(Some(1), |number| number.0.checked_add(1));
     let next = Number(next.unwrap_or(1));
+    // What nobody reads any more takes none of the room that the next one needs.
+    folder.remove_past(folder.lock.time().map(|now| (next, now)));
     let mut fresh = Fresh::make(folder.of(next))?;
     fresh.fill(files)?;
     folder.link(DATA, &next.name())?;
@@ -100,7 +103,7 @@ pub fn publish(directory: &Path, files: &[NewFile<'_>]) -> Result<Shown, FileErr
     let linked = files.iter().map(|file| folder.link_at_top(file.name));
     let linked = linked.fold(Ok(()), Result::and);
     let synced = folder.sync();
-    folder.remove_past();
+    folder.remove_past(None);
     Ok(match linked.and(synced) {
         Ok(()) => Shown::Whole,
         Err(error) => Shown::Partly(error),
@@ -126,7 +129,7 @@ impl Number {
 struct Folder<'a> {
     path: &'a Path,
     opened: File,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Folder<'_> {
@@ -212,12 +215,14 @@ impl Folder<'_> {
             .map_err(failed(self.path, "sync the directory"))
     }
 
-    /// Whatever goes wrong may go wrong: the next writer tries again.
-    fn remove_past(&self) {
+    /// Beside those that are there, or beside `next` too, which is about to be filled. Whatever goes wrong may go wrong: the next writer
+    /// tries again.
+    fn remove_past(&self, next: Option<(Number, SystemTime)>) {
         let filled = |number| fs::metadata(self.of(number)).and_then(|found| found.modified());
         let generations = self.generations().into_iter();
         let dated: Vec<_> = generations
             .filter_map(|number| Some((number, filled(number).ok()?)))
+            .chain(next)
             .collect();
         for number in past(&dated) {
             let _ = fs::remove_dir_all(self.of(number));

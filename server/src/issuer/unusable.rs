@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use signet_runtime::{sync::Mutex, tally::Tally};
 
-use crate::rules::{Facts, Outcome, RuleOutcome, RuleSet, Unusable};
+use crate::rules::{Facts, RuleSet, Unusable};
 
 /// How often each rule is told of: it may be met with each renewal of each pod.
 const EVERY: Duration = Duration::from_secs(60);
@@ -41,13 +41,11 @@ impl UnusableRules {
     }
 }
 
-/// What each rule makes of the facts, those that match first.
+/// What the rules make of the facts, those that match first and then the nearest.
 pub(super) fn explained(rules: &RuleSet, facts: &Facts<'_>) -> String {
-    let mut outcomes = rules.explain(facts);
-    outcomes.sort_by_key(|RuleOutcome { outcome, .. }| matches!(outcome, Outcome::NoMatch(_)));
-    let shown = outcomes.iter().take(EXPLAINED).map(ToString::to_string);
-    let mut texts: Vec<_> = shown.collect();
-    match outcomes.len().saturating_sub(EXPLAINED) {
+    let account = rules.account(facts, EXPLAINED);
+    let mut texts: Vec<_> = account.rules.iter().map(ToString::to_string).collect();
+    match account.left_out {
         0 if texts.is_empty() => texts.push("there are no rules".to_owned()),
         0 => {}
         more => texts.push(format!("and {more} more")),

@@ -235,13 +235,19 @@ impl Owner {
                 Some(concerned.len())
             }
             Err(error) => {
-                tracing::warn!(%error, "it is not known whom other rules concern: every agent asks about all of its workloads");
+                tracing::warn!(
+                    %error,
+                    "it is not known whom other rules concern, so every agent asks about all of its workloads; nothing has to be done"
+                );
                 self.parts.agents.all_affected();
                 None
             }
         };
         if let Err(error) = accepted::told(store.as_ref(), &rules).await {
-            tracing::warn!(%error, "after a restart every agent asks about all of its workloads, though it was told");
+            tracing::warn!(
+                %error,
+                "that agents were told of other rules is not stored, so after a restart they ask about all of their workloads again; nothing has to be done"
+            );
         }
         tracing::info!(
             author,
@@ -299,7 +305,7 @@ impl Owner {
         if !is_known {
             tracing::warn!(
                 problem,
-                "the rules of the configuration cannot be used, those in force stay"
+                "the rules of the configuration cannot be used, those in force stay until the file is mended, which is seen by itself"
             );
         }
         self.stands(OfSource::Unusable(problem));

@@ -32,7 +32,8 @@ impl KeyExchanges {
         }
     }
 
-    /// A handshake has come to its end.
+    /// A handshake has come to its end. At the door of agents this is for those that have proved themselves: what strangers offer
+    /// says nothing of the fleet.
     pub(crate) fn count(&self, group: Option<KeyExchange>) {
         if let Some(group) = group {
             let (door, group) = (self.door, group.name());

@@ -2,6 +2,7 @@
 //! It is made of the same evaluation as the verdict, so the two cannot differ.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::matcher::{Criterion, Fit, Matcher};
 use super::{Evidence, Facts, GrantedIdentity, Rule, RuleSet, Verdict};
@@ -57,6 +58,24 @@ pub(crate) struct Mismatch {
     pub found: String,
 }
 
+/// In one line, without what was wanted and found: for a log.
+impl fmt::Display for RuleAccount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "rule {:?} ", self.rule)?;
+        match &self.fate {
+            Fate::Grants(identity) => write!(formatter, "gives {}", identity.spiffe_id),
+            Fate::Denies => formatter.write_str("denies"),
+            Fate::Unusable(problem) => write!(formatter, "matches, but {problem}"),
+            Fate::Open => formatter.write_str("hangs on labels of the namespace, which are not known"),
+            Fate::Differs(mismatches) => {
+                let mut criteria: Vec<_> = mismatches.iter().map(|one| one.criterion).collect();
+                criteria.dedup();
+                write!(formatter, "does not match by {}", criteria.join(" and "))
+            }
+        }
+    }
+}
+
 impl RuleSet {
     /// The verdict with its reasons; at most `most` rules are named.
     pub(crate) fn account(&self, facts: &Facts<'_>, most: usize) -> Account {
@@ -84,7 +103,7 @@ impl RuleSet {
     fn fate(&self, rule: &Rule, fit: Fit, facts: &Facts<'_>) -> Fate {
         match fit {
             Fit::Open => Fate::Open,
-            Fit::Differs(_) => {
+            Fit::Differs => {
                 let unmet = rule.matcher.unmet(facts);
                 Fate::Differs(
                     unmet
@@ -116,7 +135,7 @@ impl Matcher {
         match fit {
             Fit::Matches => 0,
             Fit::Open => 1,
-            Fit::Differs(_) => self.unmet(facts).map(far).sum(),
+            Fit::Differs => self.unmet(facts).map(far).sum(),
         }
     }
 

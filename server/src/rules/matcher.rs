@@ -21,8 +21,8 @@ pub(super) struct Matcher {
 pub(super) enum Fit {
     /// All of them.
     Matches,
-    /// Not this one, which is the first.
-    Differs(Criterion),
+    /// Not all of them.
+    Differs,
     /// All but for the labels of the namespace, which are not known.
     Open,
 }
@@ -122,7 +122,7 @@ impl Matcher {
         match self.unmet(facts).next() {
             None => Fit::Matches,
             Some((_, Met::Open)) => Fit::Open,
-            Some((criterion, _)) => Fit::Differs(criterion),
+            Some(_) => Fit::Differs,
         }
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::svid::check_dns_names;
+use signet_runtime::error::one_line;
 
 use super::{Evidence, Facts};
 
@@ -329,8 +330,5 @@ fn check_segment_text(domain: &TrustDomain, segment: &Template) -> Result<(), St
 
 /// The beginning of a text, fit for a message.
 pub(super) fn shortened(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .take(60)
-        .collect()
+    one_line(text).chars().take(60).collect()
 }

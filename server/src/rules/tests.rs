@@ -254,12 +254,14 @@ fn a_label_template_renders_and_an_empty_or_absent_label_refuses_that_rule_only(
             ["spiffe://example.org/ns/shop/sa/frontend"],
             "{key}"
         );
-        let outcome = &set.explain(&Facts::Pod(&pod))[0].outcome;
-        let expected = match outcome {
-            Outcome::Unusable(problem) => is_there && problem.contains(key),
-            other => !is_there && *other == Outcome::NoMatch("pod_labels"),
+        let account = set.account(&Facts::Pod(&pod), 10);
+        let of_label = account.rules.iter().find(|rule| rule.place == 1).unwrap();
+        let expected = match &of_label.fate {
+            Fate::Unusable(problem) => is_there && problem.contains(key),
+            Fate::Differs(by) => !is_there && by.iter().all(|one| one.criterion == "pod_labels"),
+            _ => false,
         };
-        assert!(expected, "{key}: {outcome:?}");
+        assert!(expected, "{key}: {of_label:?}");
         let told = set.judge(&Facts::Pod(&pod)).unusable;
         assert_eq!(told.len(), usize::from(is_there), "{key}");
         assert!(told.iter().all(|rule| rule.problem.contains(key)), "{told:?}");
@@ -325,26 +327,28 @@ fn a_rule_for_processes_says_nothing_of_pods() {
 }
 
 #[test]
-fn explain_names_the_first_criterion_that_fails() {
+fn the_line_of_a_rule_names_all_criteria_that_fail() {
     let set = set(
         &scope(),
         json!([
             {"name": "ns", "match": {"namespaces": ["other"]}, "spiffe_id": "/a"},
             {"name": "sa", "match": {"service_accounts": ["other"]}, "spiffe_id": "/b"},
             {"name": "u", "match": {"evidence": ["unix"], "unix": {"uids": [0]}}, "spiffe_id": "/c"},
-            {"name": "d", "match": {"namespaces": ["other"]}, "deny": true}
+            {"name": "d", "match": {"namespaces": ["other"], "pod_labels": {"a": "b", "c": "d"}}, "deny": true}
         ]),
     );
-    let outcomes: Vec<_> = set
-        .explain(&Facts::Pod(&pod()))
-        .into_iter()
-        .map(|o| o.outcome)
-        .collect();
-    assert_eq!(outcomes[0], Outcome::NoMatch("namespaces"));
-    assert_eq!(outcomes[1], Outcome::NoMatch("service_accounts"));
-    assert_eq!(outcomes[2], Outcome::NoMatch("evidence"));
-    assert_eq!(outcomes[3], Outcome::NoMatch("namespaces"));
-    assert!(matches!(&outcomes[4], Outcome::Grants(id) if id.path() == "/ns/shop/sa/frontend"));
+    let account = set.account(&Facts::Pod(&pod()), 10);
+    let lines: Vec<_> = account.rules.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "rule \"builtin\" gives spiffe://example.org/ns/shop/sa/frontend",
+            "rule \"sa\" does not match by service_accounts",
+            "rule \"ns\" does not match by namespaces",
+            "rule \"d\" does not match by namespaces and pod_labels",
+            "rule \"u\" does not match by evidence and unix",
+        ]
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod audit;
 mod bounds;
 mod crates;
 mod environment;
+mod examples;
 mod files;
 mod growth;
 mod homes;

@@ -1,4 +1,4 @@
-//! Disks that are full or read only. They are small ones in memory, which root alone may mount.
+//! Disks that are full or read only. They are small ones in memory, which root alone may mount, or whoever has mounts of his own.
 
 use std::{
     fs,
@@ -12,10 +12,10 @@ use signet_tests::domain::Domain;
 use super::support::pod_with_volume;
 
 /// A disk of its own under a folder, with what was in that folder.
-struct Disk(PathBuf);
+pub(super) struct Disk(PathBuf);
 
 impl Disk {
-    fn under(folder: &Path, size: &str) -> Self {
+    pub(super) fn under(folder: &Path, size: &str) -> Self {
         let aside = folder.with_extension("aside");
         fs::rename(folder, &aside).unwrap();
         fs::create_dir(folder).unwrap();
@@ -29,15 +29,23 @@ impl Disk {
         Self(folder.to_owned())
     }
 
-    fn fill(&self) -> PathBuf {
+    pub(super) fn fill(&self) -> PathBuf {
         let path = self.0.join("filler");
         let mut file = fs::File::create(&path).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
         path
     }
 
-    fn make_read_only(&self) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    pub(super) fn make_read_only(&self) {
+        self.remount(MsFlags::MS_RDONLY);
+    }
+
+    pub(super) fn make_writable(&self) {
+        self.remount(MsFlags::empty());
+    }
+
+    fn remount(&self, flags: MsFlags) {
+        let flags = MsFlags::MS_REMOUNT | flags;
         mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>).unwrap();
     }
 }
@@ -98,5 +106,105 @@ mod needs_root {
             failed.contains(&named) && failed.contains("`data_dir`"),
             "{failed}"
         );
+    }
+}
+
+mod needs_namespaces {
+    use std::time::{Duration, SystemTime};
+
+    use serde_json::json;
+    use signet_runtime::clock::{Clock as _, SystemClock};
+    use signet_testkit::machine::has_own_mounts;
+    use signet_tests::{
+        domain::{Agent, Plan},
+        wait::eventually,
+        workload::{Identity, Updates, WorkloadClient},
+    };
+    use tonic::Code;
+
+    use super::*;
+
+    /// An agent goes by its server's time, within so much.
+    const SKEW: Duration = Duration::from_secs(2);
+
+    /// Of what came when it was asked for then, or later.
+    fn was_current(identity: &Identity, asked: SystemTime) {
+        let ended = identity.svid.not_after();
+        assert!(ended + SKEW >= asked, "{ended:?} at {asked:?}");
+    }
+
+    /// Renewed on an open stream, and none of what comes has ended.
+    async fn is_renewed(updates: &mut Updates, before: &Identity) -> Identity {
+        let serial = before.svid.serial();
+        // A renewal comes long before the end.
+        let fits = |identity: &Identity| {
+            was_current(identity, SystemClock.now());
+            identity.svid.serial() != serial
+        };
+        updates.until("a renewal", fits).await
+    }
+
+    async fn is_unavailable(client: &WorkloadClient) {
+        eventually("the agent to have nothing", async || {
+            let asked = SystemClock.now();
+            match client.fetch().await {
+                Ok(identity) => {
+                    was_current(&identity, asked);
+                    None
+                }
+                Err(status) => (status.code() == Code::Unavailable).then_some(()),
+            }
+        })
+        .await;
+    }
+
+    async fn with_a_disk_of_its_own(domain: &Domain) -> (Agent, Disk) {
+        let folder = domain.path().join("node-a");
+        fs::create_dir(&folder).unwrap();
+        let disk = Disk::under(&folder, "2m");
+        (domain.agent("node-a").await.unwrap(), disk)
+    }
+
+    /// What an agent cannot write it goes on without; what it could not replace it does not serve when that has ended.
+    ///
+    /// Covers BG-22.
+    #[test]
+    #[ignore = "needs root or user namespaces: `.ci/step machine` runs it"]
+    fn an_agent_whose_disk_is_full_or_read_only_renews_and_sends_nothing_that_has_ended() {
+        let test = "an_agent_whose_disk_is_full_or_read_only_renews_and_sends_nothing_that_has_ended";
+        if has_own_mounts(&format!("disk::needs_namespaces::{test}")) {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(renews_and_sends_nothing_that_has_ended());
+        }
+    }
+
+    async fn renews_and_sends_nothing_that_has_ended() {
+        let plan = Plan::default().server("/svid/ttl", json!("10s"));
+        let mut domain = plan.start().await.unwrap();
+        let (mut agent, disk) = with_a_disk_of_its_own(&domain).await;
+        let volume = pod_with_volume(&domain, &agent, "front").await;
+        let client = agent.workload(&volume);
+        let first = client.identity().await;
+        let mut updates = client.watch().await.unwrap();
+        disk.make_read_only();
+        let second = is_renewed(&mut updates, &first).await;
+        disk.make_writable();
+        let filler = disk.fill();
+        let third = is_renewed(&mut updates, &second).await;
+        is_renewed(&mut updates, &third).await;
+
+        domain.server.stop().await.unwrap();
+        is_unavailable(&client).await;
+        // What it kept for a restart is older still.
+        agent.kill().await;
+        agent.spawn().unwrap();
+        is_unavailable(&client).await;
+        agent.kill().await;
+        domain.server.start().await.unwrap();
+        agent.start().await.unwrap();
+        let asked = SystemClock.now();
+        was_current(&client.identity().await, asked);
+        assert!(filler.exists());
+        assert_eq!(agent.said().matches("panicked").count(), 0, "{}", agent.said());
     }
 }

@@ -1,5 +1,7 @@
 //! Why not: what a workload, and an admin, are told of an identity that does not come. By the real programs.
 
+mod ended;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -155,11 +157,11 @@ async fn one_that_gets_its_identity_is_told_every_step_and_by_its_id_its_holder_
         "evidence",
         "server",
         "answer",
+        "clock",
         "identity",
         "bundle",
         "list",
         "verification",
-        "clock",
     ];
     assert_eq!(steps, all, "{told}");
     assert_eq!(told["spiffe_ids"], json!([id_of("front")]));

@@ -8,6 +8,7 @@ mod admin;
 mod agent;
 mod honest;
 mod pod;
+mod proxy;
 mod strangers;
 pub(crate) mod tools;
 mod uid;
@@ -183,6 +184,7 @@ impl Trial {
 async fn the_whole_form() {
     pod::without_identity(Form::Whole).await;
     pod::with_identity(Form::Whole).await;
+    pod::as_a_proxy(Form::Whole).await;
     uid::on_the_shared_socket(Form::Whole).await;
     strangers::of_many_addresses(Form::Whole).await;
     agent::of_another_node(Form::Whole).await;

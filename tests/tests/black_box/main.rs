@@ -27,6 +27,7 @@ mod files;
 mod full_lists;
 mod golden;
 mod greedy;
+mod handed;
 mod hello;
 mod hybrid;
 mod kept_files;

@@ -1,4 +1,4 @@
-//! The manifests of `deploy/kubernetes`: each program starts in the root that they describe, with what is in its image and in
+//! The manifests of `deploy/kubernetes`, and the pod of the examples: each program starts in the root that they describe, with what is in its image and in
 //! the ConfigMap and nothing else.
 //!
 //! A root takes mounts, so these tests need root, `unshare`, `nsenter`, `ip` and `curl`.
@@ -11,6 +11,7 @@
 )]
 
 mod agent;
+mod files;
 mod root;
 mod running;
 mod server;

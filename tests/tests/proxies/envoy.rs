@@ -9,8 +9,9 @@ use std::{
 use serde_json::json;
 use signet_tests::{
     domain::{Agent, Domain, Plan},
-    envoy::{Asks, Envoy, Place, Traffic, Validator, app, free_port, program, version},
+    envoy::{Asks, Envoy, Place, Traffic, Validator, app, program, version},
     fake_kube::PodSpec,
+    process::free_port,
     wait::{eventually, within},
 };
 use tokio::time::Instant;
@@ -55,9 +56,14 @@ impl Shop {
             .into_iter()
             .enumerate()
         {
+            let socket = shop.socket_of(name).await;
             let place = Place {
                 folder: shop.domain.folder().join(name),
-                socket: shop.socket_of(name).await,
+                // One by the name that Istio's proxies look for.
+                socket: match validator {
+                    Validator::Spiffe => socket,
+                    Validator::Plain => socket.with_file_name("socket"),
+                },
                 inbound: ports[number],
                 outbound: ports[2 + number],
                 app: app_port,

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use signet_tests::repository::root;
 
-use crate::shape::{path, read};
+use crate::shape::{SAMPLE, path, read};
 
 fn analyze(args: &[&str]) -> Output {
     Command::new("systemd-analyze").args(args).output().unwrap()
@@ -85,5 +85,12 @@ mod needs_systemd {
     fn the_agent_of_pods_is_as_shut_as_mounts_allow() {
         is_within("signet-agent-csi", 45);
         says_what_is_open("signet-agent-csi");
+    }
+
+    #[test]
+    #[ignore = "needs systemd: `.ci/step units` runs it"]
+    fn the_writer_of_files_is_shut_but_for_a_signal_to_the_program() {
+        is_within(SAMPLE, 10);
+        says_what_is_open(SAMPLE);
     }
 }

@@ -36,11 +36,16 @@ impl Machine {
         assert!(up.unwrap().success());
         let kube = FakeKube::start(FakeKubeConfig::default()).await.unwrap();
         let folder = signet_testkit::folder();
-        let units = folder.path().join("deploy/systemd");
-        fs::create_dir_all(&units).unwrap();
-        for entry in fs::read_dir(root().join("deploy/systemd")).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), units.join(entry.file_name())).unwrap();
+        for part in [
+            "deploy/systemd",
+            "deploy/examples/systemd",
+            "deploy/examples/nginx",
+        ] {
+            fs::create_dir_all(folder.path().join(part)).unwrap();
+            for entry in fs::read_dir(root().join(part)).unwrap() {
+                let entry = entry.unwrap();
+                fs::copy(entry.path(), folder.path().join(part).join(entry.file_name())).unwrap();
+            }
         }
         for kubeconfig in ["signet-server.kubeconfig", "admin.kubeconfig"] {
             kube.kubeconfig(&folder.path().join(kubeconfig)).unwrap();

@@ -1,4 +1,4 @@
-//! The units of `deploy/systemd` and docs/systemd.md: how much they leave open, and whether systemd runs with them what they are for.
+//! The units of `deploy/systemd` and of the examples, docs/systemd.md: how much they leave open, and whether systemd runs with them what they are for.
 //!
 //! What runs them boots a systemd of its own, with namespaces for processes, mounts, control groups and the network.
 #![allow(
@@ -11,6 +11,7 @@
 
 mod csi;
 mod exposure;
+mod files;
 mod machine;
 mod page;
 mod shape;

@@ -1,4 +1,4 @@
-//! docs/systemd.md, block by block, as root types it on a machine of its own.
+//! docs/systemd.md, and what docs/files.md has of systemd, block by block, as root types it on a machine of its own.
 
 use std::fs;
 
@@ -8,7 +8,12 @@ use crate::machine::Machine;
 
 /// The blocks of commands under the heading that begins so.
 pub(crate) fn blocks(heading: &str) -> Vec<String> {
-    let page = fs::read_to_string(root().join("docs/systemd.md")).unwrap();
+    blocks_of("systemd", heading)
+}
+
+/// The same of another page.
+pub(crate) fn blocks_of(page: &str, heading: &str) -> Vec<String> {
+    let page = fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap();
     let mut sections = page.split("\n## ");
     let section = sections.find(|section| section.starts_with(heading)).unwrap();
     let blocks = section.split("```sh\n").skip(1);

@@ -12,9 +12,17 @@ const UNITS: [(&str, u64); 3] = [
     ("signet-agent-csi", 10 + 2),
 ];
 
+/// A sample for what people have of their own, among the examples.
+pub(crate) const SAMPLE: &str = "signet-files";
+
 /// Where the file of a unit is.
 pub(crate) fn path(unit: &str) -> PathBuf {
-    root().join(format!("deploy/systemd/{unit}.service"))
+    let folder = if unit == SAMPLE {
+        "examples/systemd"
+    } else {
+        "systemd"
+    };
+    root().join(format!("deploy/{folder}/{unit}.service"))
 }
 
 /// What a unit says, without its comments, and the comments.

@@ -76,13 +76,13 @@ pub(super) fn tell(story: &mut Story, seen: &Seen) {
         server(story, seen, said);
     }
     answer(story, seen);
+    clock(story, seen);
     if let Fetched::Context(context) = &seen.fetched {
         identity::tell(story, seen, context);
     }
     if let Fetched::Unusable(error) = &seen.fetched {
         let _: Option<()> = story.told("verification", Err(identity::unusable(seen, error)));
     }
-    clock(story, seen);
 }
 
 fn agent(story: &mut Story, seen: &Seen) {
@@ -273,7 +273,8 @@ fn waits(seen: &Seen) -> String {
     }
 }
 
-/// How this machine's clock stands to the time that the agent goes by.
+/// How this machine's clock stands to the time that the agent goes by. It stands in the way where this machine refuses what is good by
+/// that time.
 fn clock(story: &mut Story, seen: &Seen) {
     let Why::Said { answer, at, took } = &seen.why else {
         return;
@@ -291,6 +292,11 @@ fn clock(story: &mut Story, seen: &Seen) {
             "this machine's clock is {} s {way} the time that the agent goes by",
             apart.as_secs()
         );
+        if identity::is_refused_by_clock(seen, agents) {
+            let says = format!("{says}, by which the identity is good");
+            let _: Option<()> = story.told("clock", Err(Fault::new(says, synchronise)));
+            return;
+        }
         return story.note("clock", says, synchronise);
     }
     if !answer.clock_problem.is_empty() {

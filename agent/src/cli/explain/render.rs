@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use signet_certs::time::rfc3339;
 use signet_proto::explain as wire;
 use signet_runtime::cli::{Answer, when};
+use signet_runtime::error::one_line;
 use signet_runtime::table::Table;
 
 use super::judge::{Fetched, Seen};
@@ -13,16 +14,9 @@ use super::story::{State, Step, Story};
 pub(super) fn answer(address: Option<&str>, story: &Story, seen: Option<&Seen>) -> Answer {
     let fails = story.fails();
     Answer {
-        problem: fails.map(|step| format!("{}: {}", step.name, line(&step.says))),
+        problem: fails.map(|step| format!("{}: {}", step.name, one_line(&step.says))),
         ..Answer::new(to_json(address, story, seen), to_text(story))
     }
-}
-
-/// One line without control characters, as in a cell.
-fn line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
 }
 
 fn to_text(story: &Story) -> String {
@@ -53,7 +47,7 @@ fn to_text(story: &Story) -> String {
         text.push_str("\nwhat to do\n");
     }
     for step in remedies {
-        text.push_str(&format!("  {}: {}\n", step.name, line(&step.remedy)));
+        text.push_str(&format!("  {}: {}\n", step.name, one_line(&step.remedy)));
     }
     text
 }

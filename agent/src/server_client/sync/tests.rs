@@ -44,7 +44,7 @@ impl Bench {
         let certificate = watch::Sender::new(serial(1));
         let (state, connection) = (
             watch::Sender::new(None),
-            watch::Sender::new(Connection::default()),
+            watch::Sender::new(Connection::none_since(at(0))),
         );
         let outage = watch::Sender::default();
         let (notices, heard) = mpsc::channel(16);
@@ -193,6 +193,26 @@ async fn what_was_believed_stays_over_an_interruption() {
             .problem
             .is_empty()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn since_when_it_is_connected_changes_with_that_alone() {
+    let (mut bench, updates) = Bench::start();
+    assert_eq!(bench.connection.borrow().since, at(0));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    updates.send(Ok(bench.update(9))).unwrap();
+    let connected = bench.connection(|connection| connection.connected).await;
+    let since = connected.since;
+    assert!(since >= at(60), "{since:?}");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    updates.send(Ok(bench.update(8))).unwrap();
+    let troubled = bench
+        .connection(|connection| !connection.problem.is_empty())
+        .await;
+    assert_eq!((troubled.connected, troubled.since), (true, since));
+    updates.send(Err(ServerError::unavailable("cut"))).unwrap();
+    let lost = bench.connection(|connection| !connection.connected).await;
+    assert!(lost.since >= since + Duration::from_secs(60), "{:?}", lost.since);
 }
 
 /// Covers INV-3.

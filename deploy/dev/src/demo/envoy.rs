@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, ensure};
 use signet_server::cli::admin::AdminClient;
 use signet_tests::{
-    envoy::{Asks, Envoy, Place, Traffic, Validator, app, free_port},
+    envoy::{Asks, Envoy, Place, Traffic, Validator, app},
+    process::free_port,
     wait::within,
 };
 

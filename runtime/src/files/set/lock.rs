@@ -6,9 +6,11 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::OFlag;
+use nix::sys::stat::futimens;
+use nix::sys::time::TimeSpec;
 
 use crate::files::{FileError, failed};
 
@@ -21,7 +23,7 @@ pub(super) const STEPS: u32 = 3_000;
 
 /// Held while this lives.
 pub(super) struct Lock {
-    _held: File,
+    held: File,
 }
 
 impl Lock {
@@ -40,7 +42,7 @@ impl Lock {
             };
             let file = file.map_err(failed(&path, "open the lock of the folder"))?;
             match file.try_lock() {
-                Ok(()) if leads_here(&path, &file) => return Ok(Self { _held: file }),
+                Ok(()) if leads_here(&path, &file) => return Ok(Self { held: file }),
                 // It was removed before this one had it, and the next writer makes another.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => thread::sleep(STEP),
@@ -52,6 +54,13 @@ impl Lock {
         let held = "another process holds the lock and does not end: `fuser` names it by the path of the lock or the folder";
         let held = io::Error::new(io::ErrorKind::TimedOut, held);
         Err(failed(&path, "lock the folder")(held))
+    }
+
+    /// What time it is by the file system's clock, which takes no room there.
+    pub(super) fn time(&self) -> Option<SystemTime> {
+        let now = TimeSpec::UTIME_NOW;
+        futimens(&self.held, &now, &now).ok()?;
+        self.held.metadata().ok()?.modified().ok()
     }
 }
 

@@ -131,6 +131,29 @@ fn a_generation_of_the_past_stays_for_its_readers_and_not_longer() {
     assert_eq!(generations(folder.path()), ["..2", "..3"]);
 }
 
+/// Else a folder without room for one set more would stay full for ever.
+#[test]
+fn what_nobody_reads_any_more_goes_before_the_next_set_needs_its_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let too_long = "x".repeat(256);
+    let cannot_be_written = [NewFile {
+        name: &too_long,
+        ..set("x")[0]
+    }];
+    for text in ["first", "second"] {
+        whole(folder.path(), &set(text));
+    }
+    publish(folder.path(), &cannot_be_written).unwrap_err();
+    assert_eq!(generations(folder.path()), ["..1", "..2"], "replaced just now");
+    let second = File::open(folder.path().join("..2")).unwrap();
+    second
+        .set_times(fs::FileTimes::new().set_modified(at(0)))
+        .unwrap();
+    publish(folder.path(), &cannot_be_written).unwrap_err();
+    assert_eq!(generations(folder.path()), ["..2"]);
+    assert_eq!(resolved(folder.path()), ["second", "second"]);
+}
+
 /// Wherever a writer was killed, the next one leaves a folder as if it had never been.
 #[test]
 fn what_a_killed_writer_left_is_gone_after_the_next() {

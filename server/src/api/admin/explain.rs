@@ -84,7 +84,7 @@ impl Seen {
     }
 }
 
-/// A finding, as all of them are made.
+/// A finding with what to do about it.
 fn finding(about: &str, state: &str, says: impl Into<String>, remedy: impl Into<String>) -> wire::Finding {
     wire::Finding {
         about: about.to_owned(),
@@ -94,8 +94,14 @@ fn finding(about: &str, state: &str, says: impl Into<String>, remedy: impl Into<
     }
 }
 
+/// All is as it should be.
 fn ok(about: &str, says: impl Into<String>) -> wire::Finding {
     finding(about, "ok", says, "")
+}
+
+/// Worth knowing, and nothing has to be done about it.
+fn remark(about: &str, says: impl Into<String>) -> wire::Finding {
+    finding(about, "note", says, "")
 }
 
 impl AdminService {

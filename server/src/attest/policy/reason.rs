@@ -1,6 +1,7 @@
 //! Why a token is refused, in words that may be shown to whoever brought it.
 
 use signet_certs::jws::JwsError;
+use signet_runtime::error::one_line;
 
 use crate::kubernetes::claims::ClaimsError;
 
@@ -163,7 +164,7 @@ pub(super) fn presentable(text: &str) -> String {
     for word in text.split_inclusive(|character: char| !is_token_character(character)) {
         let (run, rest) = word.split_at(word.trim_end_matches(|c| !is_token_character(c)).len());
         shown.push_str(if run.len() > MAX_RUN { "…" } else { run });
-        shown.extend(rest.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        shown.push_str(&one_line(rest));
     }
     match shown.char_indices().nth(MAX_FOREIGN_TEXT) {
         Some((end, _)) => format!("{}…", &shown[..end]),

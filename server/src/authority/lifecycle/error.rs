@@ -43,7 +43,10 @@ pub(crate) enum LifecycleError {
         source: SourceError,
     },
     /// Whoever makes keys or certificates did not answer.
-    #[error("no answer within {seconds} s from {who}")]
+    #[error(
+        "no answer within {seconds} s from {who}: see that it runs and can be reached; what the clock began is tried again by \
+         itself, a command has to be given again"
+    )]
     NoAnswer {
         /// Who was asked.
         who: &'static str,

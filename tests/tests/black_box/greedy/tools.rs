@@ -8,7 +8,10 @@ use std::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use hyper::{body::Frame, client::conn::http2};
+use hyper::{
+    body::Frame,
+    client::conn::http2::{self, SendRequest},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use signet_tests::workload::WorkloadClient;
 use tokio::{
@@ -27,10 +30,10 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const FETCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 const BUNDLES: &str = "/SpiffeWorkloadAPI/FetchX509Bundles";
 
-type Body = BoxBody<Bytes, std::convert::Infallible>;
+pub(super) type Body = BoxBody<Bytes, std::convert::Infallible>;
 
 /// A gRPC message whose only field is a text of this length.
-fn message(length: usize) -> Bytes {
+pub(super) fn message(length: usize) -> Bytes {
     let mut field = vec![0x0a];
     let mut left = length;
     while left >= 0x80 {
@@ -51,33 +54,42 @@ fn whole(message: &Bytes) -> Body {
 }
 
 /// All but the last byte, and then nothing more.
-fn half(message: &Bytes) -> Body {
+pub(super) fn half(message: &Bytes) -> Body {
     let part = message.slice(..message.len() - 1);
     let frames = stream::iter([Ok(Frame::data(part))]).chain(stream::pending());
     BodyExt::boxed(StreamBody::new(frames))
 }
 
-/// So many calls at once on one connection, whose answers nobody reads.
-async fn calls(socket: PathBuf, path: &'static str, number: usize, body: impl Fn() -> Body) {
-    let Ok(stream) = UnixStream::connect(&socket).await else {
-        return;
-    };
+/// A connection whose peer may send so much on each stream before anybody reads it; it ends with the second value.
+pub(super) async fn connection(socket: &Path, window: u32) -> Option<(SendRequest<Body>, JoinSet<()>)> {
+    let stream = UnixStream::connect(socket).await.ok()?;
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .initial_stream_window_size(WINDOW)
+        .initial_stream_window_size(window)
         .initial_connection_window_size(WINDOW);
-    let Ok((sender, connection)) = builder.handshake(TokioIo::new(stream)).await else {
-        return;
-    };
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { drop(connection.await) });
+    Some((sender, tasks))
+}
+
+/// A call of gRPC.
+pub(super) fn request(path: &str, body: Body) -> http::Request<Body> {
+    http::Request::post(format!("http://localhost{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("workload.spiffe.io", "true")
+        .body(body)
+        .unwrap()
+}
+
+/// So many calls at once on one connection, whose answers nobody reads.
+pub(super) async fn calls(socket: PathBuf, path: &'static str, number: usize, body: impl Fn() -> Body) {
+    let Some((sender, mut tasks)) = connection(&socket, WINDOW).await else {
+        return;
+    };
     for _ in 0..number {
-        let request = http::Request::post(format!("http://localhost{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("workload.spiffe.io", "true")
-            .body(body())
-            .unwrap();
+        let request = request(path, body());
         let mut sender = sender.clone();
         tasks.spawn(async move {
             let _unread = sender.send_request(request).await;
@@ -148,7 +160,7 @@ async fn comes_and_goes(socket: PathBuf) {
 }
 
 /// Connects, and says nothing.
-async fn silent(socket: PathBuf) {
+pub(super) async fn silent(socket: PathBuf) {
     let _stream = UnixStream::connect(&socket).await;
     std::future::pending::<()>().await;
 }

@@ -1,12 +1,15 @@
 //! The identity, what verifies it, and whether it does by this machine's clock.
 
+use std::time::SystemTime;
+
 use rustls_pki_types::CertificateDer;
+use signet_certs::dates::OutsideDates;
 use signet_certs::time::{from_unix_millis, rfc3339};
 use signet_certs::verify::{Role, TrustedAuthority, VerifyError, verify_chain};
 use signet_workload::{GrantedSvid, MessageError, X509Context};
 
 use super::super::story::{Checked, Fault, Story};
-use super::Seen;
+use super::{Fetched, Seen};
 
 pub(super) fn tell(story: &mut Story, seen: &Seen, context: &X509Context) {
     let Some(default) = context.svids.first() else {
@@ -80,16 +83,37 @@ fn list(story: &mut Story, seen: &Seen, authority: &TrustedAuthority) {
     let _: Option<()> = story.told("list", Err(fault));
 }
 
-/// By bundle, lists, and this machine's clock, as a peer would.
+/// Whether what was given is refused at this machine's time, and good at that of the agent.
+pub(super) fn is_refused_by_clock(seen: &Seen, agents: SystemTime) -> bool {
+    let is_good = |context: &X509Context, now: SystemTime| {
+        let Some(default) = context.svids.first() else {
+            return false;
+        };
+        let domain = default.svid.spiffe_id().trust_domain();
+        let authorities = context.roots.authorities(&domain);
+        let mut lists = authorities.iter().filter_map(|one| one.crl.as_ref());
+        lists.all(|list| list.is_current(now)) && as_a_peer(default, context, now).is_ok()
+    };
+    match &seen.fetched {
+        Fetched::Context(context) => !is_good(context, seen.now) && is_good(context, agents),
+        Fetched::Unusable(MessageError::Svid { source, .. }) => source
+            .dates()
+            .is_some_and(|dates| OutsideDates::check(dates.not_before, dates.not_after, agents).is_ok()),
+        _ => false,
+    }
+}
+
+/// By bundle, lists, and a clock that says this.
+fn as_a_peer(default: &GrantedSvid, context: &X509Context, now: SystemTime) -> Result<(), VerifyError> {
+    let chain = default.svid.chain().iter();
+    let chain: Vec<_> = chain.map(|der| CertificateDer::from(der.as_slice())).collect();
+    verify_chain(&chain, Role::Client, &context.roots, now).map(drop)
+}
+
+/// By this machine's clock, as a peer would.
 fn verified(seen: &Seen, default: &GrantedSvid, context: &X509Context) -> Checked<()> {
-    let chain: Vec<_> = default
-        .svid
-        .chain()
-        .iter()
-        .map(|der| CertificateDer::from(der.as_slice()))
-        .collect();
-    match verify_chain(&chain, Role::Client, &context.roots, seen.now) {
-        Ok(_) => Ok((
+    match as_a_peer(default, context, seen.now) {
+        Ok(()) => Ok((
             (),
             "the identity verifies by bundle and lists, with this machine's clock".to_owned(),
         )),

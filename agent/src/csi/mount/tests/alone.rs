@@ -1,43 +1,22 @@
 //! Mounts that nobody else on the machine sees: a test runs itself again in a mount namespace of its own.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::{env, fs};
 
 use nix::mount::{MsFlags, mount};
-use signet_testkit::machine::as_root;
-
-/// Set in the process that has the namespace.
-const INSIDE: &str = "SIGNET_TEST_MOUNTS";
+use signet_testkit::machine::has_own_mounts;
 
 /// Runs `inside` with a tmpfs whose mounts others may share, as those of a node are. `test` is the test's name with its modules.
-/// Without root it takes a user namespace too; where the machine gives none, the test fails.
 pub(crate) fn alone(test: &str, inside: impl FnOnce(&Path)) {
-    if env::var_os(INSIDE).is_none() {
-        return again(test);
+    if !has_own_mounts(test) {
+        return;
     }
     let dir = signet_testkit::folder();
     let none: Option<&str> = None;
     mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
     mount(none, dir.path(), none, MsFlags::MS_SHARED, none).unwrap();
     inside(dir.path());
-}
-
-fn again(test: &str) {
-    let private = [as_root(), &["--mount", "--propagation", "private"]].concat();
-    let output = Command::new("unshare")
-        .args(private)
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 /// What another mount namespace sees, into which mounts propagate from this one: the host, seen from a container.

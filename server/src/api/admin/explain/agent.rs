@@ -3,7 +3,7 @@
 use signet_certs::time::rfc3339;
 use signet_proto::admin as wire;
 
-use super::{Seen, finding, ok};
+use super::{Seen, finding, ok, remark};
 use crate::attest::FoundPod;
 
 /// What there is to say of it.
@@ -11,12 +11,8 @@ pub(super) fn finding_of(seen: &Seen, found: &FoundPod) -> wire::Finding {
     let node = &found.pod.node_name;
     let fails = |says: String, remedy: String| finding("agent", "fails", says, remedy);
     if node.is_empty() {
-        return finding(
-            "agent",
-            "note",
-            "the pod is on no node, so no agent serves it",
-            "",
-        );
+        // What to do about that is said of the pod.
+        return remark("agent", "the pod is on no node, so no agent serves it");
     }
     let Some((row, status)) = &seen.agent else {
         return fails(

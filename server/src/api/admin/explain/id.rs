@@ -157,7 +157,12 @@ pub(super) fn findings(seen: &LookedAt<'_>) -> Vec<wire::Finding> {
     all.extend(holding(seen));
     all.push(match seen.svids.first() {
         Some(last) => ok("certificates", format!("the last one is {}", last.serial)),
-        None => finding("certificates", "note", "the ledger has none of it", ""),
+        None => finding(
+            "certificates",
+            "note",
+            "the ledger has none of it",
+            "if somebody should have one: `signet-server explain --pod NAMESPACE/NAME` says why a pod has none",
+        ),
     });
     all
 }

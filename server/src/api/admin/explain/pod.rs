@@ -3,7 +3,7 @@
 use signet_certs::time::rfc3339;
 use signet_proto::admin as wire;
 
-use super::{Seen, agent, finding, ok, rules};
+use super::{Seen, agent, finding, ok, remark, rules};
 use crate::{
     attest::{Found, FoundPod},
     store::{Denial, LedgerRow},
@@ -75,7 +75,7 @@ fn cluster(seen: &Seen) -> wire::Finding {
             format!(
                 "the watch of {name} is not up to date: pods that it does not show are asked for one by one"
             ),
-            "",
+            "if it stays so, `signet-server status` and the server's log say why",
         );
     }
     ok(
@@ -114,11 +114,12 @@ fn pod(seen: &Seen) -> Vec<wire::Finding> {
     let mut all = vec![life(seen, found)];
     if found.pod.terminating {
         let says = "it is being deleted: it may renew until it is gone";
-        all.push(finding("pod", "note", says, ""));
+        all.push(remark("pod", says));
     }
     if found.from_api {
         let says = "the watch does not show it, its API server does: it is new, or the watch lags";
-        all.push(finding("pod", "note", says, ""));
+        let remedy = "if it stays so, `signet-server status` says how the watch stands";
+        all.push(finding("pod", "note", says, remedy));
     }
     all
 }
@@ -231,12 +232,13 @@ fn refusals(seen: &Seen) -> Option<wire::Finding> {
     let since = newest.is_none_or(|made| made < last.at);
     let says = format!("refused {}: {}: {}", rfc3339(last.at), last.kind, last.message);
     if !since {
-        return Some(finding("refusals", "note", says, ""));
+        // It was given one since.
+        return Some(remark("refusals", says));
     }
     // Where rules or denials still stand in the way, they have said so.
     let stands = seen.default_id().is_none() || !seen.denials.is_empty();
     let remedy = match last.kind {
-        "no_match" | "denied" if stands => "",
+        "no_match" | "denied" if stands => "what is said of rules and denials above says what to change",
         "not_attested" => {
             "this says what is wrong with the pod's token: its audience is `attestation.pod_audience`, which the CSIDriver object names; a pod that runs since before that was right has to be made anew"
         }
@@ -259,7 +261,8 @@ fn certificates(seen: &Seen) -> wire::Finding {
     let Some(last) = seen.svids.first() else {
         let says =
             "the ledger has none of this pod: none was issued, or the last one ended more than a day ago";
-        return finding("certificates", "note", says, "");
+        let remedy = "if nothing above fails, the agent has not asked yet: `signet-agent explain` in the pod shows what it waits for";
+        return finding("certificates", "note", says, remedy);
     };
     certificate(seen, last)
 }

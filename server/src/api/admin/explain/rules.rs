@@ -5,6 +5,9 @@ use signet_proto::admin as wire;
 use super::{Seen, finding, ok};
 use crate::rules::{Account, Fate, Mismatch, Verdict};
 
+/// What to do where no rule is nearer than the others.
+const SHOWN_BY: &str = "`signet-server rule list` shows what the rules want";
+
 /// Nothing where there is no pod to look at.
 pub(super) fn findings(seen: &Seen) -> Vec<wire::Finding> {
     let Some(account) = &seen.account else {
@@ -64,18 +67,19 @@ fn no_match(seen: &Seen, account: &Account) -> wire::Finding {
         Fate::Differs(mismatches) => {
             let differs: Vec<_> = mismatches.iter().map(wants).collect();
             let remedy = mismatches.first().map(|first| remedy(seen, rule, first));
+            let remedy = remedy.unwrap_or_else(|| SHOWN_BY.to_owned());
             fails(
                 format!(
                     "none of {} rules matches it; the nearest, {rule:?}, wants {}",
                     seen.rules,
                     differs.join(", and ")
                 ),
-                remedy.unwrap_or_default(),
+                remedy,
             )
         }
         // No such rule leaves a verdict without a match.
         Fate::Grants(_) | Fate::Denies | Fate::Open => {
-            fails("no rule gives it an identity".to_owned(), String::new())
+            fails("no rule gives it an identity".to_owned(), SHOWN_BY.to_owned())
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, or_dash, when, when_text};
+use signet_runtime::error::one_line;
 use signet_runtime::table::Table;
 
 use super::{agents, denials, svids};
@@ -10,7 +11,7 @@ use super::{agents, denials, svids};
 pub(in crate::cli::admin) fn explained_pod(explained: &wire::ExplainPodResponse) -> Answer {
     let mut text = format!(
         "{}\n\n{}",
-        line(&explained.verdict),
+        one_line(&explained.verdict),
         findings(&explained.findings)
     );
     if !explained.rules.is_empty() {
@@ -38,7 +39,7 @@ pub(in crate::cli::admin) fn explained_pod(explained: &wire::ExplainPodResponse)
 /// A no is the answer's problem.
 fn judged(json: Value, text: String, no: Option<&String>) -> Answer {
     Answer {
-        problem: no.map(|verdict| line(verdict)),
+        problem: no.map(|verdict| one_line(verdict)),
         ..Answer::new(json, text)
     }
 }
@@ -46,7 +47,7 @@ fn judged(json: Value, text: String, no: Option<&String>) -> Answer {
 pub(in crate::cli::admin) fn explained_id(explained: &wire::ExplainIdResponse) -> Answer {
     let mut text = format!(
         "{}\n\n{}",
-        line(&explained.verdict),
+        one_line(&explained.verdict),
         findings(&explained.findings)
     );
     if !explained.rules.is_empty() {
@@ -79,13 +80,6 @@ pub(in crate::cli::admin) fn explained_id(explained: &wire::ExplainIdResponse) -
     judged(json, text, fails.then_some(&explained.verdict))
 }
 
-/// One line without control characters, as in a cell.
-fn line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
-}
-
 /// What was looked at, and below it what to do about what fails or is not known.
 fn findings(all: &[wire::Finding]) -> String {
     let mut table = Table::new(&["", "LOOKED AT", "FOUND"]);
@@ -104,7 +98,11 @@ fn findings(all: &[wire::Finding]) -> String {
         text.push_str("\nwhat to do\n");
     }
     for one in remedies {
-        text.push_str(&format!("  {}: {}\n", line(&one.about), line(&one.remedy)));
+        text.push_str(&format!(
+            "  {}: {}\n",
+            one_line(&one.about),
+            one_line(&one.remedy)
+        ));
     }
     text
 }

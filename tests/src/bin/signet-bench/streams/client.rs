@@ -1,7 +1,7 @@
 //! Streams that take what comes: half of them of the Workload API, half as sidecar proxies open them.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use hyper_util::rt::TokioIo;
 use signet_proto::{
     envoy::service::{
         discovery::v3::DiscoveryRequest,
@@ -18,10 +17,10 @@ use signet_proto::{
     },
     workload::{X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
 };
-use signet_tests::workload::with_header;
-use tokio::{net::UnixStream, sync::mpsc, sync::watch, task::JoinSet, time::timeout};
+use signet_tests::{uds, workload::with_header};
+use tokio::{sync::mpsc, sync::watch, task::JoinSet, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 const TYPE: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
@@ -38,18 +37,45 @@ pub(super) struct Clients {
     _tasks: JoinSet<()>,
 }
 
-/// How many messages have come.
+/// Who has a message of the round, each stream counted once: one that gets two does not stand for another that gets none.
 struct Heard {
-    messages: AtomicUsize,
-    wanted: AtomicUsize,
-    enough: watch::Sender<bool>,
+    round: AtomicUsize,
+    missing: AtomicUsize,
+    complete: watch::Sender<bool>,
 }
 
 impl Heard {
-    fn one(&self) {
-        let messages = self.messages.fetch_add(1, Ordering::SeqCst) + 1;
-        if messages >= self.wanted.load(Ordering::SeqCst) {
-            self.enough.send_replace(true);
+    /// The first round, of so many streams.
+    fn by(streams: usize) -> Arc<Self> {
+        Arc::new(Self {
+            round: AtomicUsize::new(1),
+            missing: AtomicUsize::new(streams),
+            complete: watch::Sender::new(streams == 0),
+        })
+    }
+
+    /// Begins another one, when the last is complete.
+    fn next(&self, streams: usize) {
+        self.complete.send_replace(streams == 0);
+        self.missing.store(streams, Ordering::SeqCst);
+        // Last: what comes before belongs to the round before.
+        self.round.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// What one stream has had.
+struct Ear {
+    heard: Arc<Heard>,
+    round: usize,
+}
+
+impl Ear {
+    fn message(&mut self) {
+        let round = self.heard.round.load(Ordering::SeqCst);
+        if std::mem::replace(&mut self.round, round) != round
+            && self.heard.missing.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            self.heard.complete.send_replace(true);
         }
     }
 }
@@ -58,22 +84,22 @@ impl Clients {
     /// So many streams on each socket, `sharing` of which share a connection.
     pub(super) async fn open(sockets: &[PathBuf], each: usize, sharing: usize) -> Result<Self> {
         let count = each * sockets.len();
-        let heard = Arc::new(Heard {
-            messages: AtomicUsize::new(0),
-            wanted: AtomicUsize::new(count),
-            enough: watch::Sender::new(false),
-        });
+        let heard = Heard::by(count);
         let mut tasks = JoinSet::new();
         for socket in sockets {
             let mut opened = 0;
             while opened < each {
-                let channel = connect(socket).await?;
+                let channel = uds::connect(socket).await?;
                 for number in opened..each.min(opened + sharing) {
-                    let (channel, heard) = (channel.clone(), heard.clone());
+                    let channel = channel.clone();
+                    let ear = Ear {
+                        heard: heard.clone(),
+                        round: 0,
+                    };
                     if number % 2 == 0 {
-                        tasks.spawn(workload(channel, heard));
+                        tasks.spawn(workload(channel, ear));
                     } else {
-                        tasks.spawn(proxy(channel, heard));
+                        tasks.spawn(proxy(channel, ear));
                     }
                 }
                 opened += sharing;
@@ -96,51 +122,39 @@ impl Clients {
         ensure!(
             self.all().await,
             "{} of {} streams have something",
-            self.heard.messages.load(Ordering::SeqCst),
+            self.count - self.heard.missing.load(Ordering::SeqCst),
             self.count
         );
         Ok(())
     }
 
-    /// From now on one more message for each is what is waited for.
+    /// From now on another message for each is what is waited for.
     pub(super) fn expect_one(&self) {
-        self.heard.enough.send_replace(false);
-        let messages = self.heard.messages.load(Ordering::SeqCst);
-        self.heard.wanted.store(messages + self.count, Ordering::SeqCst);
+        self.heard.next(self.count);
     }
 
     /// Whether all that is waited for comes in time.
     pub(super) async fn all(&self) -> bool {
-        let mut enough = self.heard.enough.subscribe();
-        timeout(PATIENCE, enough.wait_for(|enough| *enough)).await.is_ok()
+        let mut complete = self.heard.complete.subscribe();
+        let waited = timeout(PATIENCE, complete.wait_for(|complete| *complete)).await;
+        waited.is_ok_and(|waited| waited.is_ok())
     }
 }
 
-async fn connect(socket: &Path) -> Result<Channel> {
-    let socket = socket.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    Ok(Endpoint::from_static("http://localhost")
-        .connect_with_connector(connector)
-        .await?)
-}
-
-async fn workload(channel: Channel, heard: Arc<Heard>) {
+async fn workload(channel: Channel, mut ear: Ear) {
     loop {
         let mut client = SpiffeWorkloadApiClient::new(channel.clone());
         if let Ok(stream) = client.fetch_x509svid(with_header(X509svidRequest {})).await {
             let mut stream = stream.into_inner();
             while let Ok(Some(_)) = stream.message().await {
-                heard.one();
+                ear.message();
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn proxy(channel: Channel, heard: Arc<Heard>) {
+async fn proxy(channel: Channel, mut ear: Ear) {
     loop {
         let (requests, sent) = mpsc::channel(1);
         let asked = DiscoveryRequest {
@@ -153,7 +167,7 @@ async fn proxy(channel: Channel, heard: Arc<Heard>) {
         if let Ok(stream) = client.stream_secrets(ReceiverStream::new(sent)).await {
             let mut stream = stream.into_inner();
             while let Ok(Some(answer)) = stream.message().await {
-                heard.one();
+                ear.message();
                 let taken = DiscoveryRequest {
                     version_info: answer.version_info,
                     response_nonce: answer.nonce,
@@ -163,5 +177,29 @@ async fn proxy(channel: Channel, heard: Arc<Heard>) {
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_complete_when_each_stream_has_a_message_of_it() {
+        let heard = Heard::by(2);
+        let ear = || Ear {
+            heard: heard.clone(),
+            round: 0,
+        };
+        let (mut one, mut other) = (ear(), ear());
+        for _ in 0..2 {
+            one.message();
+            one.message();
+            assert!(!*heard.complete.borrow());
+            other.message();
+            assert!(*heard.complete.borrow());
+            heard.next(2);
+            assert!(!*heard.complete.borrow());
+        }
     }
 }

@@ -38,7 +38,11 @@ fn said(rules: &RuleSet, path: &str) -> (String, Vec<wire::Finding>) {
         svids: &[],
         rules_apart: "",
     };
-    (verdict(&seen), findings(&seen))
+    let findings = findings(&seen);
+    for one in &findings {
+        assert!(one.state == "ok" || !one.remedy.is_empty(), "{one:?}");
+    }
+    (verdict(&seen), findings)
 }
 
 fn pod(n: usize) -> AttestedPod {
