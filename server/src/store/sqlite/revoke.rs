@@ -187,9 +187,12 @@ fn forget_live(tx: &mut Tx<'_>, target: &RevokeTarget, fresh: &[Entry]) -> rusql
         .prepare_cached("SELECT workload FROM ledger WHERE serial = ?1")?;
     // An entry without an identity is not this ledger's row, even where the serial is.
     for entry in fresh.iter().filter(|entry| entry.spiffe_id.is_some()) {
-        let workload: Option<i64> = find
-            .query_row([entry.serial.as_bytes()], |row| row.get(0))
-            .optional()?;
+        let workload: Option<i64> = match entry.workload {
+            Some(row) => Some(row),
+            None => find
+                .query_row([entry.serial.as_bytes()], |row| row.get(0))
+                .optional()?,
+        };
         if let Some(slot) = workload.and_then(|row| tx.state.workloads.slot_of_row(row)) {
             tx.state.live.remove(slot, entry.serial);
         }

@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) not_after: i64,
     /// `None` where the ledger lacks it.
     pub(super) spiffe_id: Option<SpiffeId>,
+    /// Row of its workload, where it was read with it.
+    pub(super) workload: Option<i64>,
 }
 
 /// Workloads as [`DenialTarget::hits`](crate::store::DenialTarget::hits) says it of each.
@@ -78,7 +80,7 @@ pub(super) fn entries(
 /// One scan of the ledger.
 fn of_workloads(tx: &Tx<'_>, which: &str, bound: &[(&str, &dyn ToSql)]) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = tx.conn.prepare_cached(&format!(
-        "SELECT l.serial, l.authority, l.not_after, w.spiffe_id
+        "SELECT l.serial, l.authority, l.not_after, w.spiffe_id, l.workload
          FROM ledger l CROSS JOIN workload w ON w.id = l.workload
          WHERE l.workload IN (SELECT id FROM workload WHERE {which}) AND l.not_after > :earliest"
     ))?;
@@ -88,7 +90,7 @@ fn of_workloads(tx: &Tx<'_>, which: &str, bound: &[(&str, &dyn ToSql)]) -> rusql
 
 fn issued_by(tx: &Tx<'_>, authority: i64, earliest: SystemTime) -> rusqlite::Result<Vec<Entry>> {
     let mut statement = tx.conn.prepare_cached(
-        "SELECT l.serial, l.authority, l.not_after, w.spiffe_id
+        "SELECT l.serial, l.authority, l.not_after, w.spiffe_id, l.workload
          FROM ledger l CROSS JOIN workload w ON w.id = l.workload
          WHERE l.authority = ?1 AND l.not_after > ?2",
     )?;
@@ -102,6 +104,7 @@ fn entry_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
         authority: row.get(1)?,
         not_after: row.get(2)?,
         spiffe_id: Some(spiffe_id_at(row, 3)?),
+        workload: Some(row.get(4)?),
     })
 }
 
@@ -118,6 +121,7 @@ fn of_id(tx: &Tx<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<V
         authority: row.authority,
         not_after: row.not_after,
         spiffe_id: Some(id.clone()),
+        workload: None,
     });
     Ok(entries.collect())
 }
@@ -176,6 +180,7 @@ fn of_serial(
                 authority: row,
                 not_after,
                 spiffe_id: Some(spiffe_id),
+                workload: None,
             }))
         }
         _ => Ok(match named {
@@ -184,6 +189,7 @@ fn of_serial(
                 authority,
                 not_after: expires_by.map_or(i64::MAX, millis),
                 spiffe_id: None,
+                workload: None,
             }),
             None => Err(RevokeError::UnknownSerial),
         }),
