@@ -43,6 +43,10 @@ proxies:
 clock:
     .ci/step clock
 
+# The real server, killed at thirty random moments under load.
+crash:
+    .ci/step crash
+
 # The agent as it is shipped, from its image; needs root.
 image:
     .ci/step image

@@ -3,6 +3,7 @@
 
 pub mod agent_client;
 pub mod any_server;
+pub mod crash;
 pub mod domain;
 pub mod envoy;
 pub mod fake_kube;

@@ -19,6 +19,7 @@ mod live;
 mod proofs;
 mod prune;
 mod read;
+mod reserve;
 mod revoke;
 mod rules;
 mod schema;
@@ -43,14 +44,15 @@ use self::fingerprint::Fingerprints;
 use self::identity::{fill, identify};
 use self::issue::Prepared;
 use self::read::Reader;
+use self::reserve::Reserve;
 use self::schema::MigrateError;
 use self::state::State;
 use self::writer::Writer;
 use super::{
-    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Housekeeping, IssueRefusal, Journal,
-    Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent, NewIssuance, OpenError,
-    PodTokenUse, Presented, PresentedCertificate, Recorded, RevokedSet, SealedKey, Store, StoreError,
-    StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage, ledger::batch_size,
+    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, EvidenceKind, Housekeeping, IssueRefusal,
+    Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent, NewIssuance,
+    OpenError, PodTokenUse, Presented, PresentedCertificate, Recorded, RevokedSet, SealedKey, Store,
+    StoreError, StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage, ledger::batch_size,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -79,6 +81,7 @@ impl SqliteStore {
     fn open_on_disk(dir: &Path, trust_domain: &TrustDomain) -> Result<Self, OpenError> {
         let files = StoreFiles::prepare(dir)?;
         let path = files.database().to_owned();
+        let reserve = Reserve::of(dir);
         let database = |error: rusqlite::Error| OpenError::Database {
             path: path.clone(),
             message: error.to_string(),
@@ -108,11 +111,12 @@ impl SqliteStore {
         let reader = Reader::open(&path).map_err(database)?;
         let scanner = Reader::open(&path).map_err(database)?;
         let (sender, stored_lines) = watch::channel(state.next_line - 1);
-        let writer = Writer::start(conn, state, fingerprints, sender).map_err(|source| OpenError::Io {
-            action: "start the writer thread of",
-            path,
-            source,
-        })?;
+        let writer =
+            Writer::start(conn, state, fingerprints, reserve, sender).map_err(|source| OpenError::Io {
+                action: "start the writer thread of",
+                path,
+                source,
+            })?;
         Ok(Self {
             info,
             writer,
@@ -145,7 +149,7 @@ impl Store for SqliteStore {
     }
 
     fn probe(&self) -> StoreFuture<'_, ()> {
-        Box::pin(self.writer.run(1, |tx| schema::write_a_page(tx.conn)))
+        Box::pin(self.writer.run_with_room(1, |tx| schema::write_a_page(tx.conn)))
     }
 
     fn failed_writes(&self) -> watch::Receiver<u64> {
@@ -161,6 +165,7 @@ impl Ledger for SqliteStore {
     ) -> StoreFuture<'_, Vec<Result<Recorded, IssueRefusal>>> {
         Box::pin(async move {
             let size = batch_size(&batch)?;
+            let is_own = batch.iter().all(|item| item.evidence == EvidenceKind::Own);
             let prepare = |item: NewIssuance| Prepared {
                 fingerprint: self.fingerprints.of(&item.workload),
                 item,
@@ -169,7 +174,12 @@ impl Ledger for SqliteStore {
             // The batch comes back with the answer, once that is durable: the rows go to whoever signs, and nothing is
             // freed by the only writer.
             let work = move |tx: &mut writer::Tx<'_>| Ok((issue::issue(tx, &batch, now)?, batch));
-            let (verdicts, batch) = self.writer.run(size, work).await?;
+            // Without the server's own certificates no agent hears what was revoked.
+            let written = match is_own {
+                true => self.writer.run(size, work).await?,
+                false => self.writer.run_with_room(size, work).await?,
+            };
+            let (verdicts, batch) = written;
             let recorded = |(verdict, prepared): (Result<u32, IssueRefusal>, Prepared)| {
                 verdict.map(|displaced| Recorded::new(prepared.item, displaced))
             };

@@ -58,7 +58,7 @@ async fn files_are_private() {
         .unwrap()
         .map(|file| file.unwrap().path())
         .collect();
-    assert_eq!(files.len(), 4, "database, log, index, lock: {files:?}");
+    assert_eq!(files.len(), 5, "database, log, index, lock, reserve: {files:?}");
     for file in files {
         assert_eq!(
             file.metadata().unwrap().mode() & 0o777,

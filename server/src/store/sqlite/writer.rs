@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::audit_rows::AuditBuffer;
 use super::convert::store_error;
 use super::fingerprint::Fingerprints;
+use super::reserve::{Reserve, Space};
 use super::state::State;
 use crate::store::StoreError;
 
@@ -31,12 +32,15 @@ pub(super) struct Tx<'a> {
 /// Work for the writer. It must not change anything, in tables or memory, before it can still refuse.
 trait Job: Send {
     fn rows(&self) -> usize;
+    /// Whether it is refused where the disk is nearly full.
+    fn can_wait(&self) -> bool;
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Task<F, T> {
     rows: usize,
+    can_wait: bool,
     work: Option<F>,
     outcome: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -49,6 +53,10 @@ where
 {
     fn rows(&self) -> usize {
         self.rows
+    }
+
+    fn can_wait(&self) -> bool {
+        self.can_wait
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
@@ -68,6 +76,12 @@ where
 fn stopped() -> StoreError {
     StoreError::Unavailable {
         message: "the store is closed".to_owned(),
+    }
+}
+
+fn no_room() -> StoreError {
+    StoreError::Unavailable {
+        message: "the disk of the store is nearly full, and what is left is kept for revocations".to_owned(),
     }
 }
 
@@ -95,6 +109,7 @@ impl Writer {
         conn: Connection,
         state: State,
         fingerprints: Fingerprints,
+        reserve: Reserve,
         stored: watch::Sender<u64>,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
@@ -108,6 +123,7 @@ impl Writer {
             conn,
             state: Some(state),
             fingerprints,
+            reserve,
             jobs,
             stored,
             failures,
@@ -144,9 +160,27 @@ impl Writer {
         F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
+        self.queued(rows, false, work).await
+    }
+
+    /// As [`run`](Self::run), but not where the disk is nearly full: what is left there is for what protects.
+    pub(super) async fn run_with_room<T, F>(&self, rows: usize, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.queued(rows, true, work).await
+    }
+
+    async fn queued<T, F>(&self, rows: usize, can_wait: bool, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let task = Task {
             rows,
+            can_wait,
             work: Some(work),
             outcome: None,
             reply,
@@ -172,6 +206,7 @@ struct Worker {
     /// `None` after a failed transaction, until it is loaded again.
     state: Option<State>,
     fingerprints: Fingerprints,
+    reserve: Reserve,
     jobs: mpsc::Receiver<Box<dyn Job>>,
     stored: watch::Sender<u64>,
     failures: watch::Sender<u64>,
@@ -182,7 +217,10 @@ impl Worker {
     fn run(mut self) {
         while let Some(first) = self.jobs.blocking_recv() {
             let group = self.group(first);
-            self.commit(group);
+            let group = self.with_room(group);
+            if !group.is_empty() {
+                self.commit(group);
+            }
         }
         tracing::debug!("store writer stopped");
     }
@@ -194,6 +232,22 @@ impl Worker {
             let Ok(job) = self.jobs.try_recv() else { break };
             rows += job.rows();
             group.push(job);
+        }
+        group
+    }
+
+    /// Refuses what can wait where the disk is nearly full.
+    fn with_room(&mut self, group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        let protecting = group.iter().any(|job| !job.can_wait());
+        if self.reserve.look(protecting) == Space::Enough {
+            return group;
+        }
+        let (refused, group): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.can_wait());
+        if !refused.is_empty() {
+            self.failures.send_modify(|failures| *failures += 1);
+        }
+        for job in refused {
+            job.finish(Err(no_room()));
         }
         group
     }

@@ -21,7 +21,8 @@ pub(super) fn findings(seen: &Seen) -> Vec<wire::Finding> {
     }
     all.push(signing(seen));
     all.extend(refusals(seen));
-    all.push(certificates(seen));
+    let fails = all.iter().any(|one| one.state == "fails");
+    all.push(certificates(seen, fails));
     all
 }
 
@@ -235,10 +236,10 @@ fn refusals(seen: &Seen) -> Option<wire::Finding> {
         // It was given one since.
         return Some(remark("refusals", says));
     }
-    // Where rules or denials still stand in the way, they have said so.
+    // Where rules or denials still stand in the way, what to do is said of them.
     let stands = seen.default_id().is_none() || !seen.denials.is_empty();
     let remedy = match last.kind {
-        "no_match" | "denied" if stands => "what is said of rules and denials above says what to change",
+        "no_match" | "denied" if stands => return Some(remark("refusals", says)),
         "not_attested" => {
             "this says what is wrong with the pod's token: its audience is `attestation.pod_audience`, which the CSIDriver object names; a pod that runs since before that was right has to be made anew"
         }
@@ -257,11 +258,16 @@ fn refusals(seen: &Seen) -> Option<wire::Finding> {
     Some(finding("refusals", state, says, remedy))
 }
 
-fn certificates(seen: &Seen) -> wire::Finding {
+/// Where something else fails, what to do is said of that.
+fn certificates(seen: &Seen, fails: bool) -> wire::Finding {
     let Some(last) = seen.svids.first() else {
         let says =
             "the ledger has none of this pod: none was issued, or the last one ended more than a day ago";
-        let remedy = "if nothing above fails, the agent has not asked yet: `signet-agent explain` in the pod shows what it waits for";
+        if fails {
+            return remark("certificates", says);
+        }
+        let remedy =
+            "the agent has not asked for it yet: `signet-agent explain` in the pod shows what it waits for";
         return finding("certificates", "note", says, remedy);
     };
     certificate(seen, last)

@@ -185,9 +185,10 @@ fn judged(seen: &Seen) -> (String, String) {
     for one in &findings {
         assert!(!one.says.contains('\n') && !one.remedy.contains('\n'), "{one:?}");
         // All of which nothing has to be done about.
-        let is_remark = ["it is being deleted", "the pod is on no node", "refused "]
-            .iter()
-            .any(|says| one.state == "note" && one.says.starts_with(says));
+        let mut remarks = vec!["it is being deleted", "the pod is on no node", "refused "];
+        // Why is said of what fails.
+        remarks.extend(fails.map(|_| "the ledger has none of this pod"));
+        let is_remark = one.state == "note" && remarks.iter().any(|says| one.says.starts_with(says));
         assert!(
             one.state == "ok" || is_remark || !one.remedy.is_empty(),
             "what is not as it should be has a remedy: {one:?}"
