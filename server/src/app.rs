@@ -6,6 +6,7 @@ mod doors;
 mod ending;
 mod in_memory;
 mod listeners;
+mod reviews;
 mod rooms;
 mod rules;
 #[cfg(test)]
@@ -47,7 +48,6 @@ use crate::{
     clock::{Past, REMOVAL_DELAY, TrustedClock},
     config::Config,
     key_manager::SealedKeys,
-    late_review::LateReview,
     live_rules::Source,
     metrics::Metrics,
     own_svid::OwnSvids,
@@ -230,7 +230,7 @@ impl Base {
 
         let trust = self.start_trust(keys).await?;
         let own = self.start_own(&trust, doors.bundle.is_some()).await?;
-        let deciders = self.start_deciders(&trust, &metrics, rooms.calls).await?;
+        let mut deciders = self.start_deciders(&trust, &metrics, rooms.calls).await?;
         let put_back = self.start_put_back(&trust, &metrics).await?;
         self.watch_readiness(&trust, &own, &deciders, &put_back, ending);
 
@@ -256,7 +256,7 @@ impl Base {
         let admin_service = self.admin_service(&trust, &deciders, &put_back, readiness, &metrics);
         let admins = self.access(&trust, None, &metrics);
         serve_admin::<E>(doors.admin, admin_service, admins, rooms.admin, &self.drain);
-        self.start_late_review(&trust, &deciders, &metrics);
+        self.start_reviews(&trust, &mut deciders, &metrics);
         background::start(background::Parts {
             store: self.store.clone(),
             audit: self.audit.clone(),
@@ -308,20 +308,6 @@ impl Base {
                 epoch: self.store.info().epoch,
             },
         ));
-    }
-
-    /// What was issued while a cluster was away is looked at when it is back.
-    fn start_late_review(&self, trust: &Trust, deciders: &Deciders, metrics: &Arc<Metrics>) {
-        let review = LateReview {
-            store: self.store.clone(),
-            attestor: deciders.attestor.clone(),
-            publisher: trust.publisher.clone(),
-            agents: trust.agents.clone(),
-            metrics: metrics.clone(),
-            clock: self.clock.clone(),
-        };
-        self.drain
-            .spawn_vital("late review", review.run(self.drain.clone()));
     }
 
     fn watch_readiness(

@@ -141,6 +141,9 @@ pub(crate) enum AuditAction {
         reason: RevocationReason,
         /// Why, for people.
         comment: String,
+        /// Since when the certificates are not to be believed, where the admin has said it.
+        #[serde(serialize_with = "optional_time", skip_serializing_if = "Option::is_none")]
+        invalid_since: Option<SystemTime>,
         /// The denial, where one was made.
         denial: Option<String>,
         /// When that denial ends by itself.

@@ -13,10 +13,10 @@ use signet_runtime::{
 };
 
 use self::{
-    admin::{AdminClient, Revoke},
+    admin::{AdminClient, Revoke, Target},
     args::{
-        AdminArgs, AgentCommand, Algorithm, AuditCommand, CaCommand, Cli, ClockCommand, Command, CrlCommand,
-        ExplainArgs, Kind, RevokeArgs, RotateArgs, RuleCommand, SvidCommand,
+        AdminArgs, AgentCommand, Algorithm, AuditCommand, BanArgs, CaCommand, Cli, ClockCommand, Command,
+        CrlCommand, ExplainArgs, Kind, RevokeArgs, RotateArgs, RuleCommand, SvidCommand,
     },
 };
 use crate::{
@@ -69,6 +69,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             client.confirm_rules(args.revision).await
         }),
         Command::Agent(AgentCommand::List(args)) => ask(args, AdminClient::agents),
+        Command::Agent(AgentCommand::Ban(args)) => ban(args),
         Command::Audit(AuditCommand::Verify(args)) => {
             PROGRAM.judge(args.admin.answer.output, audit::verify(args))
         }
@@ -118,21 +119,54 @@ fn rotate(args: RotateArgs) -> ExitCode {
 }
 
 fn revoke(args: RevokeArgs) -> ExitCode {
-    let revoke = Revoke {
-        serial: args.serial,
-        spiffe_id: args.spiffe_id,
+    let targets = [
+        args.serial.map(Target::Serial),
+        args.spiffe_id.map(Target::SpiffeId),
+        args.prefix.map(Target::Prefix),
+        args.pod.map(Target::Pod),
+        args.node.map(Target::Node),
+        args.issued_by.map(Target::IssuedBy),
+    ];
+    let order = Revoke {
+        target: targets.into_iter().flatten().next(),
         authority: args.authority,
+        cluster: args.cluster,
         reason: args.reason,
+        invalid_since: args.invalid_since,
         comment: args.comment,
         expires: args.expires.map(|expires| expires.get()),
         keep_issuing: args.keep_issuing,
         force: args.force,
+        dry_run: args.dry_run,
+    };
+    // Progress goes to standard error, so that standard output stays one object.
+    let progress = |line: &str| complain(&format!("{line}\n"));
+    ask(args.admin, async move |client| {
+        recorded(if args.wait {
+            client.revoke_and_wait(order, progress).await
+        } else {
+            client.revoke(order).await
+        })
+    })
+}
+
+fn ban(args: BanArgs) -> ExitCode {
+    let order = Revoke {
+        reason: args.reason,
+        comment: args.comment,
+        expires: args.expires.map(|expires| expires.get()),
+        force: true,
+        ..Revoke::default()
     };
     ask(args.admin, async move |client| {
-        let mut answer = client.revoke(revoke).await?;
-        answer.problem = answer
-            .problem
-            .map(|problem| format!("recorded, not yet published: {problem}"));
-        Ok(answer)
+        recorded(client.ban(&args.agent, order).await)
     })
+}
+
+/// What is wrong with an answer is no reason to think that nothing was done.
+fn recorded(answer: anyhow::Result<Answer>) -> anyhow::Result<Answer> {
+    let mut answer = answer?;
+    let what = |problem| format!("recorded, not yet published: {problem}");
+    answer.problem = answer.problem.map(what);
+    Ok(answer)
 }

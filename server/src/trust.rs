@@ -83,6 +83,7 @@ impl TrustSnapshot {
     }
 
     /// Every revocation up to this revision of the store is in the lists of this snapshot. 0 while it is empty.
+    #[cfg(test)]
     pub(crate) fn published_revision(&self) -> u64 {
         self.all()
             .map(|published| published.crl_revision)

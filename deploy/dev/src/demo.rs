@@ -14,7 +14,7 @@ use signet_certs::{
     crl::Crl,
     serial::SerialNumber,
 };
-use signet_server::cli::admin::{AdminClient, Revoke};
+use signet_server::cli::admin::{AdminClient, Revoke, Target};
 use signet_tests::http;
 use signet_workload::X509Source;
 
@@ -122,14 +122,10 @@ async fn tell(domain: &Domain, narrator: &Narrator) -> anyhow::Result<()> {
 
 fn revocation(spiffe_id: &str) -> Revoke {
     Revoke {
-        serial: None,
-        spiffe_id: Some(spiffe_id.to_owned()),
-        authority: None,
+        target: Some(Target::SpiffeId(spiffe_id.to_owned())),
         reason: "keyCompromise".to_owned(),
         comment: "demo".to_owned(),
-        expires: None,
-        keep_issuing: false,
-        force: false,
+        ..Revoke::default()
     }
 }
 

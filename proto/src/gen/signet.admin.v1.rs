@@ -309,7 +309,8 @@ pub struct RevokeRequest {
     /// For a serial the ledger lacks, or that two authorities used: which one.
     #[prost(string, tag = "3")]
     pub authority_id: ::prost::alloc::string::String,
-    /// RFC 5280 names: unspecified, keyCompromise, superseded, cessationOfOperation, privilegeWithdrawn.
+    /// RFC 5280 names: unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation,
+    /// privilegeWithdrawn.
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
     /// Free text kept with the denial and in the audit log.
@@ -321,10 +322,19 @@ pub struct RevokeRequest {
     /// Revoke only, deny nothing.
     #[prost(bool, tag = "7")]
     pub keep_issuing: bool,
-    /// Allow a target under /signet/.
+    /// Allow a target under /signet/, and a pod or node that nobody has heard of.
     #[prost(bool, tag = "8")]
     pub force: bool,
-    #[prost(oneof = "revoke_request::Target", tags = "1, 2")]
+    /// For a pod or a node: name or UID of its cluster, where there are several.
+    #[prost(string, tag = "13")]
+    pub cluster: ::prost::alloc::string::String,
+    /// Only tell what would be done. Nothing is changed.
+    #[prost(bool, tag = "14")]
+    pub dry_run: bool,
+    /// Since when whoever holds the certificates is not to be believed, for the lists; 0 where nobody knows. Not a time to come.
+    #[prost(int64, tag = "15")]
+    pub invalid_from_unix_ms: i64,
+    #[prost(oneof = "revoke_request::Target", tags = "1, 2, 9, 10, 11, 12")]
     pub target: ::core::option::Option<revoke_request::Target>,
 }
 /// Nested message and enum types in `RevokeRequest`.
@@ -336,10 +346,23 @@ pub mod revoke_request {
         Serial(::prost::alloc::string::String),
         #[prost(string, tag = "2")]
         SpiffeId(::prost::alloc::string::String),
+        /// A SPIFFE ID or its path: it and all below it, by whole path segments.
+        #[prost(string, tag = "9")]
+        Prefix(::prost::alloc::string::String),
+        /// namespace/name or UID of a pod.
+        #[prost(string, tag = "10")]
+        Pod(::prost::alloc::string::String),
+        /// Name or UID of a node: its agent and all that runs on it.
+        #[prost(string, tag = "11")]
+        Node(::prost::alloc::string::String),
+        /// Id of an authority: all that it signed. Nobody is denied by it.
+        #[prost(string, tag = "12")]
+        IssuedBy(::prost::alloc::string::String),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RevokeResponse {
+    /// At most 10 000, those of agents first.
     #[prost(message, repeated, tag = "1")]
     pub revoked: ::prost::alloc::vec::Vec<RevokedSvid>,
     /// Set when the target is denied from now on.
@@ -351,6 +374,67 @@ pub struct RevokeResponse {
     /// Empty when published; else what went wrong ("recorded, not yet published").
     #[prost(string, tag = "4")]
     pub not_published: ::prost::alloc::string::String,
+    /// How many there are, and how many of them no list has room for, and when the last of these ends: 0 when only the end of its
+    /// authority is known.
+    #[prost(uint64, tag = "5")]
+    pub revoked_total: u64,
+    #[prost(uint64, tag = "6")]
+    pub waiting_total: u64,
+    #[prost(int64, tag = "7")]
+    pub waiting_last_end_unix_ms: i64,
+    /// Where they are many: the largest groups of each kind, largest first.
+    #[prost(message, repeated, tag = "8")]
+    pub groups: ::prost::alloc::vec::Vec<RevokedGroup>,
+    /// Lists of this revision of the store name what does not wait.
+    #[prost(uint64, tag = "9")]
+    pub revision: u64,
+    /// Who is denied from now on, or would be; empty where nobody is.
+    #[prost(string, tag = "10")]
+    pub denies: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedGroup {
+    /// "authority" or "spiffe-id".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub certificates: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchRevocationRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub crls: ::prost::alloc::vec::Vec<PublishedCrl>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SpreadProgress {
+    /// Live agents, and how many of them have reported.
+    #[prost(uint32, tag = "1")]
+    pub agents: u32,
+    #[prost(uint32, tag = "2")]
+    pub agents_reported: u32,
+    /// Those that have not: some where there are many.
+    #[prost(message, repeated, tag = "3")]
+    pub awaited: ::prost::alloc::vec::Vec<Straggler>,
+    #[prost(uint32, tag = "4")]
+    pub awaited_total: u32,
+    #[prost(bool, tag = "5")]
+    pub done: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Straggler {
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub node_name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub connected: bool,
+    /// What is known to stand in the way; may be empty.
+    #[prost(string, tag = "5")]
+    pub why: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokedSvid {
@@ -398,7 +482,7 @@ pub struct ListDenialsResponse {
 pub struct Denial {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// "spiffe-id".
+    /// "spiffe-id", "prefix", "pod" or "node".
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
@@ -526,6 +610,9 @@ pub struct CrlEntry {
     pub revoked_unix_ms: i64,
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// invalidityDate; 0 where the entry has none.
+    #[prost(int64, tag = "4")]
+    pub invalid_from_unix_ms: i64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAgentsRequest {}
@@ -998,6 +1085,31 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "Revoke"));
             self.inner.unary(req, path, codec).await
         }
+        /// Which agents have not reported lists of these numbers; one message whenever that changes, the last has done = true.
+        pub async fn watch_revocation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRevocationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SpreadProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/WatchRevocation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "WatchRevocation"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn allow(
             &mut self,
             request: impl tonic::IntoRequest<super::AllowRequest>,
@@ -1312,6 +1424,20 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::RevokeRequest>,
         ) -> std::result::Result<tonic::Response<super::RevokeResponse>, tonic::Status>;
+        /// Server streaming response type for the WatchRevocation method.
+        type WatchRevocationStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SpreadProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Which agents have not reported lists of these numbers; one message whenever that changes, the last has done = true.
+        async fn watch_revocation(
+            &self,
+            request: tonic::Request<super::WatchRevocationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchRevocationStream>,
+            tonic::Status,
+        >;
         async fn allow(
             &self,
             request: tonic::Request<super::AllowRequest>,
@@ -1681,6 +1807,53 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/WatchRevocation" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchRevocationSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<
+                        super::WatchRevocationRequest,
+                    > for WatchRevocationSvc<T> {
+                        type Response = super::SpreadProgress;
+                        type ResponseStream = T::WatchRevocationStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchRevocationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::watch_revocation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchRevocationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -66,6 +66,7 @@ pub(crate) const ACCESS: &[(&str, Access, Before)] = {
         ("/signet.admin.v1.Admin/RotateAuthority", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ListSvids", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/Revoke", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/WatchRevocation", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/Allow", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ListDenials", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ShowCrls", AdminSocket, Nothing),

@@ -7,6 +7,8 @@ mod explain;
 mod listing;
 mod revoking;
 mod rules;
+mod spreading;
+mod targets;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -36,7 +38,7 @@ use crate::{
     metrics::Metrics,
     publisher::Publisher,
     put_back::PutBack,
-    store::{RevokeError, Store, StoreError},
+    store::{Store, StoreError},
     trust::{PublishedAuthority, TrustSnapshot},
 };
 
@@ -192,16 +194,19 @@ impl admin_server::Admin for AdminService {
     ) -> Result<Response<wire::RevokeResponse>, Status> {
         let author = author(request.extensions());
         is_about(&request, &revoking::named(request.get_ref()));
-        let order = self.revocation(request.into_inner(), author)?;
-        let revoked = self.store.revoke(order).await.map_err(|error| match error {
-            RevokeError::Store(error) => store_status(error),
-            error => Status::failed_precondition(error.to_string()),
-        })?;
-        self.metrics.revoked(revoked.svids.len());
-        self.agents.after(&revoked);
-        self.ask_again(&revoked).await;
-        let (crls, not_published) = self.published(&revoked).await;
-        Ok(Response::new(convert::revoked(&revoked, &crls, not_published)))
+        self.revoked(request.into_inner(), author)
+            .await
+            .map(Response::new)
+    }
+
+    type WatchRevocationStream = ReceiverStream<Result<wire::SpreadProgress, Status>>;
+
+    async fn watch_revocation(
+        &self,
+        request: Request<wire::WatchRevocationRequest>,
+    ) -> Result<Response<Self::WatchRevocationStream>, Status> {
+        let watched = self.watched_revocation(request.into_inner()).await?;
+        Ok(Response::new(watched))
     }
 
     async fn allow(

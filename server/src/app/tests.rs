@@ -38,7 +38,7 @@ use crate::metrics::Metrics;
 use crate::publisher::{CRL_MAX_BYTES, Publisher};
 use crate::rules::{RuleScope, RuleSet};
 use crate::store::memory::MemoryStore;
-use crate::store::{Revocations as _, RevokeRequest, RevokeTarget};
+use crate::store::{Origin, Revocations as _, RevokeRequest, RevokeTarget};
 use crate::trust::TrustSnapshot;
 
 /// No API server tells its time.
@@ -300,6 +300,8 @@ impl World {
             reason: RevocationReason::KeyCompromise,
             comment: String::new(),
             author: "admin".to_owned(),
+            origin: Origin::Admin,
+            invalid_since: None,
             keep_issuing: true,
             denial_expires: None,
             rooms: process.publisher.rooms(),

@@ -3,8 +3,9 @@
 mod audit;
 mod explain;
 mod render;
+mod revoke;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, time::SystemTime};
 
 use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
@@ -17,26 +18,7 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-/// A revocation as asked for on the command line.
-#[derive(Debug)]
-pub struct Revoke {
-    /// Serial number, hex.
-    pub serial: Option<String>,
-    /// SPIFFE ID.
-    pub spiffe_id: Option<String>,
-    /// Authority of the serial.
-    pub authority: Option<String>,
-    /// RFC 5280 name.
-    pub reason: String,
-    /// Free text.
-    pub comment: String,
-    /// Life of the denial.
-    pub expires: Option<Duration>,
-    /// Deny nothing.
-    pub keep_issuing: bool,
-    /// Allow a target of the control plane.
-    pub force: bool,
-}
+pub use self::revoke::{Revoke, Target};
 
 /// A connection to the admin socket.
 #[derive(Debug)]
@@ -169,75 +151,6 @@ impl AdminClient {
         ))
     }
 
-    /// Revokes.
-    ///
-    /// # Errors
-    /// What the server answered: then nothing was recorded.
-    pub async fn revoke(&mut self, revoke: Revoke) -> anyhow::Result<Answer> {
-        use wire::revoke_request::Target;
-        let request = wire::RevokeRequest {
-            target: revoke
-                .serial
-                .map(Target::Serial)
-                .or_else(|| revoke.spiffe_id.map(Target::SpiffeId)),
-            authority_id: revoke.authority.unwrap_or_default(),
-            reason: revoke.reason,
-            comment: revoke.comment,
-            expires_after_seconds: revoke.expires.map_or(0, |expires| expires.as_secs()),
-            keep_issuing: revoke.keep_issuing,
-            force: revoke.force,
-        };
-        let response = self.inner.revoke(request).await.map_err(said)?.into_inner();
-        let agents = self.agents_of(&response).await;
-        Ok(render::revoked(&response, &agents))
-    }
-
-    /// The agents whose certificates were revoked. What does not come says less, and the revocation stands.
-    async fn agents_of(&mut self, response: &wire::RevokeResponse) -> Vec<wire::AgentRecord> {
-        let is_agent = |svid: &wire::RevokedSvid| svid.spiffe_id.contains("/signet/agent/");
-        if !response.revoked.iter().any(is_agent) {
-            return Vec::new();
-        }
-        let listed = self.inner.list_agents(wire::ListAgentsRequest {}).await;
-        let agents = listed
-            .map(|listed| listed.into_inner().agents)
-            .unwrap_or_default();
-        let named = |agent: &wire::AgentRecord| {
-            response
-                .revoked
-                .iter()
-                .any(|svid| svid.spiffe_id == agent.spiffe_id)
-        };
-        agents.into_iter().filter(named).collect()
-    }
-
-    /// Lifts a denial.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn allow(&mut self, denial_id: String) -> anyhow::Result<Answer> {
-        let response = self
-            .inner
-            .allow(wire::AllowRequest { denial_id })
-            .await
-            .map_err(said)?
-            .into_inner();
-        Ok(render::denials(response.denial.as_slice()))
-    }
-
-    /// Denials.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn denials(&mut self, include_lifted: bool) -> anyhow::Result<Answer> {
-        let response = self
-            .inner
-            .list_denials(wire::ListDenialsRequest { include_lifted })
-            .await
-            .map_err(said)?;
-        Ok(render::denials(&response.into_inner().denials))
-    }
-
     /// CRLs.
     ///
     /// # Errors
@@ -305,8 +218,7 @@ impl AdminClient {
     /// # Errors
     /// The text is no time, or the server refused.
     pub async fn confirm_clock(&mut self, time: &str, force: bool) -> anyhow::Result<Answer> {
-        let parsed = parse_rfc3339(time)
-            .map_err(|_| anyhow::anyhow!("`{time}` is no time; write it as 2026-11-26T09:00:00Z"))?;
+        let parsed = self::time(time)?;
         let request = wire::ConfirmClockRequest {
             time_unix_ms: unix_millis(parsed),
             force,
@@ -314,6 +226,11 @@ impl AdminClient {
         let response = self.inner.confirm_clock(request).await.map_err(said)?;
         Ok(render::clock(&response.into_inner()))
     }
+}
+
+/// A time as people write it.
+fn time(text: &str) -> anyhow::Result<SystemTime> {
+    parse_rfc3339(text).map_err(|_| anyhow::anyhow!("`{text}` is no time; write it as 2026-11-26T09:00:00Z"))
 }
 
 /// What the server said, without gRPC's wrapping.

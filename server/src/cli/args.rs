@@ -1,13 +1,16 @@
 //! Commands and their options.
 
+mod revoke;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use signet_runtime::{
     cli::{self, OutputArgs},
-    config::HumanDuration,
     environment::{ADMIN_SOCKET, SERVER_CONFIG},
 };
+
+pub(super) use self::revoke::{AllowArgs, BanArgs, DenialsArgs, RevokeArgs};
 
 /// SPIFFE identity issuer: the certificate authority of one trust domain.
 #[derive(Debug, Parser)]
@@ -33,11 +36,11 @@ pub(super) enum Command {
     /// Issued certificates.
     #[command(subcommand)]
     Svid(SvidCommand),
-    /// Revoke a certificate or an identity; returns once the published list contains it.
+    /// Revoke a certificate, an identity, a pod, a node, or more; returns once the published lists contain it.
     Revoke(RevokeArgs),
     /// Lift a denial.
     Allow(AllowArgs),
-    /// Identities that are denied.
+    /// Who is denied: identities, prefixes, pods and nodes.
     Denials(DenialsArgs),
     /// Why a pod gets what it gets, or who could have an identity and what stands in the way. Changes nothing.
     Explain(ExplainArgs),
@@ -165,54 +168,6 @@ pub(super) struct SvidListArgs {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "target", required = true, multiple = false, args = ["serial", "spiffe_id"])]
-pub(super) struct RevokeArgs {
-    /// Serial number, hex: that certificate's key leaked; its holder re-keys at once.
-    #[arg(long)]
-    pub(super) serial: Option<String>,
-    /// SPIFFE ID: all its certificates, and none from now on.
-    #[arg(long)]
-    pub(super) spiffe_id: Option<String>,
-    /// With --serial: the authority, for a certificate the ledger does not know.
-    #[arg(long, requires = "serial")]
-    pub(super) authority: Option<String>,
-    /// unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn.
-    #[arg(long, default_value = "unspecified")]
-    pub(super) reason: String,
-    /// Kept with the denial and in the audit log.
-    #[arg(long, default_value = "")]
-    pub(super) comment: String,
-    /// The denial ends by itself after this time, for instance 24h.
-    #[arg(long, conflicts_with = "serial")]
-    pub(super) expires: Option<HumanDuration>,
-    /// Revoke what exists and go on issuing.
-    #[arg(long, conflicts_with = "serial")]
-    pub(super) keep_issuing: bool,
-    /// Allow a target below /signet/ (agents and the server itself).
-    #[arg(long)]
-    pub(super) force: bool,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct AllowArgs {
-    /// Id of the denial, from `denials`.
-    pub(super) denial: String,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DenialsArgs {
-    /// Lifted and ended ones too.
-    #[arg(long)]
-    pub(super) all: bool,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
 #[group(id = "about", required = true, multiple = false, args = ["pod", "spiffe_id"])]
 pub(super) struct ExplainArgs {
     /// The pod, as its cluster has it now.
@@ -254,6 +209,8 @@ pub(super) struct ConfirmRulesArgs {
 pub(super) enum AgentCommand {
     /// Agents that have attested.
     List(AdminArgs),
+    /// Shut an agent out: its certificates are revoked, and it is given no other until `allow` lifts that.
+    Ban(BanArgs),
 }
 
 #[derive(Debug, Subcommand)]

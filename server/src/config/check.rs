@@ -83,6 +83,7 @@ impl Configuration for Config {
             clock_skew: raw.svid.clock_skew.get(),
             max_live: raw.svid.max_live,
             crl_max_bytes: crl_max_bytes?,
+            revoke_gone_pods: raw.revocation.on_pod_deletion,
             attestation: attestation?,
             rules: Arc::new(rules?),
             rules_confirm_above: raw.rules_confirm_above,

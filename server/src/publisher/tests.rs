@@ -14,7 +14,7 @@ use crate::fixtures::{
     HOUR, MINUTE, Running, SKEW, revoke_serial, revoke_within, serial, start, trust_domain,
 };
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Revocations as _, RevokeRequest, RevokeTarget};
+use crate::store::{Origin, Revocations as _, RevokeRequest, RevokeTarget};
 
 const X509: AuthorityKind = AuthorityKind::X509;
 const LIMIT: Duration = Duration::from_secs(5);
@@ -341,6 +341,8 @@ async fn over_the_real_store_lists_sequence_and_authorities_survive_a_restart() 
         reason: RevocationReason::KeyCompromise,
         comment: String::new(),
         author: "admin".to_owned(),
+        origin: Origin::Admin,
+        invalid_since: None,
         keep_issuing: false,
         denial_expires: None,
         rooms: publisher.rooms(),

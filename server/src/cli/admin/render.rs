@@ -1,6 +1,7 @@
 //! Answers as JSON and as tables.
 
 mod clusters;
+mod denials;
 mod explain;
 mod proofs;
 mod revoked;
@@ -13,8 +14,9 @@ use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, or_dash, when, when_text};
 use signet_runtime::table::Table;
 
+pub(super) use self::denials::denials;
 pub(super) use self::explain::{explained_id, explained_pod};
-pub(super) use self::revoked::revoked;
+pub(super) use self::revoked::{and_reported, revoked, spread, would_revoke};
 pub(super) use self::rules::{confirmed_rules, rules};
 pub(super) use self::status::{health, status};
 
@@ -177,26 +179,6 @@ fn svid_json(svid: &wire::SvidRecord) -> Value {
     })
 }
 
-pub(super) fn denials(denials: &[wire::Denial]) -> Answer {
-    let mut table = Table::new(&["DENIAL", "TARGET", "SINCE", "ENDS", "LIFTED", "BY", "COMMENT"]);
-    for denial in denials {
-        table.row([
-            denial.id.clone(),
-            denial.target.clone(),
-            when_text(denial.created_unix_ms),
-            when_text(denial.expires_unix_ms),
-            when_text(denial.lifted_unix_ms),
-            or_dash(&denial.author).to_owned(),
-            or_dash(&denial.comment).to_owned(),
-        ]);
-    }
-    let json = json!({ "denials": denials.iter().map(|denial| json!({
-        "id": denial.id, "kind": denial.kind, "target": denial.target, "author": denial.author, "comment": denial.comment,
-        "created": when(denial.created_unix_ms), "expires": when(denial.expires_unix_ms), "lifted": when(denial.lifted_unix_ms),
-    })).collect::<Vec<_>>() });
-    Answer::new(json, table_or(table, denials.len(), "nothing is denied"))
-}
-
 pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
     let mut text = String::new();
     for crl in crls {
@@ -210,8 +192,12 @@ pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
             when_text(crl.next_update_unix_ms)
         ));
         for entry in &crl.entries {
+            let since = match entry.invalid_from_unix_ms {
+                0 => String::new(),
+                since => format!(", invalid since {}", when_text(since)),
+            };
             text.push_str(&format!(
-                "  {} {} {}\n",
+                "  {} {} {}{since}\n",
                 entry.serial,
                 when_text(entry.revoked_unix_ms),
                 entry.reason
@@ -223,6 +209,7 @@ pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
         "this_update": when(crl.this_update_unix_ms), "next_update": when(crl.next_update_unix_ms),
         "entries": crl.entries.iter().map(|entry| json!({
             "serial": entry.serial, "revoked": when(entry.revoked_unix_ms), "reason": entry.reason,
+            "invalid_since": when(entry.invalid_from_unix_ms),
         })).collect::<Vec<_>>(),
     })).collect::<Vec<_>>() });
     Answer::new(

@@ -88,6 +88,8 @@ pub(crate) struct Kept {
 pub(super) struct Revocation {
     pub(super) revoked_at: SystemTime,
     pub(super) reason: RevocationReason,
+    /// Since when it is not to be believed.
+    pub(super) invalid_since: Option<SystemTime>,
     /// The end of the certificate; `None` while the authority signs lists.
     pub(super) not_after: Option<SystemTime>,
     pub(super) revision: u64,

@@ -21,6 +21,7 @@ fn with_a_long_list() -> Arc<TrustSnapshot> {
         serial: serial(number),
         revoked_at: now(),
         reason: RevocationReason::Unspecified,
+        invalid_since: None,
     };
     let long: Vec<_> = (0..200).map(entry).collect();
     let of = |kind, entries: &[RevokedEntry]| published(&authority(kind, now()), entries, 7, now());

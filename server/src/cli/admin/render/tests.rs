@@ -95,6 +95,7 @@ fn lists_are_as_people_have_read_them() {
         serial: "0101a203dda02c".to_owned(),
         revoked_unix_ms: at(1),
         reason: "keyCompromise".to_owned(),
+        ..wire::CrlEntry::default()
     };
     let crl = wire::Crl {
         authority_id: "a1".repeat(20),
