@@ -40,7 +40,7 @@ use self::{
 pub(crate) use self::{doors::Addresses, ending::DRAIN_LIMIT, listeners::limits, trials::trials};
 use crate::{
     audit::{
-        AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditPublicKey,
+        AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditPublicKey, AuditTail,
         EmitterParts, LineSink,
     },
     authority::LifePolicy,
@@ -99,6 +99,7 @@ struct Base {
     store: Arc<dyn Store>,
     audit: AuditLog,
     audit_key: AuditPublicKey,
+    audit_tail: AuditTail,
     backlog: AuditBacklog,
     clock: Arc<TrustedClock>,
     drain: Drain,
@@ -153,6 +154,8 @@ impl<E: Entrances> Server<E> {
         let clock = Arc::new(TrustedClock::new(self.clock.clone(), self.past()));
         let server_id = self.store.info().server_id.clone();
         let audit_key = self.audit_key.public();
+        let audit_tail = AuditTail::new(&server_id, self.config.audit.file());
+        end_with(&drain, audit_tail.clone());
         let emitter = AuditEmitter::spawn(
             EmitterParts {
                 outbox: self.store.clone(),
@@ -161,6 +164,7 @@ impl<E: Entrances> Server<E> {
                 sink: self.audit_sink,
                 clock: clock.clone(),
                 reread: reread.clone(),
+                tail: audit_tail.clone(),
             },
             drain.vital("audit log"),
         );
@@ -173,6 +177,7 @@ impl<E: Entrances> Server<E> {
             reread,
             audit: AuditLog::start(self.store.clone()),
             audit_key,
+            audit_tail,
             store: self.store,
             clock,
             drain,
@@ -345,4 +350,13 @@ impl Base {
         };
         readiness::start(watched, &ending.readiness, &self.drain);
     }
+}
+
+/// Whoever looks on at the log is let go when the server ends: its doors wait for those who are inside.
+fn end_with(drain: &Drain, tail: AuditTail) {
+    let ending = drain.clone();
+    drain.spawn(async move {
+        ending.signalled().await;
+        tail.close();
+    });
 }

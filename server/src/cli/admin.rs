@@ -3,6 +3,7 @@
 mod audit;
 mod explain;
 mod render;
+mod rules;
 
 use std::{path::Path, time::Duration};
 
@@ -16,6 +17,8 @@ use tonic::{
     Status,
     transport::{Channel, Endpoint, Uri},
 };
+
+pub use self::rules::TestRule;
 
 /// A revocation as asked for on the command line.
 #[derive(Debug)]
@@ -249,29 +252,6 @@ impl AdminClient {
             .await
             .map_err(said)?;
         Ok(render::crls(&response.into_inner().crls))
-    }
-
-    /// Rules in force, and those that wait.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn rules(&mut self) -> anyhow::Result<Answer> {
-        let response = self
-            .inner
-            .list_rules(wire::ListRulesRequest {})
-            .await
-            .map_err(said)?;
-        Ok(render::rules(&response.into_inner()))
-    }
-
-    /// Puts in force the rules of this revision, which wait for it.
-    ///
-    /// # Errors
-    /// What the server answered: then nothing has changed.
-    pub async fn confirm_rules(&mut self, revision: String) -> anyhow::Result<Answer> {
-        let request = wire::ConfirmRulesRequest { revision };
-        let response = self.inner.confirm_rules(request).await.map_err(said)?;
-        Ok(render::confirmed_rules(&response.into_inner()))
     }
 
     /// Agents.

@@ -175,6 +175,13 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
     })
     .await;
     let config = domain.server.config_path();
+    let folder = signet_testkit::folder();
+    let rule = folder.path().join("rule.yaml");
+    std::fs::write(
+        &rule,
+        "name: taken\nmatch: {namespaces: [shop]}\nspiffe_id: /taken\n",
+    )
+    .unwrap();
     let asked = Asked {
         program: "signet-server",
         commands: [
@@ -195,7 +202,15 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
                 ("explain --spiffe-id /ns/shop/sa/front", 0),
                 ("agent list", 0),
                 ("rule list", 0),
+                (&format!("rule set {}", rule.display()), 0),
+                ("rule set /nowhere.yaml", 1),
+                ("rule delete nobodys", 1),
+                ("rule test --pod shop/none", 2),
+                (&format!("rule test --rule {}", rule.display()), 0),
                 ("rule confirm 0123456789abcdef", 1),
+                ("audit tail --last 3", 0),
+                ("audit tail -n 3 -o json", 0),
+                ("audit tail --serial nonsense", 1),
                 ("audit key", 0),
                 ("audit head", 0),
                 ("audit verify /nowhere.log", 2),

@@ -40,4 +40,29 @@ impl AdminClient {
             head: Some(audit.head).filter(|head| !head.is_empty()),
         })
     }
+
+    /// Lines of the log.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub(in crate::cli) async fn tail(
+        &mut self,
+        request: wire::TailAuditRequest,
+    ) -> anyhow::Result<AuditLines> {
+        let lines = self.inner.tail_audit(request).await.map_err(said)?;
+        Ok(AuditLines(lines.into_inner()))
+    }
+}
+
+/// Lines of the log as they come.
+pub(in crate::cli) struct AuditLines(tonic::Streaming<wire::AuditLine>);
+
+impl AuditLines {
+    /// The next one; none after the last.
+    ///
+    /// # Errors
+    /// Why there will be no more.
+    pub(in crate::cli) async fn next(&mut self) -> anyhow::Result<Option<wire::AuditLine>> {
+        self.0.message().await.map_err(said)
+    }
 }
