@@ -107,7 +107,7 @@ impl AuditTail {
     }
 
     /// These were emitted, with their sequences. What is emitted again after a failure is known.
-    pub(super) fn emitted(&self, lines: impl IntoIterator<Item = (u64, String)>) {
+    pub(crate) fn emitted(&self, lines: impl IntoIterator<Item = (u64, String)>) {
         let mut ring = self.0.ring.lock();
         for (sequence, line) in lines {
             if sequence > ring.newest {

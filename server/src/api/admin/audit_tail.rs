@@ -166,3 +166,46 @@ impl LookingOn {
         self.lines.send(Ok(line)).await.map_err(|_| Over)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// He takes a few, then none while the log goes on; then he takes again.
+    #[tokio::test]
+    async fn who_takes_nothing_for_a_while_is_told_how_many_lines_he_missed() {
+        let tail = AuditTail::new("s", None);
+        let telemetry = signet_runtime::telemetry::Metrics::new("signet_server");
+        let (sender, mut receiver) = mpsc::channel(UNDER_WAY);
+        let looking_on = LookingOn {
+            filter: Filter::default(),
+            last: 0,
+            follow: true,
+            tail: tail.clone(),
+            metrics: Metrics::register(&telemetry),
+            lines: sender,
+        };
+        let task = tokio::spawn(looking_on.run(tail.reader()));
+        let (mut taken, mut missed) = (0, 0);
+        let all = 25_000_u64;
+        for sequence in 1..=all {
+            tail.emitted([(sequence, format!("line {sequence}"))]);
+            // The task goes as far as it may.
+            if sequence.is_multiple_of(1_000) {
+                tokio::task::yield_now().await;
+            }
+        }
+        while taken + missed < all {
+            let line = receiver.recv().await.unwrap().unwrap();
+            missed += line.lagged;
+            taken += u64::from(!line.line.is_empty());
+        }
+        assert!(missed > 10_000 && taken >= 10_000, "{missed} and {taken}");
+        let counted = format!("signet_server_audit_lines_missed_total {missed}\n");
+        assert!(telemetry.encode().contains(&counted));
+        tail.close();
+        let end = receiver.recv().await.unwrap().unwrap_err();
+        assert!(end.message().contains("stopping"));
+        task.await.unwrap();
+    }
+}
