@@ -323,9 +323,10 @@ async fn what_is_tried_tells_what_would_change_and_changes_nothing() {
     for name in ["a", "b"] {
         bench.served(name).await;
     }
-    for name in ["a", "b", "late"] {
+    for (name, account) in [("early", "a"), ("late", "late")] {
         let known = AttestedPod {
             cluster: "dev".to_owned(),
+            service_account: account.to_owned(),
             ..pod(name)
         };
         bench.attestor.add_pod(name, known);
@@ -347,7 +348,7 @@ async fn what_is_tried_tells_what_would_change_and_changes_nothing() {
         .collect();
     assert_eq!(
         holders.into_iter().collect::<BTreeSet<_>>(),
-        BTreeSet::from(["pod shop/a-0", "pod shop/late-0"])
+        BTreeSet::from(["pod shop/early-0", "pod shop/late-0"])
     );
     let mut deny = rule("b", "none");
     (deny.spiffe_id, deny.deny) = (None, true);
