@@ -47,7 +47,6 @@ use crate::{
     clock::{Past, REMOVAL_DELAY, TrustedClock},
     config::Config,
     key_manager::SealedKeys,
-    late_review::LateReview,
     live_rules::Source,
     metrics::Metrics,
     own_svid::OwnSvids,
@@ -155,7 +154,7 @@ impl<E: Entrances> Server<E> {
         let server_id = self.store.info().server_id.clone();
         let audit_key = self.audit_key.public();
         let audit_tail = AuditTail::new(&server_id, self.config.audit.file());
-        end_with(&drain, audit_tail.clone());
+        audit_tail.end_with(&drain);
         let emitter = AuditEmitter::spawn(
             EmitterParts {
                 outbox: self.store.clone(),
@@ -315,20 +314,6 @@ impl Base {
         ));
     }
 
-    /// What was issued while a cluster was away is looked at when it is back.
-    fn start_late_review(&self, trust: &Trust, deciders: &Deciders, metrics: &Arc<Metrics>) {
-        let review = LateReview {
-            store: self.store.clone(),
-            attestor: deciders.attestor.clone(),
-            publisher: trust.publisher.clone(),
-            agents: trust.agents.clone(),
-            metrics: metrics.clone(),
-            clock: self.clock.clone(),
-        };
-        self.drain
-            .spawn_vital("late review", review.run(self.drain.clone()));
-    }
-
     fn watch_readiness(
         &self,
         trust: &Trust,
@@ -350,13 +335,4 @@ impl Base {
         };
         readiness::start(watched, &ending.readiness, &self.drain);
     }
-}
-
-/// Whoever looks on at the log is let go when the server ends: its doors wait for those who are inside.
-fn end_with(drain: &Drain, tail: AuditTail) {
-    let ending = drain.clone();
-    drain.spawn(async move {
-        ending.signalled().await;
-        tail.close();
-    });
 }

@@ -65,7 +65,7 @@ pub struct KeyExchange {
     #[prost(uint32, tag = "2")]
     pub agents: u32,
 }
-/// How the rules of the configuration file stand to those in force.
+/// How the rules of the configuration file and of admins stand to those in force.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RulesStanding {
     /// Of those in force, 16 hexadecimal digits.

@@ -15,6 +15,7 @@ use crate::{
     },
     issuer::{Issuer, IssuerParts},
     kubernetes::pods::{PodEvent, PodEventKind},
+    late_review::LateReview,
     live_rules::{LiveRules, LiveRulesParts},
     metrics::Metrics,
     rules::RuleSet,
@@ -83,6 +84,20 @@ impl Base {
             issuer: Arc::new(issuer),
             rules,
         })
+    }
+
+    /// What was issued while a cluster was away is looked at when it is back.
+    pub(super) fn start_late_review(&self, trust: &Trust, deciders: &Deciders, metrics: &Arc<Metrics>) {
+        let review = LateReview {
+            store: self.store.clone(),
+            attestor: deciders.attestor.clone(),
+            publisher: trust.publisher.clone(),
+            agents: trust.agents.clone(),
+            metrics: metrics.clone(),
+            clock: self.clock.clone(),
+        };
+        self.drain
+            .spawn_vital("late review", review.run(self.drain.clone()));
     }
 
     /// Whoever owns the rules from now on.

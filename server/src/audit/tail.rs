@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use signet_runtime::drain::Drain;
 use signet_runtime::limits::{Limit, bytes};
 use signet_runtime::sync::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -129,7 +130,16 @@ impl AuditTail {
         self.0.news.send_modify(|news| news.lines = ring.next);
     }
 
-    /// There will be no more for those who look on: the server ends.
+    /// Whoever looks on is let go when the server ends: its doors wait for those who are inside.
+    pub(crate) fn end_with(&self, drain: &Drain) {
+        let (tail, ending) = (self.clone(), drain.clone());
+        drain.spawn(async move {
+            ending.signalled().await;
+            tail.close();
+        });
+    }
+
+    /// There will be no more for those who look on.
     pub(crate) fn close(&self) {
         self.0.news.send_modify(|news| news.is_over = true);
     }

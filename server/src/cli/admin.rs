@@ -18,6 +18,7 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
+pub(super) use self::audit::{AuditQuestion, AuditTold};
 pub use self::rules::TestRule;
 
 /// A revocation as asked for on the command line.

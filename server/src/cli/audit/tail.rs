@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
-use signet_proto::admin as wire;
 use signet_runtime::{
     cli::Output,
     output::{complain, is_unread, print},
@@ -12,7 +11,10 @@ use signet_runtime::{
     spans::spawn_blocking,
 };
 
-use super::super::{admin::AdminClient, args::AuditTailArgs};
+use super::super::{
+    admin::{AdminClient, AuditQuestion, AuditTold},
+    args::AuditTailArgs,
+};
 
 /// How often it is seen whether anybody reads what is printed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -24,15 +26,15 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(in crate::cli) async fn tail(args: AuditTailArgs) -> anyhow::Result<()> {
     let output = args.admin.answer.output;
     let mut client = AdminClient::connect(&args.admin.admin_socket).await?;
-    let request = wire::TailAuditRequest {
-        spiffe_id: args.spiffe_id.unwrap_or_default(),
-        pod: args.pod.unwrap_or_default(),
-        serial: args.serial.unwrap_or_default(),
-        author: args.author.unwrap_or_default(),
+    let question = AuditQuestion {
+        spiffe_id: args.spiffe_id,
+        pod: args.pod,
+        serial: args.serial,
+        author: args.author,
         follow: args.follow,
         last: args.last,
     };
-    let mut lines = client.tail(request).await?;
+    let mut lines = client.tail(question).await?;
     let end = end_of_session();
     tokio::pin!(end);
     loop {
@@ -46,24 +48,14 @@ pub(in crate::cli) async fn tail(args: AuditTailArgs) -> anyhow::Result<()> {
                 continue;
             }
         };
-        let Some(line) = line else {
-            return Ok(());
-        };
-        if !line.note.is_empty() {
-            complain(&format!("signet-server: {}\n", line.note));
-        }
-        if line.lagged > 0 {
-            complain(&format!(
-                "signet-server: {} lines went by before they were taken; the files of the log have them\n",
-                line.lagged
-            ));
-        }
-        if line.line.is_empty() {
-            continue;
-        }
-        let text = match output {
-            Output::Json => format!("{}\n", line.line),
-            Output::Table => one_line(&line.line),
+        let text = match (line, output) {
+            (None, _) => return Ok(()),
+            (Some(AuditTold::Note(note)), _) => {
+                complain(&format!("signet-server: {note}\n"));
+                continue;
+            }
+            (Some(AuditTold::Line(line)), Output::Json) => format!("{line}\n"),
+            (Some(AuditTold::Line(line)), Output::Table) => one_line(&line),
         };
         // Its reader may rest, with a pipe that is full; the end does not wait for that.
         let printed = spawn_blocking(move || print(&text));
