@@ -194,13 +194,7 @@ impl<E: Entrances> Server<E> {
         };
         starting.done();
         spans::spawn(notify.follow(ending.readiness.clone()));
-        tracing::info!(
-            agents = %self.addresses.agents,
-            publish = %self.addresses.publish,
-            bundle = self.addresses.bundle.map(tracing::field::display),
-            telemetry = %self.addresses.telemetry,
-            "the server is up"
-        );
+        is_up(&self.addresses);
         tokio::select! {
             () = stop.signalled() => {
                 ending.end(stop.signal().unwrap_or("asked to")).await;
@@ -335,4 +329,14 @@ impl Base {
         };
         readiness::start(watched, &ending.readiness, &self.drain);
     }
+}
+
+fn is_up(addresses: &Addresses) {
+    tracing::info!(
+        agents = %addresses.agents,
+        publish = %addresses.publish,
+        bundle = addresses.bundle.map(tracing::field::display),
+        telemetry = %addresses.telemetry,
+        "the server is up"
+    );
 }

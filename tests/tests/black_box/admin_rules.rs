@@ -136,7 +136,7 @@ async fn a_rule_that_is_set_gives_a_running_pod_an_identity_and_deleted_takes_it
 }
 
 #[tokio::test]
-async fn what_would_take_much_waits_and_what_makes_no_sense_is_told_with_its_place() {
+async fn what_would_take_much_waits_until_it_is_confirmed() {
     let of_file = json!([{ "name": "of-file", "match": { "namespaces": ["shop"], "service_accounts": ["x"] }, "spiffe_id": "/x" }]);
     let domain = Plan::default()
         .server("/rules", of_file)
@@ -158,7 +158,12 @@ async fn what_would_take_much_waits_and_what_makes_no_sense_is_told_with_its_pla
     let revision = listed["waiting"]["revision"].as_str().unwrap();
     domain.server.admin(&["rule", "confirm", revision]).await.unwrap();
     until_served("nothing more", &agent, &front, &[]).await;
+}
 
+#[tokio::test]
+async fn what_makes_no_sense_is_told_with_its_place_and_remedy() {
+    let of_file = json!([{ "name": "of-file", "match": { "namespaces": ["shop"], "service_accounts": ["x"] }, "spiffe_id": "/x" }]);
+    let domain = Plan::default().server("/rules", of_file).start().await.unwrap();
     let folder = signet_testkit::folder();
     let told = [
         (

@@ -1,9 +1,6 @@
 //! The audit log of a running server, for an admin who looks on.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 use signet_tests::{
@@ -11,6 +8,7 @@ use signet_tests::{
     process::{Process, binary, unread_pipe},
     wait::eventually,
 };
+use tokio::time::Instant;
 
 use super::support::{audited, id_of, identity_of, workload_svids};
 

@@ -92,7 +92,10 @@ impl LookingOn {
                 return self.lines.send(Err(late)).await.map_err(|_| Over);
             }
         };
-        while self.follow {
+        if !self.follow {
+            return Ok(());
+        }
+        loop {
             let is_more = tokio::select! {
                 is_more = reader.more() => is_more,
                 () = self.lines.closed() => return Err(Over),
@@ -114,7 +117,6 @@ impl LookingOn {
                 self.send_line(line).await?;
             }
         }
-        Ok(())
     }
 
     /// What was emitted before, in order: from the files of the log what is not kept.

@@ -164,8 +164,8 @@ fn files(file: &Path) -> (Vec<PathBuf>, Vec<String>) {
         if path == file || !is_renamed(file, &path) {
             continue;
         }
-        let is_compressed = |ending: &&str| path.extension() == Some(OsStr::new(ending));
-        if COMPRESSED.iter().any(|ending| is_compressed(&ending)) {
+        let is_compressed = |ending: &str| path.extension() == Some(OsStr::new(ending));
+        if COMPRESSED.iter().any(|ending| is_compressed(ending)) {
             notes.push(format!("{} is not read: it is compressed", path.display()));
             continue;
         }

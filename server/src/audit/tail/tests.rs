@@ -79,65 +79,29 @@ fn a_filter_looks_at_the_members_that_name_what_it_wants() {
             .map(|(place, _)| place)
             .collect()
     };
-    let some = |text: &str| Some(text.to_owned());
-    let none = Filter::default;
-    assert_eq!(wanted(none()), [0, 1, 2, 3, 4]);
-    assert_eq!(
+    let by = |id: &str, pod: &str, serial: &str, author: &str| {
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         wanted(Filter {
-            spiffe_id: some("spiffe://x/a"),
-            ..none()
-        }),
-        [0, 1]
-    );
-    assert_eq!(
-        wanted(Filter {
-            spiffe_id: some("spiffe://x/agent"),
-            ..none()
-        }),
-        [4]
-    );
-    assert_eq!(
-        wanted(Filter {
-            pod: some("shop/a-0"),
-            ..none()
-        }),
-        [0, 3]
-    );
-    assert_eq!(
-        wanted(Filter {
-            pod: some("u"),
-            ..none()
-        }),
-        [0, 4]
-    );
-    assert_eq!(
-        wanted(Filter {
-            serial: some("0a"),
-            ..none()
-        }),
-        [0, 1]
-    );
-    assert_eq!(
-        wanted(Filter {
-            serial: some("0b"),
-            ..none()
-        }),
-        [2]
-    );
-    assert_eq!(
-        wanted(Filter {
-            author: some("uid:1"),
-            ..none()
-        }),
-        [2, 3]
-    );
-    let both = Filter {
-        author: some("uid:0"),
-        serial: some("0a"),
-        ..none()
+            spiffe_id: given(id),
+            pod: given(pod),
+            serial: given(serial),
+            author: given(author),
+        })
     };
-    assert_eq!(wanted(both.clone()), [1]);
-    assert!(!both.wants("no json"));
+    assert_eq!(by("", "", "", ""), [0, 1, 2, 3, 4]);
+    assert_eq!(by("spiffe://x/a", "", "", ""), [0, 1]);
+    assert_eq!(by("spiffe://x/agent", "", "", ""), [4]);
+    assert_eq!(by("", "shop/a-0", "", ""), [0, 3]);
+    assert_eq!(by("", "u", "", ""), [0, 4]);
+    assert_eq!(by("", "", "0a", ""), [0, 1]);
+    assert_eq!(by("", "", "0b", ""), [2]);
+    assert_eq!(by("", "", "", "uid:1"), [2, 3]);
+    assert_eq!(by("", "", "0a", "uid:0"), [1]);
+    let of_author = Filter {
+        author: Some("uid:0".to_owned()),
+        ..Filter::default()
+    };
+    assert!(!of_author.wants("no json"));
 }
 
 /// Writes a file of lines that was changed so many seconds after another one.

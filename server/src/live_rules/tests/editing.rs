@@ -354,7 +354,7 @@ async fn what_is_tried_tells_what_would_change_and_changes_nothing() {
     (deny.spiffe_id, deny.deny) = (None, true);
     let none = effect(set(deny)).await;
     assert_eq!((none.given.count, none.withdrawn.count), (0, 1));
-    assert_eq!(none.withdrawn.examples[0].holder, "pod shop/b-0");
+    assert_eq!(none.withdrawn.examples[0].holder, "pod shop/b-name");
     bench.live().tried(set(rule("a", "a name"))).await.unwrap_err();
     assert_eq!(bench.in_force(), revision(&file));
     assert_eq!((bench.audited().len(), bench.set().len()), (1, 0));
