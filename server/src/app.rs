@@ -41,7 +41,7 @@ use self::{
 pub(crate) use self::{doors::Addresses, ending::DRAIN_LIMIT, listeners::limits, trials::trials};
 use crate::{
     audit::{
-        AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditPublicKey,
+        AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditPublicKey, AuditTail,
         EmitterParts, LineSink,
     },
     authority::LifePolicy,
@@ -99,6 +99,7 @@ struct Base {
     store: Arc<dyn Store>,
     audit: AuditLog,
     audit_key: AuditPublicKey,
+    audit_tail: AuditTail,
     backlog: AuditBacklog,
     clock: Arc<TrustedClock>,
     drain: Drain,
@@ -153,6 +154,8 @@ impl<E: Entrances> Server<E> {
         let clock = Arc::new(TrustedClock::new(self.clock.clone(), self.past()));
         let server_id = self.store.info().server_id.clone();
         let audit_key = self.audit_key.public();
+        let audit_tail = AuditTail::new(&server_id, self.config.audit.file());
+        audit_tail.end_with(&drain);
         let emitter = AuditEmitter::spawn(
             EmitterParts {
                 outbox: self.store.clone(),
@@ -161,6 +164,7 @@ impl<E: Entrances> Server<E> {
                 sink: self.audit_sink,
                 clock: clock.clone(),
                 reread: reread.clone(),
+                tail: audit_tail.clone(),
             },
             drain.vital("audit log"),
         );
@@ -173,6 +177,7 @@ impl<E: Entrances> Server<E> {
             reread,
             audit: AuditLog::start(self.store.clone()),
             audit_key,
+            audit_tail,
             store: self.store,
             clock,
             drain,
@@ -190,13 +195,7 @@ impl<E: Entrances> Server<E> {
         };
         starting.done();
         spans::spawn(notify.follow(ending.readiness.clone()));
-        tracing::info!(
-            agents = %self.addresses.agents,
-            publish = %self.addresses.publish,
-            bundle = self.addresses.bundle.map(tracing::field::display),
-            telemetry = %self.addresses.telemetry,
-            "the server is up"
-        );
+        is_up(&self.addresses);
         tokio::select! {
             () = stop.signalled() => {
                 ending.end(stop.signal().unwrap_or("asked to")).await;
@@ -331,4 +330,14 @@ impl Base {
         };
         readiness::start(watched, &ending.readiness, &self.drain);
     }
+}
+
+fn is_up(addresses: &Addresses) {
+    tracing::info!(
+        agents = %addresses.agents,
+        publish = %addresses.publish,
+        bundle = addresses.bundle.map(tracing::field::display),
+        telemetry = %addresses.telemetry,
+        "the server is up"
+    );
 }

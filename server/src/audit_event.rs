@@ -238,7 +238,7 @@ pub(crate) enum AuditAction {
     /// Other rules are in force.
     RulesChanged {
         /// Who wanted it: `start`, `source` for a change of the configuration file that needed no confirmation, or the admin who
-        /// confirmed it.
+        /// confirmed it, or who set or deleted a rule.
         author: String,
         /// Revision of the rules before; none for the first of a store.
         #[serde(rename = "previous_revision")]

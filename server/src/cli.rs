@@ -3,6 +3,7 @@
 pub mod admin;
 mod args;
 mod audit;
+mod rule;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -65,6 +66,9 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(args) => explain(args),
         Command::Crl(CrlCommand::Show(args)) => ask(args, AdminClient::crls),
         Command::Rule(RuleCommand::List(args)) => ask(args, AdminClient::rules),
+        Command::Rule(RuleCommand::Set(args)) => rule::set(args),
+        Command::Rule(RuleCommand::Delete(args)) => rule::delete(args),
+        Command::Rule(RuleCommand::Test(args)) => rule::test(args),
         Command::Rule(RuleCommand::Confirm(args)) => ask(args.admin, async move |client| {
             client.confirm_rules(args.revision).await
         }),
@@ -73,6 +77,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Audit(AuditCommand::Verify(args)) => {
             PROGRAM.judge(args.admin.answer.output, audit::verify(args))
         }
+        Command::Audit(AuditCommand::Tail(args)) => PROGRAM.run(audit::tail(args)),
         Command::Audit(AuditCommand::Key(args)) => ask(args, audit::key),
         Command::Audit(AuditCommand::Head(args)) => ask(args, audit::head),
         Command::Clock(ClockCommand::Show(args)) => ask(args, AdminClient::clock),

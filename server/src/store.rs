@@ -55,7 +55,7 @@ pub(crate) use self::revocations::{
     Denial, Lifted, Origin, Revocations, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
 };
 pub(crate) use self::room::ListRoom;
-pub(crate) use self::rules::{KeptRules, LiveIdentity};
+pub(crate) use self::rules::{KeptRules, LiveIdentity, RulesToKeep};
 
 /// A future that a trait object can return.
 pub(crate) type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;

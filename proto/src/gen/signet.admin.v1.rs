@@ -65,7 +65,7 @@ pub struct KeyExchange {
     #[prost(uint32, tag = "2")]
     pub agents: u32,
 }
-/// How the rules of the configuration file stand to those in force.
+/// How the rules of the configuration file and of admins stand to those in force.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RulesStanding {
     /// Of those in force, 16 hexadecimal digits.
@@ -560,6 +560,125 @@ pub struct RuleRecord {
     /// As it is written in the configuration, JSON.
     #[prost(string, tag = "2")]
     pub rule: ::prost::alloc::string::String,
+    /// "file", "admin" or "builtin".
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
+    /// Of an admin's: who has set it so, and when.
+    #[prost(string, tag = "4")]
+    pub set_by: ::prost::alloc::string::String,
+    #[prost(int64, tag = "5")]
+    pub set_unix_ms: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetRuleRequest {
+    /// As it would be written in the configuration, JSON. One of the admins' with its name gives way to it.
+    #[prost(string, tag = "1")]
+    pub rule_json: ::prost::alloc::string::String,
+    /// Name of the admins' rule before which it comes; without it the place of the one that gives way, else the last.
+    #[prost(string, tag = "2")]
+    pub before: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteRuleRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RuleChange {
+    /// Of the rules now in force, 16 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub revision: ::prost::alloc::string::String,
+    /// Live identities that the change withdrew.
+    #[prost(uint64, tag = "2")]
+    pub withdrawn: u64,
+    /// Set where it is kept and waits for ConfirmRules.
+    #[prost(message, optional, tag = "3")]
+    pub waits: ::core::option::Option<WaitingRules>,
+    /// What somebody should look at.
+    #[prost(string, repeated, tag = "4")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TestRuleRequest {
+    /// A pod; neither, and none is looked at.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Its cluster, where there are several.
+    #[prost(string, tag = "3")]
+    pub cluster: ::prost::alloc::string::String,
+    /// As SetRuleRequest has them; empty, and nothing is tried.
+    #[prost(string, tag = "4")]
+    pub rule_json: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub before: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TestRuleResponse {
+    #[prost(message, optional, tag = "1")]
+    pub pod: ::core::option::Option<TestedPod>,
+    /// What the rule would change.
+    #[prost(message, optional, tag = "2")]
+    pub effect: ::core::option::Option<RuleEffect>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TestedPod {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// By the rules in force, and by those with the rule that is tried.
+    #[prost(message, optional, tag = "4")]
+    pub now: ::core::option::Option<TestedVerdict>,
+    #[prost(message, optional, tag = "5")]
+    pub with_rule: ::core::option::Option<TestedVerdict>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TestedVerdict {
+    /// "identities", "denied", "no_match" or "undecided".
+    #[prost(string, tag = "1")]
+    pub verdict: ::prost::alloc::string::String,
+    /// The default first.
+    #[prost(message, repeated, tag = "2")]
+    pub identities: ::prost::alloc::vec::Vec<TestedIdentity>,
+    /// The rule that denies.
+    #[prost(string, tag = "3")]
+    pub denied_by: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TestedIdentity {
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub rule: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RuleEffect {
+    /// Of the rules with the one that is tried.
+    #[prost(string, tag = "1")]
+    pub revision: ::prost::alloc::string::String,
+    /// Identities that pods would get and do not get now; some of them.
+    #[prost(uint64, tag = "2")]
+    pub given: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub given_examples: ::prost::alloc::vec::Vec<WithdrawnIdentity>,
+    /// Identities under which live certificates are held, and that would be given no more; some of them.
+    #[prost(uint64, tag = "4")]
+    pub withdrawn: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub withdrawn_examples: ::prost::alloc::vec::Vec<WithdrawnIdentity>,
+    /// Whether it would wait for a confirmation.
+    #[prost(bool, tag = "6")]
+    pub waits: bool,
+    /// Whether there are pods that were not looked at.
+    #[prost(bool, tag = "7")]
+    pub truncated: bool,
+    /// What somebody should look at.
+    #[prost(string, repeated, tag = "8")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfirmRulesRequest {
@@ -670,6 +789,39 @@ pub struct ShowAuditResponse {
     /// The newest head, the line as it stands in the log; empty before the first.
     #[prost(string, tag = "5")]
     pub head: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TailAuditRequest {
+    /// All that are given must hold; see docs/operating.md for the members that each looks at.
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// namespace/name or UID.
+    #[prost(string, tag = "2")]
+    pub pod: ::prost::alloc::string::String,
+    /// Hex.
+    #[prost(string, tag = "3")]
+    pub serial: ::prost::alloc::string::String,
+    /// As the log has it: uid:0, timer.
+    #[prost(string, tag = "4")]
+    pub author: ::prost::alloc::string::String,
+    /// Whether lines that come are told too.
+    #[prost(bool, tag = "5")]
+    pub follow: bool,
+    /// How many of those that were emitted before.
+    #[prost(uint32, tag = "6")]
+    pub last: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditLine {
+    /// As it stands in the log.
+    #[prost(string, tag = "1")]
+    pub line: ::prost::alloc::string::String,
+    /// So many lines went by before this one while the reader took none.
+    #[prost(uint64, tag = "2")]
+    pub lagged: u64,
+    /// For people: what is not among the lines, and why.
+    #[prost(string, tag = "3")]
+    pub note: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainPodRequest {
@@ -1296,6 +1448,76 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ConfirmRules"));
             self.inner.unary(req, path, codec).await
         }
+        /// Sets a rule of the admins, beside those of the configuration file. INVALID_ARGUMENT where it makes no sense, FAILED_PRECONDITION where
+        /// the file has its name.
+        pub async fn set_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::RuleChange>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/SetRule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "SetRule"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a rule of the admins away. NOT_FOUND where there is none of that name.
+        pub async fn delete_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::RuleChange>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/DeleteRule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "DeleteRule"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What a pod would get, and what a rule would change. Changes nothing. NOT_FOUND where there is no such pod.
+        pub async fn test_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TestRuleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TestRuleResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/TestRule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "TestRule"));
+            self.inner.unary(req, path, codec).await
+        }
         /// By what the audit log is to be verified.
         pub async fn show_audit(
             &mut self,
@@ -1320,6 +1542,31 @@ pub mod admin_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ShowAudit"));
             self.inner.unary(req, path, codec).await
+        }
+        /// Lines of the audit log as they are emitted, and the last before them.
+        pub async fn tail_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TailAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditLine>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/TailAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "TailAudit"));
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Why a pod gets what it gets. Reads only; asks the API server for the pod where the watch does not show it, and for
         /// nothing else. NOT_FOUND where no cluster has that name.
@@ -1488,6 +1735,25 @@ pub mod admin_server {
             tonic::Response<super::ConfirmRulesResponse>,
             tonic::Status,
         >;
+        /// Sets a rule of the admins, beside those of the configuration file. INVALID_ARGUMENT where it makes no sense, FAILED_PRECONDITION where
+        /// the file has its name.
+        async fn set_rule(
+            &self,
+            request: tonic::Request<super::SetRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::RuleChange>, tonic::Status>;
+        /// Takes a rule of the admins away. NOT_FOUND where there is none of that name.
+        async fn delete_rule(
+            &self,
+            request: tonic::Request<super::DeleteRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::RuleChange>, tonic::Status>;
+        /// What a pod would get, and what a rule would change. Changes nothing. NOT_FOUND where there is no such pod.
+        async fn test_rule(
+            &self,
+            request: tonic::Request<super::TestRuleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TestRuleResponse>,
+            tonic::Status,
+        >;
         /// By what the audit log is to be verified.
         async fn show_audit(
             &self,
@@ -1496,6 +1762,17 @@ pub mod admin_server {
             tonic::Response<super::ShowAuditResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the TailAudit method.
+        type TailAuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditLine, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Lines of the audit log as they are emitted, and the last before them.
+        async fn tail_audit(
+            &self,
+            request: tonic::Request<super::TailAuditRequest>,
+        ) -> std::result::Result<tonic::Response<Self::TailAuditStream>, tonic::Status>;
         /// Why a pod gets what it gets. Reads only; asks the API server for the pod where the watch does not show it, and for
         /// nothing else. NOT_FOUND where no cluster has that name.
         async fn explain_pod(
@@ -2206,6 +2483,135 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/signet.admin.v1.Admin/SetRule" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetRuleSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::SetRuleRequest>
+                    for SetRuleSvc<T> {
+                        type Response = super::RuleChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetRuleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::set_rule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetRuleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/DeleteRule" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteRuleSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::DeleteRuleRequest>
+                    for DeleteRuleSvc<T> {
+                        type Response = super::RuleChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteRuleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::delete_rule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteRuleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/TestRule" => {
+                    #[allow(non_camel_case_types)]
+                    struct TestRuleSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::TestRuleRequest>
+                    for TestRuleSvc<T> {
+                        type Response = super::TestRuleResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TestRuleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::test_rule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TestRuleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/signet.admin.v1.Admin/ShowAudit" => {
                     #[allow(non_camel_case_types)]
                     struct ShowAuditSvc<T: Admin>(pub Arc<T>);
@@ -2245,6 +2651,52 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/TailAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct TailAuditSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::TailAuditRequest>
+                    for TailAuditSvc<T> {
+                        type Response = super::AuditLine;
+                        type ResponseStream = T::TailAuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TailAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::tail_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TailAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -75,7 +75,11 @@ pub(crate) const ACCESS: &[(&str, Access, Before)] = {
         ("/signet.admin.v1.Admin/ConfirmClock", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ListRules", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ConfirmRules", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/SetRule", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/DeleteRule", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/TestRule", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ShowAudit", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/TailAudit", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ExplainPod", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ExplainId", AdminSocket, Nothing),
     ]

@@ -1,13 +1,16 @@
 //! `signet.admin.v1`: what admins ask and order. Whoever opens the socket is an admin; the audit log names the user.
 
 mod audit;
+mod audit_tail;
 mod clock;
 mod convert;
 mod explain;
 mod listing;
 mod revoking;
+mod rule_edits;
 mod rules;
 mod spreading;
+mod status;
 mod targets;
 
 use std::{sync::Arc, time::SystemTime};
@@ -15,13 +18,10 @@ use std::{sync::Arc, time::SystemTime};
 use signet_certs::{
     authority::AuthorityKind,
     id::TrustDomain,
-    time::{from_unix_millis, rfc3339, unix_millis},
+    time::{from_unix_millis, rfc3339},
 };
 use signet_proto::admin::{self as wire, admin_server};
-use signet_runtime::{
-    error,
-    ready::{Level, Readiness},
-};
+use signet_runtime::{error, ready::Readiness};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -30,7 +30,7 @@ use super::admin_calls::{author, is_about};
 use crate::{
     agents::Agents,
     attest::Attestor,
-    audit::{AuditLog, AuditPublicKey},
+    audit::{AuditLog, AuditPublicKey, AuditTail},
     authority::{AuthorityManager, RotateError, RotateRequest},
     clock::TrustedClock,
     issuer::Issuer,
@@ -74,6 +74,8 @@ pub(crate) struct AdminService {
     pub audit: AuditLog,
     /// By what that log is verified.
     pub audit_key: AuditPublicKey,
+    /// Its newest lines.
+    pub audit_tail: AuditTail,
     /// What should be changed about the configuration.
     pub advice: Vec<String>,
     /// Start of this process.
@@ -97,34 +99,7 @@ impl admin_server::Admin for AdminService {
         &self,
         _: Request<wire::StatusRequest>,
     ) -> Result<Response<wire::StatusResponse>, Status> {
-        let now = self.clock.now();
-        let authorities = self.all_authorities(now).await?;
-        let waits = self.authorities.current().borrow().has_prepared();
-        let clock = self.clock.show();
-        Ok(Response::new(wire::StatusResponse {
-            trust_domain: self.trust_domain.as_str().to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_unix_ms: unix_millis(self.started),
-            now_unix_ms: unix_millis(now),
-            ready: self.readiness.is_ready(Level::Serve),
-            ready_issue: self.readiness.is_ready(Level::Issue),
-            not_ready: convert::not_ready(&self.readiness),
-            sequence_number: self.trust.borrow().sequence,
-            policy_revision: self.rules.current().borrow().revision(),
-            rules: Some(self.rules_standing()),
-            svids_issued: self.metrics.issued_total(),
-            svids_live: authorities.iter().map(|authority| authority.live_svids).sum(),
-            agents_connected: u32::try_from(self.agents.connected()).unwrap_or(u32::MAX),
-            key_exchanges: convert::key_exchanges(self.agents.key_exchanges()),
-            agents_awaited: self.agents.awaited(waits.then(|| self.trust.borrow().sequence)),
-            clusters: convert::clusters(self.attestor.clusters()),
-            authorities,
-            lists: convert::list_rooms(&self.publisher.room_use().borrow()),
-            list_proofs: convert::list_proofs(&self.put_back.standing()),
-            clock_state: clock.state.as_str().to_owned(),
-            clock_reason: clock.reason,
-            advice: self.advice.clone(),
-        }))
+        self.shown_status().await.map(Response::new)
     }
 
     async fn show_authorities(
@@ -284,6 +259,27 @@ impl admin_server::Admin for AdminService {
         Ok(Response::new(confirmed))
     }
 
+    async fn set_rule(
+        &self,
+        request: Request<wire::SetRuleRequest>,
+    ) -> Result<Response<wire::RuleChange>, Status> {
+        self.rule_set(request).await.map(Response::new)
+    }
+
+    async fn delete_rule(
+        &self,
+        request: Request<wire::DeleteRuleRequest>,
+    ) -> Result<Response<wire::RuleChange>, Status> {
+        self.rule_deleted(request).await.map(Response::new)
+    }
+
+    async fn test_rule(
+        &self,
+        request: Request<wire::TestRuleRequest>,
+    ) -> Result<Response<wire::TestRuleResponse>, Status> {
+        self.rule_tested(request).await.map(Response::new)
+    }
+
     async fn show_clock(&self, _: Request<wire::ShowClockRequest>) -> Result<Response<wire::Clock>, Status> {
         Ok(Response::new(self.shown_clock()))
     }
@@ -304,6 +300,15 @@ impl admin_server::Admin for AdminService {
         _: Request<wire::ShowAuditRequest>,
     ) -> Result<Response<wire::ShowAuditResponse>, Status> {
         self.shown_audit().await.map(Response::new)
+    }
+
+    type TailAuditStream = ReceiverStream<Result<wire::AuditLine, Status>>;
+
+    async fn tail_audit(
+        &self,
+        request: Request<wire::TailAuditRequest>,
+    ) -> Result<Response<Self::TailAuditStream>, Status> {
+        self.audit_tail(request.into_inner()).map(Response::new)
     }
 
     async fn explain_pod(

@@ -4,6 +4,7 @@ mod audit;
 mod explain;
 mod render;
 mod revoke;
+mod rules;
 
 use std::{path::Path, time::SystemTime};
 
@@ -18,7 +19,9 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
+pub(super) use self::audit::{AuditQuestion, AuditTold};
 pub use self::revoke::{Revoke, Target};
+pub use self::rules::TestRule;
 
 /// A connection to the admin socket.
 #[derive(Debug)]
@@ -162,29 +165,6 @@ impl AdminClient {
             .await
             .map_err(said)?;
         Ok(render::crls(&response.into_inner().crls))
-    }
-
-    /// Rules in force, and those that wait.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn rules(&mut self) -> anyhow::Result<Answer> {
-        let response = self
-            .inner
-            .list_rules(wire::ListRulesRequest {})
-            .await
-            .map_err(said)?;
-        Ok(render::rules(&response.into_inner()))
-    }
-
-    /// Puts in force the rules of this revision, which wait for it.
-    ///
-    /// # Errors
-    /// What the server answered: then nothing has changed.
-    pub async fn confirm_rules(&mut self, revision: String) -> anyhow::Result<Answer> {
-        let request = wire::ConfirmRulesRequest { revision };
-        let response = self.inner.confirm_rules(request).await.map_err(said)?;
-        Ok(render::confirmed_rules(&response.into_inner()))
     }
 
     /// Agents.

@@ -1,6 +1,8 @@
 //! Commands and their options.
 
+mod audit;
 mod revoke;
+mod rule;
 
 use std::path::PathBuf;
 
@@ -10,7 +12,11 @@ use signet_runtime::{
     environment::{ADMIN_SOCKET, SERVER_CONFIG},
 };
 
-pub(super) use self::revoke::{AllowArgs, BanArgs, DenialsArgs, RevokeArgs};
+pub(super) use self::{
+    audit::{AuditCommand, AuditTailArgs, AuditVerifyArgs},
+    revoke::{AllowArgs, BanArgs, DenialsArgs, RevokeArgs},
+    rule::{DeleteRuleArgs, RuleCommand, SetRuleArgs, TestRuleArgs},
+};
 
 /// SPIFFE identity issuer: the certificate authority of one trust domain.
 #[derive(Debug, Parser)]
@@ -190,56 +196,11 @@ pub(super) enum CrlCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum RuleCommand {
-    /// The rules in force, in order, and those that wait for a confirmation with what they would withdraw.
-    List(AdminArgs),
-    /// Put in force the rules that wait, though they withdraw more live identities than rules_confirm_above.
-    Confirm(ConfirmRulesArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ConfirmRulesArgs {
-    /// Their revision, from `rule list`: 16 hexadecimal digits. Others are not confirmed by it.
-    pub(super) revision: String,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Debug, Subcommand)]
 pub(super) enum AgentCommand {
     /// Agents that have attested.
     List(AdminArgs),
     /// Shut an agent out: its certificates are revoked, and it is given no other until `allow` lifts that.
     Ban(BanArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum AuditCommand {
-    /// Check files of the log: whether lines were removed, changed or moved, or the end cut off. Exits 0 when it is whole, 1 when it
-    /// is not, and 2 when it cannot be read.
-    Verify(AuditVerifyArgs),
-    /// Print the key by which the log is verified, PEM.
-    Key(AdminArgs),
-    /// Print the newest signed head, one line. Kept elsewhere and given to `verify` as a file, it shows an end that was cut off.
-    Head(AdminArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct AuditVerifyArgs {
-    /// Files of the log, rotated ones too, in any order.
-    #[arg(required = true, value_name = "FILE")]
-    pub(super) files: Vec<PathBuf>,
-    /// Only heads signed by this key count: the output of `audit key`, kept where the log cannot be changed. May be repeated.
-    #[arg(long, value_name = "FILE")]
-    pub(super) key: Vec<PathBuf>,
-    /// Only heads signed by a key of this id count: hex of the SHA-256 of its SPKI. May be repeated.
-    #[arg(long, value_name = "HEX")]
-    pub(super) key_id: Vec<String>,
-    /// Ask the running server for its key, and how far its log must reach.
-    #[arg(long)]
-    pub(super) server: bool,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -42,7 +42,7 @@ pub(crate) struct Raw {
     pub(super) trust: Trust,
     /// Kubernetes clusters whose pods and nodes are attested.
     pub(super) attestation: Attestation,
-    /// From attested facts to SPIFFE IDs, in order.
+    /// From attested facts to SPIFFE IDs, in order. Those that admins set come behind them.
     pub(super) rules: Vec<IdentityRuleConfig>,
     /// Whether the built-in last rule `/ns/<namespace>/sa/<service account>` stands.
     pub(super) builtin_rule: bool,

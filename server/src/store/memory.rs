@@ -55,7 +55,7 @@ pub(crate) struct MemoryStore {
     pub issue_failures: AtomicU32,
     /// Fails [`AttestedAgents::record_reports`].
     pub report_failures: AtomicU32,
-    /// Fails [`KeptRules::accept_rules`](super::KeptRules::accept_rules).
+    /// Fails [`KeptRules::keep_rules`](super::KeptRules::keep_rules).
     pub rules_failures: AtomicU32,
     /// Fails [`AuditOutbox::append`].
     pub audit_failures: AtomicU32,

@@ -109,6 +109,7 @@ macro_rules! store_suite {
                 an_issued_line_says_that_it_rests_on_an_outage;
             rules:
                 rules_are_kept_as_last_accepted_with_their_line
+                rules_of_admins_are_kept_apart_and_with_what_is_accepted
                 who_lives_by_rules_is_told_once_with_the_newest_rule;
             proofs:
                 a_list_is_known_by_its_number_for_a_while

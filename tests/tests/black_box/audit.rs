@@ -38,6 +38,9 @@ const ADMIN_COMMANDS: &[(&str, &[&str], bool)] = &[
         &["explain", "--pod", "shop/front", "--cluster", "other"],
         false,
     ),
+    ("DeleteRule", &["rule", "delete", "nobodys"], false),
+    ("TestRule", &["rule", "test", "--pod", "shop/none"], false),
+    ("TailAudit", &["audit", "tail"], true),
     ("ShowClock", &["clock", "show"], true),
     (
         "ConfirmClock",

@@ -121,7 +121,7 @@ impl AdminService {
     }
 
     /// The cluster of this name, or the only one.
-    fn cluster_named(&self, name: &str) -> Result<ClusterHealth, Status> {
+    pub(super) fn cluster_named(&self, name: &str) -> Result<ClusterHealth, Status> {
         let mut clusters = self.attestor.clusters();
         let names: Vec<_> = clusters.iter().map(|cluster| cluster.name.clone()).collect();
         let names = names.join(", ");
@@ -244,7 +244,7 @@ impl AdminService {
         let standing = self.rules_standing();
         match standing.waiting {
             Some(waiting) => format!(
-                "those of the file wait for `signet-server rule confirm {}`",
+                "others wait for `signet-server rule confirm {}`",
                 waiting.revision
             ),
             None if standing.problem.is_empty() => String::new(),

@@ -7,6 +7,7 @@ mod proofs;
 mod revoked;
 mod rules;
 mod status;
+mod tried;
 
 use serde_json::{Value, json};
 use signet_certs::pem;
@@ -19,6 +20,7 @@ pub(super) use self::explain::{explained_id, explained_pod};
 pub(super) use self::revoked::{and_reported, revoked, spread, would_revoke};
 pub(super) use self::rules::{confirmed_rules, rules};
 pub(super) use self::status::{health, status};
+pub(super) use self::tried::{rule_change, tested_rule};
 
 #[cfg(test)]
 mod tests;

@@ -57,6 +57,8 @@ pub(crate) struct Kept {
     pub(super) compromised: BTreeSet<[u8; 32]>,
     /// The rules that were accepted last.
     pub(super) accepted_rules: Option<String>,
+    /// The rules that admins have set.
+    pub(super) admin_rules: Option<String>,
     /// Number of the last revocation.
     pub(super) revision: u64,
     /// Denials with their numbers.

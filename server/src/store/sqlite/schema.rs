@@ -278,6 +278,9 @@ pub(super) const AUDIT_HEAD: &str = "audit_head";
 /// Key in `meta` of the rules that were accepted last.
 pub(super) const ACCEPTED_RULES: &str = "accepted_rules";
 
+/// Key in `meta` of the rules that admins have set.
+pub(super) const ADMIN_RULES: &str = "admin_rules";
+
 /// In `meta`: how many audit lines were left out since that was told.
 pub(super) const AUDIT_LEFT_OUT: &str = "audit_left_out";
 
