@@ -4,11 +4,13 @@
 //! say through [`Lines`], which wait for nobody.
 
 mod lines;
+mod narration;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 pub use self::lines::{Lines, MAX_BYTES};
+pub use self::narration::Narration;
 
 /// Prints an answer to standard output. A reader that has gone has what it wanted, so its pipe is no error; a descriptor
 /// that was closed before the program began counts as `/dev/null`.
