@@ -27,7 +27,7 @@ use crate::{
     agents::Agents,
     attest::Attestor,
     audit::{AuditLog, AuditPublicKey},
-    authority::{AuthorityManager, Order},
+    authority::AuthorityManager,
     clock::TrustedClock,
     issuer::Issuer,
     live_rules::LiveRules,
@@ -136,10 +136,7 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::PrepareAuthorityRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
-        let asked = request.get_ref();
-        let algorithm = convert::algorithm(&asked.algorithm)?;
-        let order = Order::Prepare { algorithm };
-        self.ordered_of_kind(&request, &asked.kind, order, false).await
+        self.prepare(&request).await
     }
 
     type ActivateAuthorityStream = ProgressStream;
@@ -148,10 +145,7 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::ActivateAuthorityRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
-        let asked = request.get_ref();
-        let force = asked.force;
-        let order = Order::Activate { force };
-        self.ordered_of_kind(&request, &asked.kind, order, force).await
+        self.activate(&request).await
     }
 
     type RotateAuthorityStream = ProgressStream;
@@ -160,14 +154,7 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::RotateAuthorityRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
-        let asked = request.get_ref();
-        let order = Order::Rotate {
-            force: asked.force,
-            algorithm: convert::algorithm(&asked.algorithm)?,
-            retire: asked.retire,
-        };
-        self.ordered_of_kind(&request, &asked.kind, order, asked.force)
-            .await
+        self.rotate(&request).await
     }
 
     type TaintAuthorityStream = ProgressStream;
@@ -176,9 +163,7 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::TaintAuthorityRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
-        let asked = request.get_ref();
-        let order = |authority| Order::Taint { authority };
-        self.ordered_of_one(&request, &asked.authority_id, order).await
+        self.taint(&request).await
     }
 
     type RevokeAuthorityStream = ProgressStream;
@@ -187,10 +172,7 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::RevokeAuthorityRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
-        let asked = request.get_ref();
-        let force = asked.force;
-        let order = |authority| Order::Revoke { authority, force };
-        self.ordered_of_one(&request, &asked.authority_id, order).await
+        self.take_away(&request).await
     }
 
     type WatchOperationStream = ProgressStream;

@@ -190,7 +190,16 @@ pub(crate) struct SpreadStatus {
 impl SpreadStatus {
     /// Whether the gate is open at `now`.
     pub(crate) fn is_open(&self, now: SystemTime) -> bool {
-        now >= self.at_latest || (now >= self.not_before && self.confirmed == self.live)
+        now >= self.opens_at()
+    }
+
+    /// When it opens, if nobody reports before.
+    pub(crate) fn opens_at(&self) -> SystemTime {
+        if self.confirmed == self.live {
+            self.not_before.min(self.at_latest)
+        } else {
+            self.at_latest
+        }
     }
 }
 

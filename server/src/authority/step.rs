@@ -3,18 +3,14 @@
 mod distrust;
 mod orders;
 mod pursue;
+mod told;
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use signet_certs::authority::AuthorityId;
-use signet_certs::time::{from_unix_seconds, unix_seconds};
-
-use super::operation::Verb;
 use super::policy::{activate_at, prepare_at};
 use super::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Introduced, Moment,
-    NewAuthority, Refused, Shown, TIMER, Transition, Turn,
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Moment, Refused,
+    TIMER, Transition, Turn,
 };
 
 /// Turns of an authority that are remembered: more than one that goes its way takes.
@@ -78,6 +74,7 @@ impl AuthoritySet {
             });
         let kept = self.links.next_end().into_iter().chain(self.departed.next_end());
         moments.extend(ends.chain(kept).filter_map(settled));
+        moments.extend(self.spread_awaited(context));
         if self.can_go_on(context) || (self.departed.has_keys() && context.at.settled.is_some()) {
             moments.push(now);
         }
@@ -106,11 +103,7 @@ impl AuthoritySet {
         let ends = active
             .filter(|_| context.at.trusted)
             .map(|active| active.authority.not_after);
-        let gate = if status.confirmed == status.live {
-            status.not_before
-        } else {
-            status.at_latest
-        };
+        let gate = status.opens_at();
         let due = scheduled.map(|scheduled| scheduled.max(gate));
         if self.takes_over(context) {
             vec![context.at.now]
@@ -298,113 +291,6 @@ impl AuthoritySet {
                 .is_some_and(|settled| settled >= prepare_threshold(active))
                 .then_some(Activation::OnSchedule),
         }
-    }
-
-    fn add(
-        &self,
-        authority: NewAuthority,
-        activation: Activation,
-        author: Arc<str>,
-        verb: Option<Verb>,
-        context: &Context<'_>,
-    ) -> Result<Transition, Refused> {
-        if let Some(prepared) = self.prepared().or_else(|| self.get(authority.id)) {
-            return Err(Refused::AlreadyPrepared(prepared.id()));
-        }
-        let mut next = self.clone();
-        let target = authority.id;
-        next.authorities.push(AuthorityRecord {
-            authority,
-            state: AuthorityState::Prepared { activation },
-            introduced: None,
-            longest_leaf_ttl: context.policy.leaf_ttl(),
-            author: author.clone(),
-            history: Vec::new(),
-        });
-        let operation = verb.map(|verb| next.begin(verb, target, author, context.at.now));
-        let operation = operation.transpose()?;
-        Ok(Transition {
-            operation,
-            ..next.changed()
-        })
-    }
-
-    fn published(&self, sequence: u64, shown: &Shown, at: Moment) -> Transition {
-        let mut next = self.clone();
-        let mut gone = Vec::new();
-        for record in &mut next.authorities {
-            let listed = shown.listed.iter().find(|(id, _)| *id == record.id());
-            let Some((_, this_update)) = listed else {
-                continue;
-            };
-            record
-                .introduced
-                .get_or_insert(Introduced { sequence, at: at.now });
-            let is_marked = shown.tainted.contains(&record.id());
-            if let AuthorityState::Tainted { shown, .. } = &mut record.state
-                && is_marked
-            {
-                shown.get_or_insert(sequence);
-            }
-            if let Some((_, Some(drained_at))) = record.state.end()
-                && (!record.authority.signs_list || *this_update >= Some(drained_at))
-                && at.settled.is_some()
-            {
-                gone.push(record.id());
-            }
-        }
-        next.departed.note_shown(sequence, &shown.departed);
-        for id in &gone {
-            next.leave(*id, at.now);
-        }
-        if next == *self {
-            return next.does(Vec::new());
-        }
-        let mut transition = next.changed();
-        transition.effects.extend(gone.into_iter().map(Effect::DeleteKey));
-        transition
-    }
-
-    fn drained(&self, authority: AuthorityId, now: SystemTime) -> Result<Transition, Refused> {
-        // CRLs carry whole seconds; the last one must not be asked for a fraction it cannot show.
-        let moment = from_unix_seconds(unix_seconds(now));
-        self.change_old(authority, |_, drained_at| {
-            drained_at.get_or_insert(moment);
-        })
-    }
-
-    fn outlived(&self, authority: AuthorityId, not_after: SystemTime) -> Result<Transition, Refused> {
-        self.change_old(authority, |leaves_until, _| {
-            *leaves_until = (*leaves_until).max(just_after(not_after));
-        })
-    }
-
-    fn change_old(
-        &self,
-        authority: AuthorityId,
-        change: impl FnOnce(&mut SystemTime, &mut Option<SystemTime>),
-    ) -> Result<Transition, Refused> {
-        let mut next = self.clone();
-        let record = next
-            .authorities
-            .iter_mut()
-            .find(|record| record.id() == authority);
-        let Some(
-            AuthorityState::Old {
-                leaves_until,
-                drained_at,
-            }
-            | AuthorityState::Tainted {
-                leaves_until,
-                drained_at,
-                ..
-            },
-        ) = record.map(|record| &mut record.state)
-        else {
-            return Err(Refused::NotOld(authority));
-        };
-        change(leaves_until, drained_at);
-        Ok(next.changed())
     }
 
     fn changed(self) -> Transition {

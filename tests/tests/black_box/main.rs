@@ -13,6 +13,7 @@
 mod agents;
 mod audit;
 mod audit_files;
+mod authority;
 mod bad_csr;
 mod bad_grpc;
 mod bad_tokens;

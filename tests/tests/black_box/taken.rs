@@ -182,7 +182,11 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
             of(&[
                 ("ca show", 0),
                 ("ca anchors", 0),
+                ("ca activate", 1),
+                ("ca prepare --no-wait", 0),
                 ("ca rotate --force -o json", 0),
+                ("ca taint 0000000000000000000000000000000000000000", 1),
+                ("ca revoke nonsense", 1),
                 ("svid list", 0),
                 ("svid list --output json", 0),
                 ("svid list --id spiffe://other.org/x", 1),

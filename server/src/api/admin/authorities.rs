@@ -20,6 +20,8 @@ use crate::{
 
 /// How an operation goes on, message by message.
 pub(super) type ProgressStream = ReceiverStream<Result<wire::AuthorityProgress, Status>>;
+/// An order that was taken, or why not.
+type Told = Result<Response<ProgressStream>, Status>;
 
 impl AdminService {
     pub(super) async fn all_authorities(&self, now: SystemTime) -> Result<Vec<wire::Authority>, Status> {
@@ -58,14 +60,46 @@ impl AdminService {
         })
     }
 
+    pub(super) async fn prepare(&self, request: &Request<wire::PrepareAuthorityRequest>) -> Told {
+        let asked = request.get_ref();
+        let algorithm = convert::algorithm(&asked.algorithm)?;
+        let order = Order::Prepare { algorithm };
+        self.ordered_of_kind(request, &asked.kind, order, false).await
+    }
+
+    pub(super) async fn activate(&self, request: &Request<wire::ActivateAuthorityRequest>) -> Told {
+        let asked = request.get_ref();
+        let force = asked.force;
+        let order = Order::Activate { force };
+        self.ordered_of_kind(request, &asked.kind, order, force).await
+    }
+
+    pub(super) async fn rotate(&self, request: &Request<wire::RotateAuthorityRequest>) -> Told {
+        let asked = request.get_ref();
+        let order = Order::Rotate {
+            force: asked.force,
+            algorithm: convert::algorithm(&asked.algorithm)?,
+            retire: asked.retire,
+        };
+        self.ordered_of_kind(request, &asked.kind, order, asked.force)
+            .await
+    }
+
+    pub(super) async fn taint(&self, request: &Request<wire::TaintAuthorityRequest>) -> Told {
+        let order = |authority| Order::Taint { authority };
+        self.ordered_of_one(request, &request.get_ref().authority_id, order)
+            .await
+    }
+
+    pub(super) async fn take_away(&self, request: &Request<wire::RevokeAuthorityRequest>) -> Told {
+        let force = request.get_ref().force;
+        let order = |authority| Order::Revoke { authority, force };
+        self.ordered_of_one(request, &request.get_ref().authority_id, order)
+            .await
+    }
+
     /// An order about one kind, which its text names.
-    pub(super) async fn ordered_of_kind<T>(
-        &self,
-        request: &Request<T>,
-        kind: &str,
-        order: Order,
-        force: bool,
-    ) -> Result<Response<ProgressStream>, Status> {
+    async fn ordered_of_kind<T>(&self, request: &Request<T>, kind: &str, order: Order, force: bool) -> Told {
         is_about(request, kind);
         let kind: AuthorityKind = kind
             .parse()
@@ -80,12 +114,12 @@ impl AdminService {
     }
 
     /// An order about one authority, which its text names.
-    pub(super) async fn ordered_of_one<T>(
+    async fn ordered_of_one<T>(
         &self,
         request: &Request<T>,
         authority: &str,
         order: impl FnOnce(AuthorityId) -> Order,
-    ) -> Result<Response<ProgressStream>, Status> {
+    ) -> Told {
         is_about(request, authority);
         let id: AuthorityId = authority.parse().map_err(|_| {
             Status::invalid_argument("an authority is named by 40 hexadecimal digits: see `ca show`")
@@ -102,7 +136,7 @@ impl AdminService {
     }
 
     /// Follows an operation by its id.
-    pub(super) fn watched(&self, operation: &str) -> Result<Response<ProgressStream>, Status> {
+    pub(super) fn watched(&self, operation: &str) -> Told {
         let unknown = || Status::not_found(format!("no operation {operation} is remembered: see `ca show`"));
         let (kind, number) = operation.rsplit_once('-').ok_or_else(unknown)?;
         let kind: AuthorityKind = kind.parse().map_err(|_| unknown())?;
@@ -131,12 +165,7 @@ impl AdminService {
         !joins && !self.authorities.current().borrow().has_prepared_of(kind)
     }
 
-    async fn ordered(
-        &self,
-        kind: AuthorityKind,
-        order: Order,
-        author: String,
-    ) -> Result<Response<ProgressStream>, Status> {
+    async fn ordered(&self, kind: AuthorityKind, order: Order, author: String) -> Told {
         let request = OrderRequest { kind, order, author };
         let steps = self.authorities.order(request).await;
         let steps = steps.map_err(|error| match &error {

@@ -26,6 +26,15 @@ impl AuthoritySet {
         after != *self
     }
 
+    /// When a successor that was asked for has spread, as things stand: that it takes over is another matter.
+    pub(super) fn spread_awaited(&self, context: &Context<'_>) -> Option<SystemTime> {
+        let mut running = self.operations.running();
+        let awaited =
+            running.any(|operation| (operation.verb, operation.stage) == (Verb::Prepare, Stage::Spreading));
+        let status = self.spread_status(context).filter(|_| awaited)?;
+        Some(status.opens_at())
+    }
+
     /// One stage further; false where it has to wait.
     fn advance(&mut self, operation: &mut Operation, context: &Context<'_>) -> bool {
         match operation.stage {

@@ -1,7 +1,11 @@
 //! What admins order, and what is refused them.
 
+use std::sync::Arc;
+
+use signet_certs::authority::AuthorityId;
+
 use super::super::super::operation::{Order, Stage, Verb};
-use super::world::{AGENTS, HOUR, MINUTE, World, retirement, rotation};
+use super::world::{AGENTS, Action, HOUR, MINUTE, World, retirement, rotation};
 use super::*;
 
 /// A rotation is over, and every agent's workload still uses the one before.
@@ -34,7 +38,9 @@ fn prepare_ends_when_it_has_spread_and_activate_when_it_signs() {
     assert_eq!(world.last_operation(), Some((Verb::Prepare, Stage::Spreading)));
     let refused = world.orders(Order::Activate { force: false });
     assert!(matches!(refused, Err(Refused::NotSpread { .. })), "{refused:?}");
-    world.now += 6 * MINUTE;
+    let before = world.now;
+    world.perform(&Action::WaitForDeadline);
+    assert!(world.now <= before + 6 * MINUTE, "it wakes when it has spread");
     world.settle();
     assert_eq!(world.last_operation(), Some((Verb::Prepare, Stage::Done)));
     assert!(world.set.prepared().is_some(), "it waits to be asked");

@@ -1,11 +1,14 @@
 //! What is around the machine: a ledger, agents, a publisher, a journal that may fail, restarts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use proptest::prelude::*;
+use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 use signet_certs::link::WALK_AFTER_END;
 use signet_certs::signer::SignatureAlgorithm;
+use signet_certs::time::{from_unix_seconds, unix_seconds};
 
 use super::super::super::departed::Left;
 use super::super::super::journal;
@@ -14,6 +17,7 @@ use super::super::super::material::Material;
 use super::super::super::operation::{Order, Stage, Verb};
 use super::super::super::policy::{LifePolicy, LifeSettings};
 use super::super::super::spread::{Holds, InUse, SpreadReports};
+use super::super::super::state::{NewAuthority, Shown};
 use super::super::*;
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
