@@ -2,8 +2,7 @@
 
 mod cursor;
 
-use std::fmt::Display;
-use std::time::SystemTime;
+use std::{fmt::Display, time::SystemTime};
 
 use serde::{Serialize, Serializer};
 use signet_certs::authority::{AuthorityId, AuthorityKind};

@@ -70,11 +70,8 @@ fn draw(text: &str) {
 
 /// One line: nothing of `text` moves the cursor.
 fn bar(done: u64, all: u64, text: &str) -> String {
-    let full = if all == 0 {
-        0
-    } else {
-        done.min(all).saturating_mul(CELLS) / all
-    };
+    let full = done.min(all).saturating_mul(CELLS);
+    let full = full.checked_div(all).unwrap_or_default();
     let cells: String = (0..CELLS)
         .map(|cell| if cell < full { '#' } else { '-' })
         .collect();
