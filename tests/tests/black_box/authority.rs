@@ -78,6 +78,16 @@ fn roots(identity: &Identity) -> BTreeSet<String> {
         .collect()
 }
 
+/// Each with the reason.
+async fn mistakes_are_refused(domain: &Domain, new: &str, old: &str) {
+    refused(domain, &["ca", "activate"], "no authority is prepared").await;
+    refused(domain, &["ca", "taint", new], "is the one that signs").await;
+    refused(domain, &["ca", "revoke", new, "--force"], "is the one that signs").await;
+    refused(domain, &["ca", "revoke", old], "`ca taint` it first").await;
+    refused(domain, &["ca", "taint", &"0".repeat(40)], "there is no authority").await;
+    refused(domain, &["ca", "revoke", "abc"], "40 hexadecimal digits").await;
+}
+
 /// Covers INV-2, INV-3.
 #[tokio::test]
 async fn each_verb_ends_when_it_is_true_everywhere_and_nobody_is_cut_off() {
@@ -101,22 +111,7 @@ async fn each_verb_ends_when_it_is_true_everywhere_and_nobody_is_cut_off() {
     );
     believe(&identities(&clients).await);
 
-    refused(&domain, &["ca", "activate"], "no authority is prepared").await;
-    refused(&domain, &["ca", "taint", &new], "is the one that signs").await;
-    refused(
-        &domain,
-        &["ca", "revoke", &new, "--force"],
-        "is the one that signs",
-    )
-    .await;
-    refused(&domain, &["ca", "revoke", &old], "`ca taint` it first").await;
-    refused(
-        &domain,
-        &["ca", "taint", &"0".repeat(40)],
-        "there is no authority",
-    )
-    .await;
-    refused(&domain, &["ca", "revoke", "abc"], "40 hexadecimal digits").await;
+    mistakes_are_refused(&domain, &new, &old).await;
 
     let tainted = domain.server.admin(&["ca", "taint", &old]).await.unwrap();
     assert_eq!(

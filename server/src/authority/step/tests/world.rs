@@ -357,6 +357,23 @@ impl World {
         self.activations.push(new.id());
     }
 
+    fn check_gone(&self) {
+        for id in &self.gone {
+            assert!(self.set.get(*id).is_none(), "it has left for good");
+            let mut links = self.set.links().iter();
+            assert!(
+                links.all(|link| link.by != *id && link.to != *id),
+                "a way over it"
+            );
+        }
+        for id in &self.departed {
+            assert!(
+                self.bundle.iter().all(|(other, _)| other != id),
+                "named as departed and there"
+            );
+        }
+    }
+
     pub(super) fn check(&self) {
         let active = self
             .set
@@ -381,20 +398,7 @@ impl World {
             self.set.authorities().len() + waiting.count(),
             "a key was left behind"
         );
-        for id in &self.gone {
-            assert!(self.set.get(*id).is_none(), "it has left for good");
-            let mut links = self.set.links().iter();
-            assert!(
-                links.all(|link| link.by != *id && link.to != *id),
-                "a way over it"
-            );
-        }
-        for id in &self.departed {
-            assert!(
-                self.bundle.iter().all(|(other, _)| other != id),
-                "named as departed and there"
-            );
-        }
+        self.check_gone();
         let lives = |leaf: &&Leaf| leaf.not_after >= self.now && !self.gone.contains(&leaf.authority);
         for leaf in self.leaves.iter().filter(lives) {
             let end = self
