@@ -4,6 +4,7 @@
 //! say through [`Lines`], which wait for nobody.
 
 mod lines;
+mod narration;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use std::os::fd::AsFd as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use self::lines::{Lines, MAX_BYTES};
+pub use self::narration::Narration;
 
 /// Prints an answer to standard output. A reader that has gone has what it wanted, so its pipe is no error; a descriptor
 /// that was closed before the program began counts as `/dev/null`.

@@ -2,8 +2,7 @@
 
 mod cursor;
 
-use std::fmt::Display;
-use std::time::SystemTime;
+use std::{fmt::Display, time::SystemTime};
 
 use serde::{Serialize, Serializer};
 use signet_certs::authority::{AuthorityId, AuthorityKind};
@@ -194,6 +193,30 @@ pub(crate) enum AuditAction {
         /// Whether it did not wait for its bundle to spread.
         forced: bool,
         /// Who wanted it: `timer` or an admin.
+        author: String,
+    },
+    /// An authority is not to be trusted any more: what it has signed is replaced everywhere.
+    AuthorityTainted {
+        /// Its kind.
+        #[serde(serialize_with = "text")]
+        kind: AuthorityKind,
+        /// Which.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// Who wanted it.
+        author: String,
+    },
+    /// An authority was taken out of every bundle and does not come back; its key is destroyed as soon as the time is settled.
+    AuthorityRevoked {
+        /// Its kind.
+        #[serde(serialize_with = "text")]
+        kind: AuthorityKind,
+        /// Which.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// Though certificates of it were in use, or nobody could say.
+        forced: bool,
+        /// Who wanted it.
         author: String,
     },
     /// An authority left the bundle; its key is destroyed.

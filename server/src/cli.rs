@@ -3,6 +3,7 @@
 pub mod admin;
 mod args;
 mod audit;
+mod ca;
 mod rule;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
@@ -16,8 +17,8 @@ use signet_runtime::{
 use self::{
     admin::{AdminClient, Revoke, Target},
     args::{
-        AdminArgs, AgentCommand, Algorithm, AuditCommand, BanArgs, CaCommand, Cli, ClockCommand, Command,
-        CrlCommand, ExplainArgs, Kind, RevokeArgs, RotateArgs, RuleCommand, SvidCommand,
+        AdminArgs, AgentCommand, AuditCommand, BanArgs, Cli, ClockCommand, Command, CrlCommand, ExplainArgs,
+        RevokeArgs, RuleCommand, SvidCommand,
     },
 };
 use crate::{
@@ -52,9 +53,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             client.healthcheck(args.serving).await
         }),
         Command::Status(args) => ask(args, AdminClient::status),
-        Command::Ca(CaCommand::Show(args)) => ask(args, AdminClient::authorities),
-        Command::Ca(CaCommand::Anchors(args)) => ask(args, AdminClient::anchors),
-        Command::Ca(CaCommand::Rotate(args)) => rotate(args),
+        Command::Ca(command) => ca::run(command),
         Command::Svid(SvidCommand::List(args)) => ask(args.admin, async move |client| {
             client
                 .svids(args.id, args.pod, args.node, args.live, args.limit)
@@ -103,23 +102,6 @@ fn explain(args: ExplainArgs) -> ExitCode {
     PROGRAM.judge(args.admin.answer.output, async {
         let mut client = AdminClient::connect(&args.admin.admin_socket).await?;
         client.explain(args.pod, args.cluster, args.spiffe_id).await
-    })
-}
-
-fn rotate(args: RotateArgs) -> ExitCode {
-    let kind = match args.kind {
-        Kind::X509 => "x509",
-        Kind::Control => "control",
-    };
-    let algorithm = match args.algorithm {
-        None => "",
-        Some(Algorithm::P256) => "p256",
-        Some(Algorithm::P384) => "p384",
-    };
-    // Progress goes to standard error, so that standard output stays one object.
-    let progress = |line: &str| complain(&format!("{line}\n"));
-    ask(args.admin, async move |client| {
-        client.rotate(kind, args.force, algorithm, progress).await
     })
 }
 

@@ -183,15 +183,50 @@ pub struct ShowAuthoritiesRequest {}
 pub struct ShowAuthoritiesResponse {
     #[prost(message, repeated, tag = "1")]
     pub authorities: ::prost::alloc::vec::Vec<Authority>,
+    /// Those that left because they are not to be trusted any more, in order of leaving.
+    #[prost(message, repeated, tag = "2")]
+    pub departed: ::prost::alloc::vec::Vec<DepartedAuthority>,
+    /// Under way, and the last that have ended.
+    #[prost(message, repeated, tag = "3")]
+    pub operations: ::prost::alloc::vec::Vec<AuthorityProgress>,
+    #[prost(int64, tag = "4")]
+    pub now_unix_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DepartedAuthority {
+    #[prost(string, tag = "1")]
+    pub authority_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub left_unix_ms: i64,
+    /// "revoked", or "expired": its last certificate had ended.
+    #[prost(string, tag = "4")]
+    pub how: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub author: ::prost::alloc::string::String,
+    #[prost(bool, tag = "6")]
+    pub forced: bool,
+    /// Its key is destroyed as soon as the time is settled.
+    #[prost(bool, tag = "7")]
+    pub has_key: bool,
+}
+/// When an authority came to stand somewhere.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityTurn {
+    #[prost(string, tag = "1")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub at_unix_ms: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Authority {
     #[prost(string, tag = "1")]
     pub authority_id: ::prost::alloc::string::String,
     /// "x509" or "control".
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
-    /// "prepared", "active", "old".
+    /// "prepared", "active", "old", "tainted".
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
@@ -214,6 +249,56 @@ pub struct Authority {
     /// What its key signs with: "p256" or "p384".
     #[prost(string, tag = "12")]
     pub algorithm: ::prost::alloc::string::String,
+    #[prost(bool, tag = "13")]
+    pub tainted: bool,
+    /// Since when it stands where it does; 0 where that is not known.
+    #[prost(int64, tag = "14")]
+    pub state_since_unix_ms: i64,
+    /// Of the operation under way that is about it; empty when none.
+    #[prost(string, tag = "15")]
+    pub operation_id: ::prost::alloc::string::String,
+    /// How it came to stand there, oldest first.
+    #[prost(message, repeated, tag = "16")]
+    pub history: ::prost::alloc::vec::Vec<AuthorityTurn>,
+    /// Who wanted the last of these: "timer" or an admin.
+    #[prost(string, tag = "17")]
+    pub author: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrepareAuthorityRequest {
+    /// "x509" or "control".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// As in RotateAuthorityRequest.
+    #[prost(string, tag = "2")]
+    pub algorithm: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActivateAuthorityRequest {
+    /// "x509" or "control".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Though agents have not reported it.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaintAuthorityRequest {
+    #[prost(string, tag = "1")]
+    pub authority_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeAuthorityRequest {
+    #[prost(string, tag = "1")]
+    pub authority_id: ::prost::alloc::string::String,
+    /// Though certificates of it are in use, or nobody can say.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchOperationRequest {
+    #[prost(string, tag = "1")]
+    pub operation_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateAuthorityRequest {
@@ -226,17 +311,22 @@ pub struct RotateAuthorityRequest {
     /// What the new authority's key signs with, "p256" or "p384"; empty: as the settings say.
     #[prost(string, tag = "3")]
     pub algorithm: ::prost::alloc::string::String,
+    /// Then take the old one out of use, and out of every bundle.
+    #[prost(bool, tag = "4")]
+    pub retire: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RotateProgress {
-    /// "prepared", "spreading", "activated".
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuthorityProgress {
+    /// "prepared", "spreading", "activated"; of `prepare` "spread" at the end; of `rotate --retire` then "draining", "leaving", "retired"; of
+    /// `taint` "tainting", "tainted"; of `revoke` "revoking", "revoked"; and "superseded" where something else came of it.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub authority_id: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub old_authority_id: ::prost::alloc::string::String,
-    /// Live agents, and how many of them reported the bundle that contains the new authority.
+    /// Live agents, and how many of them are not waited for: they reported the bundle that this is about, or that they use nothing of the old
+    /// authority.
     #[prost(uint32, tag = "4")]
     pub agents: u32,
     #[prost(uint32, tag = "5")]
@@ -245,6 +335,49 @@ pub struct RotateProgress {
     pub done: bool,
     #[prost(string, tag = "7")]
     pub message: ::prost::alloc::string::String,
+    /// For WatchOperation: the kind of authority and a number.
+    #[prost(string, tag = "8")]
+    pub operation_id: ::prost::alloc::string::String,
+    /// It is in the journal.
+    #[prost(bool, tag = "9")]
+    pub recorded: bool,
+    /// Some of the agents that are waited for, by SPIFFE ID, and how many there are.
+    #[prost(message, repeated, tag = "10")]
+    pub awaited: ::prost::alloc::vec::Vec<Straggler>,
+    #[prost(uint32, tag = "11")]
+    pub awaited_total: u32,
+    /// While a successor spreads: when it takes over at the earliest, unless forced, and at the latest.
+    #[prost(int64, tag = "12")]
+    pub not_before_unix_ms: i64,
+    #[prost(int64, tag = "13")]
+    pub at_latest_unix_ms: i64,
+    /// "prepare", "activate", "rotate", "retire", "taint", "revoke".
+    #[prost(string, tag = "15")]
+    pub verb: ::prost::alloc::string::String,
+    #[prost(string, tag = "16")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "17")]
+    pub author: ::prost::alloc::string::String,
+    #[prost(int64, tag = "18")]
+    pub begun_unix_ms: i64,
+    /// 0 while it is under way.
+    #[prost(int64, tag = "19")]
+    pub ended_unix_ms: i64,
+}
+/// An agent that is waited for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Straggler {
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub node_name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub connected: bool,
+    /// What is known to stand in the way; may be empty.
+    #[prost(string, tag = "5")]
+    pub why: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSvidsRequest {
@@ -421,20 +554,6 @@ pub struct SpreadProgress {
     pub awaited_total: u32,
     #[prost(bool, tag = "5")]
     pub done: bool,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Straggler {
-    #[prost(string, tag = "1")]
-    pub spiffe_id: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub cluster: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub node_name: ::prost::alloc::string::String,
-    #[prost(bool, tag = "4")]
-    pub connected: bool,
-    /// What is known to stand in the way; may be empty.
-    #[prost(string, tag = "5")]
-    pub why: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokedSvid {
@@ -1167,12 +1286,66 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ShowAuthorities"));
             self.inner.unary(req, path, codec).await
         }
-        /// Prepare, spread, activate; one message per step, the last has done = true.
+        /// What is asked of authorities is recorded before the first message comes, and goes on whoever listens, after a restart too. One message
+        /// per change, the last has done = true. FAILED_PRECONDITION where it would break somebody, NOT_FOUND for an authority that there is not.
+        /// Asked again, it is joined.
+        ///
+        /// A successor: ends when it has spread.
+        pub async fn prepare_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PrepareAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/PrepareAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "PrepareAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// It takes over: ends when it signs.
+        pub async fn activate_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ActivateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/ActivateAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "ActivateAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Prepare, spread, activate; and retire the one before it.
         pub async fn rotate_authority(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateAuthorityRequest>,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::RotateProgress>>,
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
             tonic::Status,
         > {
             self.inner
@@ -1190,6 +1363,81 @@ pub mod admin_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "RotateAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// What an authority has signed is replaced: ends when every live agent has reported that it knows.
+        pub async fn taint_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TaintAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/TaintAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "TaintAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// An authority leaves every bundle: ends when every live agent has reported the one without it.
+        pub async fn revoke_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/RevokeAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "RevokeAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Follows one of these by its id. NOT_FOUND for one that is not remembered.
+        pub async fn watch_operation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchOperationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/WatchOperation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "WatchOperation"));
             self.inner.server_streaming(req, path, codec).await
         }
         pub async fn list_svids(
@@ -1646,18 +1894,92 @@ pub mod admin_server {
             tonic::Response<super::ShowAuthoritiesResponse>,
             tonic::Status,
         >;
-        /// Server streaming response type for the RotateAuthority method.
-        type RotateAuthorityStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::RotateProgress, tonic::Status>,
+        /// Server streaming response type for the PrepareAuthority method.
+        type PrepareAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
             >
             + std::marker::Send
             + 'static;
-        /// Prepare, spread, activate; one message per step, the last has done = true.
+        /// What is asked of authorities is recorded before the first message comes, and goes on whoever listens, after a restart too. One message
+        /// per change, the last has done = true. FAILED_PRECONDITION where it would break somebody, NOT_FOUND for an authority that there is not.
+        /// Asked again, it is joined.
+        ///
+        /// A successor: ends when it has spread.
+        async fn prepare_authority(
+            &self,
+            request: tonic::Request<super::PrepareAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::PrepareAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ActivateAuthority method.
+        type ActivateAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// It takes over: ends when it signs.
+        async fn activate_authority(
+            &self,
+            request: tonic::Request<super::ActivateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ActivateAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the RotateAuthority method.
+        type RotateAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Prepare, spread, activate; and retire the one before it.
         async fn rotate_authority(
             &self,
             request: tonic::Request<super::RotateAuthorityRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::RotateAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the TaintAuthority method.
+        type TaintAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What an authority has signed is replaced: ends when every live agent has reported that it knows.
+        async fn taint_authority(
+            &self,
+            request: tonic::Request<super::TaintAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::TaintAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the RevokeAuthority method.
+        type RevokeAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// An authority leaves every bundle: ends when every live agent has reported the one without it.
+        async fn revoke_authority(
+            &self,
+            request: tonic::Request<super::RevokeAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::RevokeAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchOperation method.
+        type WatchOperationStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Follows one of these by its id. NOT_FOUND for one that is not remembered.
+        async fn watch_operation(
+            &self,
+            request: tonic::Request<super::WatchOperationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchOperationStream>,
             tonic::Status,
         >;
         async fn list_svids(
@@ -1955,6 +2277,100 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/signet.admin.v1.Admin/PrepareAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct PrepareAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<
+                        super::PrepareAuthorityRequest,
+                    > for PrepareAuthoritySvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::PrepareAuthorityStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PrepareAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::prepare_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PrepareAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/ActivateAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct ActivateAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<
+                        super::ActivateAuthorityRequest,
+                    > for ActivateAuthoritySvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::ActivateAuthorityStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ActivateAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::activate_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ActivateAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/signet.admin.v1.Admin/RotateAuthority" => {
                     #[allow(non_camel_case_types)]
                     struct RotateAuthoritySvc<T: Admin>(pub Arc<T>);
@@ -1963,7 +2379,7 @@ pub mod admin_server {
                     > tonic::server::ServerStreamingService<
                         super::RotateAuthorityRequest,
                     > for RotateAuthoritySvc<T> {
-                        type Response = super::RotateProgress;
+                        type Response = super::AuthorityProgress;
                         type ResponseStream = T::RotateAuthorityStream;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
@@ -1987,6 +2403,145 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RotateAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/TaintAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct TaintAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::TaintAuthorityRequest>
+                    for TaintAuthoritySvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::TaintAuthorityStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TaintAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::taint_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TaintAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/RevokeAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<
+                        super::RevokeAuthorityRequest,
+                    > for RevokeAuthoritySvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::RevokeAuthorityStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::revoke_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/WatchOperation" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchOperationSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::WatchOperationRequest>
+                    for WatchOperationSvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::WatchOperationStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchOperationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::watch_operation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchOperationSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

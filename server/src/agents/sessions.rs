@@ -18,6 +18,7 @@ use super::{
     rows::AgentNode,
     spread::Spread,
 };
+use crate::authority::InUse;
 use unheard::Unheard;
 
 /// An agent's last report is shown so long after its stream broke: it is restarting, not gone.
@@ -284,6 +285,11 @@ impl Session {
         }
         // Under the lock, so that reports are kept in the order in which they came.
         spread.reported(&self.agent, report.confirmed);
+        let in_use = InUse {
+            sequence: report.confirmed,
+            authorities: report.in_use.clone(),
+        };
+        spread.uses(&self.agent, in_use);
         said.report = report;
     }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_tail;
+mod authorities;
 mod clock;
 mod convert;
 mod explain;
@@ -21,17 +22,18 @@ use signet_certs::{
     time::{from_unix_millis, rfc3339},
 };
 use signet_proto::admin::{self as wire, admin_server};
-use signet_runtime::{error, ready::Readiness};
-use tokio::sync::{mpsc, watch};
+use signet_runtime::ready::Readiness;
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use self::authorities::ProgressStream;
 use super::admin_calls::{author, is_about};
 use crate::{
     agents::Agents,
     attest::Attestor,
     audit::{AuditLog, AuditPublicKey, AuditTail},
-    authority::{AuthorityManager, RotateError, RotateRequest},
+    authority::AuthorityManager,
     clock::TrustedClock,
     issuer::Issuer,
     live_rules::LiveRules,
@@ -106,54 +108,62 @@ impl admin_server::Admin for AdminService {
         &self,
         _: Request<wire::ShowAuthoritiesRequest>,
     ) -> Result<Response<wire::ShowAuthoritiesResponse>, Status> {
-        let authorities = self.all_authorities(self.clock.now()).await?;
-        Ok(Response::new(wire::ShowAuthoritiesResponse { authorities }))
+        self.shown_authorities().await.map(Response::new)
     }
 
-    type RotateAuthorityStream = ReceiverStream<Result<wire::RotateProgress, Status>>;
+    type PrepareAuthorityStream = ProgressStream;
+
+    async fn prepare_authority(
+        &self,
+        request: Request<wire::PrepareAuthorityRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.prepare(&request).await
+    }
+
+    type ActivateAuthorityStream = ProgressStream;
+
+    async fn activate_authority(
+        &self,
+        request: Request<wire::ActivateAuthorityRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.activate(&request).await
+    }
+
+    type RotateAuthorityStream = ProgressStream;
 
     async fn rotate_authority(
         &self,
         request: Request<wire::RotateAuthorityRequest>,
-    ) -> Result<Response<Self::RotateAuthorityStream>, Status> {
-        let author = author(request.extensions());
-        is_about(&request, &request.get_ref().kind);
-        let request = request.into_inner();
-        let kind: AuthorityKind = request
-            .kind
-            .parse()
-            .map_err(|_| Status::invalid_argument("kind must be x509 or control"))?;
-        if !request.force && !self.publisher.takes_authority(kind) {
-            return Err(Status::failed_precondition(
-                "the revocation lists leave no room for another authority: wait until certificates on them have ended, or until an old \
-                 authority has left (`ca show`); --force rotates all the same, and timers do",
-            ));
-        }
-        let algorithm = convert::algorithm(&request.algorithm)?;
-        let rotation = RotateRequest {
-            kind,
-            force: request.force,
-            algorithm,
-            author,
-        };
-        let mut progress = self
-            .authorities
-            .rotate(rotation)
-            .await
-            .map_err(|error| match &error {
-                RotateError::Refused(_) => Status::failed_precondition(error::chain(&error)),
-                _ => Status::unavailable(error::chain(&error)),
-            })?;
-        let (sender, receiver) = mpsc::channel(4);
-        signet_runtime::spans::spawn(async move {
-            while let Some(step) = progress.recv().await {
-                if sender.send(Ok(convert::step(step))).await.is_err() {
-                    // The admin went away; the rotation goes on without a listener.
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.rotate(&request).await
+    }
+
+    type TaintAuthorityStream = ProgressStream;
+
+    async fn taint_authority(
+        &self,
+        request: Request<wire::TaintAuthorityRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.taint(&request).await
+    }
+
+    type RevokeAuthorityStream = ProgressStream;
+
+    async fn revoke_authority(
+        &self,
+        request: Request<wire::RevokeAuthorityRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.take_away(&request).await
+    }
+
+    type WatchOperationStream = ProgressStream;
+
+    async fn watch_operation(
+        &self,
+        request: Request<wire::WatchOperationRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        is_about(&request, &request.get_ref().operation_id);
+        self.watched(&request.get_ref().operation_id)
     }
 
     async fn list_svids(
@@ -328,18 +338,6 @@ impl admin_server::Admin for AdminService {
         self.explained_id(&request.into_inner().spiffe_id)
             .await
             .map(Response::new)
-    }
-}
-
-impl AdminService {
-    async fn all_authorities(&self, now: SystemTime) -> Result<Vec<wire::Authority>, Status> {
-        let counts = self.store.live_counts(now).await.map_err(store_status)?;
-        let trust = self.trust.borrow().clone();
-        let view = self.authorities.current().borrow().clone();
-        Ok(view
-            .all()
-            .map(|(kind, viewed)| convert::authority(kind, viewed, &view, &counts, &trust))
-            .collect())
     }
 }
 

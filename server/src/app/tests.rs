@@ -30,7 +30,7 @@ use crate::agents::Agents;
 use crate::attest::fake::FakeAttestor;
 use crate::attest::{AgentIdentity, AttestedNode, AttestedPod};
 use crate::audit::{AuditBacklog, AuditLog};
-use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
+use crate::authority::{AuthorityManager, OrderRequest, SpreadReports};
 use crate::clock::{Past, TrustedClock};
 use crate::fixtures::{HOUR, MINUTE, SKEW, START, begin, trust_domain};
 use crate::issuer::{CallingAgent, Evidence, IssueItem, Issuer, IssuerParts, NodeRequest};
@@ -321,14 +321,9 @@ impl World {
     }
 
     async fn rotate(&self, kind: AuthorityKind) {
-        let request = RotateRequest {
-            kind,
-            force: false,
-            algorithm: None,
-            author: "admin".to_owned(),
-        };
+        let request = OrderRequest::rotation(kind, false);
         // Refused while another rotation runs.
-        let _ = self.process().manager.rotate(request).await;
+        let _ = self.process().manager.order(request).await;
     }
 
     /// What a reader who knows the time asks after every step.

@@ -1,6 +1,7 @@
 //! The admin's side of `signet.admin.v1`: calls the server over its admin socket and renders what it says.
 
 mod audit;
+mod ca;
 mod explain;
 mod render;
 mod revoke;
@@ -8,7 +9,6 @@ mod rules;
 
 use std::{path::Path, time::SystemTime};
 
-use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
 use signet_certs::time::{parse_rfc3339, unix_millis};
 use signet_proto::admin::{self as wire, admin_client};
@@ -20,6 +20,7 @@ use tonic::{
 };
 
 pub(super) use self::audit::{AuditQuestion, AuditTold};
+pub use self::ca::CaOrder;
 pub use self::revoke::{Revoke, Target};
 pub use self::rules::TestRule;
 
@@ -74,60 +75,6 @@ impl AdminClient {
     pub async fn status(&mut self) -> anyhow::Result<Answer> {
         let response = self.inner.status(wire::StatusRequest {}).await.map_err(said)?;
         Ok(render::status(&response.into_inner()))
-    }
-
-    /// All authorities.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn authorities(&mut self) -> anyhow::Result<Answer> {
-        Ok(render::authorities(&self.show_authorities().await?))
-    }
-
-    /// The certificates of all control authorities.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn anchors(&mut self) -> anyhow::Result<Answer> {
-        Ok(render::anchors(&self.show_authorities().await?))
-    }
-
-    async fn show_authorities(&mut self) -> anyhow::Result<Vec<wire::Authority>> {
-        let asked = self.inner.show_authorities(wire::ShowAuthoritiesRequest {}).await;
-        Ok(asked.map_err(said)?.into_inner().authorities)
-    }
-
-    /// Rotates, telling each step to `progress`.
-    ///
-    /// # Errors
-    /// What the server answered, or that it went away; the rotation goes on there.
-    pub async fn rotate(
-        &mut self,
-        kind: &str,
-        force: bool,
-        algorithm: &str,
-        progress: impl Fn(&str),
-    ) -> anyhow::Result<Answer> {
-        let request = wire::RotateAuthorityRequest {
-            kind: kind.to_owned(),
-            force,
-            algorithm: algorithm.to_owned(),
-        };
-        let mut steps = self
-            .inner
-            .rotate_authority(request)
-            .await
-            .map_err(said)?
-            .into_inner();
-        // What is recorded goes on, and after a restart too.
-        let broken = || "the report ended before the rotation was done; it goes on, after a restart of the server too: see `ca show`";
-        while let Some(step) = steps.message().await.map_err(said).with_context(broken)? {
-            progress(&render::step(&step));
-            if step.done {
-                return Ok(render::rotated(&step));
-            }
-        }
-        anyhow::bail!(broken())
     }
 
     /// Issued certificates.

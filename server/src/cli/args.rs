@@ -1,12 +1,14 @@
 //! Commands and their options.
 
 mod audit;
+mod ca;
 mod revoke;
 mod rule;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+
 use signet_runtime::{
     cli::{self, OutputArgs},
     environment::{ADMIN_SOCKET, SERVER_CONFIG},
@@ -14,6 +16,7 @@ use signet_runtime::{
 
 pub(super) use self::{
     audit::{AuditCommand, AuditTailArgs, AuditVerifyArgs},
+    ca::{Algorithm, CaCommand, WaitArgs},
     revoke::{AllowArgs, BanArgs, DenialsArgs, RevokeArgs},
     rule::{DeleteRuleArgs, RuleCommand, SetRuleArgs, TestRuleArgs},
 };
@@ -102,48 +105,6 @@ pub(super) struct HealthcheckArgs {
     pub(super) serving: bool,
     #[command(flatten)]
     pub(super) admin: AdminArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum CaCommand {
-    /// List the authorities with their states.
-    Show(AdminArgs),
-    /// Print the certificates by which agents recognise this server, PEM: what their trust.anchors_file holds.
-    Anchors(AdminArgs),
-    /// Prepare a new authority, let it spread, activate it. Nothing breaks: the old one stays trusted until its last certificate has expired.
-    Rotate(RotateArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RotateArgs {
-    /// Which authority.
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) kind: Kind,
-    /// Activate at once, though agents have not reported the new bundle. Connections may fail until they have.
-    #[arg(long)]
-    pub(super) force: bool,
-    /// What the new authority's key signs with. Default: authority.algorithm, else as the one before.
-    #[arg(long, value_enum)]
-    pub(super) algorithm: Option<Algorithm>,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Algorithm {
-    /// ECDSA on P-256 with SHA-256.
-    P256,
-    /// ECDSA on P-384 with SHA-384.
-    P384,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum Kind {
-    /// Signs workload certificates.
-    #[default]
-    X509,
-    /// Signs agent and server certificates.
-    Control,
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,6 +15,7 @@ mod agents;
 mod audit;
 mod audit_files;
 mod audit_tail;
+mod authority;
 mod bad_csr;
 mod bad_grpc;
 mod bad_tokens;

@@ -170,7 +170,11 @@ fn of_the_server(rule: &Path) -> Vec<(Vec<String>, i32)> {
     of(&[
         ("ca show", 0),
         ("ca anchors", 0),
+        ("ca activate", 1),
+        ("ca prepare --no-wait", 0),
         ("ca rotate --force -o json", 0),
+        ("ca taint 0000000000000000000000000000000000000000", 1),
+        ("ca revoke nonsense", 1),
         ("svid list", 0),
         ("svid list --output json", 0),
         ("svid list --id spiffe://other.org/x", 1),

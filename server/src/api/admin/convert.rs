@@ -13,7 +13,7 @@ use signet_proto::admin as wire;
 use signet_runtime::ready::{Level, Readiness, Standing};
 use tonic::Status;
 
-pub(super) use self::authorities::{algorithm, authority, step};
+pub(super) use self::authorities::{algorithm, authority, begun, departed, progress, under_way};
 pub(super) use self::revoked::revoked;
 use crate::{
     agents::AgentStatus,
@@ -25,7 +25,7 @@ use crate::{
     trust::PublishedAuthority,
 };
 
-fn millis(time: Option<SystemTime>) -> i64 {
+pub(super) fn millis(time: Option<SystemTime>) -> i64 {
     time.map_or(0, unix_millis)
 }
 

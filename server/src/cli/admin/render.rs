@@ -1,5 +1,6 @@
 //! Answers as JSON and as tables.
 
+mod ca;
 mod clusters;
 mod denials;
 mod explain;
@@ -15,6 +16,7 @@ use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, or_dash, when, when_text};
 use signet_runtime::table::Table;
 
+pub(super) use self::ca::{ordered, recorded, shown_authorities, tell};
 pub(super) use self::denials::denials;
 pub(super) use self::explain::{explained_id, explained_pod};
 pub(super) use self::revoked::{and_reported, revoked, spread, would_revoke};
@@ -50,7 +52,7 @@ fn authority_json(authority: &wire::Authority) -> Value {
     })
 }
 
-pub(super) fn authorities(authorities: &[wire::Authority]) -> Answer {
+fn authorities(authorities: &[wire::Authority]) -> Answer {
     let mut table = Table::new(&[
         "AUTHORITY",
         "KIND",
@@ -65,7 +67,9 @@ pub(super) fn authorities(authorities: &[wire::Authority]) -> Answer {
         let next = if authority.next.is_empty() {
             "-".to_owned()
         } else {
-            format!("{} {}", authority.next, when_text(authority.next_unix_ms))
+            let at = when(authority.next_unix_ms);
+            let at = at.as_str().map(|at| format!(" {at}")).unwrap_or_default();
+            format!("{}{at}", authority.next)
         };
         table.row([
             authority.authority_id.clone(),
@@ -89,45 +93,6 @@ pub(super) fn anchors(authorities: &[wire::Authority]) -> Answer {
         .map(|authority| pem::encode("CERTIFICATE", &authority.certificate))
         .collect();
     Answer::new(json!({ "anchors": pem }), pem.concat())
-}
-
-pub(super) fn step(step: &wire::RotateProgress) -> String {
-    match step.step.as_str() {
-        "prepared" => format!("prepared    {} is in the bundle", step.authority_id),
-        "spreading" => {
-            format!(
-                "spreading   reported by {} of {} agents{}",
-                step.agents_reported,
-                step.agents,
-                suffix(&step.message)
-            )
-        }
-        "activated" => format!(
-            "activated   {} signs; {} stays trusted",
-            step.authority_id,
-            or_dash(&step.old_authority_id)
-        ),
-        other => format!("{other}{}", suffix(&step.message)),
-    }
-}
-
-fn suffix(message: &str) -> String {
-    if message.is_empty() {
-        String::new()
-    } else {
-        format!(", {message}")
-    }
-}
-
-pub(super) fn rotated(step: &wire::RotateProgress) -> Answer {
-    let json = json!({
-        "step": step.step,
-        "authority_id": step.authority_id,
-        "old_authority_id": step.old_authority_id,
-        "agents": step.agents,
-        "agents_reported": step.agents_reported,
-    });
-    Answer::new(json, String::new())
 }
 
 pub(super) fn svids(list: &wire::ListSvidsResponse) -> Answer {

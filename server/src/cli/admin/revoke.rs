@@ -69,7 +69,7 @@ impl AdminClient {
     /// # Errors
     /// What the server answered: then nothing was recorded.
     pub async fn revoke(&mut self, revoke: Revoke) -> anyhow::Result<Answer> {
-        Ok(self.ordered(revoke).await?.0)
+        Ok(self.revoked(revoke).await?.0)
     }
 
     /// Revokes, tells `progress` what was done and which agents have not reported the lists, and ends when all have.
@@ -81,14 +81,14 @@ impl AdminClient {
         revoke: Revoke,
         progress: impl Fn(&str),
     ) -> anyhow::Result<Answer> {
-        let (answer, crls) = self.ordered(revoke).await?;
+        let (answer, crls) = self.revoked(revoke).await?;
         // Whoever leaves before the end has read how it is lifted.
         progress(answer.text.trim_end());
         let reported = self.reported(crls, progress).await;
         Ok(render::and_reported(answer, reported))
     }
 
-    async fn ordered(&mut self, revoke: Revoke) -> anyhow::Result<(Answer, Vec<wire::PublishedCrl>)> {
+    async fn revoked(&mut self, revoke: Revoke) -> anyhow::Result<(Answer, Vec<wire::PublishedCrl>)> {
         let dry_run = revoke.dry_run;
         let since = revoke.invalid_since.as_deref().map(time).transpose()?;
         let request = wire::RevokeRequest {

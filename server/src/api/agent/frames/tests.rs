@@ -53,7 +53,7 @@ fn expected(snapshot: &TrustSnapshot, named: &[AuthorityId]) -> wire::TrustState
             } else {
                 one.crl.der().clone()
             },
-            tainted: false,
+            tainted: one.tainted,
             crl_sha256: if is_named { sha256 } else { Bytes::new() },
         }
     };
@@ -65,6 +65,11 @@ fn expected(snapshot: &TrustSnapshot, named: &[AuthorityId]) -> wire::TrustState
             .kind(AuthorityKind::Control)
             .iter()
             .map(authority)
+            .collect(),
+        departed_authorities: snapshot
+            .departed
+            .iter()
+            .map(|id| Bytes::copy_from_slice(id.as_bytes()))
             .collect(),
         ..own()
     }
@@ -84,7 +89,11 @@ fn decoded(frames: &Frames) -> wire::TrustState {
 
 #[test]
 fn a_message_in_pieces_says_what_the_generated_code_would() {
-    let snapshot = with_a_long_list();
+    let mut snapshot = (*with_a_long_list()).clone();
+    let x509 = snapshot.kinds.get_mut(&AuthorityKind::X509).unwrap();
+    x509.iter_mut().for_each(|one| one.tainted = true);
+    snapshot.departed = Arc::from([AuthorityId::from_bytes([5; 20]), AuthorityId::from_bytes([6; 20])]);
+    let snapshot = Arc::new(snapshot);
     let rendered = Renderings::default().of(&snapshot);
     let ids: Vec<_> = snapshot.all().map(|one| one.certificate.id()).collect();
     for named in [&[][..], &ids[..1], &ids[1..], &ids] {
