@@ -17,7 +17,6 @@ mod targets;
 use std::{sync::Arc, time::SystemTime};
 
 use signet_certs::{
-    authority::AuthorityKind,
     id::TrustDomain,
     time::{from_unix_millis, rfc3339},
 };
@@ -41,7 +40,7 @@ use crate::{
     publisher::Publisher,
     put_back::PutBack,
     store::{Store, StoreError},
-    trust::{PublishedAuthority, TrustSnapshot},
+    trust::TrustSnapshot,
 };
 
 /// The service.
@@ -229,13 +228,7 @@ impl admin_server::Admin for AdminService {
         &self,
         _: Request<wire::ShowCrlsRequest>,
     ) -> Result<Response<wire::ShowCrlsResponse>, Status> {
-        let trust = self.trust.borrow().clone();
-        let of = |(kind, published): (&AuthorityKind, &Vec<PublishedAuthority>)| {
-            let crls = published.iter().map(|one| convert::crl(kind.as_str(), one));
-            crls.collect::<Vec<_>>()
-        };
-        let crls = trust.kinds.iter().flat_map(of).collect();
-        Ok(Response::new(wire::ShowCrlsResponse { crls }))
+        Ok(Response::new(self.lists()))
     }
 
     async fn list_agents(

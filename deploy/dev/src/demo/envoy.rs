@@ -6,7 +6,8 @@ use anyhow::{Context, ensure};
 use signet_runtime::output::Narration;
 use signet_server::cli::admin::{AdminClient, CaOrder};
 use signet_tests::{
-    envoy::{Asks, Envoy, Place, Traffic, Validator, app, free_port},
+    envoy::{Asks, Envoy, Place, Traffic, Validator, app},
+    process::free_port,
     wait::within,
 };
 
