@@ -1,18 +1,19 @@
 //! What can be said in the audit log, as stores keep it. Stores and the log itself stand on it, and it on neither.
 
 mod cursor;
+mod written;
 
-use std::{fmt::Display, time::SystemTime};
+use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::signer::SignatureAlgorithm;
-use signet_certs::time::rfc3339;
 
 pub(crate) use self::cursor::AuditCursor;
+use self::written::{optional_text, optional_time, text, time};
 
 /// One decision, and when it was taken.
 #[derive(Clone, Debug, Serialize)]
@@ -328,26 +329,4 @@ pub(crate) struct StoredLine {
     pub boot: u64,
     /// A JSON object.
     pub body: String,
-}
-
-fn text<S: Serializer>(value: &impl Display, out: S) -> Result<S::Ok, S::Error> {
-    out.collect_str(value)
-}
-
-fn optional_text<S: Serializer>(value: &Option<impl Display>, out: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => out.collect_str(value),
-        None => out.serialize_none(),
-    }
-}
-
-fn time<S: Serializer>(value: &SystemTime, out: S) -> Result<S::Ok, S::Error> {
-    out.serialize_str(&rfc3339(*value))
-}
-
-fn optional_time<S: Serializer>(value: &Option<SystemTime>, out: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => time(value, out),
-        None => out.serialize_none(),
-    }
 }
