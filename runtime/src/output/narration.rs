@@ -10,8 +10,9 @@ const CELLS: u64 = 20;
 const WIDTH: usize = 78;
 
 /// Tells how one thing goes on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Narration {
+    is_told: bool,
     is_terminal: bool,
     /// A bar stands in the last line.
     is_drawn: bool,
@@ -23,16 +24,23 @@ impl Narration {
     #[must_use]
     pub fn on_stderr() -> Self {
         Self {
+            is_told: true,
             is_terminal: io::stderr().is_terminal(),
             is_drawn: false,
             last: String::new(),
         }
     }
 
+    /// For a program that tells its own story.
+    #[must_use]
+    pub fn untold() -> Self {
+        Self::default()
+    }
+
     /// Something that stays to be read. What was said last is not said again.
     pub fn line(&mut self, text: &str) {
         self.clear();
-        if self.last != text {
+        if self.is_told && self.last != text {
             text.clone_into(&mut self.last);
             complain(&format!("{text}\n"));
         }

@@ -103,7 +103,7 @@ pub(super) async fn tell(
 
     let mut admin = AdminClient::connect(&domain.admin_socket()).await?;
     admin
-        .order(CaOrder::rotation(), true, Narration::on_stderr())
+        .order(CaOrder::rotation(), true, Narration::untold())
         .await
         .context("ca rotate")?;
     proxies.another_than(&proxies.serial().await?).await?;
