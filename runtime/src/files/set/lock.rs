@@ -69,7 +69,8 @@ impl Lock {
                 }
             }
         }
-        let held = "another process holds the lock and does not end: `fuser` names it by the path of the lock";
+        let held =
+            "another process holds the lock and does not end: `fuser` names it by the path of the lock";
         let held = io::Error::new(io::ErrorKind::TimedOut, held);
         Err(failed(&path, "lock the folder")(held))
     }
@@ -114,7 +115,12 @@ fn make(directory: &Path, path: &Path) -> io::Result<Option<File>> {
     let owner = fs::metadata(directory)?.uid();
     if !geteuid().is_root() || owner == ROOT {
         let mut options = OpenOptions::new();
-        let made = options.read(true).write(true).create_new(true).mode(MODE).open(path);
+        let made = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(MODE)
+            .open(path);
         return match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
             made => made.map(Some),
@@ -128,12 +134,15 @@ fn make(directory: &Path, path: &Path) -> io::Result<Option<File>> {
         );
         io::Error::new(error.kind(), said)
     });
-    let placed = given.and_then(|()| match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(true),
-        // Another writer was faster, or has removed it as something left behind.
-        Err(Errno::EXIST | Errno::NOENT) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    });
+    let placed =
+        given.and_then(
+            |()| match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
+                Ok(()) => Ok(true),
+                // Another writer was faster, or has removed it as something left behind.
+                Err(Errno::EXIST | Errno::NOENT) => Ok(false),
+                Err(errno) => Err(errno.into()),
+            },
+        );
     if !matches!(placed, Ok(true)) {
         let _ = fs::remove_file(&temporary);
     }

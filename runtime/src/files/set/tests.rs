@@ -7,6 +7,8 @@ use std::time::UNIX_EPOCH;
 
 use super::*;
 
+mod needs_root;
+
 const NAMES: [&str; 2] = ["one", "two"];
 
 fn at(seconds: u64) -> SystemTime {
@@ -311,15 +313,39 @@ fn a_lock_that_was_removed_holds_nobody_up_and_one_that_is_something_else_is_sai
 #[test]
 fn what_goes_wrong_behind_a_set_that_readers_find_is_no_failure_of_the_set() {
     let folder = tempfile::tempdir().unwrap();
-    whole(folder.path(), &set("one"));
-    fs::remove_file(folder.path().join("one")).unwrap();
-    fs::create_dir(folder.path().join("..one.new")).unwrap();
-    let shown = publish(folder.path(), &set("two")).unwrap();
+    let too_long = "x".repeat(LONGEST_NAME + 1);
+    let [one, _] = set("two");
+    let two = NewFile {
+        name: &too_long,
+        ..one
+    };
+    let shown = publish(folder.path(), &[one, two]).unwrap();
     assert!(
-        matches!(&shown, Shown::Partly(error) if error.to_string().contains("..one.new")),
+        matches!(&shown, Shown::Partly(error) if error.to_string().contains("xxx.new: cannot make the link")),
         "{shown:?}"
     );
-    assert_eq!(resolved(folder.path()), ["two", "two"]);
+    let one = fs::read_to_string(folder.path().join("one"));
+    assert_eq!(one.unwrap(), "two");
+}
+
+#[test]
+fn a_folder_where_a_link_has_to_be_made_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["..one.new/x", "..data.new"] {
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    whole(folder.path(), &set("text"));
+    assert_eq!(resolved(folder.path()), ["text", "text"]);
+    assert_eq!(generations(folder.path()), ["..1"]);
+    let longest = "x".repeat(LONGEST_NAME);
+    let [one, _] = set("long");
+    whole(
+        folder.path(),
+        &[NewFile {
+            name: &longest,
+            ..one
+        }],
+    );
 }
 
 /// Whoever else may write the folder may have made the link.
@@ -345,93 +371,11 @@ fn a_set_that_cannot_be_made_leaves_what_is_there() {
     assert_eq!(resolved(folder.path()), ["one", "one"]);
 }
 
-/// What root has made in another's folder is that one's, whose writers open it and exclude root's.
-#[test]
-#[ignore = "needs root: `cargo test -p signet-runtime --lib -- --ignored needs_root`"]
-fn needs_root_a_lock_that_root_makes_is_the_folders_owners() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = folder.path();
-    std::os::unix::fs::chown(directory, Some(OTHER), None).unwrap();
-    whole(directory, &set("of root"));
-    let lock = fs::metadata(directory.join(lock::NAME)).unwrap();
-    assert_eq!((lock.uid(), lock.mode() & 0o7777), (OTHER, 0o600));
-    assert!(as_other(directory, OTHER), "its own lock opens");
-    let held = Lock::take(directory, 1).unwrap();
-    assert!(!as_other(directory, OTHER), "root holds it");
-    drop(held);
-    assert!(!as_other(directory, OTHER + 1), "a third user's");
-}
-
-/// Versions before this one left such locks. Whoever holds one that was set aside is waited for.
-#[test]
-#[ignore = "needs root: `cargo test -p signet-runtime --lib -- --ignored needs_root`"]
-fn needs_root_a_lock_of_roots_in_anothers_folder_is_set_aside_by_both() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = folder.path();
-    std::os::unix::fs::chown(directory, Some(OTHER), None).unwrap();
-    let path = directory.join(lock::NAME);
-    let left = || {
-        let _ = fs::remove_file(&path);
-        let left = File::create(&path).unwrap();
-        set_mode(&left, 0o600).unwrap();
-        left
-    };
-    left();
-    assert!(as_other(directory, OTHER));
-    assert_eq!(fs::metadata(&path).unwrap().uid(), OTHER);
-    let held = left();
-    held.try_lock().unwrap();
-    assert!(Lock::take(directory, 5).is_err(), "root waits for who holds the old one");
-    assert!(directory.join(lock::ASIDE).exists());
-    drop(held);
-    Lock::take(directory, 5).unwrap();
-    assert!(!directory.join(lock::ASIDE).exists());
-    assert_eq!(fs::metadata(&path).unwrap().uid(), OTHER);
-
-    // Anything of root's may be put there by the folder's owner: it is given to nobody.
-    fs::remove_file(&path).unwrap();
-    let secret = directory.join("secret");
-    fs::write(&secret, "x").unwrap();
-    fs::hard_link(&secret, &path).unwrap();
-    Lock::take(directory, 5).unwrap();
-    assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
-}
-
-/// The lock of a second user in a folder that both may write.
-#[test]
-#[ignore = "needs root: `cargo test -p signet-runtime --lib -- --ignored needs_root`"]
-fn needs_root_a_folder_is_of_one_user_and_root() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = folder.path();
-    fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
-    assert!(as_other(directory, OTHER));
-    assert!(!as_other(directory, OTHER + 1), "the second is refused");
-    std::os::unix::fs::chown(directory, Some(OTHER + 1), None).unwrap();
-    assert!(!as_other(directory, OTHER + 1), "also in its own folder: the first may hold it");
-    whole(directory, &set("of root"));
-}
-
-const OTHER: u32 = 65_533;
+/// Where another process finds the folder.
 const FOLDER: &str = "SIGNET_TEST_FOLDER";
 
-/// Whether another user's process, this one over again, gets the lock.
-fn as_other(directory: &Path, uid: u32) -> bool {
-    use std::os::unix::process::CommandExt as _;
-
-    let mut opened = fs::metadata(directory).unwrap().permissions();
-    opened.set_mode(opened.mode() | 0o055);
-    fs::set_permissions(directory, opened).unwrap();
-    let this = std::env::current_exe().unwrap();
-    let mut command = std::process::Command::new(this);
-    command.args(["--ignored", "--exact", "files::set::tests::takes_the_lock_of_a_folder"]);
-    let ended = command.env(FOLDER, directory).uid(uid).gid(uid).output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stdout);
-    assert!(said.contains("running 1 test"), "{said}");
-    ended.status.success()
-}
-
 #[test]
-#[ignore = "is run by others here, as another user"]
+#[ignore = "needs_root:: runs it, as another user"]
 fn takes_the_lock_of_a_folder() {
     let folder = std::env::var_os(FOLDER).unwrap();
     Lock::take(Path::new(&folder), 20).unwrap();
