@@ -90,6 +90,8 @@ pub struct RevokedEntry {
     pub revoked_at: SystemTime,
     /// Why.
     pub reason: RevocationReason,
+    /// Since when whoever holds it is not to be believed, where somebody knows: often before anybody revoked it.
+    pub invalid_since: Option<SystemTime>,
 }
 
 /// The number of a CRL; it never falls for one authority.

@@ -4,11 +4,16 @@
 //! say through [`Lines`], which wait for nobody.
 
 mod lines;
+mod narration;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use self::lines::{Lines, MAX_BYTES};
+pub use self::narration::Narration;
 
 /// Prints an answer to standard output. A reader that has gone has what it wanted, so its pipe is no error; a descriptor
 /// that was closed before the program began counts as `/dev/null`.
@@ -22,6 +27,18 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Says something on standard error. Where that is not taken there is nobody else to tell.
 pub fn complain(text: &str) {
     let _ = write(io::stderr().lock(), text);
+}
+
+/// Whether the reader of standard output has gone, where that is a pipe.
+#[must_use]
+pub fn is_unread() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let seen = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+    let [fd] = &fds;
+    seen && fd
+        .revents()
+        .is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
 fn write(mut to: impl Write, text: &str) -> io::Result<()> {

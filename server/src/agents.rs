@@ -2,21 +2,25 @@
 //! on, and what a certificate of one is worth.
 
 mod in_use;
+mod leashes;
 mod report;
 mod rows;
 mod sessions;
 mod spread;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use signet_certs::{id::SpiffeId, tls::KeyExchange, verify::VerifiedSvid};
-use tokio::sync::watch;
+use signet_certs::{
+    authority::AuthorityId, crl::CrlNumber, id::SpiffeId, tls::KeyExchange, verify::VerifiedSvid,
+};
+use tokio::sync::{oneshot, watch};
 
-use self::{in_use::InUse, rows::Rows, sessions::Sessions, spread::Spread};
+use self::{in_use::InUse, leashes::Leashes, rows::Rows, sessions::Sessions, spread::Spread};
 pub(crate) use self::{
     report::{Affected, AgentStatus, Report},
     rows::AgentNode,
@@ -25,7 +29,10 @@ pub(crate) use self::{
 use crate::{
     audit::{AuditAction, AuditEvent, AuditLog},
     authority::SpreadReports,
-    store::{Generation, Presented, PresentedCertificate, Revoked, Standing, Store, StoreError},
+    store::{
+        DenialTarget, Generation, Presented, PresentedCertificate, Revoked, Standing, Store, StoreError,
+        Subject,
+    },
 };
 
 /// The trust stream stays open so long to an agent whose certificate has expired: it is public what goes over it.
@@ -43,6 +50,7 @@ pub(crate) struct Agents {
     spread: Arc<Spread>,
     rows: Rows,
     in_use: InUse,
+    connections: Leashes,
 }
 
 impl Agents {
@@ -58,6 +66,7 @@ impl Agents {
             spread,
             rows: Rows::default(),
             in_use: InUse::default(),
+            connections: Leashes::default(),
         }
     }
 
@@ -193,6 +202,12 @@ impl Agents {
         self.in_use.generation(svid.spiffe_id(), svid.serial())
     }
 
+    /// What ends a connection by a certificate of this agent, once the agent is revoked or denied. Take it before the certificate
+    /// is judged: what is ordered in between ends the connection then.
+    pub(crate) fn leash(&self, agent: &SpiffeId) -> oneshot::Receiver<()> {
+        self.connections.add(agent)
+    }
+
     fn superseded(&self, agent: &SpiffeId, now: SystemTime) {
         let Some(times) = self.in_use.superseded(agent, now) else {
             return;
@@ -209,16 +224,30 @@ impl Agents {
         self.audit.record(AuditEvent::new(now, action));
     }
 
-    /// Ends what agents have open by certificates that count no more after a revocation, whether a list names them or not.
+    /// Ends what agents have open by certificates that count no more after a revocation, whether a list names them or not: their
+    /// streams at once, their connections within a second.
     pub(crate) fn after(&self, revoked: &Revoked) {
         let holders = revoked.svids.iter().filter_map(|svid| svid.spiffe_id.clone());
-        let denied = revoked.denial.iter();
-        let denied = denied.filter_map(|denial| SpiffeId::parse(&denial.target).ok());
-        for agent in holders.chain(denied).filter(SpiffeId::is_agent) {
+        let mut hit: BTreeSet<SpiffeId> = holders.filter(SpiffeId::is_agent).collect();
+        if let Some(denial) = &revoked.denial {
+            if let DenialTarget::Id(id) = &denial.target {
+                hit.insert(id.clone());
+            }
+            // A cluster is known by its name here: one too many connects again, and that is all.
+            let is_hit = |agent: &SpiffeId, node_name: &str| match &denial.target {
+                DenialTarget::Node(node) if !node_name.is_empty() && node.name == node_name => true,
+                target => target.hits(&Subject::of_agent(agent)),
+            };
+            hit.extend(self.sessions.agents(is_hit));
+            hit.extend(self.guests.agents(is_hit));
+            hit.extend(self.connections.agents(|agent| is_hit(agent, "")));
+        }
+        for agent in hit.iter().filter(|id| id.is_agent()) {
             self.spread.touch();
-            self.in_use.forget(&agent);
-            self.sessions.end(&agent);
-            self.guests.end(&agent);
+            self.in_use.forget(agent);
+            self.sessions.end(agent);
+            self.guests.end(agent);
+            self.connections.cut(agent);
         }
     }
 
@@ -240,11 +269,18 @@ impl Agents {
         self.sessions.status(agent)
     }
 
+    /// Whether it has reported each of these lists, or a later one. What it said before its stream broke counts: it keeps what it has.
+    #[must_use]
+    pub(crate) fn holds(&self, agent: &SpiffeId, lists: &[(AuthorityId, CrlNumber)]) -> bool {
+        self.sessions.holds(agent, lists)
+    }
+
     /// Forgets agents whose stream has been broken for two minutes, and what is known in memory of those that hold no
     /// certificate any more. Called about once a minute.
     pub(crate) fn forget_gone(&self, now: SystemTime) {
         self.sessions.forget_gone(now);
         self.guests.forget_gone(now);
+        self.connections.forget_ended();
         let spread = self.spread.subscribe();
         let live = spread.borrow().clone();
         let is_live = |agent: &SpiffeId| live.reported(agent).is_some();

@@ -6,6 +6,7 @@ mod doors;
 mod ending;
 mod in_memory;
 mod listeners;
+mod reviews;
 mod rooms;
 mod rules;
 #[cfg(test)]
@@ -40,14 +41,13 @@ use self::{
 pub(crate) use self::{doors::Addresses, ending::DRAIN_LIMIT, listeners::limits, trials::trials};
 use crate::{
     audit::{
-        AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditPublicKey,
+        AuditAction, AuditBacklog, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditPublicKey, AuditTail,
         EmitterParts, LineSink,
     },
     authority::LifePolicy,
     clock::{Past, REMOVAL_DELAY, TrustedClock},
     config::Config,
     key_manager::SealedKeys,
-    late_review::LateReview,
     live_rules::Source,
     metrics::Metrics,
     own_svid::OwnSvids,
@@ -99,6 +99,7 @@ struct Base {
     store: Arc<dyn Store>,
     audit: AuditLog,
     audit_key: AuditPublicKey,
+    audit_tail: AuditTail,
     backlog: AuditBacklog,
     clock: Arc<TrustedClock>,
     drain: Drain,
@@ -153,6 +154,8 @@ impl<E: Entrances> Server<E> {
         let clock = Arc::new(TrustedClock::new(self.clock.clone(), self.past()));
         let server_id = self.store.info().server_id.clone();
         let audit_key = self.audit_key.public();
+        let audit_tail = AuditTail::new(&server_id, self.config.audit.file());
+        audit_tail.end_with(&drain);
         let emitter = AuditEmitter::spawn(
             EmitterParts {
                 outbox: self.store.clone(),
@@ -161,6 +164,7 @@ impl<E: Entrances> Server<E> {
                 sink: self.audit_sink,
                 clock: clock.clone(),
                 reread: reread.clone(),
+                tail: audit_tail.clone(),
             },
             drain.vital("audit log"),
         );
@@ -173,6 +177,7 @@ impl<E: Entrances> Server<E> {
             reread,
             audit: AuditLog::start(self.store.clone()),
             audit_key,
+            audit_tail,
             store: self.store,
             clock,
             drain,
@@ -190,13 +195,7 @@ impl<E: Entrances> Server<E> {
         };
         starting.done();
         spans::spawn(notify.follow(ending.readiness.clone()));
-        tracing::info!(
-            agents = %self.addresses.agents,
-            publish = %self.addresses.publish,
-            bundle = self.addresses.bundle.map(tracing::field::display),
-            telemetry = %self.addresses.telemetry,
-            "the server is up"
-        );
+        is_up(&self.addresses);
         tokio::select! {
             () = stop.signalled() => {
                 ending.end(stop.signal().unwrap_or("asked to")).await;
@@ -230,7 +229,7 @@ impl Base {
 
         let trust = self.start_trust(keys).await?;
         let own = self.start_own(&trust, doors.bundle.is_some()).await?;
-        let deciders = self.start_deciders(&trust, &metrics, rooms.calls).await?;
+        let mut deciders = self.start_deciders(&trust, &metrics, rooms.calls).await?;
         let put_back = self.start_put_back(&trust, &metrics).await?;
         self.watch_readiness(&trust, &own, &deciders, &put_back, ending);
 
@@ -256,7 +255,7 @@ impl Base {
         let admin_service = self.admin_service(&trust, &deciders, &put_back, readiness, &metrics);
         let admins = self.access(&trust, None, &metrics);
         serve_admin::<E>(doors.admin, admin_service, admins, rooms.admin, &self.drain);
-        self.start_late_review(&trust, &deciders, &metrics);
+        self.start_reviews(&trust, &mut deciders, &metrics);
         background::start(background::Parts {
             store: self.store.clone(),
             audit: self.audit.clone(),
@@ -310,20 +309,6 @@ impl Base {
         ));
     }
 
-    /// What was issued while a cluster was away is looked at when it is back.
-    fn start_late_review(&self, trust: &Trust, deciders: &Deciders, metrics: &Arc<Metrics>) {
-        let review = LateReview {
-            store: self.store.clone(),
-            attestor: deciders.attestor.clone(),
-            publisher: trust.publisher.clone(),
-            agents: trust.agents.clone(),
-            metrics: metrics.clone(),
-            clock: self.clock.clone(),
-        };
-        self.drain
-            .spawn_vital("late review", review.run(self.drain.clone()));
-    }
-
     fn watch_readiness(
         &self,
         trust: &Trust,
@@ -345,4 +330,14 @@ impl Base {
         };
         readiness::start(watched, &ending.readiness, &self.drain);
     }
+}
+
+fn is_up(addresses: &Addresses) {
+    tracing::info!(
+        agents = %addresses.agents,
+        publish = %addresses.publish,
+        bundle = addresses.bundle.map(tracing::field::display),
+        telemetry = %addresses.telemetry,
+        "the server is up"
+    );
 }

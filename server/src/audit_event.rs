@@ -1,19 +1,19 @@
 //! What can be said in the audit log, as stores keep it. Stores and the log itself stand on it, and it on neither.
 
 mod cursor;
+mod written;
 
-use std::fmt::Display;
 use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::signer::SignatureAlgorithm;
-use signet_certs::time::rfc3339;
 
 pub(crate) use self::cursor::AuditCursor;
+use self::written::{optional_text, optional_time, text, time};
 
 /// One decision, and when it was taken.
 #[derive(Clone, Debug, Serialize)]
@@ -141,6 +141,9 @@ pub(crate) enum AuditAction {
         reason: RevocationReason,
         /// Why, for people.
         comment: String,
+        /// Since when the certificates are not to be believed, where the admin has said it.
+        #[serde(serialize_with = "optional_time", skip_serializing_if = "Option::is_none")]
+        invalid_since: Option<SystemTime>,
         /// The denial, where one was made.
         denial: Option<String>,
         /// When that denial ends by itself.
@@ -193,6 +196,30 @@ pub(crate) enum AuditAction {
         /// Who wanted it: `timer` or an admin.
         author: String,
     },
+    /// An authority is not to be trusted any more: what it has signed is replaced everywhere.
+    AuthorityTainted {
+        /// Its kind.
+        #[serde(serialize_with = "text")]
+        kind: AuthorityKind,
+        /// Which.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// Who wanted it.
+        author: String,
+    },
+    /// An authority was taken out of every bundle and does not come back; its key is destroyed as soon as the time is settled.
+    AuthorityRevoked {
+        /// Its kind.
+        #[serde(serialize_with = "text")]
+        kind: AuthorityKind,
+        /// Which.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// Though certificates of it were in use, or nobody could say.
+        forced: bool,
+        /// Who wanted it.
+        author: String,
+    },
     /// An authority left the bundle; its key is destroyed.
     AuthorityExpired {
         /// Its kind.
@@ -235,7 +262,7 @@ pub(crate) enum AuditAction {
     /// Other rules are in force.
     RulesChanged {
         /// Who wanted it: `start`, `source` for a change of the configuration file that needed no confirmation, or the admin who
-        /// confirmed it.
+        /// confirmed it, or who set or deleted a rule.
         author: String,
         /// Revision of the rules before; none for the first of a store.
         #[serde(rename = "previous_revision")]
@@ -302,26 +329,4 @@ pub(crate) struct StoredLine {
     pub boot: u64,
     /// A JSON object.
     pub body: String,
-}
-
-fn text<S: Serializer>(value: &impl Display, out: S) -> Result<S::Ok, S::Error> {
-    out.collect_str(value)
-}
-
-fn optional_text<S: Serializer>(value: &Option<impl Display>, out: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => out.collect_str(value),
-        None => out.serialize_none(),
-    }
-}
-
-fn time<S: Serializer>(value: &SystemTime, out: S) -> Result<S::Ok, S::Error> {
-    out.serialize_str(&rfc3339(*value))
-}
-
-fn optional_time<S: Serializer>(value: &Option<SystemTime>, out: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => time(value, out),
-        None => out.serialize_none(),
-    }
 }

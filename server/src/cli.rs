@@ -3,6 +3,8 @@
 pub mod admin;
 mod args;
 mod audit;
+mod ca;
+mod rule;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -13,10 +15,10 @@ use signet_runtime::{
 };
 
 use self::{
-    admin::{AdminClient, Revoke},
+    admin::{AdminClient, Revoke, Target},
     args::{
-        AdminArgs, AgentCommand, Algorithm, AuditCommand, CaCommand, Cli, ClockCommand, Command, CrlCommand,
-        ExplainArgs, Kind, RevokeArgs, RotateArgs, RuleCommand, SvidCommand,
+        AdminArgs, AgentCommand, AuditCommand, BanArgs, Cli, ClockCommand, Command, CrlCommand, ExplainArgs,
+        RevokeArgs, RuleCommand, SvidCommand,
     },
 };
 use crate::{
@@ -51,9 +53,7 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             client.healthcheck(args.serving).await
         }),
         Command::Status(args) => ask(args, AdminClient::status),
-        Command::Ca(CaCommand::Show(args)) => ask(args, AdminClient::authorities),
-        Command::Ca(CaCommand::Anchors(args)) => ask(args, AdminClient::anchors),
-        Command::Ca(CaCommand::Rotate(args)) => rotate(args),
+        Command::Ca(command) => ca::run(command),
         Command::Svid(SvidCommand::List(args)) => ask(args.admin, async move |client| {
             client
                 .svids(args.id, args.pod, args.node, args.live, args.limit)
@@ -65,13 +65,18 @@ pub fn run_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(args) => explain(args),
         Command::Crl(CrlCommand::Show(args)) => ask(args, AdminClient::crls),
         Command::Rule(RuleCommand::List(args)) => ask(args, AdminClient::rules),
+        Command::Rule(RuleCommand::Set(args)) => rule::set(args),
+        Command::Rule(RuleCommand::Delete(args)) => rule::delete(args),
+        Command::Rule(RuleCommand::Test(args)) => rule::test(args),
         Command::Rule(RuleCommand::Confirm(args)) => ask(args.admin, async move |client| {
             client.confirm_rules(args.revision).await
         }),
         Command::Agent(AgentCommand::List(args)) => ask(args, AdminClient::agents),
+        Command::Agent(AgentCommand::Ban(args)) => ban(args),
         Command::Audit(AuditCommand::Verify(args)) => {
             PROGRAM.judge(args.admin.answer.output, audit::verify(args))
         }
+        Command::Audit(AuditCommand::Tail(args)) => PROGRAM.run(audit::tail(args)),
         Command::Audit(AuditCommand::Key(args)) => ask(args, audit::key),
         Command::Audit(AuditCommand::Head(args)) => ask(args, audit::head),
         Command::Clock(ClockCommand::Show(args)) => ask(args, AdminClient::clock),
@@ -100,39 +105,55 @@ fn explain(args: ExplainArgs) -> ExitCode {
     })
 }
 
-fn rotate(args: RotateArgs) -> ExitCode {
-    let kind = match args.kind {
-        Kind::X509 => "x509",
-        Kind::Control => "control",
-    };
-    let algorithm = match args.algorithm {
-        None => "",
-        Some(Algorithm::P256) => "p256",
-        Some(Algorithm::P384) => "p384",
-    };
-    // Progress goes to standard error, so that standard output stays one object.
-    let progress = |line: &str| complain(&format!("{line}\n"));
-    ask(args.admin, async move |client| {
-        client.rotate(kind, args.force, algorithm, progress).await
-    })
-}
-
 fn revoke(args: RevokeArgs) -> ExitCode {
-    let revoke = Revoke {
-        serial: args.serial,
-        spiffe_id: args.spiffe_id,
+    let targets = [
+        args.serial.map(Target::Serial),
+        args.spiffe_id.map(Target::SpiffeId),
+        args.prefix.map(Target::Prefix),
+        args.pod.map(Target::Pod),
+        args.node.map(Target::Node),
+        args.issued_by.map(Target::IssuedBy),
+    ];
+    let order = Revoke {
+        target: targets.into_iter().flatten().next(),
         authority: args.authority,
+        cluster: args.cluster,
         reason: args.reason,
+        invalid_since: args.invalid_since,
         comment: args.comment,
         expires: args.expires.map(|expires| expires.get()),
         keep_issuing: args.keep_issuing,
         force: args.force,
+        dry_run: args.dry_run,
+    };
+    // Progress goes to standard error, so that standard output stays one object.
+    let progress = |line: &str| complain(&format!("{line}\n"));
+    ask(args.admin, async move |client| {
+        recorded(if args.wait {
+            client.revoke_and_wait(order, progress).await
+        } else {
+            client.revoke(order).await
+        })
+    })
+}
+
+fn ban(args: BanArgs) -> ExitCode {
+    let order = Revoke {
+        reason: args.reason,
+        comment: args.comment,
+        expires: args.expires.map(|expires| expires.get()),
+        force: true,
+        ..Revoke::default()
     };
     ask(args.admin, async move |client| {
-        let mut answer = client.revoke(revoke).await?;
-        answer.problem = answer
-            .problem
-            .map(|problem| format!("recorded, not yet published: {problem}"));
-        Ok(answer)
+        recorded(client.ban(&args.agent, order).await)
     })
+}
+
+/// What is wrong with an answer is no reason to think that nothing was done.
+fn recorded(answer: anyhow::Result<Answer>) -> anyhow::Result<Answer> {
+    let mut answer = answer?;
+    let what = |problem| format!("recorded, not yet published: {problem}");
+    answer.problem = answer.problem.map(what);
+    Ok(answer)
 }

@@ -5,9 +5,11 @@
 
 mod check;
 mod raw;
+mod rule_file;
 #[cfg(test)]
 mod tests;
 mod valid;
 
 pub(crate) use self::raw::MAX_LIVE;
+pub(crate) use self::rule_file::RuleFile;
 pub(crate) use self::valid::{Config, Listen};

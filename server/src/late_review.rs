@@ -16,7 +16,7 @@ use crate::{
     clock::TrustedClock,
     metrics::Metrics,
     publisher::Publisher,
-    store::{LedgerRow, RevokeError, RevokeRequest, RevokeTarget, Store, StoreError},
+    store::{LedgerRow, Origin, RevokeError, RevokeRequest, RevokeTarget, Store, StoreError},
 };
 
 /// How often it is looked whether something waits and its cluster is back.
@@ -168,6 +168,8 @@ impl LateReview {
             reason: RevocationReason::CessationOfOperation,
             comment: format!("issued while the API server was away; when it was back, the {what} was gone"),
             author: AUTHOR.to_owned(),
+            origin: Origin::Automatic,
+            invalid_since: None,
             keep_issuing: true,
             denial_expires: None,
             rooms: self.publisher.rooms(),

@@ -35,6 +35,7 @@ mod clock;
 mod config;
 #[cfg(test)]
 mod fixtures;
+mod gone_pods;
 mod issuer;
 mod key_manager;
 mod kubernetes;

@@ -20,6 +20,7 @@ pub(crate) fn table() -> Vec<Limit> {
     rows.extend(agent::limits());
     rows.extend(issuer::limits());
     rows.push(audit::limit());
+    rows.push(audit::kept());
     rows.push(telemetry::limit("signet_server_log_lines_lost_total"));
     rows
 }

@@ -6,11 +6,17 @@
 //! them. Rules that are accepted are stored, then in force, and then every workload is named to its agent that they give
 //! something else; in this order, so that a restart finds what was in force and nobody is missed who is issued to meanwhile.
 //!
+//! Admins set rules beside those of the file, which come first. They are kept in the store, and an edit of them is judged and weighed as one
+//! of the file: the two together are what is in force or waits.
+//!
 //! A start goes on by the rules that were accepted last, whatever the file says, until the pods of the clusters are known and
 //! the file can be weighed.
 
 mod accepted;
+mod admins;
 mod beginning;
+mod candidate;
+mod error;
 mod holders;
 mod owner;
 mod source;
@@ -30,7 +36,12 @@ use signet_certs::id::SpiffeId;
 use signet_runtime::{drain::Drain, signal::Reread};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use self::source::{Checked, Source};
+pub(crate) use self::{
+    admins::{AdminRule, Edit},
+    candidate::{Candidate, Effect},
+    error::{NotConfirmed, NotEdited},
+    source::{Checked, Source},
+};
 use self::{owner::Owner, worker::Worker};
 use crate::{
     agents::Agents,
@@ -76,13 +87,28 @@ pub(crate) struct LiveRules {
     current: watch::Receiver<Arc<RuleSet>>,
     standing: watch::Receiver<Standing>,
     orders: mpsc::Sender<Order>,
+    confirm_above: u64,
 }
 
-/// An admin confirms rules.
-struct Order {
-    revision: u64,
-    author: String,
-    reply: oneshot::Sender<Result<Changed, NotConfirmed>>,
+/// What an admin wants, and who is told what came of it.
+enum Order {
+    /// The rules of this revision are confirmed.
+    Confirm {
+        revision: u64,
+        author: String,
+        reply: oneshot::Sender<Result<Changed, NotConfirmed>>,
+    },
+    /// A rule is set or deleted.
+    Edit {
+        edit: Edit,
+        author: String,
+        reply: oneshot::Sender<Result<Edited, NotEdited>>,
+    },
+    /// What an edit would make of the rules is asked.
+    Try {
+        edit: Edit,
+        reply: oneshot::Sender<Result<Candidate, NotEdited>>,
+    },
 }
 
 /// How the rules of the source stand to those in force.
@@ -94,6 +120,8 @@ pub(crate) struct Standing {
     pub restart_for: Vec<String>,
     /// It may say something else by now, and is looked at in a moment.
     pub is_put_off: bool,
+    /// The rules that admins have set, in force or waiting.
+    pub set: Arc<[AdminRule]>,
 }
 
 /// The rules that the source has.
@@ -147,26 +175,15 @@ pub(crate) struct Changed {
     pub withdrawn: u64,
 }
 
-/// Why rules were not confirmed. Nothing has changed then.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NotConfirmed {
-    /// Nothing waits.
-    #[error("no rules wait for a confirmation; `rule list` shows what is in force")]
-    NothingWaits,
-    /// Others wait: the source has changed since.
-    #[error(
-        "the rules that wait are others, of revision {waiting}: look at them with `rule list`, then confirm that one"
-    )]
-    Others {
-        /// Revision of those that wait.
-        waiting: Revision,
-    },
-    /// The store did not take them.
-    #[error("the store does not take the rules: {0}")]
-    Store(#[from] StoreError),
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    Stopping,
+/// What came of an edit.
+#[derive(Clone, Debug)]
+pub(crate) struct Edited {
+    /// The revision in force, and how many live identities the edit withdrew.
+    pub changed: Changed,
+    /// It is kept, and not in force before this is confirmed.
+    pub waits: Option<Arc<Waiting>>,
+    /// The rules as they are with it.
+    pub rules: Arc<RuleSet>,
 }
 
 /// A revision of rules as people see it: 16 hexadecimal digits.
@@ -195,14 +212,16 @@ impl LiveRules {
     /// # Errors
     /// When the store cannot be asked for what was accepted last, or does not take the first rules it is given.
     pub(crate) async fn start(parts: LiveRulesParts) -> Result<Self, StoreError> {
-        let in_force = beginning::in_force(&parts).await?;
+        let found = beginning::found(&parts).await?;
         let (orders, ordered) = mpsc::channel(1);
         let (reread, drain) = (parts.reread.clone(), parts.drain.clone());
-        let owner = Owner::new(parts, in_force);
+        let confirm_above = parts.confirm_above;
+        let owner = Owner::new(parts, found);
         let rules = Self {
             current: owner.current(),
             standing: owner.standing(),
             orders,
+            confirm_above,
         };
         let worker = Worker {
             owner,
@@ -224,19 +243,51 @@ impl LiveRules {
         self.standing.borrow().clone()
     }
 
+    /// Whether rules that would withdraw this wait for a confirmation.
+    pub(crate) fn would_wait(&self, withdrawn: &Withdrawn) -> bool {
+        withdrawn.count > self.confirm_above
+    }
+
     /// Puts in force the rules of this revision, which wait for it.
     ///
     /// # Errors
     /// [`NotConfirmed`].
     pub(crate) async fn confirm(&self, revision: u64, author: String) -> Result<Changed, NotConfirmed> {
-        let (reply, answer) = oneshot::channel();
-        let order = Order {
+        let order = |reply| Order::Confirm {
             revision,
             author,
             reply,
         };
-        let sent = self.orders.send(order).await;
-        sent.map_err(|_| NotConfirmed::Stopping)?;
-        answer.await.unwrap_or(Err(NotConfirmed::Stopping))
+        self.ordered(order, NotConfirmed::Stopping).await
+    }
+
+    /// Sets or deletes a rule of the admins. It is kept with its answer, in force or waiting.
+    ///
+    /// # Errors
+    /// [`NotEdited`].
+    pub(crate) async fn edit(&self, edit: Edit, author: String) -> Result<Edited, NotEdited> {
+        let order = |reply| Order::Edit { edit, author, reply };
+        self.ordered(order, NotEdited::Stopping).await
+    }
+
+    /// What the rules would be with an edit, which is not carried out.
+    ///
+    /// # Errors
+    /// [`NotEdited`], as the edit would have it.
+    pub(crate) async fn tried(&self, edit: Edit) -> Result<Candidate, NotEdited> {
+        let order = |reply| Order::Try { edit, reply };
+        self.ordered(order, NotEdited::Stopping).await
+    }
+
+    async fn ordered<T, E>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Order,
+        stopping: E,
+    ) -> Result<T, E> {
+        let (reply, answer) = oneshot::channel();
+        if self.orders.send(order(reply)).await.is_err() {
+            return Err(stopping);
+        }
+        answer.await.unwrap_or(Err(stopping))
     }
 }

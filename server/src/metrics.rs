@@ -96,6 +96,7 @@ metrics! {
     reviews_displaced: Counter = "token_reviews_displaced",
         "Reviews of tokens given up for newer ones of the same pod, or not remembered for want of room";
     audit_dropped: Counter = "audit_lines_dropped", "Audit lines left out because too many waited";
+    audit_missed: Counter = "audit_lines_missed", "Audit lines that went by `audit tail --follow` while its reader took none";
     audit_backlog: GaugeI64 = "audit_backlog_lines", "Audit lines that are stored and not yet emitted";
 }
 
@@ -206,6 +207,11 @@ impl Metrics {
     /// Open trust streams.
     pub(crate) fn set_agents(&self, connected: usize) {
         self.agents.set(whole(connected));
+    }
+
+    /// Somebody who looks on has missed audit lines.
+    pub(crate) fn audit_missed(&self, lines: u64) {
+        self.audit_missed.inc_by(lines);
     }
 
     /// How many audit lines wait, and how many were ever left out.

@@ -9,7 +9,7 @@ mod plan;
 mod room;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,10 +137,33 @@ impl Publisher {
         self.wanted.send_modify(|wanted| *wanted = revision.max(*wanted));
     }
 
-    /// Waits until every revocation up to `revision` is in a list that is being served, and asks for it.
+    /// Waits until every revocation up to `revision` by one of these authorities is in a list that is being served, and asks for it.
+    /// Another authority whose list cannot be signed holds up nobody; one that is no longer published has no list.
     ///
     /// # Errors
     /// [`NotYetPublished`] after `limit`; the revocation itself stands.
+    pub(crate) async fn wait_listed(
+        &self,
+        revision: u64,
+        authorities: &BTreeSet<AuthorityId>,
+        limit: Duration,
+    ) -> Result<Arc<TrustSnapshot>, NotYetPublished> {
+        self.revocation_changed(revision);
+        let mut snapshots = self.snapshots.clone();
+        let has = |snapshot: &TrustSnapshot, id: &AuthorityId| {
+            let published = snapshot.get(*id);
+            published.is_none_or(|published| published.crl_revision >= revision)
+        };
+        let served = snapshots
+            .wait_for(|snapshot| !snapshot.is_empty() && authorities.iter().all(|id| has(snapshot, id)));
+        match timeout(limit, served).await {
+            Ok(Ok(snapshot)) => Ok(snapshot.clone()),
+            _ => Err(NotYetPublished),
+        }
+    }
+
+    /// The same of every authority.
+    #[cfg(test)]
     pub(crate) async fn wait_published(
         &self,
         revision: u64,

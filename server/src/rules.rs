@@ -14,6 +14,7 @@ mod could;
 mod error;
 mod facts;
 mod matcher;
+mod origin;
 mod outcome;
 mod template;
 #[cfg(test)]
@@ -25,12 +26,13 @@ use std::time::Duration;
 use signet_certs::id::{SpiffeId, TrustDomain};
 
 pub(crate) use self::account::{Account, Fate, Mismatch, RuleAccount};
-pub(crate) use self::belief::belief;
+pub(crate) use self::belief::{ACROSS_NAMESPACES, belief};
 pub(crate) use self::config::{Evidence, IdentityRuleConfig, MatchConfig, UnixMatchConfig, WrittenRules};
 pub(crate) use self::could::Could;
 pub(crate) use self::error::{RuleError, RuleErrors, RuleProblem};
 pub(crate) use self::facts::{Facts, UnixFacts};
 use self::matcher::{Fit, Matcher};
+pub(crate) use self::origin::Origin;
 pub(crate) use self::outcome::{Judgement, Unusable};
 use self::template::{IdTemplate, Rendered, Template};
 use self::verdict::keep_first_of_equal_hints;
@@ -71,6 +73,8 @@ struct Rule {
     matcher: Matcher,
     /// Nothing for a deny rule.
     grant: Option<Grant>,
+    /// An admin has set it; else the file has it, or it is built in.
+    by_admin: bool,
 }
 
 #[derive(Debug)]

@@ -9,6 +9,8 @@
 mod agents;
 mod budget;
 mod clusters;
+mod denials;
+mod denied;
 mod error;
 mod issued_line;
 mod journals;
@@ -37,6 +39,7 @@ pub(crate) use self::agents::{
 pub(crate) use self::budget::BudgetOwner;
 pub(crate) use self::budget::{AgentShare, Budget, MANY_DISPLACED, Spent, limits};
 pub(crate) use self::clusters::{ClusterRow, Clusters, SigningKeySet};
+pub(crate) use self::denied::{DenialTarget, Named, Subject};
 pub(crate) use self::error::{OpenError, RevokeError, StoreError};
 pub(crate) use self::journals::{Journal, Journals, KeyChanges, KeyPurpose, SealedKey};
 #[cfg(test)]
@@ -49,10 +52,10 @@ pub(crate) use self::lists::{Admitted, Lists, RevokedSet, StoredCrl};
 pub(crate) use self::outbox::AuditOutbox;
 pub(crate) use self::proofs::{ListProof, Proofs};
 pub(crate) use self::revocations::{
-    Denial, DenialKind, Lifted, Revocations, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
+    Denial, Lifted, Origin, Revocations, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
 };
 pub(crate) use self::room::ListRoom;
-pub(crate) use self::rules::{KeptRules, LiveIdentity};
+pub(crate) use self::rules::{KeptRules, LiveIdentity, RulesToKeep};
 
 /// A future that a trait object can return.
 pub(crate) type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;

@@ -28,6 +28,8 @@ pub(crate) struct PublishedAuthority {
     pub crl: Crl,
     /// Every revocation up to this revision of the store that concerns this authority is in `crl`.
     pub crl_revision: u64,
+    /// What it has signed is to be replaced.
+    pub tainted: bool,
 }
 
 /// Everything that is published, at one moment.
@@ -42,6 +44,8 @@ pub(crate) struct TrustSnapshot {
     pub refresh_hint: Duration,
     /// The authorities by kind, oldest first. A workload's bundle has those of its own kind and no other.
     pub kinds: BTreeMap<AuthorityKind, Vec<PublishedAuthority>>,
+    /// Authorities that left because they are not to be trusted any more. None of them is in this snapshot.
+    pub departed: Arc<[AuthorityId]>,
 }
 
 /// A channel of snapshots; the first is empty.
@@ -57,6 +61,7 @@ pub(crate) fn channel(
         sequence: 0,
         refresh_hint,
         kinds: BTreeMap::new(),
+        departed: Arc::from([]),
     };
     watch::channel(Arc::new(empty))
 }
@@ -83,6 +88,7 @@ impl TrustSnapshot {
     }
 
     /// Every revocation up to this revision of the store is in the lists of this snapshot. 0 while it is empty.
+    #[cfg(test)]
     pub(crate) fn published_revision(&self) -> u64 {
         self.all()
             .map(|published| published.crl_revision)
@@ -111,12 +117,15 @@ impl TrustSnapshot {
         roots(&self.trust_domain, self.kind(AuthorityKind::Control))
     }
 
-    /// What its sequence number stands for: the authorities of all kinds and the refresh hint.
+    /// What its sequence number stands for: the authorities of all kinds with their marks, those that left for good, and the refresh hint.
     pub(crate) fn content_digest(&self) -> [u8; 32] {
         let kinds = self.kinds.iter();
         let authorities =
             kinds.flat_map(|(kind, published)| published.iter().map(|one| (*kind, &one.certificate)));
-        content_digest(authorities, self.refresh_hint)
+        let tainted = self.all().filter(|published| published.tainted);
+        let tainted = tainted.map(|published| (TAINTED, published.certificate.id()));
+        let departed = self.departed.iter().map(|id| (DEPARTED, *id));
+        content_digest(authorities, tainted.chain(departed), self.refresh_hint)
     }
 
     /// Whether a reader would see no difference: same sequence, same lists.
@@ -124,16 +133,28 @@ impl TrustSnapshot {
         let lists = |snapshot: &Self| -> Vec<_> {
             snapshot
                 .all()
-                .map(|published| (published.certificate.id(), published.crl.sha256()))
+                .map(|published| {
+                    (
+                        published.certificate.id(),
+                        published.crl.sha256(),
+                        published.tainted,
+                    )
+                })
                 .collect()
         };
-        self.sequence == other.sequence && lists(self) == lists(other)
+        self.sequence == other.sequence && self.departed == other.departed && lists(self) == lists(other)
     }
 }
+
+/// What the digest says of an authority beside its certificate; such words stand in it only where they are true, so that it stays
+/// what it was where nothing is to be distrusted.
+const TAINTED: u8 = 0xf0;
+const DEPARTED: u8 = 0xf1;
 
 /// See [`TrustSnapshot::content_digest`].
 fn content_digest<'a>(
     authorities: impl Iterator<Item = (AuthorityKind, &'a AuthorityCertificate)>,
+    words: impl Iterator<Item = (u8, AuthorityId)>,
     refresh_hint: Duration,
 ) -> [u8; 32] {
     let mut parts: Vec<Vec<u8>> = authorities
@@ -141,6 +162,7 @@ fn content_digest<'a>(
             let digest = digest::digest(&digest::SHA256, certificate.der());
             [&[mark(kind)], digest.as_ref()].concat()
         })
+        .chain(words.map(|(word, id)| [&[word], id.as_bytes().as_slice()].concat()))
         .collect();
     parts.sort();
     let mut content = digest::Context::new(&digest::SHA256);

@@ -79,6 +79,7 @@ pub fn crl_at(
         serial: *serial,
         revoked_at: this_update,
         reason: RevocationReason::KeyCompromise,
+        invalid_since: None,
     };
     let entries: Vec<_> = revoked.iter().map(entry).collect();
     sign_crl(authority, &entries, CrlNumber(number), this_update, next_update).unwrap()

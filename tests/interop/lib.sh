@@ -47,8 +47,10 @@ serial() { openssl x509 -in "$1" -noout -serial | cut -d= -f2; }
 # DIR: the shell's own SVID, key, bundle and CRLs as files.
 fetch() { signet-agent fetch x509 --write "$1" >/dev/null; }
 
-# SERIAL: revokes this certificate; its holder gets another one.
-revoke() { signet-server revoke --serial "$1" --reason keyCompromise; }
+# SERIAL: revokes this certificate, with all that an entry can say; its holder gets another one.
+revoke() {
+  signet-server revoke --serial "$1" --reason keyCompromise --invalid-since "$(date -u -d '1 hour ago' +%FT%TZ)"
+}
 
 # FILE SERIAL: the CRLs in the file name this serial.
 lists() {

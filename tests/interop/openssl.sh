@@ -52,4 +52,6 @@ for check in -crl_check -crl_check_all; do
   holds "$refusal" 'certificate revoked'
   verify $check svid.pem
 done
-holds "$(for crl in "$work"/listed/*; do openssl crl -in "$crl" -noout -text; done)" 'Key Compromise'
+listed=$(for crl in "$work"/listed/*; do openssl crl -in "$crl" -noout -text; done)
+holds "$listed" 'Key Compromise'
+holds "$listed" 'Invalidity Date'

@@ -1,16 +1,14 @@
 //! `watch`: each change of what the Workload API gives, as it comes.
 
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signet_runtime::cli::{Output, OutputArgs};
 use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::environment::ENDPOINT_SOCKET;
 use signet_runtime::error::{chain, one_line};
-use signet_runtime::output::print;
+use signet_runtime::output::{is_unread, print};
 use signet_runtime::signal::end_of_session;
 use signet_runtime::spans::spawn_blocking;
 use signet_workload::{CrlPolicy, Options, X509Source};
@@ -85,17 +83,6 @@ pub(super) async fn watch(args: &WatchArgs) -> anyhow::Result<()> {
 /// The agent's words are in it, and what they make must not look like a change of its own.
 fn row(text: &str) -> String {
     one_line(text.trim_end()) + "\n"
-}
-
-/// Whether the reader of a pipe has gone.
-fn is_unread() -> bool {
-    let stdout = std::io::stdout();
-    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
-    let seen = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
-    let [fd] = &fds;
-    seen && fd
-        .revents()
-        .is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ static LIST: LazyLock<Crl> = LazyLock::new(|| {
         serial: serial(tail),
         revoked_at: now() - HOUR,
         reason,
+        invalid_since: None,
     };
     let entries = [
         entry(1, RevocationReason::KeyCompromise),

@@ -148,7 +148,7 @@ fn read_entries(list: &CertificateRevocationList<'_>) -> Result<Vec<RevokedEntry
 }
 
 fn read_entry(entry: &RevokedCertificate<'_>) -> Result<RevokedEntry, CrlError> {
-    let mut reason = RevocationReason::Unspecified;
+    let (mut reason, mut invalid_since) = (RevocationReason::Unspecified, None);
     for extension in entry.extensions() {
         match extension.parsed_extension() {
             ParsedExtension::ReasonCode(code) if code.0 == REMOVE_FROM_CRL => {
@@ -157,6 +157,9 @@ fn read_entry(entry: &RevokedCertificate<'_>) -> Result<RevokedEntry, CrlError> 
             // A reason that we do not offer still revokes.
             ParsedExtension::ReasonCode(code) => {
                 reason = RevocationReason::from_code(code.0).unwrap_or(RevocationReason::Unspecified);
+            }
+            ParsedExtension::InvalidityDate(date) => {
+                invalid_since = Some(from_unix_seconds(date.timestamp()));
             }
             _ if extension.critical => {
                 return Err(unacceptable(format!(
@@ -171,5 +174,6 @@ fn read_entry(entry: &RevokedCertificate<'_>) -> Result<RevokedEntry, CrlError> 
         serial: SerialNumber::from_der_integer(entry.raw_serial())?,
         revoked_at: from_unix_seconds(entry.revocation_date.timestamp()),
         reason,
+        invalid_since,
     })
 }

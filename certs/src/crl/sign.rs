@@ -51,7 +51,7 @@ fn revoked_params(entries: &[RevokedEntry], this_update: SystemTime) -> Vec<Revo
         serial_number: entry.serial.as_bytes().to_vec().into(),
         revocation_time: to_datetime(entry.revoked_at.min(this_update)),
         reason_code: reason_code(entry.reason),
-        invalidity_date: None,
+        invalidity_date: entry.invalid_since.map(|since| to_datetime(whole_seconds(since))),
     };
     sorted.into_iter().map(to_params).collect()
 }

@@ -21,6 +21,7 @@ fn entry(tail: u8, reason: RevocationReason) -> RevokedEntry {
         serial: serial(tail),
         revoked_at: now() - HOUR,
         reason,
+        invalid_since: None,
     }
 }
 
@@ -70,7 +71,7 @@ fn an_empty_list_has_exactly_these_fields_in_der() {
     parsed(&list).verify_signature(ca.public_key()).unwrap();
 }
 
-/// Covers CRL-09, CRL-20, CRL-21, CRL-22, CRL-23.
+/// Covers CRL-09, CRL-20, CRL-21, CRL-23.
 #[test]
 fn entries_are_sorted_without_doubles_and_unspecified_is_left_out() {
     let authority = authority("td");
@@ -98,6 +99,52 @@ fn entries_are_sorted_without_doubles_and_unspecified_is_left_out() {
     );
     assert_eq!(*der, expected);
     assert!(list.is_revoked(&serial(3)) && !list.is_revoked(&serial(2)));
+}
+
+/// Not critical, GeneralizedTime in any year, and beside the reason where there is one; left out where nobody has said it.
+///
+/// Covers CRL-22.
+#[test]
+fn an_entry_says_since_when_it_is_invalid_where_that_is_known() {
+    let authority = authority("td");
+    let since = from_unix_seconds(1_800_000_000);
+    let dated = |tail, reason| RevokedEntry {
+        invalid_since: Some(since + Duration::from_millis(700)),
+        ..entry(tail, reason)
+    };
+    let entries = [
+        dated(1, RevocationReason::KeyCompromise),
+        dated(2, RevocationReason::Unspecified),
+        entry(3, RevocationReason::KeyCompromise),
+    ];
+    let list = crl(&authority, &entries);
+    let read: Vec<_> = list.entries().map(|entry| entry.invalid_since).collect();
+    assert_eq!(read, [Some(since), Some(since), None]);
+    let date = tlv(0x17, b"270115070000Z");
+    let reason = extension("551d15", false, &[0x0a, 0x01, 1]);
+    let invalid = extension("551d18", false, &tlv(0x18, b"20270115080000Z"));
+    let expected = nest(
+        0x30,
+        &[
+            &nest(
+                0x30,
+                &[
+                    &integer(serial(1).as_bytes()),
+                    &date,
+                    &nest(0x30, &[&reason, &invalid]),
+                ],
+            ),
+            &nest(
+                0x30,
+                &[&integer(serial(2).as_bytes()), &date, &nest(0x30, &[&invalid])],
+            ),
+            &nest(
+                0x30,
+                &[&integer(serial(3).as_bytes()), &date, &nest(0x30, &[&reason])],
+            ),
+        ],
+    );
+    assert_eq!(fields(&list)[5], expected);
 }
 
 /// Covers CRL-10.
@@ -525,6 +572,7 @@ fn entries() -> impl Strategy<Value = Vec<RevokedEntry>> {
                 serial: SerialNumber::from_unsigned(&bytes).ok()?,
                 revoked_at: now() - SKEW - Duration::from_secs(u64::try_from(age).unwrap()),
                 reason: RevocationReason::ALL[reason],
+                invalid_since: None,
             })
         };
         list.into_iter().filter_map(entry).collect()

@@ -23,6 +23,7 @@ fn trusted(authority: &X509Authority, revoked: &[u8]) -> TrustedAuthority {
         serial: serial(*number),
         revoked_at: now(),
         reason: RevocationReason::KeyCompromise,
+        invalid_since: None,
     };
     let entries: Vec<_> = revoked.iter().map(entry).collect();
     TrustedAuthority {

@@ -34,6 +34,7 @@ fn revocation(number: u8) -> RevokedEntry {
         serial: serial(number),
         revoked_at: now(),
         reason: RevocationReason::KeyCompromise,
+        invalid_since: None,
     }
 }
 

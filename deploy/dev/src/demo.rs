@@ -14,7 +14,8 @@ use signet_certs::{
     crl::Crl,
     serial::SerialNumber,
 };
-use signet_server::cli::admin::{AdminClient, Revoke};
+use signet_runtime::output::Narration;
+use signet_server::cli::admin::{AdminClient, CaOrder, Revoke, Target};
 use signet_tests::http;
 use signet_workload::X509Source;
 
@@ -81,7 +82,7 @@ async fn tell(domain: &Domain, narrator: &Narrator) -> anyhow::Result<()> {
     let mut admin = AdminClient::connect(&domain.admin_socket()).await?;
     let old_authority = authority(&frontend)?;
     admin
-        .rotate("x509", false, "", |_| {})
+        .order(CaOrder::rotation(), true, Narration::on_stderr())
         .await
         .context("ca rotate")?;
     changed(&frontend, |context| authority_of(context) != Some(old_authority))
@@ -122,14 +123,10 @@ async fn tell(domain: &Domain, narrator: &Narrator) -> anyhow::Result<()> {
 
 fn revocation(spiffe_id: &str) -> Revoke {
     Revoke {
-        serial: None,
-        spiffe_id: Some(spiffe_id.to_owned()),
-        authority: None,
+        target: Some(Target::SpiffeId(spiffe_id.to_owned())),
         reason: "keyCompromise".to_owned(),
         comment: "demo".to_owned(),
-        expires: None,
-        keep_issuing: false,
-        force: false,
+        ..Revoke::default()
     }
 }
 

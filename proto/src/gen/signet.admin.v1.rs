@@ -65,7 +65,7 @@ pub struct KeyExchange {
     #[prost(uint32, tag = "2")]
     pub agents: u32,
 }
-/// How the rules of the configuration file stand to those in force.
+/// How the rules of the configuration file and of admins stand to those in force.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RulesStanding {
     /// Of those in force, 16 hexadecimal digits.
@@ -183,15 +183,50 @@ pub struct ShowAuthoritiesRequest {}
 pub struct ShowAuthoritiesResponse {
     #[prost(message, repeated, tag = "1")]
     pub authorities: ::prost::alloc::vec::Vec<Authority>,
+    /// Those that left because they are not to be trusted any more, in order of leaving.
+    #[prost(message, repeated, tag = "2")]
+    pub departed: ::prost::alloc::vec::Vec<DepartedAuthority>,
+    /// Under way, and the last that have ended.
+    #[prost(message, repeated, tag = "3")]
+    pub operations: ::prost::alloc::vec::Vec<AuthorityProgress>,
+    #[prost(int64, tag = "4")]
+    pub now_unix_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DepartedAuthority {
+    #[prost(string, tag = "1")]
+    pub authority_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub left_unix_ms: i64,
+    /// "revoked", or "expired": its last certificate had ended.
+    #[prost(string, tag = "4")]
+    pub how: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub author: ::prost::alloc::string::String,
+    #[prost(bool, tag = "6")]
+    pub forced: bool,
+    /// Its key is destroyed as soon as the time is settled.
+    #[prost(bool, tag = "7")]
+    pub has_key: bool,
+}
+/// When an authority came to stand somewhere.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityTurn {
+    #[prost(string, tag = "1")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub at_unix_ms: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Authority {
     #[prost(string, tag = "1")]
     pub authority_id: ::prost::alloc::string::String,
     /// "x509" or "control".
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
-    /// "prepared", "active", "old".
+    /// "prepared", "active", "old", "tainted".
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
@@ -214,6 +249,56 @@ pub struct Authority {
     /// What its key signs with: "p256" or "p384".
     #[prost(string, tag = "12")]
     pub algorithm: ::prost::alloc::string::String,
+    #[prost(bool, tag = "13")]
+    pub tainted: bool,
+    /// Since when it stands where it does; 0 where that is not known.
+    #[prost(int64, tag = "14")]
+    pub state_since_unix_ms: i64,
+    /// Of the operation under way that is about it; empty when none.
+    #[prost(string, tag = "15")]
+    pub operation_id: ::prost::alloc::string::String,
+    /// How it came to stand there, oldest first.
+    #[prost(message, repeated, tag = "16")]
+    pub history: ::prost::alloc::vec::Vec<AuthorityTurn>,
+    /// Who wanted the last of these: "timer" or an admin.
+    #[prost(string, tag = "17")]
+    pub author: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrepareAuthorityRequest {
+    /// "x509" or "control".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// As in RotateAuthorityRequest.
+    #[prost(string, tag = "2")]
+    pub algorithm: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActivateAuthorityRequest {
+    /// "x509" or "control".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Though agents have not reported it.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaintAuthorityRequest {
+    #[prost(string, tag = "1")]
+    pub authority_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeAuthorityRequest {
+    #[prost(string, tag = "1")]
+    pub authority_id: ::prost::alloc::string::String,
+    /// Though certificates of it are in use, or nobody can say.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchOperationRequest {
+    #[prost(string, tag = "1")]
+    pub operation_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateAuthorityRequest {
@@ -226,17 +311,22 @@ pub struct RotateAuthorityRequest {
     /// What the new authority's key signs with, "p256" or "p384"; empty: as the settings say.
     #[prost(string, tag = "3")]
     pub algorithm: ::prost::alloc::string::String,
+    /// Then take the old one out of use, and out of every bundle.
+    #[prost(bool, tag = "4")]
+    pub retire: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RotateProgress {
-    /// "prepared", "spreading", "activated".
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuthorityProgress {
+    /// "prepared", "spreading", "activated"; of `prepare` "spread" at the end; of `rotate --retire` then "draining", "leaving", "retired"; of
+    /// `taint` "tainting", "tainted"; of `revoke` "revoking", "revoked"; and "superseded" where something else came of it.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub authority_id: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub old_authority_id: ::prost::alloc::string::String,
-    /// Live agents, and how many of them reported the bundle that contains the new authority.
+    /// Live agents, and how many of them are not waited for: they reported the bundle that this is about, or that they use nothing of the old
+    /// authority.
     #[prost(uint32, tag = "4")]
     pub agents: u32,
     #[prost(uint32, tag = "5")]
@@ -245,6 +335,49 @@ pub struct RotateProgress {
     pub done: bool,
     #[prost(string, tag = "7")]
     pub message: ::prost::alloc::string::String,
+    /// For WatchOperation: the kind of authority and a number.
+    #[prost(string, tag = "8")]
+    pub operation_id: ::prost::alloc::string::String,
+    /// It is in the journal.
+    #[prost(bool, tag = "9")]
+    pub recorded: bool,
+    /// Some of the agents that are waited for, by SPIFFE ID, and how many there are.
+    #[prost(message, repeated, tag = "10")]
+    pub awaited: ::prost::alloc::vec::Vec<Straggler>,
+    #[prost(uint32, tag = "11")]
+    pub awaited_total: u32,
+    /// While a successor spreads: when it takes over at the earliest, unless forced, and at the latest.
+    #[prost(int64, tag = "12")]
+    pub not_before_unix_ms: i64,
+    #[prost(int64, tag = "13")]
+    pub at_latest_unix_ms: i64,
+    /// "prepare", "activate", "rotate", "retire", "taint", "revoke".
+    #[prost(string, tag = "15")]
+    pub verb: ::prost::alloc::string::String,
+    #[prost(string, tag = "16")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "17")]
+    pub author: ::prost::alloc::string::String,
+    #[prost(int64, tag = "18")]
+    pub begun_unix_ms: i64,
+    /// 0 while it is under way.
+    #[prost(int64, tag = "19")]
+    pub ended_unix_ms: i64,
+}
+/// An agent that is waited for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Straggler {
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub node_name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub connected: bool,
+    /// What is known to stand in the way; may be empty.
+    #[prost(string, tag = "5")]
+    pub why: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSvidsRequest {
@@ -309,7 +442,8 @@ pub struct RevokeRequest {
     /// For a serial the ledger lacks, or that two authorities used: which one.
     #[prost(string, tag = "3")]
     pub authority_id: ::prost::alloc::string::String,
-    /// RFC 5280 names: unspecified, keyCompromise, superseded, cessationOfOperation, privilegeWithdrawn.
+    /// RFC 5280 names: unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation,
+    /// privilegeWithdrawn.
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
     /// Free text kept with the denial and in the audit log.
@@ -321,10 +455,19 @@ pub struct RevokeRequest {
     /// Revoke only, deny nothing.
     #[prost(bool, tag = "7")]
     pub keep_issuing: bool,
-    /// Allow a target under /signet/.
+    /// Allow a target under /signet/, and a pod or node that nobody has heard of.
     #[prost(bool, tag = "8")]
     pub force: bool,
-    #[prost(oneof = "revoke_request::Target", tags = "1, 2")]
+    /// For a pod or a node: name or UID of its cluster, where there are several.
+    #[prost(string, tag = "13")]
+    pub cluster: ::prost::alloc::string::String,
+    /// Only tell what would be done. Nothing is changed.
+    #[prost(bool, tag = "14")]
+    pub dry_run: bool,
+    /// Since when whoever holds the certificates is not to be believed, for the lists; 0 where nobody knows. Not a time to come.
+    #[prost(int64, tag = "15")]
+    pub invalid_from_unix_ms: i64,
+    #[prost(oneof = "revoke_request::Target", tags = "1, 2, 9, 10, 11, 12")]
     pub target: ::core::option::Option<revoke_request::Target>,
 }
 /// Nested message and enum types in `RevokeRequest`.
@@ -336,10 +479,23 @@ pub mod revoke_request {
         Serial(::prost::alloc::string::String),
         #[prost(string, tag = "2")]
         SpiffeId(::prost::alloc::string::String),
+        /// A SPIFFE ID or its path: it and all below it, by whole path segments.
+        #[prost(string, tag = "9")]
+        Prefix(::prost::alloc::string::String),
+        /// namespace/name or UID of a pod.
+        #[prost(string, tag = "10")]
+        Pod(::prost::alloc::string::String),
+        /// Name or UID of a node: its agent and all that runs on it.
+        #[prost(string, tag = "11")]
+        Node(::prost::alloc::string::String),
+        /// Id of an authority: all that it signed. Nobody is denied by it.
+        #[prost(string, tag = "12")]
+        IssuedBy(::prost::alloc::string::String),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RevokeResponse {
+    /// At most 10 000, those of agents first.
     #[prost(message, repeated, tag = "1")]
     pub revoked: ::prost::alloc::vec::Vec<RevokedSvid>,
     /// Set when the target is denied from now on.
@@ -351,6 +507,53 @@ pub struct RevokeResponse {
     /// Empty when published; else what went wrong ("recorded, not yet published").
     #[prost(string, tag = "4")]
     pub not_published: ::prost::alloc::string::String,
+    /// How many there are, and how many of them no list has room for, and when the last of these ends: 0 when only the end of its
+    /// authority is known.
+    #[prost(uint64, tag = "5")]
+    pub revoked_total: u64,
+    #[prost(uint64, tag = "6")]
+    pub waiting_total: u64,
+    #[prost(int64, tag = "7")]
+    pub waiting_last_end_unix_ms: i64,
+    /// Where they are many: the largest groups of each kind, largest first.
+    #[prost(message, repeated, tag = "8")]
+    pub groups: ::prost::alloc::vec::Vec<RevokedGroup>,
+    /// Lists of this revision of the store name what does not wait.
+    #[prost(uint64, tag = "9")]
+    pub revision: u64,
+    /// Who is denied from now on, or would be; empty where nobody is.
+    #[prost(string, tag = "10")]
+    pub denies: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedGroup {
+    /// "authority" or "spiffe-id".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub certificates: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchRevocationRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub crls: ::prost::alloc::vec::Vec<PublishedCrl>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SpreadProgress {
+    /// Live agents, and how many of them have reported.
+    #[prost(uint32, tag = "1")]
+    pub agents: u32,
+    #[prost(uint32, tag = "2")]
+    pub agents_reported: u32,
+    /// Those that have not: some where there are many.
+    #[prost(message, repeated, tag = "3")]
+    pub awaited: ::prost::alloc::vec::Vec<Straggler>,
+    #[prost(uint32, tag = "4")]
+    pub awaited_total: u32,
+    #[prost(bool, tag = "5")]
+    pub done: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokedSvid {
@@ -398,7 +601,7 @@ pub struct ListDenialsResponse {
 pub struct Denial {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// "spiffe-id".
+    /// "spiffe-id", "prefix", "pod" or "node".
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
@@ -476,6 +679,125 @@ pub struct RuleRecord {
     /// As it is written in the configuration, JSON.
     #[prost(string, tag = "2")]
     pub rule: ::prost::alloc::string::String,
+    /// "file", "admin" or "builtin".
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
+    /// Of an admin's: who has set it so, and when.
+    #[prost(string, tag = "4")]
+    pub set_by: ::prost::alloc::string::String,
+    #[prost(int64, tag = "5")]
+    pub set_unix_ms: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetRuleRequest {
+    /// As it would be written in the configuration, JSON. One of the admins' with its name gives way to it.
+    #[prost(string, tag = "1")]
+    pub rule_json: ::prost::alloc::string::String,
+    /// Name of the admins' rule before which it comes; without it the place of the one that gives way, else the last.
+    #[prost(string, tag = "2")]
+    pub before: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteRuleRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RuleChange {
+    /// Of the rules now in force, 16 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub revision: ::prost::alloc::string::String,
+    /// Live identities that the change withdrew.
+    #[prost(uint64, tag = "2")]
+    pub withdrawn: u64,
+    /// Set where it is kept and waits for ConfirmRules.
+    #[prost(message, optional, tag = "3")]
+    pub waits: ::core::option::Option<WaitingRules>,
+    /// What somebody should look at.
+    #[prost(string, repeated, tag = "4")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TestRuleRequest {
+    /// A pod; neither, and none is looked at.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Its cluster, where there are several.
+    #[prost(string, tag = "3")]
+    pub cluster: ::prost::alloc::string::String,
+    /// As SetRuleRequest has them; empty, and nothing is tried.
+    #[prost(string, tag = "4")]
+    pub rule_json: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub before: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TestRuleResponse {
+    #[prost(message, optional, tag = "1")]
+    pub pod: ::core::option::Option<TestedPod>,
+    /// What the rule would change.
+    #[prost(message, optional, tag = "2")]
+    pub effect: ::core::option::Option<RuleEffect>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TestedPod {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// By the rules in force, and by those with the rule that is tried.
+    #[prost(message, optional, tag = "4")]
+    pub now: ::core::option::Option<TestedVerdict>,
+    #[prost(message, optional, tag = "5")]
+    pub with_rule: ::core::option::Option<TestedVerdict>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TestedVerdict {
+    /// "identities", "denied", "no_match" or "undecided".
+    #[prost(string, tag = "1")]
+    pub verdict: ::prost::alloc::string::String,
+    /// The default first.
+    #[prost(message, repeated, tag = "2")]
+    pub identities: ::prost::alloc::vec::Vec<TestedIdentity>,
+    /// The rule that denies.
+    #[prost(string, tag = "3")]
+    pub denied_by: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TestedIdentity {
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub rule: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RuleEffect {
+    /// Of the rules with the one that is tried.
+    #[prost(string, tag = "1")]
+    pub revision: ::prost::alloc::string::String,
+    /// Identities that pods would get and do not get now; some of them.
+    #[prost(uint64, tag = "2")]
+    pub given: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub given_examples: ::prost::alloc::vec::Vec<WithdrawnIdentity>,
+    /// Identities under which live certificates are held, and that would be given no more; some of them.
+    #[prost(uint64, tag = "4")]
+    pub withdrawn: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub withdrawn_examples: ::prost::alloc::vec::Vec<WithdrawnIdentity>,
+    /// Whether it would wait for a confirmation.
+    #[prost(bool, tag = "6")]
+    pub waits: bool,
+    /// Whether there are pods that were not looked at.
+    #[prost(bool, tag = "7")]
+    pub truncated: bool,
+    /// What somebody should look at.
+    #[prost(string, repeated, tag = "8")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfirmRulesRequest {
@@ -526,6 +848,9 @@ pub struct CrlEntry {
     pub revoked_unix_ms: i64,
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// invalidityDate; 0 where the entry has none.
+    #[prost(int64, tag = "4")]
+    pub invalid_from_unix_ms: i64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAgentsRequest {}
@@ -583,6 +908,39 @@ pub struct ShowAuditResponse {
     /// The newest head, the line as it stands in the log; empty before the first.
     #[prost(string, tag = "5")]
     pub head: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TailAuditRequest {
+    /// All that are given must hold; see docs/operating.md for the members that each looks at.
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// namespace/name or UID.
+    #[prost(string, tag = "2")]
+    pub pod: ::prost::alloc::string::String,
+    /// Hex.
+    #[prost(string, tag = "3")]
+    pub serial: ::prost::alloc::string::String,
+    /// As the log has it: uid:0, timer.
+    #[prost(string, tag = "4")]
+    pub author: ::prost::alloc::string::String,
+    /// Whether lines that come are told too.
+    #[prost(bool, tag = "5")]
+    pub follow: bool,
+    /// How many of those that were emitted before.
+    #[prost(uint32, tag = "6")]
+    pub last: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditLine {
+    /// As it stands in the log.
+    #[prost(string, tag = "1")]
+    pub line: ::prost::alloc::string::String,
+    /// So many lines went by before this one while the reader took none.
+    #[prost(uint64, tag = "2")]
+    pub lagged: u64,
+    /// For people: what is not among the lines, and why.
+    #[prost(string, tag = "3")]
+    pub note: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainPodRequest {
@@ -928,12 +1286,66 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ShowAuthorities"));
             self.inner.unary(req, path, codec).await
         }
-        /// Prepare, spread, activate; one message per step, the last has done = true.
+        /// What is asked of authorities is recorded before the first message comes, and goes on whoever listens, after a restart too. One message
+        /// per change, the last has done = true. FAILED_PRECONDITION where it would break somebody, NOT_FOUND for an authority that there is not.
+        /// Asked again, it is joined.
+        ///
+        /// A successor: ends when it has spread.
+        pub async fn prepare_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PrepareAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/PrepareAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "PrepareAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// It takes over: ends when it signs.
+        pub async fn activate_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ActivateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/ActivateAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "ActivateAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Prepare, spread, activate; and retire the one before it.
         pub async fn rotate_authority(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateAuthorityRequest>,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::RotateProgress>>,
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
             tonic::Status,
         > {
             self.inner
@@ -951,6 +1363,81 @@ pub mod admin_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "RotateAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// What an authority has signed is replaced: ends when every live agent has reported that it knows.
+        pub async fn taint_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TaintAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/TaintAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "TaintAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// An authority leaves every bundle: ends when every live agent has reported the one without it.
+        pub async fn revoke_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/RevokeAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "RevokeAuthority"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Follows one of these by its id. NOT_FOUND for one that is not remembered.
+        pub async fn watch_operation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchOperationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/WatchOperation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "WatchOperation"));
             self.inner.server_streaming(req, path, codec).await
         }
         pub async fn list_svids(
@@ -997,6 +1484,31 @@ pub mod admin_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "Revoke"));
             self.inner.unary(req, path, codec).await
+        }
+        /// Which agents have not reported lists of these numbers; one message whenever that changes, the last has done = true.
+        pub async fn watch_revocation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRevocationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SpreadProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/WatchRevocation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "WatchRevocation"));
+            self.inner.server_streaming(req, path, codec).await
         }
         pub async fn allow(
             &mut self,
@@ -1184,6 +1696,76 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ConfirmRules"));
             self.inner.unary(req, path, codec).await
         }
+        /// Sets a rule of the admins, beside those of the configuration file. INVALID_ARGUMENT where it makes no sense, FAILED_PRECONDITION where
+        /// the file has its name.
+        pub async fn set_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::RuleChange>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/SetRule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "SetRule"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a rule of the admins away. NOT_FOUND where there is none of that name.
+        pub async fn delete_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::RuleChange>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/DeleteRule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "DeleteRule"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What a pod would get, and what a rule would change. Changes nothing. NOT_FOUND where there is no such pod.
+        pub async fn test_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TestRuleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TestRuleResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/TestRule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "TestRule"));
+            self.inner.unary(req, path, codec).await
+        }
         /// By what the audit log is to be verified.
         pub async fn show_audit(
             &mut self,
@@ -1208,6 +1790,31 @@ pub mod admin_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "ShowAudit"));
             self.inner.unary(req, path, codec).await
+        }
+        /// Lines of the audit log as they are emitted, and the last before them.
+        pub async fn tail_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TailAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditLine>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/TailAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "TailAudit"));
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Why a pod gets what it gets. Reads only; asks the API server for the pod where the watch does not show it, and for
         /// nothing else. NOT_FOUND where no cluster has that name.
@@ -1287,18 +1894,92 @@ pub mod admin_server {
             tonic::Response<super::ShowAuthoritiesResponse>,
             tonic::Status,
         >;
-        /// Server streaming response type for the RotateAuthority method.
-        type RotateAuthorityStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::RotateProgress, tonic::Status>,
+        /// Server streaming response type for the PrepareAuthority method.
+        type PrepareAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
             >
             + std::marker::Send
             + 'static;
-        /// Prepare, spread, activate; one message per step, the last has done = true.
+        /// What is asked of authorities is recorded before the first message comes, and goes on whoever listens, after a restart too. One message
+        /// per change, the last has done = true. FAILED_PRECONDITION where it would break somebody, NOT_FOUND for an authority that there is not.
+        /// Asked again, it is joined.
+        ///
+        /// A successor: ends when it has spread.
+        async fn prepare_authority(
+            &self,
+            request: tonic::Request<super::PrepareAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::PrepareAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ActivateAuthority method.
+        type ActivateAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// It takes over: ends when it signs.
+        async fn activate_authority(
+            &self,
+            request: tonic::Request<super::ActivateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ActivateAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the RotateAuthority method.
+        type RotateAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Prepare, spread, activate; and retire the one before it.
         async fn rotate_authority(
             &self,
             request: tonic::Request<super::RotateAuthorityRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::RotateAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the TaintAuthority method.
+        type TaintAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What an authority has signed is replaced: ends when every live agent has reported that it knows.
+        async fn taint_authority(
+            &self,
+            request: tonic::Request<super::TaintAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::TaintAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the RevokeAuthority method.
+        type RevokeAuthorityStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// An authority leaves every bundle: ends when every live agent has reported the one without it.
+        async fn revoke_authority(
+            &self,
+            request: tonic::Request<super::RevokeAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::RevokeAuthorityStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchOperation method.
+        type WatchOperationStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Follows one of these by its id. NOT_FOUND for one that is not remembered.
+        async fn watch_operation(
+            &self,
+            request: tonic::Request<super::WatchOperationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchOperationStream>,
             tonic::Status,
         >;
         async fn list_svids(
@@ -1312,6 +1993,20 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::RevokeRequest>,
         ) -> std::result::Result<tonic::Response<super::RevokeResponse>, tonic::Status>;
+        /// Server streaming response type for the WatchRevocation method.
+        type WatchRevocationStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SpreadProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Which agents have not reported lists of these numbers; one message whenever that changes, the last has done = true.
+        async fn watch_revocation(
+            &self,
+            request: tonic::Request<super::WatchRevocationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchRevocationStream>,
+            tonic::Status,
+        >;
         async fn allow(
             &self,
             request: tonic::Request<super::AllowRequest>,
@@ -1362,6 +2057,25 @@ pub mod admin_server {
             tonic::Response<super::ConfirmRulesResponse>,
             tonic::Status,
         >;
+        /// Sets a rule of the admins, beside those of the configuration file. INVALID_ARGUMENT where it makes no sense, FAILED_PRECONDITION where
+        /// the file has its name.
+        async fn set_rule(
+            &self,
+            request: tonic::Request<super::SetRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::RuleChange>, tonic::Status>;
+        /// Takes a rule of the admins away. NOT_FOUND where there is none of that name.
+        async fn delete_rule(
+            &self,
+            request: tonic::Request<super::DeleteRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::RuleChange>, tonic::Status>;
+        /// What a pod would get, and what a rule would change. Changes nothing. NOT_FOUND where there is no such pod.
+        async fn test_rule(
+            &self,
+            request: tonic::Request<super::TestRuleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TestRuleResponse>,
+            tonic::Status,
+        >;
         /// By what the audit log is to be verified.
         async fn show_audit(
             &self,
@@ -1370,6 +2084,17 @@ pub mod admin_server {
             tonic::Response<super::ShowAuditResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the TailAudit method.
+        type TailAuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditLine, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Lines of the audit log as they are emitted, and the last before them.
+        async fn tail_audit(
+            &self,
+            request: tonic::Request<super::TailAuditRequest>,
+        ) -> std::result::Result<tonic::Response<Self::TailAuditStream>, tonic::Status>;
         /// Why a pod gets what it gets. Reads only; asks the API server for the pod where the watch does not show it, and for
         /// nothing else. NOT_FOUND where no cluster has that name.
         async fn explain_pod(
@@ -1552,6 +2277,100 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/signet.admin.v1.Admin/PrepareAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct PrepareAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<
+                        super::PrepareAuthorityRequest,
+                    > for PrepareAuthoritySvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::PrepareAuthorityStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PrepareAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::prepare_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PrepareAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/ActivateAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct ActivateAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<
+                        super::ActivateAuthorityRequest,
+                    > for ActivateAuthoritySvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::ActivateAuthorityStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ActivateAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::activate_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ActivateAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/signet.admin.v1.Admin/RotateAuthority" => {
                     #[allow(non_camel_case_types)]
                     struct RotateAuthoritySvc<T: Admin>(pub Arc<T>);
@@ -1560,7 +2379,7 @@ pub mod admin_server {
                     > tonic::server::ServerStreamingService<
                         super::RotateAuthorityRequest,
                     > for RotateAuthoritySvc<T> {
-                        type Response = super::RotateProgress;
+                        type Response = super::AuthorityProgress;
                         type ResponseStream = T::RotateAuthorityStream;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
@@ -1584,6 +2403,145 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RotateAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/TaintAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct TaintAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::TaintAuthorityRequest>
+                    for TaintAuthoritySvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::TaintAuthorityStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TaintAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::taint_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TaintAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/RevokeAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<
+                        super::RevokeAuthorityRequest,
+                    > for RevokeAuthoritySvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::RevokeAuthorityStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::revoke_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/WatchOperation" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchOperationSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::WatchOperationRequest>
+                    for WatchOperationSvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::WatchOperationStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchOperationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::watch_operation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchOperationSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1681,6 +2639,53 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/WatchRevocation" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchRevocationSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<
+                        super::WatchRevocationRequest,
+                    > for WatchRevocationSvc<T> {
+                        type Response = super::SpreadProgress;
+                        type ResponseStream = T::WatchRevocationStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchRevocationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::watch_revocation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchRevocationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -2033,6 +3038,135 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/signet.admin.v1.Admin/SetRule" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetRuleSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::SetRuleRequest>
+                    for SetRuleSvc<T> {
+                        type Response = super::RuleChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetRuleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::set_rule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetRuleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/DeleteRule" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteRuleSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::DeleteRuleRequest>
+                    for DeleteRuleSvc<T> {
+                        type Response = super::RuleChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteRuleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::delete_rule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteRuleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/TestRule" => {
+                    #[allow(non_camel_case_types)]
+                    struct TestRuleSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::TestRuleRequest>
+                    for TestRuleSvc<T> {
+                        type Response = super::TestRuleResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TestRuleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::test_rule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TestRuleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/signet.admin.v1.Admin/ShowAudit" => {
                     #[allow(non_camel_case_types)]
                     struct ShowAuditSvc<T: Admin>(pub Arc<T>);
@@ -2072,6 +3206,52 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/TailAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct TailAuditSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::TailAuditRequest>
+                    for TailAuditSvc<T> {
+                        type Response = super::AuditLine;
+                        type ResponseStream = T::TailAuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TailAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::tail_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TailAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

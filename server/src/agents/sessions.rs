@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use signet_certs::{id::SpiffeId, tls::KeyExchange};
+use signet_certs::{authority::AuthorityId, crl::CrlNumber, id::SpiffeId, tls::KeyExchange};
 use signet_runtime::sync::Mutex;
 use tokio::sync::Notify;
 
@@ -18,6 +18,7 @@ use super::{
     rows::AgentNode,
     spread::Spread,
 };
+use crate::authority::InUse;
 use unheard::Unheard;
 
 /// An agent's last report is shown so long after its stream broke: it is restarting, not gone.
@@ -181,6 +182,14 @@ impl Sessions {
         self.state.lock().send_away(agent);
     }
 
+    /// The agents with a stream, or with one that broke a moment ago, of which this is so by ID and name of the node.
+    pub(super) fn agents(&self, wanted: impl Fn(&SpiffeId, &str) -> bool) -> Vec<SpiffeId> {
+        let state = self.state.lock();
+        let agents = state.agents.iter();
+        let wanted = agents.filter(|(agent, entry)| wanted(agent, &entry.node.1));
+        wanted.map(|(agent, _)| agent.clone()).collect()
+    }
+
     pub(super) fn connected(&self) -> usize {
         self.state.lock().connected
     }
@@ -192,6 +201,17 @@ impl Sessions {
             connected: said.gone_at.is_none(),
             key_exchange: said.key_exchange.filter(|_| said.gone_at.is_none()),
             report: said.report.clone(),
+        })
+    }
+
+    pub(super) fn holds(&self, agent: &SpiffeId, lists: &[(AuthorityId, CrlNumber)]) -> bool {
+        let Some(entry) = self.entry(agent) else {
+            return lists.is_empty();
+        };
+        let said = entry.said.lock();
+        lists.iter().all(|(authority, number)| {
+            let mut held = said.report.crls.iter();
+            held.any(|(of, held, _)| of == authority && held >= number)
         })
     }
 
@@ -265,6 +285,11 @@ impl Session {
         }
         // Under the lock, so that reports are kept in the order in which they came.
         spread.reported(&self.agent, report.confirmed);
+        let in_use = InUse {
+            sequence: report.confirmed,
+            authorities: report.in_use.clone(),
+        };
+        spread.uses(&self.agent, in_use);
         said.report = report;
     }
 

@@ -11,7 +11,7 @@ use signet_certs::id::SpiffeId;
 use signet_runtime::sync::Mutex;
 use tokio::sync::watch;
 
-use crate::authority::SpreadReports;
+use crate::authority::{Holds, InUse, SpreadReports};
 use crate::store::{LiveAgent, Store, StoreError};
 
 /// A pod that attested so short a time ago may be one that its cluster's watch does not show yet.
@@ -24,6 +24,9 @@ type IsGone = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
 pub(super) struct Spread {
     published: watch::Sender<SpreadReports>,
     unsaved: Mutex<HashMap<SpiffeId, u64>>,
+    /// What agents have said since this process started of the authorities that their workloads' certificates are of. It stays true while
+    /// one is away: nobody gives it others of an authority that signs no more.
+    in_use: Mutex<HashMap<SpiffeId, InUse>>,
     /// Counts what has happened that may change who is waited for.
     happened: AtomicU64,
     /// The same, when it was last looked; what is published is of then.
@@ -36,6 +39,7 @@ impl Default for Spread {
         Self {
             published: watch::Sender::new(SpreadReports::default()),
             unsaved: Mutex::default(),
+            in_use: Mutex::default(),
             happened: AtomicU64::new(1),
             looked: AtomicU64::new(0),
             is_gone: OnceLock::new(),
@@ -63,6 +67,15 @@ impl Spread {
         }
         self.unsaved.lock().insert(agent.clone(), sequence);
         self.touch();
+    }
+
+    /// What an agent's workloads use, as of the bundle that it has reported.
+    pub(super) fn uses(&self, agent: &SpiffeId, in_use: InUse) {
+        let mut known = self.in_use.lock();
+        if known.get(agent) != Some(&in_use) {
+            known.insert(agent.clone(), in_use);
+            self.touch();
+        }
     }
 
     /// Agents came, went, or lost what they had.
@@ -95,11 +108,22 @@ impl Spread {
             return Err(error);
         }
         let live = store.live_agents(now).await?;
-        let next: SpreadReports = live
-            .into_iter()
-            .filter(|agent| !self.is_gone(agent, now))
-            .map(|agent| (agent.spiffe_id, agent.reported))
-            .collect();
+        let live = live.into_iter().filter(|agent| !self.is_gone(agent, now));
+        let next: SpreadReports = {
+            let mut in_use = self.in_use.lock();
+            let next: HashMap<_, _> = live
+                .map(|agent| {
+                    let holds = Holds {
+                        reported: agent.reported,
+                        own: agent.authority,
+                        in_use: in_use.get(&agent.spiffe_id).cloned(),
+                    };
+                    (agent.spiffe_id, holds)
+                })
+                .collect();
+            in_use.retain(|agent, _| next.contains_key(agent));
+            next.into_iter().collect()
+        };
         self.published.send_if_modified(|current| {
             let changed = *current != next;
             if changed {

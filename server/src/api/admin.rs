@@ -1,43 +1,46 @@
 //! `signet.admin.v1`: what admins ask and order. Whoever opens the socket is an admin; the audit log names the user.
 
 mod audit;
+mod audit_tail;
+mod authorities;
 mod clock;
 mod convert;
 mod explain;
 mod listing;
 mod revoking;
+mod rule_edits;
 mod rules;
+mod spreading;
+mod status;
+mod targets;
 
 use std::{sync::Arc, time::SystemTime};
 
 use signet_certs::{
-    authority::AuthorityKind,
     id::TrustDomain,
-    time::{from_unix_millis, rfc3339, unix_millis},
+    time::{from_unix_millis, rfc3339},
 };
 use signet_proto::admin::{self as wire, admin_server};
-use signet_runtime::{
-    error,
-    ready::{Level, Readiness},
-};
-use tokio::sync::{mpsc, watch};
+use signet_runtime::ready::Readiness;
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use self::authorities::ProgressStream;
 use super::admin_calls::{author, is_about};
 use crate::{
     agents::Agents,
     attest::Attestor,
-    audit::{AuditLog, AuditPublicKey},
-    authority::{AuthorityManager, RotateError, RotateRequest},
+    audit::{AuditLog, AuditPublicKey, AuditTail},
+    authority::AuthorityManager,
     clock::TrustedClock,
     issuer::Issuer,
     live_rules::LiveRules,
     metrics::Metrics,
     publisher::Publisher,
     put_back::PutBack,
-    store::{RevokeError, Store, StoreError},
-    trust::{PublishedAuthority, TrustSnapshot},
+    store::{Store, StoreError},
+    trust::TrustSnapshot,
 };
 
 /// The service.
@@ -72,6 +75,8 @@ pub(crate) struct AdminService {
     pub audit: AuditLog,
     /// By what that log is verified.
     pub audit_key: AuditPublicKey,
+    /// Its newest lines.
+    pub audit_tail: AuditTail,
     /// What should be changed about the configuration.
     pub advice: Vec<String>,
     /// Start of this process.
@@ -95,88 +100,69 @@ impl admin_server::Admin for AdminService {
         &self,
         _: Request<wire::StatusRequest>,
     ) -> Result<Response<wire::StatusResponse>, Status> {
-        let now = self.clock.now();
-        let authorities = self.all_authorities(now).await?;
-        let waits = self.authorities.current().borrow().has_prepared();
-        let clock = self.clock.show();
-        Ok(Response::new(wire::StatusResponse {
-            trust_domain: self.trust_domain.as_str().to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_unix_ms: unix_millis(self.started),
-            now_unix_ms: unix_millis(now),
-            ready: self.readiness.is_ready(Level::Serve),
-            ready_issue: self.readiness.is_ready(Level::Issue),
-            not_ready: convert::not_ready(&self.readiness),
-            sequence_number: self.trust.borrow().sequence,
-            policy_revision: self.rules.current().borrow().revision(),
-            rules: Some(self.rules_standing()),
-            svids_issued: self.metrics.issued_total(),
-            svids_live: authorities.iter().map(|authority| authority.live_svids).sum(),
-            agents_connected: u32::try_from(self.agents.connected()).unwrap_or(u32::MAX),
-            key_exchanges: convert::key_exchanges(self.agents.key_exchanges()),
-            agents_awaited: self.agents.awaited(waits.then(|| self.trust.borrow().sequence)),
-            clusters: convert::clusters(self.attestor.clusters()),
-            authorities,
-            lists: convert::list_rooms(&self.publisher.room_use().borrow()),
-            list_proofs: convert::list_proofs(&self.put_back.standing()),
-            clock_state: clock.state.as_str().to_owned(),
-            clock_reason: clock.reason,
-            advice: self.advice.clone(),
-        }))
+        self.shown_status().await.map(Response::new)
     }
 
     async fn show_authorities(
         &self,
         _: Request<wire::ShowAuthoritiesRequest>,
     ) -> Result<Response<wire::ShowAuthoritiesResponse>, Status> {
-        let authorities = self.all_authorities(self.clock.now()).await?;
-        Ok(Response::new(wire::ShowAuthoritiesResponse { authorities }))
+        self.shown_authorities().await.map(Response::new)
     }
 
-    type RotateAuthorityStream = ReceiverStream<Result<wire::RotateProgress, Status>>;
+    type PrepareAuthorityStream = ProgressStream;
+
+    async fn prepare_authority(
+        &self,
+        request: Request<wire::PrepareAuthorityRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.prepare(&request).await
+    }
+
+    type ActivateAuthorityStream = ProgressStream;
+
+    async fn activate_authority(
+        &self,
+        request: Request<wire::ActivateAuthorityRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.activate(&request).await
+    }
+
+    type RotateAuthorityStream = ProgressStream;
 
     async fn rotate_authority(
         &self,
         request: Request<wire::RotateAuthorityRequest>,
-    ) -> Result<Response<Self::RotateAuthorityStream>, Status> {
-        let author = author(request.extensions());
-        is_about(&request, &request.get_ref().kind);
-        let request = request.into_inner();
-        let kind: AuthorityKind = request
-            .kind
-            .parse()
-            .map_err(|_| Status::invalid_argument("kind must be x509 or control"))?;
-        if !request.force && !self.publisher.takes_authority(kind) {
-            return Err(Status::failed_precondition(
-                "the revocation lists leave no room for another authority: wait until certificates on them have ended, or until an old \
-                 authority has left (`ca show`); --force rotates all the same, and timers do",
-            ));
-        }
-        let algorithm = convert::algorithm(&request.algorithm)?;
-        let rotation = RotateRequest {
-            kind,
-            force: request.force,
-            algorithm,
-            author,
-        };
-        let mut progress = self
-            .authorities
-            .rotate(rotation)
-            .await
-            .map_err(|error| match &error {
-                RotateError::Refused(_) => Status::failed_precondition(error::chain(&error)),
-                _ => Status::unavailable(error::chain(&error)),
-            })?;
-        let (sender, receiver) = mpsc::channel(4);
-        signet_runtime::spans::spawn(async move {
-            while let Some(step) = progress.recv().await {
-                if sender.send(Ok(convert::step(step))).await.is_err() {
-                    // The admin went away; the rotation goes on without a listener.
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.rotate(&request).await
+    }
+
+    type TaintAuthorityStream = ProgressStream;
+
+    async fn taint_authority(
+        &self,
+        request: Request<wire::TaintAuthorityRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.taint(&request).await
+    }
+
+    type RevokeAuthorityStream = ProgressStream;
+
+    async fn revoke_authority(
+        &self,
+        request: Request<wire::RevokeAuthorityRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.take_away(&request).await
+    }
+
+    type WatchOperationStream = ProgressStream;
+
+    async fn watch_operation(
+        &self,
+        request: Request<wire::WatchOperationRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        is_about(&request, &request.get_ref().operation_id);
+        self.watched(&request.get_ref().operation_id)
     }
 
     async fn list_svids(
@@ -192,16 +178,19 @@ impl admin_server::Admin for AdminService {
     ) -> Result<Response<wire::RevokeResponse>, Status> {
         let author = author(request.extensions());
         is_about(&request, &revoking::named(request.get_ref()));
-        let order = self.revocation(request.into_inner(), author)?;
-        let revoked = self.store.revoke(order).await.map_err(|error| match error {
-            RevokeError::Store(error) => store_status(error),
-            error => Status::failed_precondition(error.to_string()),
-        })?;
-        self.metrics.revoked(revoked.svids.len());
-        self.agents.after(&revoked);
-        self.ask_again(&revoked).await;
-        let (crls, not_published) = self.published(&revoked).await;
-        Ok(Response::new(convert::revoked(&revoked, &crls, not_published)))
+        self.revoked(request.into_inner(), author)
+            .await
+            .map(Response::new)
+    }
+
+    type WatchRevocationStream = ReceiverStream<Result<wire::SpreadProgress, Status>>;
+
+    async fn watch_revocation(
+        &self,
+        request: Request<wire::WatchRevocationRequest>,
+    ) -> Result<Response<Self::WatchRevocationStream>, Status> {
+        let watched = self.watched_revocation(request.into_inner()).await?;
+        Ok(Response::new(watched))
     }
 
     async fn allow(
@@ -239,13 +228,7 @@ impl admin_server::Admin for AdminService {
         &self,
         _: Request<wire::ShowCrlsRequest>,
     ) -> Result<Response<wire::ShowCrlsResponse>, Status> {
-        let trust = self.trust.borrow().clone();
-        let of = |(kind, published): (&AuthorityKind, &Vec<PublishedAuthority>)| {
-            let crls = published.iter().map(|one| convert::crl(kind.as_str(), one));
-            crls.collect::<Vec<_>>()
-        };
-        let crls = trust.kinds.iter().flat_map(of).collect();
-        Ok(Response::new(wire::ShowCrlsResponse { crls }))
+        Ok(Response::new(self.lists()))
     }
 
     async fn list_agents(
@@ -279,6 +262,27 @@ impl admin_server::Admin for AdminService {
         Ok(Response::new(confirmed))
     }
 
+    async fn set_rule(
+        &self,
+        request: Request<wire::SetRuleRequest>,
+    ) -> Result<Response<wire::RuleChange>, Status> {
+        self.rule_set(request).await.map(Response::new)
+    }
+
+    async fn delete_rule(
+        &self,
+        request: Request<wire::DeleteRuleRequest>,
+    ) -> Result<Response<wire::RuleChange>, Status> {
+        self.rule_deleted(request).await.map(Response::new)
+    }
+
+    async fn test_rule(
+        &self,
+        request: Request<wire::TestRuleRequest>,
+    ) -> Result<Response<wire::TestRuleResponse>, Status> {
+        self.rule_tested(request).await.map(Response::new)
+    }
+
     async fn show_clock(&self, _: Request<wire::ShowClockRequest>) -> Result<Response<wire::Clock>, Status> {
         Ok(Response::new(self.shown_clock()))
     }
@@ -301,6 +305,15 @@ impl admin_server::Admin for AdminService {
         self.shown_audit().await.map(Response::new)
     }
 
+    type TailAuditStream = ReceiverStream<Result<wire::AuditLine, Status>>;
+
+    async fn tail_audit(
+        &self,
+        request: Request<wire::TailAuditRequest>,
+    ) -> Result<Response<Self::TailAuditStream>, Status> {
+        self.audit_tail(request.into_inner()).map(Response::new)
+    }
+
     async fn explain_pod(
         &self,
         request: Request<wire::ExplainPodRequest>,
@@ -318,18 +331,6 @@ impl admin_server::Admin for AdminService {
         self.explained_id(&request.into_inner().spiffe_id)
             .await
             .map(Response::new)
-    }
-}
-
-impl AdminService {
-    async fn all_authorities(&self, now: SystemTime) -> Result<Vec<wire::Authority>, Status> {
-        let counts = self.store.live_counts(now).await.map_err(store_status)?;
-        let trust = self.trust.borrow().clone();
-        let view = self.authorities.current().borrow().clone();
-        Ok(view
-            .all()
-            .map(|(kind, viewed)| convert::authority(kind, viewed, &view, &counts, &trust))
-            .collect())
     }
 }
 

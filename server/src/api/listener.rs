@@ -25,7 +25,7 @@ use tracing::Instrument as _;
 pub(super) use self::handshakes::UNPROVEN;
 pub(crate) use self::{connection::Carrier, judges::Judges, rows::limits};
 use self::{
-    connection::{self as open, PeerConnection, close_heard, guarded},
+    connection::{self as open, Ends, PeerConnection, close_heard, guarded},
     handshakes::{Handshakes, Turn},
     judges::Claim,
     places::Connections,
@@ -286,6 +286,10 @@ impl Door {
             self.key_exchanges.count(key_exchange);
             connection.proved(svid.spiffe_id());
         }
+        // Before it is judged: a revocation in between ends the connection.
+        let leash = svid
+            .as_deref()
+            .map(|svid| self.judges.agents.leash(svid.spiffe_id()));
         let claim = match svid.as_deref() {
             Some(svid) => self.judges.claim(svid).await,
             None => Claim::Stranger,
@@ -318,7 +322,8 @@ impl Door {
             key_exchange,
             connection,
         };
-        Ok(guarded(stream, peer, place, life, self.refusals.clone()))
+        let ends = Ends { life, leash };
+        Ok(guarded(stream, peer, place, ends, self.refusals.clone()))
     }
 }
 

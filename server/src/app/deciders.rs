@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ring::rand::SystemRandom;
 use signet_runtime::drain::Drain;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{Base, trust::Trust};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         self, Attestor,
         cluster::{Calls, Follow, KubernetesAttestor},
     },
+    gone_pods::{self, GonePod, TellGone},
     issuer::{Issuer, IssuerParts},
     kubernetes::pods::{PodEvent, PodEventKind},
     live_rules::{LiveRules, LiveRulesParts},
@@ -26,6 +27,8 @@ pub(super) struct Deciders {
     pub(super) attestor: Arc<dyn Attestor>,
     pub(super) issuer: Arc<Issuer>,
     pub(super) rules: LiveRules,
+    /// Pods that are gone, where their certificates are to go with them.
+    pub(super) gone: Option<mpsc::Receiver<GonePod>>,
 }
 
 impl Base {
@@ -38,6 +41,7 @@ impl Base {
     ) -> anyhow::Result<Deciders> {
         let asks_for_labels = watch::Sender::new(false);
         let told = trust.agents.clone();
+        let (tell_gone, gone) = self.config.revoke_gone_pods.then(gone_pods::channel).unzip();
         let attestor = KubernetesAttestor::start(
             &self.config.attestation,
             self.config.clock_skew,
@@ -45,7 +49,7 @@ impl Base {
             self.store.clone(),
             &self.drain,
             Follow {
-                tell: Arc::new(move |event| tell(&told, &event)),
+                tell: Arc::new(move |event| tell(&told, tell_gone.as_ref(), event)),
                 namespaces: asks_for_labels.subscribe(),
             },
             Calls {
@@ -82,6 +86,7 @@ impl Base {
             attestor,
             issuer: Arc::new(issuer),
             rules,
+            gone,
         })
     }
 
@@ -131,8 +136,15 @@ fn tell_whether_labels_are_asked_for(
 }
 
 /// A changed pod may get another verdict; a pod that is gone needs none: its volume goes with it.
-fn tell(agents: &Agents, event: &PodEvent) {
-    if event.kind == PodEventKind::Changed {
-        agents.pod_affected(&event.cluster, &event.node_name, &event.pod_uid);
+fn tell(agents: &Agents, gone: Option<&TellGone>, event: PodEvent) {
+    match (event.kind, gone) {
+        (PodEventKind::Changed, _) => {
+            agents.pod_affected(&event.cluster, &event.node_name, &event.pod_uid);
+        }
+        (PodEventKind::Gone, Some(gone)) => gone.tell(GonePod {
+            cluster: event.cluster,
+            pod_uid: event.pod_uid,
+        }),
+        (PodEventKind::Gone, None) => {}
     }
 }

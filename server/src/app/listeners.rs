@@ -309,6 +309,7 @@ impl Base {
             clock: self.clock.clone(),
             audit: self.audit.clone(),
             audit_key: self.audit_key.clone(),
+            audit_tail: self.audit_tail.clone(),
             advice: advice(&self.config),
             started: self.clock.now(),
         }

@@ -30,7 +30,7 @@ use crate::agents::Agents;
 use crate::attest::fake::FakeAttestor;
 use crate::attest::{AgentIdentity, AttestedNode, AttestedPod};
 use crate::audit::{AuditBacklog, AuditLog};
-use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
+use crate::authority::{AuthorityManager, OrderRequest, SpreadReports};
 use crate::clock::{Past, TrustedClock};
 use crate::fixtures::{HOUR, MINUTE, SKEW, START, begin, trust_domain};
 use crate::issuer::{CallingAgent, Evidence, IssueItem, Issuer, IssuerParts, NodeRequest};
@@ -38,7 +38,7 @@ use crate::metrics::Metrics;
 use crate::publisher::{CRL_MAX_BYTES, Publisher};
 use crate::rules::{RuleScope, RuleSet};
 use crate::store::memory::MemoryStore;
-use crate::store::{Revocations as _, RevokeRequest, RevokeTarget};
+use crate::store::{Origin, Revocations as _, RevokeRequest, RevokeTarget};
 use crate::trust::TrustSnapshot;
 
 /// No API server tells its time.
@@ -300,6 +300,8 @@ impl World {
             reason: RevocationReason::KeyCompromise,
             comment: String::new(),
             author: "admin".to_owned(),
+            origin: Origin::Admin,
+            invalid_since: None,
             keep_issuing: true,
             denial_expires: None,
             rooms: process.publisher.rooms(),
@@ -319,14 +321,9 @@ impl World {
     }
 
     async fn rotate(&self, kind: AuthorityKind) {
-        let request = RotateRequest {
-            kind,
-            force: false,
-            algorithm: None,
-            author: "admin".to_owned(),
-        };
+        let request = OrderRequest::rotation(kind, false);
         // Refused while another rotation runs.
-        let _ = self.process().manager.rotate(request).await;
+        let _ = self.process().manager.order(request).await;
     }
 
     /// What a reader who knows the time asks after every step.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{AuditCursor, AuditKey, LineSink};
+use super::{AuditCursor, AuditKey, AuditTail, LineSink};
 use crate::store::{AuditOutbox, StoreError};
 
 /// How often the head is signed while lines are emitted.
@@ -49,6 +49,8 @@ pub(crate) struct EmitterParts {
     pub clock: Arc<dyn Clock>,
     /// Says when the sink is to be opened again.
     pub reread: Reread,
+    /// Where those look on who read the log as it is written.
+    pub tail: AuditTail,
 }
 
 /// Handle on the emitting task.
@@ -171,6 +173,7 @@ impl Worker {
             match self.parts.outbox.cursor().await {
                 Ok(cursor) => {
                     (self.end, self.saved, self.signed) = (cursor, cursor, cursor);
+                    self.parts.tail.resumed(cursor.sequence);
                     self.tell_saved();
                     return true;
                 }
@@ -184,14 +187,17 @@ impl Worker {
         let lines = self.parts.outbox.lines_after(self.end.sequence, CHUNK).await?;
         let mut end = self.end;
         let mut text = String::new();
+        let mut told = Vec::with_capacity(lines.len());
         for line in &lines {
             let (emitted, next) = end.extend(&self.parts.server_id, line);
             text.push_str(&emitted);
             text.push('\n');
             end = next;
+            told.push((line.sequence, emitted));
         }
         if !text.is_empty() {
             self.parts.sink.write(text.into_bytes()).await?;
+            self.parts.tail.emitted(told);
         }
         self.end = end;
         Ok(())
@@ -233,6 +239,7 @@ impl Worker {
         let now = rfc3339(self.parts.clock.now());
         let head = self.parts.key.head(&self.parts.server_id, &self.end, &now)?;
         self.parts.sink.write(format!("{head}\n").into_bytes()).await?;
+        self.parts.tail.signed(self.end.sequence, head.clone());
         self.save(Some(head)).await?;
         // Not before: a head that the disk has lost is signed again.
         self.signed = self.end;

@@ -46,6 +46,14 @@ pub(crate) struct SinkError {
 }
 
 impl AuditSink {
+    /// The file, if it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// Opens it; blocks. A file that is missing is made.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::verify::{FaultKind, ServerLog, Trusted, verify};
 use super::{
     AuditAction, AuditCursor, AuditEmitter, AuditEvent, AuditKey, AuditLog, AuditPublicKey, AuditSink,
-    EmitterParts, LineSink,
+    AuditTail, EmitterParts, LineSink,
 };
 use crate::audit_event::StoredLine;
 use crate::store::sqlite::SqliteStore;
@@ -67,6 +67,7 @@ impl Fixture {
             sink,
             clock: Arc::new(FakeClock::new(at(0))),
             reread: Reread::never(),
+            tail: AuditTail::new(&self.store.info().server_id, Some(&self.log)),
         };
         AuditEmitter::spawn(parts, self.drain.vital("audit log"))
     }

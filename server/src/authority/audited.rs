@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use signet_certs::authority::AuthorityKind;
+use signet_certs::authority::{AuthorityId, AuthorityKind};
 
+use super::departed::Left;
 use super::state::{AuthorityRecord, AuthoritySet, AuthorityState};
 use crate::audit_event::{AuditAction, AuditEvent};
 
@@ -41,6 +42,13 @@ pub(super) fn changes(
                     author,
                 })
             }
+            (Some(old), AuthorityState::Tainted { .. }) if old.name() != record.state.name() => {
+                Some(AuditAction::AuthorityTainted {
+                    kind,
+                    authority_id,
+                    author,
+                })
+            }
             _ => None,
         }
     });
@@ -48,12 +56,22 @@ pub(super) fn changes(
         .authorities()
         .iter()
         .filter(|record| after.get(record.id()).is_none());
-    let gone = gone.map(|record| AuditAction::AuthorityExpired {
-        kind,
-        authority_id: record.id(),
-    });
+    let gone = gone.map(|record| left(kind, record.id(), after));
     changes
         .chain(gone)
         .map(|action| AuditEvent::new(now, action))
         .collect()
+}
+
+fn left(kind: AuthorityKind, authority_id: AuthorityId, after: &AuthoritySet) -> AuditAction {
+    let departed = after.departed().get(authority_id);
+    match departed.filter(|departed| departed.left == Left::Revoked) {
+        Some(departed) => AuditAction::AuthorityRevoked {
+            kind,
+            authority_id,
+            forced: departed.forced,
+            author: departed.author.to_string(),
+        },
+        None => AuditAction::AuthorityExpired { kind, authority_id },
+    }
 }

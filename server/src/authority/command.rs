@@ -1,34 +1,48 @@
 //! What handles of the authority manager ask its worker for.
 
 use signet_certs::authority::AuthorityKind;
-use signet_certs::signer::SignatureAlgorithm;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::lifecycle::LifecycleError;
-use super::rotation::RotationProgress;
+use super::operation::Order;
 
 /// A wish of an admin.
 #[derive(Clone, Debug)]
-pub(crate) struct RotateRequest {
+pub(crate) struct OrderRequest {
     /// Which kind.
     pub kind: AuthorityKind,
-    /// Take over as soon as the successor and its CRL are published, without waiting for them to spread. Audited.
-    pub force: bool,
-    /// What the successor's key shall sign with; nothing leaves that to the settings.
-    pub algorithm: Option<SignatureAlgorithm>,
+    /// What.
+    pub order: Order,
     /// Who wants it.
     pub author: String,
+}
+
+#[cfg(test)]
+impl OrderRequest {
+    /// An admin's rotation.
+    pub(crate) fn rotation(kind: AuthorityKind, force: bool) -> Self {
+        let order = Order::Rotate {
+            force,
+            algorithm: None,
+            retire: false,
+        };
+        Self {
+            kind,
+            order,
+            author: "admin".to_owned(),
+        }
+    }
 }
 
 /// What a handle asks for.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Rotate one kind.
-    Rotate {
-        request: RotateRequest,
-        progress: mpsc::Sender<RotationProgress>,
-        reply: oneshot::Sender<Result<(), LifecycleError>>,
+    /// Something of one kind.
+    Order {
+        request: OrderRequest,
+        /// The number of the operation, once it is recorded.
+        reply: oneshot::Sender<Result<u64, LifecycleError>>,
         /// Whose wish it is, for the log.
         story: Span,
     },

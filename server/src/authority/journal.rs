@@ -11,12 +11,21 @@ use signet_certs::authority::AuthorityId;
 use signet_certs::signer::SignatureAlgorithm;
 use signet_certs::time::{from_unix_millis, unix_millis};
 
+use super::departed::Departed;
 use super::links::{Link, Links};
 use super::material::Material;
+use super::operation::{Operations, Verb};
 use super::state::{Activation, AuthorityRecord, AuthoritySet, AuthorityState, Introduced, NewAuthority};
 
-/// The version this build writes and reads.
-pub(crate) const JOURNAL_VERSION: u32 = 1;
+mod rows;
+
+use self::rows::{DepartedRow, OperationRow, TurnRow};
+
+/// The latest version this build writes and reads: with authorities that are not to be trusted any more. What an earlier build may
+/// forget without harm is written as version 1, which it reads.
+pub(crate) const JOURNAL_VERSION: u32 = 2;
+/// The version of a journal in which nothing is to be distrusted.
+const PLAIN_VERSION: u32 = 1;
 
 /// Why a journal cannot be used. None of these is guessed away: the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +35,7 @@ pub(crate) enum JournalError {
     Syntax(#[from] serde_json::Error),
     /// Written by a later version.
     #[error(
-        "the authority journal has version {0}, this server reads version {JOURNAL_VERSION}: upgrade the server"
+        "the authority journal has version {0}, this server reads up to version {JOURNAL_VERSION}: upgrade the server"
     )]
     Version(u32),
     /// A state this version does not know.
@@ -53,6 +62,12 @@ struct Document {
     authorities: Vec<Row>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     links: Vec<LinkRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    departed: Vec<DepartedRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    operations: Vec<OperationRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    history: Vec<TurnRow>,
 }
 
 /// Times are Unix milliseconds; an unknown member is refused, since it may carry meaning that would be lost.
@@ -82,6 +97,8 @@ struct Row {
     leaves_until: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     drained_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tainted_sequence: Option<u64>,
 }
 
 /// A link: who certified whose key, until when.
@@ -101,10 +118,24 @@ struct LinkRow {
 pub(crate) fn encode(set: &AuthoritySet) -> Result<Vec<u8>, JournalError> {
     let authorities = set.authorities.iter().map(row).collect();
     Ok(serde_json::to_vec(&Document {
-        version: JOURNAL_VERSION,
+        version: version(set),
         authorities,
         links: set.links().iter().map(link_row).collect(),
+        departed: set.departed().iter().map(DepartedRow::of).collect(),
+        operations: set.operations().iter().map(OperationRow::of).collect(),
+        history: set.authorities.iter().flat_map(TurnRow::of).collect(),
     })?)
+}
+
+/// An earlier build would take back what has left, and forget that it is to take something away.
+fn version(set: &AuthoritySet) -> u32 {
+    let is_tainted = |record: &AuthorityRecord| matches!(record.state, AuthorityState::Tainted { .. });
+    let retires = set.operations().running().any(|one| one.verb == Verb::Retire);
+    if retires || set.departed().iter().next().is_some() || set.authorities.iter().any(is_tainted) {
+        JOURNAL_VERSION
+    } else {
+        PLAIN_VERSION
+    }
 }
 
 /// Reads a journal body.
@@ -113,19 +144,23 @@ pub(crate) fn encode(set: &AuthoritySet) -> Result<Vec<u8>, JournalError> {
 /// [`JournalError`]; the version is looked at before anything else.
 pub(crate) fn decode(body: &[u8]) -> Result<AuthoritySet, JournalError> {
     let VersionOnly { version } = serde_json::from_slice(body)?;
-    if version != JOURNAL_VERSION {
+    if !(PLAIN_VERSION..=JOURNAL_VERSION).contains(&version) {
         return Err(JournalError::Version(version));
     }
     let document: Document = serde_json::from_slice(body)?;
-    let authorities = document
-        .authorities
-        .iter()
-        .map(record)
-        .collect::<Result<Vec<_>, _>>()?;
+    let authorities = document.authorities.iter().map(record);
+    let mut authorities = authorities.collect::<Result<Vec<_>, _>>()?;
+    for turn in &document.history {
+        turn.add_to(&mut authorities);
+    }
     let links = document.links.iter().map(link).collect::<Result<_, _>>()?;
+    let departed = document.departed.iter().map(DepartedRow::read);
+    let operations = document.operations.iter().map(OperationRow::read);
     let set = AuthoritySet {
         authorities,
         links: Links::of(links),
+        departed: Departed::of(departed.collect::<Result<_, _>>()?),
+        operations: Operations::of(operations.collect::<Result<_, _>>()?),
     };
     check_counts(&set)?;
     Ok(set)
@@ -134,7 +169,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<AuthoritySet, JournalError> {
 fn check_counts(set: &AuthoritySet) -> Result<(), JournalError> {
     let mut seen: Vec<&AuthorityRecord> = Vec::new();
     for record in &set.authorities {
-        let single = !matches!(record.state, AuthorityState::Old { .. });
+        let single = record.state.is_in_service();
         let twice = seen
             .iter()
             .any(|other| other.id() == record.id() || (single && other.state.name() == record.state.name()));
@@ -144,28 +179,26 @@ fn check_counts(set: &AuthoritySet) -> Result<(), JournalError> {
                 "a second one in the same place",
             ));
         }
+        if set.departed().get(record.id()).is_some() {
+            return Err(damaged(&record.id().to_string(), "it has left for good"));
+        }
         seen.push(record);
     }
     Ok(())
 }
 
 fn row(record: &AuthorityRecord) -> Row {
-    let (mut activation, mut leaves_until, mut drained_at) = (None, None, None);
-    match record.state {
-        AuthorityState::Prepared {
-            activation: waits_for,
-        } => {
-            activation = Some(activation_name(waits_for).to_owned());
-        }
-        AuthorityState::Active => {}
-        AuthorityState::Old {
-            leaves_until: until,
-            drained_at: drained,
-        } => {
-            leaves_until = Some(unix_millis(until));
-            drained_at = drained.map(unix_millis);
-        }
-    }
+    let activation = match record.state {
+        AuthorityState::Prepared { activation } => Some(activation_name(activation).to_owned()),
+        _ => None,
+    };
+    let tainted_sequence = match record.state {
+        AuthorityState::Tainted { shown, .. } => shown,
+        _ => None,
+    };
+    let end = record.state.end();
+    let leaves_until = end.map(|(leaves_until, _)| unix_millis(leaves_until));
+    let drained_at = end.and_then(|(_, drained_at)| drained_at).map(unix_millis);
     let Material::X509(chain) = &record.authority.material;
     let mut encoded = chain.iter().map(|der| STANDARD.encode(der));
     Row {
@@ -183,6 +216,7 @@ fn row(record: &AuthorityRecord) -> Row {
         activation,
         leaves_until,
         drained_at,
+        tainted_sequence,
     }
 }
 
@@ -207,6 +241,7 @@ fn record(row: &Row) -> Result<AuthorityRecord, JournalError> {
         introduced: introduced(row)?,
         longest_leaf_ttl: Duration::from_millis(row.longest_leaf_ttl_ms),
         author: row.author.as_str().into(),
+        history: Vec::new(),
     })
 }
 
@@ -241,12 +276,20 @@ fn state(row: &Row) -> Result<AuthorityState, JournalError> {
         }
         "active" => Ok(AuthorityState::Active),
         "old" => Ok(AuthorityState::Old {
-            leaves_until: moment(row.leaves_until)
-                .ok_or_else(|| damaged(&row.id, "the end of its leaves is missing"))?,
+            leaves_until: leaves_until(row)?,
             drained_at: moment(row.drained_at),
+        }),
+        "tainted" => Ok(AuthorityState::Tainted {
+            leaves_until: leaves_until(row)?,
+            drained_at: moment(row.drained_at),
+            shown: row.tainted_sequence,
         }),
         unknown => Err(JournalError::UnknownState(unknown.to_owned())),
     }
+}
+
+fn leaves_until(row: &Row) -> Result<SystemTime, JournalError> {
+    moment(row.leaves_until).ok_or_else(|| damaged(&row.id, "the end of its leaves is missing"))
 }
 
 fn introduced(row: &Row) -> Result<Option<Introduced>, JournalError> {

@@ -18,8 +18,9 @@ use super::audited;
 use super::journal;
 use super::material::Held;
 use super::policy::LifePolicy;
+use super::reports::OperationReport;
 use super::source::AuthoritySource;
-use super::spread::{SpreadReports, SpreadStatus};
+use super::spread::SpreadReports;
 use super::state::{AuthorityRecord, AuthoritySet, Context, Effect, Event, Moment, Transition};
 use super::view::{KindView, ViewedAuthority};
 use crate::key_manager::KeyManager;
@@ -125,14 +126,15 @@ impl Lifecycle {
         }
     }
 
-    /// Takes one step and all that follow from it at once. A key that came to nothing on the way is destroyed.
+    /// Takes one step and all that follow from it at once. A key that came to nothing on the way is destroyed. The operation that an
+    /// order has begun or joined.
     pub(super) async fn handle(
         &mut self,
         event: Event,
         at: Moment,
         reports: &SpreadReports,
         tools: &Tools,
-    ) -> Result<(), LifecycleError> {
+    ) -> Result<Option<u64>, LifecycleError> {
         let mut fresh = None;
         let outcome = self.follow(event, at, reports, &mut fresh, tools).await;
         if let Some(unused) = fresh {
@@ -148,8 +150,8 @@ impl Lifecycle {
         reports: &SpreadReports,
         fresh: &mut Option<Fresh>,
         tools: &Tools,
-    ) -> Result<(), LifecycleError> {
-        let now = at.now;
+    ) -> Result<Option<u64>, LifecycleError> {
+        let (now, mut operation) = (at.now, None);
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let policy = self.policy;
@@ -163,6 +165,7 @@ impl Lifecycle {
                 .spread_status(&context)
                 .is_some_and(|status| status.is_open(now));
             let transition = self.set.apply(event, &context)?;
+            operation = operation.or(transition.operation);
             for effect in transition.effects.clone() {
                 match effect {
                     Effect::SaveJournal => self.save(&transition, fresh, !open, now, tools).await?,
@@ -173,6 +176,7 @@ impl Lifecycle {
                         algorithm,
                         activation,
                         author,
+                        verb,
                     } => {
                         let made = self.make(algorithm, now, tools).await?;
                         let (authority, link) = (made.authority.clone(), made.link.clone());
@@ -182,12 +186,13 @@ impl Lifecycle {
                             activation,
                             author,
                             link,
+                            verb,
                         });
                     }
                 }
             }
         }
-        Ok(())
+        Ok(operation)
     }
 
     /// The key is of no more use: see [`destroy_forgotten`](Self::destroy_forgotten).
@@ -252,18 +257,14 @@ impl Lifecycle {
         self.policy
     }
 
-    /// The state as journalled.
-    pub(super) fn set(&self) -> &AuthoritySet {
-        &self.set
-    }
-
-    /// How far the prepared authority has spread.
-    pub(super) fn spread_status(&self, at: Moment, reports: &SpreadReports) -> Option<SpreadStatus> {
-        self.set.spread_status(&Context {
+    /// How the operations of this kind stand.
+    pub(super) fn operations(&self, at: Moment, reports: &SpreadReports) -> Vec<OperationReport> {
+        let context = Context {
             at,
             policy: &self.policy,
             reports,
-        })
+        };
+        OperationReport::all(self.kind, &self.set, &context)
     }
 
     /// When to come back.
@@ -287,11 +288,14 @@ impl Lifecycle {
                 held: self.held.get(&record.id())?.clone(),
                 state: record.state,
                 longest_leaf_ttl: record.longest_leaf_ttl,
+                author: record.author.clone(),
+                history: record.history.clone(),
             })
         });
         KindView {
             authorities: viewed.collect(),
             links: self.set.links().clone(),
+            departed: self.set.departed().iter().cloned().collect(),
         }
     }
 }

@@ -69,9 +69,6 @@ pub(super) fn has_links(kind: AuthorityKind) -> bool {
 }
 
 impl Links {
-    /// No link.
-    pub(super) const NONE: Self = Self(Vec::new());
-
     /// Those that were kept.
     pub(super) fn of(kept: Vec<Link>) -> Self {
         Self(kept)
@@ -87,6 +84,11 @@ impl Links {
     /// Without those that have ended, by a time that is settled.
     pub(super) fn let_go(&mut self, settled: SystemTime) {
         self.0.retain(|link| link.not_after >= settled);
+    }
+
+    /// Without those that this authority made, and those that lead to it.
+    pub(super) fn remove(&mut self, authority: AuthorityId) {
+        self.0.retain(|link| link.by != authority && link.to != authority);
     }
 
     /// When the next one has ended.

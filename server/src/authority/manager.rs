@@ -9,10 +9,10 @@ use signet_certs::id::TrustDomain;
 use signet_runtime::drain::Drain;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::command::{Command, RotateRequest};
+use super::command::{Command, OrderRequest};
 use super::lifecycle::{Lifecycle, LifecycleError, Tools};
 use super::policy::LifePolicy;
-use super::rotation::{PROGRESS_CAPACITY, RotationProgress};
+use super::reports::{OperationReport, OperationSteps};
 use super::source::AuthoritySource;
 use super::spread::SpreadReports;
 use super::state::Refused;
@@ -48,21 +48,21 @@ pub(crate) struct AuthorityManagerParts {
     pub drain: Drain,
 }
 
-/// Why a rotation did not begin. The authorities stand as before.
+/// Why an order was not taken. The authorities stand as before.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RotateError {
+pub(crate) enum OrderError {
     /// It would break something, or contradicts what is under way.
     #[error(transparent)]
     Refused(Refused),
     /// The step failed: most often the journal could not be written.
-    #[error("no authority was rotated")]
+    #[error("nothing has changed")]
     Failed(#[source] LifecycleError),
     /// The server goes down.
     #[error("the server is stopping: ask again once it is back")]
     Stopping,
 }
 
-impl From<LifecycleError> for RotateError {
+impl From<LifecycleError> for OrderError {
     fn from(error: LifecycleError) -> Self {
         match error {
             LifecycleError::Refused(refused) => Self::Refused(refused),
@@ -76,6 +76,7 @@ impl From<LifecycleError> for RotateError {
 pub(crate) struct AuthorityManager {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<AuthorityView>>,
+    reports: watch::Receiver<Arc<[OperationReport]>>,
 }
 
 impl AuthorityManager {
@@ -97,6 +98,7 @@ impl AuthorityManager {
             kinds.insert(kind, Lifecycle::load(kind, policy, &tools).await?);
         }
         let (view_sender, view) = watch::channel(Arc::new(AuthorityView::default()));
+        let (told, operations) = watch::channel(Arc::from([]));
         let mut worker = Worker {
             kinds,
             tools,
@@ -105,7 +107,7 @@ impl AuthorityManager {
             view: view_sender,
             snapshots: parts.snapshots,
             reports: parts.reports,
-            watchers: Vec::new(),
+            told,
             unheard: false,
         };
         worker.start().await?;
@@ -114,7 +116,11 @@ impl AuthorityManager {
         parts
             .drain
             .spawn_vital("authorities", async move { worker.run(receiver, drain).await });
-        Ok(Self { commands, view })
+        Ok(Self {
+            commands,
+            view,
+            reports: operations,
+        })
     }
 
     /// The authorities as they are now, and every change.
@@ -132,29 +138,34 @@ impl AuthorityManager {
             .is_ok()
     }
 
-    /// Prepares a successor, lets it spread, and has it take over. Joins a rotation that is under way. Returns once the
-    /// wish is journalled; the rotation then goes on whoever listens.
+    /// Takes an order, or joins what is under way for the same. Returns once it is journalled; it then goes on whoever listens.
     ///
     /// # Errors
-    /// [`RotateError`]; then nothing has changed.
-    pub(crate) async fn rotate(
-        &self,
-        request: RotateRequest,
-    ) -> Result<mpsc::Receiver<RotationProgress>, RotateError> {
-        let (progress, steps) = mpsc::channel(PROGRESS_CAPACITY);
+    /// [`OrderError`]; then nothing has changed.
+    pub(crate) async fn order(&self, request: OrderRequest) -> Result<OperationSteps, OrderError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Rotate {
+        let kind = request.kind;
+        let command = Command::Order {
             request,
-            progress,
             reply,
             story: tracing::Span::current(),
         };
         self.commands
             .send(command)
             .await
-            .map_err(|_| RotateError::Stopping)?;
-        answer.await.map_err(|_| RotateError::Stopping)??;
-        Ok(steps)
+            .map_err(|_| OrderError::Stopping)?;
+        let number = answer.await.map_err(|_| OrderError::Stopping)??;
+        Ok(self.follow(kind, number))
+    }
+
+    /// Follows an operation that is remembered; of any other nothing comes.
+    pub(crate) fn follow(&self, kind: AuthorityKind, number: u64) -> OperationSteps {
+        OperationSteps::new(self.reports.clone(), kind, number)
+    }
+
+    /// The operations under way, and the last that have ended.
+    pub(crate) fn operations(&self) -> Arc<[OperationReport]> {
+        self.reports.borrow().clone()
     }
 }
 

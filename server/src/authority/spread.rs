@@ -4,13 +4,61 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 
-/// The live agents, connected or not, and the bundle sequence each has reported. Expired and denied agents are left out by
-/// whoever fills this in; an agent that has not reported yet stands at 0. Cheap to clone.
+/// What an agent says its workloads hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InUse {
+    /// Sequence of the bundle that it held when it said so.
+    pub sequence: u64,
+    /// Current certificates by authority.
+    pub authorities: Vec<(AuthorityId, u32)>,
+}
+
+/// What is known of one live agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holds {
+    /// Sequence of the bundle that it has reported.
+    pub reported: u64,
+    /// Authority of the certificate that it uses; nothing while that is not the newest that it was given.
+    pub own: Option<AuthorityId>,
+    /// Nothing as long as it has not spoken since this server's start: "not known" is not "none".
+    pub in_use: Option<InUse>,
+}
+
+/// Why an agent keeps an authority from being taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// So many certificates of it are current there, its own counted.
+    Certificates(u32),
+    /// It has not said since.
+    Unknown,
+}
+
+/// What live agents use of an authority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uses {
+    /// Agents that report certificates of it.
+    pub agents: usize,
+    /// How many these are.
+    pub certificates: u64,
+    /// Agents of which that is not known.
+    pub unknown: usize,
+}
+
+impl Uses {
+    /// Whether it is known that nobody uses it.
+    pub(crate) const fn is_none(&self) -> bool {
+        self.agents == 0 && self.unknown == 0
+    }
+}
+
+/// The live agents, connected or not, and what each has reported. Expired and denied agents are left out by whoever fills this in; an
+/// agent that has not reported yet stands at 0. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpreadReports {
-    agents: Arc<HashMap<SpiffeId, u64>>,
+    agents: Arc<HashMap<SpiffeId, Holds>>,
     /// How many agents have reported which sequence.
     counts: Arc<BTreeMap<u64, usize>>,
 }
@@ -23,13 +71,13 @@ impl SpreadReports {
 
     /// What a live agent has reported.
     pub(crate) fn reported(&self, agent: &SpiffeId) -> Option<u64> {
-        self.agents.get(agent).copied()
+        self.agents.get(agent).map(|holds| holds.reported)
     }
 
     /// The live agents that have not reported the bundle of `sequence` or a later one.
     pub(crate) fn waited_for(&self, sequence: u64) -> impl Iterator<Item = &SpiffeId> {
         let all = self.agents.iter();
-        all.filter(move |(_, reported)| **reported < sequence)
+        all.filter(move |(_, holds)| holds.reported < sequence)
             .map(|(agent, _)| agent)
     }
 
@@ -37,19 +85,84 @@ impl SpreadReports {
     pub(crate) fn confirmed(&self, sequence: u64) -> usize {
         self.counts.range(sequence..).map(|(_, agents)| agents).sum()
     }
+
+    /// The live agents that use an authority, or of which that is not known, since the bundle of `sequence` is out; all where none is.
+    pub(crate) fn users(
+        &self,
+        authority: AuthorityId,
+        sequence: Option<u64>,
+    ) -> impl Iterator<Item = (&SpiffeId, Use)> {
+        let all = self.agents.iter();
+        all.filter_map(move |(agent, holds)| Some((agent, holds.usage(authority, sequence)?)))
+    }
+
+    /// The same, counted.
+    pub(crate) fn uses(&self, authority: AuthorityId, sequence: Option<u64>) -> Uses {
+        let mut uses = Uses::default();
+        for (_, usage) in self.users(authority, sequence) {
+            match usage {
+                Use::Unknown => uses.unknown += 1,
+                Use::Certificates(count) => {
+                    uses.agents += 1;
+                    uses.certificates += u64::from(count);
+                }
+            }
+        }
+        uses
+    }
 }
 
-impl FromIterator<(SpiffeId, u64)> for SpreadReports {
-    fn from_iter<I: IntoIterator<Item = (SpiffeId, u64)>>(agents: I) -> Self {
+impl Holds {
+    fn usage(&self, authority: AuthorityId, sequence: Option<u64>) -> Option<Use> {
+        let of_workloads = self.in_use.iter().flat_map(|in_use| &in_use.authorities);
+        let mut count: u32 = of_workloads
+            .filter(|(id, _)| *id == authority)
+            .map(|(_, count)| count)
+            .sum();
+        count += u32::from(self.own == Some(authority));
+        let is_known = self.own.is_some()
+            && self
+                .in_use
+                .as_ref()
+                .is_some_and(|in_use| sequence.is_some_and(|sequence| in_use.sequence >= sequence));
+        match count {
+            0 if is_known => None,
+            0 => Some(Use::Unknown),
+            count => Some(Use::Certificates(count)),
+        }
+    }
+}
+
+impl FromIterator<(SpiffeId, Holds)> for SpreadReports {
+    fn from_iter<I: IntoIterator<Item = (SpiffeId, Holds)>>(agents: I) -> Self {
         let agents: HashMap<_, _> = agents.into_iter().collect();
         let mut counts = BTreeMap::new();
-        for reported in agents.values() {
-            *counts.entry(*reported).or_default() += 1;
+        for holds in agents.values() {
+            *counts.entry(holds.reported).or_default() += 1;
         }
         Self {
             agents: Arc::new(agents),
             counts: Arc::new(counts),
         }
+    }
+}
+
+/// Agents that use nothing of which anybody asks.
+#[cfg(test)]
+impl FromIterator<(SpiffeId, u64)> for SpreadReports {
+    fn from_iter<I: IntoIterator<Item = (SpiffeId, u64)>>(agents: I) -> Self {
+        let unused = |reported| Holds {
+            reported,
+            own: Some(AuthorityId::from_bytes([0; 20])),
+            in_use: Some(InUse {
+                sequence: reported,
+                authorities: Vec::new(),
+            }),
+        };
+        let agents = agents.into_iter();
+        agents
+            .map(|(agent, reported)| (agent, unused(reported)))
+            .collect()
     }
 }
 
@@ -77,7 +190,16 @@ pub(crate) struct SpreadStatus {
 impl SpreadStatus {
     /// Whether the gate is open at `now`.
     pub(crate) fn is_open(&self, now: SystemTime) -> bool {
-        now >= self.at_latest || (now >= self.not_before && self.confirmed == self.live)
+        now >= self.opens_at()
+    }
+
+    /// When it opens, if nobody reports before.
+    pub(crate) fn opens_at(&self) -> SystemTime {
+        if self.confirmed == self.live {
+            self.not_before.min(self.at_latest)
+        } else {
+            self.at_latest
+        }
     }
 }
 
@@ -104,5 +226,47 @@ mod tests {
             (reports.reported(&id("b")), reports.reported(&id("d"))),
             (Some(5), None)
         );
+    }
+
+    /// Covers INV-8.
+    #[test]
+    fn an_authority_is_unused_only_when_every_agent_has_said_so_since() {
+        let id = |agent: &str| SpiffeId::parse(&format!("spiffe://example.org/{agent}")).unwrap();
+        let of = |byte| AuthorityId::from_bytes([byte; 20]);
+        let holds = |sequence, own, authorities: &[(AuthorityId, u32)]| Holds {
+            reported: sequence,
+            own,
+            in_use: Some(InUse {
+                sequence,
+                authorities: authorities.to_vec(),
+            }),
+        };
+        let silent = Holds {
+            in_use: None,
+            ..holds(7, Some(of(9)), &[])
+        };
+        let agents = [
+            ("uses", holds(7, Some(of(9)), &[(of(1), 2), (of(2), 1)])),
+            ("free", holds(7, Some(of(9)), &[(of(2), 1)])),
+            ("before", holds(6, Some(of(9)), &[])),
+            ("silent", silent),
+            ("changing", holds(7, None, &[])),
+            ("itself", holds(7, Some(of(1)), &[])),
+        ];
+        let reports: SpreadReports = agents
+            .map(|(agent, holds)| (id(agent), holds))
+            .into_iter()
+            .collect();
+        let expected = Uses {
+            agents: 2,
+            certificates: 3,
+            unknown: 3,
+        };
+        assert_eq!(reports.uses(of(1), Some(7)), expected);
+        assert_eq!(reports.uses(of(3), None).unknown, 6);
+        let mut users: Vec<_> = reports.users(of(1), Some(7)).collect();
+        users.sort_by_key(|(agent, _)| *agent);
+        assert_eq!(users[0], (&id("before"), Use::Unknown));
+        assert_eq!(users[4], (&id("uses"), Use::Certificates(2)));
     }
 }

@@ -6,6 +6,7 @@
 //! | Prepared | yes | its own CRL | activation, once it has spread |
 //! | Active (exactly one) | yes | leaves, CRL | activation of another |
 //! | Old | yes | CRL | its last leaf has expired and, where it has a CRL, one more is out |
+//! | Tainted | yes, marked | CRL | the same, or it is revoked: then at once, and its id is remembered as departed |
 //!
 //! It knows no kind of authority: there is one machine for each. What kinds differ in is data of the authority.
 //!
@@ -15,10 +16,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::departed::Departed;
 use super::links::{Link, Links};
 use super::material::Material;
-use super::policy::LifePolicy;
-use super::spread::{SpreadReports, SpreadStatus};
+pub(crate) use super::moment::{Context, Moment};
+use super::operation::{Operations, Order, Verb};
+pub(crate) use super::refused::Refused;
+use super::spread::SpreadStatus;
 use signet_certs::authority::AuthorityId;
 use signet_certs::signer::SignatureAlgorithm;
 
@@ -57,6 +61,15 @@ pub(crate) enum AuthorityState {
         /// When the ledger confirmed that no leaf lives; a CRL with `thisUpdate` from here on is its last.
         drained_at: Option<SystemTime>,
     },
+    /// As Old, and what it has signed is replaced everywhere.
+    Tainted {
+        /// As of an Old one.
+        leaves_until: SystemTime,
+        /// As of an Old one.
+        drained_at: Option<SystemTime>,
+        /// Sequence of the first bundle that was published with this mark.
+        shown: Option<u64>,
+    },
 }
 
 impl AuthorityState {
@@ -66,8 +79,39 @@ impl AuthorityState {
             Self::Prepared { .. } => "prepared",
             Self::Active => "active",
             Self::Old { .. } => "old",
+            Self::Tainted { .. } => "tainted",
         }
     }
+
+    /// Of one that signs only its list now: when no leaf of it is known to live, and when the ledger confirmed it.
+    pub(super) fn end(&self) -> Option<(SystemTime, Option<SystemTime>)> {
+        match self {
+            Self::Old {
+                leaves_until,
+                drained_at,
+            }
+            | Self::Tainted {
+                leaves_until,
+                drained_at,
+                ..
+            } => Some((*leaves_until, *drained_at)),
+            Self::Prepared { .. } | Self::Active => None,
+        }
+    }
+
+    /// Whether it may sign leaves, now or later.
+    pub(super) fn is_in_service(&self) -> bool {
+        self.end().is_none()
+    }
+}
+
+/// When an authority came to where it stood or stands. For people: nothing is decided by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// Name of the state.
+    pub state: &'static str,
+    /// Since when.
+    pub at: SystemTime,
 }
 
 /// When an authority was first in a published bundle.
@@ -109,6 +153,8 @@ pub(crate) struct AuthorityRecord {
     pub longest_leaf_ttl: Duration,
     /// Who wanted it last: [`TIMER`] or an admin. For the audit log.
     pub author: Arc<str>,
+    /// How it came to stand where it does, oldest first, as far as is known.
+    pub history: Vec<Turn>,
 }
 
 impl AuthorityRecord {
@@ -138,6 +184,21 @@ pub(crate) struct AuthoritySet {
     pub(super) authorities: Vec<AuthorityRecord>,
     /// By which readers that know only earlier ones find the present ones. Of control authorities; of others there are none.
     pub(super) links: Links,
+    /// What left for good.
+    pub(super) departed: Departed,
+    /// What admins have asked for.
+    pub(super) operations: Operations,
+}
+
+/// What the publisher serves.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    /// The authorities, each with `thisUpdate` of its CRL if it has one.
+    pub listed: Vec<(AuthorityId, Option<SystemTime>)>,
+    /// Those of them that are marked as tainted.
+    pub tainted: Vec<AuthorityId>,
+    /// Those that are named as departed.
+    pub departed: Vec<AuthorityId>,
 }
 
 /// What happened.
@@ -157,21 +218,21 @@ pub(crate) enum Event {
         author: Arc<str>,
         /// What the active one says of its key.
         link: Option<Link>,
+        /// What an admin wants of it.
+        verb: Option<Verb>,
     },
     /// The publisher serves a bundle.
     Published {
         /// Its sequence number.
         sequence: u64,
-        /// The authorities in it, each with `thisUpdate` of its CRL if it has one.
-        listed: Vec<(AuthorityId, Option<SystemTime>)>,
+        /// What is in it.
+        shown: Shown,
     },
-    /// A successor shall be prepared if there is none, and take over.
-    Rotate {
-        /// Without waiting for it to spread.
-        force: bool,
-        /// What its key shall sign with; nothing leaves that to the settings.
-        algorithm: Option<SignatureAlgorithm>,
-        /// Who wants it.
+    /// An admin wants something.
+    Ordered {
+        /// What.
+        order: Order,
+        /// Who.
         author: Arc<str>,
     },
     /// The ledger holds no unexpired leaf of this authority.
@@ -207,6 +268,8 @@ pub(crate) enum Effect {
         activation: Activation,
         /// To be handed back.
         author: Arc<str>,
+        /// To be handed back.
+        verb: Option<Verb>,
     },
 }
 
@@ -217,58 +280,8 @@ pub(crate) struct Transition {
     pub next: AuthoritySet,
     /// What has to be done, in order.
     pub effects: Vec<Effect>,
-}
-
-/// Why an event is refused. The state stays as it was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
-    /// There is already one.
-    #[error("an authority is already prepared: {0}")]
-    AlreadyPrepared(AuthorityId),
-    /// The successor that is under way signs with something else than what is asked for.
-    #[error(
-        "the successor that is under way, {prepared}, signs with {algorithm}: ask again once it has taken over (`ca show`)"
-    )]
-    OtherAlgorithm {
-        /// Which.
-        prepared: AuthorityId,
-        /// What it signs with.
-        algorithm: SignatureAlgorithm,
-    },
-    /// The event names an authority that is not Old, or none of this set.
-    #[error("authority {0} is not an old one of this set")]
-    NotOld(AuthorityId),
-}
-
-/// The time of a step, with how far it is believed (design §10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment {
-    /// The time to sign by.
-    pub now: SystemTime,
-    /// Whether an authority may be replaced because its dates do not fit `now`.
-    pub trusted: bool,
-    /// The time by which timers rotate and authorities end; nothing of that happens while there is none.
-    pub settled: Option<SystemTime>,
-}
-
-impl Moment {
-    /// When the settled time, by which timers go and which may lie behind [`now`](Self::now), reaches `moment`; never as long as
-    /// there is none.
-    pub(super) fn when_settled(&self, moment: SystemTime) -> Option<SystemTime> {
-        let left = moment.duration_since(self.settled?).unwrap_or_default();
-        Some(self.now + left)
-    }
-}
-
-/// What every step may look at besides the state.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Context<'a> {
-    /// When the step is taken.
-    pub at: Moment,
-    /// The settings.
-    pub policy: &'a LifePolicy,
-    /// What agents report.
-    pub reports: &'a SpreadReports,
+    /// The operation that an order has begun or joined.
+    pub operation: Option<u64>,
 }
 
 impl AuthoritySet {
@@ -280,6 +293,24 @@ impl AuthoritySet {
     /// What leads from earlier authorities to these.
     pub(crate) fn links(&self) -> &Links {
         &self.links
+    }
+
+    /// What left for good.
+    pub(crate) fn departed(&self) -> &Departed {
+        &self.departed
+    }
+
+    /// What admins have asked for.
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    /// Sequence of the first bundle that was published with the mark of a tainted authority.
+    pub(super) fn shown_tainted(&self, id: AuthorityId) -> Option<u64> {
+        match self.get(id)?.state {
+            AuthorityState::Tainted { shown, .. } => shown,
+            _ => None,
+        }
     }
 
     /// The authority with this id.

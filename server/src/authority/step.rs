@@ -1,18 +1,20 @@
 //! The authority machine, pure: its steps. Words and states are in `state.rs`.
 
-mod rotate;
+mod distrust;
+mod orders;
+mod pursue;
+mod told;
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-use signet_certs::authority::AuthorityId;
-use signet_certs::time::{from_unix_seconds, unix_seconds};
 
 use super::policy::{activate_at, prepare_at};
 use super::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Introduced, Moment,
-    NewAuthority, Refused, TIMER, Transition,
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Moment, Refused,
+    TIMER, Transition, Turn,
 };
+
+/// Turns of an authority that are remembered: more than one that goes its way takes.
+const TURNS_KEPT: usize = 8;
 
 impl AuthoritySet {
     /// Takes one step.
@@ -20,6 +22,12 @@ impl AuthoritySet {
     /// # Errors
     /// [`Refused`], with the state unchanged.
     pub(crate) fn apply(&self, event: Event, context: &Context<'_>) -> Result<Transition, Refused> {
+        let mut transition = self.step(event, context)?;
+        transition.next.stamp(self, context.at.now);
+        Ok(transition)
+    }
+
+    fn step(&self, event: Event, context: &Context<'_>) -> Result<Transition, Refused> {
         match event {
             Event::Start => Ok(self.start(context)),
             Event::Tick => Ok(self.tick(context)),
@@ -28,17 +36,14 @@ impl AuthoritySet {
                 activation,
                 author,
                 link,
+                verb,
             } => {
-                let mut transition = self.add(authority, activation, author, context)?;
+                let mut transition = self.add(authority, activation, author, verb, context)?;
                 link.into_iter().for_each(|link| transition.next.links.add(link));
                 Ok(transition)
             }
-            Event::Published { sequence, listed } => Ok(self.published(sequence, &listed, context.at)),
-            Event::Rotate {
-                force,
-                algorithm,
-                author,
-            } => self.rotate(force, algorithm, author, context),
+            Event::Published { sequence, shown } => Ok(self.published(sequence, &shown, context.at)),
+            Event::Ordered { order, author } => self.ordered(order, author, context),
             Event::LastLeafExpired { authority } => self.drained(authority, context.at.now),
             Event::LeafOutlives { authority, not_after } => self.outlived(authority, not_after),
         }
@@ -60,14 +65,19 @@ impl AuthoritySet {
                 moments.extend(self.activation_moments(prepared, active, context));
             }
         }
-        let ends = self.authorities.iter().filter_map(|record| match record.state {
-            AuthorityState::Old {
-                leaves_until,
-                drained_at: None,
-            } => Some(leaves_until),
-            _ => None,
-        });
-        moments.extend(ends.chain(self.links.next_end()).filter_map(settled));
+        let ends = self
+            .authorities
+            .iter()
+            .filter_map(|record| match record.state.end() {
+                Some((leaves_until, None)) => Some(leaves_until),
+                _ => None,
+            });
+        let kept = self.links.next_end().into_iter().chain(self.departed.next_end());
+        moments.extend(ends.chain(kept).filter_map(settled));
+        moments.extend(self.spread_awaited(context));
+        if self.can_go_on(context) || (self.departed.has_keys() && context.at.settled.is_some()) {
+            moments.push(now);
+        }
         moments.into_iter().min()
     }
 
@@ -93,11 +103,7 @@ impl AuthoritySet {
         let ends = active
             .filter(|_| context.at.trusted)
             .map(|active| active.authority.not_after);
-        let gate = if status.confirmed == status.live {
-            status.not_before
-        } else {
-            status.at_latest
-        };
+        let gate = status.opens_at();
         let due = scheduled.map(|scheduled| scheduled.max(gate));
         if self.takes_over(context) {
             vec![context.at.now]
@@ -109,7 +115,7 @@ impl AuthoritySet {
     fn start(&self, context: &Context<'_>) -> Transition {
         let mut raised = self.clone();
         for record in &mut raised.authorities {
-            if !matches!(record.state, AuthorityState::Old { .. }) {
+            if record.state.is_in_service() {
                 record.longest_leaf_ttl = record.longest_leaf_ttl.max(context.policy.leaf_ttl());
             }
         }
@@ -132,6 +138,7 @@ impl AuthoritySet {
         if let Some(settled) = context.at.settled {
             next.retire_unused(settled);
             next.links.let_go(settled);
+            next.departed.let_go(settled);
         }
         if context.at.trusted {
             next.reinstate(context.at.now);
@@ -139,10 +146,17 @@ impl AuthoritySet {
         if next.takes_over(context) {
             next.hand_over(context.at.now);
         }
+        next.pursue(context);
+        // A wrong clock takes an authority out of the bundle, which can be mended, and no key with it.
+        let keys = match context.at.settled {
+            Some(_) => next.departed.take_keys(),
+            None => Vec::new(),
+        };
         let mut effects = Vec::new();
         if next != *self {
             effects.extend([Effect::SaveJournal, Effect::Publish]);
         }
+        effects.extend(keys.into_iter().map(Effect::DeleteKey));
         effects.extend(
             context
                 .at
@@ -155,8 +169,9 @@ impl AuthoritySet {
             algorithm: self.next_algorithm(context),
             activation,
             author: TIMER.into(),
+            verb: None,
         }));
-        Transition { next, effects }
+        next.does(effects)
     }
 
     /// A prepared authority whose own life is over can no longer take over.
@@ -251,17 +266,14 @@ impl AuthoritySet {
                     };
                 }
                 AuthorityState::Prepared { .. } => record.state = AuthorityState::Active,
-                AuthorityState::Old { .. } => {}
+                AuthorityState::Old { .. } | AuthorityState::Tainted { .. } => {}
             }
         }
     }
 
     fn due_checks(&self, now: SystemTime) -> Vec<Effect> {
-        let due = self.authorities.iter().filter(|record| match record.state {
-            AuthorityState::Old {
-                leaves_until,
-                drained_at: None,
-            } => leaves_until <= now,
+        let due = self.authorities.iter().filter(|record| match record.state.end() {
+            Some((leaves_until, None)) => leaves_until <= now,
             _ => false,
         });
         due.map(|record| Effect::CheckLastLeaf(record.id())).collect()
@@ -281,103 +293,28 @@ impl AuthoritySet {
         }
     }
 
-    fn add(
-        &self,
-        authority: NewAuthority,
-        activation: Activation,
-        author: Arc<str>,
-        context: &Context<'_>,
-    ) -> Result<Transition, Refused> {
-        if let Some(prepared) = self.prepared().or_else(|| self.get(authority.id)) {
-            return Err(Refused::AlreadyPrepared(prepared.id()));
-        }
-        let mut next = self.clone();
-        next.authorities.push(AuthorityRecord {
-            authority,
-            state: AuthorityState::Prepared { activation },
-            introduced: None,
-            longest_leaf_ttl: context.policy.leaf_ttl(),
-            author,
-        });
-        Ok(next.changed())
-    }
-
-    fn published(
-        &self,
-        sequence: u64,
-        listed: &[(AuthorityId, Option<SystemTime>)],
-        at: Moment,
-    ) -> Transition {
-        let mut next = self.clone();
-        let mut gone = Vec::new();
-        for record in &mut next.authorities {
-            let Some((_, this_update)) = listed.iter().find(|(id, _)| *id == record.id()) else {
-                continue;
-            };
-            record
-                .introduced
-                .get_or_insert(Introduced { sequence, at: at.now });
-            if let AuthorityState::Old {
-                drained_at: Some(drained_at),
-                ..
-            } = record.state
-                && (!record.authority.signs_list || *this_update >= Some(drained_at))
-                && at.settled.is_some()
-            {
-                gone.push(record.id());
-            }
-        }
-        next.authorities.retain(|record| !gone.contains(&record.id()));
-        if next == *self {
-            return Transition {
-                next,
-                effects: Vec::new(),
-            };
-        }
-        let mut transition = next.changed();
-        transition.effects.extend(gone.into_iter().map(Effect::DeleteKey));
-        transition
-    }
-
-    fn drained(&self, authority: AuthorityId, now: SystemTime) -> Result<Transition, Refused> {
-        // CRLs carry whole seconds; the last one must not be asked for a fraction it cannot show.
-        let moment = from_unix_seconds(unix_seconds(now));
-        self.change_old(authority, |_, drained_at| {
-            drained_at.get_or_insert(moment);
-        })
-    }
-
-    fn outlived(&self, authority: AuthorityId, not_after: SystemTime) -> Result<Transition, Refused> {
-        self.change_old(authority, |leaves_until, _| {
-            *leaves_until = (*leaves_until).max(just_after(not_after));
-        })
-    }
-
-    fn change_old(
-        &self,
-        authority: AuthorityId,
-        change: impl FnOnce(&mut SystemTime, &mut Option<SystemTime>),
-    ) -> Result<Transition, Refused> {
-        let mut next = self.clone();
-        let record = next
-            .authorities
-            .iter_mut()
-            .find(|record| record.id() == authority);
-        let Some(AuthorityState::Old {
-            leaves_until,
-            drained_at,
-        }) = record.map(|record| &mut record.state)
-        else {
-            return Err(Refused::NotOld(authority));
-        };
-        change(leaves_until, drained_at);
-        Ok(next.changed())
-    }
-
     fn changed(self) -> Transition {
+        self.does(vec![Effect::SaveJournal, Effect::Publish])
+    }
+
+    fn does(self, effects: Vec<Effect>) -> Transition {
         Transition {
             next: self,
-            effects: vec![Effect::SaveJournal, Effect::Publish],
+            effects,
+            operation: None,
+        }
+    }
+
+    /// Notes when each came to stand where it does now.
+    fn stamp(&mut self, before: &Self, now: SystemTime) {
+        for record in &mut self.authorities {
+            let state = record.state.name();
+            if before.get(record.id()).map(|before| before.state.name()) != Some(state) {
+                record.history.push(Turn { state, at: now });
+                // One that takes its place again time after time is not remembered for ever.
+                let excess = record.history.len().saturating_sub(TURNS_KEPT);
+                record.history.drain(..excess);
+            }
         }
     }
 }

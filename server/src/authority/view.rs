@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use signet_certs::authority::{AuthorityCertificate, AuthorityId, AuthorityKind, X509Authority};
 
+use super::departed::DepartedAuthority;
 use super::links::{Link, Links};
 use super::material::Held;
-use super::state::AuthorityState;
+use super::state::{AuthorityState, Turn};
 
 /// One authority with its key.
 #[derive(Clone)]
@@ -19,6 +21,10 @@ pub(crate) struct ViewedAuthority {
     pub state: AuthorityState,
     /// The longest leaf TTL ever in use under it.
     pub longest_leaf_ttl: Duration,
+    /// Who wanted it last.
+    pub author: Arc<str>,
+    /// How it came to stand where it does.
+    pub history: Vec<Turn>,
 }
 
 impl ViewedAuthority {
@@ -39,10 +45,7 @@ impl ViewedAuthority {
 
     /// The authority's last CRL must have a `thisUpdate` at or after this; `None` while its leaves may live.
     pub(crate) fn last_crl_from(&self) -> Option<SystemTime> {
-        match self.state {
-            AuthorityState::Old { drained_at, .. } => drained_at,
-            _ => None,
-        }
+        self.state.end().and_then(|(_, drained_at)| drained_at)
     }
 }
 
@@ -62,6 +65,8 @@ pub(crate) struct KindView {
     pub authorities: Vec<ViewedAuthority>,
     /// What leads to them from earlier ones.
     pub links: Links,
+    /// What left for good.
+    pub departed: Arc<[DepartedAuthority]>,
 }
 
 impl KindView {
@@ -84,10 +89,7 @@ impl KindView {
 pub(crate) struct AuthorityView(BTreeMap<AuthorityKind, KindView>);
 
 /// Of a kind that there is not.
-static NONE: KindView = KindView {
-    authorities: Vec::new(),
-    links: Links::NONE,
-};
+static NONE: LazyLock<KindView> = LazyLock::new(KindView::default);
 
 impl FromIterator<(AuthorityKind, KindView)> for AuthorityView {
     fn from_iter<I: IntoIterator<Item = (AuthorityKind, KindView)>>(kinds: I) -> Self {
@@ -100,6 +102,12 @@ impl AuthorityView {
     pub(crate) fn has_prepared(&self) -> bool {
         let mut all = self.all();
         all.any(|(_, viewed)| matches!(viewed.state, AuthorityState::Prepared { .. }))
+    }
+
+    /// Whether one of this kind does.
+    pub(crate) fn has_prepared_of(&self, kind: AuthorityKind) -> bool {
+        let mut all = self.kind(kind).authorities.iter();
+        all.any(|viewed| matches!(viewed.state, AuthorityState::Prepared { .. }))
     }
 
     /// The authorities of one kind.
@@ -122,6 +130,12 @@ impl AuthorityView {
     pub(crate) fn all(&self) -> impl Iterator<Item = (AuthorityKind, &ViewedAuthority)> {
         self.kinds()
             .flat_map(|(kind, view)| view.authorities.iter().map(move |viewed| (kind, viewed)))
+    }
+
+    /// Those that left for good, of every kind.
+    pub(crate) fn departed(&self) -> impl Iterator<Item = AuthorityId> {
+        let kinds = self.0.values();
+        kinds.flat_map(|view| view.departed.iter().map(|departed| departed.id))
     }
 
     /// Whether there is a kind, and every one has an authority that signs.

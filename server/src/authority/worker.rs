@@ -12,11 +12,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
-use super::command::{Command, RotateRequest};
+use super::command::{Command, OrderRequest};
 use super::lifecycle::{Lifecycle, LifecycleError, Tools};
-use super::rotation::{RotationProgress, Watcher};
+use super::reports::OperationReport;
 use super::spread::SpreadReports;
-use super::state::{Event, Moment};
+use super::state::{Event, Moment, Shown};
 use super::view::AuthorityView;
 use crate::clock::{State, TrustedClock};
 use crate::trust::TrustSnapshot;
@@ -34,7 +34,7 @@ pub(super) struct Worker {
     pub(super) view: watch::Sender<Arc<AuthorityView>>,
     pub(super) snapshots: watch::Receiver<Arc<TrustSnapshot>>,
     pub(super) reports: watch::Receiver<SpreadReports>,
-    pub(super) watchers: Vec<Watcher>,
+    pub(super) told: watch::Sender<Arc<[OperationReport]>>,
     /// A publication was not journalled yet.
     pub(super) unheard: bool,
 }
@@ -81,15 +81,16 @@ impl Worker {
 
     async fn wake(&mut self, wake: Wake) -> Result<(), LifecycleError> {
         let now = self.moment();
-        if let Wake::Command(Command::Rotate {
+        if let Wake::Command(Command::Order {
             request,
-            progress,
             reply,
             story,
         }) = wake
         {
-            let outcome = self.rotate(request, progress, now).instrument(story).await;
-            // An admin who went away does not stop the rotation.
+            let outcome = self.order(request, now).instrument(story).await;
+            // Whoever hears of it finds it.
+            self.show();
+            // An admin who went away stops nothing.
             let _ = reply.send(outcome);
             return Ok(());
         }
@@ -105,34 +106,32 @@ impl Worker {
     async fn published(&mut self, at: Moment) -> Result<(), LifecycleError> {
         let snapshot = self.snapshots.borrow_and_update().clone();
         let published = |kind| {
-            let listed = snapshot.kind(kind).iter();
-            let listed = listed.map(|one| (one.certificate.id(), Some(one.crl.this_update())));
+            let published = || snapshot.kind(kind).iter();
+            let listed = published().map(|one| (one.certificate.id(), Some(one.crl.this_update())));
+            let tainted = published().filter(|one| one.tainted);
+            let shown = Shown {
+                listed: listed.collect(),
+                tainted: tainted.map(|one| one.certificate.id()).collect(),
+                departed: snapshot.departed.to_vec(),
+            };
             Event::Published {
                 sequence: snapshot.sequence,
-                listed: listed.collect(),
+                shown,
             }
         };
         self.step_all(published, at).await
     }
 
-    async fn rotate(
-        &mut self,
-        request: RotateRequest,
-        progress: mpsc::Sender<RotationProgress>,
-        now: Moment,
-    ) -> Result<(), LifecycleError> {
-        let event = Event::Rotate {
-            force: request.force,
-            algorithm: request.algorithm,
+    async fn order(&mut self, request: OrderRequest, now: Moment) -> Result<u64, LifecycleError> {
+        let event = Event::Ordered {
+            order: request.order,
             author: request.author.into(),
         };
         let reports = self.reports.borrow().clone();
         let lifecycle = self.kinds.get_mut(&request.kind);
         let lifecycle = lifecycle.ok_or(LifecycleError::NoSuchKind(request.kind))?;
-        lifecycle.handle(event, now, &reports, &self.tools).await?;
-        self.watchers
-            .extend(Watcher::new(request.kind, lifecycle.set(), progress));
-        Ok(())
+        let operation = lifecycle.handle(event, now, &reports, &self.tools).await?;
+        operation.ok_or(LifecycleError::NoSuchKind(request.kind))
     }
 
     /// One step of every kind. What fails for one does not hold up the others; the first failure is returned.
@@ -145,14 +144,14 @@ impl Worker {
         let mut outcome = Ok(());
         for (kind, lifecycle) in &mut self.kinds {
             let step = lifecycle.handle(event(*kind), at, &reports, &self.tools);
-            let step = async { step.await.inspect_err(tell) };
+            let step = async { step.await.map(drop).inspect_err(tell) };
             let step = step.instrument(spans::authorities(kind.as_str())).await;
             outcome = outcome.and(step);
         }
         outcome
     }
 
-    /// Shows what is journalled, and tells those who wait for a rotation.
+    /// Shows what is journalled, and how operations stand.
     fn show(&mut self) {
         let mut changed = false;
         for (kind, lifecycle) in &mut self.kinds {
@@ -170,12 +169,17 @@ impl Worker {
                 .collect();
             self.view.send_replace(Arc::new(view));
         }
-        let (now, reports) = (self.moment(), self.reports.borrow().clone());
-        let kinds = &self.kinds;
-        self.watchers.retain_mut(|watcher| {
-            kinds
-                .get(&watcher.kind)
-                .is_some_and(|kind| watcher.update(kind.set(), kind.spread_status(now, &reports)))
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let (at, reports) = (self.moment(), self.reports.borrow().clone());
+        let kinds = self.kinds.values();
+        let told: Arc<[OperationReport]> = kinds.flat_map(|kind| kind.operations(at, &reports)).collect();
+        self.told.send_if_modified(|current| {
+            let changed = *current != told;
+            *current = told;
+            changed
         });
     }
 

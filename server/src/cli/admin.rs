@@ -1,12 +1,14 @@
 //! The admin's side of `signet.admin.v1`: calls the server over its admin socket and renders what it says.
 
 mod audit;
+mod ca;
 mod explain;
 mod render;
+mod revoke;
+mod rules;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, time::SystemTime};
 
-use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
 use signet_certs::time::{parse_rfc3339, unix_millis};
 use signet_proto::admin::{self as wire, admin_client};
@@ -17,26 +19,10 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-/// A revocation as asked for on the command line.
-#[derive(Debug)]
-pub struct Revoke {
-    /// Serial number, hex.
-    pub serial: Option<String>,
-    /// SPIFFE ID.
-    pub spiffe_id: Option<String>,
-    /// Authority of the serial.
-    pub authority: Option<String>,
-    /// RFC 5280 name.
-    pub reason: String,
-    /// Free text.
-    pub comment: String,
-    /// Life of the denial.
-    pub expires: Option<Duration>,
-    /// Deny nothing.
-    pub keep_issuing: bool,
-    /// Allow a target of the control plane.
-    pub force: bool,
-}
+pub(super) use self::audit::{AuditQuestion, AuditTold};
+pub use self::ca::CaOrder;
+pub use self::revoke::{Revoke, Target};
+pub use self::rules::TestRule;
 
 /// A connection to the admin socket.
 #[derive(Debug)]
@@ -91,60 +77,6 @@ impl AdminClient {
         Ok(render::status(&response.into_inner()))
     }
 
-    /// All authorities.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn authorities(&mut self) -> anyhow::Result<Answer> {
-        Ok(render::authorities(&self.show_authorities().await?))
-    }
-
-    /// The certificates of all control authorities.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn anchors(&mut self) -> anyhow::Result<Answer> {
-        Ok(render::anchors(&self.show_authorities().await?))
-    }
-
-    async fn show_authorities(&mut self) -> anyhow::Result<Vec<wire::Authority>> {
-        let asked = self.inner.show_authorities(wire::ShowAuthoritiesRequest {}).await;
-        Ok(asked.map_err(said)?.into_inner().authorities)
-    }
-
-    /// Rotates, telling each step to `progress`.
-    ///
-    /// # Errors
-    /// What the server answered, or that it went away; the rotation goes on there.
-    pub async fn rotate(
-        &mut self,
-        kind: &str,
-        force: bool,
-        algorithm: &str,
-        progress: impl Fn(&str),
-    ) -> anyhow::Result<Answer> {
-        let request = wire::RotateAuthorityRequest {
-            kind: kind.to_owned(),
-            force,
-            algorithm: algorithm.to_owned(),
-        };
-        let mut steps = self
-            .inner
-            .rotate_authority(request)
-            .await
-            .map_err(said)?
-            .into_inner();
-        // What is recorded goes on, and after a restart too.
-        let broken = || "the report ended before the rotation was done; it goes on, after a restart of the server too: see `ca show`";
-        while let Some(step) = steps.message().await.map_err(said).with_context(broken)? {
-            progress(&render::step(&step));
-            if step.done {
-                return Ok(render::rotated(&step));
-            }
-        }
-        anyhow::bail!(broken())
-    }
-
     /// Issued certificates.
     ///
     /// # Errors
@@ -169,75 +101,6 @@ impl AdminClient {
         ))
     }
 
-    /// Revokes.
-    ///
-    /// # Errors
-    /// What the server answered: then nothing was recorded.
-    pub async fn revoke(&mut self, revoke: Revoke) -> anyhow::Result<Answer> {
-        use wire::revoke_request::Target;
-        let request = wire::RevokeRequest {
-            target: revoke
-                .serial
-                .map(Target::Serial)
-                .or_else(|| revoke.spiffe_id.map(Target::SpiffeId)),
-            authority_id: revoke.authority.unwrap_or_default(),
-            reason: revoke.reason,
-            comment: revoke.comment,
-            expires_after_seconds: revoke.expires.map_or(0, |expires| expires.as_secs()),
-            keep_issuing: revoke.keep_issuing,
-            force: revoke.force,
-        };
-        let response = self.inner.revoke(request).await.map_err(said)?.into_inner();
-        let agents = self.agents_of(&response).await;
-        Ok(render::revoked(&response, &agents))
-    }
-
-    /// The agents whose certificates were revoked. What does not come says less, and the revocation stands.
-    async fn agents_of(&mut self, response: &wire::RevokeResponse) -> Vec<wire::AgentRecord> {
-        let is_agent = |svid: &wire::RevokedSvid| svid.spiffe_id.contains("/signet/agent/");
-        if !response.revoked.iter().any(is_agent) {
-            return Vec::new();
-        }
-        let listed = self.inner.list_agents(wire::ListAgentsRequest {}).await;
-        let agents = listed
-            .map(|listed| listed.into_inner().agents)
-            .unwrap_or_default();
-        let named = |agent: &wire::AgentRecord| {
-            response
-                .revoked
-                .iter()
-                .any(|svid| svid.spiffe_id == agent.spiffe_id)
-        };
-        agents.into_iter().filter(named).collect()
-    }
-
-    /// Lifts a denial.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn allow(&mut self, denial_id: String) -> anyhow::Result<Answer> {
-        let response = self
-            .inner
-            .allow(wire::AllowRequest { denial_id })
-            .await
-            .map_err(said)?
-            .into_inner();
-        Ok(render::denials(response.denial.as_slice()))
-    }
-
-    /// Denials.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn denials(&mut self, include_lifted: bool) -> anyhow::Result<Answer> {
-        let response = self
-            .inner
-            .list_denials(wire::ListDenialsRequest { include_lifted })
-            .await
-            .map_err(said)?;
-        Ok(render::denials(&response.into_inner().denials))
-    }
-
     /// CRLs.
     ///
     /// # Errors
@@ -249,29 +112,6 @@ impl AdminClient {
             .await
             .map_err(said)?;
         Ok(render::crls(&response.into_inner().crls))
-    }
-
-    /// Rules in force, and those that wait.
-    ///
-    /// # Errors
-    /// What the server answered.
-    pub async fn rules(&mut self) -> anyhow::Result<Answer> {
-        let response = self
-            .inner
-            .list_rules(wire::ListRulesRequest {})
-            .await
-            .map_err(said)?;
-        Ok(render::rules(&response.into_inner()))
-    }
-
-    /// Puts in force the rules of this revision, which wait for it.
-    ///
-    /// # Errors
-    /// What the server answered: then nothing has changed.
-    pub async fn confirm_rules(&mut self, revision: String) -> anyhow::Result<Answer> {
-        let request = wire::ConfirmRulesRequest { revision };
-        let response = self.inner.confirm_rules(request).await.map_err(said)?;
-        Ok(render::confirmed_rules(&response.into_inner()))
     }
 
     /// Agents.
@@ -305,8 +145,7 @@ impl AdminClient {
     /// # Errors
     /// The text is no time, or the server refused.
     pub async fn confirm_clock(&mut self, time: &str, force: bool) -> anyhow::Result<Answer> {
-        let parsed = parse_rfc3339(time)
-            .map_err(|_| anyhow::anyhow!("`{time}` is no time; write it as 2026-11-26T09:00:00Z"))?;
+        let parsed = self::time(time)?;
         let request = wire::ConfirmClockRequest {
             time_unix_ms: unix_millis(parsed),
             force,
@@ -314,6 +153,11 @@ impl AdminClient {
         let response = self.inner.confirm_clock(request).await.map_err(said)?;
         Ok(render::clock(&response.into_inner()))
     }
+}
+
+/// A time as people write it.
+fn time(text: &str) -> anyhow::Result<SystemTime> {
+    parse_rfc3339(text).map_err(|_| anyhow::anyhow!("`{text}` is no time; write it as 2026-11-26T09:00:00Z"))
 }
 
 /// What the server said, without gRPC's wrapping.

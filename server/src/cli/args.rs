@@ -1,12 +1,24 @@
 //! Commands and their options.
 
+mod audit;
+mod ca;
+mod revoke;
+mod rule;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+
 use signet_runtime::{
     cli::{self, OutputArgs},
-    config::HumanDuration,
     environment::{ADMIN_SOCKET, SERVER_CONFIG},
+};
+
+pub(super) use self::{
+    audit::{AuditCommand, AuditTailArgs, AuditVerifyArgs},
+    ca::{Algorithm, CaCommand, WaitArgs},
+    revoke::{AllowArgs, BanArgs, DenialsArgs, RevokeArgs},
+    rule::{DeleteRuleArgs, RuleCommand, SetRuleArgs, TestRuleArgs},
 };
 
 /// SPIFFE identity issuer: the certificate authority of one trust domain.
@@ -33,11 +45,11 @@ pub(super) enum Command {
     /// Issued certificates.
     #[command(subcommand)]
     Svid(SvidCommand),
-    /// Revoke a certificate or an identity; returns once the published list contains it.
+    /// Revoke a certificate, an identity, a pod, a node, or more; returns once the published lists contain it.
     Revoke(RevokeArgs),
     /// Lift a denial.
     Allow(AllowArgs),
-    /// Identities that are denied.
+    /// Who is denied: identities, prefixes, pods and nodes.
     Denials(DenialsArgs),
     /// Why a pod gets what it gets, or who could have an identity and what stands in the way. Changes nothing.
     Explain(ExplainArgs),
@@ -96,48 +108,6 @@ pub(super) struct HealthcheckArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum CaCommand {
-    /// List the authorities with their states.
-    Show(AdminArgs),
-    /// Print the certificates by which agents recognise this server, PEM: what their trust.anchors_file holds.
-    Anchors(AdminArgs),
-    /// Prepare a new authority, let it spread, activate it. Nothing breaks: the old one stays trusted until its last certificate has expired.
-    Rotate(RotateArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RotateArgs {
-    /// Which authority.
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) kind: Kind,
-    /// Activate at once, though agents have not reported the new bundle. Connections may fail until they have.
-    #[arg(long)]
-    pub(super) force: bool,
-    /// What the new authority's key signs with. Default: authority.algorithm, else as the one before.
-    #[arg(long, value_enum)]
-    pub(super) algorithm: Option<Algorithm>,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Algorithm {
-    /// ECDSA on P-256 with SHA-256.
-    P256,
-    /// ECDSA on P-384 with SHA-384.
-    P384,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum Kind {
-    /// Signs workload certificates.
-    #[default]
-    X509,
-    /// Signs agent and server certificates.
-    Control,
-}
-
-#[derive(Debug, Subcommand)]
 pub(super) enum SvidCommand {
     /// List issued certificates, newest first.
     List(SvidListArgs),
@@ -165,54 +135,6 @@ pub(super) struct SvidListArgs {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "target", required = true, multiple = false, args = ["serial", "spiffe_id"])]
-pub(super) struct RevokeArgs {
-    /// Serial number, hex: that certificate's key leaked; its holder re-keys at once.
-    #[arg(long)]
-    pub(super) serial: Option<String>,
-    /// SPIFFE ID: all its certificates, and none from now on.
-    #[arg(long)]
-    pub(super) spiffe_id: Option<String>,
-    /// With --serial: the authority, for a certificate the ledger does not know.
-    #[arg(long, requires = "serial")]
-    pub(super) authority: Option<String>,
-    /// unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn.
-    #[arg(long, default_value = "unspecified")]
-    pub(super) reason: String,
-    /// Kept with the denial and in the audit log.
-    #[arg(long, default_value = "")]
-    pub(super) comment: String,
-    /// The denial ends by itself after this time, for instance 24h.
-    #[arg(long, conflicts_with = "serial")]
-    pub(super) expires: Option<HumanDuration>,
-    /// Revoke what exists and go on issuing.
-    #[arg(long, conflicts_with = "serial")]
-    pub(super) keep_issuing: bool,
-    /// Allow a target below /signet/ (agents and the server itself).
-    #[arg(long)]
-    pub(super) force: bool,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct AllowArgs {
-    /// Id of the denial, from `denials`.
-    pub(super) denial: String,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DenialsArgs {
-    /// Lifted and ended ones too.
-    #[arg(long)]
-    pub(super) all: bool,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
 #[group(id = "about", required = true, multiple = false, args = ["pod", "spiffe_id"])]
 pub(super) struct ExplainArgs {
     /// The pod, as its cluster has it now.
@@ -235,54 +157,11 @@ pub(super) enum CrlCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum RuleCommand {
-    /// The rules in force, in order, and those that wait for a confirmation with what they would withdraw.
-    List(AdminArgs),
-    /// Put in force the rules that wait, though they withdraw more live identities than rules_confirm_above.
-    Confirm(ConfirmRulesArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ConfirmRulesArgs {
-    /// Their revision, from `rule list`: 16 hexadecimal digits. Others are not confirmed by it.
-    pub(super) revision: String,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
-}
-
-#[derive(Debug, Subcommand)]
 pub(super) enum AgentCommand {
     /// Agents that have attested.
     List(AdminArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum AuditCommand {
-    /// Check files of the log: whether lines were removed, changed or moved, or the end cut off. Exits 0 when it is whole, 1 when it
-    /// is not, and 2 when it cannot be read.
-    Verify(AuditVerifyArgs),
-    /// Print the key by which the log is verified, PEM.
-    Key(AdminArgs),
-    /// Print the newest signed head, one line. Kept elsewhere and given to `verify` as a file, it shows an end that was cut off.
-    Head(AdminArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct AuditVerifyArgs {
-    /// Files of the log, rotated ones too, in any order.
-    #[arg(required = true, value_name = "FILE")]
-    pub(super) files: Vec<PathBuf>,
-    /// Only heads signed by this key count: the output of `audit key`, kept where the log cannot be changed. May be repeated.
-    #[arg(long, value_name = "FILE")]
-    pub(super) key: Vec<PathBuf>,
-    /// Only heads signed by a key of this id count: hex of the SHA-256 of its SPKI. May be repeated.
-    #[arg(long, value_name = "HEX")]
-    pub(super) key_id: Vec<String>,
-    /// Ask the running server for its key, and how far its log must reach.
-    #[arg(long)]
-    pub(super) server: bool,
-    #[command(flatten)]
-    pub(super) admin: AdminArgs,
+    /// Shut an agent out: its certificates are revoked, and it is given no other until `allow` lifts that.
+    Ban(BanArgs),
 }
 
 #[derive(Debug, Subcommand)]

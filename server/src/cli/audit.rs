@@ -1,6 +1,7 @@
 //! The audit log, verified where its files are: no server has to run for that.
 
 mod render;
+mod tail;
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use signet_runtime::cli::Answer;
 
+pub(super) use self::tail::tail;
 use super::{admin::AdminClient, args::AuditVerifyArgs};
 use crate::audit::AuditPublicKey;
 use crate::audit::verify::{self, Trusted};

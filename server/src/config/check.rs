@@ -16,7 +16,7 @@ use crate::{
     audit::{AuditBound, AuditSink},
     authority::{LifePolicy, LifeSettings},
     publisher::CRL_MAX_BYTES,
-    rules::{IdentityRuleConfig, RuleError, RuleScope, RuleSet, belief},
+    rules::{ACROSS_NAMESPACES, IdentityRuleConfig, RuleError, RuleScope, RuleSet, belief},
 };
 
 /// Fewer lines than one large request writes would stand still with it.
@@ -83,6 +83,7 @@ impl Configuration for Config {
             clock_skew: raw.svid.clock_skew.get(),
             max_live: raw.svid.max_live,
             crl_max_bytes: crl_max_bytes?,
+            revoke_gone_pods: raw.revocation.on_pod_deletion,
             attestation: attestation?,
             rules: Arc::new(rules?),
             rules_confirm_above: raw.rules_confirm_above,
@@ -134,11 +135,8 @@ fn rules(
         errors.more.iter().fold(say(&errors.first), |_, error| say(error))
     })?;
     for index in compiled.across_namespaces() {
-        findings.warn(
-            &findings.element("rules", index),
-            "equal service accounts of all namespaces are one identity, and who may make accounts in any of them has it",
-            "put {namespace} into `spiffe_id`, or name `namespaces`",
-        );
+        let (problem, remedy) = ACROSS_NAMESPACES;
+        findings.warn(&findings.element("rules", index), problem, remedy);
     }
     Ok(compiled)
 }

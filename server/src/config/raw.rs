@@ -36,11 +36,13 @@ pub(crate) struct Raw {
     pub(super) authority: AuthorityTimes,
     /// Revocation lists.
     pub(super) crl: Crl,
+    /// What is revoked without an order.
+    pub(super) revocation: Revocation,
     /// Where agents find the anchors of the control authority.
     pub(super) trust: Trust,
     /// Kubernetes clusters whose pods and nodes are attested.
     pub(super) attestation: Attestation,
-    /// From attested facts to SPIFFE IDs, in order.
+    /// From attested facts to SPIFFE IDs, in order. Those that admins set come behind them.
     pub(super) rules: Vec<IdentityRuleConfig>,
     /// Whether the built-in last rule `/ns/<namespace>/sa/<service account>` stands.
     pub(super) builtin_rule: bool,
@@ -66,6 +68,7 @@ impl Default for Raw {
             svid: Svid::default(),
             authority: AuthorityTimes::default(),
             crl: Crl::default(),
+            revocation: Revocation::default(),
             trust: Trust::default(),
             attestation: Attestation::default(),
             rules: Vec::new(),
@@ -224,6 +227,14 @@ impl Default for Crl {
             max_bytes: CRL_MAX_BYTES,
         }
     }
+}
+
+/// What the server revokes by itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Revocation {
+    /// Revoke what a pod had when a watch shows that it is gone.
+    pub(super) on_pod_deletion: bool,
 }
 
 /// Trust bootstrap of agents.

@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub max_live: u32,
     /// Most bytes that certificates and lists of one kind of authority take together; what does not fit waits.
     pub crl_max_bytes: usize,
+    /// Whether what a pod had is revoked when it is gone.
+    pub revoke_gone_pods: bool,
     /// Kubernetes clusters whose pods and nodes are attested.
     pub attestation: AttestationConfig,
     /// From attested facts to SPIFFE IDs.

@@ -9,7 +9,7 @@ use super::Revision;
 use crate::{
     audit_event::{AuditAction, AuditEvent},
     rules::{RuleSet, WrittenRules},
-    store::{Store, StoreError},
+    store::{RulesToKeep, Store, StoreError},
 };
 
 /// As the store has them.
@@ -18,6 +18,9 @@ pub(super) struct Accepted {
     /// Of the rules for the clusters there were then.
     pub(super) revision: String,
     pub(super) rules: WrittenRules,
+    /// Names of those that admins have set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) of_admins: Vec<String>,
     /// When they were accepted, in Unix milliseconds, as long as those whom they concern may not have been named to their agents.
     untold_since: Option<i64>,
 }
@@ -30,6 +33,8 @@ pub(super) struct Change<'c> {
     pub(super) withdrawn: u64,
     /// Since when agents have to be told of rules that changed, if they have to.
     pub(super) untold_since: Option<SystemTime>,
+    /// What admins have set by now, where that is not kept yet.
+    pub(super) of_admins: Option<String>,
 }
 
 impl Accepted {
@@ -37,6 +42,7 @@ impl Accepted {
         Self {
             revision: Revision(rules.revision()).to_string(),
             rules: rules.written(),
+            of_admins: rules.names_of_admins(),
             untold_since: untold_since.map(unix_millis),
         }
     }
@@ -78,14 +84,18 @@ pub(super) async fn keep(
         withdrawn: change.withdrawn,
     };
     let accepted = Accepted::of(rules, change.untold_since);
-    store
-        .accept_rules(accepted.body(), vec![AuditEvent::new(now, action)])
-        .await
+    let kept = RulesToKeep {
+        accepted: Some(accepted.body()),
+        of_admins: change.of_admins,
+    };
+    store.keep_rules(kept, vec![AuditEvent::new(now, action)]).await
 }
 
 /// Remembers that those whom these rules concern have been named.
 pub(super) async fn told(store: &dyn Store, rules: &RuleSet) -> Result<(), StoreError> {
-    store
-        .accept_rules(Accepted::of(rules, None).body(), Vec::new())
-        .await
+    let kept = RulesToKeep {
+        accepted: Some(Accepted::of(rules, None).body()),
+        of_admins: None,
+    };
+    store.keep_rules(kept, Vec::new()).await
 }

@@ -1,4 +1,8 @@
-//! What becomes of what the source says.
+//! What becomes of what the sources say.
+
+mod editing;
+mod merging;
+mod showing;
 
 use std::sync::Arc;
 
@@ -6,14 +10,16 @@ use signet_runtime::bucket::{Bucket, Rate};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Changed, LiveRulesParts, NotConfirmed, OfSource, Revision, Source, Standing, Waiting,
+    Changed, LiveRulesParts, NotConfirmed, OfSource, Revision, Source, Standing,
     accepted::{self, Change},
+    admins::AdminRules,
+    beginning::Beginning,
     holders::{self, NotWeighed},
-    source::{Checked, Reading},
+    source::Reading,
     weigh::Weighed,
 };
 use crate::{
-    rules::{RuleScope, RuleSet, WrittenRules},
+    rules::{RuleSet, WrittenRules},
     store::{LiveIdentity, StoreError},
 };
 
@@ -35,29 +41,38 @@ pub(super) struct Owner {
     judged: Option<Reading>,
     /// To be judged whatever it is, as soon as that may be.
     is_due: bool,
+    /// The rules of the file as it was judged last, or why they cannot be used.
+    file: Result<WrittenRules, String>,
+    /// What admins have set, or why it cannot be read.
+    admins: Result<AdminRules, String>,
     pace: Bucket,
 }
 
 impl Owner {
-    pub(super) fn new(parts: LiveRulesParts, in_force: Arc<RuleSet>) -> Self {
-        let source = if Arc::ptr_eq(&in_force, &parts.first) {
-            OfSource::InForce
-        } else {
-            OfSource::NotWeighed
+    pub(super) fn new(parts: LiveRulesParts, found: Beginning) -> Self {
+        let file = match &found.source {
+            OfSource::Unusable(problem) => Err(problem.clone()),
+            _ => Ok(parts.first.written()),
         };
-        Self {
-            parts,
-            current: watch::Sender::new(in_force),
+        let owner = Self {
+            current: watch::Sender::new(found.in_force),
             standing: watch::Sender::new(Standing {
-                source,
+                source: OfSource::NotWeighed,
                 restart_for: Vec::new(),
                 is_put_off: false,
+                set: Arc::default(),
             }),
             read: None,
             judged: None,
             is_due: false,
+            file,
+            admins: found.admins,
             pace: Bucket::full(JUDGED, Instant::now()),
-        }
+            parts,
+        };
+        owner.stands(found.source);
+        owner.show_set();
+        owner
     }
 
     pub(super) fn current(&self) -> watch::Receiver<Arc<RuleSet>> {
@@ -117,18 +132,21 @@ impl Owner {
             Ok(text) => self.check(text.clone()).await,
             Err(problem) => Err(problem.clone()),
         };
-        let (rules, restart_for) = match checked {
-            Ok((rules, restart_for)) => (rules, restart_for),
+        let (file, rules, restart_for) = match checked {
+            Ok(checked) => checked,
             Err(problem) => {
+                self.file = Err(problem.clone());
                 self.unusable(problem);
                 return true;
             }
         };
+        self.file = Ok(file);
         self.needs_restart(restart_for);
         if rules.revision() == self.in_force().revision() {
             if !matches!(self.standing.borrow().source, OfSource::InForce) {
-                tracing::info!("the rules of the configuration are those in force");
+                tracing::info!("the rules of the configuration and of admins are those in force");
             }
+            self.moved(rules).await;
             self.stands(OfSource::InForce);
             return true;
         }
@@ -143,51 +161,11 @@ impl Owner {
             self.wait(rules, weighed);
             return true;
         }
-        let accepted = self.accept(rules, weighed.withdrawn.count, SOURCE).await;
+        let accepted = self.accept(rules, weighed.withdrawn.count, SOURCE, None).await;
         if let Err(error) = &accepted {
             self.unusable(format!("the store does not take them: {error}"));
         }
         accepted.is_ok()
-    }
-
-    /// The rules of a text, for the clusters of this process.
-    async fn check(&self, text: Arc<str>) -> Result<(Arc<RuleSet>, Vec<String>), String> {
-        let (source, scope) = (self.source(), self.parts.first.scope().clone());
-        let (longest, in_force) = (self.parts.longest_ttl, self.in_force().revision());
-        let work = move || {
-            let Checked {
-                rules:
-                    WrittenRules {
-                        rules,
-                        builtin_rule,
-                        same_identity,
-                    },
-                restart_for,
-                warnings,
-            } = source.check(&text)?;
-            let scope = RuleScope {
-                builtin_rule,
-                same_identity,
-                ..scope
-            };
-            let rules = RuleSet::compile(&scope, rules).map_err(|errors| {
-                format!("they need a restart, for the clusters of the configuration have changed: {errors}")
-            })?;
-            if rules.longest_ttl().is_some_and(|ttl| ttl > longest) {
-                return Err(format!(
-                    "a rule's `ttl` is longer than {} s, for which the authorities of this process were made: it needs a restart",
-                    longest.as_secs()
-                ));
-            }
-            if rules.revision() != in_force {
-                for warning in warnings {
-                    tracing::warn!(warning, "configuration");
-                }
-            }
-            Ok((Arc::new(rules), restart_for))
-        };
-        let checked = signet_runtime::spans::spawn_blocking(work).await;
-        checked.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     async fn weigh(&self, rules: &Arc<RuleSet>) -> Result<(Weighed, Vec<LiveIdentity>), NotWeighed> {
@@ -207,6 +185,7 @@ impl Owner {
         rules: Arc<RuleSet>,
         withdrawn: u64,
         author: &str,
+        of_admins: Option<&AdminRules>,
     ) -> Result<Changed, StoreError> {
         let before = self.in_force();
         let now = self.parts.clock.now();
@@ -215,6 +194,7 @@ impl Owner {
             previous: Some(Revision(before.revision()).to_string()),
             withdrawn,
             untold_since: Some(now),
+            of_admins: of_admins.map(AdminRules::body),
         };
         let store = self.parts.store.clone();
         accepted::keep(store.as_ref(), &rules, change, now).await?;
@@ -223,7 +203,10 @@ impl Owner {
             withdrawn,
         };
         self.current.send_replace(rules.clone());
-        self.stands(OfSource::InForce);
+        self.stands(match &self.file {
+            Ok(_) => OfSource::InForce,
+            Err(problem) => OfSource::Unusable(problem.clone()),
+        });
         let compared = holders::compare(
             (store.as_ref(), self.parts.attestor.clone()),
             (before.clone(), rules.clone()),
@@ -277,73 +260,7 @@ impl Owner {
             Ok((weighed, _)) => weighed.withdrawn.count,
             Err(_) => waiting.withdrawn.count,
         };
-        Ok(self.accept(waiting.rules.clone(), withdrawn, author).await?)
-    }
-
-    fn wait(&self, rules: Arc<RuleSet>, weighed: Weighed) {
-        let revision = Revision(rules.revision());
-        let since = match &self.standing.borrow().source {
-            OfSource::Waiting(waiting) if waiting.rules.revision() == rules.revision() => waiting.since,
-            _ => self.parts.clock.now(),
-        };
-        tracing::warn!(
-            withdrawn = weighed.withdrawn.count,
-            at_most = self.parts.confirm_above,
-            %revision,
-            "other rules wait: they would withdraw live identities; look at `signet-server rule list`, then confirm them with `signet-server rule confirm` and their revision"
-        );
-        self.stands(OfSource::Waiting(Arc::new(Waiting {
-            rules,
-            since,
-            withdrawn: weighed.withdrawn,
-        })));
-    }
-
-    fn unusable(&self, problem: String) {
-        let is_known =
-            matches!(&self.standing.borrow().source, OfSource::Unusable(known) if *known == problem);
-        if !is_known {
-            tracing::warn!(
-                problem,
-                "the rules of the configuration cannot be used, those in force stay until the file is mended, which is seen by itself"
-            );
-        }
-        self.stands(OfSource::Unusable(problem));
-    }
-
-    fn needs_restart(&self, keys: Vec<String>) {
-        self.standing.send_if_modified(|standing| {
-            if standing.restart_for == keys {
-                return false;
-            }
-            if !keys.is_empty() {
-                let keys = keys.join(", ");
-                tracing::warn!(
-                    keys,
-                    "the configuration has changed in more than its rules: that needs a restart"
-                );
-            }
-            standing.restart_for = keys;
-            true
-        });
-    }
-
-    fn put_off(&self, is_put_off: bool) {
-        let changed = self.standing.send_if_modified(|standing| {
-            std::mem::replace(&mut standing.is_put_off, is_put_off) != is_put_off
-        });
-        if changed && is_put_off {
-            tracing::info!("the configuration was looked at as often as it may be, and is again in a moment");
-        }
-    }
-
-    fn stands(&self, source: OfSource) {
-        let (waiting, unusable) = match &source {
-            OfSource::Waiting(waiting) => (waiting.withdrawn.count, false),
-            OfSource::Unusable(_) => (0, true),
-            OfSource::InForce | OfSource::NotWeighed => (0, false),
-        };
-        self.parts.metrics.set_rules(waiting, unusable);
-        self.standing.send_modify(|standing| standing.source = source);
+        let confirmed = self.accept(waiting.rules.clone(), withdrawn, author, None);
+        Ok(confirmed.await?)
     }
 }

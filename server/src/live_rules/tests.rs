@@ -18,12 +18,13 @@ use crate::{
     audit_event::AuditAction,
     rules::{IdentityRuleConfig, RuleScope, WrittenRules},
     store::{
-        KeptRules as _, Ledger as _, NewIssuance,
+        KeptRules as _, Ledger as _, NewIssuance, RulesToKeep,
         memory::MemoryStore,
         suite::fixture::{HOUR, at, issuance, trust_domain},
     },
 };
 
+mod editing;
 mod pace;
 mod weighing;
 
@@ -91,6 +92,13 @@ fn compiled(rules: &WrittenRules) -> Arc<RuleSet> {
 
 fn revision(rules: &WrittenRules) -> u64 {
     compiled(rules).revision()
+}
+
+fn accepted_as(body: &str) -> RulesToKeep {
+    RulesToKeep {
+        accepted: Some(body.to_owned()),
+        of_admins: None,
+    }
 }
 
 fn pod(name: &str) -> AttestedPod {
@@ -334,6 +342,7 @@ async fn an_edit_that_a_process_did_not_live_to_tell_is_told_by_the_next() {
         previous: None,
         withdrawn: 0,
         untold_since: Some(at(0)),
+        of_admins: None,
     };
     accepted::keep(bench.store.as_ref(), &compiled(&more), change, at(0))
         .await
@@ -581,7 +590,7 @@ async fn what_was_accepted_and_means_nothing_gives_way_to_the_file() {
         "{}",
         r#"{"rules":[{"name":"r","of_tomorrow":1}],"builtin_rule":true,"same_identity":false}"#,
     ] {
-        bench.store.accept_rules(kept.to_owned(), vec![]).await.unwrap();
+        bench.store.keep_rules(accepted_as(kept), vec![]).await.unwrap();
         bench.restart(&first).await;
         assert_eq!(bench.in_force(), revision(&first));
         assert_eq!(bench.kept().await, Some(first.clone()));
@@ -591,7 +600,11 @@ async fn what_was_accepted_and_means_nothing_gives_way_to_the_file() {
     of_a_cluster.matching.clusters = vec!["gone".to_owned()];
     let kept =
         json!({ "revision": "0123456789abcdef", "rules": alone(vec![of_a_cluster]), "untold_since": null });
-    bench.store.accept_rules(kept.to_string(), vec![]).await.unwrap();
+    bench
+        .store
+        .keep_rules(accepted_as(&kept.to_string()), vec![])
+        .await
+        .unwrap();
     bench.restart(&first).await;
     assert!(matches!(bench.live().standing().source, OfSource::NotWeighed));
     sleep(SOON).await;

@@ -53,17 +53,32 @@ impl Worker {
                     let read = read.unwrap_or_else(|error| Err(error.to_string()));
                     self.owner.take(read, asked).await;
                 }
-                Some(order) = self.orders.recv() => {
-                    let answer = self.owner.confirm(order.revision, &order.author).await;
-                    // Who has hung up has ordered it all the same.
-                    let _ = order.reply.send(answer);
-                }
+                Some(order) = self.orders.recv() => self.carry_out(order).await,
             }
             if (is_due || asked) && !is_starting && reading.is_none() {
                 let source = self.owner.source();
                 let task = signet_runtime::spans::spawn_blocking(move || source.read());
                 reading = Some(UnderWay { task, asked });
                 (is_due, asked) = (false, false);
+            }
+        }
+    }
+
+    /// Who has hung up has ordered it all the same.
+    async fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Confirm {
+                revision,
+                author,
+                reply,
+            } => {
+                let _ = reply.send(self.owner.confirm(revision, &author).await);
+            }
+            Order::Edit { edit, author, reply } => {
+                let _ = reply.send(self.owner.edit(&edit, &author).await);
+            }
+            Order::Try { edit, reply } => {
+                let _ = reply.send(self.owner.tried(&edit).await);
             }
         }
     }

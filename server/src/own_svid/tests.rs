@@ -11,7 +11,7 @@ use signet_certs::verify::{LeafInfo, Role, TrustRoots, inspect_leaf, verify_chai
 use signet_runtime::sync::Mutex;
 
 use super::*;
-use crate::authority::RotateRequest;
+use crate::authority::OrderRequest;
 use crate::fixtures::{HOUR, MINUTE, Running, SKEW, deny, revoke_serial, trust_domain};
 use crate::store::{EvidenceKind, Revocations as _};
 
@@ -113,14 +113,9 @@ async fn they_move_with_the_active_authority_and_away_from_a_revocation() {
     let running = Running::new().await;
     let own = keep(&running).await.unwrap();
     let first = leaf(&own.server);
-    let wish = RotateRequest {
-        kind: AuthorityKind::Control,
-        force: true,
-        algorithm: None,
-        author: "admin".to_owned(),
-    };
-    let mut steps = running.manager.rotate(wish).await.unwrap();
-    while steps.recv().await.is_some() {}
+    let wish = OrderRequest::rotation(AuthorityKind::Control, true);
+    let mut steps = running.manager.order(wish).await.unwrap();
+    while steps.next().await.is_some() {}
     running.pass(Duration::from_millis(10)).await;
     let second = leaf(&own.server);
     assert_ne!(second.authority_id, first.authority_id);
@@ -187,14 +182,9 @@ async fn links_to_its_authority_follow_the_leaf_for_those_who_ask() {
     let wants: &[&[u8]] = &[LINKS_PROTOCOL, b"h2"];
     assert_eq!(presented(&own.server, wants, running.now()).len(), 1);
     for rotation in 1..=6 {
-        let wish = RotateRequest {
-            kind: AuthorityKind::Control,
-            force: true,
-            algorithm: None,
-            author: "admin".to_owned(),
-        };
-        let mut steps = running.manager.rotate(wish).await.unwrap();
-        while steps.recv().await.is_some() {}
+        let wish = OrderRequest::rotation(AuthorityKind::Control, true);
+        let mut steps = running.manager.order(wish).await.unwrap();
+        while steps.next().await.is_some() {}
         running.pass(Duration::from_millis(10)).await;
         let shown = presented(&own.server, wants, running.now());
         assert_eq!(shown.len(), 1 + MAX_LINKS.min(rotation));

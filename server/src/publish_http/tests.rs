@@ -79,6 +79,7 @@ impl Served {
             serial: serial(*number),
             revoked_at: now(),
             reason: RevocationReason::KeyCompromise,
+            invalid_since: None,
         };
         let entries: Vec<_> = serials.iter().map(entry).collect();
         let x509 = vec![published(&self.x509, &entries, number, now())];

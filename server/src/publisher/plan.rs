@@ -112,6 +112,7 @@ mod tests {
             serial: serial(number),
             revoked_at: now(),
             reason: RevocationReason::KeyCompromise,
+            invalid_since: None,
         };
         (0..count).map(entry).collect()
     }
@@ -201,6 +202,14 @@ mod tests {
     fn the_estimate_bounds_what_is_signed() {
         let crl = signed(&dated(entries(200), SKEW, now() - SKEW), HOUR);
         let most = FRAME_BYTES + 200 * ENTRY_BYTES;
+        assert!(crl.der().len() <= most, "{} bytes", crl.der().len());
+        let since = |entry| RevokedEntry {
+            invalid_since: Some(now()),
+            ..entry
+        };
+        let dated: Vec<_> = entries(200).into_iter().map(since).collect();
+        let crl = signed(&dated, HOUR);
+        let most = FRAME_BYTES + 200 * 2 * ENTRY_BYTES;
         assert!(crl.der().len() <= most, "{} bytes", crl.der().len());
     }
 }

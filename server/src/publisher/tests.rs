@@ -8,13 +8,13 @@ use signet_certs::serial::SerialNumber;
 use signet_runtime::clock::{Clock as _, SystemClock};
 
 use super::*;
-use crate::authority::{AuthorityManager, RotateRequest, SpreadReports};
+use crate::authority::{AuthorityManager, OrderRequest, SpreadReports};
 use crate::clock::TrustedClock;
 use crate::fixtures::{
     HOUR, MINUTE, Running, SKEW, revoke_serial, revoke_within, serial, start, trust_domain,
 };
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Revocations as _, RevokeRequest, RevokeTarget};
+use crate::store::{Origin, Revocations as _, RevokeRequest, RevokeTarget};
 
 const X509: AuthorityKind = AuthorityKind::X509;
 const LIMIT: Duration = Duration::from_secs(5);
@@ -299,14 +299,9 @@ async fn a_list_that_was_dated_by_a_clock_far_ahead_is_signed_anew_when_the_time
 
 /// Gives the workloads another authority at once.
 async fn rotate(manager: &AuthorityManager) {
-    let wish = RotateRequest {
-        kind: X509,
-        force: true,
-        algorithm: None,
-        author: "admin".to_owned(),
-    };
-    let mut steps = manager.rotate(wish).await.unwrap();
-    while steps.recv().await.is_some() {}
+    let wish = OrderRequest::rotation(X509, true);
+    let mut steps = manager.order(wish).await.unwrap();
+    while steps.next().await.is_some() {}
 }
 
 /// A server over the real store in `directory`, until `drain` ends it.
@@ -341,6 +336,8 @@ async fn over_the_real_store_lists_sequence_and_authorities_survive_a_restart() 
         reason: RevocationReason::KeyCompromise,
         comment: String::new(),
         author: "admin".to_owned(),
+        origin: Origin::Admin,
+        invalid_since: None,
         keep_issuing: false,
         denial_expires: None,
         rooms: publisher.rooms(),

@@ -271,6 +271,7 @@ impl Worker {
             sequence: 0,
             refresh_hint: self.settings.refresh_hint,
             kinds: kinds.map(|(kind, view)| (kind, self.published(view))).collect(),
+            departed: view.departed().collect(),
         };
         if next.is_empty() {
             return Ok(());
@@ -311,6 +312,7 @@ impl Worker {
                 certificate: viewed.certificate().clone(),
                 crl: list.crl.clone()?,
                 crl_revision: list.revision,
+                tainted: matches!(viewed.state, AuthorityState::Tainted { .. }),
             })
         });
         listed.collect()

@@ -66,6 +66,7 @@ impl World {
             serial: *serial,
             revoked_at: self.clock.now() - HOUR,
             reason: RevocationReason::KeyCompromise,
+            invalid_since: None,
         };
         let entries: Vec<_> = serials.iter().map(entry).collect();
         published(&self.authority, &entries, number, self.clock.now())

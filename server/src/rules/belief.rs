@@ -1,6 +1,31 @@
 //! What a rule takes on trust, for whoever checks a configuration.
 
-use super::{Evidence, IdentityRuleConfig, UnixMatchConfig};
+use super::{Evidence, IdentityRuleConfig, RuleSet, UnixMatchConfig};
+
+/// What is wrong with a rule that gives equal service accounts of all namespaces one identity, and what to do.
+pub(crate) const ACROSS_NAMESPACES: (&str, &str) = (
+    "equal service accounts of all namespaces are one identity, and who may make accounts in any of them has it",
+    "put {namespace} into `spiffe_id`, or name `namespaces`",
+);
+
+impl RuleSet {
+    /// What somebody should look at who has set the rule of this name.
+    pub(crate) fn warnings_of(&self, name: &str) -> Vec<String> {
+        let rules: Vec<_> = self.rules().collect();
+        let places = rules.iter().enumerate().filter(|(_, rule)| rule.name == name);
+        let across: Vec<_> = self.across_namespaces().collect();
+        let mut told = Vec::new();
+        for (place, rule) in places {
+            let belief = belief(rule).map(|(claim, so)| format!("rule `{name}` {claim}; {so}"));
+            told.extend(belief);
+            if across.contains(&place) {
+                let (problem, remedy) = ACROSS_NAMESPACES;
+                told.push(format!("rule `{name}`: {problem}; {remedy}"));
+            }
+        }
+        told
+    }
+}
 
 /// What a rule believes, and what follows from it; nothing for one that goes by what API servers vouch for alone, or denies by uid.
 pub(crate) fn belief(rule: &IdentityRuleConfig) -> Option<(String, String)> {

@@ -126,6 +126,7 @@ fn rule(scope: &RuleScope, config: IdentityRuleConfig, problems: &mut Vec<RulePr
         matcher,
         grant,
         written: config,
+        by_admin: false,
     })
 }
 

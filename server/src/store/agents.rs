@@ -70,6 +70,7 @@ impl AgentRow {
             pod_uid: self.pod_uid,
             attested_at: self.attested_at,
             reported: self.reported,
+            authority: (self.generations.used == self.generations.issued).then_some(self.authority),
         })
     }
 }
@@ -87,6 +88,8 @@ pub(crate) struct LiveAgent {
     pub attested_at: SystemTime,
     /// Sequence of the bundle that it said it holds; 0 before its first report.
     pub reported: u64,
+    /// Who signed the certificate that it uses; nothing while that is not the newest that it was given.
+    pub authority: Option<AuthorityId>,
 }
 
 /// What the ledger is told of an agent beside its certificate.

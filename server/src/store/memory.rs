@@ -15,6 +15,7 @@ mod revoking;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod would_revoke;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,7 +55,7 @@ pub(crate) struct MemoryStore {
     pub issue_failures: AtomicU32,
     /// Fails [`AttestedAgents::record_reports`].
     pub report_failures: AtomicU32,
-    /// Fails [`KeptRules::accept_rules`](super::KeptRules::accept_rules).
+    /// Fails [`KeptRules::keep_rules`](super::KeptRules::keep_rules).
     pub rules_failures: AtomicU32,
     /// Fails [`AuditOutbox::append`].
     pub audit_failures: AtomicU32,
@@ -236,6 +237,10 @@ impl Ledger for MemoryStore {
 impl Revocations for MemoryStore {
     fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
         self.transaction(move |kept| kept.revoke(&request, self.info.epoch))
+    }
+
+    fn would_revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        Box::pin(async move { self.kept().would_revoke(&request) })
     }
 
     fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {

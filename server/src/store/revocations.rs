@@ -8,7 +8,8 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use super::room::Class;
+use super::denied::{DenialTarget, Named};
+use super::room::{Class, weight};
 use super::{ListRoom, RevokeError, StoreError, StoreFuture};
 use crate::audit_event::{AuditAction, AuditEvent, RevokedSerial};
 
@@ -25,6 +26,9 @@ pub(crate) trait Revocations: Send + Sync {
     /// Asking again for what is already revoked succeeds and returns it again, with its first date and reason kept; one that
     /// waits for a list enters by the better of its classes.
     fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError>;
+
+    /// What [`revoke`](Self::revoke) would do at this moment. Nothing is changed; the denial is that in force, if one is.
+    fn would_revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError>;
 
     /// Lifts a denial. Never un-revokes a serial. [`StoreError::NotFound`] for an id that does not exist; a denial
     /// that was already lifted is returned as it is.
@@ -46,6 +50,11 @@ pub(crate) struct RevokeRequest {
     pub comment: String,
     /// Who says so. At most [`MAX_COMMENT_BYTES`].
     pub author: String,
+    /// Whether anybody does.
+    pub origin: Origin,
+    /// Since when whoever holds the certificates is not to be believed, for the lists; not after `now`. What is revoked already keeps
+    /// what was said first.
+    pub invalid_since: Option<SystemTime>,
     /// Revoke what exists, deny nothing.
     pub keep_issuing: bool,
     /// When the denial ends by itself.
@@ -63,28 +72,36 @@ pub(crate) struct RevokeRequest {
 impl RevokeRequest {
     /// Whether its texts keep their bounds.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        if self.comment.len().max(self.author.len()) <= MAX_COMMENT_BYTES {
+        let message = if self.comment.len().max(self.author.len()) > MAX_COMMENT_BYTES {
+            format!("comment or author of more than {MAX_COMMENT_BYTES} bytes")
+        } else if self.invalid_since.is_some_and(|since| since > self.now) {
+            "invalid since a time to come".to_owned()
+        } else {
             return Ok(());
-        }
-        let message = format!("comment or author of more than {MAX_COMMENT_BYTES} bytes");
+        };
         Err(StoreError::Invalid { message })
     }
 
     /// By which class its certificates enter the lists.
     pub(super) fn class(&self) -> Class {
-        match &self.target {
-            RevokeTarget::Serial { .. } => Class::ByHand,
-            RevokeTarget::SpiffeId(_) if self.reason == RevocationReason::KeyCompromise => Class::ByHand,
-            RevokeTarget::SpiffeId(_) => Class::Identity,
+        match (&self.target, self.reason) {
+            _ if self.origin == Origin::Automatic => Class::Automatic,
+            (RevokeTarget::Serial { .. }, _) | (_, RevocationReason::KeyCompromise) => Class::ByHand,
+            (RevokeTarget::Pod(_) | RevokeTarget::Node(_), _) => Class::Workload,
+            (RevokeTarget::SpiffeId(_) | RevokeTarget::Prefix(_) | RevokeTarget::IssuedBy(_), _) => {
+                Class::Identity
+            }
         }
     }
 
-    /// The identity that is denied from now on, if there is one.
-    pub(super) fn denies(&self) -> Option<&SpiffeId> {
-        match &self.target {
-            RevokeTarget::SpiffeId(id) if !self.keep_issuing => Some(id),
-            RevokeTarget::SpiffeId(_) | RevokeTarget::Serial { .. } => None,
-        }
+    /// The room that each of its certificates takes on a list.
+    pub(super) fn weight(&self) -> usize {
+        weight(self.invalid_since.is_some())
+    }
+
+    /// Who is denied from now on, if anybody is.
+    pub(crate) fn denies(&self) -> Option<DenialTarget> {
+        self.target.as_denial().filter(|_| !self.keep_issuing)
     }
 
     /// What the audit log says of it, once `serials` are newly revoked and `denial` is made.
@@ -95,6 +112,7 @@ impl RevokeRequest {
                 author: self.author.clone(),
                 reason: self.reason,
                 comment: self.comment.clone(),
+                invalid_since: self.invalid_since,
                 denial: denial.map(|denial| denial.id.clone()),
                 denial_expires: denial.and_then(|denial| denial.expires),
                 serials: serials.to_vec(),
@@ -108,7 +126,16 @@ impl RevokeRequest {
     }
 }
 
-/// What a revocation is aimed at. Room for prefix, pod, node and authority.
+/// Who orders a revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// An admin.
+    Admin,
+    /// The server itself: what it revokes never takes the room that is kept for admins.
+    Automatic,
+}
+
+/// What a revocation is aimed at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RevokeTarget {
     /// One certificate: its key leaked. Denies nothing, its holder gets another at once.
@@ -124,6 +151,27 @@ pub(crate) enum RevokeTarget {
     },
     /// All certificates of an identity that may be unexpired, and it is denied from now on.
     SpiffeId(SpiffeId),
+    /// The same of an identity and all below it, by whole path segments.
+    Prefix(SpiffeId),
+    /// The same of one pod, whatever its identities.
+    Pod(Named),
+    /// The same of a node: its agent, and all that runs on it.
+    Node(Named),
+    /// All that an authority has signed and that may be unexpired. Denies nothing: holders get others by another authority.
+    IssuedBy(AuthorityId),
+}
+
+impl RevokeTarget {
+    /// Whom a denial that goes with it hits; `None` where none does.
+    pub(crate) fn as_denial(&self) -> Option<DenialTarget> {
+        match self {
+            Self::Serial { .. } | Self::IssuedBy(_) => None,
+            Self::SpiffeId(id) => Some(DenialTarget::Id(id.clone())),
+            Self::Prefix(id) => Some(DenialTarget::Prefix(id.clone())),
+            Self::Pod(pod) => Some(DenialTarget::Pod(pod.clone())),
+            Self::Node(node) => Some(DenialTarget::Node(node.clone())),
+        }
+    }
 }
 
 impl fmt::Display for RevokeTarget {
@@ -131,6 +179,10 @@ impl fmt::Display for RevokeTarget {
         match self {
             Self::Serial { serial, .. } => write!(f, "serial {serial}"),
             Self::SpiffeId(id) => id.fmt(f),
+            Self::Prefix(id) => write!(f, "prefix {id}"),
+            Self::Pod(pod) => write!(f, "pod {pod}"),
+            Self::Node(node) => write!(f, "node {node}"),
+            Self::IssuedBy(authority) => write!(f, "all issued by {authority}"),
         }
     }
 }
@@ -166,10 +218,8 @@ pub(crate) struct RevokedSvid {
 pub(crate) struct Denial {
     /// Short, unique for ever.
     pub id: String,
-    /// How to read the target.
-    pub kind: DenialKind,
     /// What is denied.
-    pub target: String,
+    pub target: DenialTarget,
     /// Who ordered it.
     pub author: String,
     /// Why, for people.
@@ -183,13 +233,12 @@ pub(crate) struct Denial {
 }
 
 impl Denial {
-    /// The denial of `id` that follows from a request. `number` is never used again in this store; the epoch keeps ids
+    /// The denial that follows from a request. `number` is never used again in this store; the epoch keeps ids
     /// apart across a restore.
-    pub(super) fn ordered(request: &RevokeRequest, id: &SpiffeId, epoch: u64, number: i64) -> Self {
+    pub(super) fn ordered(request: &RevokeRequest, target: DenialTarget, epoch: u64, number: i64) -> Self {
         Self {
             id: format!("d{epoch}-{number}"),
-            kind: DenialKind::SpiffeId,
-            target: id.to_string(),
+            target,
             author: request.author.clone(),
             comment: request.comment.clone(),
             created: request.now,
@@ -221,7 +270,7 @@ impl Denial {
         });
         let action = AuditAction::Allowed {
             denial: self.id.clone(),
-            target: self.target.clone(),
+            target: self.target.to_string(),
             author: by.to_owned(),
         };
         AuditEvent::new(now, action)
@@ -235,24 +284,4 @@ pub(crate) struct Lifted {
     pub at: SystemTime,
     /// By whom.
     pub by: String,
-}
-
-/// How the target of a denial is read. The names are stored. Room for `prefix`, `pod`, `node`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum DenialKind {
-    /// Exactly one SPIFFE ID.
-    SpiffeId,
-}
-
-impl DenialKind {
-    /// The name in lists and audit lines.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::SpiffeId => "spiffe-id",
-        }
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        (text == Self::SpiffeId.as_str()).then_some(Self::SpiffeId)
-    }
 }

@@ -9,6 +9,11 @@ use std::time::SystemTime;
 
 use signet_certs::authority::AuthorityId;
 
+/// The room that an entry takes: one that says since when it is invalid has half as many bytes again.
+pub(super) const fn weight(is_dated: bool) -> usize {
+    if is_dated { 2 } else { 1 }
+}
+
 /// Lists that reach a reader in one message, and how many entries they may have together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListRoom {
@@ -59,6 +64,8 @@ pub(super) struct Waiting<K> {
     pub(super) class: Class,
     /// When it ends, and the need to list it.
     pub(super) not_after: SystemTime,
+    /// See [`weight`].
+    pub(super) weight: usize,
 }
 
 /// How many entries all lists together may have, and how many they have, by class.
@@ -83,7 +90,7 @@ impl Room {
         }
     }
 
-    /// Counts entries that are listed.
+    /// Counts entries that are listed, by their weight.
     pub(super) const fn count(&mut self, class: Class, entries: usize) {
         match class {
             Class::ByHand => self.by_hand += entries,
@@ -98,14 +105,14 @@ impl Room {
     }
 
     /// A quarter is kept for the first class, and the last class gets a quarter at most.
-    const fn takes(&self, class: Class) -> bool {
+    const fn takes(&self, class: Class, weight: usize) -> bool {
         let quarter = self.capacity / 4;
-        let room = self.used() < self.capacity;
-        let unreserved = self.others + self.automatic < self.capacity - quarter;
+        let room = self.used() + weight <= self.capacity;
+        let unreserved = self.others + self.automatic + weight <= self.capacity - quarter;
         match class {
             Class::ByHand => room,
             Class::Workload | Class::Identity => room && unreserved,
-            Class::Automatic => room && unreserved && self.automatic < quarter,
+            Class::Automatic => room && unreserved && self.automatic + weight <= quarter,
         }
     }
 
@@ -118,9 +125,9 @@ impl Room {
             (one.class, other.not_after, &other.key).cmp(&(other.class, one.not_after, &one.key))
         });
         waiting.into_iter().partition(|candidate| {
-            let enters = self.takes(candidate.class);
+            let enters = self.takes(candidate.class, candidate.weight);
             if enters {
-                self.count(candidate.class, 1);
+                self.count(candidate.class, candidate.weight);
             }
             enters
         })
@@ -140,11 +147,23 @@ mod tests {
             key,
             class,
             not_after: UNIX_EPOCH + Duration::from_secs(60 * minutes),
+            weight: 1,
         }
     }
 
     fn keys(list: &[Waiting<u32>]) -> Vec<u32> {
         list.iter().map(|one| one.key).collect()
+    }
+
+    #[test]
+    fn what_is_dated_takes_the_room_of_two() {
+        let mut room = Room::of(4);
+        let dated = |key| Waiting {
+            weight: weight(true),
+            ..waiting(key, Class::ByHand, 9)
+        };
+        let (entered, left) = room.admit(vec![dated(1), dated(2), dated(3)]);
+        assert_eq!((entered.len(), left.len()), (2, 1));
     }
 
     #[test]
@@ -219,7 +238,7 @@ mod tests {
                 prop_assert!(room.used() <= capacity);
                 prop_assert!(room.others + room.automatic <= capacity - capacity / 4);
                 prop_assert!(room.automatic <= capacity / 4);
-                prop_assert!(left.iter().all(|one| !room.takes(one.class)));
+                prop_assert!(left.iter().all(|one| !room.takes(one.class, one.weight)));
             }
         }
     }

@@ -48,11 +48,10 @@ use self::schema::MigrateError;
 use self::state::State;
 use self::writer::Writer;
 use super::{
-    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Denial, Housekeeping, IssueRefusal,
-    Journal, Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent, NewIssuance,
-    OpenError, PodTokenUse, Presented, PresentedCertificate, Recorded, Revocations, RevokeError,
-    RevokeRequest, Revoked, RevokedSet, SealedKey, Store, StoreError, StoreFuture, StoreInfo, StoredCrl,
-    SvidFilter, SvidPage,
+    Admitted, AgentRow, AttestedAgents, AuditOutbox, AuthorityUse, Housekeeping, IssueRefusal, Journal,
+    Journals, KeyChanges, KnownTime, Ledger, LedgerRow, ListRoom, Lists, LiveAgent, NewIssuance, OpenError,
+    PodTokenUse, Presented, PresentedCertificate, Recorded, RevokedSet, SealedKey, Store, StoreError,
+    StoreFuture, StoreInfo, StoredCrl, SvidFilter, SvidPage,
 };
 use crate::audit_event::{AuditCursor, AuditEvent, StoredLine};
 
@@ -186,27 +185,6 @@ impl Ledger for SqliteStore {
     fn live_counts(&self, now: SystemTime) -> StoreFuture<'_, Vec<AuthorityUse>> {
         let uses = move |tx: &mut writer::Tx<'_>| tx.state.authority_uses(millis(now));
         Box::pin(self.writer.run(0, uses))
-    }
-}
-
-impl Revocations for SqliteStore {
-    fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
-        Box::pin(async move {
-            request.check()?;
-            self.write(move |tx| revoke::revoke(tx, &request)).await
-        })
-    }
-
-    fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {
-        let (denial_id, by) = (denial_id.to_owned(), by.to_owned());
-        Box::pin(self.write(move |tx| revoke::allow(tx, &denial_id, &by, now)))
-    }
-
-    fn denials(&self, include_lifted: bool, earliest: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
-        Box::pin(
-            self.reader
-                .run(move |tx| read::denials(tx, include_lifted, earliest)),
-        )
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) mod pruning;
 pub(crate) mod racing;
 pub(crate) mod revoking;
 pub(crate) mod rules;
+pub(crate) mod targets;
+pub(crate) mod weighing;
 pub(crate) mod wrong_time;
 
 /// Makes one test of each function of the suite; `$make` gives a fresh store, and a guard that keeps it alive.
@@ -79,6 +81,16 @@ macro_rules! store_suite {
                 a_denial_ends_by_itself
                 a_lifted_denial_revives_no_certificate
                 a_longer_denial_is_added_to_a_shorter_one;
+            targets:
+                a_prefix_is_denied_by_whole_segments
+                a_denied_pod_gets_nothing_and_its_neighbours_do
+                a_denied_node_gets_nothing_by_any_path
+                a_denied_prefix_of_agents_shuts_them_out
+                all_that_an_authority_signed_is_marked_and_nobody_denied
+                targets_are_marked_once_and_denied_once;
+            weighing:
+                what_is_automatic_leaves_room_for_admins
+                an_entry_says_since_when_it_is_invalid;
             entering:
                 a_full_list_never_refuses_the_denial
                 what_waits_enters_once_there_is_room_and_pushes_nobody_off
@@ -97,6 +109,7 @@ macro_rules! store_suite {
                 an_issued_line_says_that_it_rests_on_an_outage;
             rules:
                 rules_are_kept_as_last_accepted_with_their_line
+                rules_of_admins_are_kept_apart_and_with_what_is_accepted
                 who_lives_by_rules_is_told_once_with_the_newest_rule;
             proofs:
                 a_list_is_known_by_its_number_for_a_while
@@ -122,6 +135,7 @@ macro_rules! store_suite {
                 an_entry_stays_until_its_end_is_settled;
             racing:
                 nothing_of_a_denied_identity_slips_between
+                nothing_of_a_denied_prefix_pod_or_node_slips_between
                 a_budget_holds_under_concurrency;
         }
     };

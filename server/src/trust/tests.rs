@@ -63,13 +63,36 @@ fn the_content_digest_goes_by_authorities_kinds_and_hint_but_not_by_order() {
         &snapshot.kind(AuthorityKind::Control)[0].certificate,
     );
     let (x509, control) = (AuthorityKind::X509, AuthorityKind::Control);
-    let digest =
-        |list: &[(AuthorityKind, &AuthorityCertificate)], hint| content_digest(list.iter().copied(), hint);
+    let digest = |list: &[(AuthorityKind, &AuthorityCertificate)], hint| {
+        content_digest(list.iter().copied(), std::iter::empty(), hint)
+    };
     let one = digest(&[(x509, a), (control, b)], MINUTE);
     assert_eq!(one, digest(&[(control, b), (x509, a)], MINUTE));
     assert_ne!(one, digest(&[(x509, b), (control, a)], MINUTE));
     assert_ne!(one, digest(&[(x509, a), (control, b)], 2 * MINUTE));
     assert_ne!(one, digest(&[(x509, a)], MINUTE));
+}
+
+/// What is to be distrusted is news to every reader; where nothing is, the digest is the one that earlier builds made.
+#[test]
+fn a_mark_and_a_departure_are_a_new_content() {
+    let plain = both();
+    let changed = |change: &dyn Fn(&mut TrustSnapshot)| {
+        let mut changed = (*plain).clone();
+        change(&mut changed);
+        changed
+    };
+    let tainted = changed(&|snapshot| {
+        let x509 = snapshot.kinds.get_mut(&AuthorityKind::X509).unwrap();
+        x509[0].tainted = true;
+    });
+    let id = plain.kind(AuthorityKind::X509)[0].certificate.id();
+    let departed = changed(&|snapshot| snapshot.departed = Arc::from([id]));
+    let digests = [&*plain, &tainted, &departed].map(TrustSnapshot::content_digest);
+    assert_ne!(digests[0], digests[1]);
+    assert_ne!(digests[0], digests[2]);
+    assert_ne!(digests[1], digests[2]);
+    assert!(!plain.same_content(&tainted) && !plain.same_content(&departed));
 }
 
 #[test]

@@ -15,7 +15,12 @@ use super::support::{audited, identity_of};
 const ADMIN_COMMANDS: &[(&str, &[&str], bool)] = &[
     ("Status", &["status"], true),
     ("ShowAuthorities", &["ca", "show"], true),
+    ("PrepareAuthority", &["ca", "prepare", "--no-wait"], true),
+    ("ActivateAuthority", &["ca", "activate", "--force"], true),
+    ("ActivateAuthority", &["ca", "activate"], false),
     ("RotateAuthority", &["ca", "rotate", "--force"], true),
+    ("TaintAuthority", &["ca", "taint", "nonsense"], false),
+    ("RevokeAuthority", &["ca", "revoke", "nonsense"], false),
     ("ListSvids", &["svid", "list"], true),
     (
         "ListSvids",
@@ -38,6 +43,9 @@ const ADMIN_COMMANDS: &[(&str, &[&str], bool)] = &[
         &["explain", "--pod", "shop/front", "--cluster", "other"],
         false,
     ),
+    ("DeleteRule", &["rule", "delete", "nobodys"], false),
+    ("TestRule", &["rule", "test", "--pod", "shop/none"], false),
+    ("TailAudit", &["audit", "tail"], true),
     ("ShowClock", &["clock", "show"], true),
     (
         "ConfirmClock",

@@ -10,9 +10,12 @@
     reason = "test code"
 )]
 
+mod admin_rules;
 mod agents;
 mod audit;
 mod audit_files;
+mod audit_tail;
+mod authority;
 mod bad_csr;
 mod bad_grpc;
 mod bad_tokens;

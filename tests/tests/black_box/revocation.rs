@@ -1,5 +1,7 @@
 //! Revoking: the answer comes when the world can know, and what was revoked is neither served nor issued again.
 
+mod targets;
+
 use serde_json::Value;
 use signet_certs::authority::AuthorityCertificate;
 use signet_certs::crl::Crl;

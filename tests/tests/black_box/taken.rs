@@ -165,6 +165,49 @@ fn of_both(config: &Path) -> Vec<(Vec<String>, i32)> {
     ])
 }
 
+/// What the server alone is asked; the rule in this file can be set.
+fn of_the_server(rule: &Path) -> Vec<(Vec<String>, i32)> {
+    of(&[
+        ("ca show", 0),
+        ("ca anchors", 0),
+        ("ca activate", 1),
+        ("ca prepare --no-wait", 0),
+        ("ca rotate --force -o json", 0),
+        ("ca taint 0000000000000000000000000000000000000000", 1),
+        ("ca revoke nonsense", 1),
+        ("svid list", 0),
+        ("svid list --output json", 0),
+        ("svid list --id spiffe://other.org/x", 1),
+        ("revoke --spiffe-id /ns/shop/sa/leaver", 0),
+        ("allow no-such-denial", 1),
+        ("denials", 0),
+        ("crl show", 0),
+        ("explain --pod shop/none", 1),
+        ("explain --pod nonsense -o json", 2),
+        ("explain --spiffe-id /ns/shop/sa/front", 0),
+        ("revoke --prefix /ns/leavers --dry-run", 0),
+        ("revoke --pod shop/none", 1),
+        ("revoke --spiffe-id /ns/shop/sa/waiter --wait -o json", 0),
+        ("agent list", 0),
+        ("agent ban no-such-node", 1),
+        ("rule list", 0),
+        (&format!("rule set {}", rule.display()), 0),
+        ("rule set /nowhere.yaml", 1),
+        ("rule delete nobodys", 1),
+        ("rule test --pod shop/none", 2),
+        (&format!("rule test --rule {}", rule.display()), 0),
+        ("rule confirm 0123456789abcdef", 1),
+        ("audit tail --last 3", 0),
+        ("audit tail -n 3 -o json", 0),
+        ("audit tail --serial nonsense", 1),
+        ("audit key", 0),
+        ("audit head", 0),
+        ("audit verify /nowhere.log", 2),
+        ("clock show", 0),
+        ("clock confirm 2001-01-01T00:00:00Z", 1),
+    ])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
     let domain = Domain::start().await.unwrap();
@@ -175,35 +218,16 @@ async fn no_command_of_the_server_panics_and_its_status_is_that_of_the_deed() {
     })
     .await;
     let config = domain.server.config_path();
+    let folder = signet_testkit::folder();
+    let rule = folder.path().join("rule.yaml");
+    std::fs::write(
+        &rule,
+        "name: taken\nmatch: {namespaces: [shop]}\nspiffe_id: /taken\n",
+    )
+    .unwrap();
     let asked = Asked {
         program: "signet-server",
-        commands: [
-            of_both(&config),
-            of(&[
-                ("ca show", 0),
-                ("ca anchors", 0),
-                ("ca rotate --force -o json", 0),
-                ("svid list", 0),
-                ("svid list --output json", 0),
-                ("svid list --id spiffe://other.org/x", 1),
-                ("revoke --spiffe-id /ns/shop/sa/leaver", 0),
-                ("allow no-such-denial", 1),
-                ("denials", 0),
-                ("crl show", 0),
-                ("explain --pod shop/none", 1),
-                ("explain --pod nonsense -o json", 2),
-                ("explain --spiffe-id /ns/shop/sa/front", 0),
-                ("agent list", 0),
-                ("rule list", 0),
-                ("rule confirm 0123456789abcdef", 1),
-                ("audit key", 0),
-                ("audit head", 0),
-                ("audit verify /nowhere.log", 2),
-                ("clock show", 0),
-                ("clock confirm 2001-01-01T00:00:00Z", 1),
-            ]),
-        ]
-        .concat(),
+        commands: [of_both(&config), of_the_server(&rule)].concat(),
         env: vec![(
             "SIGNET_ADMIN_SOCKET",
             domain.server.admin_socket().display().to_string(),

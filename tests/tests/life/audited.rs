@@ -5,7 +5,8 @@ use std::fs;
 use serde_json::Value;
 use signet_certs::time::unix_millis;
 use signet_proto::admin::{
-    AllowRequest, ConfirmClockRequest, RevokeRequest, RotateAuthorityRequest, revoke_request::Target,
+    AllowRequest, ConfirmClockRequest, RevokeAuthorityRequest, RevokeRequest, RotateAuthorityRequest,
+    TaintAuthorityRequest, revoke_request::Target,
 };
 use signet_runtime::clock::Clock as _;
 use signet_server::testing::audit_faults;
@@ -63,6 +64,28 @@ async fn rotate(world: &World) {
     until(world, "authority_expired").await;
 }
 
+/// Another authority takes over, and the one before it is taken out of every bundle.
+async fn distrust(world: &World) {
+    let request = RotateAuthorityRequest {
+        kind: "x509".to_owned(),
+        force: true,
+        ..RotateAuthorityRequest::default()
+    };
+    let mut admin = world.server.as_ref().unwrap().admin.clone();
+    let mut steps = admin.rotate_authority(request).await.unwrap().into_inner();
+    let mut authority_id = String::new();
+    while let Some(step) = steps.message().await.unwrap() {
+        authority_id = step.old_authority_id;
+    }
+    let taint = TaintAuthorityRequest {
+        authority_id: authority_id.clone(),
+    };
+    admin.taint_authority(taint).await.unwrap();
+    let force = true;
+    let revoke = RevokeAuthorityRequest { authority_id, force };
+    admin.revoke_authority(revoke).await.unwrap();
+}
+
 /// The machine's clock goes wrong alone, then with the API server's; then nobody but an admin knows better.
 async fn lose_the_time(world: &mut World) {
     world.set_wall(7200);
@@ -90,6 +113,7 @@ async fn a_life_provokes_what_the_audit_log_can_say() {
     world.pass(2 * MINUTE).await;
     deny_and_allow(&world).await;
     rotate(&world).await;
+    distrust(&world).await;
     lose_the_time(&mut world).await;
     world.pass(MINUTE).await;
     world.stop_server().await;
@@ -105,6 +129,8 @@ async fn a_life_provokes_what_the_audit_log_can_say() {
     provoked("authority_prepared", &lines);
     provoked("authority_activated", &lines);
     provoked("authority_expired", &lines);
+    provoked("authority_tainted", &lines);
+    provoked("authority_revoked", &lines);
     provoked("clock_jumped", &lines);
     provoked("clock_healed", &lines);
     provoked("clock_adopted", &lines);

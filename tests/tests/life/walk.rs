@@ -143,6 +143,7 @@ async fn rotate(world: &World, kind: &str, draw: &mut fastrand::Rng) -> String {
             kind: kind.to_owned(),
             force: false,
             algorithm: algorithm.to_owned(),
+            retire: false,
         };
         // Refused while another rotation runs, and not answered while the server starts.
         drop(timeout(LISTED_WITHIN, server.admin.clone().rotate_authority(request)).await);

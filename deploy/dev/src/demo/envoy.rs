@@ -3,7 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
-use signet_server::cli::admin::AdminClient;
+use signet_runtime::output::Narration;
+use signet_server::cli::admin::{AdminClient, CaOrder};
 use signet_tests::{
     envoy::{Asks, Envoy, Place, Traffic, Validator, app},
     process::free_port,
@@ -102,7 +103,7 @@ pub(super) async fn tell(
 
     let mut admin = AdminClient::connect(&domain.admin_socket()).await?;
     admin
-        .rotate("x509", false, "", |_| {})
+        .order(CaOrder::rotation(), true, Narration::on_stderr())
         .await
         .context("ca rotate")?;
     proxies.another_than(&proxies.serial().await?).await?;

@@ -1,11 +1,11 @@
 //! Domain types to `signet.admin.v1`.
 
 mod authorities;
+mod revoked;
 
 use std::{sync::Arc, time::SystemTime};
 
 use signet_certs::{
-    authority::AuthorityId,
     time::{rfc3339, unix_millis},
     tls::KeyExchange,
 };
@@ -13,18 +13,19 @@ use signet_proto::admin as wire;
 use signet_runtime::ready::{Level, Readiness, Standing};
 use tonic::Status;
 
-pub(super) use self::authorities::{algorithm, authority, step};
+pub(super) use self::authorities::{algorithm, authority, begun, departed, progress, under_way};
+pub(super) use self::revoked::revoked;
 use crate::{
     agents::AgentStatus,
     attest::ClusterHealth,
     clock::{NotConfirmed, Shown, dates::say},
     publisher::RoomUse,
     put_back::{Lack, Proof},
-    store::{AgentRow, Denial, LedgerRow, Revoked},
+    store::{AgentRow, Denial, LedgerRow},
     trust::PublishedAuthority,
 };
 
-fn millis(time: Option<SystemTime>) -> i64 {
+pub(super) fn millis(time: Option<SystemTime>) -> i64 {
     time.map_or(0, unix_millis)
 }
 
@@ -104,48 +105,11 @@ pub(super) fn svid(row: &LedgerRow) -> wire::SvidRecord {
     }
 }
 
-pub(super) fn revoked(
-    revoked: &Revoked,
-    crls: &[(AuthorityId, u64)],
-    not_published: Option<String>,
-) -> wire::RevokeResponse {
-    wire::RevokeResponse {
-        revoked: revoked
-            .svids
-            .iter()
-            .map(|svid| wire::RevokedSvid {
-                serial: svid.serial.to_string(),
-                authority_id: svid.authority.to_string(),
-                spiffe_id: svid
-                    .spiffe_id
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-                waits: svid.waits,
-                not_after_unix_ms: millis(svid.not_after),
-            })
-            .collect(),
-        denial_id: revoked
-            .denial
-            .as_ref()
-            .map(|denial| denial.id.clone())
-            .unwrap_or_default(),
-        crls: crls
-            .iter()
-            .map(|(id, number)| wire::PublishedCrl {
-                authority_id: id.to_string(),
-                number: *number,
-            })
-            .collect(),
-        not_published: not_published.unwrap_or_default(),
-    }
-}
-
 pub(super) fn denial(denial: &Denial) -> wire::Denial {
     wire::Denial {
         id: denial.id.clone(),
-        kind: denial.kind.as_str().to_owned(),
-        target: denial.target.clone(),
+        kind: denial.target.kind().to_owned(),
+        target: denial.target.name(),
         author: denial.author.clone(),
         comment: denial.comment.clone(),
         created_unix_ms: unix_millis(denial.created),
@@ -169,6 +133,7 @@ pub(super) fn crl(kind: &str, published: &PublishedAuthority) -> wire::Crl {
                 serial: entry.serial.to_string(),
                 revoked_unix_ms: unix_millis(entry.revoked_at),
                 reason: entry.reason.to_string(),
+                invalid_from_unix_ms: millis(entry.invalid_since),
             })
             .collect(),
         der: crl.der().clone(),

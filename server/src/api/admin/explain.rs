@@ -22,7 +22,7 @@ use crate::{
     attest::{ClusterHealth, Found},
     issuer::RefusedOnce,
     rules::{Account, Facts},
-    store::{AgentRow, Denial, LedgerRow, Spent, SvidFilter},
+    store::{AgentRow, Denial, LedgerRow, Spent, Subject, SvidFilter},
 };
 
 /// Rules of one answer.
@@ -57,6 +57,22 @@ struct Seen {
 }
 
 impl Seen {
+    /// The pod, or the agent of its node, as denials hit it by this identity.
+    fn subject<'a>(&'a self, id: &'a SpiffeId) -> Subject<'a> {
+        let pod = match &self.found {
+            Found::There(there) => Some(&there.pod),
+            Found::Nowhere | Found::Unknown(_) => None,
+        };
+        let agent = self.agent.as_ref().map(|(row, _)| row);
+        Subject {
+            spiffe_id: id,
+            cluster_uid: self.cluster.uid.as_deref().unwrap_or_default(),
+            pod_uid: pod.filter(|_| !id.is_agent()).map_or("", |pod| &pod.pod_uid),
+            node_uid: agent.map_or("", |row| &row.node_uid),
+            node_name: pod.map_or("", |pod| &pod.node_name),
+        }
+    }
+
     /// The identity that the pod would get first.
     fn default_id(&self) -> Option<&SpiffeId> {
         let given = self.account.as_ref()?.verdict.identities().first();
@@ -105,7 +121,7 @@ impl AdminService {
     }
 
     /// The cluster of this name, or the only one.
-    fn cluster_named(&self, name: &str) -> Result<ClusterHealth, Status> {
+    pub(super) fn cluster_named(&self, name: &str) -> Result<ClusterHealth, Status> {
         let mut clusters = self.attestor.clusters();
         let names: Vec<_> = clusters.iter().map(|cluster| cluster.name.clone()).collect();
         let names = names.join(", ");
@@ -179,7 +195,9 @@ impl AdminService {
         let ids: Vec<_> = ids
             .chain(seen.agent.iter().map(|(row, _)| row.spiffe_id.clone()))
             .collect();
-        seen.denials = self.denials_of(&ids).await?;
+        let subjects: Vec<_> = ids.iter().map(|id| seen.subject(id)).collect();
+        let denials = self.denials_of(&subjects).await?;
+        seen.denials = denials;
         Ok(seen)
     }
 
@@ -211,11 +229,13 @@ impl AdminService {
     }
 
     /// Denials in force against one of these.
-    async fn denials_of(&self, ids: &[SpiffeId]) -> Result<Vec<Denial>, Status> {
+    async fn denials_of(&self, subjects: &[Subject<'_>]) -> Result<Vec<Denial>, Status> {
         let earliest = self.clock.time().earliest;
         let denials = self.store.denials(false, earliest).await.map_err(store_status)?;
-        let hits =
-            |denial: &Denial| denial.is_active(earliest) && ids.iter().any(|id| id.as_str() == denial.target);
+        let hits = |denial: &Denial| {
+            let hit = subjects.iter().any(|subject| denial.target.hits(subject));
+            denial.is_active(earliest) && hit
+        };
         Ok(denials.into_iter().filter(hits).collect())
     }
 
@@ -224,7 +244,7 @@ impl AdminService {
         let standing = self.rules_standing();
         match standing.waiting {
             Some(waiting) => format!(
-                "those of the file wait for `signet-server rule confirm {}`",
+                "others wait for `signet-server rule confirm {}`",
                 waiting.revision
             ),
             None if standing.problem.is_empty() => String::new(),
@@ -251,7 +271,7 @@ impl AdminService {
         };
         let page = self.store.list(filter).await.map_err(store_status)?;
         let svids: Vec<_> = page.rows.iter().map(rows::svid).collect();
-        let denials = self.denials_of(std::slice::from_ref(&id)).await?;
+        let denials = self.denials_of(&[Subject::of(&id)]).await?;
         let looked_at = id::LookedAt {
             id: &id,
             could: &could,

@@ -1,10 +1,11 @@
-//! Rows of the ledger, as admins ask for them.
+//! Rows of the ledger and lists, as admins ask for them.
 
+use signet_certs::authority::AuthorityKind;
 use signet_proto::admin as wire;
 use tonic::Status;
 
 use super::{AdminService, convert, store_status};
-use crate::store::SvidFilter;
+use crate::{store::SvidFilter, trust::PublishedAuthority};
 
 impl AdminService {
     pub(super) async fn listed_svids(
@@ -29,5 +30,16 @@ impl AdminService {
             svids: page.rows.iter().map(convert::svid).collect(),
             truncated: page.truncated,
         })
+    }
+
+    /// The lists that are in force.
+    pub(super) fn lists(&self) -> wire::ShowCrlsResponse {
+        let trust = self.trust.borrow().clone();
+        let of = |(kind, published): (&AuthorityKind, &Vec<PublishedAuthority>)| {
+            let crls = published.iter().map(|one| convert::crl(kind.as_str(), one));
+            crls.collect::<Vec<_>>()
+        };
+        let crls = trust.kinds.iter().flat_map(of).collect();
+        wire::ShowCrlsResponse { crls }
     }
 }

@@ -5,46 +5,68 @@ use std::{
     time::Duration,
 };
 
-use signet_certs::{authority::AuthorityId, crl::RevocationReason, id::SpiffeId, serial::SerialNumber};
+use signet_certs::{
+    authority::AuthorityId, crl::RevocationReason, id::SpiffeId, serial::SerialNumber, time::from_unix_millis,
+};
 use signet_proto::admin::{self as wire, revoke_request::Target};
 use tonic::Status;
 
-use super::AdminService;
-use crate::store::{LedgerRow, RevokeRequest, RevokeTarget, Revoked, SvidFilter};
+use super::{AdminService, convert, store_status};
+use crate::store::{LedgerRow, Origin, RevokeError, RevokeRequest, Revoked, SvidFilter};
 
 /// How long `revoke` waits for the published list before it answers "recorded, not yet published".
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Identities whose holders are looked for in the ledger, one scan each; where more are concerned, every agent asks again.
+const MOST_ASKED: usize = 16;
 
 /// What an order names, in the caller's words.
 pub(super) fn named(request: &wire::RevokeRequest) -> String {
     match &request.target {
         Some(Target::Serial(serial)) => format!("serial {serial}"),
         Some(Target::SpiffeId(id)) => id.clone(),
+        Some(Target::Prefix(id)) => format!("prefix {id}"),
+        Some(Target::Pod(pod)) => format!("pod {pod}"),
+        Some(Target::Node(node)) => format!("node {node}"),
+        Some(Target::IssuedBy(authority)) => format!("all issued by {authority}"),
         None => String::new(),
     }
 }
 
+fn refused(error: RevokeError) -> Status {
+    match error {
+        RevokeError::Store(error) => store_status(error),
+        error => Status::failed_precondition(error.to_string()),
+    }
+}
+
 impl AdminService {
-    /// A full SPIFFE ID of this trust domain, or just its path.
-    pub(super) fn id_or_path(&self, text: &str) -> Result<SpiffeId, Status> {
-        let full = if text.starts_with('/') {
-            format!("{}{text}", self.trust_domain.id())
-        } else {
-            text.to_owned()
-        };
-        let id =
-            SpiffeId::parse(&full).map_err(|e| Status::invalid_argument(format!("not a SPIFFE ID: {e}")))?;
-        if id.trust_domain() != self.trust_domain {
-            return Err(Status::invalid_argument(format!(
-                "{id} belongs to another trust domain; this server serves {}",
-                self.trust_domain
-            )));
+    /// Revokes, and answers once what is listed is served; or tells what that would do.
+    pub(super) async fn revoked(
+        &self,
+        request: wire::RevokeRequest,
+        author: String,
+    ) -> Result<wire::RevokeResponse, Status> {
+        let is_dry_run = request.dry_run;
+        let order = self.revocation(request, author).await?;
+        let denies = order
+            .denies()
+            .map(|denied| denied.to_string())
+            .unwrap_or_default();
+        if is_dry_run {
+            let would = self.store.would_revoke(order).await.map_err(refused)?;
+            return Ok(convert::revoked(&would, denies, &[], None));
         }
-        Ok(id)
+        let revoked = self.store.revoke(order).await.map_err(refused)?;
+        self.metrics.revoked(revoked.svids.len());
+        self.agents.after(&revoked);
+        self.ask_again(&revoked).await;
+        let (crls, not_published) = self.published(&revoked).await;
+        Ok(convert::revoked(&revoked, denies, &crls, not_published))
     }
 
     /// Turns an order into what the store takes, refusing what it must not.
-    pub(super) fn revocation(
+    async fn revocation(
         &self,
         request: wire::RevokeRequest,
         author: String,
@@ -54,66 +76,26 @@ impl AdminService {
             .reason
             .parse()
             .map_err(|_| Status::invalid_argument(format!("no such reason: {:?}", request.reason)))?;
-        let target = match request.target {
-            Some(Target::Serial(serial)) => self.serial_target(&serial, &request.authority_id)?,
-            Some(Target::SpiffeId(id)) => self.id_target(&id, request.force)?,
-            None => return Err(Status::invalid_argument("name a serial or a SPIFFE ID")),
-        };
+        let expires = Duration::from_secs(request.expires_after_seconds);
+        let denial_expires = (!expires.is_zero())
+            .then(|| time.now.checked_add(expires))
+            .flatten();
         Ok(RevokeRequest {
-            target,
+            target: self.target(&request).await?,
             reason,
             comment: request.comment,
             author,
+            origin: Origin::Admin,
+            invalid_since: match request.invalid_from_unix_ms {
+                0 => None,
+                since => Some(from_unix_millis(since)),
+            },
             keep_issuing: request.keep_issuing,
-            denial_expires: (request.expires_after_seconds > 0)
-                .then(|| {
-                    time.now
-                        .checked_add(Duration::from_secs(request.expires_after_seconds))
-                })
-                .flatten(),
+            denial_expires,
             rooms: self.publisher.rooms(),
             now: time.now,
             earliest: time.earliest,
         })
-    }
-
-    fn serial_target(&self, serial: &str, authority: &str) -> Result<RevokeTarget, Status> {
-        let serial: SerialNumber = serial
-            .parse()
-            .map_err(|e| Status::invalid_argument(format!("not a serial number: {e}")))?;
-        let authority = match authority {
-            "" => None,
-            text => Some(
-                text.parse::<AuthorityId>()
-                    .map_err(|e| Status::invalid_argument(format!("not an authority id: {e}")))?,
-            ),
-        };
-        let view = self.authorities.current().borrow().clone();
-        let expires_by = authority.and_then(|id| {
-            view.all()
-                .find(|(_, viewed)| viewed.id() == id)
-                .map(|(_, v)| v.certificate().not_after())
-        });
-        Ok(RevokeTarget::Serial {
-            serial,
-            authority,
-            expires_by,
-        })
-    }
-
-    fn id_target(&self, id: &str, force: bool) -> Result<RevokeTarget, Status> {
-        let id = self.id_or_path(id)?;
-        if id.is_trust_domain() {
-            return Err(Status::invalid_argument(
-                "that is the whole trust domain; name one identity",
-            ));
-        }
-        if id.is_reserved() && !force {
-            return Err(Status::failed_precondition(
-                "the target belongs to the control plane (/signet/): an agent or the server itself. Add --force if you mean it",
-            ));
-        }
-        Ok(RevokeTarget::SpiffeId(id))
     }
 
     /// No list tells an agent that it holds one of the certificates that wait: it is told to ask again for those pods, or for all
@@ -126,9 +108,12 @@ impl AdminService {
         }
         let serials: HashSet<SerialNumber> = waiting.clone().map(|svid| svid.serial).collect();
         let ids: BTreeSet<&SpiffeId> = waiting.filter_map(|svid| svid.spiffe_id.as_ref()).collect();
+        if ids.len() > MOST_ASKED {
+            return self.agents.all_affected();
+        }
         for id in ids {
             let filter = SvidFilter {
-                spiffe_id_prefix: Some(id.clone()),
+                spiffe_id: Some(id.clone()),
                 limit: u32::MAX,
                 ..SvidFilter::default()
             };
@@ -183,7 +168,7 @@ impl AdminService {
         }
         match self
             .publisher
-            .wait_published(revoked.revision, PUBLISH_TIMEOUT)
+            .wait_listed(revoked.revision, &authorities, PUBLISH_TIMEOUT)
             .await
         {
             Ok(snapshot) => {

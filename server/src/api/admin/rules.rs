@@ -6,8 +6,8 @@ use tonic::Status;
 
 use super::AdminService;
 use crate::{
-    live_rules::{Loss, NotConfirmed, OfSource, Revision, Waiting},
-    rules::RuleSet,
+    live_rules::{AdminRule, Loss, NotConfirmed, OfSource, Revision, Waiting},
+    rules::{IdentityRuleConfig, Origin, RuleSet},
 };
 
 impl AdminService {
@@ -34,13 +34,14 @@ impl AdminService {
     }
 
     pub(super) fn listed_rules(&self) -> wire::ListRulesResponse {
-        let waiting = match self.rules.standing().source {
-            OfSource::Waiting(waiting) => records(&waiting.rules),
+        let standing = self.rules.standing();
+        let waiting = match standing.source {
+            OfSource::Waiting(waiting) => records(&waiting.rules, &standing.set),
             OfSource::InForce | OfSource::NotWeighed | OfSource::Unusable(_) => Vec::new(),
         };
         wire::ListRulesResponse {
             standing: Some(self.rules_standing()),
-            rules: records(&self.rules.current().borrow()),
+            rules: records(&self.rules.current().borrow(), &standing.set),
             waiting,
         }
     }
@@ -67,28 +68,36 @@ impl AdminService {
     }
 }
 
-fn waiting(waiting: &Waiting) -> wire::WaitingRules {
-    let example = |loss: &Loss| wire::WithdrawnIdentity {
+pub(super) fn loss(loss: &Loss) -> wire::WithdrawnIdentity {
+    wire::WithdrawnIdentity {
         spiffe_id: loss.spiffe_id.to_string(),
         holder: loss.holder.clone(),
-    };
+    }
+}
+
+pub(super) fn waiting(waiting: &Waiting) -> wire::WaitingRules {
     wire::WaitingRules {
         revision: Revision(waiting.rules.revision()).to_string(),
         since_unix_ms: unix_millis(waiting.since),
         withdrawn: waiting.withdrawn.count,
-        examples: waiting.withdrawn.examples.iter().map(example).collect(),
+        examples: waiting.withdrawn.examples.iter().map(loss).collect(),
     }
 }
 
-fn records(rules: &RuleSet) -> Vec<wire::RuleRecord> {
-    rules
-        .rules()
-        .map(|rule| wire::RuleRecord {
+fn records(rules: &RuleSet, set: &[AdminRule]) -> Vec<wire::RuleRecord> {
+    let record = |(rule, origin): (&IdentityRuleConfig, Origin)| {
+        let is_it = |set: &&AdminRule| origin == Origin::Admin && set.rule == *rule;
+        let set = set.iter().find(is_it);
+        wire::RuleRecord {
             name: rule.name.clone(),
             // Plain structs: this cannot fail.
             rule: serde_json::to_string(rule).unwrap_or_default(),
-        })
-        .collect()
+            source: origin.as_str().to_owned(),
+            set_by: set.map(|set| set.author.clone()).unwrap_or_default(),
+            set_unix_ms: set.map(|set| unix_millis(set.set_at())).unwrap_or_default(),
+        }
+    };
+    rules.origins().map(record).collect()
 }
 
 fn not_confirmed(error: NotConfirmed) -> Status {

@@ -42,13 +42,15 @@ pub(super) struct Rendered {
     /// Sequence and refresh hint.
     head: Bytes,
     authorities: Vec<RenderedAuthority>,
+    departed: Vec<Bytes>,
 }
 
 struct RenderedAuthority {
     id: AuthorityId,
     crl: Crl,
-    /// All of the field but the list's bytes, which follow.
+    /// All of the field up to the list's bytes, which follow, and what comes behind them.
     before_crl: Bytes,
+    after_crl: Bytes,
     /// The field with the digest in place of the list.
     named: Bytes,
 }
@@ -63,10 +65,12 @@ impl Rendered {
         let of = |field: u32| move |one: &PublishedAuthority| RenderedAuthority::new(one, field);
         let kinds = snapshot.kinds.iter();
         let authorities = kinds.flat_map(|(kind, published)| published.iter().map(of(field(*kind))));
+        let departed = snapshot.departed.iter();
         Self {
             bundle_digest: snapshot.bundle().digest(),
             head: head.encode_to_vec().into(),
             authorities: authorities.collect(),
+            departed: departed.map(|id| Bytes::copy_from_slice(id.as_bytes())).collect(),
             snapshot: snapshot.clone(),
         }
     }
@@ -88,6 +92,10 @@ impl Rendered {
         own: &wire::TrustState,
         is_held: impl Fn(&AuthorityId, &[u8; 32]) -> bool,
     ) -> Frames {
+        let own = wire::TrustState {
+            departed_authorities: self.departed.clone(),
+            ..own.clone()
+        };
         let is_named = |one: &RenderedAuthority| is_held(&one.id, &one.crl.sha256());
         let named: Vec<bool> = self.authorities.iter().map(is_named).collect();
         let pieces = || self.authorities.iter().zip(&named);
@@ -100,6 +108,7 @@ impl Rendered {
             } else {
                 frames.put(&one.before_crl);
                 frames.share(one.crl.der());
+                frames.put(&one.after_crl);
             }
         }
         frames.put(&own.encode_to_vec());
@@ -114,7 +123,12 @@ impl RenderedAuthority {
             certificate: Bytes::copy_from_slice(certificate),
             ..wire::Authority::default()
         };
+        let mark = wire::Authority {
+            tainted: published.tainted,
+            ..wire::Authority::default()
+        };
         let named = wire::Authority {
+            tainted: published.tainted,
             crl_sha256: Bytes::copy_from_slice(&published.crl.sha256()),
             ..authority.clone()
         };
@@ -122,7 +136,8 @@ impl RenderedAuthority {
         let of_list = key_len(CRL) + encoded_len_varint(list_length) + list.len();
         let mut before_crl = BytesMut::new();
         encode_key(field, WireType::LengthDelimited, &mut before_crl);
-        encode_varint((authority.encoded_len() + of_list) as u64, &mut before_crl);
+        let length = authority.encoded_len() + of_list + mark.encoded_len();
+        encode_varint(length as u64, &mut before_crl);
         before_crl.put_slice(&authority.encode_to_vec());
         encode_key(CRL, WireType::LengthDelimited, &mut before_crl);
         encode_varint(list_length, &mut before_crl);
@@ -133,6 +148,7 @@ impl RenderedAuthority {
             id: published.certificate.id(),
             crl: published.crl.clone(),
             before_crl: before_crl.freeze(),
+            after_crl: mark.encode_to_vec().into(),
             named: by_name.freeze(),
         }
     }
@@ -141,7 +157,7 @@ impl RenderedAuthority {
         if named {
             self.named.len()
         } else {
-            self.before_crl.len() + self.crl.der().len()
+            self.before_crl.len() + self.crl.der().len() + self.after_crl.len()
         }
     }
 }

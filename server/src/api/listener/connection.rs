@@ -13,6 +13,7 @@ use signet_runtime::{places, progress::Progress, refusals::Refusals, source::Sou
 use tokio::{
     io::{self as tokio_io, AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream},
     net::TcpStream,
+    sync::oneshot,
     time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
@@ -27,6 +28,9 @@ use crate::{
 const STALL: Duration = Duration::from_secs(20);
 /// How often it is asked whether an answer stands still.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// How long the last answers of a connection may take that is cut: it ends within a second.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// What carries a connection.
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static {
@@ -75,6 +79,10 @@ pub(crate) struct PeerGuard {
     peer: Peer,
     /// Ends a connection that has a short life.
     end: Option<Pin<Box<Sleep>>>,
+    /// Ends one whose certificate is revoked.
+    leash: Option<oneshot::Receiver<()>>,
+    /// Ends that, when its last answers have had time to leave.
+    cut: Option<Pin<Box<Sleep>>>,
     look: Pin<Box<Sleep>>,
     place: Place,
     refusals: Refusals,
@@ -100,17 +108,28 @@ impl Place {
     }
 }
 
-/// A connection that lives for as long as both want, or at most for `life`.
+/// What ends a connection before its peer does.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// When it has lived for as long as it may.
+    pub(super) life: Option<Duration>,
+    /// When its agent is revoked or denied.
+    pub(super) leash: Option<oneshot::Receiver<()>>,
+}
+
+/// A connection that lives for as long as both want, or until one of these.
 pub(super) fn guarded<C: Carrier>(
     stream: TlsStream<C>,
     peer: Peer,
     place: Place,
-    life: Option<Duration>,
+    ends: Ends,
     refusals: Refusals,
 ) -> PeerConnection<C> {
     let guard = PeerGuard {
         peer,
-        end: life.map(|life| Box::pin(sleep(life))),
+        end: ends.life.map(|life| Box::pin(sleep(life))),
+        leash: ends.leash,
+        cut: None,
         look: Box::pin(sleep(LOOK)),
         place,
         refusals,
@@ -118,10 +137,28 @@ pub(super) fn guarded<C: Carrier>(
     Guarded::new(Progress::new(stream, STALL), guard)
 }
 
+impl PeerGuard {
+    /// Its calls are refused already, and are told why; what they are told leaves before the connection ends.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_cut = self
+            .leash
+            .as_mut()
+            .is_some_and(|leash| Pin::new(leash).poll(cx).is_ready());
+        if is_cut {
+            self.leash = None;
+            self.cut = Some(Box::pin(sleep(LAST_WORDS)));
+        }
+        match &mut self.cut {
+            Some(cut) => cut.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
 impl<S> Guard<S> for PeerGuard {
     type Info = Peer;
 
-    /// Once the connection has lived for as long as it may, has lost its place, or has an answer that stands still.
+    /// Once the connection has lived for as long as it may, its agent is revoked, it has lost its place, or an answer stands still.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let timed_out = |why| Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, why));
         let ended = self
@@ -130,6 +167,10 @@ impl<S> Guard<S> for PeerGuard {
             .is_some_and(|end| end.as_mut().poll(cx).is_ready());
         if ended {
             return timed_out("a connection without a client certificate that counts lives a minute");
+        }
+        if self.poll_cut(cx).is_ready() {
+            let why = "its certificate is revoked, or its agent is denied";
+            return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
         if let Poll::Ready(why) = self.place.poll_lost(cx) {
             self.refusals.count(DISPLACED, self.peer.line.caller());

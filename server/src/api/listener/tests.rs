@@ -27,7 +27,7 @@ use crate::{
     api::allowance::STRANGERS_PER_SOURCE,
     audit::AuditLog,
     fixtures::{HOUR, Running},
-    store::Generation,
+    store::{Denial, DenialTarget, Generation, Revoked},
     trust::keep_control_roots,
 };
 
@@ -75,8 +75,15 @@ fn strangers_take_no_agents_place_and_one_address_or_agent_not_everyones() {
     assert!(by(first, Caller::Agent(agent(1))).is_some());
 }
 
-/// A connection whose client has its own handshake behind it, by a certificate that is not valid yet.
-async fn by_an_early_certificate(running: &Running) -> client::TlsStream<DuplexStream> {
+/// A connection whose client has its own handshake behind it.
+struct Connected {
+    stream: client::TlsStream<DuplexStream>,
+    agents: Arc<Agents>,
+    finished: mpsc::Receiver<io::Result<PeerConnection<DuplexStream>>>,
+}
+
+/// By the certificate of an agent that begins so much later.
+async fn connected(running: &Running, later: Duration) -> Connected {
     let now = running.now();
     let view = running.manager.current().borrow().clone();
     let authority = view.kind(AuthorityKind::Control).active().unwrap().x509();
@@ -95,16 +102,17 @@ async fn by_an_early_certificate(running: &Running) -> client::TlsStream<DuplexS
         tls.time_provider = time_provider(move || now);
         Ok(tls)
     };
-    let early = identity("/signet/agent/c/n", now + 2 * HOUR);
+    let early = identity("/signet/agent/c/n", now + later);
     let mut client = client_config(Some(early), verifier(), &[b"h2"]).unwrap();
     client.time_provider = time_provider(move || now);
     let audit = AuditLog::start(running.store.clone());
+    let agents = Arc::new(Agents::new(running.store.clone(), audit.clone()));
     let door = Arc::new(Door {
         tls: Arc::new(tls),
         handshakes: Arc::new(Handshakes::new(ROOMS.handshakes)),
         connections: Connections::new(ROOMS),
         judges: Judges {
-            agents: Arc::new(Agents::new(running.store.clone(), audit.clone())),
+            agents: agents.clone(),
             clock: running.trusted.clone(),
             audit,
         },
@@ -112,11 +120,16 @@ async fn by_an_early_certificate(running: &Running) -> client::TlsStream<DuplexS
         key_exchanges: KeyExchanges::default(),
     });
     let (near, far) = duplex(64 << 10);
-    let (finished, _connections) = mpsc::channel(1);
-    door.admit(far, SocketAddr::from(([10, 0, 0, 1], 1)), &finished);
+    let (sender, finished) = mpsc::channel(1);
+    door.admit(far, SocketAddr::from(([10, 0, 0, 1], 1)), &sender);
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     let connector = TlsConnector::from(Arc::new(client));
-    connector.connect(name, near).await.unwrap()
+    let stream = connector.connect(name, near).await.unwrap();
+    Connected {
+        stream,
+        agents,
+        finished,
+    }
 }
 
 /// A client is judged when it has its own handshake behind it and goes on talking. A close would answer that with a reset, which
@@ -126,7 +139,7 @@ async fn by_an_early_certificate(running: &Running) -> client::TlsStream<DuplexS
 #[tokio::test(start_paused = true)]
 async fn whose_certificate_is_refused_hears_it_even_while_talking() {
     let running = Running::new().await;
-    let mut stream = by_an_early_certificate(&running).await;
+    let mut stream = connected(&running, 2 * HOUR).await.stream;
     // By then the server has judged.
     sleep(Duration::from_millis(1)).await;
     for _ in 0..2 {
@@ -144,4 +157,38 @@ async fn whose_certificate_is_refused_hears_it_even_while_talking() {
     sleep(PARTING).await;
     let said = carrier.write_all(b"more").await;
     said.expect_err("nobody is waited for without end");
+}
+
+/// Neither its peer nor a call on it has to do anything for that. Covers INV-12.
+#[tokio::test(start_paused = true)]
+async fn the_connection_of_an_agent_that_is_denied_ends_within_a_second() {
+    let running = Running::new().await;
+    let mut connected = connected(&running, Duration::ZERO).await;
+    let mut ours = connected.finished.recv().await.unwrap().unwrap();
+    let ends = tokio::spawn(async move { ours.read(&mut [0]).await });
+    sleep(Duration::from_secs(3600)).await;
+    assert!(!ends.is_finished());
+    for (denied, cut) in [(id_of_node("m"), false), (id_of_node("n"), true)] {
+        connected.agents.after(&Revoked {
+            svids: Vec::new(),
+            denial: Some(Denial {
+                id: "d1-1".to_owned(),
+                target: DenialTarget::Prefix(denied),
+                author: String::new(),
+                comment: String::new(),
+                created: running.now(),
+                expires: None,
+                lifted: None,
+            }),
+            revision: 1,
+        });
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(ends.is_finished(), cut);
+    }
+    assert!(ends.await.unwrap().is_err());
+    drop(connected.stream);
+}
+
+fn id_of_node(uid: &str) -> SpiffeId {
+    SpiffeId::parse(&format!("spiffe://example.org/signet/agent/c/{uid}")).unwrap()
 }

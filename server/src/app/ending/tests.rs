@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::*;
-use crate::audit::{AuditCursor, AuditKey, EmitterParts, LineSink};
+use crate::audit::{AuditCursor, AuditKey, AuditTail, EmitterParts, LineSink};
 use crate::audit_event::StoredLine;
 use crate::fixtures::{START, trust_domain};
 use crate::store::memory::MemoryStore;
@@ -94,6 +94,7 @@ async fn a_store_that_hangs_leaves_time_to_those_who_read() {
             key: AuditKey::new(Arc::new(signer)),
             sink: Box::new(reader.clone()),
             clock: Arc::new(clock.clone()),
+            tail: AuditTail::new("s", None),
             reread: Reread::never(),
         },
         drain.vital("audit log"),

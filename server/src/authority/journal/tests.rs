@@ -1,4 +1,7 @@
 use super::*;
+use crate::authority::departed::{DepartedAuthority, Left};
+use crate::authority::operation::Stage;
+use crate::authority::state::Turn;
 
 const ROW: &str = r#"{"id":"0101010101010101010101010101010101010101","state":"old","certificate":"AQID",
     "not_before":1000,"not_after":2000,"longest_leaf_ttl_ms":3600000,"author":"timer","introduced_sequence":7,
@@ -42,7 +45,6 @@ fn algorithm_and_chain_are_kept_and_cost_nothing_where_they_are_the_usual_ones()
 
 #[test]
 fn links_are_kept_with_the_authorities() {
-    let id = |number| AuthorityId::from_bytes([number; 20]);
     let mut set = decode(&body(1, ROW)).unwrap();
     set.links.add(Link {
         by: id(8),
@@ -64,19 +66,82 @@ fn links_are_kept_with_the_authorities() {
 #[test]
 fn later_versions_and_unknown_states_are_typed_errors() {
     assert!(matches!(
-        decode(&body(2, "\"anything\"")),
-        Err(JournalError::Version(2))
+        decode(&body(3, "\"anything\"")),
+        Err(JournalError::Version(3))
     ));
-    let tainted = ROW.replace("\"old\"", "\"tainted\"");
-    let refused = decode(&body(1, &tainted)).unwrap_err();
+    let foreign = ROW.replace("\"old\"", "\"distrusted\"");
+    let refused = decode(&body(1, &foreign)).unwrap_err();
     assert!(
-        matches!(&refused, JournalError::UnknownState(state) if state == "tainted"),
+        matches!(&refused, JournalError::UnknownState(state) if state == "distrusted"),
         "{refused}"
     );
     let stranger = ROW.replace("\"author\"", "\"colour\":1,\"author\"");
     assert!(matches!(
         decode(&body(1, &stranger)),
         Err(JournalError::Syntax(_))
+    ));
+}
+
+fn id(number: u8) -> AuthorityId {
+    AuthorityId::from_bytes([number; 20])
+}
+
+/// An earlier build reads version 1, and would take back what has left: it has to refuse what it does not understand.
+#[test]
+fn what_an_earlier_build_may_forget_is_version_1_and_what_it_may_not_is_version_2() {
+    let version = |set: &AuthoritySet| {
+        let written = encode(set).unwrap();
+        assert_eq!(decode(&written).unwrap(), *set);
+        let VersionOnly { version } = serde_json::from_slice(&written).unwrap();
+        version
+    };
+    let operation = |verb, stage| crate::authority::operation::Operation {
+        number: 7,
+        verb,
+        target: id(1),
+        previous: Some(id(2)),
+        author: "uid:0".into(),
+        begun: from_unix_millis(5000),
+        stage,
+        ended: Some(from_unix_millis(6000)),
+    };
+    let mut plain = decode(&body(1, ROW)).unwrap();
+    plain.operations = Operations::of(vec![
+        operation(Verb::Rotate, Stage::Spreading),
+        operation(Verb::Retire, Stage::Done),
+    ]);
+    plain.authorities[0].history = vec![Turn {
+        state: "old",
+        at: from_unix_millis(4000),
+    }];
+    assert_eq!(version(&plain), 1);
+    let mut retires = plain.clone();
+    retires.operations = Operations::of(vec![operation(Verb::Retire, Stage::Draining)]);
+    assert_eq!(version(&retires), 2);
+    let mut tainted = plain.clone();
+    tainted.authorities[0].state = AuthorityState::Tainted {
+        leaves_until: from_unix_millis(1900),
+        drained_at: None,
+        shown: Some(9),
+    };
+    assert_eq!(version(&tainted), 2);
+    let mut departed = plain.clone();
+    departed.departed.add(DepartedAuthority {
+        id: id(9),
+        at: from_unix_millis(4000),
+        not_after: from_unix_millis(9000),
+        author: "uid:0".into(),
+        left: Left::Revoked,
+        forced: true,
+        has_key: true,
+        shown: None,
+    });
+    assert_eq!(version(&departed), 2);
+    let back = String::from_utf8(encode(&departed).unwrap()).unwrap();
+    let back = back.replace(&id(9).to_string(), &id(1).to_string());
+    assert!(matches!(
+        decode(back.as_bytes()),
+        Err(JournalError::Damaged { .. })
     ));
 }
 

@@ -7,19 +7,33 @@ use signet_certs::link::walk;
 
 use super::*;
 use crate::audit_event::{AuditAction, AuditEvent};
+use crate::authority::operation::{Order, Stage};
+use crate::authority::spread::Holds;
 use crate::fixtures::{HOUR, MINUTE, Running, SKEW, Seams};
 
 mod elsewhere;
 
 const X509: AuthorityKind = AuthorityKind::X509;
 
-fn wish(force: bool) -> RotateRequest {
-    RotateRequest {
+fn wish(force: bool) -> OrderRequest {
+    OrderRequest::rotation(X509, force)
+}
+
+fn wants(order: Order) -> OrderRequest {
+    OrderRequest {
         kind: X509,
-        force,
-        algorithm: None,
+        order,
         author: "admin".to_owned(),
     }
+}
+
+/// What comes of an operation, its last word.
+async fn outcome(mut steps: OperationSteps) -> OperationReport {
+    let mut last = None;
+    while let Some(step) = steps.next().await {
+        last = Some(step);
+    }
+    last.unwrap()
 }
 
 fn agent(index: usize) -> SpiffeId {
@@ -61,50 +75,25 @@ async fn a_rotation_tells_its_steps_and_waits_for_the_agents() {
     let running = Running::new().await;
     report(&running, &[1, 1]);
     let first = running.active(X509);
-    let mut steps = running.manager.rotate(wish(false)).await.unwrap();
-    let Some(RotationProgress::Prepared { authority, previous }) = steps.recv().await else {
-        panic!()
+    let mut steps = running.manager.order(wish(false)).await.unwrap();
+    let begun = steps.next().await.unwrap();
+    assert_eq!(begun.operation.previous, Some(first));
+    let authority = begun.operation.target;
+    let mut step = begun;
+    let mut figures = async |confirmed: usize| {
+        while !step.is_published || step.reported != confirmed {
+            step = steps.next().await.unwrap();
+        }
+        (step.agents, step.awaited.len())
     };
-    assert_eq!(previous, Some(first));
-    let spreading = steps.recv().await;
-    assert!(
-        matches!(
-            spreading,
-            Some(RotationProgress::Spreading {
-                live: 2,
-                confirmed: 0,
-                ..
-            })
-        ),
-        "{spreading:?}"
-    );
+    assert_eq!(figures(0).await, (2, 2));
     running.pass(6 * MINUTE).await;
     report(&running, &[2, 1]);
-    let spreading = steps.recv().await;
-    assert!(
-        matches!(
-            spreading,
-            Some(RotationProgress::Spreading {
-                live: 2,
-                confirmed: 1,
-                ..
-            })
-        ),
-        "{spreading:?}"
-    );
+    assert_eq!(figures(1).await, (2, 1));
     assert_eq!(running.active(X509), first);
     report(&running, &[2, 2]);
-    let mut last = None;
-    while let Some(step) = steps.recv().await {
-        last = Some(step);
-    }
-    assert_eq!(
-        last,
-        Some(RotationProgress::Activated {
-            authority,
-            previous: Some(first)
-        })
-    );
+    let last = outcome(steps).await.operation;
+    assert_eq!((last.target, last.stage), (authority, Stage::Done));
     assert_eq!(running.states(X509), ["old", "active"]);
     let audit = running.store.audit_events();
     let activated = audit.iter().map(AuditEvent::action).any(|action| {
@@ -113,12 +102,80 @@ async fn a_rotation_tells_its_steps_and_waits_for_the_agents() {
     assert!(activated, "{audit:?}");
 }
 
+/// Killed in the middle of a retirement, it goes on: the old one leaves when every agent has said that it uses nothing of it, and it is done
+/// when they have reported that.
+///
+/// Covers INV-8.
+#[tokio::test(start_paused = true)]
+async fn a_retirement_goes_on_over_a_restart_and_its_key_goes_with_it() {
+    let running = Running::new().await;
+    report(&running, &[1, 1]);
+    let old = running.active(X509);
+    let retire = Order::Rotate {
+        force: false,
+        algorithm: None,
+        retire: true,
+    };
+    let mut steps = running.manager.order(wants(retire)).await.unwrap();
+    let number = steps.next().await.unwrap().operation.number;
+    running.pass(6 * MINUTE).await;
+    report(&running, &[2, 2]);
+    running.pass(MINUTE).await;
+    assert_eq!(running.states(X509), ["tainted", "active"]);
+    assert!(
+        running
+            .snapshot()
+            .get(old)
+            .is_some_and(|published| published.tainted)
+    );
+    assert_eq!(running.snapshot().sequence, 3);
+
+    let silent = Holds {
+        reported: 2,
+        ..Holds::default()
+    };
+    let silent = [0, 1].map(|index| (agent(index), silent.clone()));
+    let running = running.restart_among(silent.into_iter().collect()).await;
+    assert_eq!(running.snapshot().sequence, 3);
+    let steps = running.manager.follow(X509, number);
+    running.pass(MINUTE).await;
+    assert_eq!(
+        running.states(X509),
+        ["tainted", "active"],
+        "nobody has spoken since"
+    );
+    report(&running, &[3, 3]);
+    running.pass(MINUTE).await;
+    assert_eq!(running.states(X509), ["active"]);
+    let snapshot = running.snapshot();
+    assert_eq!(
+        (snapshot.get(old).is_none(), &*snapshot.departed),
+        (true, &[old][..])
+    );
+    assert!(
+        !running.store.kept().keys.contains_key(&old),
+        "its key is gone too"
+    );
+    report(&running, &[4, 3]);
+    running.pass(MINUTE).await;
+    let waits = running.manager.operations()[0].clone();
+    assert_eq!((waits.reported, waits.operation.stage), (1, Stage::Telling));
+    report(&running, &[4, 4]);
+    assert_eq!(outcome(steps).await.operation.stage, Stage::Done);
+    let audit = running.store.audit_events();
+    let says = |wanted: &str| audit.iter().any(|event| event.to_json().contains(wanted));
+    assert!(
+        says("authority_tainted") && says("authority_revoked"),
+        "{audit:?}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rotation_goes_on_without_its_admin_and_over_a_restart() {
     let running = Running::new().await;
     report(&running, &[1]);
     let first = running.active(X509);
-    drop(running.manager.rotate(wish(false)).await.unwrap());
+    drop(running.manager.order(wish(false)).await.unwrap());
     running.pass(MINUTE).await;
     let running = running.restart().await;
     assert_eq!(running.states(X509), ["active", "prepared"]);
@@ -136,8 +193,7 @@ async fn a_rotation_goes_on_without_its_admin_and_over_a_restart() {
 async fn force_skips_the_gate_and_is_audited() {
     let running = Running::new().await;
     report(&running, &[0]);
-    let mut steps = running.manager.rotate(wish(true)).await.unwrap();
-    while steps.recv().await.is_some() {}
+    outcome(running.manager.order(wish(true)).await.unwrap()).await;
     assert_eq!(running.states(X509), ["old", "active"]);
     let audit = running.store.audit_events();
     let forced = audit.iter().any(|event| {
@@ -163,9 +219,9 @@ async fn a_failed_journal_write_fails_the_command_and_changes_nothing() {
         running.store.kept().keys.len(),
     );
     running.store.journal_failures.store(1, Ordering::SeqCst);
-    let refused = running.manager.rotate(wish(false)).await.unwrap_err();
+    let refused = running.manager.order(wish(false)).await.unwrap_err();
     assert!(
-        matches!(refused, RotateError::Failed(LifecycleError::Store(_))),
+        matches!(refused, OrderError::Failed(LifecycleError::Store(_))),
         "{refused:?}"
     );
     running.pass(MINUTE).await;
@@ -175,7 +231,7 @@ async fn a_failed_journal_write_fails_the_command_and_changes_nothing() {
         running.store.kept().keys.len(),
     );
     assert_eq!(before, after);
-    running.manager.rotate(wish(false)).await.unwrap();
+    running.manager.order(wish(false)).await.unwrap();
     running.pass(MINUTE).await;
     assert_eq!(running.states(X509), ["active", "prepared"]);
 }
@@ -185,7 +241,7 @@ async fn a_publication_that_could_not_be_journalled_is_not_forgotten() {
     let running = Running::new().await;
     // The list of the new authority takes a second attempt, so that its publication meets the failing journal.
     running.store.crl_failures.store(1, Ordering::SeqCst);
-    drop(running.manager.rotate(wish(true)).await.unwrap());
+    drop(running.manager.order(wish(true)).await.unwrap());
     running.store.journal_failures.store(4, Ordering::SeqCst);
     running.pass(MINUTE).await;
     assert_eq!(running.store.journal_failures.load(Ordering::SeqCst), 0);
@@ -273,8 +329,8 @@ async fn a_rotation_after_the_drain_says_that_the_server_stops() {
     let running = Running::new().await;
     assert!(running.drain.finish(MINUTE).await);
     assert!(matches!(
-        running.manager.rotate(wish(false)).await,
-        Err(RotateError::Stopping)
+        running.manager.order(wish(false)).await,
+        Err(OrderError::Stopping)
     ));
 }
 

@@ -1,5 +1,6 @@
 //! The machine beside a model of the world.
 
+mod verbs;
 mod world;
 
 use proptest::prelude::*;
@@ -7,7 +8,8 @@ use proptest::test_runner::RngSeed;
 use signet_certs::link::{MAX_LINKS, WALK_AFTER_END};
 use signet_certs::signer::SignatureAlgorithm;
 
-use self::world::{AGENTS, Action, HOUR, MINUTE, SKEW, World, action, policy, settings};
+use self::world::{AGENTS, Action, HOUR, MINUTE, SKEW, World, action, policy, rotation, settings};
+use super::super::operation::Order;
 use super::super::policy::{LifePolicy, LifeSettings};
 use super::*;
 
@@ -98,13 +100,7 @@ fn an_empty_journal_prepares_one_that_signs_as_soon_as_it_is_published() {
 #[test]
 fn a_successor_waits_for_every_agent_and_for_the_spread_time() {
     let mut world = World::started();
-    world
-        .step(Event::Rotate {
-            force: false,
-            algorithm: None,
-            author: "admin".into(),
-        })
-        .unwrap();
+    world.orders(rotation(false)).unwrap();
     world.publish();
     (0..AGENTS - 1).for_each(|agent| world.report(agent));
     world.now += 6 * MINUTE;
@@ -119,13 +115,7 @@ fn a_successor_waits_for_every_agent_and_for_the_spread_time() {
 #[test]
 fn silence_delays_a_successor_no_longer_than_spread_max() {
     let mut world = World::started();
-    world
-        .step(Event::Rotate {
-            force: false,
-            algorithm: None,
-            author: "admin".into(),
-        })
-        .unwrap();
+    world.orders(rotation(false)).unwrap();
     world.publish();
     world.now += HOUR - Duration::from_secs(1);
     world.settle();
@@ -138,13 +128,7 @@ fn silence_delays_a_successor_no_longer_than_spread_max() {
 fn force_skips_the_spread_but_not_the_publication() {
     let mut world = World::started();
     world.forced = true;
-    world
-        .step(Event::Rotate {
-            force: true,
-            algorithm: None,
-            author: "admin".into(),
-        })
-        .unwrap();
+    world.orders(rotation(true)).unwrap();
     world.settle();
     assert_eq!(world.activations.len(), 1);
     world.publish();
@@ -158,13 +142,7 @@ fn an_old_authority_leaves_after_its_last_leaf_and_one_more_list() {
     let mut world = World::started();
     let first = world.set.active().unwrap().id();
     world.forced = true;
-    world
-        .step(Event::Rotate {
-            force: true,
-            algorithm: None,
-            author: "admin".into(),
-        })
-        .unwrap();
+    world.orders(rotation(true)).unwrap();
     world.publish();
     world.settle();
     // An issuer that had read the authorities a moment earlier.
@@ -211,9 +189,12 @@ fn an_old_authority_without_a_list_leaves_with_its_last_leaf() {
 }
 
 fn rotate_to(algorithm: Option<SignatureAlgorithm>) -> Event {
-    Event::Rotate {
-        force: true,
-        algorithm,
+    Event::Ordered {
+        order: Order::Rotate {
+            force: true,
+            algorithm,
+            retire: false,
+        },
         author: "admin".into(),
     }
 }
@@ -298,13 +279,7 @@ fn a_longer_leaf_ttl_is_remembered_for_as_long_as_it_matters() {
 #[test]
 fn a_second_preparation_and_a_stray_answer_are_refused() {
     let mut world = World::started();
-    world
-        .step(Event::Rotate {
-            force: false,
-            algorithm: None,
-            author: "admin".into(),
-        })
-        .unwrap();
+    world.orders(rotation(false)).unwrap();
     let (active, authority) = (
         world.set.active().unwrap().id(),
         world.make(SignatureAlgorithm::P256),
@@ -314,6 +289,7 @@ fn a_second_preparation_and_a_stray_answer_are_refused() {
         activation: Activation::AtOnce,
         author: "admin".into(),
         link: None,
+        verb: None,
     };
     assert!(matches!(world.step(second), Err(Refused::AlreadyPrepared(_))));
     let stray = Event::LastLeafExpired { authority: active };

@@ -22,16 +22,20 @@ impl AdminClient {
             let explained = self.inner.explain_id(request).await.map_err(said)?;
             return Ok(render::explained_id(&explained.into_inner()));
         }
-        let pod = pod.unwrap_or_default();
-        let parts = pod.split_once('/').filter(|(_, name)| !name.contains('/'));
-        let (namespace, name) =
-            parts.with_context(|| format!("`{pod}` names no pod; write NAMESPACE/NAME"))?;
+        let (namespace, name) = pod_named(&pod.unwrap_or_default())?;
         let request = wire::ExplainPodRequest {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
+            namespace,
+            name,
             cluster: cluster.unwrap_or_default(),
         };
         let explained = self.inner.explain_pod(request).await.map_err(said)?;
         Ok(render::explained_pod(&explained.into_inner()))
     }
+}
+
+/// Namespace and name of a pod.
+pub(super) fn pod_named(pod: &str) -> anyhow::Result<(String, String)> {
+    let parts = pod.split_once('/').filter(|(_, name)| !name.contains('/'));
+    let (namespace, name) = parts.with_context(|| format!("`{pod}` names no pod; write NAMESPACE/NAME"))?;
+    Ok((namespace.to_owned(), name.to_owned()))
 }

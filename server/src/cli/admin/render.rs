@@ -1,11 +1,14 @@
 //! Answers as JSON and as tables.
 
+mod ca;
 mod clusters;
+mod denials;
 mod explain;
 mod proofs;
 mod revoked;
 mod rules;
 mod status;
+mod tried;
 
 use serde_json::{Value, json};
 use signet_certs::pem;
@@ -13,10 +16,13 @@ use signet_proto::admin as wire;
 use signet_runtime::cli::{Answer, or_dash, when, when_text};
 use signet_runtime::table::Table;
 
+pub(super) use self::ca::{ordered, recorded, shown_authorities, tell};
+pub(super) use self::denials::denials;
 pub(super) use self::explain::{explained_id, explained_pod};
-pub(super) use self::revoked::revoked;
+pub(super) use self::revoked::{and_reported, revoked, spread, would_revoke};
 pub(super) use self::rules::{confirmed_rules, rules};
 pub(super) use self::status::{health, status};
+pub(super) use self::tried::{rule_change, tested_rule};
 
 #[cfg(test)]
 mod tests;
@@ -46,7 +52,7 @@ fn authority_json(authority: &wire::Authority) -> Value {
     })
 }
 
-pub(super) fn authorities(authorities: &[wire::Authority]) -> Answer {
+fn authorities(authorities: &[wire::Authority]) -> Answer {
     let mut table = Table::new(&[
         "AUTHORITY",
         "KIND",
@@ -61,7 +67,9 @@ pub(super) fn authorities(authorities: &[wire::Authority]) -> Answer {
         let next = if authority.next.is_empty() {
             "-".to_owned()
         } else {
-            format!("{} {}", authority.next, when_text(authority.next_unix_ms))
+            let at = when(authority.next_unix_ms);
+            let at = at.as_str().map(|at| format!(" {at}")).unwrap_or_default();
+            format!("{}{at}", authority.next)
         };
         table.row([
             authority.authority_id.clone(),
@@ -85,45 +93,6 @@ pub(super) fn anchors(authorities: &[wire::Authority]) -> Answer {
         .map(|authority| pem::encode("CERTIFICATE", &authority.certificate))
         .collect();
     Answer::new(json!({ "anchors": pem }), pem.concat())
-}
-
-pub(super) fn step(step: &wire::RotateProgress) -> String {
-    match step.step.as_str() {
-        "prepared" => format!("prepared    {} is in the bundle", step.authority_id),
-        "spreading" => {
-            format!(
-                "spreading   reported by {} of {} agents{}",
-                step.agents_reported,
-                step.agents,
-                suffix(&step.message)
-            )
-        }
-        "activated" => format!(
-            "activated   {} signs; {} stays trusted",
-            step.authority_id,
-            or_dash(&step.old_authority_id)
-        ),
-        other => format!("{other}{}", suffix(&step.message)),
-    }
-}
-
-fn suffix(message: &str) -> String {
-    if message.is_empty() {
-        String::new()
-    } else {
-        format!(", {message}")
-    }
-}
-
-pub(super) fn rotated(step: &wire::RotateProgress) -> Answer {
-    let json = json!({
-        "step": step.step,
-        "authority_id": step.authority_id,
-        "old_authority_id": step.old_authority_id,
-        "agents": step.agents,
-        "agents_reported": step.agents_reported,
-    });
-    Answer::new(json, String::new())
 }
 
 pub(super) fn svids(list: &wire::ListSvidsResponse) -> Answer {
@@ -177,26 +146,6 @@ fn svid_json(svid: &wire::SvidRecord) -> Value {
     })
 }
 
-pub(super) fn denials(denials: &[wire::Denial]) -> Answer {
-    let mut table = Table::new(&["DENIAL", "TARGET", "SINCE", "ENDS", "LIFTED", "BY", "COMMENT"]);
-    for denial in denials {
-        table.row([
-            denial.id.clone(),
-            denial.target.clone(),
-            when_text(denial.created_unix_ms),
-            when_text(denial.expires_unix_ms),
-            when_text(denial.lifted_unix_ms),
-            or_dash(&denial.author).to_owned(),
-            or_dash(&denial.comment).to_owned(),
-        ]);
-    }
-    let json = json!({ "denials": denials.iter().map(|denial| json!({
-        "id": denial.id, "kind": denial.kind, "target": denial.target, "author": denial.author, "comment": denial.comment,
-        "created": when(denial.created_unix_ms), "expires": when(denial.expires_unix_ms), "lifted": when(denial.lifted_unix_ms),
-    })).collect::<Vec<_>>() });
-    Answer::new(json, table_or(table, denials.len(), "nothing is denied"))
-}
-
 pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
     let mut text = String::new();
     for crl in crls {
@@ -210,8 +159,12 @@ pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
             when_text(crl.next_update_unix_ms)
         ));
         for entry in &crl.entries {
+            let since = match entry.invalid_from_unix_ms {
+                0 => String::new(),
+                since => format!(", invalid since {}", when_text(since)),
+            };
             text.push_str(&format!(
-                "  {} {} {}\n",
+                "  {} {} {}{since}\n",
                 entry.serial,
                 when_text(entry.revoked_unix_ms),
                 entry.reason
@@ -223,6 +176,7 @@ pub(super) fn crls(crls: &[wire::Crl]) -> Answer {
         "this_update": when(crl.this_update_unix_ms), "next_update": when(crl.next_update_unix_ms),
         "entries": crl.entries.iter().map(|entry| json!({
             "serial": entry.serial, "revoked": when(entry.revoked_unix_ms), "reason": entry.reason,
+            "invalid_since": when(entry.invalid_from_unix_ms),
         })).collect::<Vec<_>>(),
     })).collect::<Vec<_>>() });
     Answer::new(

@@ -8,7 +8,7 @@ use signet_certs::serial::SerialNumber;
 use super::kept::Kept;
 use crate::store::{
     AgentRow, Attestation, Generation, Generations, IssueRefusal, LiveAgent, NewIssuance, Presented,
-    PresentedCertificate, RevokeRequest, RevokeTarget, Standing,
+    PresentedCertificate, RevokeRequest, Standing, Subject,
 };
 
 impl Kept {
@@ -16,6 +16,14 @@ impl Kept {
         self.agents
             .get(agent)
             .map_or_else(Generations::default, |row| row.generations)
+    }
+
+    /// An agent as denials hit it: by its name, or by its node.
+    fn agent_subject<'a>(&'a self, agent: &'a SpiffeId) -> Subject<'a> {
+        let mut rows = self.rows.iter().rev().map(|row| &row.workload);
+        let bare = Subject::of_agent(agent);
+        rows.find(|row| row.spiffe_id == *agent)
+            .map_or(bare, Subject::from)
     }
 
     fn standing(
@@ -26,7 +34,7 @@ impl Kept {
     ) -> (Standing, Generation) {
         let of_agent = self.certificates.get(serial).filter(|(owner, _)| owner == agent);
         let generation = of_agent.map(|(_, generation)| *generation);
-        let denial = self.denials_of(agent).find(|denial| denial.is_active(earliest));
+        let denial = self.denial_of(&self.agent_subject(agent), earliest);
         let denied = denial.map(|denial| denial.id.as_str());
         let standing = self.generations(agent).standing(generation, denied);
         (standing, generation.unwrap_or_default())
@@ -77,8 +85,8 @@ impl Kept {
 
     pub(super) fn live_agents(&self, now: SystemTime) -> Vec<LiveAgent> {
         let denied = |agent: &LiveAgent| {
-            let mut denials = self.denials_of(&agent.spiffe_id);
-            denials.any(|denial| denial.is_active(now))
+            self.denial_of(&self.agent_subject(&agent.spiffe_id), now)
+                .is_some()
         };
         let live = self.agents.values().cloned().filter_map(|row| row.live(now));
         live.filter(|agent| !denied(agent)).collect()
@@ -120,8 +128,12 @@ impl Kept {
         let mut revoked: Vec<_> = serials
             .filter_map(|serial| self.certificates.get(&serial).cloned())
             .collect();
-        if let RevokeTarget::SpiffeId(id) = &request.target {
-            revoked.push((id.clone(), self.generations(id).issued));
+        if let Some(target) = request.target.as_denial() {
+            let hit = self
+                .agents
+                .iter()
+                .filter(|(id, _)| target.hits(&self.agent_subject(id)));
+            revoked.extend(hit.map(|(id, row)| (id.clone(), row.generations.issued)));
         }
         for (agent, generation) in revoked {
             if let Some(row) = self.agents.get_mut(&agent) {

@@ -11,7 +11,7 @@ use crate::store::budget::take;
 use crate::store::ledger::batch_size;
 use crate::store::{
     AuthorityUse, Budget, Denial, EvidenceKind, IssueRefusal, LedgerRow, NewIssuance, PodTokenUse, Recorded,
-    StoreError, SvidFilter, SvidPage, WorkloadRef,
+    StoreError, Subject, SvidFilter, SvidPage, WorkloadRef,
 };
 
 impl Kept {
@@ -64,8 +64,7 @@ impl Kept {
         if let Some(serial) = &item.caller {
             self.judge_caller(serial, item.earliest)?;
         }
-        let mut denials = self.denials_of(&item.workload.spiffe_id);
-        if let Some(denial) = denials.find(|denial| denial.is_active(item.earliest)) {
+        if let Some(denial) = self.denial_of(&Subject::from(&item.workload), item.earliest) {
             return Err(IssueRefusal::Denied {
                 denial_id: denial.id.clone(),
             });
@@ -101,11 +100,10 @@ impl Kept {
         Ok(take(budget, live, bucket, agent, now)?)
     }
 
-    /// Denials of one identity, oldest first.
-    pub(super) fn denials_of(&self, id: &SpiffeId) -> impl Iterator<Item = &Denial> {
-        self.denials
-            .values()
-            .filter(|denial| denial.target == id.as_str())
+    /// The oldest denial in force against this one.
+    pub(super) fn denial_of(&self, subject: &Subject<'_>, earliest: SystemTime) -> Option<&Denial> {
+        let mut denials = self.denials.values();
+        denials.find(|denial| denial.is_active(earliest) && denial.target.hits(subject))
     }
 
     /// What is neither expired nor revoked.

@@ -57,6 +57,8 @@ pub(crate) struct Kept {
     pub(super) compromised: BTreeSet<[u8; 32]>,
     /// The rules that were accepted last.
     pub(super) accepted_rules: Option<String>,
+    /// The rules that admins have set.
+    pub(super) admin_rules: Option<String>,
     /// Number of the last revocation.
     pub(super) revision: u64,
     /// Denials with their numbers.
@@ -88,6 +90,8 @@ pub(crate) struct Kept {
 pub(super) struct Revocation {
     pub(super) revoked_at: SystemTime,
     pub(super) reason: RevocationReason,
+    /// Since when it is not to be believed.
+    pub(super) invalid_since: Option<SystemTime>,
     /// The end of the certificate; `None` while the authority signs lists.
     pub(super) not_after: Option<SystemTime>,
     pub(super) revision: u64,

@@ -6,24 +6,24 @@ use std::time::SystemTime;
 use signet_certs::authority::AuthorityId;
 use signet_certs::crl::{RevocationReason, RevokedEntry};
 use signet_certs::dates::{OutsideDates, WhoseClock};
-use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
 use super::kept::{Kept, Revocation};
 use crate::audit_event::RevokedSerial;
-use crate::store::room::{Class, Room, Waiting};
+use crate::store::room::{Class, Room, Waiting, weight};
 use crate::store::{
-    Denial, ListRoom, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet, RevokedSvid, StoreError,
+    Denial, ListRoom, NewIssuance, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet,
+    RevokedSvid, StoreError, Subject,
 };
 
 /// What shall be on a list.
-struct Entry {
-    svid: RevokedSvid,
+pub(super) struct Entry {
+    pub(super) svid: RevokedSvid,
 }
 
 /// What names a revocation.
-type Key = (AuthorityId, SerialNumber);
+pub(super) type Key = (AuthorityId, SerialNumber);
 
 impl Kept {
     pub(super) fn revoke(&mut self, request: &RevokeRequest, epoch: u64) -> Result<Revoked, RevokeError> {
@@ -61,9 +61,8 @@ impl Kept {
         })
     }
 
-    fn entries(&self, request: &RevokeRequest) -> Result<Vec<Entry>, RevokeError> {
+    pub(super) fn entries(&self, request: &RevokeRequest) -> Result<Vec<Entry>, RevokeError> {
         match &request.target {
-            RevokeTarget::SpiffeId(id) => Ok(self.of_id(id, request.earliest)),
             RevokeTarget::Serial {
                 serial,
                 authority,
@@ -72,23 +71,42 @@ impl Kept {
                 let entry = self.of_serial(*serial, *authority, *expires_by, request.earliest)?;
                 Ok(vec![entry])
             }
+            RevokeTarget::IssuedBy(unknown) if !self.authorities.contains(unknown) => {
+                Err(RevokeError::UnknownAuthority(*unknown))
+            }
+            RevokeTarget::IssuedBy(authority) => {
+                Ok(self.of(request.earliest, |row| row.authority == *authority))
+            }
+            RevokeTarget::SpiffeId(_)
+            | RevokeTarget::Prefix(_)
+            | RevokeTarget::Pod(_)
+            | RevokeTarget::Node(_) => {
+                let target = request.target.as_denial();
+                let hit = |row: &NewIssuance| {
+                    let subject = Subject::from(&row.workload);
+                    target.as_ref().is_some_and(|target| target.hits(&subject))
+                };
+                Ok(self.of(request.earliest, hit))
+            }
         }
     }
 
-    fn of_id(&self, id: &SpiffeId, earliest: SystemTime) -> Vec<Entry> {
-        self.rows
+    /// Those of these that may be unexpired.
+    fn of(&self, earliest: SystemTime, wanted: impl Fn(&NewIssuance) -> bool) -> Vec<Entry> {
+        let rows = self
+            .rows
             .iter()
-            .filter(|row| row.workload.spiffe_id == *id && row.not_after > earliest)
-            .map(|row| Entry {
-                svid: RevokedSvid {
-                    serial: row.serial,
-                    authority: row.authority,
-                    spiffe_id: Some(id.clone()),
-                    not_after: Some(row.not_after),
-                    waits: false,
-                },
-            })
-            .collect()
+            .filter(|row| row.not_after > earliest && wanted(row));
+        rows.map(|row| Entry {
+            svid: RevokedSvid {
+                serial: row.serial,
+                authority: row.authority,
+                spiffe_id: Some(row.workload.spiffe_id.clone()),
+                not_after: Some(row.not_after),
+                waits: false,
+            },
+        })
+        .collect()
     }
 
     fn of_serial(
@@ -138,6 +156,7 @@ impl Kept {
             let revocation = Revocation {
                 revoked_at: request.now,
                 reason: request.reason,
+                invalid_since: request.invalid_since,
                 not_after: svid.not_after,
                 revision: 0,
                 class: request.class(),
@@ -180,21 +199,22 @@ impl Kept {
         left
     }
 
-    fn waiting(&self, earliest: SystemTime, which: impl Fn(&Key) -> bool) -> Vec<Waiting<Key>> {
+    pub(super) fn waiting(&self, earliest: SystemTime, which: impl Fn(&Key) -> bool) -> Vec<Waiting<Key>> {
         let waiting = self.revocations.iter().filter(|(_, entry)| !entry.entered);
         let waiting = waiting.filter(|(key, _)| which(key)).map(|(key, entry)| Waiting {
             key: *key,
             class: entry.class,
             not_after: entry.not_after.unwrap_or_else(|| from_unix_millis(i64::MAX)),
+            weight: weight(entry.invalid_since.is_some()),
         });
         waiting.filter(|one| one.not_after > earliest).collect()
     }
 
-    fn used(&self, room: &ListRoom) -> Room {
+    pub(super) fn used(&self, room: &ListRoom) -> Room {
         let mut used = Room::of(room.capacity);
         for authority in &room.authorities {
             self.unlisted(*authority)
-                .for_each(|(_, entry)| used.count(entry.class, 1));
+                .for_each(|(_, entry)| used.count(entry.class, weight(entry.invalid_since.is_some())));
         }
         used
     }
@@ -218,6 +238,7 @@ impl Kept {
             let revocation = Revocation {
                 revoked_at: now,
                 reason: RevocationReason::Superseded,
+                invalid_since: None,
                 not_after: None,
                 revision: 0,
                 class: Class::Identity,
@@ -231,14 +252,15 @@ impl Kept {
 
     /// The denial that follows from the request, and whether it is new. One in force that lasts as long is enough.
     fn deny(&mut self, request: &RevokeRequest, epoch: u64) -> (Option<Denial>, bool) {
-        let Some(id) = request.denies() else {
+        let Some(target) = request.denies() else {
             return (None, false);
         };
-        if let Some(denial) = self.denials_of(id).find(|denial| denial.satisfies(request)) {
+        let mut present = self.denials.values().filter(|denial| denial.target == target);
+        if let Some(denial) = present.find(|denial| denial.satisfies(request)) {
             return (Some(denial.clone()), false);
         }
         let number = self.denials.keys().next_back().map_or(1, |last| last + 1);
-        let denial = Denial::ordered(request, id, epoch, number);
+        let denial = Denial::ordered(request, target, epoch, number);
         self.denials.insert(number, denial.clone());
         (Some(denial), true)
     }
@@ -279,6 +301,7 @@ impl Kept {
             serial,
             revoked_at: entry.revoked_at,
             reason: entry.reason,
+            invalid_since: entry.invalid_since,
         });
         RevokedSet {
             entries: entries.collect(),
@@ -287,6 +310,6 @@ impl Kept {
     }
 }
 
-fn key(svid: &RevokedSvid) -> Key {
+pub(super) fn key(svid: &RevokedSvid) -> Key {
     (svid.authority, svid.serial)
 }

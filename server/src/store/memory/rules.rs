@@ -5,17 +5,26 @@ use std::time::SystemTime;
 
 use super::MemoryStore;
 use crate::audit_event::AuditEvent;
-use crate::store::{EvidenceKind, KeptRules, LiveIdentity, NewIssuance, StoreFuture};
+use crate::store::{EvidenceKind, KeptRules, LiveIdentity, NewIssuance, RulesToKeep, StoreFuture};
 
 impl KeptRules for MemoryStore {
     fn accepted_rules(&self) -> StoreFuture<'_, Option<String>> {
         self.look(|kept| kept.accepted_rules.clone())
     }
 
-    fn accept_rules(&self, body: String, audit: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
+    fn admin_rules(&self) -> StoreFuture<'_, Option<String>> {
+        self.look(|kept| kept.admin_rules.clone())
+    }
+
+    fn keep_rules(&self, rules: RulesToKeep, audit: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
         self.transaction(move |kept| {
             self.fails(&self.rules_failures)?;
-            kept.accepted_rules = Some(body);
+            if rules.accepted.is_some() {
+                kept.accepted_rules = rules.accepted;
+            }
+            if rules.of_admins.is_some() {
+                kept.admin_rules = rules.of_admins;
+            }
             kept.audit(audit);
             Ok(())
         })

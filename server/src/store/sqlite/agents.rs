@@ -8,24 +8,33 @@ use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
 use super::convert::millis;
-use super::known_agents::all;
+use super::known_agents::{all, clusters};
 use super::read::denials;
 use super::writer::Tx;
 use crate::store::{
-    Attestation, Generation, LiveAgent, NewIssuance, Presented, PresentedCertificate, RevokeRequest,
-    RevokeTarget, Standing,
+    AgentRow, Attestation, Generation, LiveAgent, NewIssuance, Presented, PresentedCertificate,
+    RevokeRequest, Standing, Subject,
 };
 
 /// Every agent that holds a certificate which counts and is not denied, by SPIFFE ID.
 pub(super) fn live(conn: &Connection, now: SystemTime) -> rusqlite::Result<Vec<LiveAgent>> {
     let denials = denials(conn, false, now)?;
-    let denied = |agent: &LiveAgent| {
-        denials
-            .iter()
-            .any(|denial| denial.target == agent.spiffe_id.as_str())
+    let clusters = if denials.is_empty() {
+        HashMap::new()
+    } else {
+        clusters(conn)?
     };
-    let live = all(conn)?.into_iter().filter_map(|row| row.live(now));
-    Ok(live.filter(|agent| !denied(agent)).collect())
+    let denied = |row: &AgentRow| {
+        let subject = Subject {
+            cluster_uid: clusters.get(&row.spiffe_id).map_or("", String::as_str),
+            node_uid: &row.node_uid,
+            node_name: &row.node_name,
+            ..Subject::of(&row.spiffe_id)
+        };
+        denials.iter().any(|denial| denial.target.hits(&subject))
+    };
+    let live = all(conn)?.into_iter().filter(|row| !denied(row));
+    Ok(live.filter_map(|row| row.live(now)).collect())
 }
 
 /// Keeps what agents say they hold.
@@ -71,11 +80,9 @@ pub(super) fn attested(
             generation.number.cast_signed(),
             attestation.pod_uid,
         ])?;
-    let known = &mut tx.state.known_agents;
-    known.agents.entry(agent.clone()).or_default().issued = generation;
-    known
-        .certificates
-        .insert(item.serial, (agent.clone(), generation));
+    tx.state
+        .known_agents
+        .attested(item.serial, &item.workload, generation);
     Ok(())
 }
 
@@ -90,7 +97,7 @@ pub(super) fn present(
     } = certificate;
     let denial = tx
         .state
-        .denial_of(spiffe_id, certificate.earliest)
+        .denial_of_agent(spiffe_id, certificate.earliest)
         .map(|denial| denial.id.as_str());
     let (mut standing, generation) = tx.state.known_agents.standing(spiffe_id, serial, denial);
     if standing == Standing::Unknown && is_listed(tx, certificate)? {
@@ -127,7 +134,7 @@ fn is_listed(tx: &Tx<'_>, certificate: &PresentedCertificate) -> rusqlite::Resul
         .exists(params![authority, certificate.serial.as_bytes()])
 }
 
-/// What a revocation takes from agents, for good: of one that is named all its certificates, of a certificate that and
+/// What a revocation takes from agents, for good: of those that it is aimed at all their certificates, of a certificate that and
 /// those before it.
 pub(super) fn revoke(
     tx: &mut Tx<'_>,
@@ -136,10 +143,12 @@ pub(super) fn revoke(
 ) -> rusqlite::Result<()> {
     let known = &tx.state.known_agents;
     let mut revoked: HashMap<SpiffeId, Generation> = HashMap::new();
-    if let RevokeTarget::SpiffeId(id) = &request.target
-        && let Some(agent) = known.agents.get(id)
-    {
-        revoked.insert(id.clone(), agent.issued);
+    if let Some(target) = request.target.as_denial() {
+        let hit = known
+            .agents
+            .iter()
+            .filter(|(id, _)| target.hits(&known.subject(id)));
+        revoked.extend(hit.map(|(id, agent)| (id.clone(), agent.issued)));
     }
     for (agent, generation) in serials.iter().filter_map(|serial| known.certificates.get(serial)) {
         let newest = revoked.entry(agent.clone()).or_default();

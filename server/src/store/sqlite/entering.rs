@@ -1,6 +1,6 @@
 //! Which revoked certificates go onto the lists, and which wait for room.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
@@ -11,7 +11,7 @@ use super::convert::{millis, serial_at, text_at, unreadable};
 use super::read::Reader;
 use super::schema::{REVISION, meta_number, set_meta};
 use super::writer::{Tx, Writer};
-use crate::store::room::{Class, Room, Waiting};
+use crate::store::room::{Class, Room, Waiting, weight};
 use crate::store::{Admitted, ListRoom, StoreError};
 
 /// A revocation: row of its authority, and serial.
@@ -48,10 +48,37 @@ pub(super) fn anything_waits(conn: &Connection) -> rusqlite::Result<bool> {
 
 /// Lets in what fits, and returns what goes on waiting, by room.
 pub(super) fn admit(tx: &mut Tx<'_>, rooms: &[ListRoom], earliest: i64) -> rusqlite::Result<Vec<Vec<Key>>> {
+    let waiting = waiting_at(tx.conn, earliest)?;
+    let (entering, left) = judge(tx, rooms, waiting)?;
+    enter(tx, &entering)?;
+    Ok(left)
+}
+
+/// Those that would go on waiting, had these come to what waits, or asked again.
+pub(super) fn would_wait(
+    tx: &Tx<'_>,
+    rooms: &[ListRoom],
+    earliest: i64,
+    fresh: Vec<Waiting<Key>>,
+) -> rusqlite::Result<Vec<Key>> {
+    let asked: HashSet<Key> = fresh.iter().map(|one| one.key).collect();
+    let mut waiting = waiting_at(tx.conn, earliest)?;
+    waiting.retain(|one| !asked.contains(&one.key));
+    waiting.extend(fresh);
+    let (_, left) = judge(tx, rooms, waiting)?;
+    Ok(left.concat())
+}
+
+/// Who of these enters, and who goes on waiting, by room.
+fn judge(
+    tx: &Tx<'_>,
+    rooms: &[ListRoom],
+    candidates: Vec<Waiting<Key>>,
+) -> rusqlite::Result<(Vec<Key>, Vec<Vec<Key>>)> {
     let which = which_room(tx, rooms);
     let mut entering = Vec::new();
     let mut waiting = vec![Vec::new(); rooms.len()];
-    for candidate in waiting_at(tx.conn, earliest)? {
+    for candidate in candidates {
         let room = which
             .get(&candidate.key.0)
             .and_then(|room| waiting.get_mut(*room));
@@ -71,8 +98,7 @@ pub(super) fn admit(tx: &mut Tx<'_>, rooms: &[ListRoom], earliest: i64) -> rusql
         entering.extend(enters.into_iter().map(|one| one.key));
         left.push(stays.into_iter().map(|one| one.key).collect());
     }
-    enter(tx, &entering)?;
-    Ok(left)
+    Ok((entering, left))
 }
 
 /// What waits and was asked for again enters by the better of its classes.
@@ -113,13 +139,15 @@ fn which_room(tx: &Tx<'_>, rooms: &[ListRoom]) -> HashMap<i64, usize> {
 
 fn waiting_at(conn: &Connection, earliest: i64) -> rusqlite::Result<Vec<Waiting<Key>>> {
     let mut statement = conn.prepare_cached(
-        "SELECT authority, serial, class, not_after FROM revocation WHERE entered = 0 AND not_after > ?1",
+        "SELECT authority, serial, class, not_after, invalid_since IS NOT NULL FROM revocation
+         WHERE entered = 0 AND not_after > ?1",
     )?;
     let rows = statement.query_map([earliest], |row| {
         Ok(Waiting {
             key: (row.get(0)?, serial_at(row, 1)?),
             class: class_at(row, 2)?,
             not_after: from_unix_millis(row.get(3)?),
+            weight: weight(row.get(4)?),
         })
     })?;
     rows.collect()
@@ -128,7 +156,8 @@ fn waiting_at(conn: &Connection, earliest: i64) -> rusqlite::Result<Vec<Waiting<
 fn listed(conn: &Connection, rooms: &[ListRoom], which: &HashMap<i64, usize>) -> rusqlite::Result<Vec<Room>> {
     let mut used: Vec<Room> = rooms.iter().map(|room| Room::of(room.capacity)).collect();
     let mut statement = conn.prepare_cached(
-        "SELECT authority, class, count(*) FROM revocation WHERE entered = 1 AND listed = 0 GROUP BY authority, class",
+        "SELECT authority, class, sum(CASE WHEN invalid_since IS NULL THEN 1 ELSE 2 END) FROM revocation
+         WHERE entered = 1 AND listed = 0 GROUP BY authority, class",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

@@ -13,7 +13,9 @@ use super::state::{NodeToken, NodeTokenUse, State};
 use super::writer::{Tx, Writer};
 use crate::store::budget::{Bucket, take};
 use crate::store::ledger::batch_size;
-use crate::store::{AgentShare, EvidenceKind, IssueRefusal, NewIssuance, Recorded, Standing, StoreError};
+use crate::store::{
+    AgentShare, EvidenceKind, IssueRefusal, NewIssuance, Recorded, Standing, StoreError, Subject,
+};
 
 // The primary key is the only constraint that can be broken here: a serial that was drawn twice.
 const INSERT: &str = "
@@ -152,7 +154,7 @@ fn judge_caller(tx: &Tx<'_>, item: &NewIssuance) -> Result<(), IssueRefusal> {
     let Some(agent) = known.owner(serial) else {
         return Err(IssueRefusal::Caller(Standing::Unknown));
     };
-    let denial = tx.state.denial_of(agent, item.earliest);
+    let denial = tx.state.denial_of_agent(agent, item.earliest);
     let denial = denial.map(|denial| denial.id.as_str());
     match known.standing(agent, serial, denial) {
         (Standing::Counts, _) => Ok(()),
@@ -163,7 +165,7 @@ fn judge_caller(tx: &Tx<'_>, item: &NewIssuance) -> Result<(), IssueRefusal> {
 /// Denial first: a denied target learns nothing of its budget.
 fn judge(tx: &Tx<'_>, item: &NewIssuance, fingerprint: &Fingerprint) -> Result<(), IssueRefusal> {
     judge_caller(tx, item)?;
-    if let Some(denial) = tx.state.denial_of(&item.workload.spiffe_id, item.earliest) {
+    if let Some(denial) = tx.state.denials.of(&Subject::from(&item.workload), item.earliest) {
         return Err(IssueRefusal::Denied {
             denial_id: denial.id.clone(),
         });

@@ -8,13 +8,15 @@ use signet_certs::serial::SerialNumber;
 
 use super::convert::{authority_at, number_at, serial_at, time_at};
 use super::read::spiffe_id_at;
-use crate::store::{AgentRow, Generation, Generations, Standing};
+use crate::store::{AgentRow, Generation, Generations, Named, Standing, Subject, WorkloadRef};
 
 /// Agents, and those of their certificates that are in the ledger.
 #[derive(Default)]
 pub(super) struct KnownAgents {
     pub(super) agents: HashMap<SpiffeId, Generations>,
     pub(super) certificates: HashMap<SerialNumber, (SpiffeId, Generation)>,
+    /// Where each agent of which there is a row is.
+    nodes: HashMap<SpiffeId, Named>,
 }
 
 impl KnownAgents {
@@ -24,8 +26,8 @@ impl KnownAgents {
             known.agents.insert(row.spiffe_id, row.generations);
         }
         let mut statement = conn.prepare(
-            "SELECT l.serial, l.epoch, l.generation, w.spiffe_id
-             FROM ledger l JOIN workload w ON w.id = l.workload WHERE l.generation IS NOT NULL",
+            "SELECT l.serial, l.epoch, l.generation, w.spiffe_id, w.cluster_uid, w.node_uid, w.node_name
+             FROM ledger l JOIN workload w ON w.id = l.workload WHERE l.generation IS NOT NULL ORDER BY l.serial",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -33,9 +35,16 @@ impl KnownAgents {
                 epoch: number_at(row, 1)?,
                 number: number_at(row, 2)?,
             };
+            let agent = spiffe_id_at(row, 3)?;
+            let node = Named {
+                cluster_uid: row.get(4)?,
+                uid: row.get(5)?,
+                name: row.get(6)?,
+            };
             known
                 .certificates
-                .insert(serial_at(row, 0)?, (spiffe_id_at(row, 3)?, generation));
+                .insert(serial_at(row, 0)?, (agent.clone(), generation));
+            known.nodes.insert(agent, node);
         }
         Ok(known)
     }
@@ -56,6 +65,36 @@ impl KnownAgents {
         let generation = of_agent.map(|(_, generation)| *generation);
         let standing = self.generations(agent).standing(generation, denied);
         (standing, generation.unwrap_or_default())
+    }
+
+    /// Notes that a certificate of an agent was recorded: it is the newest.
+    pub(super) fn attested(&mut self, serial: SerialNumber, workload: &WorkloadRef, generation: Generation) {
+        let agent = &workload.spiffe_id;
+        self.agents.entry(agent.clone()).or_default().issued = generation;
+        self.certificates.insert(serial, (agent.clone(), generation));
+        let node = Named {
+            cluster_uid: workload.cluster_uid.clone(),
+            uid: workload.node_uid.clone(),
+            name: workload.node_name.clone(),
+        };
+        self.nodes.insert(agent.clone(), node);
+    }
+
+    /// An agent as denials hit it: by its name, or by its node.
+    pub(super) fn subject<'a>(&'a self, agent: &'a SpiffeId) -> Subject<'a> {
+        let bare = Subject::of_agent(agent);
+        self.nodes.get(agent).map_or(bare, |node| Subject {
+            cluster_uid: &node.cluster_uid,
+            node_uid: &node.uid,
+            node_name: &node.name,
+            ..bare
+        })
+    }
+
+    /// Forgets an agent.
+    pub(super) fn forget(&mut self, agent: &SpiffeId) {
+        self.agents.remove(agent);
+        self.nodes.remove(agent);
     }
 
     /// The generation of an agent's next certificate.
@@ -118,4 +157,14 @@ fn agent_from(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
             revoked_up_to: generation(12, 13)?,
         },
     })
+}
+
+/// UID of the cluster of each agent, by the row of its newest certificate.
+pub(super) fn clusters(conn: &Connection) -> rusqlite::Result<HashMap<SpiffeId, String>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT g.spiffe_id, w.cluster_uid FROM agent g
+         JOIN ledger l ON l.serial = g.serial JOIN workload w ON w.id = l.workload",
+    )?;
+    let rows = statement.query_map([], |row| Ok((spiffe_id_at(row, 0)?, row.get(1)?)))?;
+    rows.collect()
 }

@@ -20,7 +20,7 @@ use super::schema::{JUMPED, MARK, set_meta};
 use super::state::{NodeToken, State, tolerance_ms};
 use super::writer::{GROUP_ROWS, Tx, Writer};
 use crate::store::{
-    AGENTS_KEPT, DENIALS_KEPT, EvidenceKind, Housekeeping, KEPT_AFTER_END, KnownTime, StoreError,
+    AGENTS_KEPT, DENIALS_KEPT, Denial, EvidenceKind, Housekeeping, KEPT_AFTER_END, KnownTime, StoreError,
 };
 
 /// Rows that one slice removes at most, and those that it looks at for that.
@@ -185,7 +185,7 @@ fn agents(tx: &mut Tx<'_>, before: i64, after: &str) -> rusqlite::Result<Option<
     let mut delete = tx.conn.prepare_cached("DELETE FROM agent WHERE spiffe_id = ?1")?;
     for id in &looked.gone {
         delete.execute([id.as_str()])?;
-        tx.state.known_agents.agents.remove(id);
+        tx.state.known_agents.forget(id);
     }
     Ok(looked.last.map(|id| id.as_str().to_owned()))
 }
@@ -265,10 +265,8 @@ fn small(tx: &mut Tx<'_>, now: i64) -> rusqlite::Result<()> {
                AND number < (SELECT max(number) FROM denial)",
         )?
         .execute(params![now - span_ms(DENIALS_KEPT), i64::MAX])?;
-    for denials in tx.state.denials.values_mut() {
-        denials.retain(|denial| denial.expires.is_none_or(|end| millis(end) > now));
-    }
-    tx.state.denials.retain(|_, denials| !denials.is_empty());
+    let goes_on = |denial: &Denial| denial.expires.is_none_or(|end| millis(end) > now);
+    tx.state.denials.retain(goes_on);
     Ok(())
 }
 

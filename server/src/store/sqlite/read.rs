@@ -19,7 +19,7 @@ use super::convert::{
 };
 use super::schema::{REVISION, configure, meta_number};
 use crate::store::{
-    Denial, DenialKind, EvidenceKind, Journal, LedgerRow, Lifted, PodTokenUse, RevokedSet, SealedKey,
+    Denial, DenialTarget, EvidenceKind, Journal, LedgerRow, Lifted, PodTokenUse, RevokedSet, SealedKey,
     StoreError, StoredCrl, SvidFilter, SvidPage, WorkloadRef,
 };
 
@@ -57,17 +57,15 @@ impl Reader {
 }
 
 /// Columns as [`denial_from`] reads them.
-pub(super) const DENIALS: &str =
-    "SELECT id, kind, target, author, comment, created_at, expires_at, lifted_at, lifted_by FROM denial";
+pub(super) const DENIALS: &str = "SELECT id, kind, target, author, comment, created_at, expires_at, lifted_at, lifted_by, number FROM denial";
 
 pub(super) fn denial_from(row: &Row<'_>) -> rusqlite::Result<Denial> {
-    let kind: String = row.get(1)?;
+    let (kind, target): (String, String) = (row.get(1)?, row.get(2)?);
     let lifted_by: Option<String> = row.get(8)?;
     let lifted_at = optional_time_at(row, 7)?;
     Ok(Denial {
         id: row.get(0)?,
-        kind: DenialKind::parse(&kind).ok_or_else(|| unreadable(1, "kind of a denial"))?,
-        target: row.get(2)?,
+        target: DenialTarget::parse(&kind, &target).ok_or_else(|| unreadable(2, "target of a denial"))?,
         author: row.get(3)?,
         comment: row.get(4)?,
         created: time_at(row, 5)?,
@@ -143,7 +141,7 @@ pub(super) fn denials(
 
 pub(super) fn revoked(tx: &Connection, authority: AuthorityId) -> rusqlite::Result<RevokedSet> {
     let mut statement = tx.prepare_cached(
-        "SELECT serial, revoked_at, reason FROM revocation
+        "SELECT serial, revoked_at, reason, invalid_since FROM revocation
          WHERE authority = (SELECT id FROM authority WHERE authority_id = ?1) AND entered = 1 AND listed = 0
          ORDER BY serial",
     )?;
@@ -152,6 +150,7 @@ pub(super) fn revoked(tx: &Connection, authority: AuthorityId) -> rusqlite::Resu
             serial: serial_at(row, 0)?,
             revoked_at: time_at(row, 1)?,
             reason: parsed_at(row, 2, "revocation reason")?,
+            invalid_since: optional_time_at(row, 3)?,
         })
     })?;
     let mut entries = entries.collect::<rusqlite::Result<Vec<_>>>()?;

@@ -1,32 +1,55 @@
 //! Revocations and denials. Each is one transaction of the only writer, so issuing and revoking exclude each other.
 
+mod finding;
+
 use std::collections::HashSet;
 use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension as _, params};
-use signet_certs::authority::AuthorityId;
 use signet_certs::crl::RevocationReason;
-use signet_certs::dates::{OutsideDates, WhoseClock};
-use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
+use self::finding::Entry;
+use super::SqliteStore;
 use super::agents;
 use super::compromised;
-use super::convert::{millis, serial_at};
+use super::convert::millis;
 use super::entering::{self, Key};
-use super::live::LiveRow;
-use super::read::{denial_from, spiffe_id_at};
+use super::read::{denial_from, denials};
 use super::writer::Tx;
 use crate::audit_event::RevokedSerial;
-use crate::store::{Denial, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid, StoreError};
+use crate::store::room::Waiting;
+use crate::store::{
+    Denial, DenialTarget, Revocations, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
+    StoreError, StoreFuture,
+};
 
-/// What shall be on a list.
-struct Entry {
-    serial: SerialNumber,
-    authority: i64,
-    not_after: i64,
-    spiffe_id: Option<SpiffeId>,
+impl Revocations for SqliteStore {
+    fn revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        Box::pin(async move {
+            request.check()?;
+            self.write(move |tx| revoke(tx, &request)).await
+        })
+    }
+
+    fn would_revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
+        let checked = request.check();
+        let look = move |tx: &mut Tx<'_>| would(tx, &request);
+        Box::pin(async move {
+            checked?;
+            self.writer.run(0, look).await?
+        })
+    }
+
+    fn allow(&self, denial_id: &str, by: &str, now: SystemTime) -> StoreFuture<'_, Denial> {
+        let (denial_id, by) = (denial_id.to_owned(), by.to_owned());
+        Box::pin(self.write(move |tx| allow(tx, &denial_id, &by, now)))
+    }
+
+    fn denials(&self, include_lifted: bool, earliest: SystemTime) -> StoreFuture<'_, Vec<Denial>> {
+        Box::pin(self.reader.run(move |tx| denials(tx, include_lifted, earliest)))
+    }
 }
 
 /// Marks what the target names, denies it, and writes the audit lines.
@@ -34,7 +57,7 @@ pub(super) fn revoke(
     tx: &mut Tx<'_>,
     request: &RevokeRequest,
 ) -> rusqlite::Result<Result<Revoked, RevokeError>> {
-    let entries = match entries(tx, request)? {
+    let entries = match finding::entries(tx, request)? {
         Ok(entries) => entries,
         Err(error) => return Ok(Err(error)),
     };
@@ -68,6 +91,40 @@ pub(super) fn revoke(
     }))
 }
 
+/// What that would do. Nothing is changed.
+pub(super) fn would(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Result<Revoked, RevokeError>> {
+    let entries = match finding::entries(tx, request)? {
+        Ok(entries) => entries,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut is_entered = tx
+        .conn
+        .prepare_cached("SELECT 1 FROM revocation WHERE authority = ?1 AND serial = ?2 AND entered = 1")?;
+    let mut candidates = Vec::new();
+    for entry in &entries {
+        if !is_entered.exists(params![entry.authority, entry.serial.as_bytes()])? {
+            candidates.push(Waiting {
+                key: (entry.authority, entry.serial),
+                class: request.class(),
+                not_after: from_unix_millis(entry.not_after),
+                weight: request.weight(),
+            });
+        }
+    }
+    let left = entering::would_wait(tx, &request.rooms, millis(request.earliest), candidates)?;
+    let left: HashSet<Key> = left.into_iter().collect();
+    let svids = entries.into_iter().map(|entry| revoked_svid(tx, entry, &left));
+    let mut svids = svids.collect::<rusqlite::Result<Vec<_>>>()?;
+    svids.sort_by_key(|svid| svid.serial);
+    let target = request.denies();
+    let mut denials = target.iter().flat_map(|target| tx.state.denials.aimed_at(target));
+    Ok(Ok(Revoked {
+        svids,
+        denial: denials.find(|denial| denial.satisfies(request)).cloned(),
+        revision: tx.state.revision,
+    }))
+}
+
 fn revoked_svid(tx: &Tx<'_>, entry: Entry, left: &HashSet<Key>) -> rusqlite::Result<RevokedSvid> {
     Ok(RevokedSvid {
         waits: left.contains(&(entry.authority, entry.serial)),
@@ -76,102 +133,6 @@ fn revoked_svid(tx: &Tx<'_>, entry: Entry, left: &HashSet<Key>) -> rusqlite::Res
         spiffe_id: entry.spiffe_id,
         not_after: (entry.not_after < i64::MAX).then(|| from_unix_millis(entry.not_after)),
     })
-}
-
-fn entries(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Result<Vec<Entry>, RevokeError>> {
-    match &request.target {
-        RevokeTarget::SpiffeId(id) => of_id(tx, id, request.earliest).map(Ok),
-        RevokeTarget::Serial {
-            serial,
-            authority,
-            expires_by,
-        } => Ok(of_serial(tx, *serial, *authority, *expires_by, request.earliest)?.map(|entry| vec![entry])),
-    }
-}
-
-fn of_id(tx: &Tx<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<Vec<Entry>> {
-    // While that is behind the mark, memory may have let go of what has come back to life; and it does not know what is revoked
-    // already, of which some waits for a list and may enter by this order: then the ledger itself counts.
-    let rows = if tx.state.is_behind(earliest) || entering::anything_waits(tx.conn)? {
-        scan(tx, id, earliest)?
-    } else {
-        tx.state.live.of_id(id, millis(earliest))
-    };
-    let entries = rows.into_iter().map(|row| Entry {
-        serial: row.serial,
-        authority: row.authority,
-        not_after: row.not_after,
-        spiffe_id: Some(id.clone()),
-    });
-    Ok(entries.collect())
-}
-
-fn scan(tx: &Tx<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<Vec<LiveRow>> {
-    let mut statement = tx.conn.prepare_cached(
-        "SELECT serial, authority, not_after FROM ledger
-         WHERE workload IN (SELECT id FROM workload WHERE spiffe_id = ?1) AND not_after > ?2",
-    )?;
-    let rows = statement.query_map(params![id.as_str(), millis(earliest)], |row| {
-        Ok(LiveRow {
-            serial: serial_at(row, 0)?,
-            authority: row.get(1)?,
-            not_after: row.get(2)?,
-        })
-    })?;
-    rows.collect()
-}
-
-fn of_serial(
-    tx: &Tx<'_>,
-    serial: SerialNumber,
-    authority: Option<AuthorityId>,
-    expires_by: Option<SystemTime>,
-    earliest: SystemTime,
-) -> rusqlite::Result<Result<Entry, RevokeError>> {
-    let named = match authority {
-        Some(id) => match tx.state.authorities.known(&id) {
-            Some(row) => Some(row),
-            None => return Ok(Err(RevokeError::UnknownAuthority(id))),
-        },
-        None => None,
-    };
-    let found = tx
-        .conn
-        .prepare_cached(
-            "SELECT l.authority, l.not_before, l.not_after, w.spiffe_id
-             FROM ledger l JOIN workload w ON w.id = l.workload WHERE l.serial = ?1",
-        )?
-        .query_row([serial.as_bytes()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, spiffe_id_at(row, 3)?))
-        })
-        .optional()?;
-    match found {
-        Some((row, not_before, not_after, spiffe_id)) if named.is_none_or(|named| named == row) => {
-            if not_after <= millis(earliest) {
-                return Ok(Err(RevokeError::Expired(OutsideDates {
-                    not_before: from_unix_millis(not_before),
-                    not_after: from_unix_millis(not_after),
-                    now: earliest,
-                    clock: WhoseClock::Server,
-                })));
-            }
-            Ok(Ok(Entry {
-                serial,
-                authority: row,
-                not_after,
-                spiffe_id: Some(spiffe_id),
-            }))
-        }
-        _ => Ok(match named {
-            Some(authority) => Ok(Entry {
-                serial,
-                authority,
-                not_after: expires_by.map_or(i64::MAX, millis),
-                spiffe_id: None,
-            }),
-            None => Err(RevokeError::UnknownSerial),
-        }),
-    }
 }
 
 /// Separates what is not yet revoked from what is.
@@ -197,8 +158,8 @@ fn record(tx: &mut Tx<'_>, request: &RevokeRequest, fresh: &[Entry]) -> rusqlite
         return Ok(());
     }
     let mut insert = tx.conn.prepare_cached(
-        "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after, revision, class, entered)
-         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 0)",
+        "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after, revision, class, entered, invalid_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 0, ?7)",
     )?;
     let class = request.class().as_str();
     for entry in fresh {
@@ -209,29 +170,31 @@ fn record(tx: &mut Tx<'_>, request: &RevokeRequest, fresh: &[Entry]) -> rusqlite
             request.reason.as_str(),
             entry.not_after,
             class,
+            request.invalid_since.map(millis),
         ])?;
     }
-    // An entry without an identity is not this ledger's row, even where the serial is.
-    if fresh.iter().any(|entry| entry.spiffe_id.is_some()) {
-        forget_live(tx, &request.target)
-    } else {
-        Ok(())
-    }
+    forget_live(tx, &request.target, fresh)
 }
 
 /// What is revoked counts in no budget.
-fn forget_live(tx: &mut Tx<'_>, target: &RevokeTarget) -> rusqlite::Result<()> {
-    match target {
-        RevokeTarget::SpiffeId(id) => tx.state.live.remove_id(id),
-        RevokeTarget::Serial { serial, .. } => {
-            let workload: Option<i64> = tx
-                .conn
-                .prepare_cached("SELECT workload FROM ledger WHERE serial = ?1")?
-                .query_row([serial.as_bytes()], |row| row.get(0))
-                .optional()?;
-            if let Some(slot) = workload.and_then(|row| tx.state.workloads.slot_of_row(row)) {
-                tx.state.live.remove(slot, *serial);
-            }
+fn forget_live(tx: &mut Tx<'_>, target: &RevokeTarget, fresh: &[Entry]) -> rusqlite::Result<()> {
+    if let RevokeTarget::SpiffeId(id) = target {
+        tx.state.live.remove_id(id);
+        return Ok(());
+    }
+    let mut find = tx
+        .conn
+        .prepare_cached("SELECT workload FROM ledger WHERE serial = ?1")?;
+    // An entry without an identity is not this ledger's row, even where the serial is.
+    for entry in fresh.iter().filter(|entry| entry.spiffe_id.is_some()) {
+        let workload: Option<i64> = match entry.workload {
+            Some(row) => Some(row),
+            None => find
+                .query_row([entry.serial.as_bytes()], |row| row.get(0))
+                .optional()?,
+        };
+        if let Some(slot) = workload.and_then(|row| tx.state.workloads.slot_of_row(row)) {
+            tx.state.live.remove(slot, entry.serial);
         }
     }
     Ok(())
@@ -239,30 +202,31 @@ fn forget_live(tx: &mut Tx<'_>, target: &RevokeTarget) -> rusqlite::Result<()> {
 
 /// The denial that follows from the request, and whether it is new. One in force that lasts as long is enough.
 fn deny(tx: &mut Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<(Option<Denial>, bool)> {
-    let Some(id) = request.denies() else {
+    let Some(target) = request.denies() else {
         return Ok((None, false));
     };
-    let mut present = tx.state.denials.get(id).into_iter().flatten();
+    let mut present = tx.state.denials.aimed_at(&target);
     if let Some(denial) = present.find(|denial| denial.satisfies(request)) {
         return Ok((Some(denial.clone()), false));
     }
-    let denial = create_denial(tx, request, id)?;
-    tx.state
-        .denials
-        .entry(id.clone())
-        .or_default()
-        .push(denial.clone());
+    drop(present);
+    let (number, denial) = create_denial(tx, request, target)?;
+    tx.state.denials.insert(number, denial.clone());
     Ok((Some(denial), true))
 }
 
-fn create_denial(tx: &Tx<'_>, request: &RevokeRequest, id: &SpiffeId) -> rusqlite::Result<Denial> {
+fn create_denial(
+    tx: &Tx<'_>,
+    request: &RevokeRequest,
+    target: DenialTarget,
+) -> rusqlite::Result<(i64, Denial)> {
     // Numbers are never used again: housekeeping keeps the highest one.
     let number: i64 = tx
         .conn
         .query_row("SELECT coalesce(max(number), 0) + 1 FROM denial", [], |row| {
             row.get(0)
         })?;
-    let denial = Denial::ordered(request, id, tx.state.epoch, number);
+    let denial = Denial::ordered(request, target, tx.state.epoch, number);
     tx.conn
         .prepare_cached(
             "INSERT INTO denial (number, id, kind, target, author, comment, created_at, expires_at)
@@ -271,14 +235,14 @@ fn create_denial(tx: &Tx<'_>, request: &RevokeRequest, id: &SpiffeId) -> rusqlit
         .execute(params![
             number,
             denial.id,
-            denial.kind.as_str(),
-            denial.target,
+            denial.target.kind(),
+            denial.target.stored(),
             denial.author,
             denial.comment,
             millis(denial.created),
             denial.expires.map(millis),
         ])?;
-    Ok(denial)
+    Ok((number, denial))
 }
 
 fn audit(
@@ -322,10 +286,7 @@ pub(super) fn allow(
     tx.conn
         .prepare_cached("UPDATE denial SET lifted_at = ?2, lifted_by = ?3 WHERE id = ?1")?
         .execute(params![id, millis(now), by])?;
-    for denials in tx.state.denials.values_mut() {
-        denials.retain(|denial| denial.id != id);
-    }
-    tx.state.denials.retain(|_, denials| !denials.is_empty());
+    tx.state.denials.retain(|denial| denial.id != id);
     let event = denial.lift(by, now);
     tx.audit.event(&event);
     Ok(Ok(denial))

@@ -7,18 +7,26 @@ use rusqlite::{Connection, params};
 use super::SqliteStore;
 use super::convert::{millis, unreadable};
 use super::read::workload_from;
-use super::schema::{ACCEPTED_RULES, meta_text, set_meta};
+use super::schema::{ACCEPTED_RULES, ADMIN_RULES, meta_text, set_meta};
 use crate::audit_event::AuditEvent;
-use crate::store::{EvidenceKind, KeptRules, LiveIdentity, StoreFuture};
+use crate::store::{EvidenceKind, KeptRules, LiveIdentity, RulesToKeep, StoreFuture};
 
 impl KeptRules for SqliteStore {
     fn accepted_rules(&self) -> StoreFuture<'_, Option<String>> {
         Box::pin(self.reader.run(|tx| meta_text(tx, ACCEPTED_RULES)))
     }
 
-    fn accept_rules(&self, body: String, audit: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
+    fn admin_rules(&self) -> StoreFuture<'_, Option<String>> {
+        Box::pin(self.reader.run(|tx| meta_text(tx, ADMIN_RULES)))
+    }
+
+    fn keep_rules(&self, rules: RulesToKeep, audit: Vec<AuditEvent>) -> StoreFuture<'_, ()> {
         Box::pin(self.writer.run(1, move |tx| {
-            set_meta(tx.conn, ACCEPTED_RULES, &body)?;
+            for (key, body) in [(ACCEPTED_RULES, &rules.accepted), (ADMIN_RULES, &rules.of_admins)] {
+                if let Some(body) = body {
+                    set_meta(tx.conn, key, body)?;
+                }
+            }
             tx.audit.events(&audit);
             Ok(())
         }))

@@ -8,10 +8,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 /// Migration `n` brings version `n` to `n + 1`. Never change one that was released: add another.
-const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7, V8, V9];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4, V5, V6, V7, V8, V9, V10];
 
 /// The version this release writes.
-pub(super) const VERSION: i64 = 9;
+pub(super) const VERSION: i64 = 10;
 
 const V1: &str = "
 CREATE TABLE meta (
@@ -212,6 +212,9 @@ ALTER TABLE ledger ADD COLUMN outage INTEGER;
 CREATE INDEX ledger_unreviewed ON ledger (serial) WHERE outage = 1;
 ";
 
+/// Since when a certificate is not to be believed, where an admin has said it.
+const V10: &str = "ALTER TABLE revocation ADD COLUMN invalid_since INTEGER;";
+
 /// Why the schema could not be brought up to date.
 pub(super) enum MigrateError {
     Newer { found: i64 },
@@ -274,6 +277,9 @@ pub(super) const AUDIT_HEAD: &str = "audit_head";
 
 /// Key in `meta` of the rules that were accepted last.
 pub(super) const ACCEPTED_RULES: &str = "accepted_rules";
+
+/// Key in `meta` of the rules that admins have set.
+pub(super) const ADMIN_RULES: &str = "admin_rules";
 
 /// In `meta`: how many audit lines were left out since that was told.
 pub(super) const AUDIT_LEFT_OUT: &str = "audit_left_out";

@@ -18,6 +18,7 @@ use super::read::denial_from;
 use super::schema::{AUDIT_LEFT_OUT, MARK, REVISION, meta_number};
 use super::workloads::Workloads;
 use crate::store::budget::AgentBudget;
+use crate::store::denials::Denials;
 use crate::store::{AuthorityUse, CLOCK_TOLERANCE, Denial, EvidenceKind};
 
 /// [`CLOCK_TOLERANCE`] in milliseconds.
@@ -38,7 +39,7 @@ pub(super) struct State {
     /// Node agents.
     pub(super) known_agents: KnownAgents,
     /// Denials that nobody has lifted, some of which may have ended.
-    pub(super) denials: HashMap<SpiffeId, Vec<Denial>>,
+    pub(super) denials: Denials,
     /// SHA-256 of the public keys that no certificate may carry.
     pub(super) compromised: HashSet<[u8; 32]>,
     /// Node tokens and the key each was used with.
@@ -136,14 +137,9 @@ impl State {
         Ok(())
     }
 
-    /// The denial in force against an identity.
-    pub(super) fn denial_of(&self, id: &SpiffeId, earliest: SystemTime) -> Option<&Denial> {
-        // Nearly always empty: no hashing then.
-        if self.denials.is_empty() {
-            return None;
-        }
-        let mut denials = self.denials.get(id)?.iter();
-        denials.find(|denial| denial.is_active(earliest))
+    /// The denial in force against an agent, by its name or its node.
+    pub(super) fn denial_of_agent(&self, agent: &SpiffeId, earliest: SystemTime) -> Option<&Denial> {
+        self.denials.of(&self.known_agents.subject(agent), earliest)
     }
 
     /// How much of what each authority signed is in use, by authority.
@@ -235,24 +231,14 @@ fn load_rules(conn: &Connection) -> rusqlite::Result<HashMap<String, i64>> {
         .collect()
 }
 
-fn load_denials(conn: &Connection) -> rusqlite::Result<HashMap<SpiffeId, Vec<Denial>>> {
-    let mut denials: HashMap<SpiffeId, Vec<Denial>> = HashMap::new();
-    let mut statement = conn.prepare(&format!(
-        "{} WHERE lifted_at IS NULL ORDER BY number",
-        super::read::DENIALS
-    ))?;
+fn load_denials(conn: &Connection) -> rusqlite::Result<Denials> {
+    let mut denials = Denials::default();
+    let mut statement = conn.prepare(&format!("{} WHERE lifted_at IS NULL", super::read::DENIALS))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        denials
-            .entry(parsed_at_id(row)?)
-            .or_default()
-            .push(denial_from(row)?);
+        denials.insert(row.get(9)?, denial_from(row)?);
     }
     Ok(denials)
-}
-
-fn parsed_at_id(row: &rusqlite::Row<'_>) -> rusqlite::Result<SpiffeId> {
-    SpiffeId::parse(row.get_ref(2)?.as_str()?).map_err(|_| unreadable(2, "target of a denial"))
 }
 
 fn next_line(conn: &Connection) -> rusqlite::Result<u64> {

@@ -11,7 +11,7 @@ use signet_certs::id::{SpiffeId, TrustDomain};
 use signet_certs::serial::SerialNumber;
 
 use crate::store::{
-    AgentShare, Attestation, Budget, EvidenceKind, IssueRefusal, KeyChanges, KeyPurpose, NewIssuance,
+    AgentShare, Attestation, Budget, EvidenceKind, IssueRefusal, KeyChanges, KeyPurpose, NewIssuance, Origin,
     Recorded, RevokeRequest, RevokeTarget, RevokedSet, SealedKey, Store, StoredCrl, SvidFilter, WorkloadRef,
 };
 
@@ -145,6 +145,8 @@ pub(crate) fn revocation(target: RevokeTarget, now: SystemTime) -> RevokeRequest
         reason: RevocationReason::KeyCompromise,
         comment: "found on a laptop".into(),
         author: "alice".into(),
+        origin: Origin::Admin,
+        invalid_since: None,
         keep_issuing: false,
         denial_expires: None,
         rooms: vec![],

@@ -134,9 +134,7 @@ pub(crate) async fn small_tables_are_pruned(store: Arc<dyn Store>) {
     assert_eq!(store.agent(&agents[0].spiffe_id).await.unwrap(), None);
     let left = store.denials(true, later).await.unwrap();
     assert_eq!(
-        left.iter()
-            .map(|denial| denial.target.as_str())
-            .collect::<Vec<_>>(),
+        left.iter().map(|denial| denial.target.name()).collect::<Vec<_>>(),
         ["spiffe://example.org/b"]
     );
 }

@@ -2,17 +2,43 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::fixture::{HOUR, at, authority, id, issuance, issue, of_agent, revocation};
 use crate::audit_event::{AuditAction, AuditEvent};
-use crate::store::{EvidenceKind, NewIssuance, RevokeTarget, Store, WorkloadRef};
+use crate::store::{EvidenceKind, NewIssuance, RevokeTarget, RulesToKeep, Store, WorkloadRef};
 
 pub(crate) async fn rules_are_kept_as_last_accepted_with_their_line(store: Arc<dyn Store>) {
     assert_eq!(store.accepted_rules().await.unwrap(), None);
     let long = "x".repeat(1 << 20);
     for body in ["first", "", long.as_str()] {
         let line = AuditEvent::new(at(1), AuditAction::ClockHealed {});
-        store.accept_rules(body.to_owned(), vec![line]).await.unwrap();
+        store.keep_rules(accepted(body), vec![line]).await.unwrap();
         assert_eq!(store.accepted_rules().await.unwrap().as_deref(), Some(body));
     }
     assert_eq!(store.lines_after(0, 10).await.unwrap().len(), 3);
+}
+
+fn accepted(body: &str) -> RulesToKeep {
+    RulesToKeep {
+        accepted: Some(body.to_owned()),
+        of_admins: None,
+    }
+}
+
+pub(crate) async fn rules_of_admins_are_kept_apart_and_with_what_is_accepted(store: Arc<dyn Store>) {
+    assert_eq!(store.admin_rules().await.unwrap(), None);
+    let of_admins = |body: &str| RulesToKeep {
+        accepted: None,
+        of_admins: Some(body.to_owned()),
+    };
+    store.keep_rules(of_admins("waits"), vec![]).await.unwrap();
+    assert_eq!(store.accepted_rules().await.unwrap(), None);
+    store.keep_rules(accepted("first"), vec![]).await.unwrap();
+    assert_eq!(store.admin_rules().await.unwrap().as_deref(), Some("waits"));
+    let both = RulesToKeep {
+        of_admins: Some("set".to_owned()),
+        ..accepted("both")
+    };
+    store.keep_rules(both, vec![]).await.unwrap();
+    assert_eq!(store.admin_rules().await.unwrap().as_deref(), Some("set"));
+    assert_eq!(store.accepted_rules().await.unwrap().as_deref(), Some("both"));
 }
 
 /// Path, pod and rule of each.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use signet_runtime::cli::Answer;
-use signet_server::cli::admin::{AdminClient, Revoke};
+use signet_server::cli::admin::{AdminClient, Revoke, Target};
 use signet_tests::{
     domain::{self, Agent, Plan},
     fake_kube::PodSpec,
@@ -135,14 +135,10 @@ impl Bench {
         clients.expect_one();
         let mut admin = AdminClient::connect(&self.domain.server.admin_socket()).await?;
         let revoke = Revoke {
-            serial: None,
-            spiffe_id: Some(format!("/ns/bench/sa/{}", victim(round))),
-            authority: None,
+            target: Some(Target::SpiffeId(format!("/ns/bench/sa/{}", victim(round)))),
             reason: "keyCompromise".to_owned(),
             comment: "bench".to_owned(),
-            expires: None,
-            keep_issuing: false,
-            force: false,
+            ..Revoke::default()
         };
         let begun = process::now();
         let (revoked, all) = tokio::join!(admin.revoke(revoke), clients.all());

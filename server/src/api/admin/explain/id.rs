@@ -10,7 +10,7 @@ use super::{MOST_RULES, finding, ok, pod::denied_by};
 use crate::{
     attest::{AttestedPod, Attestor, PodsLike},
     rules::{Could, Facts, RuleSet},
-    store::Denial,
+    store::{Denial, DenialTarget},
 };
 
 /// Pods of one answer.
@@ -149,7 +149,7 @@ pub(super) fn findings(seen: &LookedAt<'_>) -> Vec<wire::Finding> {
     }
     all.extend(seen.denials.iter().map(|denial| {
         let remedy = format!("if it may be issued again: `signet-server allow {}`", denial.id);
-        finding("denials", "fails", format!("it is {}", denied_by(denial)), remedy)
+        finding("denials", "fails", is_denied(denial), remedy)
     }));
     if seen.denials.is_empty() {
         all.push(ok("denials", "it is not denied"));
@@ -267,7 +267,7 @@ fn pods(seen: &LookedAt<'_>) -> wire::Finding {
 pub(super) fn verdict(seen: &LookedAt<'_>) -> String {
     let id = seen.id;
     if let Some(denial) = seen.denials.first() {
-        return format!("nobody gets {id}: it is {}", denied_by(denial));
+        return format!("nobody gets {id}: {}", is_denied(denial));
     }
     let rules = by_rules(seen);
     match rules.state.as_str() {
@@ -276,6 +276,15 @@ pub(super) fn verdict(seen: &LookedAt<'_>) -> String {
         _ => {
             let says = holding(seen).into_iter().map(|one| one.says);
             format!("{id}: {}", says.collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+fn is_denied(denial: &Denial) -> String {
+    match &denial.target {
+        DenialTarget::Prefix(_) => format!("{} is {}", denial.target, denied_by(denial)),
+        DenialTarget::Id(_) | DenialTarget::Pod(_) | DenialTarget::Node(_) => {
+            format!("it is {}", denied_by(denial))
         }
     }
 }

@@ -150,13 +150,13 @@ fn life(seen: &Seen, found: &FoundPod) -> wire::Finding {
 
 /// A denial of the identity that the pod gets first, or of its agent, stops it; another one takes an identity of several.
 fn denials(seen: &Seen) -> Vec<wire::Finding> {
-    let agent = seen.agent.as_ref().map(|(row, _)| row.spiffe_id.as_str());
-    let default = seen.default_id().map(|id| id.as_str());
+    let agent = seen.agent.as_ref().map(|(row, _)| &row.spiffe_id);
+    let deciding = [agent, seen.default_id()].into_iter().flatten();
+    let deciding: Vec<_> = deciding.map(|id| seen.subject(id)).collect();
     let of = |denial: &Denial| {
         let by = format!("{} is {}", denial.target, denied_by(denial));
         let remedy = format!("if it may have it again: `signet-server allow {}`", denial.id);
-        let target = Some(denial.target.as_str());
-        let state = if target == default || target == agent {
+        let state = if deciding.iter().any(|subject| denial.target.hits(subject)) {
             "fails"
         } else {
             "note"

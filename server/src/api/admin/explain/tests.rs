@@ -13,7 +13,7 @@ use crate::{
     agents::AgentStatus,
     attest::{AttestedPod, FoundPod},
     rules::{IdentityRuleConfig, RuleScope, RuleSet},
-    store::{BudgetOwner, DenialKind, EvidenceKind, Generation, Generations, WorkloadRef},
+    store::{BudgetOwner, DenialTarget, EvidenceKind, Generation, Generations, WorkloadRef},
 };
 
 const NOW: SystemTime = UNIX_EPOCH;
@@ -135,8 +135,7 @@ fn well() -> Seen {
 fn denial(target: &str) -> Denial {
     Denial {
         id: "d1-1".to_owned(),
-        kind: DenialKind::SpiffeId,
-        target: target.to_owned(),
+        target: DenialTarget::Id(id(target)),
         author: "uid:0".to_owned(),
         comment: "leaked".to_owned(),
         created: NOW,

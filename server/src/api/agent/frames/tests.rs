@@ -21,6 +21,7 @@ fn with_a_long_list() -> Arc<TrustSnapshot> {
         serial: serial(number),
         revoked_at: now(),
         reason: RevocationReason::Unspecified,
+        invalid_since: None,
     };
     let long: Vec<_> = (0..200).map(entry).collect();
     let of = |kind, entries: &[RevokedEntry]| published(&authority(kind, now()), entries, 7, now());
@@ -52,7 +53,7 @@ fn expected(snapshot: &TrustSnapshot, named: &[AuthorityId]) -> wire::TrustState
             } else {
                 one.crl.der().clone()
             },
-            tainted: false,
+            tainted: one.tainted,
             crl_sha256: if is_named { sha256 } else { Bytes::new() },
         }
     };
@@ -64,6 +65,11 @@ fn expected(snapshot: &TrustSnapshot, named: &[AuthorityId]) -> wire::TrustState
             .kind(AuthorityKind::Control)
             .iter()
             .map(authority)
+            .collect(),
+        departed_authorities: snapshot
+            .departed
+            .iter()
+            .map(|id| Bytes::copy_from_slice(id.as_bytes()))
             .collect(),
         ..own()
     }
@@ -83,7 +89,11 @@ fn decoded(frames: &Frames) -> wire::TrustState {
 
 #[test]
 fn a_message_in_pieces_says_what_the_generated_code_would() {
-    let snapshot = with_a_long_list();
+    let mut snapshot = (*with_a_long_list()).clone();
+    let x509 = snapshot.kinds.get_mut(&AuthorityKind::X509).unwrap();
+    x509.iter_mut().for_each(|one| one.tainted = true);
+    snapshot.departed = Arc::from([AuthorityId::from_bytes([5; 20]), AuthorityId::from_bytes([6; 20])]);
+    let snapshot = Arc::new(snapshot);
     let rendered = Renderings::default().of(&snapshot);
     let ids: Vec<_> = snapshot.all().map(|one| one.certificate.id()).collect();
     for named in [&[][..], &ids[..1], &ids[1..], &ids] {

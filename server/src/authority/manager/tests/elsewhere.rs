@@ -21,17 +21,13 @@ fn in_token(token: &Arc<Token>) -> Seams {
     }
 }
 
-async fn rotate_to(running: &Running, algorithm: Option<SignatureAlgorithm>) -> RotationProgress {
-    let wish = RotateRequest {
+async fn rotate_to(running: &Running, algorithm: Option<SignatureAlgorithm>) -> OperationReport {
+    let wish = wants(Order::Rotate {
+        force: true,
         algorithm,
-        ..wish(true)
-    };
-    let mut steps = running.manager.rotate(wish).await.unwrap();
-    let mut last = None;
-    while let Some(step) = steps.recv().await {
-        last = Some(step);
-    }
-    last.unwrap()
+        retire: false,
+    });
+    outcome(running.manager.order(wish).await.unwrap()).await
 }
 
 fn algorithms(running: &Running) -> Vec<SignatureAlgorithm> {
@@ -75,12 +71,12 @@ async fn a_token_that_is_away_delays_a_rotation_and_an_unsaved_key_is_left_nowhe
     let running = Running::elsewhere(in_token(&token)).await;
     let held = token.ids();
     token.away.store(true, Ordering::SeqCst);
-    let refused = running.manager.rotate(wish(false)).await;
-    assert!(matches!(refused, Err(RotateError::Failed(_))), "{refused:?}");
+    let refused = running.manager.order(wish(false)).await;
+    assert!(matches!(refused, Err(OrderError::Failed(_))), "{refused:?}");
     token.away.store(false, Ordering::SeqCst);
     running.store.journal_failures.store(1, Ordering::SeqCst);
-    let refused = running.manager.rotate(wish(false)).await;
-    assert!(matches!(refused, Err(RotateError::Failed(_))), "{refused:?}");
+    let refused = running.manager.order(wish(false)).await;
+    assert!(matches!(refused, Err(OrderError::Failed(_))), "{refused:?}");
     assert_eq!(token.ids(), held);
     rotate_to(&running, None).await;
     assert_eq!(token.ids().len(), 3);
@@ -91,8 +87,8 @@ async fn a_key_that_a_journal_may_name_is_not_destroyed() {
     let token = Token::new();
     let running = Running::elsewhere(in_token(&token)).await;
     running.store.journal_answers_lost.store(1, Ordering::SeqCst);
-    let refused = running.manager.rotate(wish(false)).await;
-    assert!(matches!(refused, Err(RotateError::Failed(_))), "{refused:?}");
+    let refused = running.manager.order(wish(false)).await;
+    assert!(matches!(refused, Err(OrderError::Failed(_))), "{refused:?}");
     let running = running.restart().await;
     assert_eq!(running.states(X509), ["active", "prepared"]);
     assert_eq!(token.ids().len(), 3);
@@ -197,8 +193,8 @@ async fn what_somebody_above_signs_is_not_taken_for_more_than_was_asked() {
     ];
     for change in wrong {
         *above.wrong.lock() = Some(change);
-        let refused = running.manager.rotate(wish(true)).await;
-        let Err(RotateError::Failed(LifecycleError::Certificate { .. })) = refused else {
+        let refused = running.manager.order(wish(true)).await;
+        let Err(OrderError::Failed(LifecycleError::Certificate { .. })) = refused else {
             panic!("{refused:?}")
         };
     }
@@ -212,8 +208,8 @@ async fn whoever_does_not_answer_is_waited_for_half_a_minute_and_holds_up_nobody
     let held = token.ids();
     above.silent.store(true, Ordering::SeqCst);
     let begun = tokio::time::Instant::now();
-    let refused = running.manager.rotate(wish(true)).await;
-    let Err(RotateError::Failed(LifecycleError::NoAnswer { .. })) = refused else {
+    let refused = running.manager.order(wish(true)).await;
+    let Err(OrderError::Failed(LifecycleError::NoAnswer { .. })) = refused else {
         panic!("{refused:?}")
     };
     assert_eq!(begun.elapsed().as_secs(), 30);

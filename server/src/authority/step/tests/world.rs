@@ -1,17 +1,23 @@
 //! What is around the machine: a ledger, agents, a publisher, a journal that may fail, restarts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use proptest::prelude::*;
+use signet_certs::authority::AuthorityId;
 use signet_certs::id::SpiffeId;
 use signet_certs::link::WALK_AFTER_END;
 use signet_certs::signer::SignatureAlgorithm;
+use signet_certs::time::{from_unix_seconds, unix_seconds};
 
+use super::super::super::departed::Left;
 use super::super::super::journal;
 use super::super::super::links::Link;
 use super::super::super::material::Material;
+use super::super::super::operation::{Order, Stage, Verb};
 use super::super::super::policy::{LifePolicy, LifeSettings};
-use super::super::super::spread::SpreadReports;
+use super::super::super::spread::{Holds, InUse, SpreadReports};
+use super::super::super::state::{NewAuthority, Shown};
 use super::super::*;
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -51,10 +57,15 @@ pub(super) struct World {
     pub(super) journal_fails: bool,
     pub(super) keys: BTreeSet<AuthorityId>,
     pub(super) made: u8,
-    /// The live agents with the sequences that they have reported.
-    agents: BTreeMap<u64, u64>,
+    /// The live agents.
+    agents: BTreeMap<u64, Agent>,
     pub(super) reports: SpreadReports,
     pub(super) bundle: Vec<(AuthorityId, SystemTime)>,
+    /// What the bundle says beside its authorities: which are tainted, and which have departed.
+    pub(super) tainted: Vec<AuthorityId>,
+    pub(super) departed: Vec<AuthorityId>,
+    /// All that ever left for good.
+    pub(super) gone: BTreeSet<AuthorityId>,
     pub(super) sequence: u64,
     pub(super) first_published: BTreeMap<AuthorityId, (u64, SystemTime)>,
     pub(super) leaves: Vec<Leaf>,
@@ -63,17 +74,35 @@ pub(super) struct World {
     pub(super) last_active: Option<(AuthorityId, SystemTime)>,
 }
 
-fn reports(agents: &BTreeMap<u64, u64>) -> SpreadReports {
+/// An agent whose workloads have one certificate.
+#[derive(Clone, Debug, Default)]
+struct Agent {
+    /// The sequence that it has reported, and the authority that it said it used then.
+    reported: u64,
+    said: Option<Option<AuthorityId>>,
+    /// What it uses now.
+    uses: Option<AuthorityId>,
+}
+
+fn reports(agents: &BTreeMap<u64, Agent>) -> SpreadReports {
     let id = |agent: &u64| SpiffeId::parse(&format!("spiffe://example.org/agent-{agent}")).unwrap();
+    let holds = |agent: &Agent| Holds {
+        reported: agent.reported,
+        own: Some(AuthorityId::from_bytes([255; 20])),
+        in_use: agent.said.map(|uses| InUse {
+            sequence: agent.reported,
+            authorities: uses.into_iter().map(|authority| (authority, 1)).collect(),
+        }),
+    };
     agents
         .iter()
-        .map(|(agent, sequence)| (id(agent), *sequence))
+        .map(|(agent, known)| (id(agent), holds(known)))
         .collect()
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        let agents = (0..AGENTS).map(|agent| (agent, 0)).collect();
+        let agents = (0..AGENTS).map(|agent| (agent, Agent::default())).collect();
         Self {
             policy: policy(),
             now: SystemTime::UNIX_EPOCH + 500_000 * HOUR,
@@ -86,6 +115,9 @@ impl World {
             reports: reports(&agents),
             agents,
             bundle: Vec::new(),
+            tainted: Vec::new(),
+            departed: Vec::new(),
+            gone: BTreeSet::new(),
             sequence: 0,
             first_published: BTreeMap::new(),
             leaves: Vec::new(),
@@ -133,6 +165,7 @@ impl World {
                         self.keys
                             .extend(self.set.authorities().iter().map(AuthorityRecord::id));
                         self.check_activation(&before);
+                        self.check_departures(&before);
                     }
                     Effect::Publish => {}
                     Effect::DeleteKey(id) => assert!(self.keys.remove(id)),
@@ -141,8 +174,9 @@ impl World {
                         algorithm,
                         activation,
                         author,
+                        verb,
                     } => {
-                        let (activation, author) = (*activation, author.clone());
+                        let (activation, author, verb) = (*activation, author.clone(), *verb);
                         let authority = self.make(*algorithm);
                         let link = self.link_to(&authority);
                         events.push_back(Event::Prepared {
@@ -150,6 +184,7 @@ impl World {
                             activation,
                             author,
                             link,
+                            verb,
                         });
                     }
                 }
@@ -217,9 +252,15 @@ impl World {
     pub(super) fn publish(&mut self) {
         let this_update = from_unix_seconds(unix_seconds(self.now - SKEW));
         let ids: Vec<_> = self.set.authorities().iter().map(AuthorityRecord::id).collect();
-        if self.bundle.iter().map(|(id, _)| *id).collect::<Vec<_>>() != ids {
+        let marked = self.set.authorities().iter();
+        let marked = marked.filter(|record| record.state.name() == "tainted");
+        let tainted: Vec<_> = marked.map(AuthorityRecord::id).collect();
+        let departed: Vec<_> = self.set.departed().iter().map(|departed| departed.id).collect();
+        let before = self.bundle.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        if (&before, &self.tainted, &self.departed) != (&ids, &tainted, &departed) {
             self.sequence += 1;
         }
+        (self.tainted, self.departed) = (tainted, departed);
         self.bundle = ids.into_iter().map(|id| (id, this_update)).collect();
         for (id, _) in &self.bundle {
             self.first_published
@@ -230,14 +271,49 @@ impl World {
         let listed = listed.map(|(id, this_update)| (*id, self.lists.then_some(*this_update)));
         let published = Event::Published {
             sequence: self.sequence,
-            listed: listed.collect(),
+            shown: Shown {
+                listed: listed.collect(),
+                tainted: self.tainted.clone(),
+                departed: self.departed.clone(),
+            },
         };
         self.step(published).unwrap();
     }
 
+    /// Says what it holds: of what has left it holds nothing, for nobody who has its bundle believes that.
     pub(super) fn report(&mut self, agent: u64) {
-        self.agents.insert(agent, self.sequence);
+        let (sequence, bundle) = (self.sequence, &self.bundle);
+        let known = self.agents.entry(agent).or_default();
+        known.uses = known.uses.filter(|used| bundle.iter().any(|(id, _)| id == used));
+        (known.reported, known.said) = (sequence, Some(known.uses));
         self.reports = reports(&self.agents);
+    }
+
+    /// Its workload gets another certificate.
+    pub(super) fn renew(&mut self, agent: u64) {
+        let active = self.set.active().map(AuthorityRecord::id);
+        if let Some(known) = self.agents.get_mut(&agent) {
+            known.uses = active;
+        }
+    }
+
+    /// What is told to go of which nobody was told that it may break something.
+    fn check_departures(&mut self, before: &AuthoritySet) {
+        let departed = self.set.departed().iter();
+        for new in departed.filter(|new| before.departed().get(new.id).is_none()) {
+            assert!(self.gone.insert(new.id), "it had left before");
+            if new.left == Left::Revoked && !new.forced {
+                let shown = before.shown_tainted(new.id).expect("it was marked, and shown so");
+                for (agent, known) in &self.agents {
+                    let said = known.said.filter(|_| known.reported >= shown);
+                    assert_eq!(
+                        said.map(|used| used == Some(new.id)),
+                        Some(false),
+                        "agent {agent}"
+                    );
+                }
+            }
+        }
     }
 
     /// What an issuer does, `late` after it has read which authority is active.
@@ -281,6 +357,23 @@ impl World {
         self.activations.push(new.id());
     }
 
+    fn check_gone(&self) {
+        for id in &self.gone {
+            assert!(self.set.get(*id).is_none(), "it has left for good");
+            let mut links = self.set.links().iter();
+            assert!(
+                links.all(|link| link.by != *id && link.to != *id),
+                "a way over it"
+            );
+        }
+        for id in &self.departed {
+            assert!(
+                self.bundle.iter().all(|(other, _)| other != id),
+                "named as departed and there"
+            );
+        }
+    }
+
     pub(super) fn check(&self) {
         let active = self
             .set
@@ -299,12 +392,15 @@ impl World {
                 "an authority in the bundle has no key"
             );
         }
+        let waiting = self.set.departed().iter().filter(|departed| departed.has_key);
         assert_eq!(
             self.keys.len(),
-            self.set.authorities().len(),
+            self.set.authorities().len() + waiting.count(),
             "a key was left behind"
         );
-        for leaf in self.leaves.iter().filter(|leaf| leaf.not_after >= self.now) {
+        self.check_gone();
+        let lives = |leaf: &&Leaf| leaf.not_after >= self.now && !self.gone.contains(&leaf.authority);
+        for leaf in self.leaves.iter().filter(lives) {
             let end = self
                 .set
                 .get(leaf.authority)
@@ -357,6 +453,13 @@ pub(super) enum Action {
     WaitForDeadline,
     Tick,
     Rotate(bool),
+    Prepare,
+    Activate(bool),
+    Retire,
+    /// Of the authority in this place.
+    Taint(usize),
+    Revoke(usize, bool),
+    Renew(u64),
     Publish,
     Report(u64),
     Join(u64),
@@ -374,6 +477,12 @@ pub(super) fn action() -> impl Strategy<Value = Action> {
         4 => Just(Action::WaitForDeadline),
         3 => Just(Action::Tick),
         1 => any::<bool>().prop_map(Action::Rotate),
+        1 => Just(Action::Prepare),
+        1 => any::<bool>().prop_map(Action::Activate),
+        1 => Just(Action::Retire),
+        1 => (0_usize..4).prop_map(Action::Taint),
+        1 => ((0_usize..4), any::<bool>()).prop_map(|(place, force)| Action::Revoke(place, force)),
+        4 => (0..AGENTS).prop_map(Action::Renew),
         5 => Just(Action::Publish),
         4 => (0..AGENTS).prop_map(Action::Report),
         1 => (0..AGENTS).prop_map(Action::Join),
@@ -385,7 +494,41 @@ pub(super) fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+pub(super) fn rotation(force: bool) -> Order {
+    Order::Rotate {
+        force,
+        algorithm: None,
+        retire: false,
+    }
+}
+
+pub(super) fn retirement() -> Order {
+    Order::Rotate {
+        force: false,
+        algorithm: None,
+        retire: true,
+    }
+}
+
 impl World {
+    /// An admin says so.
+    pub(super) fn orders(&mut self, order: Order) -> Result<(), Refused> {
+        self.step(Event::Ordered {
+            order,
+            author: "admin".into(),
+        })
+    }
+
+    fn in_place(&self, place: usize) -> Option<AuthorityId> {
+        self.set.authorities().get(place).map(AuthorityRecord::id)
+    }
+
+    /// What has come of the operation that began last.
+    pub(super) fn last_operation(&self) -> Option<(Verb, Stage)> {
+        let last = self.set.operations().iter().last()?;
+        Some((last.verb, last.stage))
+    }
+
     pub(super) fn perform(&mut self, action: &Action) {
         match action {
             Action::Wait(seconds) => self.now += Duration::from_secs(*seconds) + Duration::from_millis(7),
@@ -397,13 +540,29 @@ impl World {
             Action::Tick => self.step(Event::Tick).unwrap(),
             Action::Rotate(force) => {
                 self.forced |= force;
-                self.step(Event::Rotate {
-                    force: *force,
-                    algorithm: None,
-                    author: "admin".into(),
-                })
-                .unwrap();
+                self.orders(rotation(*force)).unwrap();
             }
+            Action::Prepare => self.orders(Order::Prepare { algorithm: None }).unwrap(),
+            Action::Activate(force) => {
+                let taken = self.orders(Order::Activate { force: *force });
+                self.forced |= *force && taken.is_ok();
+            }
+            Action::Retire => {
+                let refused = self.orders(retirement());
+                assert_eq!(refused.is_err(), self.activations.is_empty(), "{refused:?}");
+            }
+            Action::Taint(place) => {
+                if let Some(authority) = self.in_place(*place) {
+                    let _ = self.orders(Order::Taint { authority });
+                }
+            }
+            Action::Revoke(place, force) => {
+                if let Some(authority) = self.in_place(*place) {
+                    let force = *force;
+                    let _ = self.orders(Order::Revoke { authority, force });
+                }
+            }
+            Action::Renew(agent) => self.renew(*agent),
             Action::Publish => self.publish(),
             Action::Report(agent) => {
                 if self.agents.contains_key(agent) {
@@ -411,7 +570,7 @@ impl World {
                 }
             }
             Action::Join(agent) => {
-                self.agents.entry(*agent).or_insert(0);
+                self.agents.entry(*agent).or_default();
                 self.reports = reports(&self.agents);
             }
             Action::Leave(agent) => {

@@ -17,9 +17,9 @@ pub(in crate::cli::admin) fn rules(listed: &wire::ListRulesResponse) -> Answer {
         text.push_str(&withdrawn(waiting));
     }
     let mut json = standing_json(&standing);
-    json["rules"] = listed.rules.iter().map(written).collect();
+    json["rules"] = listed.rules.iter().map(record_json).collect();
     if !json["waiting"].is_null() {
-        json["waiting"]["rules"] = listed.waiting.iter().map(written).collect();
+        json["waiting"]["rules"] = listed.waiting.iter().map(record_json).collect();
     }
     Answer::new(json, text)
 }
@@ -63,18 +63,7 @@ pub(super) fn lines(standing: &wire::RulesStanding) -> String {
 }
 
 pub(super) fn standing_json(standing: &wire::RulesStanding) -> Value {
-    let waiting = standing.waiting.as_ref().map(|waiting| {
-        let examples = waiting
-            .examples
-            .iter()
-            .map(|one| json!({ "spiffe_id": one.spiffe_id, "holder": one.holder }));
-        json!({
-            "revision": waiting.revision,
-            "since": when(waiting.since_unix_ms),
-            "withdrawn": waiting.withdrawn,
-            "examples": examples.collect::<Vec<_>>(),
-        })
-    });
+    let waiting = standing.waiting.as_ref().map(waiting_json);
     json!({
         "revision": standing.revision,
         "count": standing.count,
@@ -85,13 +74,33 @@ pub(super) fn standing_json(standing: &wire::RulesStanding) -> Value {
     })
 }
 
-/// The rule as the file has it.
+pub(super) fn waiting_json(waiting: &wire::WaitingRules) -> Value {
+    json!({
+        "revision": waiting.revision,
+        "since": when(waiting.since_unix_ms),
+        "withdrawn": waiting.withdrawn,
+        "examples": some_json(&waiting.examples),
+    })
+}
+
+/// The rule as it is written.
 fn written(record: &wire::RuleRecord) -> Value {
     serde_json::from_str(&record.rule).unwrap_or_default()
 }
 
+/// The rule as it is written, and where it comes from.
+fn record_json(record: &wire::RuleRecord) -> Value {
+    let mut rule = written(record);
+    rule["source"] = json!(record.source);
+    if !record.set_by.is_empty() {
+        rule["set_by"] = json!(record.set_by);
+        rule["set_at"] = when(record.set_unix_ms);
+    }
+    rule
+}
+
 fn table(records: &[wire::RuleRecord]) -> String {
-    let mut table = Table::new(&["RULE", "GIVES", "MATCHES"]);
+    let mut table = Table::new(&["RULE", "SOURCE", "GIVES", "MATCHES"]);
     for record in records {
         let rule = written(record);
         let gives = match (&rule["deny"], &rule["spiffe_id"]) {
@@ -106,23 +115,44 @@ fn table(records: &[wire::RuleRecord]) -> String {
             }
             _ => "every attested pod".to_owned(),
         };
-        table.row([record.name.clone(), gives, matches]);
+        let source = match record.set_by.as_str() {
+            "" => record.source.clone(),
+            by => format!("{} {by}", record.source),
+        };
+        table.row([record.name.clone(), source, gives, matches]);
     }
     table_or(table, records.len(), "no rules: nobody gets an identity")
 }
 
 fn withdrawn(waiting: &wire::WaitingRules) -> String {
-    let mut table = Table::new(&["WOULD BE WITHDRAWN", "FROM"]);
-    for one in &waiting.examples {
+    let table = some_of(
+        ["WOULD BE WITHDRAWN", "FROM"],
+        &waiting.examples,
+        waiting.withdrawn,
+    );
+    format!("\n{table}")
+}
+
+/// Identities and who has them, of so many.
+pub(super) fn some_of(heads: [&str; 2], some: &[wire::WithdrawnIdentity], all: u64) -> String {
+    let mut table = Table::new(&heads);
+    for one in some {
         table.row([one.spiffe_id.clone(), one.holder.clone()]);
     }
-    let more = waiting.withdrawn.saturating_sub(waiting.examples.len() as u64);
+    let more = all.saturating_sub(some.len() as u64);
     let more = if more > 0 {
         format!("and {more} more\n")
     } else {
         String::new()
     };
-    format!("\n{}{more}", table.render())
+    format!("{}{more}", table.render())
+}
+
+/// Identities and who has them.
+pub(super) fn some_json(some: &[wire::WithdrawnIdentity]) -> Value {
+    some.iter()
+        .map(|one| json!({ "spiffe_id": one.spiffe_id, "holder": one.holder }))
+        .collect()
 }
 
 #[cfg(test)]
@@ -133,6 +163,9 @@ mod tests {
         wire::RuleRecord {
             name: rule["name"].as_str().unwrap_or_default().to_owned(),
             rule: rule.to_string(),
+            source: "admin".to_owned(),
+            set_by: "uid:7".to_owned(),
+            set_unix_ms: 1_800_000_000_000,
         }
     }
 
@@ -167,10 +200,10 @@ mod tests {
         };
         let answer = rules(&listed);
         for text in [
-            "shop     /shop  namespaces [\"shop\"]",
-            "builtin  /x     every attested pod",
+            "shop     admin uid:7  /shop  namespaces [\"shop\"]",
+            "builtin  admin uid:7  /x     every attested pod",
             "in force       revision 0000000000000001",
-            "none  nothing: it denies",
+            "none  admin uid:7  nothing: it denies",
             "rules wait     12 live identities would be withdrawn, since 2027-01-15T08:00:00Z; confirm with `signet-server rule confirm 0000000000000002`",
             "needs restart  svid.ttl",
             "looked at again within ten seconds",

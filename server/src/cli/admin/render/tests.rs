@@ -40,6 +40,82 @@ fn authorities_are_as_people_have_read_them() {
     is_as_read("ca_show_none", &authorities(&[]));
 }
 
+fn retiring() -> wire::AuthorityProgress {
+    let straggler = |node: &str, why: &str| wire::Straggler {
+        spiffe_id: format!("spiffe://example.org/signet/agent/dev/{node}"),
+        node_name: node.to_owned(),
+        why: why.to_owned(),
+        ..wire::Straggler::default()
+    };
+    wire::AuthorityProgress {
+        step: "draining".to_owned(),
+        authority_id: "a1".repeat(20),
+        old_authority_id: "b2".repeat(20),
+        agents: 30,
+        agents_reported: 6,
+        operation_id: "x509-3".to_owned(),
+        recorded: true,
+        awaited: vec![
+            straggler("node-a", "is not connected"),
+            straggler("", "has not reported yet"),
+        ],
+        awaited_total: 24,
+        verb: "retire".to_owned(),
+        kind: "x509".to_owned(),
+        author: "uid:0".to_owned(),
+        begun_unix_ms: at(100),
+        ..wire::AuthorityProgress::default()
+    }
+}
+
+#[test]
+fn the_story_of_each_authority_is_as_people_have_read_it() {
+    let turn = |state: &str, minutes: i64| wire::AuthorityTurn {
+        state: state.to_owned(),
+        at_unix_ms: at(minutes),
+    };
+    let mut all = some_authorities();
+    all[0].history = vec![turn("prepared", 0), turn("active", 61)];
+    all[2].history = vec![turn("prepared", 119)];
+    all[2].next_unix_ms = at(100);
+    let departed = wire::DepartedAuthority {
+        authority_id: "d4".repeat(20),
+        kind: "x509".to_owned(),
+        left_unix_ms: at(90),
+        how: "revoked".to_owned(),
+        author: "uid:0".to_owned(),
+        forced: false,
+        has_key: true,
+    };
+    let shown = wire::ShowAuthoritiesResponse {
+        authorities: all,
+        departed: vec![departed],
+        operations: vec![retiring()],
+        now_unix_ms: at(120),
+    };
+    let answer = shown_authorities(&shown);
+    is_as_read("ca_show_story", &answer);
+    let text = serde_json::to_string_pretty(&answer.json).unwrap() + "\n";
+    golden(env!("CARGO_MANIFEST_DIR"), "ca_show_story_json", &text);
+    // The keys that programs read.
+    let rotated = wire::AuthorityProgress {
+        step: "activated".to_owned(),
+        done: true,
+        awaited: Vec::new(),
+        awaited_total: 0,
+        verb: "rotate".to_owned(),
+        ..retiring()
+    };
+    let answer = ordered(&rotated).unwrap();
+    let text = serde_json::to_string_pretty(&answer.json).unwrap() + "\n";
+    golden(env!("CARGO_MANIFEST_DIR"), "ca_rotate_json", &text);
+    let superseded = wire::AuthorityProgress {
+        step: "superseded".to_owned(),
+        ..rotated
+    };
+    assert!(ordered(&superseded).is_err(), "something else came of it");
+}
+
 #[test]
 fn certificates_are_as_people_have_read_them() {
     let front = wire::SvidRecord {
@@ -95,6 +171,7 @@ fn lists_are_as_people_have_read_them() {
         serial: "0101a203dda02c".to_owned(),
         revoked_unix_ms: at(1),
         reason: "keyCompromise".to_owned(),
+        ..wire::CrlEntry::default()
     };
     let crl = wire::Crl {
         authority_id: "a1".repeat(20),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::fresh;
 use crate::audit_event::AuditCursor;
 use crate::store::suite::fixture::{DAY, HOUR, at, by_id, issuance, issued, revocation};
-use crate::store::{KnownTime, MAX_BATCH, Store};
+use crate::store::{KnownTime, MAX_BATCH, Named, RevokeRequest, RevokeTarget, Store};
 
 /// When everything that was issued at the beginning may go.
 fn over() -> SystemTime {
@@ -85,7 +85,9 @@ async fn the_longest_wait_beside_the_pruning_of_one_identity() {
 
     let (store, _guard) = fresh();
     fill(&store, rows).await;
+    let asked = Instant::now();
     store.revoke(revocation(by_id("/a"), at(1))).await.unwrap();
+    println!("{rows} rows of one identity revoked in {:?}", asked.elapsed());
     emit(&store).await;
     let (mut waits, pruned) = waits_beside_tidying(&store).await;
     print("ledger and revocations", pruned, &mut waits);
@@ -106,4 +108,33 @@ async fn whoever_asks_while_revocations_are_let_go_is_served_between_them() {
         .unwrap();
     assert!(left.entries.is_empty(), "{}", left.entries.len());
     assert!(waits.len() > 6, "only {} certificates meanwhile", waits.len());
+}
+
+/// A node is found by a scan, and all of it is one transaction: nobody gets anything between its rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints how long a caller waits beside the revocation of a node with 100,000 certificates: cargo test --workspace --lib -- --ignored --nocapture the_longest_wait_beside"]
+async fn the_longest_wait_beside_the_revocation_of_a_node() {
+    let (store, _guard) = fresh();
+    issue_all(&store, 100_000).await;
+    let node = RevokeTarget::Node(Named {
+        cluster_uid: "cluster".to_owned(),
+        uid: "node-uid-1".to_owned(),
+        name: "node-1".to_owned(),
+    });
+    let request = RevokeRequest {
+        keep_issuing: true,
+        ..revocation(node, at(1))
+    };
+    let revoking = tokio::spawn({
+        let store = store.clone();
+        async move { store.revoke(request).await.unwrap().svids.len() }
+    });
+    let mut waits = Vec::new();
+    while !revoking.is_finished() {
+        let asked = Instant::now();
+        issued(&store, "/other", "one", at(2)).await;
+        waits.push(asked.elapsed());
+    }
+    let revoked = revoking.await.unwrap();
+    print("revocation", revoked as u64, &mut waits);
 }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use signet_proto::agent::issue_result::Outcome;
-use signet_server::cli::admin::Revoke;
+use signet_server::cli::admin::{Revoke, Target};
 use signet_tests::agent_client::{RawAgent, pod_item};
 use tokio::task::JoinHandle;
 
@@ -38,14 +38,11 @@ pub(super) struct Round {
 /// Revokes what there is and denies nothing.
 pub(super) fn revocation(spiffe_id: &str) -> Revoke {
     Revoke {
-        serial: None,
-        spiffe_id: Some(spiffe_id.to_owned()),
-        authority: None,
+        target: Some(Target::SpiffeId(spiffe_id.to_owned())),
         reason: "superseded".to_owned(),
         comment: String::new(),
-        expires: None,
         keep_issuing: true,
-        force: false,
+        ..Revoke::default()
     }
 }
 

@@ -1,0 +1,96 @@
+//! How something goes on that takes its time, on standard error: a bar in place on a terminal, plain lines elsewhere.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use super::{complain, printable};
+
+/// Cells of a bar.
+const CELLS: u64 = 20;
+/// A longer line would begin another one on a narrow terminal, and stay there.
+const WIDTH: usize = 78;
+
+/// Tells how one thing goes on.
+#[derive(Debug)]
+pub struct Narration {
+    is_terminal: bool,
+    /// A bar stands in the last line.
+    is_drawn: bool,
+    last: String,
+}
+
+impl Narration {
+    /// On standard error, so that standard output stays one answer.
+    #[must_use]
+    pub fn on_stderr() -> Self {
+        Self {
+            is_terminal: io::stderr().is_terminal(),
+            is_drawn: false,
+            last: String::new(),
+        }
+    }
+
+    /// Something that stays to be read. What was said last is not said again.
+    pub fn line(&mut self, text: &str) {
+        self.clear();
+        if self.last != text {
+            text.clone_into(&mut self.last);
+            complain(&format!("{text}\n"));
+        }
+    }
+
+    /// How far it is: `done` of `all`. On a terminal in place of what was said so before.
+    pub fn state(&mut self, done: u64, all: u64, text: &str) {
+        if self.is_terminal {
+            draw(&format!("\r{}\x1b[K", bar(done, all, text)));
+            self.is_drawn = true;
+        } else {
+            self.line(text);
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            draw("\r\x1b[K");
+        }
+    }
+}
+
+impl Drop for Narration {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn draw(text: &str) {
+    let mut stderr = io::stderr().lock();
+    // Where that is not taken there is nobody else to tell.
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+/// One line: nothing of `text` moves the cursor.
+fn bar(done: u64, all: u64, text: &str) -> String {
+    let full = done.min(all).saturating_mul(CELLS);
+    let full = full.checked_div(all).unwrap_or_default();
+    let cells: String = (0..CELLS)
+        .map(|cell| if cell < full { '#' } else { '-' })
+        .collect();
+    let line = format!("[{cells}] {}", printable(text).replace('\n', " "));
+    line.chars().take(WIDTH).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_fills_and_stays_one_line() {
+        assert_eq!(bar(0, 3, "0 of 3"), "[--------------------] 0 of 3");
+        assert_eq!(bar(1, 4, "1 of 4"), "[#####---------------] 1 of 4");
+        assert_eq!(bar(9, 4, "done"), "[####################] done");
+        assert_eq!(bar(0, 0, "nobody"), "[--------------------] nobody");
+        let long = bar(1, 2, &format!("a\r\x1b[2Jb\nc{}", "x".repeat(200)));
+        assert_eq!(long.chars().count(), WIDTH);
+        assert!(!long.contains(char::is_control), "{long:?}");
+    }
+}

@@ -1,0 +1,134 @@
+//! What operations have still to do, and whether what they wait for is the case.
+
+use std::time::SystemTime;
+
+use crate::authority::operation::{Operation, Stage, Verb};
+use crate::authority::state::{AuthoritySet, AuthorityState, Context};
+
+impl AuthoritySet {
+    /// Takes every operation under way as far as it can go at this moment.
+    pub(super) fn pursue(&mut self, context: &Context<'_>) {
+        let mut operations = std::mem::take(&mut self.operations);
+        for operation in operations.running_mut() {
+            while !operation.stage.is_end() && self.advance(operation, context) {}
+        }
+        self.operations = operations;
+    }
+
+    /// Whether [`pursue`](Self::pursue) would do something.
+    pub(super) fn can_go_on(&self, context: &Context<'_>) -> bool {
+        let mut running = self.operations.running().peekable();
+        if running.peek().is_none() {
+            return false;
+        }
+        let mut after = self.clone();
+        after.pursue(context);
+        after != *self
+    }
+
+    /// When a successor that was asked for has spread, as things stand: that it takes over is another matter.
+    pub(super) fn spread_awaited(&self, context: &Context<'_>) -> Option<SystemTime> {
+        let mut running = self.operations.running();
+        let awaited =
+            running.any(|operation| (operation.verb, operation.stage) == (Verb::Prepare, Stage::Spreading));
+        let status = self.spread_status(context).filter(|_| awaited)?;
+        Some(status.opens_at())
+    }
+
+    /// One stage further; false where it has to wait.
+    fn advance(&mut self, operation: &mut Operation, context: &Context<'_>) -> bool {
+        match operation.stage {
+            Stage::Spreading => self.after_spreading(operation, context),
+            Stage::Draining => self.after_draining(operation, context),
+            Stage::Telling => self.after_telling(operation, context),
+            Stage::Done | Stage::Superseded => false,
+        }
+    }
+
+    fn after_spreading(&mut self, operation: &mut Operation, context: &Context<'_>) -> bool {
+        let now = context.at.now;
+        let state = self.get(operation.target).map(|record| record.state);
+        match (state, operation.verb) {
+            (Some(AuthorityState::Prepared { .. }), Verb::Prepare) => {
+                let has_spread = self
+                    .spread_status(context)
+                    .is_some_and(|status| status.is_open(now));
+                if has_spread {
+                    operation.end(Stage::Done, now);
+                }
+                has_spread
+            }
+            (Some(AuthorityState::Prepared { .. }), _) => false,
+            (Some(AuthorityState::Active), Verb::Retire) => {
+                self.begin_draining(operation, now);
+                true
+            }
+            (Some(AuthorityState::Active), _) => {
+                operation.end(Stage::Done, now);
+                true
+            }
+            _ => {
+                operation.end(Stage::Superseded, now);
+                true
+            }
+        }
+    }
+
+    fn begin_draining(&mut self, operation: &mut Operation, now: SystemTime) {
+        match operation.previous {
+            Some(previous) => {
+                self.taint(previous, &operation.author, now);
+                operation.stage = Stage::Draining;
+            }
+            None => operation.end(Stage::Done, now),
+        }
+    }
+
+    fn after_draining(&mut self, operation: &mut Operation, context: &Context<'_>) -> bool {
+        let now = context.at.now;
+        let Some(previous) = operation.previous else {
+            operation.end(Stage::Done, now);
+            return true;
+        };
+        match self.get(previous).map(|record| record.state) {
+            Some(AuthorityState::Tainted { shown, .. }) => {
+                // Before its bundle is out nobody can have said anything of it.
+                let is_unused = shown.is_some() && context.reports.uses(previous, shown).is_none();
+                if is_unused {
+                    self.depart(previous, &operation.author, false, now);
+                    operation.stage = Stage::Telling;
+                }
+                is_unused
+            }
+            None => {
+                operation.stage = Stage::Telling;
+                true
+            }
+            // It signs again: see `reinstate`.
+            Some(_) => {
+                operation.end(Stage::Superseded, now);
+                true
+            }
+        }
+    }
+
+    fn after_telling(&self, operation: &mut Operation, context: &Context<'_>) -> bool {
+        let sequence = self.told_by(operation);
+        let is_told =
+            sequence.is_some_and(|sequence| context.reports.confirmed(sequence) == context.reports.live());
+        if is_told {
+            operation.end(Stage::Done, context.at.now);
+        }
+        is_told
+    }
+
+    /// Sequence of the first bundle by which readers learn what an operation has done; nothing before it is out.
+    pub(in crate::authority) fn told_by(&self, operation: &Operation) -> Option<u64> {
+        let authority = operation.taken_away()?;
+        match self.get(authority).map(|record| record.state) {
+            Some(AuthorityState::Tainted { shown, .. }) if operation.verb == Verb::Taint => shown,
+            Some(_) => None,
+            None => self.departed.get(authority)?.shown,
+        }
+    }
+}
