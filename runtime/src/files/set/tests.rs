@@ -387,7 +387,7 @@ fn a_lock_of_ones_own_that_cannot_be_opened_is_made_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(lock::NAME);
     fs::write(&path, "").unwrap();
-    fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
     whole(folder.path(), &set("text"));
     assert_eq!(resolved(folder.path()), ["text", "text"]);
 }
