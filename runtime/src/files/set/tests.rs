@@ -371,16 +371,6 @@ fn a_set_that_cannot_be_made_leaves_what_is_there() {
     assert_eq!(resolved(folder.path()), ["one", "one"]);
 }
 
-/// Where another process finds the folder.
-const FOLDER: &str = "SIGNET_TEST_FOLDER";
-
-#[test]
-#[ignore = "needs_root:: runs it, as another user"]
-fn takes_the_lock_of_a_folder() {
-    let folder = std::env::var_os(FOLDER).unwrap();
-    Lock::take(Path::new(&folder), 20).unwrap();
-}
-
 /// Nobody can open it, nor whoever is no root.
 #[test]
 fn a_lock_of_ones_own_that_cannot_be_opened_is_made_again() {

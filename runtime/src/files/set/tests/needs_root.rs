@@ -7,6 +7,8 @@ use std::process::Command;
 use super::*;
 
 const OTHER: u32 = 65_533;
+/// Where the other user's process finds the folder.
+const FOLDER: &str = "SIGNET_TEST_FOLDER";
 
 /// Whether another user's process, this one over again, gets the lock.
 fn as_other(directory: &Path, uid: u32) -> bool {
@@ -18,7 +20,7 @@ fn as_other(directory: &Path, uid: u32) -> bool {
     command.args([
         "--ignored",
         "--exact",
-        "files::set::tests::takes_the_lock_of_a_folder",
+        "files::set::tests::needs_root::a_lock_is_had_in_a_folder",
     ]);
     let ended = command.env(FOLDER, directory).uid(uid).gid(uid).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stdout);
@@ -96,4 +98,13 @@ fn a_folder_is_of_one_user_and_root() {
         "also in its own folder: the first may hold it"
     );
     whole(directory, &set("of root"));
+}
+
+/// Run over again by others here, as another user in their folder.
+#[test]
+#[ignore = "needs root: `.ci/step machine` runs it"]
+fn a_lock_is_had_in_a_folder() {
+    let own = tempfile::tempdir().unwrap();
+    let given = std::env::var_os(FOLDER).map(PathBuf::from);
+    Lock::take(given.as_deref().unwrap_or(own.path()), 20).unwrap();
 }
