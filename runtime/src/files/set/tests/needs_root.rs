@@ -106,5 +106,5 @@ fn a_folder_is_of_one_user_and_root() {
 fn a_lock_is_had_in_a_folder() {
     let own = tempfile::tempdir().unwrap();
     let given = std::env::var_os(FOLDER).map(PathBuf::from);
-    Lock::take(given.as_deref().unwrap_or(own.path()), 20).unwrap();
+    Lock::take(given.as_deref().unwrap_or_else(|| own.path()), 20).unwrap();
 }
