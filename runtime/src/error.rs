@@ -34,12 +34,14 @@ pub fn excerpt(text: &str, longest: usize) -> String {
     text.chars().take(longest).flat_map(char::escape_debug).collect()
 }
 
-/// The text as one line that moves no cursor: line breaks and tabs are spaces, other control characters `?`.
+/// The text as one line that moves no cursor, and that reads in the order of its letters: line breaks and tabs are spaces, other control
+/// characters `?`, and so is what is not seen and turns or joins what is.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
         c if c.is_control() => '?',
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
         c => c,
     };
     text.chars().map(shown).collect()
@@ -89,6 +91,11 @@ mod tests {
     #[test]
     fn what_is_made_one_line_moves_no_cursor() {
         assert_eq!(one_line("a\nb\tc\u{1b}[31m\u{9b}é"), "a b c?[31m?é");
+        assert_eq!(
+            one_line("a\u{202e}b\u{2066}\u{2069}\u{200b}\u{200f}\u{2028}\u{2029}\u{202a}c"),
+            "a?b???????c"
+        );
+        assert_eq!(one_line("\u{2010}\u{2027}\u{202f}"), "\u{2010}\u{2027}\u{202f}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::str::FromStr;
 
+use signet_runtime::files::LONGEST_NAME;
 use thiserror::Error;
 
 use super::{File, Form, Part};
@@ -27,6 +28,8 @@ pub(crate) enum NamedError {
     Part,
     #[error("the name has to be one part of a path, and must not begin with two dots")]
     Name,
+    #[error("a name is of {LONGEST_NAME} bytes at most, without control characters")]
+    LongName,
     #[error("`{0}` is neither der, pem nor mode=MODE")]
     Option(String),
     #[error("DER has no form for a certificate and its key, or authorities and lists, in one file")]
@@ -88,6 +91,10 @@ impl FromStr for File {
         if name.is_empty() || name == "." || name.starts_with("..") || name.contains(['/', '\0']) {
             return Err(NamedError::Name);
         }
+        // Line breaks among them: names stand in lists and in the log.
+        if name.len() > LONGEST_NAME || name.contains(char::is_control) {
+            return Err(NamedError::LongName);
+        }
         let mut file = Self {
             part,
             form: Form::Pem,
@@ -123,12 +130,18 @@ mod tests {
             (Part::Crl, Form::Der, Some(0o640))
         );
         assert_eq!(read("svid+key=a.pem").unwrap().part, Part::SvidAndKey);
+        let (longest, too_long) = (LONGEST_NAME, LONGEST_NAME + 1);
+        assert!(read(&format!("svid={}", "n".repeat(longest))).is_ok());
+        let too_long = format!("svid={}", "n".repeat(too_long));
         for (text, fault) in [
             ("svid.pem", NamedError::Part),
             ("cert=a", NamedError::Part),
             ("svid=", NamedError::Name),
             ("svid=..data", NamedError::Name),
             ("svid=a/b", NamedError::Name),
+            ("svid=a\nb", NamedError::LongName),
+            ("svid=a\u{9b}b", NamedError::LongName),
+            (&too_long, NamedError::LongName),
             ("svid=a,jks", NamedError::Option("jks".to_owned())),
             ("svid+key=a,der", NamedError::MixedDer),
             ("svid=a,mode=1644", NamedError::Mode),

@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use signet_proto::google::rpc::Status as Why;
 
 use super::observed::Trust;
-use super::proxy::next_nonce;
 use crate::context::X509Context;
 
 /// What a request says of the last answer.
@@ -34,10 +33,10 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// One that is made of this context; with the trust that it tells, if it tells any.
-    pub(super) fn new(context: &Arc<X509Context>, tells_trust: bool) -> Self {
+    /// One with the next nonce of its stream that is made of this context; with the trust that it tells, if it tells any.
+    pub(super) fn new(nonce: String, context: &Arc<X509Context>, tells_trust: bool) -> Self {
         Self {
-            nonce: next_nonce(),
+            nonce,
             trust: tells_trust.then(|| Trust::of(context)),
             of: Arc::downgrade(context),
             settled: false,

@@ -13,7 +13,7 @@ use tonic::Status;
 use super::answer::{Answer, Heard};
 use super::names::{EVERYTHING, MOST, all_of};
 use super::observed::Trust;
-use super::proxy::{Proxy, checked_names};
+use super::proxy::{Nonces, Proxy, checked_names};
 use super::secret::{Absent, VERSION, View, text, version};
 use super::stream::{Conversation, KEPT, Said};
 use super::{Sds, TYPE_URL};
@@ -33,6 +33,7 @@ enum Known {
 pub(super) struct Delta {
     sds: Sds,
     proxy: Proxy,
+    nonces: Nonces,
     begun: bool,
     everything: bool,
     names: BTreeSet<String>,
@@ -61,6 +62,7 @@ impl Delta {
         Self {
             sds: sds.clone(),
             proxy: Proxy::default(),
+            nonces: Nonces::new(),
             begun: false,
             everything: false,
             names: BTreeSet::new(),
@@ -216,7 +218,7 @@ impl Conversation for Delta {
                 later => Said::Nothing(later),
             });
         }
-        let answer = Answer::new(context, news.is_trust);
+        let answer = Answer::new(self.nonces.next(), context, news.is_trust);
         let secrets = Message::default().then_all(news.secrets);
         let tail = text(4, TYPE_URL).then(text(5, answer.nonce()));
         let head = text(1, &version(&secrets.digest()));

@@ -1,6 +1,6 @@
 //! What both ways to ask have in common: who asks, for what, and how answers are told apart.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use signet_proto::envoy::config::core::v3::Node;
 use tonic::Status;
@@ -79,15 +79,48 @@ pub(super) fn not_granted(name: &str) -> Status {
     ))
 }
 
-/// Another one than any answer of this process has had, so that none of an earlier stream is taken for it.
-pub(super) fn next_nonce() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("{:x}", NEXT.fetch_add(1, Ordering::Relaxed))
+/// The nonces of one stream. They begin with what no other stream's do, so that none of an earlier stream is taken for this one's, and are
+/// counted for themselves: how many answers others get is nobody's business.
+#[derive(Debug)]
+pub(super) struct Nonces {
+    stream: u64,
+    next: u64,
+}
+
+impl Nonces {
+    pub(super) fn new() -> Self {
+        // A hash of nothing with a key that nobody knows, and that none before had: nothing can be told of one from another.
+        let stream = RandomState::new().build_hasher().finish();
+        Self { stream, next: 1 }
+    }
+
+    pub(super) fn next(&mut self) -> String {
+        let nonce = format!("{:016x}.{:x}", self.stream, self.next);
+        self.next = self.next.wrapping_add(1);
+        nonce
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So a nonce says nothing of other streams, and is none of theirs.
+    #[test]
+    fn each_stream_counts_its_answers_for_itself() {
+        let (mut one, mut other) = (Nonces::new(), Nonces::new());
+        let first = one.next();
+        for _ in 0..10 {
+            other.next();
+        }
+        let second = one.next();
+        let (stream, _) = first.split_once('.').unwrap();
+        assert_eq!(
+            [first.clone(), second],
+            [format!("{stream}.1"), format!("{stream}.2")]
+        );
+        assert!(!other.next().starts_with(stream));
+    }
 
     #[test]
     fn of_a_long_node_little_is_kept() {

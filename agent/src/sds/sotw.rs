@@ -15,7 +15,7 @@ use tonic::Status;
 use super::answer::{Answer, Heard};
 use super::names::{EVERYTHING, all_of};
 use super::observed::Trust;
-use super::proxy::{Proxy, checked_names, not_granted};
+use super::proxy::{Nonces, Proxy, checked_names, not_granted};
 use super::secret::{Absent, VERSION, View, text, version};
 use super::stream::{Conversation, KEPT, Said};
 use super::{Sds, TYPE_URL};
@@ -26,6 +26,7 @@ use crate::streams::{Digest, Message, Nothing};
 pub(super) struct Sotw {
     sds: Sds,
     proxy: Proxy,
+    nonces: Nonces,
     begun: bool,
     everything: bool,
     /// Sorted, each once.
@@ -47,6 +48,7 @@ impl Sotw {
         Self {
             sds: sds.clone(),
             proxy: Proxy::default(),
+            nonces: Nonces::new(),
             begun: false,
             everything: false,
             names: Vec::new(),
@@ -160,7 +162,7 @@ impl Conversation for Sotw {
             self.seen = Arc::downgrade(context);
             return Ok(Said::Nothing(self.later.clone()));
         }
-        let answer = Answer::new(context, is_trust);
+        let answer = Answer::new(self.nonces.next(), context, is_trust);
         let tail = text(4, TYPE_URL).then(text(5, answer.nonce()));
         let message = text(1, &version(&digest)).then(secrets).then(tail);
         self.draft = Some((answer, digest));

@@ -44,6 +44,8 @@ pub(super) struct Publisher {
     state: SourceState,
     /// What readers find.
     in_place: Option<InPlace>,
+    /// Whether some set was found by all of its names.
+    is_begun: bool,
     /// Whether what is in place may be another set than is wanted.
     is_due: bool,
     /// Whether the set is to be written even if it is the one in place.
@@ -95,6 +97,7 @@ impl Publisher {
             published,
             state: SourceState::default(),
             in_place: None,
+            is_begun: false,
             is_due: true,
             again: false,
             pace: Pace::new(Instant::now()),
@@ -189,17 +192,19 @@ impl Publisher {
     fn ended(&mut self, written: Written, ended: &Writing) {
         match written {
             Ok(Ok(Shown::Whole)) => {
-                self.is_shown(ended, true);
+                self.is_whole(ended);
                 self.standing.written.set(None);
                 self.pace.reset();
             }
             Ok(Ok(Shown::Partly(error))) => {
-                self.is_shown(ended, false);
+                // Its reader may miss a file, or have one of before: it is told when nothing is left to do.
+                self.again |= ended.again;
+                self.is_in_place(ended, false);
                 let retry_in = self.failed(&error);
                 tracing::warn!(
                     error = chain(&error),
                     ?retry_in,
-                    "the set is in place, and not all is done for it"
+                    "the set is in place, and not all is done for it; its reader is not told yet"
                 );
             }
             Ok(Err(error)) => {
@@ -223,8 +228,8 @@ impl Publisher {
         }
     }
 
-    /// Readers find it. Its own reader is told once of each, also of one for which something is left to do.
-    fn is_shown(&mut self, ended: &Writing, whole: bool) {
+    /// Readers find it, and nothing is left to do. Its own reader is told once of each.
+    fn is_whole(&mut self, ended: &Writing) {
         let Wanted { svid, bundle } = &ended.wanted;
         let lists = || bundle.iter().filter_map(|authority| authority.crl.as_ref());
         let not_after = svid.not_after();
@@ -240,14 +245,18 @@ impl Publisher {
             directory = %self.plan.directory.display(),
             "a set of files is written"
         );
-        let digest = ended.digest;
-        let known = |there: &InPlace| there.digest == digest && there.whole >= whole;
+        let known = |there: &InPlace| there.digest == ended.digest && there.whole;
         if ended.again || !self.in_place.as_ref().is_some_and(known) {
             self.published.another();
         }
+        self.is_begun = true;
+        self.is_in_place(ended, true);
+    }
+
+    fn is_in_place(&mut self, ended: &Writing, whole: bool) {
         self.in_place = Some(InPlace {
-            digest,
-            not_after,
+            digest: ended.digest,
+            not_after: ended.wanted.svid.not_after(),
             whole,
         });
     }
@@ -269,10 +278,10 @@ impl Publisher {
             other => (None, other),
         };
         self.standing.agent.set(away.map(|problem| self.told(problem)));
-        match (verdict, &self.in_place) {
+        match (verdict, self.is_begun) {
             (Some(problem), _) => self.standing.identity.set(Some(self.told(problem))),
-            (None, Some(_)) => self.standing.identity.set(None),
-            (None, None) => self.standing.identity.set(Some(String::new())),
+            (None, true) => self.standing.identity.set(None),
+            (None, false) => self.standing.identity.set(Some(String::new())),
         }
     }
 

@@ -39,6 +39,9 @@ const PASSABLE: u32 = 0o755;
 /// Bits of a file that is not whose it has to be yet.
 const OWN_ONLY: u32 = 0o600;
 
+/// Longest name of a file in a set, in bytes: for its link on the way it has to fit into a name of 255.
+pub const LONGEST_NAME: usize = 255 - OWN.len() - NEW.len();
+
 /// How long a generation stays that was replaced, however many come after it: for a reader that opens what it has resolved.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -168,7 +171,8 @@ impl Folder<'_> {
         }
         for (name, path) in self.entries() {
             if name.starts_with(OWN) && name.ends_with(NEW) {
-                let _ = fs::remove_file(path);
+                // Whoever else made a folder of that name stands in the way of the link.
+                let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
             }
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Post {
 pub(crate) enum UrlError {
     #[error("write http://127.0.0.1:PORT/PATH")]
     Form,
+    #[error("the port is a number from 1 to 65535")]
+    Port,
     #[error(
         "only this machine is called, as 127.0.0.1, [::1] or localhost: over plain HTTP anybody else could answer"
     )]
@@ -65,7 +67,15 @@ impl FromStr for Post {
         if !ip.is_loopback() {
             return Err(UrlError::Elsewhere);
         }
-        let address = SocketAddr::new(ip, authority.port_u16().unwrap_or(80));
+        // Not `port_u16`: for that one a port that is none is as good as left out.
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => 80,
+            rest => rest
+                .and_then(|rest| rest.strip_prefix(':')?.parse().ok())
+                .filter(|port| *port > 0)
+                .ok_or(UrlError::Port)?,
+        };
+        let address = SocketAddr::new(ip, port);
         Ok(Self { address, uri })
     }
 }
@@ -135,10 +145,14 @@ mod tests {
         ] {
             assert!(good.parse::<Post>().is_ok(), "{good}");
         }
+        assert_eq!("http://[::1]/".parse::<Post>().unwrap().address.port(), 80);
         for (bad, why) in [
             ("http://192.0.2.1/reload", UrlError::Elsewhere),
             ("http://example.org/reload", UrlError::Elsewhere),
             ("https://127.0.0.1/", UrlError::Form),
+            ("http://127.0.0.1:65616/", UrlError::Port),
+            ("http://[::1]:0/", UrlError::Port),
+            ("http://localhost:/", UrlError::Port),
             ("http://me@127.0.0.1/", UrlError::Form),
             ("/reload", UrlError::Form),
             ("", UrlError::Form),

@@ -4,13 +4,14 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::geteuid;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use signet_runtime::clock::{Clock as _, SystemClock};
 use thiserror::Error;
@@ -21,6 +22,8 @@ const LONGEST: u64 = 4096;
 const TICKS: u64 = 100;
 /// By so much a process may seem younger than its file, for both ages are rounded.
 const ROUNDED: Duration = Duration::from_secs(2);
+/// Who may name any process.
+const ROOT: u32 = 0;
 /// So much of a name the kernel keeps.
 const NAME: usize = 15;
 
@@ -43,6 +46,15 @@ pub(crate) enum SignalError {
     Ended { path: PathBuf, pid: i32 },
     #[error("{}: process {pid} began after the file was written, so it is another one and the file stale, or the clock was set forward: then give --program", path.display())]
     Stale { path: PathBuf, pid: i32 },
+    #[error("{}: it is dated after this moment, so nobody knows whether process {pid} began before it: the clock was set back; give --program, or have the file written again", path.display())]
+    Ahead { path: PathBuf, pid: i32 },
+    #[error("{}: it or a link to it is user {owner}'s, who may not name process {pid}: only root, this user and the user of that process, {user}, may", path.display())]
+    Owner {
+        path: PathBuf,
+        pid: i32,
+        owner: u32,
+        user: u32,
+    },
     #[error("{}: process {pid} is `{found}`, not `{wanted}`", path.display())]
     Other {
         path: PathBuf,
@@ -80,8 +92,8 @@ impl Target {
             path: path.clone(),
             source,
         };
-        let (text, written) = read(path).map_err(at_file)?;
-        let pid = number(&text).ok_or_else(|| SignalError::NoNumber(path.clone()))?;
+        let file = read(path).map_err(at_file)?;
+        let pid = number(&file.text).ok_or_else(|| SignalError::NoNumber(path.clone()))?;
         let system = |source| SignalError::System { pid, source };
         let named = Pid::from_raw(pid).ok_or_else(|| SignalError::NoNumber(path.clone()))?;
         // From here on the number is no other's.
@@ -94,7 +106,7 @@ impl Target {
             }
             opened => opened.map_err(|error| system(error.into()))?,
         };
-        self.is_meant(pid, written).map_err(|error| match error {
+        self.is_meant(pid, &file).map_err(|error| match error {
             Doubt::Unread(source) => system(source),
             Doubt::No(error) => error,
         })?;
@@ -103,9 +115,21 @@ impl Target {
         pidfd_send_signal(&held, number).map_err(|error| system(error.into()))
     }
 
-    fn is_meant(&self, pid: i32, written: SystemTime) -> Result<(), Doubt> {
+    fn is_meant(&self, pid: i32, file: &PidFile) -> Result<(), Doubt> {
         let path = || self.pid_file.clone();
         let process = Path::new(crate::peer::PROC).join(pid.to_string());
+        let status = fs::read_to_string(process.join("status")).map_err(Doubt::Unread)?;
+        let user = user(&status).ok_or_else(|| Doubt::Unread(io::ErrorKind::InvalidData.into()))?;
+        let strange = |owner: &&u32| ![ROOT, geteuid().as_raw(), user].contains(owner);
+        if let Some(owner) = file.owners.iter().find(strange).copied() {
+            let path = path();
+            return Err(Doubt::No(SignalError::Owner {
+                path,
+                pid,
+                owner,
+                user,
+            }));
+        }
         let stat = fs::read_to_string(process.join("stat")).map_err(Doubt::Unread)?;
         let (found, began) =
             read_stat(&stat).ok_or_else(|| Doubt::Unread(io::ErrorKind::InvalidData.into()))?;
@@ -123,7 +147,11 @@ impl Target {
         }
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(|error| Doubt::Unread(error.into()))?;
         let age = Duration::from(now).saturating_sub(began);
-        let of_file = SystemClock.now().duration_since(written).unwrap_or_default();
+        let now = SystemClock.now();
+        if file.written > now + ROUNDED {
+            return Err(Doubt::No(SignalError::Ahead { path: path(), pid }));
+        }
+        let of_file = now.duration_since(file.written).unwrap_or_default();
         if age + ROUNDED < of_file {
             return Err(Doubt::No(SignalError::Stale { path: path(), pid }));
         }
@@ -142,8 +170,17 @@ enum Doubt {
     No(SignalError),
 }
 
-/// What the file says, and when it was written: both of the one file, whatever has its name by then. A pipe in its place is not waited for.
-fn read(path: &Path) -> io::Result<(Vec<u8>, SystemTime)> {
+/// All of the one file, whatever has its name by then.
+struct PidFile {
+    text: Vec<u8>,
+    written: SystemTime,
+    /// Of what has its name, which may be a link to another's file, and of the file.
+    owners: [u32; 2],
+}
+
+/// A pipe in its place is not waited for.
+fn read(path: &Path) -> io::Result<PidFile> {
+    let named = fs::symlink_metadata(path)?.uid();
     let file = File::options()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
@@ -154,13 +191,23 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, SystemTime)> {
     }
     let mut text = Vec::new();
     file.take(LONGEST).read_to_end(&mut text)?;
-    Ok((text, found.modified()?))
+    Ok(PidFile {
+        text,
+        written: found.modified()?,
+        owners: [named, found.uid()],
+    })
 }
 
 fn number(text: &[u8]) -> Option<i32> {
     let text = std::str::from_utf8(text).ok()?;
     let number = text.lines().next()?.trim().parse().ok()?;
     (number > 0).then_some(number)
+}
+
+/// As whom a process acts: who owns what it makes.
+fn user(status: &str) -> Option<u32> {
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Name and beginning of a process, the latter since the machine was started. Names hold anything, so the last bracket ends them.
@@ -177,79 +224,4 @@ fn shortened(name: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::process::ExitStatusExt as _;
-    use std::process::{Child, Command, Stdio};
-
-    use super::*;
-
-    struct Asleep(Child);
-
-    impl Asleep {
-        fn start() -> Self {
-            let sleep = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn();
-            Self(sleep.unwrap())
-        }
-    }
-
-    impl Drop for Asleep {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-
-    fn target(pid_file: &Path, program: Option<&str>) -> Target {
-        Target {
-            signal: Signal::SIGHUP,
-            pid_file: pid_file.to_owned(),
-            program: program.map(ToOwned::to_owned),
-        }
-    }
-
-    #[test]
-    fn the_process_that_the_file_names_gets_the_signal() {
-        let folder = signet_testkit::folder();
-        let file = folder.path().join("pid");
-        let mut asleep = Asleep::start();
-        fs::write(&file, format!("{}\nmore\n", asleep.0.id())).unwrap();
-        let other = target(&file, Some("nginx")).send().unwrap_err();
-        assert!(matches!(other, SignalError::Other { .. }), "{other}");
-        target(&file, Some("sleep")).send().unwrap();
-        assert_eq!(asleep.0.wait().unwrap().signal(), Some(1));
-        let ended = target(&file, None).send().unwrap_err();
-        assert!(matches!(ended, SignalError::Ended { .. }), "{ended}");
-    }
-
-    #[test]
-    fn a_file_that_is_older_than_its_process_is_stale_and_one_without_a_number_is_none() {
-        let folder = signet_testkit::folder();
-        let file = folder.path().join("pid");
-        let asleep = Asleep::start();
-        fs::write(&file, asleep.0.id().to_string()).unwrap();
-        let opened = File::options().write(true).open(&file).unwrap();
-        opened
-            .set_modified(SystemClock.now() - Duration::from_secs(3600))
-            .unwrap();
-        let stale = target(&file, None).send().unwrap_err();
-        assert!(matches!(stale, SignalError::Stale { .. }), "{stale}");
-        let other = target(&file, Some("nginx")).send().unwrap_err();
-        assert!(matches!(other, SignalError::Other { .. }), "{other}");
-        // A clock that was set forward makes every file look so; a name says more than both ages.
-        target(&file, Some("sleep")).send().unwrap();
-        for text in ["", "0", "-1", "nginx", "99999999999"] {
-            fs::write(&file, text).unwrap();
-            let none = target(&file, None).send().unwrap_err();
-            assert!(matches!(none, SignalError::NoNumber(_)), "{text}: {none}");
-        }
-        let absent = target(&folder.path().join("absent"), None).send().unwrap_err();
-        assert!(matches!(absent, SignalError::File { .. }), "{absent}");
-    }
-
-    #[test]
-    fn signals_have_names() {
-        assert_eq!(parse_signal("hup"), Ok(Signal::SIGHUP));
-        assert_eq!(parse_signal("SIGUSR2"), Ok(Signal::SIGUSR2));
-        assert!(parse_signal("KILL").is_err() && parse_signal("1").is_err());
-    }
-}
+mod tests;

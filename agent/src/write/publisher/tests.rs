@@ -2,6 +2,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use signet_certs::authority::X509Authority;
+use signet_runtime::files::LONGEST_NAME;
 use signet_runtime::ready::{Level, Readiness};
 use signet_runtime::telemetry::Metrics;
 use signet_testkit::{DOMAIN, authority, crl, leaf, roots};
@@ -29,12 +30,16 @@ struct Bench {
 
 impl Bench {
     fn start() -> Self {
+        Self::with(Layout::default())
+    }
+
+    fn with(layout: Layout) -> Self {
         let folder = signet_testkit::folder();
         let plan = Arc::new(Plan {
             endpoint: "unix:///nowhere".parse().unwrap(),
             which: Which::Default,
             directory: folder.path().join("files"),
-            layout: Layout::default(),
+            layout,
             hook: None,
             hook_timeout: LOOK,
             telemetry: None,
@@ -193,18 +198,34 @@ async fn a_hangup_has_the_set_written_once_more_and_takes_no_verdict_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_that_readers_find_is_told_even_if_not_all_is_done_for_it() {
+async fn a_set_that_lacks_a_name_is_no_success_and_nobody_is_told_of_it() {
+    let mut files: Vec<crate::files::File> = ["svid=svid.pem", "key=k"]
+        .map(|text| text.parse().unwrap())
+        .into();
+    files[1].name = "n".repeat(LONGEST_NAME + 1);
+    let bench = Bench::with(Layout::of(files).unwrap());
+    bench.gives(1);
+    bench.stands(&["no_identity", "not_written"]).await;
+    sleep(Duration::from_secs(30)).await;
+    assert!(bench.files().join("svid.pem").exists());
+    assert!(bench.observed.publish_failures.get() > 2, "it is tried again");
+    assert_eq!(bench.observed.publications.get(), 0);
+    assert_eq!(bench.progress.borrow().counts(), (0, 0));
+    let standing = bench.readiness.standing(Level::Serve);
+    assert!(
+        standing[1].detail.contains("cannot make the link"),
+        "{standing:?}"
+    );
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_stands_in_a_links_way_holds_nothing_up() {
     let mut bench = Bench::start();
-    let in_the_way = bench.files().join("..svid.pem.new");
-    fs::create_dir_all(&in_the_way).unwrap();
+    fs::create_dir_all(bench.files().join("..svid.pem.new/below")).unwrap();
     let list = bench.gives(1);
     bench.told(1).await;
-    bench.stands(&["not_written"]).await;
-    sleep(Duration::from_secs(30)).await;
     bench.has(&list);
-    bench.told(1).await;
-    fs::remove_dir(&in_the_way).unwrap();
-    bench.told(2).await;
     bench.stands(&[]).await;
     assert!(bench.files().join("svid.pem").exists());
     bench.end().await;

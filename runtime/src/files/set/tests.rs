@@ -1,10 +1,13 @@
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::UNIX_EPOCH;
 
 use super::*;
+
+mod needs_root;
 
 const NAMES: [&str; 2] = ["one", "two"];
 
@@ -310,15 +313,39 @@ fn a_lock_that_was_removed_holds_nobody_up_and_one_that_is_something_else_is_sai
 #[test]
 fn what_goes_wrong_behind_a_set_that_readers_find_is_no_failure_of_the_set() {
     let folder = tempfile::tempdir().unwrap();
-    whole(folder.path(), &set("one"));
-    fs::remove_file(folder.path().join("one")).unwrap();
-    fs::create_dir(folder.path().join("..one.new")).unwrap();
-    let shown = publish(folder.path(), &set("two")).unwrap();
+    let too_long = "x".repeat(LONGEST_NAME + 1);
+    let [one, _] = set("two");
+    let two = NewFile {
+        name: &too_long,
+        ..one
+    };
+    let shown = publish(folder.path(), &[one, two]).unwrap();
     assert!(
-        matches!(&shown, Shown::Partly(error) if error.to_string().contains("..one.new")),
+        matches!(&shown, Shown::Partly(error) if error.to_string().contains("xxx.new: cannot make the link")),
         "{shown:?}"
     );
-    assert_eq!(resolved(folder.path()), ["two", "two"]);
+    let one = fs::read_to_string(folder.path().join("one"));
+    assert_eq!(one.unwrap(), "two");
+}
+
+#[test]
+fn a_folder_where_a_link_has_to_be_made_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["..one.new/x", "..data.new"] {
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    whole(folder.path(), &set("text"));
+    assert_eq!(resolved(folder.path()), ["text", "text"]);
+    assert_eq!(generations(folder.path()), ["..1"]);
+    let longest = "x".repeat(LONGEST_NAME);
+    let [one, _] = set("long");
+    whole(
+        folder.path(),
+        &[NewFile {
+            name: &longest,
+            ..one
+        }],
+    );
 }
 
 /// Whoever else may write the folder may have made the link.
@@ -342,4 +369,15 @@ fn a_set_that_cannot_be_made_leaves_what_is_there() {
     let made = Fresh::make(folder.path().join(&published));
     assert!(made.is_err());
     assert_eq!(resolved(folder.path()), ["one", "one"]);
+}
+
+/// Nobody can open it, nor whoever is no root.
+#[test]
+fn a_lock_of_ones_own_that_cannot_be_opened_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(lock::NAME);
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
+    whole(folder.path(), &set("text"));
+    assert_eq!(resolved(folder.path()), ["text", "text"]);
 }
