@@ -114,14 +114,6 @@ async fn the_use_of_a_refused_agent_certificate_is_a_line() {
     assert!(refused[0]["caller"].as_str().unwrap().contains("/signet/agent/"));
     let agent_id = refused[0]["spiffe_id"].as_str().unwrap().to_owned();
 
-    domain
-        .server
-        .admin(&["revoke", "--spiffe-id", &agent_id, "--force"])
-        .await
-        .unwrap();
-    raw.issue_good(&token).await.unwrap_err();
-    audited(&domain, &["\"refused\"", &agent_id, "revoked"]).await;
-
     // Whoever asks on and on does not fill the log: most of it is only counted.
     let lines = within(PATIENCE, async || {
         raw.issue_good(&token).await.unwrap_err();
@@ -133,4 +125,12 @@ async fn the_use_of_a_refused_agent_certificate_is_a_line() {
     for line in provoked("refusals_suppressed", &counted) {
         assert_eq!(line["caller"], agent_id);
     }
+
+    domain
+        .server
+        .admin(&["revoke", "--spiffe-id", &agent_id, "--force"])
+        .await
+        .unwrap();
+    raw.issue_good(&token).await.unwrap_err();
+    audited(&domain, &["\"refused\"", &agent_id, "revoked"]).await;
 }
