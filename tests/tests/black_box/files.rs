@@ -176,7 +176,12 @@ async fn a_folder_that_cannot_be_written_is_named_with_what_to_do() {
     let closed = domain.path().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
-    for target in [file.join("below"), PathBuf::from("/proc/below"), closed] {
+    let make = "cannot make the directory";
+    for (target, cannot) in [
+        (file.join("below"), make),
+        (PathBuf::from("/proc/below"), make),
+        (closed, "cannot open the lock of the folder"),
+    ] {
         let target = target.to_str().unwrap();
         let args = ["fetch", "x509", "--socket", &sockets[0], "--write", target];
         let program = binary("signet-agent");
@@ -185,7 +190,7 @@ async fn a_folder_that_cannot_be_written_is_named_with_what_to_do() {
             .await
             .unwrap();
         assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-        for words in [target, "cannot make the directory", "choose another directory"] {
+        for words in [target, cannot, "choose another directory"] {
             assert!(ended.stderr.contains(words), "{}", ended.stderr);
         }
     }
