@@ -3,25 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use signet_certs::crl::RevocationReason;
 use signet_runtime::drain::Drain;
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    agents::Agents,
     attest::Attestor,
-    clock::TrustedClock,
-    metrics::Metrics,
-    publisher::Publisher,
-    store::{LedgerRow, Origin, RevokeError, RevokeRequest, RevokeTarget, Store, StoreError, SvidFilter},
+    store::{StoreError, SvidFilter},
+    unasked::Unasked,
 };
 
 /// Pods that may wait; more than a cluster loses at once.
 const WAITING: usize = 65_536;
 /// Between a failure of the store and the next try.
 const PAUSE: Duration = Duration::from_secs(5);
-/// In audit lines.
-const AUTHOR: &str = "system";
 
 /// A pod that a watch shows no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,18 +47,10 @@ pub(crate) fn channel() -> (TellGone, mpsc::Receiver<GonePod>) {
 
 /// Revokes what pods had that are gone.
 pub(crate) struct GonePods {
-    /// Has the certificates.
-    pub store: Arc<dyn Store>,
+    /// Revokes; its store has the certificates.
+    pub unasked: Unasked,
     /// Says which cluster has which UID.
     pub attestor: Arc<dyn Attestor>,
-    /// Puts on a list what is revoked.
-    pub publisher: Publisher,
-    /// Whose streams end with a revoked certificate.
-    pub agents: Arc<Agents>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// The server's time.
-    pub clock: Arc<TrustedClock>,
 }
 
 impl GonePods {
@@ -96,47 +82,15 @@ impl GonePods {
         };
         let filter = SvidFilter {
             pod: Some(pod.pod_uid.clone()),
-            live_at: Some(self.clock.time().earliest),
+            live_at: Some(self.unasked.clock.time().earliest),
             limit: u32::MAX,
             ..SvidFilter::default()
         };
         // Found beside the writer, which has one scan less for each pod of a cluster that is emptied.
-        let rows = self.store.list(filter).await?.rows;
+        let rows = self.unasked.store.list(filter).await?.rows;
         for row in rows.iter().filter(|row| row.workload.cluster_uid == cluster_uid) {
-            self.revoke(row).await?;
+            self.unasked.revoke(row, "its pod is gone".to_owned()).await?;
         }
         Ok(())
-    }
-
-    async fn revoke(&self, row: &LedgerRow) -> Result<(), StoreError> {
-        let time = self.clock.time();
-        let request = RevokeRequest {
-            target: RevokeTarget::Serial {
-                serial: row.serial,
-                authority: Some(row.authority),
-                expires_by: None,
-            },
-            reason: RevocationReason::CessationOfOperation,
-            comment: "its pod is gone".to_owned(),
-            author: AUTHOR.to_owned(),
-            origin: Origin::Automatic,
-            invalid_since: None,
-            keep_issuing: true,
-            denial_expires: None,
-            rooms: self.publisher.rooms(),
-            now: time.now,
-            earliest: time.earliest,
-        };
-        match self.store.revoke(request).await {
-            Ok(revoked) => {
-                self.metrics.revoked(revoked.svids.len());
-                self.agents.after(&revoked);
-                self.publisher.revocation_changed(revoked.revision);
-                Ok(())
-            }
-            Err(RevokeError::Store(error)) => Err(error),
-            // It has ended meanwhile, or its authority has.
-            Err(_) => Ok(()),
-        }
     }
 }

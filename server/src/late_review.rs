@@ -6,40 +6,27 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use signet_certs::{crl::RevocationReason, serial::SerialNumber};
+use signet_certs::serial::SerialNumber;
 use signet_runtime::drain::Drain;
 use tokio::time::interval;
 
 use crate::{
-    agents::Agents,
     attest::{Attestor, Place},
-    clock::TrustedClock,
-    metrics::Metrics,
-    publisher::Publisher,
-    store::{LedgerRow, Origin, RevokeError, RevokeRequest, RevokeTarget, Store, StoreError},
+    store::{LedgerRow, StoreError},
+    unasked::Unasked,
 };
 
 /// How often it is looked whether something waits and its cluster is back.
 const LOOK: Duration = Duration::from_secs(5);
 /// Rows in one slice: between two of them everybody else gets at the store.
 const SLICE: usize = 128;
-/// In audit lines.
-const AUTHOR: &str = "system";
 
 /// Reviews what rests on an outage.
 pub(crate) struct LateReview {
-    /// Has the marks.
-    pub store: Arc<dyn Store>,
+    /// Revokes; its store has the marks.
+    pub unasked: Unasked,
     /// Says what is there.
     pub attestor: Arc<dyn Attestor>,
-    /// Puts on a list what is revoked.
-    pub publisher: Publisher,
-    /// Whose streams end with a revoked certificate.
-    pub agents: Arc<Agents>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// The server's time.
-    pub clock: Arc<TrustedClock>,
 }
 
 /// What became of one round.
@@ -91,19 +78,19 @@ impl LateReview {
     async fn round(&self) -> Result<Round, StoreError> {
         let (mut round, mut after) = (Round::default(), None);
         loop {
-            let rows = self.store.unreviewed(after, SLICE).await?;
+            let rows = self.unasked.store.unreviewed(after, SLICE).await?;
             let Some(last) = rows.last() else { return Ok(round) };
             after = Some(last.serial);
             let done = self.slice(&rows, &mut round).await?;
             if !done.is_empty() {
-                self.store.reviewed(done).await?;
+                self.unasked.store.reviewed(done).await?;
             }
         }
     }
 
     /// The serials of which the mark may go. Whoever is gone is revoked first: after a crash in between it is so again.
     async fn slice(&self, rows: &[LedgerRow], round: &mut Round) -> Result<Vec<SerialNumber>, StoreError> {
-        let earliest = self.clock.time().earliest;
+        let earliest = self.unasked.clock.time().earliest;
         let mut done = Vec::with_capacity(rows.len());
         for row in rows {
             let is_over = row.not_after <= earliest || row.revoked.is_some();
@@ -144,7 +131,7 @@ impl LateReview {
         if !row.workload.pod_uid.is_empty() {
             return Ok(false);
         }
-        let agent = self.store.agent(&row.workload.spiffe_id).await?;
+        let agent = self.unasked.store.agent(&row.workload.spiffe_id).await?;
         Ok(agent.is_some_and(|agent| {
             agent.serial == row.serial
                 && !agent.pod_uid.is_empty()
@@ -153,41 +140,12 @@ impl LateReview {
     }
 
     async fn revoke(&self, row: &LedgerRow) -> Result<(), StoreError> {
-        let time = self.clock.time();
         let what = if row.workload.pod_uid.is_empty() {
             "node"
         } else {
             "pod"
         };
-        let request = RevokeRequest {
-            target: RevokeTarget::Serial {
-                serial: row.serial,
-                authority: Some(row.authority),
-                expires_by: None,
-            },
-            reason: RevocationReason::CessationOfOperation,
-            comment: format!("issued while the API server was away; when it was back, the {what} was gone"),
-            author: AUTHOR.to_owned(),
-            origin: Origin::Automatic,
-            invalid_since: None,
-            keep_issuing: true,
-            denial_expires: None,
-            rooms: self.publisher.rooms(),
-            now: time.now,
-            earliest: time.earliest,
-        };
-        match self.store.revoke(request).await {
-            Ok(revoked) => {
-                self.metrics.revoked(revoked.svids.len());
-                self.agents.after(&revoked);
-                self.publisher.revocation_changed(revoked.revision);
-                Ok(())
-            }
-            Err(RevokeError::Expired(_)) => Ok(()),
-            Err(RevokeError::Store(error)) => Err(error),
-            Err(error) => Err(StoreError::Unavailable {
-                message: error.to_string(),
-            }),
-        }
+        let comment = format!("issued while the API server was away; when it was back, the {what} was gone");
+        self.unasked.revoke(row, comment).await
     }
 }

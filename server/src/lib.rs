@@ -52,6 +52,7 @@ mod readiness;
 mod rules;
 mod store;
 mod trust;
+mod unasked;
 
 /// The attestor, and the whole server in memory, for the tests of the workspace that stand outside of this crate. Not an interface; it follows what those
 /// need.

@@ -5,6 +5,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::{
+    agents::Agents,
     attest::fake::FakeAttestor,
     audit::{AuditAction, AuditLog},
     fixtures::{HOUR, MINUTE, Running},
@@ -30,13 +31,16 @@ impl World {
     /// As a process makes it.
     fn review(&self) -> LateReview {
         let audit = AuditLog::start(self.running.store.clone());
-        LateReview {
+        let unasked = Unasked {
             store: self.running.store.clone(),
-            attestor: self.attestor.clone(),
             publisher: self.running.publisher.clone(),
             agents: Arc::new(Agents::new(self.running.store.clone(), audit)),
             metrics: Arc::default(),
             clock: self.running.trusted.clone(),
+        };
+        LateReview {
+            unasked,
+            attestor: self.attestor.clone(),
         }
     }
 
@@ -84,7 +88,7 @@ impl World {
         assert!(
             reasons
                 .into_iter()
-                .all(|reason| reason == RevocationReason::CessationOfOperation)
+                .all(|reason| reason == signet_certs::crl::RevocationReason::CessationOfOperation)
         );
     }
 }
@@ -110,7 +114,7 @@ async fn whose_pod_went_while_the_cluster_was_away_is_revoked_and_the_others_los
         .until_listed(AuthorityKind::X509, &[serials[0], serials[SLICE + 1]])
         .await;
     let events = world.running.store.audit_events();
-    let by_system = |action: &AuditAction| matches!(action, AuditAction::Revoked { author, serials, .. } if author == AUTHOR && serials.len() == 1);
+    let by_system = |action: &AuditAction| matches!(action, AuditAction::Revoked { author, serials, .. } if author == "system" && serials.len() == 1);
     assert_eq!(events.iter().filter(|event| by_system(event.action())).count(), 2);
     let denials = world.running.store.denials(true, world.now()).await.unwrap();
     assert_eq!(denials, [], "a pod that comes again is served");
