@@ -28,8 +28,14 @@ pub(crate) struct AnchorsError {
 /// Those that stand, and those whose keys may be in other hands: of these the ones that left last.
 fn of(view: &KindView) -> AnchorsFile {
     let certificates = view.authorities.iter().map(|viewed| viewed.certificate().clone());
-    let on_their_way_out = view.authorities.iter().filter(|viewed| viewed.state.out_at().is_some());
-    let departed = view.departed.iter().filter(|departed| departed.left != Left::Expired);
+    let on_their_way_out = view
+        .authorities
+        .iter()
+        .filter(|viewed| viewed.state.out_at().is_some());
+    let departed = view
+        .departed
+        .iter()
+        .filter(|departed| departed.left != Left::Expired);
     let distrusted = on_their_way_out
         .map(|viewed| viewed.id())
         .chain(departed.rev().map(|departed| departed.id));

@@ -16,7 +16,10 @@ fn read(path: &Path) -> AnchorsFile {
 
 fn names(file: &AnchorsFile) -> (Vec<AuthorityId>, Vec<AuthorityId>) {
     let certificates = file.certificates().iter().map(|one| one.id());
-    (certificates.collect(), file.distrusted().iter().copied().collect())
+    (
+        certificates.collect(),
+        file.distrusted().iter().copied().collect(),
+    )
 }
 
 async fn kept(running: &Running, path: &Path) -> Result<(), AnchorsError> {
@@ -91,7 +94,11 @@ async fn in_an_emergency_agents_find_in_the_file_whom_not_to_believe_before_they
     assert_eq!(names(&read(&path)), (vec![new], vec![stolen]));
     running.pass(3 * MINUTE).await;
     assert!(running.snapshot().get(stolen).is_none());
-    assert_eq!(names(&read(&path)), (vec![new], vec![stolen]), "it stays distrusted");
+    assert_eq!(
+        names(&read(&path)),
+        (vec![new], vec![stolen]),
+        "it stays distrusted"
+    );
     let number = steps.next().await.unwrap().operation.number;
     let ended = running.manager.follow(CONTROL, number).next().await.unwrap();
     assert_eq!(ended.operation.stage, Stage::Done, "there is no agent");

@@ -25,7 +25,9 @@ pub(crate) struct Firsts {
 /// The control authorities that are on their way out in an emergency.
 fn on_their_way_out(view: &AuthorityView) -> impl Iterator<Item = AuthorityId> {
     let control = view.kind(AuthorityKind::Control).authorities.iter();
-    control.filter(|viewed| viewed.state.out_at().is_some()).map(ViewedAuthority::id)
+    control
+        .filter(|viewed| viewed.state.out_at().is_some())
+        .map(ViewedAuthority::id)
 }
 
 impl Firsts {
@@ -60,7 +62,9 @@ impl Gate {
         if now < since + LONGEST {
             return false;
         }
-        tracing::error!("the bundle goes out before the anchors file names who is distrusted, and before this server has another certificate");
+        tracing::error!(
+            "the bundle goes out before the anchors file names who is distrusted, and before this server has another certificate"
+        );
         true
     }
 
