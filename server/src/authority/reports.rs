@@ -43,9 +43,9 @@ pub(crate) struct OperationReport {
     pub operation: Operation,
     /// What it waits for is in the bundle that readers are served.
     pub is_published: bool,
-    /// Live agents.
+    /// Live agents, and while something is being replaced those whose own pod is gone.
     pub agents: usize,
-    /// Live agents that are not waited for.
+    /// Those of them that are not waited for.
     pub reported: usize,
     /// Some of the others, by name.
     pub awaited: Vec<Awaited>,
@@ -91,7 +91,10 @@ impl OperationReport {
                 not_reported(context.reports, sequence)
             }
         };
-        let agents = context.reports.live();
+        let agents = match operation.stage {
+            Stage::Draining => context.reports.holders(),
+            _ => context.reports.live(),
+        };
         Self {
             kind,
             operation: operation.clone(),
