@@ -46,6 +46,7 @@ mod places;
 mod push;
 mod put_back;
 mod readiness;
+mod readme;
 mod renewal;
 mod restart;
 mod revocation;
