@@ -1,7 +1,7 @@
 //! What the live agents hold, for whoever decides that a bundle has spread. Who is live is the store's to say, connected or
 //! not, before a restart and after it: "nobody has spoken" is not "everybody agreed".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -107,14 +107,24 @@ impl Spread {
     }
 
     /// Stores what was reported, all in one go, and publishes who is live with what each holds.
-    pub(super) async fn refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
+    pub(super) async fn refresh(
+        &self,
+        store: &dyn Store,
+        open: impl Fn() -> HashSet<SpiffeId>,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
         let happened = self.happened.load(Ordering::SeqCst);
-        self.try_refresh(store, now).await?;
+        self.try_refresh(store, open, now).await?;
         self.looked.store(happened, Ordering::SeqCst);
         Ok(())
     }
 
-    async fn try_refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
+    async fn try_refresh(
+        &self,
+        store: &dyn Store,
+        open: impl Fn() -> HashSet<SpiffeId>,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
         let unsaved: Vec<_> = self.unsaved.lock().drain().collect();
         if !unsaved.is_empty()
             && let Err(error) = store.record_reports(unsaved.clone()).await
@@ -127,7 +137,8 @@ impl Spread {
         }
         let round = self.next_round();
         let live = store.live_agents(now).await?;
-        let next = self.sorted(live, round, now);
+        let open = open();
+        let next = self.sorted(live, round, &open, now);
         self.published.send_if_modified(|current| {
             let changed = *current != next;
             if changed {
@@ -151,7 +162,13 @@ impl Spread {
     }
 
     /// Who is waited for, and whose workloads go on without anybody who could hear: while an agent is replaced they use what they have.
-    pub(super) fn sorted(&self, live: Vec<LiveAgent>, round: u64, now: SystemTime) -> SpreadReports {
+    pub(super) fn sorted(
+        &self,
+        live: Vec<LiveAgent>,
+        round: u64,
+        open: &HashSet<SpiffeId>,
+        now: SystemTime,
+    ) -> SpreadReports {
         let mut in_use = self.in_use.lock();
         let (mut present, mut leaving) = (HashMap::new(), HashMap::new());
         for agent in live {
@@ -161,6 +178,7 @@ impl Spread {
                 reported: agent.reported,
                 own: agent.authority,
                 in_use: said.map(|(_, in_use)| in_use.clone()),
+                connected: open.contains(&agent.spiffe_id),
             };
             let side = if is_gone { &mut leaving } else { &mut present };
             side.insert(agent.spiffe_id, holds);

@@ -308,7 +308,7 @@ fn a_report_that_came_while_the_store_was_asked_is_not_forgotten() {
     spread.uses(&agent("before"), Some(said(1)));
     let round = spread.next_round();
     spread.uses(&agent("late"), Some(said(2)));
-    drop(spread.sorted(Vec::new(), round, at(0)));
+    drop(spread.sorted(Vec::new(), round, &HashSet::new(), at(0)));
     assert_eq!(spread.known_uses(), [agent("late")]);
 }
 

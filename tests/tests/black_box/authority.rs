@@ -188,7 +188,7 @@ async fn a_retirement_outlives_a_server_that_is_killed_and_its_client_finds_it_a
             let socket = socket.to_str().unwrap();
             let args = ["ca", "rotate", "--retire", "--output", "json"];
             let env = [("SIGNET_ADMIN_SOCKET", socket)];
-            signet_tests::process::run(&signet_tests::process::binary("signet-server"), &args, &env).await
+            signet_tests::process::run(&binary("signet-server"), &args, &env).await
         }
     };
     let command = tokio::spawn(command);
