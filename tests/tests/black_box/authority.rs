@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use signet_certs::bundle::parse_pem_certificates;
 use signet_tests::{
     domain::{Agent, Domain, Plan},
     http,
-    wait::{eventually, within},
+    process::{Process, binary},
+    wait::{PATIENCE, eventually, within},
     workload::{Identity, WorkloadClient},
 };
 
@@ -190,7 +192,7 @@ async fn a_retirement_outlives_a_server_that_is_killed_and_its_client_finds_it_a
             let socket = socket.to_str().unwrap();
             let args = ["ca", "rotate", "--retire", "--output", "json"];
             let env = [("SIGNET_ADMIN_SOCKET", socket)];
-            signet_tests::process::run(&signet_tests::process::binary("signet-server"), &args, &env).await
+            signet_tests::process::run(&binary("signet-server"), &args, &env).await
         }
     };
     let command = tokio::spawn(command);
@@ -212,7 +214,20 @@ async fn a_retirement_outlives_a_server_that_is_killed_and_its_client_finds_it_a
     believe(&identities(&clients).await);
 }
 
-/// Whoever leaves loses nothing: what waits for whom is shown, and the same command joins it.
+/// What a command has said that is interrupted (Ctrl-C) once it says this.
+async fn interrupted(domain: &Domain, args: &[&str], once: &str) -> String {
+    let socket = domain.server.admin_socket();
+    let env = [("SIGNET_ADMIN_SOCKET", socket.to_str().unwrap())];
+    let mut command = Process::start("command", &binary("signet-server"), args, &env).unwrap();
+    let said = async || command.stderr().contains(once).then_some(());
+    eventually("it to wait", said).await;
+    command.signal(Signal::SIGINT);
+    let status = command.wait(PATIENCE).await.unwrap();
+    assert_eq!(status.code(), Some(1), "it is not done");
+    command.stderr()
+}
+
+/// Whoever leaves loses nothing: what waits for whom is shown, and it can be followed again, over its end.
 #[tokio::test]
 async fn an_order_goes_on_without_its_admin_and_names_who_is_waited_for() {
     let plan = Plan::default().server("/authority/spread_max", json!("1h"));
@@ -240,6 +255,9 @@ async fn an_order_goes_on_without_its_admin_and_names_who_is_waited_for() {
     assert!(text.contains("waits for node-a (is not connected)"), "{text}");
     let again = domain.server.admin(&["ca", "rotate", "--no-wait"]).await.unwrap();
     assert_eq!(again["operation_id"], operation, "it is the same one");
+    let said = interrupted(&domain, &["ca", "wait", &operation], "waits for node-a").await;
+    let follows = format!("`signet-server ca wait {operation}` follows it");
+    assert!(said.contains(&follows), "{said}");
     let forced = domain.server.admin(&["ca", "activate", "--force"]).await.unwrap();
     assert_eq!(
         (&forced["step"], &forced["operation_id"]),
@@ -247,6 +265,15 @@ async fn an_order_goes_on_without_its_admin_and_names_who_is_waited_for() {
     );
     let lines = audited(&domain, &["authority_activated", "uid:"]).await;
     assert!(lines.iter().any(|line| line["forced"] == true), "{lines:?}");
+    // It has ended, and is no rotation that would begin again.
+    let waited = domain.server.command(&["ca", "wait", &operation]).await.unwrap();
+    assert!(waited.stderr.contains("activated"), "{}", waited.stderr);
+    let text = domain.server.command(&["ca", "show"]).await.unwrap().stdout;
+    assert!(
+        text.contains("reported by 0 of 1 agents"),
+        "it was forced: {text}"
+    );
+    refused(&domain, &["ca", "wait", "x509-77"], "is remembered").await;
 }
 
 /// The control plane's own: agents get certificates of the successor and go on, and nothing leads over the old one.

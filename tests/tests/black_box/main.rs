@@ -47,6 +47,7 @@ mod places;
 mod push;
 mod put_back;
 mod readiness;
+mod readme;
 mod renewal;
 mod restart;
 mod revocation;
