@@ -244,7 +244,7 @@ mod needs_root {
     #[ignore = "needs root, `ip`, `curl`, `nginx` and `openssl`: `.ci/step machine` runs it"]
     async fn the_pod_with_files_starts_with_the_first_set_and_is_told_of_the_next() {
         let domain = Domain::start().await.unwrap();
-        let agent = domain.agent("node-a").await.unwrap();
+        let mut agent = domain.agent("node-a").await.unwrap();
         let pod = Pod::new(&published(&domain, &agent).await);
         let first = pod.command("first-files").status().unwrap();
         assert!(first.success(), "{}", pod.log("first-files"));
@@ -260,6 +260,13 @@ mod needs_root {
         let revoke = ["revoke", "--serial", &serial];
         domain.server.admin(&revoke).await.unwrap();
         pod.shows_what_is_in_the_files(&serial).await;
+        pod.passes("files", "readinessProbe").await;
+
+        // One that is started again has files, whatever the agent does.
+        agent.kill().await;
+        files.end(Signal::SIGKILL);
+        assert!(!files.0.wait().unwrap().success());
+        files = pod.start("files");
         pod.passes("files", "readinessProbe").await;
         for container in [&mut files, &mut web] {
             container.end(Signal::SIGTERM);

@@ -4,13 +4,10 @@ use crate::machine::Machine;
 use crate::page::{blocks_of, follow};
 use crate::shape::SAMPLE;
 
-/// The program with the configuration of its example, but for the port, which the server has here. It starts once there are files.
+/// The program with the configuration of its example, but for the port, which the server has here.
 const NGINX: &str = "mkdir -p /etc/nginx /var/lib/nginx /var/log/nginx
      sed 's/127.0.0.1:8443/127.0.0.1:9443/' deploy/examples/nginx/nginx.conf > /etc/nginx/signet.conf
      cat > /etc/systemd/system/nginx.service <<'UNIT'
-[Unit]
-Requires=signet-files.service
-After=signet-files.service
 [Service]
 Type=forking
 PIDFile=/run/nginx/nginx.pid
@@ -45,6 +42,36 @@ impl Machine {
     }
 }
 
+/// Takes the agent away, whoever wants it.
+const AGENT_AWAY: &str = "mkdir -p /etc/systemd/system/signet-agent.service.d
+     printf '[Unit]\nConditionPathExists=!/run/away\n' > /etc/systemd/system/signet-agent.service.d/away.conf
+     touch /run/away; systemctl daemon-reload; systemctl stop signet-agent";
+
+impl Machine {
+    /// The program knows nothing of it when the writer of its files ends and starts again, be the agent there or not.
+    async fn outlives_its_writer(&self) {
+        let program = self.property("nginx", "MainPID").await;
+        self.is_started_again(SAMPLE).await;
+        self.until(SAMPLE, "StatusText", |text| text == "ready").await;
+        assert_eq!(self.property("nginx", "MainPID").await, program);
+
+        self.types(AGENT_AWAY).await;
+        self.is_started_again(SAMPLE).await;
+        self.until(SAMPLE, "StatusText", |text| text.contains("earlier_set"))
+            .await;
+        assert_eq!(self.property("nginx", "MainPID").await, program);
+        // Also after a boot, when the program waits for the writer.
+        self.types(&format!("systemctl stop nginx {SAMPLE}; systemctl start nginx"))
+            .await;
+        for unit in ["nginx", SAMPLE] {
+            assert_eq!(self.property(unit, "ActiveState").await, "active", "{unit}");
+        }
+        assert_eq!(self.property("signet-agent", "ActiveState").await, "inactive");
+        self.types("rm /run/away; systemctl start signet-agent").await;
+        self.until(SAMPLE, "StatusText", |text| text == "ready").await;
+    }
+}
+
 mod needs_root_and_systemd {
     use super::*;
 
@@ -72,7 +99,7 @@ mod needs_root_and_systemd {
             .await;
         let second = machine.shows_what_is_in_the_files(&first).await;
 
-        machine.is_started_again(SAMPLE).await;
+        machine.outlives_its_writer().await;
         machine.ends_in_order(SAMPLE).await;
         assert_eq!(machine.types(IN_FILES).await.trim(), second, "the files stay");
         let modes = "stat -c '%a %U' /run/signet-files /run/signet-files/..data/svid_key.pem";
