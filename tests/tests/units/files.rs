@@ -67,6 +67,15 @@ impl Machine {
             assert_eq!(self.property(unit, "ActiveState").await, "active", "{unit}");
         }
         assert_eq!(self.property("signet-agent", "ActiveState").await, "inactive");
+        // Without any files it is told what is waited for.
+        self.types(&format!(
+            "systemctl stop {SAMPLE}; rm -r /run/signet-files; systemctl start --no-block {SAMPLE}"
+        ))
+        .await;
+        let waits = "starts, and waits: agent_away: ";
+        self.until(SAMPLE, "StatusText", |text| text.starts_with(waits))
+            .await;
+        assert_eq!(self.property(SAMPLE, "ActiveState").await, "activating");
         self.types("rm /run/away; systemctl start signet-agent").await;
         self.until(SAMPLE, "StatusText", |text| text == "ready").await;
     }
