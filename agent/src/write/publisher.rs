@@ -13,7 +13,7 @@ use signet_certs::time::rfc3339;
 use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::drain::Drain;
 use signet_runtime::error::chain;
-use signet_runtime::files::{FileError, Shown};
+use signet_runtime::files::{FileError, LONGEST_TURN, Shown};
 use signet_runtime::signal::Reread;
 use signet_runtime::spans::spawn_blocking;
 use signet_workload::{MessageError, SourceError, SourceState};
@@ -32,8 +32,9 @@ use super::teller::Published;
 const LOOK: Duration = Duration::from_secs(5);
 /// How often it is said that the certificate has ended.
 const SAID_EVERY: Duration = Duration::from_secs(300);
-/// After how long a set that is still being written is one that cannot be written.
-const HANGS: Duration = Duration::from_secs(30);
+/// After how long a set that is still being written is one that cannot be written. Who waits for other writers of the folder has given up
+/// by then, and says so himself.
+const HANGS: Duration = LONGEST_TURN.saturating_add(Duration::from_secs(15));
 
 /// What came of writing a set; the outer error is a panic of the writer.
 type Written = Result<Result<Shown, FileError>, JoinError>;
