@@ -81,6 +81,29 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// The variant whose files are another user's, and who is told by a command.
+    async fn gives_files_away(&self) {
+        self.types(&format!(
+            "systemctl stop {SAMPLE}; rm -r /run/signet-files; install -d -o www-data /var/lib/backup-trust
+             install -D -m 0644 -t /etc/systemd/system/{SAMPLE}.service.d deploy/examples/systemd/files-of-another-user.conf
+             systemctl daemon-reload; systemctl start {SAMPLE}"
+        ))
+        .await;
+        self.until(SAMPLE, "StatusText", |text| text == "ready").await;
+        let shown = "cd /run/signet-files; stat -L -c '%a %U' . svid_key.pem; cmp svid.pem /var/lib/backup-trust/svid.pem
+             setpriv --reuid 34 --regid 34 --clear-groups openssl pkey -noout -in svid_key.pem";
+        assert_eq!(self.types(shown).await, "755 www-data\n600 backup\n");
+        // The next set replaces what is another's.
+        self.types(&format!("systemctl reload {SAMPLE}")).await;
+        let again =
+            "timeout 30 sh -c 'until [ \"$(readlink /run/signet-files/..data)\" = ..2 ]; do sleep 0.1; done'";
+        self.types(again).await;
+        self.until(SAMPLE, "StatusText", |text| text == "ready").await;
+        self.ends_in_order(SAMPLE).await;
+    }
+}
+
 mod needs_root_and_systemd {
     use super::*;
 
@@ -116,5 +139,6 @@ mod needs_root_and_systemd {
         let file = format!("/etc/systemd/system/{SAMPLE}.service");
         let verified = machine.types(&format!("systemd-analyze verify {file}")).await;
         assert_eq!(verified, "");
+        machine.gives_files_away().await;
     }
 }
