@@ -44,6 +44,11 @@ pub(super) fn keep(
         "crl_next_update_timestamp_seconds",
         "Earliest end of a revocation list in force as Unix time, 0 without one",
     );
+    let refused = gauge(
+        metrics,
+        "crls_refused",
+        "Revocation lists of the server's last push that are not believed; `status` says why",
+    );
     let connected = gauge(
         metrics,
         "server_connected",
@@ -71,8 +76,9 @@ pub(super) fn keep(
             let ends = held
                 .iter()
                 .flat_map(|held| &held.x509)
-                .map(|authority| authority.crl.next_update());
+                .filter_map(|authority| Some(authority.crl.as_ref()?.next_update()));
             stale.set(ends.min().map_or(0, unix_seconds));
+            refused.set(held.map_or(0, |held| i64::try_from(held.refused.len()).unwrap_or(i64::MAX)));
             connected.set(i64::from(connection.borrow_and_update().connected));
             difference.set(i64::try_from(time.skew().as_secs()).unwrap_or(i64::MAX));
             tokio::select! {
