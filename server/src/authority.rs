@@ -29,7 +29,7 @@ pub(crate) use self::manager::{AuthorityManager, AuthorityManagerParts, OrderErr
 #[cfg(test)]
 pub(crate) use self::material::Held;
 pub(crate) use self::operation::{Order, Stage, Verb};
-pub(crate) use self::policy::{LifePolicy, LifeSettings, activate_at, prepare_at};
+pub(crate) use self::policy::{EmergencySettings, LifePolicy, LifeSettings, activate_at, prepare_at};
 pub(crate) use self::refused::Refused;
 pub(crate) use self::reports::{Awaited, OperationReport, OperationSteps, Why};
 pub(crate) use self::source::SelfSigned;

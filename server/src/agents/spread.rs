@@ -1,7 +1,7 @@
 //! What the live agents hold, for whoever decides that a bundle has spread. Who is live is the store's to say, connected or
 //! not, before a restart and after it: "nobody has spoken" is not "everybody agreed".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,14 +89,24 @@ impl Spread {
     }
 
     /// Stores what was reported, all in one go, and publishes who is live with what each holds.
-    pub(super) async fn refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
+    pub(super) async fn refresh(
+        &self,
+        store: &dyn Store,
+        open: impl Fn() -> HashSet<SpiffeId>,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
         let happened = self.happened.load(Ordering::SeqCst);
-        self.try_refresh(store, now).await?;
+        self.try_refresh(store, open, now).await?;
         self.looked.store(happened, Ordering::SeqCst);
         Ok(())
     }
 
-    async fn try_refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
+    async fn try_refresh(
+        &self,
+        store: &dyn Store,
+        open: impl Fn() -> HashSet<SpiffeId>,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
         let unsaved: Vec<_> = self.unsaved.lock().drain().collect();
         if !unsaved.is_empty()
             && let Err(error) = store.record_reports(unsaved.clone()).await
@@ -109,6 +119,7 @@ impl Spread {
         }
         let live = store.live_agents(now).await?;
         let live = live.into_iter().filter(|agent| !self.is_gone(agent, now));
+        let open = open();
         let next: SpreadReports = {
             let mut in_use = self.in_use.lock();
             let next: HashMap<_, _> = live
@@ -117,6 +128,7 @@ impl Spread {
                         reported: agent.reported,
                         own: agent.authority,
                         in_use: in_use.get(&agent.spiffe_id).cloned(),
+                        connected: open.contains(&agent.spiffe_id),
                     };
                     (agent.spiffe_id, holds)
                 })

@@ -17,6 +17,8 @@ pub(crate) enum Left {
     Revoked,
     /// Its last certificate had ended before.
     Expired,
+    /// Its key is taken to be stolen.
+    Emergency,
 }
 
 impl Left {
@@ -25,11 +27,12 @@ impl Left {
         match self {
             Self::Revoked => "revoked",
             Self::Expired => "expired",
+            Self::Emergency => "emergency",
         }
     }
 
     pub(super) fn from_name(name: &str) -> Option<Self> {
-        [Self::Revoked, Self::Expired]
+        [Self::Revoked, Self::Expired, Self::Emergency]
             .into_iter()
             .find(|left| left.name() == name)
     }

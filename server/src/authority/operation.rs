@@ -34,6 +34,11 @@ pub(crate) enum Order {
         /// Then take the one before it out of use, and out of every bundle.
         retire: bool,
     },
+    /// A key of this kind is stolen: another authority takes over at once, and all before it leave every bundle whoever has reported.
+    Emergency {
+        /// What its key shall sign with; nothing leaves that to the settings.
+        algorithm: Option<SignatureAlgorithm>,
+    },
     /// What this one has signed is replaced everywhere.
     Taint {
         /// Which.
@@ -59,6 +64,8 @@ pub(crate) enum Verb {
     Rotate,
     /// Ends when the one before the successor is gone, and every live agent has reported the bundle without it.
     Retire,
+    /// Ends when all before the successor have left every bundle; where agents' own certificates are of them, when each has another.
+    Emergency,
     /// Ends when every live agent has reported that it knows.
     Taint,
     /// Ends when every live agent has reported the bundle without it.
@@ -66,11 +73,12 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Prepare,
         Self::Activate,
         Self::Rotate,
         Self::Retire,
+        Self::Emergency,
         Self::Taint,
         Self::Revoke,
     ];
@@ -82,6 +90,7 @@ impl Verb {
             Self::Activate => "activate",
             Self::Rotate => "rotate",
             Self::Retire => "retire",
+            Self::Emergency => "emergency",
             Self::Taint => "taint",
             Self::Revoke => "revoke",
         }
@@ -93,7 +102,7 @@ impl Verb {
 
     /// Whether it is about a successor that takes over, or is to.
     pub(crate) const fn has_successor(self) -> bool {
-        matches!(self, Self::Prepare | Self::Activate | Self::Rotate | Self::Retire)
+        !matches!(self, Self::Taint | Self::Revoke)
     }
 }
 
@@ -167,7 +176,7 @@ impl Operation {
     /// The authority that it takes away, if it does.
     pub(crate) const fn taken_away(&self) -> Option<AuthorityId> {
         match self.verb {
-            Verb::Retire => self.previous,
+            Verb::Retire | Verb::Emergency => self.previous,
             Verb::Taint | Verb::Revoke => Some(self.target),
             Verb::Prepare | Verb::Activate | Verb::Rotate => None,
         }

@@ -47,6 +47,9 @@ pub(crate) enum Refused {
     /// There is nothing before the first authority.
     #[error("no authority signs yet: there is nothing to retire")]
     NothingToRetire,
+    /// The same.
+    #[error("no authority of this kind signs yet: there is nothing to replace")]
+    NothingToReplace,
     /// What it has signed could not be replaced by anything else.
     #[error("{0} is the one that signs: `ca rotate` first, or `ca rotate --retire`, which does both")]
     Signs(AuthorityId),

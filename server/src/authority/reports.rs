@@ -7,7 +7,8 @@ use signet_certs::authority::AuthorityKind;
 use signet_certs::id::SpiffeId;
 use tokio::sync::watch;
 
-use super::operation::{Operation, Stage};
+use super::operation::{Operation, Stage, Verb};
+use super::policy::EMERGENCY_SPREAD;
 use super::spread::{SpreadReports, Use};
 use super::state::{AuthoritySet, Context};
 
@@ -23,6 +24,8 @@ pub(crate) enum Why {
     Uses(u32),
     /// It has not said whether any are.
     HasNotSaid,
+    /// Its own certificate is of an authority that is distrusted.
+    NotAttested,
 }
 
 /// An agent that is waited for.
@@ -69,6 +72,12 @@ impl OperationReport {
         let mut sequence = None;
         let behind = match operation.stage {
             Stage::Done | Stage::Superseded => Vec::new(),
+            Stage::Draining | Stage::Telling if operation.verb == Verb::Emergency => {
+                sequence = set
+                    .told_by(operation)
+                    .or_else(|| set.shown_tainted(operation.previous?));
+                not_replaced(operation, set, context)
+            }
             Stage::Draining => {
                 let tainted = operation
                     .previous
@@ -78,6 +87,13 @@ impl OperationReport {
                     let users = context.reports.users(previous, shown);
                     users.map(|(agent, usage)| (agent, why(usage))).collect()
                 })
+            }
+            Stage::Spreading if operation.verb == Verb::Emergency => {
+                let introduced = set.prepared().and_then(|prepared| prepared.introduced);
+                sequence = introduced.map(|introduced| introduced.sequence);
+                at_latest = introduced.map(|introduced| introduced.at + EMERGENCY_SPREAD);
+                let without = context.reports.connected_without(sequence.unwrap_or(u64::MAX));
+                without.map(|agent| (agent, Why::NotReported)).collect()
             }
             Stage::Spreading => {
                 if let Some(status) = set.spread_status(context) {
@@ -108,6 +124,25 @@ impl OperationReport {
     pub(crate) const fn awaited_total(&self) -> usize {
         self.agents.saturating_sub(self.reported)
     }
+}
+
+/// Who has yet to replace what those before have signed: where the bundle comes first, for workloads; else for itself.
+fn not_replaced<'a>(
+    operation: &Operation,
+    set: &AuthoritySet,
+    context: &'a Context<'_>,
+) -> Vec<(&'a SpiffeId, Why)> {
+    let reports = context.reports;
+    if !context.policy.emergency().bundle_first {
+        let trusted = set.ids();
+        let others = reports.not_of(&trusted);
+        return others.map(|agent| (agent, Why::NotAttested)).collect();
+    }
+    let previous = operation.previous.filter(|previous| set.get(*previous).is_some());
+    previous.map_or_else(Vec::new, |previous| {
+        let users = reports.users(previous, set.shown_tainted(previous));
+        users.map(|(agent, usage)| (agent, why(usage))).collect()
+    })
 }
 
 fn not_reported(reports: &SpreadReports, sequence: Option<u64>) -> Vec<(&SpiffeId, Why)> {

@@ -25,6 +25,8 @@ pub(crate) struct Holds {
     pub own: Option<AuthorityId>,
     /// Nothing as long as it has not spoken since this server's start: "not known" is not "none".
     pub in_use: Option<InUse>,
+    /// Its trust stream is open.
+    pub connected: bool,
 }
 
 /// Why an agent keeps an authority from being taken away.
@@ -79,6 +81,26 @@ impl SpreadReports {
         let all = self.agents.iter();
         all.filter(move |(_, holds)| holds.reported < sequence)
             .map(|(agent, _)| agent)
+    }
+
+    /// Those of them that would hear of a later one at once.
+    pub(crate) fn connected_without(&self, sequence: u64) -> impl Iterator<Item = &SpiffeId> {
+        let behind = self
+            .agents
+            .iter()
+            .filter(move |(_, holds)| holds.reported < sequence);
+        behind
+            .filter(|(_, holds)| holds.connected)
+            .map(|(agent, _)| agent)
+    }
+
+    /// The live agents whose own certificate is of none of these authorities, or is not known to be.
+    pub(crate) fn not_of(&self, authorities: &[AuthorityId]) -> impl Iterator<Item = &SpiffeId> {
+        let others = self.agents.iter().filter(|(_, holds)| {
+            let own = holds.own.as_ref();
+            own.is_none_or(|own| !authorities.contains(own))
+        });
+        others.map(|(agent, _)| agent)
     }
 
     /// How many live agents hold the bundle of `sequence` or a later one.
@@ -158,6 +180,7 @@ impl FromIterator<(SpiffeId, u64)> for SpreadReports {
                 sequence: reported,
                 authorities: Vec::new(),
             }),
+            connected: false,
         };
         let agents = agents.into_iter();
         agents
@@ -240,6 +263,7 @@ mod tests {
                 sequence,
                 authorities: authorities.to_vec(),
             }),
+            connected: true,
         };
         let silent = Holds {
             in_use: None,

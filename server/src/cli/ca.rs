@@ -37,6 +37,13 @@ pub(super) fn run(command: CaCommand) -> ExitCode {
             };
             ordered(order, &args.wait, args.admin)
         }
+        CaCommand::Emergency(args) => {
+            let order = CaOrder::Emergency {
+                kind: args.kind.name().to_owned(),
+                algorithm: algorithm(args.algorithm),
+            };
+            ordered(order, &args.wait, args.admin)
+        }
         CaCommand::Taint(args) => {
             let authority = args.authority;
             ordered(CaOrder::Taint { authority }, &args.wait, args.admin)

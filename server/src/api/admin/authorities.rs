@@ -85,6 +85,14 @@ impl AdminService {
             .await
     }
 
+    pub(super) async fn emergency(&self, request: &Request<wire::StartEmergencyRequest>) -> Told {
+        let asked = request.get_ref();
+        let algorithm = convert::algorithm(&asked.algorithm)?;
+        let order = Order::Emergency { algorithm };
+        // Whatever the lists have room for.
+        self.ordered_of_kind(request, &asked.kind, order, true).await
+    }
+
     pub(super) async fn taint(&self, request: &Request<wire::TaintAuthorityRequest>) -> Told {
         let order = |authority| Order::Taint { authority };
         self.ordered_of_one(request, &request.get_ref().authority_id, order)
@@ -160,7 +168,9 @@ impl AdminService {
                 running.any(|one| one.operation.verb == Verb::Retire)
             }
             Order::Prepare { .. } | Order::Rotate { .. } => false,
-            Order::Activate { .. } | Order::Taint { .. } | Order::Revoke { .. } => true,
+            Order::Activate { .. } | Order::Emergency { .. } | Order::Taint { .. } | Order::Revoke { .. } => {
+                true
+            }
         };
         !joins && !self.authorities.current().borrow().has_prepared_of(kind)
     }
@@ -218,6 +228,7 @@ async fn straggler(awaited: &Awaited, agents: &Arc<Agents>) -> wire::Straggler {
     let problem = status.map(|status| status.report.problem).unwrap_or_default();
     let why = match awaited.why {
         Why::Uses(count) => format!("{count} certificates of the old authority are current there"),
+        Why::NotAttested => "has not attested anew".to_owned(),
         _ if !connected => "is not connected".to_owned(),
         _ if !problem.is_empty() => format!("does not believe the bundle: {problem}"),
         Why::NotReported => "has not reported yet".to_owned(),

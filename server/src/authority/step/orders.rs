@@ -50,6 +50,7 @@ impl AuthoritySet {
                 }
                 self.succeed(verb, activation, algorithm, author, context)
             }
+            Order::Emergency { algorithm } => self.emergency(algorithm, author, context),
             Order::Taint { authority } => self.tainted(authority, author, context.at.now),
             Order::Revoke { authority, force } => self.revoked(authority, force, author, context),
         }
@@ -81,6 +82,30 @@ impl AuthoritySet {
             });
         }
         self.raised(verb, wanted, author, context.at.now)
+    }
+
+    /// Always with a key of its own: whoever has one of this kind may have the prepared one too.
+    fn emergency(
+        &self,
+        algorithm: Option<SignatureAlgorithm>,
+        author: Arc<str>,
+        context: &Context<'_>,
+    ) -> Result<Transition, Refused> {
+        if self.active().is_none() {
+            return Err(Refused::NothingToReplace);
+        }
+        let mut running = self.operations.running();
+        let same = running.find(|one| one.verb == Verb::Emergency && one.stage != Stage::Telling);
+        if let Some(same) = same {
+            return Ok(self.joined(same.number));
+        }
+        let effects = vec![Effect::GenerateKey {
+            algorithm: algorithm.unwrap_or_else(|| self.next_algorithm(context)),
+            activation: Activation::InEmergency,
+            author,
+            verb: Some(Verb::Emergency),
+        }];
+        Ok(self.clone().does(effects))
     }
 
     fn activate(&self, force: bool, author: Arc<str>, context: &Context<'_>) -> Result<Transition, Refused> {

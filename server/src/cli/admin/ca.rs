@@ -42,6 +42,13 @@ pub enum CaOrder {
         /// Then take the old one out of every bundle.
         retire: bool,
     },
+    /// Another authority at once, and all before it out.
+    Emergency {
+        /// `x509` or `control`.
+        kind: String,
+        /// `p256`, `p384`, or nothing.
+        algorithm: String,
+    },
     /// What this one has signed is replaced.
     Taint {
         /// Its id.
@@ -158,6 +165,10 @@ impl AdminClient {
                     retire,
                 };
                 self.inner.rotate_authority(request).await
+            }
+            CaOrder::Emergency { kind, algorithm } => {
+                let request = wire::StartEmergencyRequest { kind, algorithm };
+                self.inner.start_emergency(request).await
             }
             CaOrder::Taint { authority } => {
                 let request = wire::TaintAuthorityRequest {

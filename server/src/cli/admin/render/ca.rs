@@ -159,6 +159,13 @@ pub(super) fn line(step: &wire::AuthorityProgress) -> String {
         "spread" => format!("spread      {id} may take over: `ca activate`"),
         "activated" => format!("activated   {id} signs; {old} stays trusted"),
         "draining" => format!("draining    {id} signs; {figures} use nothing of {old} any more"),
+        "replacing" => {
+            format!(
+                "replacing   {id} signs; {figures} use nothing of {old} any more, which leaves whoever has reported"
+            )
+        }
+        "attesting" => format!("attesting   {old} is in no bundle any more; {figures} have attested anew"),
+        "replaced" => format!("replaced    {id} signs; {old} and all before it are in no bundle any more"),
         "leaving" => format!("leaving     {figures} have reported the bundle without {old}"),
         "retired" => format!("retired     {id} signs; {old} is in no bundle any more"),
         "tainting" => format!("tainting    reported by {figures}"),
