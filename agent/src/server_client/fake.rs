@@ -64,6 +64,9 @@ pub(crate) struct FakeServer {
     pub(crate) state: Mutex<State>,
 }
 
+/// An authority, what it revoked, and when.
+type Of = (AuthorityId, Vec<SerialNumber>, SystemTime);
+
 pub(crate) struct State {
     pub(crate) mode: Mode,
     pub(crate) signer: X509Authority,
@@ -86,8 +89,8 @@ pub(crate) struct State {
     /// What is public, if it can be read.
     pub(crate) public: Option<TrustUpdate>,
     pub(crate) reads: usize,
-    /// By authority, what it revoked and when: of one number there is one list.
-    offered: Vec<((AuthorityId, Vec<SerialNumber>, SystemTime), OfferedAuthority)>,
+    /// Of one number there is one list.
+    offered: Vec<(Of, OfferedAuthority)>,
 }
 
 impl State {

@@ -3,7 +3,6 @@
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::time::Instant;
 
 use super::*;
 
@@ -63,10 +62,8 @@ fn a_lock_of_roots_in_anothers_folder_is_set_aside_by_both() {
     left();
     assert!(!as_other(directory, OTHER), "whoever holds it has time to end");
     assert!(directory.join(lock::ASIDE).exists());
-    let began = Instant::now();
-    while !as_other(directory, OTHER) {
-        assert!(began.elapsed() < LONGEST_TURN);
-    }
+    // Each of them waits for a while itself.
+    assert!((0..150).any(|_| as_other(directory, OTHER)));
     assert_eq!(fs::metadata(&path).unwrap().uid(), OTHER);
     let held = left();
     held.try_lock().unwrap();
