@@ -55,5 +55,6 @@ mod stories;
 mod support;
 mod svid;
 mod taken;
+mod thief;
 mod unread;
 mod workload;
