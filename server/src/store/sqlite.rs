@@ -129,14 +129,14 @@ impl SqliteStore {
         })
     }
 
-    /// Runs work that can also refuse.
+    /// Runs work that protects and can also refuse.
     async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
         F: FnOnce(&mut writer::Tx<'_>) -> rusqlite::Result<Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.writer.run(1, work).await.map_err(E::from)?
+        self.writer.run_protecting(1, work).await.map_err(E::from)?
     }
 }
 
@@ -216,7 +216,7 @@ impl Lists for SqliteStore {
         let digest = hex::encode(content_digest);
         Box::pin(
             self.writer
-                .run(1, move |tx| journal::next_sequence(tx.conn, &digest)),
+                .run_protecting(1, move |tx| journal::next_sequence(tx.conn, &digest)),
         )
     }
 }
@@ -242,14 +242,17 @@ impl Journals for SqliteStore {
     }
 
     fn save_key(&self, key: SealedKey) -> StoreFuture<'_, ()> {
-        Box::pin(self.writer.run(1, move |tx| journal::save_key(tx.conn, &key)))
+        Box::pin(
+            self.writer
+                .run_protecting(1, move |tx| journal::save_key(tx.conn, &key)),
+        )
     }
 }
 
 impl AttestedAgents for SqliteStore {
     fn present(&self, certificate: PresentedCertificate, now: SystemTime) -> StoreFuture<'_, Presented> {
         let present = move |tx: &mut writer::Tx<'_>| agents::present(tx, &certificate, now);
-        Box::pin(self.writer.run(1, present))
+        Box::pin(self.writer.run_protecting(1, present))
     }
 
     fn live_agents(&self, now: SystemTime) -> StoreFuture<'_, Vec<LiveAgent>> {

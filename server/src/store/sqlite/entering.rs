@@ -37,7 +37,7 @@ pub(super) async fn admit_waiting(
             waiting: left.iter().map(Vec::len).collect(),
         })
     };
-    writer.run(1, let_in).await
+    writer.run_protecting(1, let_in).await
 }
 
 /// Whether anything waits. Reads an index that is mostly empty.

@@ -49,7 +49,7 @@ pub(super) async fn recorded(
     let work = move |tx: &mut Tx<'_>| Ok((issue(tx, &batch, now)?, batch));
     // Without the server's own certificates no agent hears what was revoked.
     let (verdicts, batch) = match is_own {
-        true => writer.run(size, work).await?,
+        true => writer.run_protecting(size, work).await?,
         false => writer.run_with_room(size, work).await?,
     };
     let recorded = |(verdict, prepared): (Result<u32, IssueRefusal>, Prepared)| {

@@ -1,19 +1,24 @@
-//! Room on the disk for what protects. Issuing stops while there is still some, and a file keeps more of it, which is given up for
+//! Room on the disk for what protects. Issuing stops while there is still some, and a file keeps more of it, which is lent to
 //! revocations, lists and the journal alone: a disk that fills lets the revoked in nowhere.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
 use nix::sys::statvfs::statvfs;
 
-/// What the file keeps: a list of the longest, twice, with the database's log of it.
-const KEPT: u64 = 8 << 20;
+const MIB: u64 = 1 << 20;
+/// What the file keeps: the database's log at its longest goes into the database within it.
+const KEPT: u64 = 16 * MIB;
 /// Where less than this is free, nothing is issued: what was begun ends within it.
-const LEFT: u64 = 4 << 20;
+const LEFT: u64 = 8 * MIB;
+/// What is free before something that protects is written: the longest list, as the log has it, nearly twice.
+const SLICE: u64 = 6 * MIB;
+/// What the file leaves to others when it takes back what it lent.
+const SPARE: u64 = MIB;
 
 /// Whether there is room for what can wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,45 +27,43 @@ pub(super) enum Space {
     Short,
 }
 
-/// What is to be done about the file, with so much free.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Step {
-    Keep,
-    GiveUp,
-    Nothing,
+/// Length of the file, now `kept`, that leaves `room` bytes free where `free` are, as far as it can.
+const fn lent(free: u64, kept: u64, room: u64) -> u64 {
+    kept.saturating_sub(room.saturating_sub(free))
 }
 
-const fn step(free: u64, kept: bool, protecting: bool) -> Step {
-    if !kept && free >= KEPT + 2 * LEFT {
-        Step::Keep
-    } else if kept && protecting && free < LEFT {
-        Step::GiveUp
-    } else {
-        Step::Nothing
-    }
+/// Length of the file, now `kept`, that takes what is free beyond `leave` bytes.
+fn taken(free: u64, kept: u64, leave: u64) -> u64 {
+    kept.saturating_add(free.saturating_sub(leave))
+        .min(KEPT)
+        .max(kept)
 }
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Reserve {
     dir: PathBuf,
-    kept: bool,
-    /// The disk cannot promise room, so nothing is refused for the lack of it.
+    /// Bytes that the file really takes.
+    kept: u64,
+    /// The file system promises nobody room, so only what is free now counts.
     is_off: bool,
+    /// Why the file could not be made as long as it should be; said once.
+    failed: Option<io::ErrorKind>,
     space: Space,
 }
 
 impl Reserve {
-    /// In the folder of the store; what an earlier process kept is kept on.
+    /// In the folder of the store; what an earlier process kept is kept on, but for the room that opening a database takes.
     pub(super) fn of(dir: &Path) -> Self {
         let mut reserve = Self {
             dir: dir.to_owned(),
-            kept: false,
+            kept: 0,
             is_off: false,
+            failed: None,
             space: Space::Enough,
         };
-        reserve.kept = fs::metadata(reserve.path()).is_ok_and(|file| file.len() == KEPT);
-        reserve.look(false);
+        reserve.measure();
+        reserve.look(true);
         reserve
     }
 
@@ -68,91 +71,120 @@ impl Reserve {
         self.dir.join("signet.reserve")
     }
 
-    /// Looks at the disk before something is written, and gives the file up where something that protects would find no room.
+    /// The log of the database in the same folder.
+    pub(super) fn log(&self) -> PathBuf {
+        self.dir.join("signet.db-wal")
+    }
+
+    fn free(&self) -> Option<u64> {
+        let disk = statvfs(&self.dir).ok()?;
+        Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
+    /// Looks at the disk before something is written. What protects finds room as long as there is some.
     pub(super) fn look(&mut self, protecting: bool) -> Space {
-        let Ok(disk) = statvfs(&self.dir) else {
+        // A disk that cannot be asked says what is wrong when it is written to.
+        let Some(free) = self.free() else {
             return Space::Enough;
         };
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        match step(free, self.kept, protecting) {
-            Step::Keep if !self.is_off => self.keep(),
-            Step::GiveUp => self.give_up(),
-            _ => {}
-        }
-        let space = match self.is_off || (self.kept && free >= LEFT) {
-            true => Space::Enough,
-            false => Space::Short,
+        let length = match protecting && free < SLICE {
+            true => lent(free, self.kept, SLICE),
+            false => taken(free, self.kept, LEFT),
         };
+        self.resize(length);
+        let missing = self.missing();
+        let space = if missing == 0 { Space::Enough } else { Space::Short };
         if std::mem::replace(&mut self.space, space) != space {
             let dir = self.dir.display();
             match space {
                 Space::Enough => tracing::info!(%dir, "the disk has room again: certificates are issued"),
                 Space::Short => {
-                    tracing::error!(%dir, free, "the disk is nearly full: revocations, lists and authorities are still written, nothing is issued");
+                    tracing::error!(%dir, free, missing, "the disk is nearly full: revocations, lists and authorities are still written, nothing is issued until `missing` bytes more are free");
                 }
             }
         }
         space
     }
 
-    fn keep(&mut self) {
-        match allocate(&self.path()) {
-            Ok(()) => self.kept = true,
-            Err(error) if error.raw_os_error() == Some(Errno::ENOSPC as i32) => {
-                drop(fs::remove_file(self.path()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, file = %self.path().display(), "no room on the disk can be kept for revocations");
-                self.is_off = true;
-            }
+    /// What was found at the last look.
+    pub(super) const fn space(&self) -> Space {
+        self.space
+    }
+
+    /// Bytes to free before certificates are issued.
+    fn missing(&self) -> u64 {
+        let owed = if self.is_off {
+            0
+        } else {
+            KEPT - self.kept.min(KEPT)
+        };
+        (owed + LEFT).saturating_sub(self.free().unwrap_or(u64::MAX))
+    }
+
+    /// Why what can wait is refused, and what to do.
+    pub(super) fn refusal(&self) -> String {
+        let (free, missing) = (self.free().unwrap_or(0), self.missing());
+        format!(
+            "the disk of {} is nearly full ({free} bytes are free), and what is left is kept for revocations: free at least {missing} bytes there",
+            self.dir.display()
+        )
+    }
+
+    /// Whether so many bytes are free. What protects is lent what is missing.
+    pub(super) fn has_room(&mut self, room: u64, protecting: bool) -> bool {
+        if protecting && let Some(free) = self.free() {
+            self.resize(lent(free, self.kept, room));
+        }
+        self.free().is_some_and(|free| free >= room)
+    }
+
+    /// Takes back what was lent, before somebody else on the disk does.
+    pub(super) fn take_back(&mut self) {
+        if let Some(free) = self.free() {
+            self.resize(taken(free, self.kept, SPARE));
         }
     }
 
-    fn give_up(&mut self) {
-        if let Err(error) = fs::remove_file(self.path()) {
-            tracing::error!(%error, file = %self.path().display(), "the room that was kept cannot be given up");
+    fn resize(&mut self, length: u64) {
+        if length == self.kept || (self.is_off && length > self.kept) {
+            return;
         }
-        self.kept = false;
+        let failed = set_length(&self.path(), self.kept, length).err();
+        self.measure();
+        let kind = failed.as_ref().map(io::Error::kind);
+        if let Some(error) = failed {
+            let errno = error.raw_os_error().map(Errno::from_raw);
+            self.is_off = matches!(errno, Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS));
+            // That there was less room than it looked like is found out by `missing`.
+            let is_full = matches!(errno, Some(Errno::ENOSPC | Errno::EDQUOT));
+            if !is_full && self.failed != kind {
+                tracing::warn!(%error, file = %self.path().display(), "no room on the disk can be kept for revocations");
+            }
+        }
+        self.failed = kind;
+    }
+
+    /// A file with holes, from a copy of the folder, keeps nothing where they are.
+    fn measure(&mut self) {
+        self.kept =
+            fs::metadata(self.path()).map_or(0, |file| file.len().min(file.blocks().saturating_mul(512)));
     }
 }
 
-fn allocate(path: &Path) -> io::Result<()> {
+fn set_length(path: &Path, from: u64, to: u64) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    posix_fallocate(options.open(path)?, 0, KEPT.cast_signed())?;
-    Ok(())
+    let file: File = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    if to > from {
+        posix_fallocate(file, 0, to.cast_signed())?;
+        return Ok(());
+    }
+    file.set_len(to)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_is_given_up_for_what_protects_alone_and_kept_again_once_there_is_plenty() {
-        let plenty = KEPT + 2 * LEFT;
-        for (free, kept, protecting, expected) in [
-            (plenty, false, false, Step::Keep),
-            (plenty, true, true, Step::Nothing),
-            (plenty - 1, false, true, Step::Nothing),
-            (LEFT, true, true, Step::Nothing),
-            (LEFT - 1, true, false, Step::Nothing),
-            (LEFT - 1, true, true, Step::GiveUp),
-            (KEPT, false, true, Step::Nothing),
-        ] {
-            assert_eq!(
-                step(free, kept, protecting),
-                expected,
-                "{free} {kept} {protecting}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_folder_on_a_disk_with_room_keeps_some() {
-        let folder = signet_testkit::folder();
-        let mut reserve = Reserve::of(folder.path());
-        assert_eq!(reserve.look(true), Space::Enough);
-        assert_eq!(fs::metadata(reserve.path()).unwrap().len(), KEPT);
-        assert!(Reserve::of(folder.path()).kept);
-    }
-}
+mod tests;

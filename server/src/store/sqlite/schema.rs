@@ -247,9 +247,12 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), MigrateError> {
     }
 }
 
+/// How long a connection waits for another one's lock.
+pub(super) const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Settings of every connection.
 pub(super) fn configure(conn: &Connection) -> rusqlite::Result<()> {
-    conn.busy_timeout(std::time::Duration::from_secs(5))?;
+    conn.busy_timeout(BUSY)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "trusted_schema", false)?;

@@ -1,10 +1,13 @@
 //! The one thread that writes. It takes every job that waits, runs them in one transaction, commits once, and then
 //! answers all of them: the more callers wait, the less a commit costs each.
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use signet_runtime::spans;
@@ -14,6 +17,7 @@ use super::audit_rows::AuditBuffer;
 use super::convert::store_error;
 use super::fingerprint::Fingerprints;
 use super::reserve::{Reserve, Space};
+use super::schema;
 use super::state::State;
 use crate::store::StoreError;
 
@@ -29,18 +33,28 @@ pub(super) struct Tx<'a> {
     pub(super) audit: &'a mut AuditBuffer,
 }
 
+/// What a job is to the disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Class {
+    /// Refused where the disk is nearly full.
+    CanWait,
+    /// Written while there is room, which nothing makes for it.
+    Routine,
+    /// What is kept for it is lent to it.
+    Protecting,
+}
+
 /// Work for the writer. It must not change anything, in tables or memory, before it can still refuse.
 trait Job: Send {
     fn rows(&self) -> usize;
-    /// Whether it is refused where the disk is nearly full.
-    fn can_wait(&self) -> bool;
+    fn class(&self) -> Class;
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Task<F, T> {
     rows: usize,
-    can_wait: bool,
+    class: Class,
     work: Option<F>,
     outcome: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -55,8 +69,8 @@ where
         self.rows
     }
 
-    fn can_wait(&self) -> bool {
-        self.can_wait
+    fn class(&self) -> Class {
+        self.class
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
@@ -76,12 +90,6 @@ where
 fn stopped() -> StoreError {
     StoreError::Unavailable {
         message: "the store is closed".to_owned(),
-    }
-}
-
-fn no_room() -> StoreError {
-    StoreError::Unavailable {
-        message: "the disk of the store is nearly full, and what is left is kept for revocations".to_owned(),
     }
 }
 
@@ -119,6 +127,7 @@ impl Writer {
             left_out: AtomicU64::new(0),
         });
         let worker = Worker {
+            log: reserve.log(),
             lines: lines.clone(),
             conn,
             state: Some(state),
@@ -160,7 +169,16 @@ impl Writer {
         F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.queued(rows, false, work).await
+        self.queued(rows, Class::Routine, work).await
+    }
+
+    /// As [`run`](Self::run), for what protects: where the disk is full it is written in the room that is kept for it.
+    pub(super) async fn run_protecting<T, F>(&self, rows: usize, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.queued(rows, Class::Protecting, work).await
     }
 
     /// As [`run`](Self::run), but not where the disk is nearly full: what is left there is for what protects.
@@ -169,10 +187,10 @@ impl Writer {
         F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.queued(rows, true, work).await
+        self.queued(rows, Class::CanWait, work).await
     }
 
-    async fn queued<T, F>(&self, rows: usize, can_wait: bool, work: F) -> Result<T, StoreError>
+    async fn queued<T, F>(&self, rows: usize, class: Class, work: F) -> Result<T, StoreError>
     where
         F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
@@ -180,7 +198,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let task = Task {
             rows,
-            can_wait,
+            class,
             work: Some(work),
             outcome: None,
             reply,
@@ -207,6 +225,8 @@ struct Worker {
     state: Option<State>,
     fingerprints: Fingerprints,
     reserve: Reserve,
+    /// The database's log.
+    log: PathBuf,
     jobs: mpsc::Receiver<Box<dyn Job>>,
     stored: watch::Sender<u64>,
     failures: watch::Sender<u64>,
@@ -228,6 +248,10 @@ impl Worker {
     fn group(&mut self, first: Box<dyn Job>) -> Vec<Box<dyn Job>> {
         let mut rows = first.rows();
         let mut group = vec![first];
+        if self.reserve.space() == Space::Short {
+            // Room is made for one.
+            return group;
+        }
         while rows < GROUP_ROWS && group.len() < GROUP_ROWS {
             let Ok(job) = self.jobs.try_recv() else { break };
             rows += job.rows();
@@ -238,21 +262,25 @@ impl Worker {
 
     /// Refuses what can wait where the disk is nearly full.
     fn with_room(&mut self, group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-        let protecting = group.iter().any(|job| !job.can_wait());
-        if self.reserve.look(protecting) == Space::Enough {
+        if self.reserve.look(is_protecting(&group)) == Space::Enough {
             return group;
         }
-        let (refused, group): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.can_wait());
+        let (refused, group): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|job| job.class() == Class::CanWait);
         if !refused.is_empty() {
             self.failures.send_modify(|failures| *failures += 1);
         }
+        let message = self.reserve.refusal();
         for job in refused {
-            job.finish(Err(no_room()));
+            job.finish(Err(StoreError::Unavailable {
+                message: message.clone(),
+            }));
         }
         group
     }
 
     fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
+        let protecting = is_protecting(&group);
         let result = self.transaction(&mut group);
         if let Err(error) = &result {
             tracing::error!(%error, jobs = group.len(), "store transaction failed");
@@ -261,6 +289,24 @@ impl Worker {
         let result = result.map_err(|error| store_error(&error));
         for job in group {
             job.finish(result.clone());
+        }
+        if self.reserve.space() == Space::Short {
+            self.empty_log(protecting);
+        }
+    }
+
+    /// Where the disk is nearly full the log is emptied after each transaction, or it would grow with each until nothing is left.
+    fn empty_log(&mut self, protecting: bool) {
+        let log = fs::metadata(&self.log).map_or(0, |log| log.len());
+        if log > 0 && (self.reserve.has_room(log, protecting) || protecting) {
+            // Whoever reads an older state is not waited for: the next time will do.
+            let emptied = checkpoint(&self.conn);
+            if let Err(error) = emptied {
+                tracing::debug!(%error, "the log of the store was not emptied");
+            }
+        }
+        if protecting {
+            self.reserve.take_back();
         }
     }
 
@@ -295,6 +341,18 @@ impl Worker {
             }
         }
     }
+}
+
+fn is_protecting(group: &[Box<dyn Job>]) -> bool {
+    group.iter().any(|job| job.class() == Class::Protecting)
+}
+
+/// Puts what the log holds into the database, and gives the log's room back.
+fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(Duration::ZERO)?;
+    let emptied = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    conn.busy_timeout(schema::BUSY)?;
+    emptied
 }
 
 fn apply(
