@@ -57,6 +57,7 @@ mod stories;
 mod support;
 mod svid;
 mod taken;
+mod thief;
 mod traffic;
 mod unread;
 mod workload;
