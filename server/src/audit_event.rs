@@ -6,6 +6,7 @@ mod written;
 use std::time::SystemTime;
 
 use serde::Serialize;
+use serde_json::Value;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
@@ -288,6 +289,35 @@ pub(crate) enum AuditAction {
         rules: u64,
         /// Identities under which a live certificate was held, and which they do not give.
         withdrawn: u64,
+    },
+    /// An admin set a rule, in force or waiting.
+    RuleSet {
+        /// Who.
+        author: String,
+        /// Its name.
+        name: String,
+        /// As it is written; of one that is too long for a line its `bytes` and `sha256`.
+        rule: Value,
+        /// What it took the place of; none for a new one.
+        replaced: Option<Value>,
+        /// The rule before which it was put by name.
+        #[serde(rename = "put_before", skip_serializing_if = "Option::is_none")]
+        before: Option<String>,
+        /// Not in force before it is confirmed.
+        waits: bool,
+    },
+    /// An admin took away a rule that one had set.
+    RuleDeleted {
+        /// Who.
+        author: String,
+        /// Its name.
+        name: String,
+        /// As it was written.
+        rule: Value,
+        /// Who had set it so.
+        set_by: String,
+        /// In force until that is confirmed.
+        waits: bool,
     },
     /// The machine's clock parted from the time the server goes by.
     ClockJumped {

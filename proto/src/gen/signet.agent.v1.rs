@@ -281,6 +281,9 @@ pub struct TrustReport {
     pub epoch: u64,
     #[prost(uint64, tag = "11")]
     pub policy_revision: u64,
+    /// `authorities_in_use` is all there is. Without it nothing is known: what an earlier run of the agent left is not read yet.
+    #[prost(bool, tag = "13")]
+    pub knows_in_use: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CrlReport {

@@ -301,10 +301,10 @@ impl Session {
         }
         // Under the lock, so that reports are kept in the order in which they came.
         spread.reported(&self.agent, report.confirmed);
-        let in_use = InUse {
+        let in_use = report.in_use.clone().map(|authorities| InUse {
             sequence: report.confirmed,
-            authorities: report.in_use.clone(),
-        };
+            authorities,
+        });
         spread.uses(&self.agent, in_use);
         said.report = report;
     }

@@ -320,6 +320,7 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::TailAuditRequest>,
     ) -> Result<Response<Self::TailAuditStream>, Status> {
+        is_about(&request, &audit_tail::words(request.get_ref()));
         self.audit_tail(request.into_inner()).map(Response::new)
     }
 

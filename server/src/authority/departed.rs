@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use signet_certs::authority::AuthorityId;
+use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::link::WALK_AFTER_END;
 
-/// Most that are kept; agents remember as many.
-const MOST: usize = 1024;
+/// Most that are kept of each kind: agents remember so many of all kinds together.
+const MOST: usize = 1024 / AuthorityKind::ALL.len();
 
 /// How a tainted authority left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

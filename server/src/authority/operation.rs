@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use signet_certs::authority::AuthorityId;
 use signet_certs::signer::SignatureAlgorithm;
 
-/// Operations of one kind of authority that may be under way at once.
+/// Operations of one kind of authority that may be under way at once. A revocation and an emergency are taken all the same: there are no
+/// more of them than authorities that have left and are remembered.
 const MOST_RUNNING: usize = 16;
 /// Those that have ended are remembered for whoever lost sight of one.
 const ENDED_KEPT: usize = 8;
@@ -170,6 +171,17 @@ pub(crate) struct Operation {
     pub stage: Stage,
     /// When it ended.
     pub ended: Option<SystemTime>,
+    /// Who had reported it then; nothing before.
+    pub told: Option<Told>,
+}
+
+/// How many live agents there were, and how many of them had reported what an operation has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Of how many.
+    pub agents: usize,
+    /// How many.
+    pub reported: usize,
 }
 
 impl Operation {
@@ -217,7 +229,8 @@ impl Operations {
 
     /// Records one that begins; its number.
     pub(super) fn begin(&mut self, mut operation: Operation) -> Result<u64, TooMany> {
-        if self.running().count() >= MOST_RUNNING {
+        let waits = !matches!(operation.verb, Verb::Revoke | Verb::Emergency);
+        if waits && self.running().count() >= MOST_RUNNING {
             return Err(TooMany);
         }
         // The newest of those kept has the highest number, and one is always kept.
@@ -254,6 +267,7 @@ mod tests {
             begun: SystemTime::UNIX_EPOCH,
             stage,
             ended: None,
+            told: None,
         }
     }
 
@@ -283,5 +297,10 @@ mod tests {
         }
         assert_eq!(all.begin(operation(0, Stage::Telling)), Err(TooMany));
         assert_eq!((all.running().count(), all.iter().count()), (16, 24));
+        let revocation = Operation {
+            verb: Verb::Revoke,
+            ..operation(0, Stage::Telling)
+        };
+        assert_eq!(all.begin(revocation), Ok(47), "what is stolen does not wait");
     }
 }

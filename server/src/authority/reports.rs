@@ -46,9 +46,9 @@ pub(crate) struct OperationReport {
     pub operation: Operation,
     /// What it waits for is in the bundle that readers are served.
     pub is_published: bool,
-    /// Live agents.
+    /// Live agents, and while something is being replaced those whose own pod is gone; of one that has ended, then.
     pub agents: usize,
-    /// Live agents that are not waited for.
+    /// Those of them that are not waited for; of one that has ended, that had reported it.
     pub reported: usize,
     /// Some of the others, by name.
     pub awaited: Vec<Awaited>,
@@ -107,13 +107,23 @@ impl OperationReport {
                 not_reported(context.reports, sequence)
             }
         };
-        let agents = context.reports.live();
+        let agents = match operation.stage {
+            Stage::Draining => context.reports.holders(),
+            _ => context.reports.live(),
+        };
+        let reported = agents.saturating_sub(behind.len());
+        let told = operation.told.unwrap_or_default();
+        let (agents, reported) = if operation.stage.is_end() {
+            (told.agents, told.reported)
+        } else {
+            (agents, reported)
+        };
         Self {
             kind,
             operation: operation.clone(),
             is_published: sequence.is_some(),
             agents,
-            reported: agents.saturating_sub(behind.len()),
+            reported,
             awaited: first(behind),
             not_before,
             at_latest,
@@ -122,6 +132,9 @@ impl OperationReport {
 
     /// Agents that are waited for, named or not.
     pub(crate) const fn awaited_total(&self) -> usize {
+        if self.operation.stage.is_end() {
+            return 0;
+        }
         self.agents.saturating_sub(self.reported)
     }
 }

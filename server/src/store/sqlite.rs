@@ -29,6 +29,8 @@ mod tests;
 mod workloads;
 mod writer;
 
+pub(crate) use self::rules::admin_rules_in;
+
 use std::path::Path;
 use std::time::SystemTime;
 

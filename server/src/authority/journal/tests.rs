@@ -104,6 +104,10 @@ fn what_an_earlier_build_may_forget_is_version_1_and_what_it_may_not_is_version_
         begun: from_unix_millis(5000),
         stage,
         ended: Some(from_unix_millis(6000)),
+        told: Some(crate::authority::operation::Told {
+            agents: 3,
+            reported: 2,
+        }),
     };
     let mut plain = decode(&body(1, ROW)).unwrap();
     plain.operations = Operations::of(vec![

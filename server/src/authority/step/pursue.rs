@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use signet_certs::authority::AuthorityId;
 
 use crate::authority::departed::Left;
-use crate::authority::operation::{Operation, Stage, Verb};
+use crate::authority::operation::{Operation, Stage, Told, Verb};
 use crate::authority::state::{AuthorityRecord, AuthoritySet, AuthorityState, Context};
 
 impl AuthoritySet {
@@ -14,8 +14,25 @@ impl AuthoritySet {
         let mut operations = std::mem::take(&mut self.operations);
         for operation in operations.running_mut() {
             while !operation.stage.is_end() && self.advance(operation, context) {}
+            if operation.stage.is_end() {
+                operation.told = Some(self.told(operation, context));
+            }
         }
         self.operations = operations;
+    }
+
+    /// Who has reported what an operation has done.
+    fn told(&self, operation: &Operation, context: &Context<'_>) -> Told {
+        let sequence = if operation.taken_away().is_some() {
+            self.told_by(operation)
+        } else {
+            let target = self.get(operation.target);
+            target.and_then(|target| Some(target.introduced?.sequence))
+        };
+        Told {
+            agents: context.reports.live(),
+            reported: sequence.map_or(0, |sequence| context.reports.confirmed(sequence)),
+        }
     }
 
     /// Whether [`pursue`](Self::pursue) would do something.
@@ -137,10 +154,16 @@ impl AuthoritySet {
             }
             _ => context.reports.confirmed(sequence) == context.reports.live(),
         });
-        if is_told {
+        if is_told || self.is_forgotten(operation) {
             operation.end(Stage::Done, context.at.now);
         }
-        is_told
+        operation.stage.is_end()
+    }
+
+    /// It left so long ago that nobody could take it back: agents are told of it no more, and none can be waited for.
+    fn is_forgotten(&self, operation: &Operation) -> bool {
+        let stands = |authority| self.get(authority).is_some() || self.departed.get(authority).is_some();
+        !operation.taken_away().is_some_and(stands)
     }
 
     /// Those that stand.

@@ -22,7 +22,7 @@ pub(super) use self::explain::{explained_id, explained_pod};
 pub(super) use self::revoked::{and_reported, revoked, spread, would_revoke};
 pub(super) use self::rules::{confirmed_rules, rules};
 pub(super) use self::status::{health, status};
-pub(super) use self::tried::{rule_change, tested_rule};
+pub(super) use self::tried::{is_open, rule_change, tested_rule};
 
 #[cfg(test)]
 mod tests;

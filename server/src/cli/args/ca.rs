@@ -23,6 +23,16 @@ pub(in crate::cli) enum CaCommand {
     Taint(TaintArgs),
     /// Take a tainted authority out of every bundle. Refused while certificates of it are in use.
     Revoke(RevokeAuthorityArgs),
+    /// Follow one of these until it is done, and tell how it goes on. Begins nothing; one that has ended is told at once.
+    Wait(WaitForArgs),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct WaitForArgs {
+    /// Its id, as it was printed or from `ca show`.
+    pub(in crate::cli) operation: String,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
 }
 
 /// Whether a command stays until what it asks for is true everywhere.
@@ -31,7 +41,7 @@ pub(in crate::cli) struct WaitArgs {
     /// Wait until it is true everywhere, and tell how it goes on. That is what happens anyway.
     #[arg(long, conflicts_with = "no_wait")]
     pub(in crate::cli) wait: bool,
-    /// Return as soon as it is recorded. It goes on; the same command joins it again.
+    /// Return as soon as it is recorded. It goes on; `ca wait` with the id that is printed follows it.
     #[arg(long)]
     pub(in crate::cli) no_wait: bool,
 }
