@@ -81,7 +81,7 @@ async fn a_workload_authority_is_replaced_before_anybody_is_refused_also_over_ki
     believe(&now);
     assert!(now.iter().all(|one| one.svid.authority_id().to_string() == new));
     for id in [&stolen, &beside] {
-        assert_eq!(audited(&domain, &["authority_distrusted", id]).await.len(), 1);
+        audited(&domain, &["authority_distrusted", id]).await;
         audited(&domain, &["authority_revoked", id]).await;
         refused(&domain, &["ca", "taint", id], "has left every bundle: emergency").await;
     }
