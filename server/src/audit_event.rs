@@ -209,6 +209,21 @@ pub(crate) enum AuditAction {
         /// Who wanted it.
         author: String,
     },
+    /// In an emergency: the key of an authority is taken to be stolen. What it has signed is replaced everywhere, and it leaves every bundle
+    /// whoever has reported.
+    AuthorityDistrusted {
+        /// Its kind.
+        #[serde(serialize_with = "text")]
+        kind: AuthorityKind,
+        /// Which.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// When it leaves.
+        #[serde(serialize_with = "time")]
+        leaves_at: SystemTime,
+        /// Who wanted it.
+        author: String,
+    },
     /// An authority was taken out of every bundle and does not come back; its key is destroyed as soon as the time is settled.
     AuthorityRevoked {
         /// Its kind.

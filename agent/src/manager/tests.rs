@@ -80,6 +80,7 @@ impl Bench {
             places,
         };
         let manager = Manager::spawn(parts, &drain);
+        manager.volumes_named();
         let reports = reports.subscribe();
         Self {
             manager,

@@ -4,7 +4,7 @@
 mod unheard;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -132,10 +132,18 @@ impl Sessions {
             wake: Notify::new(),
         });
         state.enter(&node.spiffe_id, entry.clone());
+        self.touch();
         Session {
             sessions: self.clone(),
             agent: node.spiffe_id.clone(),
             entry,
+        }
+    }
+
+    /// Who is connected has changed.
+    fn touch(&self) {
+        if let Some(spread) = &self.spread {
+            spread.touch();
         }
     }
 
@@ -188,6 +196,14 @@ impl Sessions {
         let agents = state.agents.iter();
         let wanted = agents.filter(|(agent, entry)| wanted(agent, &entry.node.1));
         wanted.map(|(agent, _)| agent.clone()).collect()
+    }
+
+    /// The agents whose streams are open.
+    pub(super) fn open(&self) -> HashSet<SpiffeId> {
+        let state = self.state.lock();
+        let agents = state.agents.iter();
+        let open = agents.filter(|(_, entry)| entry.said.lock().gone_at.is_none());
+        open.map(|(agent, _)| agent.clone()).collect()
     }
 
     pub(super) fn connected(&self) -> usize {
@@ -285,10 +301,10 @@ impl Session {
         }
         // Under the lock, so that reports are kept in the order in which they came.
         spread.reported(&self.agent, report.confirmed);
-        let in_use = InUse {
+        let in_use = report.in_use.clone().map(|authorities| InUse {
             sequence: report.confirmed,
-            authorities: report.in_use.clone(),
-        };
+            authorities,
+        });
         spread.uses(&self.agent, in_use);
         said.report = report;
     }
@@ -326,6 +342,7 @@ impl Session {
         if !said.is_over && said.gone_at.is_none() {
             said.gone_at = Some(now);
             state.connected -= 1;
+            self.sessions.touch();
         }
     }
 }
@@ -339,6 +356,7 @@ impl Drop for Session {
         };
         if is_open {
             state.leave(&self.agent);
+            self.sessions.touch();
         }
     }
 }

@@ -137,6 +137,15 @@ impl admin_server::Admin for AdminService {
         self.rotate(&request).await
     }
 
+    type StartEmergencyStream = ProgressStream;
+
+    async fn start_emergency(
+        &self,
+        request: Request<wire::StartEmergencyRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.emergency(&request).await
+    }
+
     type TaintAuthorityStream = ProgressStream;
 
     async fn taint_authority(

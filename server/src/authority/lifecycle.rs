@@ -178,7 +178,7 @@ impl Lifecycle {
                         author,
                         verb,
                     } => {
-                        let made = self.make(algorithm, now, tools).await?;
+                        let made = self.make(algorithm, activation, now, tools).await?;
                         let (authority, link) = (made.authority.clone(), made.link.clone());
                         *fresh = Some(made);
                         events.push_back(Event::Prepared {

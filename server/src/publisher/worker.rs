@@ -14,6 +14,7 @@ use signet_runtime::pace;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::firsts::Gate;
 use super::list::{Draft, List, PublishError};
 use super::plan::{self, Demand};
 use super::room::{self, RoomUse, Rooms};
@@ -36,6 +37,7 @@ pub(super) struct Worker {
     clock_state: watch::Receiver<State>,
     wishes: watch::Receiver<u64>,
     floors: watch::Receiver<BTreeMap<AuthorityId, CrlNumber>>,
+    gate: Gate,
     rooms: Rooms,
     trouble: watch::Sender<Option<String>>,
     lists: BTreeMap<AuthorityId, List>,
@@ -62,6 +64,7 @@ impl Worker {
             clock: parts.clock,
             wishes,
             floors: parts.floors,
+            gate: Gate::new(parts.firsts),
             rooms: Rooms::new(rooms),
             trouble,
             lists: BTreeMap::new(),
@@ -127,6 +130,7 @@ impl Worker {
                 Ok(()) = self.wishes.changed() => self.coalesce(&drain).await,
                 Ok(()) = self.clock_state.changed() => {}
                 Ok(()) = self.floors.changed() => {}
+                () = self.gate.changed() => {}
                 () = sleep_until(wake_at) => {}
                 () = drain.signalled() => return,
             }
@@ -265,6 +269,9 @@ impl Worker {
     /// Sends a snapshot if it differs from the last one. An authority without a list stays out of it (INV-2); the
     /// machine activates none that was not shown.
     async fn show(&mut self, view: &AuthorityView) -> Result<(), PublishError> {
+        if !self.gate.opens(view, Instant::now()) {
+            return Ok(());
+        }
         let kinds = view.kinds();
         let mut next = TrustSnapshot {
             trust_domain: self.settings.trust_domain.clone(),
@@ -328,6 +335,11 @@ impl Worker {
 
     /// When a list is due; while there is no trusted time none is, whatever its dates.
     fn next_look(&self) -> Instant {
+        let due = self.next_due();
+        self.gate.at_latest().map_or(due, |at_latest| due.min(at_latest))
+    }
+
+    fn next_due(&self) -> Instant {
         let Ok(now) = self.clock.time().adding() else {
             return Instant::now() + LONGEST_SLEEP;
         };

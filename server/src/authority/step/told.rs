@@ -22,10 +22,14 @@ impl AuthoritySet {
         verb: Option<Verb>,
         context: &Context<'_>,
     ) -> Result<Transition, Refused> {
-        if let Some(prepared) = self.prepared().or_else(|| self.get(authority.id)) {
+        let mut next = self.clone();
+        if activation == Activation::InEmergency {
+            // Its key was kept where the stolen one was.
+            next.set_aside(&author, context);
+        }
+        if let Some(prepared) = next.prepared().or_else(|| self.get(authority.id)) {
             return Err(Refused::AlreadyPrepared(prepared.id()));
         }
-        let mut next = self.clone();
         let target = authority.id;
         next.authorities.push(AuthorityRecord {
             authority,
@@ -37,6 +41,9 @@ impl AuthoritySet {
         });
         let operation = verb.map(|verb| next.begin(verb, target, author, context.at.now));
         let operation = operation.transpose()?;
+        if activation == Activation::InEmergency && next.takes_over(context) {
+            next.hand_over(context);
+        }
         Ok(Transition {
             operation,
             ..next.changed()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use signet_proto::admin as wire;
 use signet_runtime::{backoff::Backoff, cli::Answer, output::Narration};
-use tokio::time::{Instant, sleep};
+use tokio::{select, time::sleep};
 use tonic::{Code, Status, Streaming};
 
 use super::{AdminClient, render, said};
@@ -41,6 +41,13 @@ pub enum CaOrder {
         algorithm: String,
         /// Then take the old one out of every bundle.
         retire: bool,
+    },
+    /// Another authority at once, and all before it out.
+    Emergency {
+        /// `x509` or `control`.
+        kind: String,
+        /// `p256`, `p384`, or nothing.
+        algorithm: String,
     },
     /// What this one has signed is replaced.
     Taint {
@@ -92,46 +99,77 @@ impl AdminClient {
     }
 
     /// Gives an order, and tells how it goes on until it is done; with `waits` false until it is recorded. A server that goes away meanwhile
-    /// is looked for again.
+    /// is looked for again. An admin who `leaves` is told how to come back.
     ///
     /// # Errors
-    /// What the server answered, or that it has been away for long; what is recorded goes on there.
+    /// What the server answered, that it has been away for long, or that the admin left; what is recorded goes on there.
     pub async fn order(
         &mut self,
         order: CaOrder,
         waits: bool,
-        mut narration: Narration,
+        narration: Narration,
+        leaves: impl Future<Output = ()>,
     ) -> anyhow::Result<Answer> {
-        let mut steps = self.ordered(order).await.map_err(said)?;
-        let mut operation = None;
-        let mut away = Away::default();
+        let steps = self.ordered(order).await.map_err(said)?;
+        let mut followed = Followed::new(None, narration);
+        select! {
+            answer = self.follow(steps, waits, &mut followed) => answer,
+            () = leaves => Err(followed.left()),
+        }
+    }
+
+    /// Tells how an operation goes on that was ordered before, until it is done.
+    ///
+    /// # Errors
+    /// As of [`order`](Self::order).
+    pub async fn wait_for(
+        &mut self,
+        operation: String,
+        narration: Narration,
+        leaves: impl Future<Output = ()>,
+    ) -> anyhow::Result<Answer> {
+        let request = wire::WatchOperationRequest {
+            operation_id: operation.clone(),
+        };
+        let steps = self.inner.watch_operation(request).await.map_err(said)?;
+        let mut followed = Followed::new(Some(operation), narration);
+        select! {
+            answer = self.follow(steps.into_inner(), true, &mut followed) => answer,
+            () = leaves => Err(followed.left()),
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        mut steps: Streaming<wire::AuthorityProgress>,
+        waits: bool,
+        followed: &mut Followed,
+    ) -> anyhow::Result<Answer> {
         loop {
             let broke = match steps.message().await {
                 Ok(Some(step)) => {
-                    render::tell(&step, &mut narration);
-                    away = Away::default();
+                    followed.heard(&step);
                     if step.done {
                         return render::ordered(&step);
                     }
                     if step.recorded && !waits {
                         return Ok(render::recorded(&step));
                     }
-                    operation = Some(step.operation_id);
                     continue;
                 }
                 Ok(None) => None,
                 Err(status) => Some(status),
             };
-            let Some(id) = &operation else {
+            let Some(id) = &followed.operation else {
                 anyhow::bail!(
                     "the connection broke before the server said that it is recorded{}: see `ca show`, then ask again",
                     because(broke.as_ref())
                 );
             };
-            narration.line(&format!(
+            followed.narration.line(&format!(
                 "the server is away; {id} is recorded and goes on with its next start"
             ));
-            steps = self.watched_again(id, &mut away).await?;
+            steps = self.watched_again(id, &mut followed.away).await?;
         }
     }
 
@@ -159,6 +197,10 @@ impl AdminClient {
                 };
                 self.inner.rotate_authority(request).await
             }
+            CaOrder::Emergency { kind, algorithm } => {
+                let request = wire::StartEmergencyRequest { kind, algorithm };
+                self.inner.start_emergency(request).await
+            }
             CaOrder::Taint { authority } => {
                 let request = wire::TaintAuthorityRequest {
                     authority_id: authority,
@@ -183,7 +225,7 @@ impl AdminClient {
         away: &mut Away,
     ) -> anyhow::Result<Streaming<wire::AuthorityProgress>> {
         loop {
-            sleep(away.retry.next(0.0)).await;
+            away.pause().await;
             let request = wire::WatchOperationRequest {
                 operation_id: id.to_owned(),
             };
@@ -191,8 +233,8 @@ impl AdminClient {
                 Ok(steps) => return Ok(steps.into_inner()),
                 Err(status) if is_an_answer(&status) => return Err(said(status)),
                 Err(status) => anyhow::ensure!(
-                    away.since.elapsed() < AWAY,
-                    "the server has been away for {} minutes{}; {id} goes on with its next start: see `ca show`",
+                    away.spent < AWAY,
+                    "the server was away for {} minutes since this last came on{}; {id} goes on with its next start: `signet-server ca wait {id}`",
                     AWAY.as_secs() / 60,
                     because(Some(&status))
                 ),
@@ -201,18 +243,69 @@ impl AdminClient {
     }
 }
 
-/// How long the server has been away, and how often it was looked for.
+/// What is known here of an operation.
+struct Followed {
+    operation: Option<String>,
+    narration: Narration,
+    away: Away,
+    /// How far it had come: at which step, and how many agents had reported.
+    come: (String, u32),
+}
+
+impl Followed {
+    fn new(operation: Option<String>, narration: Narration) -> Self {
+        Self {
+            operation,
+            narration,
+            away: Away::default(),
+            come: (String::new(), 0),
+        }
+    }
+
+    /// A server that starts again and again says each time what it said before: that is no progress.
+    fn heard(&mut self, step: &wire::AuthorityProgress) {
+        render::tell(step, &mut self.narration);
+        // What each connection begins with.
+        let is_progress =
+            step.step != "prepared" && (self.come.0 != step.step || self.come.1 < step.agents_reported);
+        if is_progress {
+            self.come = (step.step.clone(), step.agents_reported);
+            self.away = Away::default();
+        }
+        self.operation = Some(step.operation_id.clone());
+    }
+
+    /// What an admin is told who goes before the end.
+    fn left(&self) -> anyhow::Error {
+        match &self.operation {
+            Some(id) => {
+                anyhow::anyhow!("{id} is recorded and goes on; `signet-server ca wait {id}` follows it")
+            }
+            None => anyhow::anyhow!("the server has not said that it is recorded: see `ca show`"),
+        }
+    }
+}
+
+/// How long the server was looked for in vain since an operation last came on.
 struct Away {
-    since: Instant,
+    spent: Duration,
     retry: Backoff,
 }
 
 impl Default for Away {
     fn default() -> Self {
         Self {
-            since: Instant::now(),
+            spent: Duration::ZERO,
             retry: RETRIES,
         }
+    }
+}
+
+impl Away {
+    async fn pause(&mut self) {
+        let pause = self.retry.next(0.0);
+        self.spent += pause;
+        sleep(pause).await;
     }
 }
 
@@ -231,4 +324,39 @@ fn is_an_answer(status: &Status) -> bool {
 fn because(status: Option<&Status>) -> String {
     let message = status.map(Status::message).filter(|message| !message.is_empty());
     message.map_or_else(String::new, |message| format!(" ({message})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: &str, reported: u32) -> wire::AuthorityProgress {
+        wire::AuthorityProgress {
+            step: step.to_owned(),
+            agents_reported: reported,
+            operation_id: "x509-3".to_owned(),
+            ..wire::AuthorityProgress::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_starts_again_and_again_is_waited_for_no_longer_than_one_that_is_away() {
+        let mut followed = Followed::new(None, Narration::untold());
+        assert!(followed.left().to_string().contains("`ca show`"));
+        for _ in 0..3 {
+            for heard in [step("prepared", 0), step("spreading", 2)] {
+                followed.heard(&heard);
+            }
+            followed.away.pause().await;
+        }
+        assert_eq!(followed.away.spent, Duration::from_millis(100 + 200 + 400));
+        followed.heard(&step("spreading", 3));
+        assert_eq!(followed.away.spent, Duration::ZERO, "it came on");
+        assert!(
+            followed
+                .left()
+                .to_string()
+                .contains("`signet-server ca wait x509-3`")
+        );
+    }
 }

@@ -68,6 +68,22 @@ fn retiring() -> wire::AuthorityProgress {
     }
 }
 
+/// One that has ended.
+fn forced() -> wire::AuthorityProgress {
+    wire::AuthorityProgress {
+        step: "activated".to_owned(),
+        agents_reported: 29,
+        operation_id: "x509-2".to_owned(),
+        done: true,
+        awaited: Vec::new(),
+        awaited_total: 0,
+        verb: "rotate".to_owned(),
+        begun_unix_ms: at(60),
+        ended_unix_ms: at(61),
+        ..retiring()
+    }
+}
+
 #[test]
 fn the_story_of_each_authority_is_as_people_have_read_it() {
     let turn = |state: &str, minutes: i64| wire::AuthorityTurn {
@@ -90,7 +106,7 @@ fn the_story_of_each_authority_is_as_people_have_read_it() {
     let shown = wire::ShowAuthoritiesResponse {
         authorities: all,
         departed: vec![departed],
-        operations: vec![retiring()],
+        operations: vec![retiring(), forced()],
         now_unix_ms: at(120),
     };
     let answer = shown_authorities(&shown);
