@@ -39,6 +39,7 @@ fn found_by(action: &AuditAction) -> &'static str {
         AuditAction::AuthorityPrepared { .. }
         | AuditAction::AuthorityActivated { .. }
         | AuditAction::AuthorityTainted { .. }
+        | AuditAction::AuthorityDistrusted { .. }
         | AuditAction::AuthorityRevoked { .. }
         | AuditAction::RulesChanged { .. }
         | AuditAction::RuleSet { .. }
