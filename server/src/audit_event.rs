@@ -1,6 +1,7 @@
 //! What can be said in the audit log, as stores keep it. Stores and the log itself stand on it, and it on neither.
 
 mod cursor;
+mod parts;
 mod written;
 
 use std::time::SystemTime;
@@ -10,10 +11,10 @@ use serde_json::Value;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
-use signet_certs::serial::SerialNumber;
 use signet_certs::signer::SignatureAlgorithm;
 
 pub(crate) use self::cursor::AuditCursor;
+pub(crate) use self::parts::{RevokedSerial, StoredLine};
 use self::written::{optional_text, optional_time, text, time};
 
 /// One decision, and when it was taken.
@@ -352,26 +353,4 @@ pub(crate) enum AuditAction {
         /// How many.
         count: u64,
     },
-}
-
-/// A serial in an audit line.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct RevokedSerial {
-    /// Whose list names it.
-    #[serde(serialize_with = "text")]
-    pub authority: AuthorityId,
-    /// The serial.
-    #[serde(serialize_with = "text")]
-    pub serial: SerialNumber,
-}
-
-/// An event as stored: everything but its place in the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredLine {
-    /// Its position, counted from 1 over the life of the store.
-    pub sequence: u64,
-    /// The boot in which it was stored.
-    pub boot: u64,
-    /// A JSON object.
-    pub body: String,
 }
