@@ -81,7 +81,6 @@ impl Bench {
         };
         let manager = Manager::spawn(parts, &drain);
         manager.volumes_named();
-        let reports = reports.subscribe();
         Self {
             manager,
             server,
@@ -89,7 +88,7 @@ impl Bench {
             trust,
             outage,
             notices,
-            reports,
+            reports: reports.subscribe(),
             objections,
             drain,
             folder,

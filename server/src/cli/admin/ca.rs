@@ -1,16 +1,17 @@
 //! Orders about authorities: given, followed, and followed again after the connection broke.
 
+mod followed;
+
 use std::time::Duration;
 
 use signet_proto::admin as wire;
-use signet_runtime::{backoff::Backoff, cli::Answer, output::Narration};
-use tokio::{select, time::sleep};
+use signet_runtime::{cli::Answer, output::Narration};
+use tokio::select;
 use tonic::{Code, Status, Streaming};
 
+use self::followed::{Away, Followed};
 use super::{AdminClient, render, said};
 
-/// Between attempts to reach a server that is away.
-const RETRIES: Backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(2));
 /// How long one is waited for that is away. What is recorded goes on with its next start, whoever waits.
 const AWAY: Duration = Duration::from_secs(600);
 
@@ -243,72 +244,6 @@ impl AdminClient {
     }
 }
 
-/// What is known here of an operation.
-struct Followed {
-    operation: Option<String>,
-    narration: Narration,
-    away: Away,
-    /// How far it had come: at which step, and how many agents had reported.
-    come: (String, u32),
-}
-
-impl Followed {
-    fn new(operation: Option<String>, narration: Narration) -> Self {
-        Self {
-            operation,
-            narration,
-            away: Away::default(),
-            come: (String::new(), 0),
-        }
-    }
-
-    /// A server that starts again and again says each time what it said before: that is no progress.
-    fn heard(&mut self, step: &wire::AuthorityProgress) {
-        render::tell(step, &mut self.narration);
-        // What each connection begins with.
-        let is_progress =
-            step.step != "prepared" && (self.come.0 != step.step || self.come.1 < step.agents_reported);
-        if is_progress {
-            self.come = (step.step.clone(), step.agents_reported);
-            self.away = Away::default();
-        }
-        self.operation = Some(step.operation_id.clone());
-    }
-
-    /// What an admin is told who goes before the end.
-    fn left(&self) -> anyhow::Error {
-        match &self.operation {
-            Some(id) => {
-                anyhow::anyhow!("{id} is recorded and goes on; `signet-server ca wait {id}` follows it")
-            }
-            None => anyhow::anyhow!("the server has not said that it is recorded: see `ca show`"),
-        }
-    }
-}
-
-/// How long the server was looked for in vain since an operation last came on.
-struct Away {
-    spent: Duration,
-    retry: Backoff,
-}
-
-impl Default for Away {
-    fn default() -> Self {
-        Self {
-            spent: Duration::ZERO,
-            retry: RETRIES,
-        }
-    }
-}
-
-impl Away {
-    async fn pause(&mut self) {
-        let pause = self.retry.next(0.0);
-        self.spent += pause;
-        sleep(pause).await;
-    }
-}
-
 /// A server says no, as opposed to a connection that breaks.
 fn is_an_answer(status: &Status) -> bool {
     matches!(
@@ -324,39 +259,4 @@ fn is_an_answer(status: &Status) -> bool {
 fn because(status: Option<&Status>) -> String {
     let message = status.map(Status::message).filter(|message| !message.is_empty());
     message.map_or_else(String::new, |message| format!(" ({message})"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn step(step: &str, reported: u32) -> wire::AuthorityProgress {
-        wire::AuthorityProgress {
-            step: step.to_owned(),
-            agents_reported: reported,
-            operation_id: "x509-3".to_owned(),
-            ..wire::AuthorityProgress::default()
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_starts_again_and_again_is_waited_for_no_longer_than_one_that_is_away() {
-        let mut followed = Followed::new(None, Narration::untold());
-        assert!(followed.left().to_string().contains("`ca show`"));
-        for _ in 0..3 {
-            for heard in [step("prepared", 0), step("spreading", 2)] {
-                followed.heard(&heard);
-            }
-            followed.away.pause().await;
-        }
-        assert_eq!(followed.away.spent, Duration::from_millis(100 + 200 + 400));
-        followed.heard(&step("spreading", 3));
-        assert_eq!(followed.away.spent, Duration::ZERO, "it came on");
-        assert!(
-            followed
-                .left()
-                .to_string()
-                .contains("`signet-server ca wait x509-3`")
-        );
-    }
 }
