@@ -14,7 +14,7 @@ use crate::audit_event::RevokedSerial;
 use crate::store::room::{Class, Room, Waiting, weight};
 use crate::store::{
     Denial, ListRoom, NewIssuance, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet,
-    RevokedSvid, StoreError, Subject,
+    RevokedSvid, StoreError,
 };
 
 /// What shall be on a list.
@@ -80,13 +80,9 @@ impl Kept {
             RevokeTarget::SpiffeId(_)
             | RevokeTarget::Prefix(_)
             | RevokeTarget::Pod(_)
+            | RevokeTarget::PodsNamed(_)
             | RevokeTarget::Node(_) => {
-                let target = request.target.as_denial();
-                let hit = |row: &NewIssuance| {
-                    let subject = Subject::from(&row.workload);
-                    target.as_ref().is_some_and(|target| target.hits(&subject))
-                };
-                Ok(self.of(request.earliest, hit))
+                Ok(self.of(request.earliest, |row| request.target.hits(&row.workload)))
             }
         }
     }

@@ -5,7 +5,7 @@ use signet_certs::verify::inspect_leaf;
 use signet_proto::agent::refusal::Reason;
 use signet_tests::{
     agent_client::new_csr,
-    domain::{Agent, Domain, Plan},
+    domain::{Agent, CLUSTER, Domain, Plan},
     fake_kube::PodSpec,
     kubelet::Volume,
     wait::eventually,
@@ -168,6 +168,35 @@ async fn a_pod_is_hit_alone_whatever_its_identity() {
     let denial = revoked["denial_id"].as_str().unwrap();
     domain.server.admin(&["allow", denial]).await.unwrap();
     assert_ne!(victim.identity().await.svid.serial().to_string(), serial);
+}
+
+/// What a pod had outlives it: its name stands for all that had it, present or not.
+#[tokio::test]
+async fn a_pod_by_name_is_all_that_had_the_name() {
+    let domain = Domain::start().await.unwrap();
+    let (mut raw, _) = domain.raw_agent("node-a").await.unwrap();
+    let mut serials = Vec::new();
+    for _ in 0..3 {
+        let token = domain.shop_pod("web-0", "node-a").unwrap();
+        let issued = raw.issue_good(&token).await.unwrap();
+        let leaf = inspect_leaf(&issued.certificate_chain[0]).unwrap();
+        serials.push(Value::String(leaf.serial().to_string()));
+        if serials.len() < 3 {
+            domain.kube.delete_pod("shop", "web-0").unwrap();
+        }
+    }
+    serials.sort_by_key(ToString::to_string);
+    let hit = async |args: &[&str]| {
+        let answer = revoke(&domain, &[&["--pod", "shop/web-0"], args].concat()).await;
+        let svids = answer["revoked"].as_array().unwrap();
+        let mut hit: Vec<Value> = svids.iter().map(|svid| svid["serial"].clone()).collect();
+        hit.sort_by_key(ToString::to_string);
+        hit
+    };
+    assert_eq!(hit(&["--dry-run"]).await, serials);
+    domain.kube.delete_pod("shop", "web-0").unwrap();
+    assert_eq!(hit(&["--cluster", CLUSTER]).await, serials);
+    assert_eq!(denials(&domain).await.len(), 1);
 }
 
 /// Its agent and its pods, those of tomorrow too; another node is as before. Covers INV-11, INV-12.

@@ -29,9 +29,11 @@ pub(super) struct Entry {
     pub(super) workload: Option<i64>,
 }
 
-/// Workloads as [`DenialTarget::hits`](crate::store::DenialTarget::hits) says it of each.
+/// Workloads as [`RevokeTarget::hits`](crate::store::RevokeTarget::hits) says it of each.
 const BELOW: &str = "spiffe_id = :prefix OR substr(spiffe_id, 1, length(:prefix) + 1) = :prefix || '/'";
 const OF_POD: &str = "pod_uid <> '' AND pod_uid = :uid AND cluster_uid <> '' AND cluster_uid = :cluster";
+const OF_PODS: &str = "pod_uid <> '' AND cluster_uid <> '' AND cluster_uid = :cluster
+    AND (pod_uid = :uid OR pod_namespace || '/' || pod_name = :name)";
 const OF_NODE: &str = "
     (node_uid <> '' AND node_uid = :uid AND (cluster_uid = '' OR cluster_uid = :cluster))
     OR (node_name <> '' AND node_name = :name AND cluster_uid <> '' AND cluster_uid = :cluster)";
@@ -61,6 +63,13 @@ pub(super) fn entries(
             tx,
             OF_POD,
             named_params! { ":uid": pod.uid, ":cluster": pod.cluster_uid, ":earliest": millis(earliest) },
+        )?,
+        RevokeTarget::PodsNamed(pod) => of_workloads(
+            tx,
+            OF_PODS,
+            named_params! {
+                ":uid": pod.uid, ":name": pod.name, ":cluster": pod.cluster_uid, ":earliest": millis(earliest),
+            },
         )?,
         RevokeTarget::Node(node) => of_workloads(
             tx,
