@@ -205,6 +205,8 @@ impl fmt::Display for RevokeTarget {
 pub(crate) struct Revoked {
     /// What is revoked now, by serial: newly, or already before.
     pub svids: Vec<RevokedSvid>,
+    /// How many of them were not before.
+    pub fresh: usize,
     /// The denial, where one is in force.
     pub denial: Option<Denial>,
     /// A [`RevokedSet`](super::RevokedSet) and a CRL of this revision or later contain all of it that does not wait.

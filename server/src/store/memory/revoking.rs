@@ -48,6 +48,7 @@ impl Kept {
             let serials: Vec<_> = fresh.iter().map(serial).collect();
             self.audit(request.audit_events(&serials, denial.as_ref().filter(|_| is_new)));
         }
+        let new = fresh.len();
         let svid = |entry: Entry| RevokedSvid {
             waits: left.contains(&key(&entry.svid)),
             ..entry.svid
@@ -56,6 +57,7 @@ impl Kept {
         svids.sort_by_key(|svid| svid.serial);
         Ok(Revoked {
             svids,
+            fresh: new,
             denial,
             revision: self.revision,
         })
