@@ -23,6 +23,7 @@ impl AdminService {
             node: text(request.node),
             // As a revocation would find them.
             live_at: request.live.then(|| self.clock.time().earliest),
+            unexpired_at: None,
             limit: request.limit,
         };
         let page = self.store.list(filter).await.map_err(store_status)?;

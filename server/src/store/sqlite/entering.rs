@@ -9,7 +9,9 @@ use signet_certs::time::from_unix_millis;
 
 use super::convert::{millis, serial_at, text_at, unreadable};
 use super::read::Reader;
+use super::revoke::Look;
 use super::schema::{REVISION, meta_number, set_meta};
+use super::state::Authorities;
 use super::writer::{Tx, Writer};
 use crate::store::room::{Class, Room, Waiting, weight};
 use crate::store::{Admitted, ListRoom, StoreError};
@@ -49,33 +51,38 @@ pub(super) fn anything_waits(conn: &Connection) -> rusqlite::Result<bool> {
 /// Lets in what fits, and returns what goes on waiting, by room.
 pub(super) fn admit(tx: &mut Tx<'_>, rooms: &[ListRoom], earliest: i64) -> rusqlite::Result<Vec<Vec<Key>>> {
     let waiting = waiting_at(tx.conn, earliest)?;
-    let (entering, left) = judge(tx, rooms, waiting)?;
+    let look = Look {
+        conn: tx.conn,
+        authorities: &tx.state.authorities,
+        live: None,
+    };
+    let (entering, left) = judge(&look, rooms, waiting)?;
     enter(tx, &entering)?;
     Ok(left)
 }
 
 /// Those that would go on waiting, had these come to what waits, or asked again.
 pub(super) fn would_wait(
-    tx: &Tx<'_>,
+    look: &Look<'_>,
     rooms: &[ListRoom],
     earliest: i64,
     fresh: Vec<Waiting<Key>>,
 ) -> rusqlite::Result<Vec<Key>> {
     let asked: HashSet<Key> = fresh.iter().map(|one| one.key).collect();
-    let mut waiting = waiting_at(tx.conn, earliest)?;
+    let mut waiting = waiting_at(look.conn, earliest)?;
     waiting.retain(|one| !asked.contains(&one.key));
     waiting.extend(fresh);
-    let (_, left) = judge(tx, rooms, waiting)?;
+    let (_, left) = judge(look, rooms, waiting)?;
     Ok(left.concat())
 }
 
 /// Who of these enters, and who goes on waiting, by room.
 fn judge(
-    tx: &Tx<'_>,
+    look: &Look<'_>,
     rooms: &[ListRoom],
     candidates: Vec<Waiting<Key>>,
 ) -> rusqlite::Result<(Vec<Key>, Vec<Vec<Key>>)> {
-    let which = which_room(tx, rooms);
+    let which = which_room(look.authorities, rooms);
     let mut entering = Vec::new();
     let mut waiting = vec![Vec::new(); rooms.len()];
     for candidate in candidates {
@@ -90,7 +97,7 @@ fn judge(
     let used = if waiting.iter().all(Vec::is_empty) {
         vec![Room::default(); rooms.len()]
     } else {
-        listed(tx.conn, rooms, &which)?
+        listed(look.conn, rooms, &which)?
     };
     let mut left = Vec::with_capacity(rooms.len());
     for (mut room, waiting) in used.into_iter().zip(waiting) {
@@ -124,15 +131,15 @@ pub(super) fn raise(tx: &Tx<'_>, class: Class, asked: impl Iterator<Item = Key>)
     Ok(())
 }
 
-fn class_at(row: &Row<'_>, index: usize) -> rusqlite::Result<Class> {
+pub(super) fn class_at(row: &Row<'_>, index: usize) -> rusqlite::Result<Class> {
     Class::parse(text_at(row, index)?).ok_or_else(|| unreadable(index, "class of a revocation"))
 }
 
 /// The room of each list that is in one.
-fn which_room(tx: &Tx<'_>, rooms: &[ListRoom]) -> HashMap<i64, usize> {
+fn which_room(authorities: &Authorities, rooms: &[ListRoom]) -> HashMap<i64, usize> {
     let lists = rooms.iter().enumerate().flat_map(|(index, room)| {
         let known = room.authorities.iter();
-        known.filter_map(move |id| Some((tx.state.authorities.known(id)?, index)))
+        known.filter_map(move |id| Some((authorities.known(id)?, index)))
     });
     lists.collect()
 }

@@ -183,7 +183,7 @@ pub(super) struct Authorities {
 }
 
 impl Authorities {
-    fn load(conn: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
         let mut authorities = Self::default();
         let mut statement = conn.prepare("SELECT id, authority_id FROM authority")?;
         let mut rows = statement.query([])?;
