@@ -1,6 +1,7 @@
 //! What can be said in the audit log, as stores keep it. Stores and the log itself stand on it, and it on neither.
 
 mod cursor;
+mod event;
 mod parts;
 mod written;
 
@@ -14,42 +15,9 @@ use signet_certs::id::SpiffeId;
 use signet_certs::signer::SignatureAlgorithm;
 
 pub(crate) use self::cursor::AuditCursor;
+pub(crate) use self::event::AuditEvent;
 pub(crate) use self::parts::{RevokedSerial, StoredLine};
 use self::written::{optional_text, optional_time, text, time};
-
-/// One decision, and when it was taken.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct AuditEvent {
-    #[serde(serialize_with = "time")]
-    time: SystemTime,
-    #[serde(flatten)]
-    action: AuditAction,
-}
-
-impl AuditEvent {
-    /// An event at `time`.
-    pub(crate) fn new(time: SystemTime, action: AuditAction) -> Self {
-        Self { time, action }
-    }
-
-    /// When it happened.
-    pub(crate) fn time(&self) -> SystemTime {
-        self.time
-    }
-
-    /// What happened.
-    pub(crate) fn action(&self) -> &AuditAction {
-        &self.action
-    }
-
-    /// As one JSON object, without its position in the log.
-    pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|error| {
-            // Only a map with non-text keys or a failing Serialize gets here; neither exists above.
-            format!("{{\"event\":\"unprintable\",\"error\":{:?}}}", error.to_string())
-        })
-    }
-}
 
 /// What was decided. `issued` lines have no variant: the store renders them from the ledger.
 #[derive(Clone, Debug, Serialize)]

@@ -20,6 +20,7 @@ pub(crate) mod source;
 pub(crate) mod spread;
 pub(crate) mod state;
 mod step;
+mod transition;
 pub(crate) mod view;
 mod worker;
 

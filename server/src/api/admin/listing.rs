@@ -33,6 +33,14 @@ impl AdminService {
         })
     }
 
+    pub(super) async fn listed_denials(&self, lifted: bool) -> Result<wire::ListDenialsResponse, Status> {
+        let denials = self.store.denials(lifted, self.clock.time().earliest);
+        let denials = denials.await.map_err(store_status)?;
+        Ok(wire::ListDenialsResponse {
+            denials: denials.iter().map(convert::denial).collect(),
+        })
+    }
+
     /// The lists that are in force.
     pub(super) fn lists(&self) -> wire::ShowCrlsResponse {
         let trust = self.trust.borrow().clone();
