@@ -23,7 +23,6 @@ pub(crate) use super::moment::{Context, Moment};
 use super::operation::{Operations, Order, Verb};
 pub(crate) use super::refused::Refused;
 use super::spread::SpreadStatus;
-pub(crate) use super::transition::{Effect, Transition};
 use signet_certs::authority::AuthorityId;
 use signet_certs::signer::SignatureAlgorithm;
 
@@ -221,7 +220,7 @@ pub(crate) enum Event {
     Start,
     /// Time has passed, or reports have come in.
     Tick,
-    /// A key and its material were made, as [`Effect::GenerateKey`] asked.
+    /// A key and its material were made, as [`Effect::GenerateKey`](super::transition::Effect::GenerateKey) asked.
     Prepared {
         /// The new one.
         authority: NewAuthority,

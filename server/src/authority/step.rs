@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use super::policy::{EMERGENCY_SPREAD, activate_at, prepare_at};
 use super::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Moment, Refused,
-    TIMER, Transition, Turn,
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Event, Moment, Refused, TIMER, Turn,
 };
+use super::transition::{Effect, Transition};
 
 /// Turns of an authority that are remembered: more than one that goes its way takes.
 const TURNS_KEPT: usize = 8;

@@ -333,21 +333,22 @@ impl Worker {
         }
     }
 
-    /// When a list is due; while there is no trusted time none is, whatever its dates.
+    /// When a list is due, and while there is no trusted time none is, whatever its dates; or when a bundle that is held up goes out.
     fn next_look(&self) -> Instant {
-        let due = self.next_due();
-        self.gate.at_latest().map_or(due, |at_latest| due.min(at_latest))
-    }
-
-    fn next_due(&self) -> Instant {
-        let Ok(now) = self.clock.time().adding() else {
-            return Instant::now() + LONGEST_SLEEP;
+        let sleep = match self.clock.time().adding() {
+            Ok(now) => {
+                let view = self.view.borrow().clone();
+                let due = view.all().filter_map(|(_, viewed)| {
+                    let crl = self.lists.get(&viewed.id())?.crl.as_ref()?;
+                    Some(self.demand(viewed).due(crl))
+                });
+                pace::slice(now, due.min(), LONGEST_SLEEP)
+            }
+            Err(_) => LONGEST_SLEEP,
         };
-        let view = self.view.borrow().clone();
-        let due = view.all().filter_map(|(_, viewed)| {
-            let crl = self.lists.get(&viewed.id())?.crl.as_ref()?;
-            Some(self.demand(viewed).due(crl))
-        });
-        Instant::now() + pace::slice(now, due.min(), LONGEST_SLEEP)
+        let look = Instant::now() + sleep;
+        self.gate
+            .at_latest()
+            .map_or(look, |at_latest| look.min(at_latest))
     }
 }

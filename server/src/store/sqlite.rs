@@ -16,6 +16,7 @@ mod journal;
 mod known_agents;
 mod lines;
 mod live;
+mod look;
 mod proofs;
 mod prune;
 mod read;

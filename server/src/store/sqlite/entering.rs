@@ -8,8 +8,8 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
 use super::convert::{millis, serial_at, text_at, unreadable};
+use super::look::Look;
 use super::read::Reader;
-use super::revoke::Look;
 use super::schema::{REVISION, meta_number, set_meta};
 use super::state::Authorities;
 use super::writer::{Tx, Writer};

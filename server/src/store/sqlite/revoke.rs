@@ -12,12 +12,12 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
 use self::finding::Entry;
-pub(super) use self::finding::Look;
 use super::SqliteStore;
 use super::agents;
 use super::compromised;
 use super::convert::millis;
 use super::entering::{self, Key};
+use super::look::Look;
 use super::read::{denial_from, denials};
 use super::state::Authorities;
 use super::writer::Tx;

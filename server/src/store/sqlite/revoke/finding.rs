@@ -12,6 +12,7 @@ use signet_certs::time::from_unix_millis;
 use super::super::convert::{millis, serial_at};
 use super::super::entering;
 use super::super::live::LiveRow;
+use super::super::look::Look;
 use super::super::read::spiffe_id_at;
 use super::super::state::{Authorities, State};
 use crate::store::{RevokeError, RevokeRequest, RevokeTarget};
@@ -27,14 +28,6 @@ pub(super) struct Entry {
     pub(super) spiffe_id: Option<SpiffeId>,
     /// Row of its workload, where it was read with it.
     pub(super) workload: Option<i64>,
-}
-
-/// Where it is looked.
-pub(in crate::store::sqlite) struct Look<'a> {
-    pub(in crate::store::sqlite) conn: &'a Connection,
-    pub(in crate::store::sqlite) authorities: &'a Authorities,
-    /// The writer's memory, where it is at hand.
-    pub(in crate::store::sqlite) live: Option<&'a State>,
 }
 
 /// Workloads as [`RevokeTarget::hits`](crate::store::RevokeTarget::hits) says it of each.

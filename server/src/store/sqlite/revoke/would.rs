@@ -7,10 +7,11 @@ use signet_certs::time::from_unix_millis;
 
 use super::super::convert::millis;
 use super::super::entering::{self, Key};
+use super::super::look::Look;
 use super::super::read;
 use super::super::schema::{REVISION, meta_number};
 use super::super::state::Authorities;
-use super::finding::{self, Entry, Look};
+use super::finding::{self, Entry};
 use super::{revoked_svid, split_known};
 use crate::store::room::{Waiting, weight};
 use crate::store::{RevokeError, RevokeRequest, Revoked};
