@@ -42,6 +42,8 @@ impl Firsts {
 pub(super) struct Gate {
     firsts: watch::Receiver<Firsts>,
     held_since: Option<Instant>,
+    /// It has given up waiting.
+    is_late: bool,
 }
 
 impl Gate {
@@ -49,28 +51,32 @@ impl Gate {
         Self {
             firsts,
             held_since: None,
+            is_late: false,
         }
     }
 
     /// Whether a bundle of these authorities may go out at `now`.
     pub(super) fn opens(&mut self, view: &AuthorityView, now: Instant) -> bool {
         if self.firsts.borrow_and_update().are_done(view) {
-            self.held_since = None;
+            (self.held_since, self.is_late) = (None, false);
             return true;
         }
         let since = *self.held_since.get_or_insert(now);
         if now < since + LONGEST {
             return false;
         }
-        tracing::error!(
-            "the bundle goes out before the anchors file names who is distrusted, and before this server has another certificate"
-        );
+        if !std::mem::replace(&mut self.is_late, true) {
+            tracing::error!(
+                "the bundle goes out before the anchors file names who is distrusted, or before this server has another certificate"
+            );
+        }
         true
     }
 
-    /// When it opens at the latest; nothing while it holds nobody up.
+    /// When it opens at the latest; nothing where it holds nobody up.
     pub(super) fn at_latest(&self) -> Option<Instant> {
-        self.held_since.map(|since| since + LONGEST)
+        let since = self.held_since.filter(|_| !self.is_late);
+        since.map(|since| since + LONGEST)
     }
 
     /// Something more was done.

@@ -242,7 +242,12 @@ impl Worker {
         let list = self.lists.entry(viewed.id()).or_default();
         let draft = Draft::new(viewed, list, entries, self.settings.clock_skew, time);
         let number = draft.number;
+        #[cfg(test)]
+        let before = list.crl.as_ref().map(|crl| crl.der().clone());
         let crl = draft.sign(viewed.x509().clone()).await?;
+        // Every list of every test comes by here.
+        #[cfg(test)]
+        signet_testkit::check_der(crl.der(), viewed.certificate().der(), before.as_deref()).unwrap();
         self.store
             .save_crl(StoredCrl {
                 authority: viewed.id(),

@@ -10,6 +10,8 @@ mod convert;
 mod entering;
 mod files;
 mod fingerprint;
+#[cfg(test)]
+mod gate;
 mod identity;
 mod issue;
 mod journal;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use bytes::Bytes;
 use signet_certs::authority::AuthorityCertificate;
 use signet_certs::crl::Crl;
@@ -13,6 +13,7 @@ use signet_proto::admin::{
     AllowRequest, ListDenialsRequest, ListSvidsRequest, ShowAuthoritiesRequest, ShowCrlsRequest,
     StatusRequest,
 };
+use signet_testkit::check_der;
 use tonic::transport::Channel;
 
 use super::BroughtAbout;
@@ -216,6 +217,8 @@ impl Promised {
             let issuer = self.authorities.get(&list.authority_id);
             let issuer = issuer.with_context(|| format!("a list of no authority: {}", list.authority_id))?;
             let crl = Crl::verify(&list.der, issuer)?;
+            let before = self.lists.get(&list.authority_id).map(|(_, der)| der.as_ref());
+            check_der(&list.der, issuer.der(), before).map_err(Error::msg)?;
             let twice = lists.insert(list.authority_id, (crl, list.der));
             ensure!(twice.is_none(), "an authority has two lists: {twice:?}");
         }

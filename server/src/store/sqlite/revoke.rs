@@ -79,8 +79,12 @@ pub(super) fn revoke(
     record(tx, request, &fresh)?;
     let asked_again = known.iter().map(|entry| (entry.authority, entry.serial));
     entering::raise(tx, request.class(), asked_again)?;
-    let left = entering::admit(tx, &request.rooms, millis(request.earliest))?;
-    let left: HashSet<Key> = left.into_iter().flatten().collect();
+    let asked = fresh
+        .iter()
+        .chain(&known)
+        .map(|entry| (entry.authority, entry.serial));
+    let left = entering::admit_asked(tx, &request.rooms, millis(request.earliest), asked)?;
+    let left: HashSet<Key> = left.into_iter().collect();
     if !fresh.is_empty() || is_new {
         audit(tx, request, &fresh, denial.as_ref().filter(|_| is_new))?;
     }

@@ -46,6 +46,8 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
     failed: watch::Receiver<u64>,
     lines: Arc<LineBound>,
+    #[cfg(test)]
+    pub(super) gate: super::gate::Gate,
 }
 
 /// The bound of the audit lines that wait.
@@ -88,6 +90,8 @@ impl Writer {
             thread: Some(thread),
             failed,
             lines,
+            #[cfg(test)]
+            gate: super::gate::Gate::default(),
         })
     }
 
@@ -146,6 +150,8 @@ impl Writer {
             outcome: None,
             reply,
         };
+        #[cfg(test)]
+        self.gate.pass().await;
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         queue.send(Box::new(task)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?

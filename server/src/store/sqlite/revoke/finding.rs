@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension as _, ToSql, named_params, params};
+use rusqlite::{OptionalExtension as _, ToSql, named_params, params};
 use signet_certs::authority::AuthorityId;
 use signet_certs::dates::{OutsideDates, WhoseClock};
 use signet_certs::id::SpiffeId;
@@ -14,7 +14,6 @@ use super::super::entering;
 use super::super::live::LiveRow;
 use super::super::look::Look;
 use super::super::read::spiffe_id_at;
-use super::super::state::{Authorities, State};
 use crate::store::{RevokeError, RevokeRequest, RevokeTarget};
 
 /// What shall be on a list.
