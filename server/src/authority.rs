@@ -20,11 +20,12 @@ pub(crate) mod source;
 pub(crate) mod spread;
 pub(crate) mod state;
 mod step;
+mod transition;
 pub(crate) mod view;
 mod worker;
 
 pub(crate) use self::command::OrderRequest;
-pub(crate) use self::departed::DepartedAuthority;
+pub(crate) use self::departed::{DepartedAuthority, Left};
 pub(crate) use self::manager::{AuthorityManager, AuthorityManagerParts, OrderError};
 #[cfg(test)]
 pub(crate) use self::material::Held;

@@ -118,12 +118,19 @@ impl ControlAnchors {
 
     /// Takes over what the server pushed, and keeps it on disk.
     pub(crate) fn update(&self, control: &[HeldAuthority]) {
-        let trusted = |held: &HeldAuthority| TrustedAuthority {
-            certificate: held.certificate.clone(),
-            crl: Some(held.crl.clone()),
+        let mut state = self.state.lock();
+        let trusted = |held: &HeldAuthority| {
+            // A list that is known stays where the newer one is not believed.
+            let mut known = state
+                .anchors
+                .iter()
+                .filter(|known| known.certificate == held.certificate);
+            TrustedAuthority {
+                certificate: held.certificate.clone(),
+                crl: held.crl.clone().or_else(|| known.next()?.crl.clone()),
+            }
         };
         let anchors: Vec<_> = control.iter().map(trusted).collect();
-        let mut state = self.state.lock();
         if same(&state.anchors, &anchors) {
             return;
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
-use signet_certs::authority::X509Authority;
+use signet_certs::authority::{AuthorityId, X509Authority};
 use signet_certs::csr::verify_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
@@ -23,8 +23,8 @@ use self::objects::remember;
 pub(crate) use self::objects::{offered, signer_of};
 use super::trust::{TrustState, accept};
 use super::{
-    Answer, AttestedNode, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, RefusalReason, ServerApi,
-    ServerError, TrustReport, TrustUpdate,
+    Answer, AttestedNode, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, OfferedAuthority,
+    RefusalReason, ServerApi, ServerError, TrustReport, TrustUpdate,
 };
 
 /// How the next requests are answered.
@@ -64,6 +64,9 @@ pub(crate) struct FakeServer {
     pub(crate) state: Mutex<State>,
 }
 
+/// An authority, what it revoked, and when.
+type Of = (AuthorityId, Vec<SerialNumber>, SystemTime);
+
 pub(crate) struct State {
     pub(crate) mode: Mode,
     pub(crate) signer: X509Authority,
@@ -86,6 +89,25 @@ pub(crate) struct State {
     /// What is public, if it can be read.
     pub(crate) public: Option<TrustUpdate>,
     pub(crate) reads: usize,
+    /// Of one number there is one list.
+    offered: Vec<(Of, OfferedAuthority)>,
+}
+
+impl State {
+    fn offered(
+        &mut self,
+        authority: &X509Authority,
+        revoked: &[SerialNumber],
+        now: SystemTime,
+    ) -> OfferedAuthority {
+        let of = (authority.certificate().id(), revoked.to_vec(), now);
+        if let Some((_, made)) = self.offered.iter().find(|(known, _)| *known == of) {
+            return made.clone();
+        }
+        let made = offered(authority, revoked, now);
+        self.offered.push((of, made.clone()));
+        made
+    }
 }
 
 impl FakeServer {
@@ -112,6 +134,7 @@ impl FakeServer {
                 answers: None,
                 public: None,
                 reads: 0,
+                offered: Vec::new(),
             }),
         })
     }
@@ -144,13 +167,15 @@ impl FakeServer {
     ) -> TrustUpdate {
         let now = self.clock.now();
         let workload = |(index, authority): (usize, &X509Authority)| {
-            offered(authority, if index == 0 { revoked } else { &[] }, now)
+            let revoked = if index == 0 { revoked } else { &[] };
+            self.state().offered(authority, revoked, now)
         };
+        let control = self.state().control.clone();
         TrustUpdate {
             sequence_number,
             refresh_hint: Duration::from_secs(300),
             x509: x509.iter().enumerate().map(workload).collect(),
-            control: vec![offered(&self.state().control, &[], now)],
+            control: vec![self.state().offered(&control, &[], now)],
             policy_revision: 1,
             affected: None,
             epoch: 1,

@@ -56,6 +56,12 @@ pub struct StatusResponse {
     /// What should be changed about the configuration, a line each.
     #[prost(string, repeated, tag = "23")]
     pub advice: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Denials in force, bans of agents among them.
+    #[prost(uint32, tag = "24")]
+    pub denials: u32,
+    /// When the first of them ends by itself; 0 where none does.
+    #[prost(int64, tag = "25")]
+    pub first_denial_ends_unix_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyExchange {

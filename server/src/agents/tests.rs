@@ -362,6 +362,7 @@ async fn a_guest_ends_nobodys_stream_and_is_not_heard() {
             not_after: None,
             waits: false,
         }],
+        fresh: 1,
         denial: None,
         revision: 1,
     };

@@ -220,7 +220,7 @@ pub(crate) enum Event {
     Start,
     /// Time has passed, or reports have come in.
     Tick,
-    /// A key and its material were made, as [`Effect::GenerateKey`] asked.
+    /// A key and its material were made, as [`Effect::GenerateKey`](super::transition::Effect::GenerateKey) asked.
     Prepared {
         /// The new one.
         authority: NewAuthority,
@@ -259,41 +259,6 @@ pub(crate) enum Event {
         /// `notAfter` of its last leaf.
         not_after: SystemTime,
     },
-}
-
-/// What the worker has to do, in the order given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// Write the new state. If this fails, the transition has not happened.
-    SaveJournal,
-    /// Show the new state to issuers and to the publisher.
-    Publish,
-    /// Drop the key. Its sealed copy goes in the transaction of the journal, so that no crash can leave it behind.
-    DeleteKey(AuthorityId),
-    /// Ask the ledger for the last leaf of an Old authority; answer with an event.
-    CheckLastLeaf(AuthorityId),
-    /// Make a key and its material; answer with [`Event::Prepared`].
-    GenerateKey {
-        /// What the key signs with.
-        algorithm: SignatureAlgorithm,
-        /// To be handed back.
-        activation: Activation,
-        /// To be handed back.
-        author: Arc<str>,
-        /// To be handed back.
-        verb: Option<Verb>,
-    },
-}
-
-/// What an event leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Transition {
-    /// The state after it.
-    pub next: AuthoritySet,
-    /// What has to be done, in order.
-    pub effects: Vec<Effect>,
-    /// The operation that an order has begun or joined.
-    pub operation: Option<u64>,
 }
 
 impl AuthoritySet {

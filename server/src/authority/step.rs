@@ -4,14 +4,15 @@ mod distrust;
 mod orders;
 mod pursue;
 mod told;
+mod wrong_time;
 
 use std::time::{Duration, SystemTime};
 
 use super::policy::{EMERGENCY_SPREAD, activate_at, prepare_at};
 use super::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Moment, Refused,
-    TIMER, Transition, Turn,
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Event, Moment, Refused, TIMER, Turn,
 };
+use super::transition::{Effect, Transition};
 
 /// Turns of an authority that are remembered: more than one that goes its way takes.
 const TURNS_KEPT: usize = 8;
@@ -189,62 +190,6 @@ impl AuthoritySet {
             verb: None,
         }));
         next.does(effects)
-    }
-
-    /// A prepared authority whose own life is over can no longer take over.
-    fn retire_unused(&mut self, now: SystemTime) {
-        for record in &mut self.authorities {
-            if matches!(record.state, AuthorityState::Prepared { .. }) && record.is_over(now) {
-                record.state = AuthorityState::Old {
-                    leaves_until: now,
-                    drained_at: None,
-                };
-            }
-        }
-    }
-
-    /// What was made while the clock was ahead cannot sign yet. An older authority that still can takes its place again, and
-    /// the early one ends like any other that was replaced.
-    fn reinstate(&mut self, now: SystemTime) {
-        for record in &mut self.authorities {
-            if matches!(record.state, AuthorityState::Prepared { .. }) && record.is_early(now) {
-                record.state = AuthorityState::Old {
-                    leaves_until: now,
-                    drained_at: None,
-                };
-            }
-        }
-        let early = |record: &AuthorityRecord| record.state == AuthorityState::Active && record.is_early(now);
-        let usable = |record: &&mut AuthorityRecord| {
-            let drained = match record.state {
-                AuthorityState::Old { drained_at, .. } => drained_at.is_some_and(|at| at <= now),
-                _ => true,
-            };
-            !drained && !record.is_useless(now)
-        };
-        if !self.authorities.iter().any(early) {
-            return;
-        }
-        let Some(id) = self
-            .authorities
-            .iter_mut()
-            .filter(usable)
-            .max_by_key(|record| record.authority.not_after)
-            .map(|record| record.id())
-        else {
-            return;
-        };
-        for record in &mut self.authorities {
-            if record.state == AuthorityState::Active {
-                record.state = AuthorityState::Old {
-                    leaves_until: last_leaf_bound(record, now),
-                    drained_at: None,
-                };
-            } else if record.id() == id {
-                // Whatever was found out about its leaves was found out by the wrong time.
-                record.state = AuthorityState::Active;
-            }
-        }
     }
 
     /// Whether the prepared authority is to take over now. Being published comes before everything, force included:

@@ -9,16 +9,16 @@ use crate::tokens::tokens;
 
 /// One test of a file.
 #[derive(Debug, PartialEq)]
-struct Test<'a> {
+pub(crate) struct Test<'a> {
     /// With the modules of the file, as filters see it.
-    name: String,
+    pub(crate) name: String,
     /// The reason; empty where there is none.
-    ignored: Option<&'a str>,
+    pub(crate) ignored: Option<&'a str>,
     body: Vec<&'a str>,
 }
 
 /// The tests of a file, as rustfmt lays them out.
-fn tests_of(SourceFile { path, text }: &SourceFile) -> Vec<Test<'_>> {
+pub(crate) fn tests_of(SourceFile { path, text }: &SourceFile) -> Vec<Test<'_>> {
     let lines: Vec<&str> = text.lines().collect();
     let outer = |at: usize| {
         let inline = lines[..at].iter().enumerate().filter_map(|(from, line)| {

@@ -18,7 +18,7 @@ use super::support::{audited, pod_with_volume};
 /// Agents replace what a tainted authority has signed within ten seconds of hearing of it; the rest is this machine's.
 const REPLACED_WITHIN: Duration = Duration::from_secs(20);
 
-async fn states(domain: &Domain, kind: &str) -> Vec<(String, String)> {
+pub(super) async fn states(domain: &Domain, kind: &str) -> Vec<(String, String)> {
     let shown = domain.server.admin(&["ca", "show"]).await.unwrap();
     let all = shown["authorities"].as_array().unwrap().iter();
     let of_kind = all.filter(|one| one["kind"] == kind);
@@ -28,14 +28,14 @@ async fn states(domain: &Domain, kind: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn in_state(domain: &Domain, kind: &str, state: &str) -> Option<String> {
+pub(super) async fn in_state(domain: &Domain, kind: &str, state: &str) -> Option<String> {
     let all = states(domain, kind).await;
     let found = all.into_iter().find(|(standing, _)| standing == state);
     found.map(|(_, id)| id)
 }
 
 /// A mistake: exit 1, and one line that says so.
-async fn refused(domain: &Domain, args: &[&str], says: &str) {
+pub(super) async fn refused(domain: &Domain, args: &[&str], says: &str) {
     let finished = domain.server.command(args).await.unwrap();
     assert_eq!(finished.status.code(), Some(1), "{args:?}: {finished:?}");
     assert_eq!(finished.stdout, "", "{args:?}");
@@ -48,7 +48,11 @@ async fn refused(domain: &Domain, args: &[&str], says: &str) {
     assert!(finished.stderr.contains(says), "{args:?}: {}", finished.stderr);
 }
 
-async fn pods<const N: usize>(domain: &Domain, agent: &Agent, names: [&str; N]) -> Vec<WorkloadClient> {
+pub(super) async fn pods<const N: usize>(
+    domain: &Domain,
+    agent: &Agent,
+    names: [&str; N],
+) -> Vec<WorkloadClient> {
     let mut clients = Vec::new();
     for name in names {
         clients.push(agent.workload(&pod_with_volume(domain, agent, name).await));
@@ -56,7 +60,7 @@ async fn pods<const N: usize>(domain: &Domain, agent: &Agent, names: [&str; N]) 
     clients
 }
 
-async fn identities(clients: &[WorkloadClient]) -> Vec<Identity> {
+pub(super) async fn identities(clients: &[WorkloadClient]) -> Vec<Identity> {
     let mut all = Vec::new();
     for client in clients {
         all.push(client.identity().await);
@@ -65,7 +69,7 @@ async fn identities(clients: &[WorkloadClient]) -> Vec<Identity> {
 }
 
 /// Everyone believes everyone.
-fn believe(all: &[Identity]) {
+pub(super) fn believe(all: &[Identity]) {
     for one in all {
         for other in all {
             one.judge(&other.svid).unwrap();
@@ -148,7 +152,7 @@ async fn each_verb_ends_when_it_is_true_everywhere_and_nobody_is_cut_off() {
 }
 
 /// No reader finds it any more, by any door.
-async fn gone_everywhere(domain: &Domain, agent: &Agent, clients: &[WorkloadClient], old: &str) {
+pub(super) async fn gone_everywhere(domain: &Domain, agent: &Agent, clients: &[WorkloadClient], old: &str) {
     for client in clients {
         let identity = eventually("a bundle without it", async || {
             let identity = client.fetch().await.ok()?;

@@ -16,6 +16,7 @@ use signet_proto::admin::{
     ShowCrlsRequest, StatusRequest, SvidRecord,
 };
 use signet_runtime::clock::Clock as _;
+use signet_testkit::check_der;
 use signet_tests::workload::split_der;
 use tokio::time::timeout;
 
@@ -182,11 +183,11 @@ impl Reader {
     }
 
     fn list(&self, der: &[u8]) -> Crl {
-        let verified = self
-            .authorities
-            .values()
-            .find_map(|issuer| Crl::verify(der, issuer).ok());
-        verified.expect("a list of no known authority")
+        let mut issuers = self.authorities.values();
+        let verified = issuers.find_map(|issuer| Some((issuer, Crl::verify(der, issuer).ok()?)));
+        let (issuer, list) = verified.expect("a list of no known authority");
+        check_der(der, issuer.der(), None).unwrap();
+        list
     }
 
     /// INV-10, INV-11, INV-12, INV-14 by the rows of the ledger. A server whose time is behind also shows what has ended.

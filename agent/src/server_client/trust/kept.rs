@@ -53,7 +53,7 @@ struct KeptDeparted {
     since_unix_ms: i64,
 }
 
-/// DER in hexadecimal.
+/// DER in hexadecimal; an empty CRL where there is none.
 #[derive(Deserialize, Serialize)]
 struct KeptAuthority {
     certificate: String,
@@ -191,7 +191,11 @@ fn gone((id, since): &(AuthorityId, SystemTime)) -> KeptDeparted {
 fn written(held: &HeldAuthority) -> KeptAuthority {
     KeptAuthority {
         certificate: hex::encode(held.certificate.der()),
-        crl: hex::encode(&held.crl_der),
+        crl: held
+            .crl
+            .as_ref()
+            .map(|crl| hex::encode(crl.der()))
+            .unwrap_or_default(),
         tainted: held.tainted,
     }
 }

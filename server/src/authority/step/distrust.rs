@@ -8,7 +8,8 @@ use signet_certs::authority::AuthorityId;
 use crate::authority::departed::{DepartedAuthority, Left};
 use crate::authority::links::Links;
 use crate::authority::operation::Verb;
-use crate::authority::state::{AuthorityRecord, AuthoritySet, AuthorityState, Context, Refused, Transition};
+use crate::authority::state::{AuthorityRecord, AuthoritySet, AuthorityState, Context, Refused};
+use crate::authority::transition::Transition;
 
 impl AuthoritySet {
     /// Everyone replaces what this authority has signed. Asked again, it is waited for again.

@@ -7,9 +7,8 @@ use signet_certs::authority::AuthorityId;
 use signet_certs::signer::SignatureAlgorithm;
 
 use crate::authority::operation::{Operation, Order, Stage, Verb};
-use crate::authority::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Refused, Transition,
-};
+use crate::authority::state::{Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Refused};
+use crate::authority::transition::{Effect, Transition};
 
 impl AuthoritySet {
     /// What a successor signs with unless an admin says otherwise: what the settings say, else what the one before it does.

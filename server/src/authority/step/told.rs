@@ -9,9 +9,10 @@ use signet_certs::time::{from_unix_seconds, unix_seconds};
 use super::just_after;
 use crate::authority::operation::Verb;
 use crate::authority::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Introduced, Moment,
-    NewAuthority, Refused, Shown, Transition,
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Introduced, Moment, NewAuthority,
+    Refused, Shown,
 };
+use crate::authority::transition::{Effect, Transition};
 
 impl AuthoritySet {
     pub(super) fn add(

@@ -298,7 +298,12 @@ fn the_status_is_as_people_have_read_it() {
             ..wire::ListProof::default()
         }],
         advice: vec!["keys.kek_file: lies in `data_dir`; move it".to_owned()],
-        ..well
+        denials: 2,
+        first_denial_ends_unix_ms: at(60),
+        ..well.clone()
     };
     is_as_read("status_ill", &status(&ill));
+    assert!(status(&well).json["first_denial_ends"].is_null());
+    let for_ever = wire::StatusResponse { denials: 1, ..well };
+    assert!(status(&for_ever).text.contains("1 in force, none ends by itself"));
 }
