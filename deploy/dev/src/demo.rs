@@ -4,6 +4,7 @@ mod envoy;
 mod traffic;
 
 use std::{
+    future::pending,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -81,15 +82,9 @@ async fn tell(domain: &Domain, narrator: &Narrator) -> anyhow::Result<()> {
 
     let mut admin = AdminClient::connect(&domain.admin_socket()).await?;
     let old_authority = authority(&frontend)?;
-    admin
-        .order(
-            CaOrder::rotation(),
-            true,
-            Narration::untold(),
-            std::future::pending(),
-        )
-        .await
-        .context("ca rotate")?;
+    let (order, untold) = (CaOrder::rotation(), Narration::untold());
+    let rotated = admin.order(order, true, untold, pending()).await;
+    rotated.context("ca rotate")?;
     changed(&frontend, |context| authority_of(context) != Some(old_authority))
         .await
         .context("no SVID of the new authority")?;

@@ -47,33 +47,7 @@ pub(crate) async fn order(world: &mut World, draw: &mut fastrand::Rng) -> String
                 };
                 admin.rotate_authority(request).await.is_ok()
             }
-            _ => {
-                let Ok(shown) = admin.show_authorities(ShowAuthoritiesRequest {}).await else {
-                    return false;
-                };
-                let all = shown.into_inner().authorities;
-                let gone_by = |one: &Authority| one.kind == kind && one.state != "active";
-                let all: Vec<_> = all.into_iter().filter(gone_by).collect();
-                let Some(authority) = all.get(place % all.len().max(1)) else {
-                    return false;
-                };
-                let authority_id = authority.authority_id.clone();
-                if verb == 4 {
-                    return admin
-                        .taint_authority(TaintAuthorityRequest { authority_id })
-                        .await
-                        .is_ok();
-                }
-                let request = RevokeAuthorityRequest {
-                    authority_id: authority_id.clone(),
-                    force,
-                };
-                let taken = admin.revoke_authority(request).await.is_ok();
-                if taken && !force {
-                    is_unused(world, &authority_id).await;
-                }
-                taken
-            }
+            _ => away_with_one(world, &kind, (verb == 4, place, force)).await,
         }
     };
     let taken = timeout(ANSWERED_WITHIN, taken).await.unwrap_or(false);
@@ -82,6 +56,35 @@ pub(crate) async fn order(world: &mut World, draw: &mut fastrand::Rng) -> String
         world.nodes.iter_mut().for_each(|node| node.has_changed());
     }
     format!("{said}, taken: {taken}")
+}
+
+/// Taints or revokes one that does not sign; whether that was taken.
+async fn away_with_one(world: &World, kind: &str, (taints, place, force): (bool, usize, bool)) -> bool {
+    let Some(server) = &world.server else { return false };
+    let mut admin = server.admin.clone();
+    let Ok(shown) = admin.show_authorities(ShowAuthoritiesRequest {}).await else {
+        return false;
+    };
+    let all = shown.into_inner().authorities;
+    let goes = |one: &Authority| one.kind == kind && one.state != "active";
+    let all: Vec<_> = all.into_iter().filter(goes).collect();
+    let Some(authority) = all.get(place % all.len().max(1)) else {
+        return false;
+    };
+    let authority_id = authority.authority_id.clone();
+    if taints {
+        let request = TaintAuthorityRequest { authority_id };
+        return admin.taint_authority(request).await.is_ok();
+    }
+    let request = RevokeAuthorityRequest {
+        authority_id: authority_id.clone(),
+        force,
+    };
+    let taken = admin.revoke_authority(request).await.is_ok();
+    if taken && !force {
+        is_unused(world, &authority_id).await;
+    }
+    taken
 }
 
 /// What was revoked without force is what nobody uses of whom the server can know.

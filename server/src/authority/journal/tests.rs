@@ -1,6 +1,6 @@
 use super::*;
 use crate::authority::departed::{DepartedAuthority, Left};
-use crate::authority::operation::Stage;
+use crate::authority::operation::{Operation, Stage, Told};
 use crate::authority::state::Turn;
 
 const ROW: &str = r#"{"id":"0101010101010101010101010101010101010101","state":"old","certificate":"AQID",
@@ -86,16 +86,8 @@ fn id(number: u8) -> AuthorityId {
     AuthorityId::from_bytes([number; 20])
 }
 
-/// An earlier build reads version 1, and would take back what has left: it has to refuse what it does not understand.
-#[test]
-fn what_an_earlier_build_may_forget_is_version_1_and_what_it_may_not_is_version_2() {
-    let version = |set: &AuthoritySet| {
-        let written = encode(set).unwrap();
-        assert_eq!(decode(&written).unwrap(), *set);
-        let VersionOnly { version } = serde_json::from_slice(&written).unwrap();
-        version
-    };
-    let operation = |verb, stage| crate::authority::operation::Operation {
+fn operation(verb: Verb, stage: Stage) -> Operation {
+    Operation {
         number: 7,
         verb,
         target: id(1),
@@ -104,10 +96,21 @@ fn what_an_earlier_build_may_forget_is_version_1_and_what_it_may_not_is_version_
         begun: from_unix_millis(5000),
         stage,
         ended: Some(from_unix_millis(6000)),
-        told: Some(crate::authority::operation::Told {
+        told: Some(Told {
             agents: 3,
             reported: 2,
         }),
+    }
+}
+
+/// An earlier build reads version 1, and would take back what has left: it has to refuse what it does not understand.
+#[test]
+fn what_an_earlier_build_may_forget_is_version_1_and_what_it_may_not_is_version_2() {
+    let version = |set: &AuthoritySet| {
+        let written = encode(set).unwrap();
+        assert_eq!(decode(&written).unwrap(), *set);
+        let VersionOnly { version } = serde_json::from_slice(&written).unwrap();
+        version
     };
     let mut plain = decode(&body(1, ROW)).unwrap();
     plain.operations = Operations::of(vec![

@@ -94,7 +94,7 @@ fn reports(agents: &BTreeMap<u64, Agent>) -> SpreadReports {
     let id = |agent: &u64| SpiffeId::parse(&format!("spiffe://example.org/agent-{agent}")).unwrap();
     let holds = |agent: &Agent| Holds {
         reported: agent.reported,
-        own: agent.own.or(Some(AuthorityId::from_bytes([255; 20]))),
+        own: agent.own.or_else(|| Some(AuthorityId::from_bytes([255; 20]))),
         in_use: agent.said.map(|uses| InUse {
             sequence: agent.reported,
             authorities: uses.into_iter().map(|authority| (authority, 1)).collect(),
@@ -581,14 +581,16 @@ impl World {
         Some((last.verb, last.stage))
     }
 
+    fn wait_for_deadline(&mut self) {
+        let deadline = self.set.next_deadline(&self.context());
+        self.now = deadline.map_or(self.now, |deadline| deadline.max(self.now));
+        let _ = self.step(Event::Tick);
+    }
+
     pub(super) fn perform(&mut self, action: &Action) {
         match action {
             Action::Wait(seconds) => self.now += Duration::from_secs(*seconds) + Duration::from_millis(7),
-            Action::WaitForDeadline => {
-                let deadline = self.set.next_deadline(&self.context());
-                self.now = deadline.map_or(self.now, |deadline| deadline.max(self.now));
-                let _ = self.step(Event::Tick);
-            }
+            Action::WaitForDeadline => self.wait_for_deadline(),
             Action::Tick => self.step(Event::Tick).unwrap(),
             Action::Rotate(force) => {
                 self.forced |= force;
