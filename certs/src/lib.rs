@@ -2,9 +2,9 @@
 //!
 //! A certificate's way: [`id`] names whom it is for, [`csr`] brings the key, [`svid`] decides, signs and
 //! checks the leaf under an [`authority`], [`crl`] lists it once revoked, [`bundle`] tells others whom to
-//! trust, [`link`] leads from an authority to its successor, and [`verify`] with [`tls`] judges what peers
-//! present. [`dates`] says why a moment is too early or too late. rcgen builds, x509-parser reads, webpki
-//! judges paths; each is named in few files.
+//! trust, [`anchors_file`] an agent by whom to recognise its server, [`link`] leads from an authority to its
+//! successor, and [`verify`] with [`tls`] judges what peers present. [`dates`] says why a moment is too early or
+//! too late. rcgen builds, x509-parser reads, webpki judges paths; each is named in few files.
 //!
 //! Without the feature `issue`, which is on by default, nothing is made here and no JSON read: what remains is what a
 //! workload does with its own SVID and its peers'.
@@ -13,6 +13,8 @@
     expect(dead_code, reason = "what only the making of certificates looks at")
 )]
 
+#[cfg(feature = "issue")]
+pub mod anchors_file;
 pub mod authority;
 #[cfg(feature = "issue")]
 pub mod bundle;
