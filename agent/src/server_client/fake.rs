@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::objects::remember;
 pub(crate) use self::objects::{offered, signer_of};
-use super::trust::{TrustState, accept};
+use super::trust::{FileWord, Said, TrustState, accept};
 use super::{
     Answer, AttestedNode, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, RefusalReason, ServerApi,
     ServerError, TrustReport, TrustUpdate,
@@ -86,6 +86,8 @@ pub(crate) struct State {
     /// What is public, if it can be read.
     pub(crate) public: Option<TrustUpdate>,
     pub(crate) reads: usize,
+    /// Over whose connection all of it is said.
+    pub(crate) said: Said,
 }
 
 impl FakeServer {
@@ -112,6 +114,7 @@ impl FakeServer {
                 answers: None,
                 public: None,
                 reads: 0,
+                said: Said::default(),
             }),
         })
     }
@@ -146,6 +149,7 @@ impl FakeServer {
         let workload = |(index, authority): (usize, &X509Authority)| {
             offered(authority, if index == 0 { revoked } else { &[] }, now)
         };
+        let said = self.state().said.clone();
         TrustUpdate {
             sequence_number,
             refresh_hint: Duration::from_secs(300),
@@ -159,6 +163,7 @@ impl FakeServer {
             unreachable_since: None,
             not_issuing: Vec::new(),
             wanted: Vec::new(),
+            said,
         }
     }
 
@@ -171,9 +176,15 @@ impl FakeServer {
     ) -> Arc<TrustState> {
         let update = self.update(sequence, x509, revoked);
         Arc::new(
-            accept(None, &update, &trust_domain(), self.clock.now())
-                .unwrap()
-                .state,
+            accept(
+                None,
+                &update,
+                &trust_domain(),
+                &FileWord::default(),
+                self.clock.now(),
+            )
+            .unwrap()
+            .state,
         )
     }
 
@@ -281,6 +292,7 @@ impl FakeServer {
             node_name: "node-a".to_owned(),
             node_uid: "node-1".to_owned(),
             control_authorities: vec![state.control.certificate().der().to_vec().into()],
+            said: state.said.clone(),
         })
     }
 }
