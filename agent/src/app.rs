@@ -210,6 +210,7 @@ impl Agent {
             csi::start(config, place, &endpoint, manager.clone(), drain).context("csi")
         });
         let driver = driver.transpose()?;
+        manager.volumes_named();
         starting.done();
         self.addresses.say(&self.config.trust_domain);
         Ok(Running {

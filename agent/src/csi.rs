@@ -58,6 +58,9 @@ pub trait VolumeSink: Send + Sync {
     /// Containers of the volume's pod hold a folder that is gone: no socket of this agent is in it.
     fn cut_off(&self, volume_id: &str);
 
+    /// A volume that was there before a restart is not served: what its pod holds is not known.
+    fn missed(&self, volume_id: &str);
+
     /// The volume is gone: its socket closes, its keys are forgotten.
     fn close(&self, volume_id: &str);
 }
@@ -144,10 +147,12 @@ impl Driver {
         for (record, token) in volumes.all() {
             if served.len() >= config.max_volumes {
                 tracing::error!(volume = %record.volume_id, pod = %record.pod(), reason = config.no_room(), "a volume is not served again");
+                sink.missed(&record.volume_id);
                 continue;
             }
             if let Err(error) = open(sink.as_ref(), &volumes, &record) {
                 tracing::error!(volume = %record.volume_id, pod = %record.pod(), error = format!("{error:#}"), "a volume could not be served again");
+                sink.missed(&record.volume_id);
                 continue;
             }
             served.insert(record.volume_id.clone());

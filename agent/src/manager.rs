@@ -17,6 +17,7 @@ mod admission;
 mod doorways;
 mod issue;
 mod kept;
+mod left;
 mod parked;
 mod receive;
 mod render;
@@ -131,6 +132,8 @@ enum Command {
     TokenRefreshed { volume_id: String, token: Arc<PodToken> },
     VolumeCutOff { volume_id: String },
     VolumeRemoved { volume_id: String },
+    VolumeMissed { volume_id: String },
+    VolumesNamed,
 }
 
 /// What the worker is asked.
@@ -209,6 +212,18 @@ impl Manager {
             volume_id: volume_id.to_owned(),
         };
         self.doorways.remove(volume_id, || self.send(removed));
+    }
+
+    /// A volume of an earlier run that has no socket now. Its pod may hold what was issued then.
+    pub(crate) fn volume_missed(&self, volume_id: &str) {
+        self.send(Command::VolumeMissed {
+            volume_id: volume_id.to_owned(),
+        });
+    }
+
+    /// Every volume of an earlier run has been named.
+    pub(crate) fn volumes_named(&self) {
+        self.send(Command::VolumesNamed);
     }
 
     fn send(&self, command: Command) {

@@ -275,6 +275,8 @@ pub(crate) struct TrustReport {
     pub crls: Vec<CrlReport>,
     /// Unexpired leaves by authority.
     pub authorities_in_use: Vec<(AuthorityId, u32)>,
+    /// These are all there are: what an earlier run has left is among them.
+    pub knows_in_use: bool,
     /// Pods with a volume on this node.
     pub pod_uids: Vec<String>,
     /// Why the pushed bundle is not believed; empty when it is.

@@ -19,7 +19,7 @@ use anyhow::{Context as _, anyhow, bail};
 use signet_runtime::drain::Drain;
 use signet_runtime::http::serve_telemetry;
 use signet_runtime::notify::Notify;
-use signet_runtime::ready::{Level, Readiness};
+use signet_runtime::ready::Readiness;
 use signet_runtime::refusals::Refusals;
 use signet_runtime::signal::Reread;
 use signet_runtime::telemetry::Metrics;
@@ -172,7 +172,8 @@ fn told(in_time: bool, plan: &Plan, standing: &Standing) -> anyhow::Result<()> {
     }
 }
 
-/// systemd hears that the program serves once there are files, for what comes after it reads them, and that it ends. It may not listen.
+/// systemd hears what is waited for, that the program serves once there are files, for what comes after it reads them, and that it ends. It
+/// may not listen.
 async fn tell(notify: Notify, readiness: Readiness, drain: Drain) {
     let last_words = async {
         drain.signalled().await;
@@ -180,14 +181,7 @@ async fn tell(notify: Notify, readiness: Readiness, drain: Drain) {
         sleep(LAST_WORDS).await;
     };
     let telling = async {
-        loop {
-            let named = readiness.names(Level::Serve);
-            if !named.contains(&NO_IDENTITY.name) || named.contains(&STOPPING.name) {
-                break;
-            }
-            readiness.differs(Level::Serve, &named).await;
-        }
-        notify.follow(readiness.clone()).await;
+        notify.follow_behind(readiness.clone(), NO_IDENTITY.name).await;
         // It may have nobody to tell.
         drain.signalled().await;
     };

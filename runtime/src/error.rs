@@ -41,7 +41,8 @@ pub fn one_line(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
         c if c.is_control() => '?',
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => '?',
+        '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => '?',
         c => c,
     };
     text.chars().map(shown).collect()
@@ -95,6 +96,19 @@ mod tests {
             one_line("a\u{202e}b\u{2066}\u{2069}\u{200b}\u{200f}\u{2028}\u{2029}\u{202a}c"),
             "a?b???????c"
         );
+        for unseen in [
+            '\u{ad}',
+            '\u{61c}',
+            '\u{180e}',
+            '\u{2060}',
+            '\u{2064}',
+            '\u{206a}',
+            '\u{feff}',
+            '\u{fffb}',
+            '\u{e0041}',
+        ] {
+            assert_eq!(one_line(&format!("a{unseen}b")), "a?b", "{unseen:?}");
+        }
         assert_eq!(one_line("\u{2010}\u{2027}\u{202f}"), "\u{2010}\u{2027}\u{202f}");
     }
 

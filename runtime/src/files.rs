@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use thiserror::Error;
 
-pub use self::set::{LONGEST_NAME, NewFile, Owner, Shown, publish};
+pub use self::set::{LONGEST_NAME, LONGEST_TURN, NewFile, Owner, Shown, publish};
 
 /// End of the names of files that are being written.
 const SUFFIX: &str = ".new";

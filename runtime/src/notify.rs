@@ -68,12 +68,19 @@ impl Notify {
     ///
     /// Returns when that has been said; at once where nobody asked.
     pub async fn follow(self, readiness: Readiness) {
+        self.follow_behind(readiness, "").await;
+    }
+
+    /// As [`follow`](Self::follow), for a program that serves from the moment on in which the reason of this name stands no more. Until
+    /// then systemd hears what is waited for.
+    pub async fn follow_behind(self, readiness: Readiness, first: &str) {
         let Some(address) = self.0 else { return };
-        let mut unheard = false;
+        let (mut unheard, mut serves) = (false, false);
         loop {
             let standing = readiness.standing(Level::Issue);
             let named = names(&standing);
-            let message = message(&standing);
+            serves |= !named.contains(&first);
+            let message = message(&standing, serves);
             let sent = timeout(ROOM, send(&address, &message)).await;
             match sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(()) if named.contains(&STOPPING) => return,
@@ -102,19 +109,26 @@ async fn send(address: &SocketAddr, message: &str) -> io::Result<()> {
 }
 
 /// All that is to be known, whatever was said before: a message that was lost is no loss.
-fn message(standing: &[Standing]) -> String {
-    let state = match standing.iter().any(|standing| standing.reason.name == STOPPING) {
-        true => "STOPPING=1",
-        false => "READY=1",
+fn message(standing: &[Standing], serves: bool) -> String {
+    let is_over = standing.iter().any(|standing| standing.reason.name == STOPPING);
+    let state = match (is_over, serves) {
+        (true, _) => "STOPPING=1\n",
+        (false, true) => "READY=1\n",
+        (false, false) => "",
     };
-    format!("{state}\nSTATUS={}", status(standing))
+    format!("{state}STATUS={}", status(standing, serves))
 }
 
 /// One line for people. What comes from elsewhere in it must not begin another one: each line is an order to systemd.
-fn status(standing: &[Standing]) -> String {
+fn status(standing: &[Standing], serves: bool) -> String {
     let of = |level| standing.iter().find(|standing| standing.reason.level == level);
     let line = match (of(Level::Serve), of(Level::Issue)) {
         (Some(reason), _) if reason.reason.name == STOPPING => STOPPING.to_owned(),
+        // What is missing is known; what it waits for is said by whoever has a detail.
+        (Some(reason), _) if !serves => {
+            let detailed = standing.iter().find(|standing| !standing.detail.is_empty());
+            format!("starts, and waits: {}", detailed.unwrap_or(reason))
+        }
         (Some(reason), _) => format!("not ready: {reason}"),
         (None, Some(reason)) => format!("serves, not ready to issue: {reason}"),
         (None, None) => "ready".to_owned(),

@@ -107,7 +107,8 @@ impl Agents {
     /// # Errors
     /// When the store cannot be asked: what was published stays.
     pub(crate) async fn refresh_spread(&self, earliest: SystemTime) -> Result<(), StoreError> {
-        self.spread.refresh(self.store.as_ref(), earliest).await
+        let open = || self.sessions.open();
+        self.spread.refresh(self.store.as_ref(), open, earliest).await
     }
 
     /// Opens a session; an older one of the same agent ends (its [`Session::next_affected`] returns `None`).

@@ -29,5 +29,5 @@ pub(crate) use self::emitter::{AuditEmitter, AuditProgress, EmitterParts};
 pub(crate) use self::key::{AuditKey, AuditPublicKey};
 pub(crate) use self::log::AuditLog;
 pub(crate) use self::sink::{AuditSink, LineSink};
-pub(crate) use self::tail::{AuditTail, Batch, Filter, Kept, Reader, kept};
+pub(crate) use self::tail::{AuditTail, Batch, Filter, Kept, MOST_READERS, Reader, kept};
 pub(crate) use crate::audit_event::{AuditAction, AuditCursor, AuditEvent};

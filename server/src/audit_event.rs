@@ -1,53 +1,23 @@
 //! What can be said in the audit log, as stores keep it. Stores and the log itself stand on it, and it on neither.
 
 mod cursor;
+mod event;
+mod parts;
 mod written;
 
 use std::time::SystemTime;
 
 use serde::Serialize;
+use serde_json::Value;
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
-use signet_certs::serial::SerialNumber;
 use signet_certs::signer::SignatureAlgorithm;
 
 pub(crate) use self::cursor::AuditCursor;
+pub(crate) use self::event::AuditEvent;
+pub(crate) use self::parts::{RevokedSerial, StoredLine};
 use self::written::{optional_text, optional_time, text, time};
-
-/// One decision, and when it was taken.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct AuditEvent {
-    #[serde(serialize_with = "time")]
-    time: SystemTime,
-    #[serde(flatten)]
-    action: AuditAction,
-}
-
-impl AuditEvent {
-    /// An event at `time`.
-    pub(crate) fn new(time: SystemTime, action: AuditAction) -> Self {
-        Self { time, action }
-    }
-
-    /// When it happened.
-    pub(crate) fn time(&self) -> SystemTime {
-        self.time
-    }
-
-    /// What happened.
-    pub(crate) fn action(&self) -> &AuditAction {
-        &self.action
-    }
-
-    /// As one JSON object, without its position in the log.
-    pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|error| {
-            // Only a map with non-text keys or a failing Serialize gets here; neither exists above.
-            format!("{{\"event\":\"unprintable\",\"error\":{:?}}}", error.to_string())
-        })
-    }
-}
 
 /// What was decided. `issued` lines have no variant: the store renders them from the ledger.
 #[derive(Clone, Debug, Serialize)]
@@ -207,6 +177,21 @@ pub(crate) enum AuditAction {
         /// Who wanted it.
         author: String,
     },
+    /// In an emergency: the key of an authority is taken to be stolen. What it has signed is replaced everywhere, and it leaves every bundle
+    /// whoever has reported.
+    AuthorityDistrusted {
+        /// Its kind.
+        #[serde(serialize_with = "text")]
+        kind: AuthorityKind,
+        /// Which.
+        #[serde(serialize_with = "text")]
+        authority_id: AuthorityId,
+        /// When it leaves.
+        #[serde(serialize_with = "time")]
+        leaves_at: SystemTime,
+        /// Who wanted it.
+        author: String,
+    },
     /// An authority was taken out of every bundle and does not come back; its key is destroyed as soon as the time is settled.
     AuthorityRevoked {
         /// Its kind.
@@ -274,6 +259,35 @@ pub(crate) enum AuditAction {
         /// Identities under which a live certificate was held, and which they do not give.
         withdrawn: u64,
     },
+    /// An admin set a rule, in force or waiting.
+    RuleSet {
+        /// Who.
+        author: String,
+        /// Its name.
+        name: String,
+        /// As it is written; of one that is too long for a line its `bytes` and `sha256`.
+        rule: Value,
+        /// What it took the place of; none for a new one.
+        replaced: Option<Value>,
+        /// The rule before which it was put by name.
+        #[serde(rename = "put_before", skip_serializing_if = "Option::is_none")]
+        before: Option<String>,
+        /// Not in force before it is confirmed.
+        waits: bool,
+    },
+    /// An admin took away a rule that one had set.
+    RuleDeleted {
+        /// Who.
+        author: String,
+        /// Its name.
+        name: String,
+        /// As it was written.
+        rule: Value,
+        /// Who had set it so.
+        set_by: String,
+        /// In force until that is confirmed.
+        waits: bool,
+    },
     /// The machine's clock parted from the time the server goes by.
     ClockJumped {
         /// What it says.
@@ -307,26 +321,4 @@ pub(crate) enum AuditAction {
         /// How many.
         count: u64,
     },
-}
-
-/// A serial in an audit line.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct RevokedSerial {
-    /// Whose list names it.
-    #[serde(serialize_with = "text")]
-    pub authority: AuthorityId,
-    /// The serial.
-    #[serde(serialize_with = "text")]
-    pub serial: SerialNumber,
-}
-
-/// An event as stored: everything but its place in the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredLine {
-    /// Its position, counted from 1 over the life of the store.
-    pub sequence: u64,
-    /// The boot in which it was stored.
-    pub boot: u64,
-    /// A JSON object.
-    pub body: String,
 }

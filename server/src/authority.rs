@@ -20,16 +20,17 @@ pub(crate) mod source;
 pub(crate) mod spread;
 pub(crate) mod state;
 mod step;
+mod transition;
 pub(crate) mod view;
 mod worker;
 
 pub(crate) use self::command::OrderRequest;
-pub(crate) use self::departed::DepartedAuthority;
+pub(crate) use self::departed::{DepartedAuthority, Left};
 pub(crate) use self::manager::{AuthorityManager, AuthorityManagerParts, OrderError};
 #[cfg(test)]
 pub(crate) use self::material::Held;
 pub(crate) use self::operation::{Order, Stage, Verb};
-pub(crate) use self::policy::{LifePolicy, LifeSettings, activate_at, prepare_at};
+pub(crate) use self::policy::{EmergencySettings, LifePolicy, LifeSettings, activate_at, prepare_at};
 pub(crate) use self::refused::Refused;
 pub(crate) use self::reports::{Awaited, OperationReport, OperationSteps, Why};
 pub(crate) use self::source::SelfSigned;

@@ -25,6 +25,7 @@
 pub mod cli;
 
 mod agents;
+mod anchors;
 mod api;
 mod app;
 mod attest;

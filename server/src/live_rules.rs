@@ -37,19 +37,14 @@ use signet_runtime::{drain::Drain, signal::Reread};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::{
-    admins::{AdminRule, Edit},
+    admins::{AdminRule, Edit, clash},
     candidate::{Candidate, Effect},
-    error::{NotConfirmed, NotEdited},
+    error::{NotConfirmed, NotEdited, NotStarted},
     source::{Checked, Source},
 };
 use self::{owner::Owner, worker::Worker};
 use crate::{
-    agents::Agents,
-    attest::Attestor,
-    clock::TrustedClock,
-    metrics::Metrics,
-    rules::RuleSet,
-    store::{Store, StoreError},
+    agents::Agents, attest::Attestor, clock::TrustedClock, metrics::Metrics, rules::RuleSet, store::Store,
 };
 
 /// So many of those who would lose an identity are named.
@@ -210,8 +205,8 @@ impl LiveRules {
     /// Finds out what is in force, and follows the source from then on.
     ///
     /// # Errors
-    /// When the store cannot be asked for what was accepted last, or does not take the first rules it is given.
-    pub(crate) async fn start(parts: LiveRulesParts) -> Result<Self, StoreError> {
+    /// [`NotStarted`].
+    pub(crate) async fn start(parts: LiveRulesParts) -> Result<Self, NotStarted> {
         let found = beginning::found(&parts).await?;
         let (orders, ordered) = mpsc::channel(1);
         let (reread, drain) = (parts.reread.clone(), parts.drain.clone());

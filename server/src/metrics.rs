@@ -194,7 +194,7 @@ impl Metrics {
         self.unavailable.inc();
     }
 
-    /// Certificates were revoked.
+    /// Certificates were revoked that were not before.
     pub(crate) fn revoked(&self, count: usize) {
         self.revoked.inc_by(count as u64);
     }

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::authority::AuthorityView;
 use crate::issuer::own::{OwnIssueError, issue_own};
+use crate::publisher::Firsts;
 use crate::store::Store;
 use crate::trust::TrustSnapshot;
 
@@ -43,6 +44,8 @@ pub(crate) struct OwnSvidParts {
     pub view: watch::Receiver<Arc<AuthorityView>>,
     /// What is published, to see our own revocation.
     pub snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    /// Where it is said whose certificate agents see.
+    pub firsts: watch::Sender<Firsts>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// Ends the task.
@@ -103,6 +106,7 @@ pub(crate) async fn keep_own_svids(parts: OwnSvidParts) -> Result<OwnSvids, OwnS
         store: parts.store,
         view: parts.view,
         snapshots: parts.snapshots,
+        firsts: parts.firsts,
         clock: parts.clock,
         random: SystemRandom::new(),
         ends,
@@ -177,6 +181,7 @@ struct Keeper {
     store: Arc<dyn Store>,
     view: watch::Receiver<Arc<AuthorityView>>,
     snapshots: watch::Receiver<Arc<TrustSnapshot>>,
+    firsts: watch::Sender<Firsts>,
     clock: Arc<dyn Clock>,
     random: SystemRandom,
     ends: watch::Sender<Option<SystemTime>>,
@@ -237,7 +242,18 @@ impl Keeper {
             own.send_links(&view, now);
         }
         self.ends.send_replace(self.valid_until());
+        self.tell();
         outcome
+    }
+
+    fn tell(&self) {
+        let mut control = self.owned.iter().filter(|own| own.kind == AuthorityKind::Control);
+        let authority = control.find_map(|own| Some(own.current.as_ref()?.authority));
+        self.firsts.send_if_modified(|firsts| {
+            let changed = firsts.own != authority;
+            firsts.own = authority;
+            changed
+        });
     }
 
     fn valid_until(&self) -> Option<SystemTime> {

@@ -4,6 +4,7 @@
 //! (INV-3). A failure leaves the list before it in force and is tried again: lists live three times as long as they wait
 //! for their renewal. A list names what was let onto it; what there is no room for waits.
 
+mod firsts;
 mod list;
 mod plan;
 mod room;
@@ -21,6 +22,7 @@ use signet_runtime::limits::{Limit, bytes};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+pub(crate) use self::firsts::Firsts;
 pub(crate) use self::room::RoomUse;
 use self::worker::Worker;
 use crate::authority::AuthorityView;
@@ -86,6 +88,8 @@ pub(crate) struct PublisherParts {
     pub view: watch::Receiver<Arc<AuthorityView>>,
     /// Numbers that the next lists have to pass, by authority: readers hold lists with these that the store lacks.
     pub floors: watch::Receiver<BTreeMap<AuthorityId, CrlNumber>>,
+    /// What has been done that comes first in an emergency.
+    pub firsts: watch::Receiver<Firsts>,
     /// Where snapshots go: the sending half of [`trust::channel`](crate::trust::channel).
     pub snapshots: watch::Sender<Arc<TrustSnapshot>>,
     /// The server's time.

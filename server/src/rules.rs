@@ -21,6 +21,7 @@ mod template;
 mod tests;
 mod verdict;
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use signet_certs::id::{SpiffeId, TrustDomain};
@@ -132,13 +133,20 @@ impl RuleSet {
         self.rules.iter().map(|rule| &rule.written)
     }
 
-    /// Whether what a rule of this set gives is given by `other` as well, whoever has it: the rule stands there unchanged, and no
-    /// deny rule came in.
-    pub(crate) fn keeps(&self, rule: &str, other: &Self) -> bool {
-        let stands = |wanted: &Rule, set: &Self| set.rules.iter().any(|rule| rule.written == wanted.written);
+    /// Names of those rules of this set whose gift `other` gives as well, whoever has it: they stand there unchanged. None where a deny
+    /// rule came in.
+    pub(crate) fn kept_by<'s>(&'s self, other: &'s Self) -> HashSet<&'s str> {
+        let known: HashMap<&str, &Rule> = self.rules.iter().map(|rule| (rule.name.as_str(), rule)).collect();
+        let stands = |rule: &&Rule| {
+            let known = known.get(rule.name.as_str());
+            known.is_some_and(|known| known.written == rule.written)
+        };
         let mut denies = other.rules.iter().filter(|rule| rule.grant.is_none());
-        let kept = self.rules.iter().find(|known| known.name == rule);
-        kept.is_some_and(|known| stands(known, other)) && denies.all(|deny| stands(deny, self))
+        if !denies.all(|deny| stands(&deny)) {
+            return HashSet::new();
+        }
+        let kept = other.rules.iter().filter(stands);
+        kept.map(|rule| rule.name.as_str()).collect()
     }
 
     /// The verdict alone.
@@ -183,7 +191,7 @@ impl RuleSet {
         if is_open {
             return Verdict::Undecided;
         }
-        let mut identities: Vec<GrantedIdentity> = Vec::new();
+        let (mut identities, mut seen) = (Vec::new(), HashSet::new());
         for rule in matching {
             let identity = match rule.render(&self.scope.trust_domain, facts) {
                 Some(Ok(identity)) => identity,
@@ -194,10 +202,7 @@ impl RuleSet {
                 }
                 None => continue,
             };
-            if identities
-                .iter()
-                .all(|known| known.spiffe_id != identity.spiffe_id)
-            {
+            if seen.insert(identity.spiffe_id.clone()) {
                 identities.push(identity);
             }
         }

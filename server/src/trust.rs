@@ -1,8 +1,6 @@
 //! The trust state of one moment: every authority with its one current CRL, under a sequence number. Everything that
 //! leaves the server by any door is a rendering of a [`TrustSnapshot`].
 
-mod anchors;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +14,6 @@ use signet_certs::tls::SharedRoots;
 use signet_certs::verify::{TrustRoots, TrustedAuthority};
 use signet_runtime::drain::Drain;
 use tokio::sync::watch;
-
-pub(crate) use self::anchors::keep_anchors;
 
 /// One authority as published.
 #[derive(Clone, Debug)]

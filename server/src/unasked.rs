@@ -55,7 +55,7 @@ impl Unasked {
         };
         match self.store.revoke(request).await {
             Ok(revoked) => {
-                self.metrics.revoked(revoked.svids.len());
+                self.metrics.revoked(revoked.fresh);
                 self.agents.after(&revoked);
                 self.publisher.revocation_changed(revoked.revision);
                 Ok(())

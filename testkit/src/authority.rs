@@ -9,6 +9,7 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::signer::{LocalSigner, SignatureAlgorithm};
 use signet_certs::verify::{TrustRoots, TrustedAuthority};
 
+use super::crl::check_der;
 use super::leaf::next_serial;
 use super::{DAY, HOUR, SKEW, now, rng, td};
 
@@ -82,7 +83,9 @@ pub fn crl_at(
         invalid_since: None,
     };
     let entries: Vec<_> = revoked.iter().map(entry).collect();
-    sign_crl(authority, &entries, CrlNumber(number), this_update, next_update).unwrap()
+    let crl = sign_crl(authority, &entries, CrlNumber(number), this_update, next_update).unwrap();
+    check_der(crl.der(), authority.certificate().der(), None).unwrap();
+    crl
 }
 
 /// Each authority trusted for its own trust domain, with its list where there is one.

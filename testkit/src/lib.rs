@@ -8,6 +8,7 @@
 
 mod audit;
 mod authority;
+mod crl;
 mod golden;
 pub mod kube;
 mod leaf;
@@ -26,6 +27,7 @@ pub use authority::{
     authority, authority_between, authority_by, authority_over, authority_profile, control_authority, crl,
     crl_at, new_authority, roots,
 };
+pub use crl::check_der;
 pub use golden::golden;
 pub use leaf::{Leaf, chain, leaf, leaf_key, public_key, svid};
 pub use machine::folder;

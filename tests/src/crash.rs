@@ -76,7 +76,8 @@ impl Crash {
     /// What does not hold, or what the server says when it does not start.
     pub async fn life(&mut self) -> Result<()> {
         self.lives += 1;
-        let running = self.load.begin(&self.domain, &mut self.random);
+        let authorities = self.brought_about().authorities;
+        let running = self.load.begin(&self.domain, authorities, &mut self.random);
         tokio::time::sleep(Duration::from_millis(self.random.u64(LIFE))).await;
         self.domain.server.kill().await;
         self.promised.take(running.end().await?);
@@ -132,6 +133,10 @@ pub struct BroughtAbout {
     pub issued: usize,
     /// Revocations that were answered as published.
     pub revoked: usize,
+    /// Denials, lifted or not.
+    pub denied: usize,
     /// Authorities that were seen.
     pub authorities: usize,
+    /// Those of them that were seen to sign.
+    pub signed: usize,
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use signet_certs::{
     authority::AuthorityCertificate,
     crl::Crl,
@@ -15,6 +15,7 @@ use signet_proto::workload::{
     X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
 use signet_runtime::clock::{Clock, SystemClock};
+use signet_testkit::check_der;
 use tokio::net::UnixStream;
 use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Channel};
 
@@ -144,6 +145,9 @@ impl Identity {
                 .iter()
                 .filter_map(|crl| Crl::verify(crl, &certificate).ok());
             let mut lists: Vec<Crl> = lists.collect();
+            for list in &lists {
+                check_der(list.der(), certificate.der(), None).map_err(Error::msg)?;
+            }
             ensure!(lists.len() <= 1, "two revocation lists of one authority");
             authorities.push(TrustedAuthority {
                 crl: lists.pop(),

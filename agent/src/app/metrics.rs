@@ -45,6 +45,11 @@ pub(super) fn keep(
         "crl_next_update_timestamp_seconds",
         "Earliest end of a revocation list in force as Unix time, 0 without one",
     );
+    let refused = gauge(
+        metrics,
+        "crls_refused",
+        "Revocation lists of the server's last push that are not believed; `status` says why",
+    );
     let connected = gauge(
         metrics,
         "server_connected",
@@ -66,16 +71,15 @@ pub(super) fn keep(
                 .map(|identity| identity.not_after);
             expires.set(not_after.map_or(0, unix_seconds));
             let held = trust.borrow_and_update().clone();
-            sequence.set(held.as_ref().map_or(0, |held| {
-                i64::try_from(held.bundle.sequence_number).unwrap_or(i64::MAX)
-            }));
+            sequence.set(held.as_ref().map_or(0, |held| shown(held.bundle.sequence_number)));
             let ends = held
                 .iter()
                 .flat_map(|held| &held.x509)
-                .map(|authority| authority.crl.next_update());
+                .filter_map(|authority| Some(authority.crl.as_ref()?.next_update()));
             stale.set(ends.min().map_or(0, unix_seconds));
+            refused.set(held.map_or(0, |held| shown(held.refused.len())));
             connected.set(i64::from(connection.borrow_and_update().connected));
-            difference.set(i64::try_from(time.skew().as_secs()).unwrap_or(i64::MAX));
+            difference.set(shown(time.skew().as_secs()));
             tokio::select! {
                 // A clock tells nobody that it was set.
                 () = tokio::time::sleep(LOOK) => {}
@@ -87,6 +91,10 @@ pub(super) fn keep(
             }
         }
     }
+}
+
+fn shown(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 /// Labels of a key exchange.

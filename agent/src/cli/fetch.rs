@@ -58,7 +58,11 @@ pub(super) async fn x509(
             )
         })?;
         if let Shown::Partly(error) = shown {
-            bail!("the files are written, and not all is as it should be: {error}");
+            let directory = directory.display();
+            bail!(
+                "{directory} holds the new set, and some of it may not be found there, or not after a loss of power: {error}; mend \
+                 that, then write again"
+            );
         }
     }
     let written = write.map(|directory| (directory, &layout));

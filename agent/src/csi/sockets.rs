@@ -63,6 +63,10 @@ impl VolumeSink for VolumeSockets {
         self.manager.volume_cut_off(volume_id);
     }
 
+    fn missed(&self, volume_id: &str) {
+        self.manager.volume_missed(volume_id);
+    }
+
     fn close(&self, volume_id: &str) {
         self.manager.volume_removed(volume_id);
         if let Some(served) = self.open.lock().remove(volume_id) {

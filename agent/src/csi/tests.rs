@@ -19,6 +19,7 @@ struct Sink {
     tokens: AtomicUsize,
     closed: AtomicUsize,
     cut_off: AtomicUsize,
+    missed: AtomicUsize,
 }
 
 impl VolumeSink for Sink {
@@ -34,6 +35,10 @@ impl VolumeSink for Sink {
 
     fn cut_off(&self, _: &str) {
         self.cut_off.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn missed(&self, _: &str) {
+        self.missed.fetch_add(1, Ordering::SeqCst);
     }
 
     fn close(&self, _: &str) {
@@ -135,6 +140,11 @@ async fn a_volume_that_could_not_be_served_after_a_restart_is_served_at_kubelets
     node.sink.fails.store(true, Ordering::SeqCst);
     let driver = node.start_agent();
     assert_eq!(node.opened(), 1);
+    assert_eq!(
+        node.sink.missed.load(Ordering::SeqCst),
+        1,
+        "what its pod holds is not known"
+    );
     assert!(
         driver.publish(node.request()).await.is_err(),
         "kubelet hears of it"

@@ -97,11 +97,12 @@ fn svid(slot: SlotStatus) -> Option<wire::Svid> {
 }
 
 fn authority(held: &HeldAuthority) -> wire::Authority {
+    let crl = held.crl.as_ref();
     wire::Authority {
         authority_id: held.certificate.id().to_string(),
         not_after_unix_ms: unix_millis(held.certificate.not_after()),
-        crl_number: held.crl.number().0,
-        crl_next_update_unix_ms: unix_millis(held.crl.next_update()),
-        crl_entries: held.crl.entry_count() as u64,
+        crl_number: crl.map_or(0, |crl| crl.number().0),
+        crl_next_update_unix_ms: crl.map_or(0, |crl| unix_millis(crl.next_update())),
+        crl_entries: crl.map_or(0, |crl| crl.entry_count() as u64),
     }
 }

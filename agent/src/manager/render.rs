@@ -50,8 +50,8 @@ pub(super) fn render(state: CacheState<'_>, trust: Option<&Told>) -> WorkloadSta
 
 /// The lists that workloads are told of this trust.
 pub(crate) fn lists_of(trust: &TrustState) -> Arc<Lists> {
-    let held = trust.x509.iter();
-    Lists::known(held.map(|held| (held.crl_der.clone(), held.crl.sha256())))
+    let held = trust.x509.iter().filter_map(|held| held.crl.as_ref());
+    Lists::known(held.map(|crl| (crl.der().clone(), crl.sha256())))
 }
 
 /// What every workload is told.

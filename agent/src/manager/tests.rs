@@ -80,7 +80,7 @@ impl Bench {
             places,
         };
         let manager = Manager::spawn(parts, &drain);
-        let reports = reports.subscribe();
+        manager.volumes_named();
         Self {
             manager,
             server,
@@ -88,7 +88,7 @@ impl Bench {
             trust,
             outage,
             notices,
-            reports,
+            reports: reports.subscribe(),
             objections,
             drain,
             folder,

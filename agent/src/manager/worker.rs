@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::admission::Admitted;
 use super::issue::{Answer, Requester};
 use super::kept::Kept;
+use super::left::Left;
 use super::parked::{Parked, Received};
 use super::receive::{accept, authority_of};
 use super::render::{Published, Told, render};
@@ -28,6 +29,7 @@ use crate::server_client::{MAX_BATCH, TrustReport};
 use crate::time::Moment;
 
 mod questions;
+mod report;
 
 /// Of what was sent to the worker, the most that is taken before it looks at everything again.
 const MOST_AT_ONCE: usize = 256;
@@ -39,6 +41,7 @@ pub(super) struct Worker {
     parked: Parked,
     requests: Requests,
     kept: Kept,
+    left: Left,
     clock: Arc<dyn Clock>,
     commands: mpsc::UnboundedReceiver<Command>,
     questions: mpsc::Receiver<Question>,
@@ -72,6 +75,7 @@ impl Worker {
                 unix: parts.unix,
             }),
             kept: Kept::new(&parts.places),
+            left: Left::default(),
             clock: parts.clock,
             commands,
             questions,
@@ -129,10 +133,17 @@ impl Worker {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::VolumeReady(volume, channel) => self.admitted.volume_ready(volume, channel),
+            Command::VolumeReady(volume, channel) => {
+                let workload = WorkloadId::Pod(volume.pod_uid.clone());
+                self.left.opened(&volume.volume_id, &workload);
+                self.admitted.volume_ready(volume, channel);
+            }
             Command::TokenRefreshed { volume_id, token } => self.admitted.token_refreshed(&volume_id, token),
             Command::VolumeCutOff { volume_id } => self.admitted.volume_cut_off(&volume_id),
+            Command::VolumeMissed { volume_id } => self.left.closed(volume_id),
+            Command::VolumesNamed => self.left.named(),
             Command::VolumeRemoved { volume_id } => {
+                self.left.removed(&volume_id);
                 if let Some((volume, forgotten)) = self.admitted.volume_removed(&volume_id) {
                     kept::remove(&volume.svid_file);
                     forgotten.iter().for_each(|pod| self.forget(pod));
@@ -282,6 +293,7 @@ impl Worker {
         }
         self.cache.remove(id);
         self.parked.forget(id);
+        self.left.settled(id);
         self.admitted.remove(id);
     }
 
@@ -291,6 +303,9 @@ impl Worker {
             let Some(state) = self.cache.state(id, now) else {
                 continue;
             };
+            if !matches!(state, CacheState::Pending { .. }) {
+                self.left.settled(id);
+            }
             let published = Published::of(&state, self.trust_number);
             // Before anybody holds it. What waits for a date is neither served nor thrown away.
             let put_off = shelf.kept != KeptFiles::Done || self.cache.waits_for_its_date(id);
@@ -308,20 +323,6 @@ impl Worker {
             }
         }
         self.report(now);
-    }
-
-    /// After publishing: what is reported has reached the workloads' channels.
-    fn report(&self, now: Moment) {
-        let report = TrustReport {
-            authorities_in_use: self.cache.authorities_in_use(now).into_iter().collect(),
-            pod_uids: self.admitted.pods().cloned().collect(),
-            ..self.trust().map(|trust| trust.report()).unwrap_or_default()
-        };
-        self.reports.send_if_modified(|current| {
-            let changed = *current != report;
-            *current = report;
-            changed
-        });
     }
 
     /// With every request slot taken, what is due waits for an answer and not for time.

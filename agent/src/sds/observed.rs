@@ -1,5 +1,5 @@
 //! What proxies made of what they were sent: refusals, counted and told in the proxy's own words, and since when any of them has held trust
-//! that was replaced.
+//! that was replaced. What they have is their own word, which nothing proves: a workload can hold these gauges down, and the log names it.
 
 mod behind;
 
@@ -57,6 +57,13 @@ impl Trust {
     }
 }
 
+/// What is told of a caller now and then.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Told {
+    Refused,
+    Old,
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
@@ -65,8 +72,8 @@ pub(crate) struct Observed {
     bundle_outdated: GaugeI64,
     lists_outdated: GaugeI64,
     next: AtomicU64,
-    /// By caller, so that one who refuses all the time hides nobody.
-    tallies: Mutex<HashMap<String, Tally>>,
+    /// By what is told and caller, so that one who refuses all the time hides nobody.
+    tallies: Mutex<HashMap<(Told, String), Tally>>,
     behind: Mutex<(Behind, Behind)>,
 }
 
@@ -87,12 +94,12 @@ impl Observed {
             );
             registry.register(
                 "sds_bundle_outdated_since_timestamp_seconds",
-                "When the oldest bundle that any proxy has taken was replaced, as Unix time; 0 while all have the newest",
+                "When the oldest bundle that any proxy has taken, by its own word, was replaced, as Unix time; 0 while all have the newest",
                 observed.bundle_outdated.clone(),
             );
             registry.register(
                 "sds_crls_outdated_since_timestamp_seconds",
-                "When the oldest revocation lists that any proxy has taken were replaced, as Unix time; 0 while all have the newest",
+                "When the oldest revocation lists that any proxy has taken, by its own word, were replaced, as Unix time; 0 while all have the newest",
                 observed.lists_outdated.clone(),
             );
         });
@@ -117,16 +124,23 @@ impl Observed {
         }
     }
 
-    /// How many refusals of a caller are to be told now, if any.
-    fn refusals(&self, caller: &str) -> Option<u64> {
+    /// How many of these of a caller are to be told now, if any.
+    fn told(&self, told: Told, caller: &str) -> Option<u64> {
         let mut tallies = self.tallies.lock();
-        if tallies.len() >= MOST_TALLIES && !tallies.contains_key(caller) {
+        let of = (told, caller.to_owned());
+        if tallies.len() >= MOST_TALLIES && !tallies.contains_key(&of) {
             tallies.clear();
         }
-        let tally = tallies
-            .entry(caller.to_owned())
-            .or_insert_with(|| Tally::new(TELL_EVERY));
-        tally.count()
+        tallies
+            .entry(of)
+            .or_insert_with(|| Tally::new(TELL_EVERY))
+            .count()
+    }
+
+    /// Whether it is what workloads are told now.
+    fn is_newest(&self, trust: Trust) -> bool {
+        let behind = self.behind.lock();
+        behind.0.is_newest(&trust.bundle) && behind.1.is_newest(&trust.lists)
     }
 
     fn change(&self, change: impl FnOnce(&mut Behind, &mut Behind)) {
@@ -154,6 +168,21 @@ impl Watched {
         });
     }
 
+    /// The proxy says that it has this from another stream. Nobody else knows whether that is true.
+    pub(super) fn brought(&self, caller: &str, proxy: &str, trust: Trust, now: SystemTime) {
+        self.took(trust, now);
+        let is_old = !self.observed.is_newest(trust);
+        if let Some(times) = is_old.then(|| self.observed.told(Told::Old, caller)).flatten() {
+            let proxy = status::short(proxy);
+            tracing::info!(
+                caller,
+                proxy,
+                times,
+                "a proxy says that it has trust which was replaced"
+            );
+        }
+    }
+
     /// The proxy asks for no trust any more: what it took last is nobody's concern.
     pub(super) fn left(&self) {
         self.observed.change(|bundle, lists| {
@@ -165,7 +194,7 @@ impl Watched {
     /// The proxy does not use what it was sent. Its words are what somebody else has written: one line, and not without end.
     pub(super) fn refused(&self, caller: &str, proxy: &str, code: i32, words: &str) {
         self.observed.refused.inc();
-        if let Some(refused) = self.observed.refusals(caller) {
+        if let Some(refused) = self.observed.told(Told::Refused, caller) {
             let (proxy, words) = (status::short(proxy), status::short(words));
             tracing::warn!(
                 caller,
@@ -214,6 +243,11 @@ mod tests {
         let back = observed.clone().stream();
         back.took(Trust::of_version("of another stream"), at(30));
         assert_eq!(seen(), (30, 30));
+        assert!(!observed.is_newest(Trust::of_version("of another stream")));
+        assert!(observed.is_newest(Trust::made_of(b"b", &lists)));
+        assert_eq!(observed.told(Told::Old, "pod"), Some(1));
+        assert_eq!(observed.told(Told::Old, "pod"), None, "once");
+        assert_eq!(observed.told(Told::Refused, "pod"), Some(1));
         back.took(Trust::made_of(b"b", &lists), at(31));
         assert_eq!((seen(), observed.streams.get()), ((0, 0), 1));
     }

@@ -4,7 +4,8 @@
 //! * Names that are new are answered whether anything has changed or not (SDS-10); what is asked for by nobody any more is not.
 //! * A request of an answer that is not the last one is ignored: it crossed with a newer answer, of which the proxy speaks next (SDS-09).
 //! * An answer that was refused is not given again before something of it has changed.
-//! * No names in the first request, and `*` in any, ask for everything that the workload may have (SDS-07); no names later ask for nothing.
+//! * No names in the first request, and `*` in any, ask for everything that the workload may have (SDS-07); no names in a later one ask for
+//!   nothing once any were given, be it `*`.
 
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
@@ -28,6 +29,8 @@ pub(super) struct Sotw {
     proxy: Proxy,
     nonces: Nonces,
     begun: bool,
+    /// Some request had names.
+    named: bool,
     everything: bool,
     /// Sorted, each once.
     names: Vec<String>,
@@ -50,6 +53,7 @@ impl Sotw {
             proxy: Proxy::default(),
             nonces: Nonces::new(),
             begun: false,
+            named: false,
             everything: false,
             names: Vec::new(),
             owed: false,
@@ -65,12 +69,8 @@ impl Sotw {
     fn ask_for(&mut self, mut names: Vec<String>) {
         let asked_for = names.len();
         names.retain(|name| name != EVERYTHING);
-        // An empty list goes on with what was asked for first; once names were given, it asks for nothing.
-        let everything = match (asked_for, self.begun) {
-            (0, false) => true,
-            (0, true) => self.everything && self.names.is_empty(),
-            _ => names.len() < asked_for,
-        };
+        self.named |= asked_for > 0;
+        let everything = !self.named || names.len() < asked_for;
         if !self.begun || names != self.names || everything != self.everything {
             self.owed = everything || !names.is_empty();
             self.everything = everything;
@@ -204,5 +204,35 @@ impl Conversation for Sotw {
 
     fn proxy(&self) -> &str {
         self.proxy.id()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Covers SDS-07.
+    #[test]
+    fn an_empty_list_asks_for_everything_until_names_were_given_and_then_for_nothing() {
+        for (requests, wanted) in [
+            (&[&[][..], &[]][..], (true, 0)),
+            (&[&["*"], &[]], (false, 0)),
+            (&[&["default"], &[]], (false, 0)),
+            (&[&["*", "default"], &[]], (false, 0)),
+            (&[&[], &["default"], &[]], (false, 0)),
+            (&[&[], &["*"]], (true, 0)),
+            (&[&["*"], &[], &["*", "default"]], (true, 1)),
+            (&[&["*"], &[], &["default"]], (false, 1)),
+        ] {
+            let mut sotw = Sotw::new(&Sds::default());
+            for names in requests {
+                let request = DiscoveryRequest {
+                    resource_names: names.iter().map(ToString::to_string).collect(),
+                    ..DiscoveryRequest::default()
+                };
+                sotw.hear(request).unwrap();
+            }
+            assert_eq!((sotw.everything, sotw.names.len()), wanted, "{requests:?}");
+        }
     }
 }

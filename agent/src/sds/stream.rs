@@ -119,7 +119,8 @@ impl<C: Conversation> Talk<C> {
                 Err(nothing) => Said::NotYet(nothing),
             };
             if let Some(trust) = self.conversation.brought() {
-                self.watched.took(trust, self.follower.now());
+                let (caller, proxy) = (self.follower.caller(), self.conversation.proxy());
+                self.watched.brought(&caller, proxy, trust, self.follower.now());
             }
             match said {
                 Said::Answer(answer) => {

@@ -148,12 +148,19 @@ impl ControlAnchors {
 
     /// Takes over what the server pushed, and keeps it on disk.
     pub(crate) fn update(&self, control: &[HeldAuthority], said: &Said) {
-        let trusted = |held: &HeldAuthority| TrustedAuthority {
-            certificate: held.certificate.clone(),
-            crl: Some(held.crl.clone()),
+        let mut state = self.state.lock();
+        let trusted = |held: &HeldAuthority| {
+            // A list that is known stays where the newer one is not believed.
+            let mut known = state
+                .anchors
+                .iter()
+                .filter(|known| known.certificate == held.certificate);
+            TrustedAuthority {
+                certificate: held.certificate.clone(),
+                crl: held.crl.clone().or_else(|| known.next()?.crl.clone()),
+            }
         };
         let anchors: Vec<_> = control.iter().map(trusted).collect();
-        let mut state = self.state.lock();
         // The file may have been read since it was believed.
         if same(&state.anchors, &anchors) || state.file.voids(said) {
             return;
@@ -278,23 +285,6 @@ impl ControlAnchors {
         *state = joined;
         self.changed(&state);
         Ok(true)
-    }
-
-    /// Reads the configured file. One that has changed is joined to what there is, as if the server could not be verified.
-    ///
-    /// # Errors
-    /// [`AnchorsError`] when the file cannot be used.
-    fn look(&self, now: SystemTime) -> Result<(), AnchorsError> {
-        let read = read_configured(&self.configured, &self.trust_domain);
-        let mut state = self.state.lock();
-        self.hear(&mut state, &read);
-        let fresh = read.map_err(|broken| broken.error)?;
-        if fresh.source == state.looked_at {
-            return Ok(());
-        }
-        state.looked_at = fresh.source;
-        drop(state);
-        self.server_not_verified(now).map(drop)
     }
 
     /// Takes the word of the configured file, and drops at once what it distrusts. What cannot be read takes nothing back.

@@ -243,6 +243,7 @@ pub(super) fn report(report: TrustReport, answer: Answer, now: SystemTime) -> wi
             .unwrap_or_default(),
         crls: report.crls.into_iter().map(crl).collect(),
         authorities_in_use: report.authorities_in_use.into_iter().map(in_use).collect(),
+        knows_in_use: report.knows_in_use,
         pod_uids: report.pod_uids,
         clock_unix_ms: unix_millis(now),
         problem: report.problem,

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
-use signet_certs::authority::X509Authority;
+use signet_certs::authority::{AuthorityId, X509Authority};
 use signet_certs::csr::verify_csr;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
@@ -23,8 +23,8 @@ use self::objects::remember;
 pub(crate) use self::objects::{offered, signer_of};
 use super::trust::{FileWord, Said, TrustState, accept};
 use super::{
-    Answer, AttestedNode, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, RefusalReason, ServerApi,
-    ServerError, TrustReport, TrustUpdate,
+    Answer, AttestedNode, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, OfferedAuthority,
+    RefusalReason, ServerApi, ServerError, TrustReport, TrustUpdate,
 };
 
 /// How the next requests are answered.
@@ -64,6 +64,9 @@ pub(crate) struct FakeServer {
     pub(crate) state: Mutex<State>,
 }
 
+/// An authority, what it revoked, and when.
+type Of = (AuthorityId, Vec<SerialNumber>, SystemTime);
+
 pub(crate) struct State {
     pub(crate) mode: Mode,
     pub(crate) signer: X509Authority,
@@ -88,6 +91,8 @@ pub(crate) struct State {
     pub(crate) reads: usize,
     /// Over whose connection all of it is said.
     pub(crate) said: Said,
+    /// Of one number there is one list.
+    offered: Vec<(Of, OfferedAuthority)>,
 }
 
 impl FakeServer {
@@ -115,6 +120,7 @@ impl FakeServer {
                 public: None,
                 reads: 0,
                 said: Said::default(),
+                offered: Vec::new(),
             }),
         })
     }
@@ -147,14 +153,16 @@ impl FakeServer {
     ) -> TrustUpdate {
         let now = self.clock.now();
         let workload = |(index, authority): (usize, &X509Authority)| {
-            offered(authority, if index == 0 { revoked } else { &[] }, now)
+            let revoked = if index == 0 { revoked } else { &[] };
+            self.state().offered(authority, revoked, now)
         };
         let said = self.state().said.clone();
+        let control = self.state().control.clone();
         TrustUpdate {
             sequence_number,
             refresh_hint: Duration::from_secs(300),
             x509: x509.iter().enumerate().map(workload).collect(),
-            control: vec![offered(&self.state().control, &[], now)],
+            control: vec![self.state().offered(&control, &[], now)],
             policy_revision: 1,
             affected: None,
             epoch: 1,

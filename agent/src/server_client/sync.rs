@@ -200,7 +200,7 @@ impl TrustSync {
         is_believed
     }
 
-    /// Believes what can be believed of an update; why its bundle is kept out, empty when it is not.
+    /// Believes what can be believed of an update; what of it is not, empty when all is.
     fn believe(&mut self, update: &TrustUpdate) -> Result<String, TrustError> {
         if let Some(date) = update.clock {
             self.time.tell(date);
@@ -214,13 +214,14 @@ impl TrustSync {
             &self.anchors.word(),
             now,
         ) {
-            Ok(Accepted { state, kept }) => {
-                for (authority, error) in kept {
-                    tracing::error!(%authority, %error, "a CRL from the server is not believed, the older one stays");
+            Ok(Accepted { state }) => {
+                for (authority, error) in &state.refused {
+                    tracing::error!(%authority, %error, "a CRL from the server is not believed; the older one stays, if there is one");
                 }
                 self.anchors.update(&state.control, &update.said);
                 self.anchors.refuse(state.departed.clone());
                 let (sequence, problem) = (state.bundle.sequence_number, state.problem.clone());
+                let problems = state.problems();
                 self.state.send_replace(Some(Arc::new(state)));
                 if problem.is_empty() {
                     tracing::info!(sequence, "trust state received");
@@ -235,7 +236,7 @@ impl TrustSync {
                     self.kept_out
                         .get_or_insert_with(|| KeptOut::since(Instant::now()));
                 }
-                Ok(problem)
+                Ok(problems)
             }
             Err(error) => {
                 tracing::error!(%error, "the server's trust state is not believed, what is held stays");

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use signet_certs::authority::{AuthorityCertificate, AuthorityId};
 use signet_certs::bundle::TrustBundle;
-use signet_certs::crl::Crl;
+use signet_certs::crl::{Crl, CrlError};
 use signet_certs::id::TrustDomain;
 use signet_certs::serial::SerialNumber;
 use signet_certs::verify::{TrustRoots, TrustedAuthority};
@@ -58,6 +58,8 @@ pub(crate) struct TrustState {
     pub said: Said,
     /// Why the bundle that was pushed last is kept out; empty when it was believed.
     pub problem: String,
+    /// Lists of the last push that are not believed.
+    pub refused: Vec<(AuthorityId, CrlError)>,
 }
 
 /// An authority with the newest CRL that was believed.
@@ -65,19 +67,23 @@ pub(crate) struct TrustState {
 pub(crate) struct HeldAuthority {
     /// Its certificate.
     pub certificate: AuthorityCertificate,
-    /// Its CRL.
-    pub crl: Crl,
-    /// The CRL's bytes; shared by all workloads.
-    pub crl_der: Bytes,
+    /// Its CRL; none where the first one was not believed, which holds up no rotation.
+    pub crl: Option<Crl>,
     /// Its leaves are to be replaced.
     pub tainted: bool,
+}
+
+impl HeldAuthority {
+    fn revokes(&self, serial: &SerialNumber) -> bool {
+        self.crl.as_ref().is_some_and(|crl| crl.is_revoked(serial))
+    }
 }
 
 /// Authorities with their CRLs as roots for verifying chains.
 pub(crate) fn roots(trust_domain: &TrustDomain, authorities: &[HeldAuthority]) -> TrustRoots {
     let trusted = |held: &HeldAuthority| TrustedAuthority {
         certificate: held.certificate.clone(),
-        crl: Some(held.crl.clone()),
+        crl: held.crl.clone(),
     };
     TrustRoots::new(vec![(
         trust_domain.clone(),
@@ -88,20 +94,38 @@ pub(crate) fn roots(trust_domain: &TrustDomain, authorities: &[HeldAuthority]) -
 impl TrustState {
     /// What the server is told about it; the rest of the report is the manager's.
     pub(crate) fn report(&self) -> TrustReport {
-        let crl = |authority: &HeldAuthority| CrlReport {
-            authority: authority.certificate.id(),
-            number: authority.crl.number().0,
-            sha256: authority.crl.sha256(),
+        let crl = |authority: &HeldAuthority| {
+            authority.crl.as_ref().map(|crl| CrlReport {
+                authority: authority.certificate.id(),
+                number: crl.number().0,
+                sha256: crl.sha256(),
+            })
         };
         TrustReport {
             sequence_number: self.bundle.sequence_number,
             bundle_digest: Some(self.bundle.digest()),
-            crls: self.x509.iter().chain(&self.control).map(crl).collect(),
-            problem: self.problem.clone(),
+            crls: self.x509.iter().chain(&self.control).filter_map(crl).collect(),
+            problem: self.problems(),
             epoch: self.epoch,
             policy_revision: self.policy_revision,
             ..TrustReport::default()
         }
+    }
+
+    /// What of the last push is not believed, the bundle or lists; empty when all of it is.
+    pub(crate) fn problems(&self) -> String {
+        let list = |(id, error): &(AuthorityId, CrlError)| {
+            let has_one = self.find(id).is_some_and(|held| held.crl.is_some());
+            let stays = if has_one {
+                "the older one stays"
+            } else {
+                "it has none"
+            };
+            format!("the list of authority {id} is not believed, {stays}: {error}")
+        };
+        let bundle = Some(self.problem.clone()).filter(|problem| !problem.is_empty());
+        let all: Vec<_> = bundle.into_iter().chain(self.refused.iter().map(list)).collect();
+        all.join("; ")
     }
 
     /// The lists of these authorities as DER, each once and no more than the server takes in one message.
@@ -113,7 +137,8 @@ impl TrustState {
             left = left.checked_sub(der.len())?;
             Some(der.clone())
         };
-        wanted.map(|held| &held.crl_der).map_while(fits).collect()
+        let lists = wanted.filter_map(|held| held.crl.as_ref());
+        lists.map(Crl::der).map_while(fits).collect()
     }
 
     /// Workloads would see no difference between the two.
@@ -139,13 +164,13 @@ impl TrustState {
     /// held says nothing: the certificate may be newer than this state.
     pub(crate) fn speaks_against(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
         let held = self.find_control(authority);
-        held.is_some_and(|held| held.tainted || held.crl.is_revoked(serial))
+        held.is_some_and(|held| held.tainted || held.revokes(serial))
     }
 
     /// The agent's own certificate is on its authority's CRL.
     pub(crate) fn revoked(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
         self.find_control(authority)
-            .is_some_and(|held| held.crl.is_revoked(serial))
+            .is_some_and(|held| held.revokes(serial))
     }
 
     fn find_control(&self, id: &AuthorityId) -> Option<&HeldAuthority> {
@@ -165,8 +190,7 @@ impl TrustView for TrustState {
     }
 
     fn is_revoked(&self, authority: &AuthorityId, serial: &SerialNumber) -> bool {
-        self.find_x509(authority)
-            .is_some_and(|held| held.crl.is_revoked(serial))
+        self.find_x509(authority).is_some_and(|held| held.revokes(serial))
     }
 }
 

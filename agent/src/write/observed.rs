@@ -56,6 +56,11 @@ impl Observed {
         }
     }
 
+    /// A set of an earlier run is in place.
+    pub(super) fn set_found(&self, not_after: SystemTime) {
+        self.not_after.set(unix_seconds(not_after));
+    }
+
     /// A set is in place.
     pub(super) fn set_written(
         &self,

@@ -1,7 +1,9 @@
 //! Writes what the source has, whenever that is another set than the one in place: the first at once, and of many that come one after the
 //! other the newest only, so that neither the disk nor the program is kept busy with what nobody reads any more.
 
+mod earlier;
 mod pace;
+mod wanted;
 
 use std::future::pending;
 use std::sync::Arc;
@@ -11,15 +13,16 @@ use signet_certs::time::rfc3339;
 use signet_runtime::clock::{Clock, SystemClock};
 use signet_runtime::drain::Drain;
 use signet_runtime::error::chain;
-use signet_runtime::files::{FileError, Shown};
+use signet_runtime::files::{FileError, LONGEST_TURN, Shown};
 use signet_runtime::signal::Reread;
 use signet_runtime::spans::spawn_blocking;
-use signet_workload::{MessageError, SourceError, SourceState, TrustedAuthority, X509Svid};
+use signet_workload::{MessageError, SourceError, SourceState};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
 use self::pace::Pace;
+use self::wanted::{Wanted, wanted};
 use super::Plan;
 use super::observed::Observed;
 use super::standing::Standing;
@@ -29,8 +32,9 @@ use super::teller::Published;
 const LOOK: Duration = Duration::from_secs(5);
 /// How often it is said that the certificate has ended.
 const SAID_EVERY: Duration = Duration::from_secs(300);
-/// After how long a set that is still being written is one that cannot be written.
-const HANGS: Duration = Duration::from_secs(30);
+/// After how long a set that is still being written is one that cannot be written. Who waits for other writers of the folder has given up
+/// by then, and says so himself.
+const HANGS: Duration = LONGEST_TURN.saturating_add(Duration::from_secs(15));
 
 /// What came of writing a set; the outer error is a panic of the writer.
 type Written = Result<Result<Shown, FileError>, JoinError>;
@@ -44,7 +48,7 @@ pub(super) struct Publisher {
     state: SourceState,
     /// What readers find.
     in_place: Option<InPlace>,
-    /// Whether some set was found by all of its names.
+    /// Whether some set was found by all of its names, be it an earlier run's.
     is_begun: bool,
     /// Whether what is in place may be another set than is wanted.
     is_due: bool,
@@ -56,16 +60,11 @@ pub(super) struct Publisher {
 
 /// The set that was written last.
 struct InPlace {
-    digest: [u8; 32],
+    /// Nobody knows whether its reader was told of an earlier run's.
+    digest: Option<[u8; 32]>,
     not_after: SystemTime,
     /// Whether nothing is left to do for it.
     whole: bool,
-}
-
-/// What is to be written.
-struct Wanted {
-    svid: Arc<X509Svid>,
-    bundle: Vec<TrustedAuthority>,
 }
 
 /// A set that is being written. There is one at most: what a disk that hangs holds does not add up.
@@ -109,6 +108,13 @@ impl Publisher {
     /// told once more. A disk that hangs is not waited for.
     pub(super) async fn run(mut self, drain: Drain, mut reread: Reread) {
         let mut writing: Option<Writing> = None;
+        // What is done once is done when a set of its own is written.
+        if self.plan.once.is_none() {
+            tokio::select! {
+                () = drain.signalled() => return,
+                () = self.take_earlier() => {}
+            }
+        }
         self.state = self.changes.borrow_and_update().clone();
         loop {
             if writing.is_none() && self.is_over() {
@@ -171,7 +177,7 @@ impl Publisher {
         let set = self.plan.layout.fill(&wanted.svid, &wanted.bundle);
         let digest = set.digest();
         let in_place = self.in_place.as_ref();
-        if !self.again && in_place.is_some_and(|there| there.whole && there.digest == digest) {
+        if !self.again && in_place.is_some_and(|there| there.whole && there.digest == Some(digest)) {
             // Also where another one failed meanwhile.
             self.standing.written.set(None);
             self.pace.reset();
@@ -245,7 +251,7 @@ impl Publisher {
             directory = %self.plan.directory.display(),
             "a set of files is written"
         );
-        let known = |there: &InPlace| there.digest == ended.digest && there.whole;
+        let known = |there: &InPlace| there.digest == Some(ended.digest) && there.whole;
         if ended.again || !self.in_place.as_ref().is_some_and(known) {
             self.published.another();
         }
@@ -254,8 +260,9 @@ impl Publisher {
     }
 
     fn is_in_place(&mut self, ended: &Writing, whole: bool) {
+        self.standing.earlier.set(None);
         self.in_place = Some(InPlace {
-            digest: ended.digest,
+            digest: Some(ended.digest),
             not_after: ended.wanted.svid.not_after(),
             whole,
         });
@@ -333,16 +340,6 @@ async fn end_of(writing: &mut Option<Writing>) -> Written {
         Some(writing) => (&mut writing.work).await,
         None => pending().await,
     }
-}
-
-/// The newest of both halves: whom to trust may be newer than who we are. A state that knows nothing of our own trust domain changes no
-/// file.
-fn wanted(state: &SourceState, plan: &Plan) -> Option<Wanted> {
-    let svids = &state.context.as_ref()?.svids;
-    let svid = plan.which.choose(svids)?.clone();
-    let roots = state.roots.as_ref()?;
-    let bundle = roots.authorities(&svid.spiffe_id().trust_domain()).to_vec();
-    (!bundle.is_empty()).then_some(Wanted { svid, bundle })
 }
 
 #[cfg(test)]

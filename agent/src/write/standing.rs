@@ -9,6 +9,7 @@ signet_runtime::reasons! {
     NOT_WRITTEN = Serve "not_written", "the newest set cannot be written: a full or read-only folder; the one before stays whole";
     NOT_TOLD = Serve "hook_failing", "the newest set is written, and the program was not told: the hook fails, and is tried again";
     STOPPING = Serve "stopping", "the program was told to end";
+    EARLIER = Issue "earlier_set", "the files are an earlier run's, whole and with a certificate that has not ended; this run has written none yet";
     AGENT_AWAY = Issue "agent_away", "the agent is away or sends what cannot be used; what was written stays in use until it ends";
 }
 
@@ -19,6 +20,7 @@ pub(super) struct Standing {
     pub expired: Condition,
     pub written: Condition,
     pub told: Condition,
+    pub earlier: Condition,
     pub agent: Condition,
     verdict: Mutex<Option<String>>,
 }
@@ -32,6 +34,8 @@ impl Standing {
             expired: readiness.condition(EXPIRED),
             written: readiness.condition(NOT_WRITTEN),
             told: readiness.condition(NOT_TOLD),
+            // Before the agent's, which says only why it lasts.
+            earlier: readiness.condition(EARLIER),
             agent: readiness.condition(AGENT_AWAY),
             verdict: Mutex::default(),
         }

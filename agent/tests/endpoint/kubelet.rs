@@ -22,6 +22,8 @@ impl VolumeSink for NoVolumes {
 
     fn cut_off(&self, _: &str) {}
 
+    fn missed(&self, _: &str) {}
+
     fn close(&self, _: &str) {}
 }
 

@@ -82,7 +82,12 @@ async fn tell(domain: &Domain, narrator: &Narrator) -> anyhow::Result<()> {
     let mut admin = AdminClient::connect(&domain.admin_socket()).await?;
     let old_authority = authority(&frontend)?;
     admin
-        .order(CaOrder::rotation(), true, Narration::untold())
+        .order(
+            CaOrder::rotation(),
+            true,
+            Narration::untold(),
+            std::future::pending(),
+        )
         .await
         .context("ca rotate")?;
     changed(&frontend, |context| authority_of(context) != Some(old_authority))

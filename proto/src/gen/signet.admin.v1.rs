@@ -56,6 +56,12 @@ pub struct StatusResponse {
     /// What should be changed about the configuration, a line each.
     #[prost(string, repeated, tag = "23")]
     pub advice: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Denials in force, bans of agents among them.
+    #[prost(uint32, tag = "24")]
+    pub denials: u32,
+    /// When the first of them ends by itself; 0 where none does.
+    #[prost(int64, tag = "25")]
+    pub first_denial_ends_unix_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyExchange {
@@ -283,6 +289,15 @@ pub struct ActivateAuthorityRequest {
     pub force: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartEmergencyRequest {
+    /// "x509" or "control".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// As in RotateAuthorityRequest.
+    #[prost(string, tag = "2")]
+    pub algorithm: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaintAuthorityRequest {
     #[prost(string, tag = "1")]
     pub authority_id: ::prost::alloc::string::String,
@@ -318,6 +333,7 @@ pub struct RotateAuthorityRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AuthorityProgress {
     /// "prepared", "spreading", "activated"; of `prepare` "spread" at the end; of `rotate --retire` then "draining", "leaving", "retired"; of
+    /// `emergency` "replacing", "attesting" and "replaced"; of
     /// `taint` "tainting", "tainted"; of `revoke` "revoking", "revoked"; and "superseded" where something else came of it.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
@@ -351,7 +367,7 @@ pub struct AuthorityProgress {
     pub not_before_unix_ms: i64,
     #[prost(int64, tag = "13")]
     pub at_latest_unix_ms: i64,
-    /// "prepare", "activate", "rotate", "retire", "taint", "revoke".
+    /// "prepare", "activate", "rotate", "retire", "emergency", "taint", "revoke".
     #[prost(string, tag = "15")]
     pub verb: ::prost::alloc::string::String,
     #[prost(string, tag = "16")]
@@ -1365,6 +1381,32 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("signet.admin.v1.Admin", "RotateAuthority"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// A key is stolen: another authority takes over at once, and all before it leave every bundle whoever has reported. Ends when they have;
+        /// of the control kind when every live agent has attested anew.
+        pub async fn start_emergency(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StartEmergencyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.admin.v1.Admin/StartEmergency",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.admin.v1.Admin", "StartEmergency"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// What an authority has signed is replaced: ends when every live agent has reported that it knows.
         pub async fn taint_authority(
             &mut self,
@@ -1940,6 +1982,21 @@ pub mod admin_server {
             tonic::Response<Self::RotateAuthorityStream>,
             tonic::Status,
         >;
+        /// Server streaming response type for the StartEmergency method.
+        type StartEmergencyStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A key is stolen: another authority takes over at once, and all before it leave every bundle whoever has reported. Ends when they have;
+        /// of the control kind when every live agent has attested anew.
+        async fn start_emergency(
+            &self,
+            request: tonic::Request<super::StartEmergencyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::StartEmergencyStream>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the TaintAuthority method.
         type TaintAuthorityStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
@@ -2403,6 +2460,52 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RotateAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.admin.v1.Admin/StartEmergency" => {
+                    #[allow(non_camel_case_types)]
+                    struct StartEmergencySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::StartEmergencyRequest>
+                    for StartEmergencySvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::StartEmergencyStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StartEmergencyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::start_emergency(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StartEmergencySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -269,7 +269,7 @@ pub struct TrustReport {
     /// DER, once: the lists that `wanted_crls` has asked for and that are held, and no other.
     #[prost(bytes = "bytes", repeated, tag = "7")]
     pub held_crls: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// Why the pushed bundle is not believed; empty when it is.
+    /// What of the last push is not believed, the bundle or lists, and why; empty when all of it is.
     #[prost(string, tag = "8")]
     pub problem: ::prost::alloc::string::String,
     /// Ids of authorities whose list the last state named by its digest alone, and which is not held: the next state carries it.
@@ -281,6 +281,9 @@ pub struct TrustReport {
     pub epoch: u64,
     #[prost(uint64, tag = "11")]
     pub policy_revision: u64,
+    /// `authorities_in_use` is all there is. Without it nothing is known: what an earlier run of the agent left is not read yet.
+    #[prost(bool, tag = "13")]
+    pub knows_in_use: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CrlReport {

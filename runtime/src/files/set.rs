@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+pub use self::lock::LONGEST_TURN;
 use self::lock::{Lock, STEPS};
 use super::{FileError, failed, make_dir, sweep};
 
@@ -79,7 +80,7 @@ pub enum Shown {
 
 /// Publishes the files as one set in `directory`, which is made when it is missing. Plain files of these names are replaced by
 /// links. Any number of processes of one user and of root may do so at once: the last one's set stays. Blocks while others write, for
-/// 30 s at most.
+/// [`LONGEST_TURN`].
 ///
 /// # Errors
 /// [`FileError`]; then readers find what they found before.

@@ -71,6 +71,32 @@ async fn systemd_hears_that_the_program_serves_what_is_in_the_way_and_that_it_en
     follow.await.unwrap();
 }
 
+/// What has nothing to serve yet is no start that hangs without a word.
+#[tokio::test]
+async fn systemd_hears_what_a_program_waits_for_that_does_not_serve_yet() {
+    let folder = folder();
+    let path = folder.path().join("notify");
+    let socket = listening(&path);
+    let readiness = Readiness::new(TABLE);
+    let old = readiness.hold(OLD);
+    let notify = Notify::at(path.to_str().unwrap()).unwrap();
+    let follow = tokio::spawn(notify.follow_behind(readiness.clone(), OLD.name));
+    assert_eq!(heard(&socket).await, "STATUS=starts, and waits: lists_old");
+    let away = readiness.condition(AWAY);
+    away.set(Some("refused".to_owned()));
+    let waits = "STATUS=starts, and waits: server_away: refused (and 1 more)";
+    assert_eq!(heard(&socket).await, waits);
+    old.done();
+    while heard(&socket).await != "READY=1\nSTATUS=serves, not ready to issue: server_away: refused" {}
+    // It serves for good.
+    let _old = readiness.hold(OLD);
+    assert_eq!(
+        heard(&socket).await,
+        "READY=1\nSTATUS=not ready: lists_old (and 1 more)"
+    );
+    follow.abort();
+}
+
 #[tokio::test]
 async fn a_name_without_a_file_is_heard_as_well() {
     let name = format!("signet-notify-{}", std::process::id());
@@ -137,5 +163,5 @@ fn a_line_is_short_whatever_a_reason_says() {
         reason: AWAY,
         detail: "x".repeat(10_000),
     };
-    assert!(message(&[long]).len() < MAX_STATUS + 50);
+    assert!(message(&[long], true).len() < MAX_STATUS + 50);
 }

@@ -17,6 +17,8 @@ pub struct Narration {
     /// A bar stands in the last line.
     is_drawn: bool,
     last: String,
+    /// What the last state was made of.
+    parts: Vec<String>,
 }
 
 impl Narration {
@@ -28,6 +30,7 @@ impl Narration {
             is_terminal: io::stderr().is_terminal(),
             is_drawn: false,
             last: String::new(),
+            parts: Vec::new(),
         }
     }
 
@@ -46,14 +49,19 @@ impl Narration {
         }
     }
 
-    /// How far it is: `done` of `all`. On a terminal in place of what was said so before.
-    pub fn state(&mut self, done: u64, all: u64, text: &str) {
-        if self.is_terminal {
-            draw(&format!("\r{}\x1b[K", bar(done, all, text)));
-            self.is_drawn = true;
-        } else {
-            self.line(text);
+    /// How far it is: `done` of `all`, in a few words, for there is room for no more. On a terminal in place of what was said so before, and
+    /// each part once, above it; elsewhere one `line`.
+    pub fn state(&mut self, done: u64, all: u64, words: &str, parts: Vec<String>, line: &str) {
+        if !self.is_terminal {
+            return self.line(line);
         }
+        self.clear();
+        for part in news(&self.parts, &parts) {
+            complain(&format!("{part}\n"));
+        }
+        self.parts = parts;
+        draw(&format!("\r{}\x1b[K", bar(done, all, words)));
+        self.is_drawn = true;
     }
 
     /// Takes the bar away.
@@ -68,6 +76,11 @@ impl Drop for Narration {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// What was not said a moment ago.
+fn news<'a>(before: &[String], now: &'a [String]) -> impl Iterator<Item = &'a String> {
+    now.iter().filter(|part| !before.contains(part))
 }
 
 fn draw(text: &str) {
@@ -97,6 +110,13 @@ mod tests {
         assert_eq!(bar(1, 4, "1 of 4"), "[#####---------------] 1 of 4");
         assert_eq!(bar(9, 4, "done"), "[####################] done");
         assert_eq!(bar(0, 0, "nobody"), "[--------------------] nobody");
+        let parts = |all: &[&str]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (before, now) = (parts(&["a", "b"]), parts(&["b", "c"]));
+        assert_eq!(
+            news(&before, &now).collect::<Vec<_>>(),
+            ["c"],
+            "each is said once"
+        );
         let long = bar(1, 2, &format!("a\r\x1b[2Jb\nc{}", "x".repeat(200)));
         assert_eq!(long.chars().count(), WIDTH);
         assert!(!long.contains(char::is_control), "{long:?}");

@@ -19,8 +19,8 @@ pub(crate) struct Report {
     pub confirmed: u64,
     /// CRLs by authority.
     pub crls: Vec<(AuthorityId, CrlNumber, [u8; 32])>,
-    /// Current SVIDs by the authority that signed them.
-    pub in_use: Vec<(AuthorityId, u32)>,
+    /// Current SVIDs by the authority that signed them; nothing while the agent does not know.
+    pub in_use: Option<Vec<(AuthorityId, u32)>>,
     /// Pods with a volume on its node.
     pub pod_uids: HashSet<String>,
     /// Its clock minus ours, in milliseconds.

@@ -1,10 +1,11 @@
 //! Trust streams: one session for each agent, a newer one ends the older. What one agent says is behind a lock of its own; the
 //! lock over all is taken when a stream begins or ends, and by whoever looks for one.
 
+mod session;
 mod unheard;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,7 +19,7 @@ use super::{
     rows::AgentNode,
     spread::Spread,
 };
-use crate::authority::InUse;
+pub(crate) use session::Session;
 use unheard::Unheard;
 
 /// An agent's last report is shown so long after its stream broke: it is restarting, not gone.
@@ -132,10 +133,18 @@ impl Sessions {
             wake: Notify::new(),
         });
         state.enter(&node.spiffe_id, entry.clone());
+        self.touch();
         Session {
             sessions: self.clone(),
             agent: node.spiffe_id.clone(),
             entry,
+        }
+    }
+
+    /// Who is connected has changed.
+    fn touch(&self) {
+        if let Some(spread) = &self.spread {
+            spread.touch();
         }
     }
 
@@ -188,6 +197,14 @@ impl Sessions {
         let agents = state.agents.iter();
         let wanted = agents.filter(|(agent, entry)| wanted(agent, &entry.node.1));
         wanted.map(|(agent, _)| agent.clone()).collect()
+    }
+
+    /// The agents whose streams are open.
+    pub(super) fn open(&self) -> HashSet<SpiffeId> {
+        let state = self.state.lock();
+        let agents = state.agents.iter();
+        let open = agents.filter(|(_, entry)| entry.said.lock().gone_at.is_none());
+        open.map(|(agent, _)| agent.clone()).collect()
     }
 
     pub(super) fn connected(&self) -> usize {
@@ -252,93 +269,5 @@ impl Sessions {
 
     fn entry(&self, agent: &SpiffeId) -> Option<Arc<Entry>> {
         self.state.lock().agents.get(agent).cloned()
-    }
-}
-
-/// One open trust stream.
-#[derive(Debug)]
-pub(crate) struct Session {
-    sessions: Arc<Sessions>,
-    agent: SpiffeId,
-    entry: Arc<Entry>,
-}
-
-impl Session {
-    /// Says which key exchange its connection had.
-    #[must_use]
-    pub(crate) fn over(self, key_exchange: Option<KeyExchange>) -> Self {
-        self.entry.said.lock().key_exchange = key_exchange;
-        self
-    }
-
-    /// Takes a report in.
-    pub(crate) fn report(&self, report: Report) {
-        let Some(spread) = &self.sessions.spread else {
-            return;
-        };
-        let mut said = self.entry.said.lock();
-        if said.is_over {
-            return;
-        }
-        if report.clock_is_off() && !said.report.clock_is_off() {
-            tracing::warn!(agent = %self.agent, skew_ms = report.clock_skew_ms, "an agent's clock is off");
-        }
-        // Under the lock, so that reports are kept in the order in which they came.
-        spread.reported(&self.agent, report.confirmed);
-        let in_use = InUse {
-            sequence: report.confirmed,
-            authorities: report.in_use.clone(),
-        };
-        spread.uses(&self.agent, in_use);
-        said.report = report;
-    }
-
-    /// Shows that the agent reports a list that it does not prove.
-    pub(crate) fn unproven(&self, alarm: &str) {
-        let mut said = self.entry.said.lock();
-        if !said.is_over {
-            alarm.clone_into(&mut said.report.unproven);
-        }
-    }
-
-    /// Waits for workloads to ask about again; `None` once a newer stream or certificate of the same agent has taken over, or
-    /// it was revoked.
-    pub(crate) async fn next_affected(&self) -> Option<Affected> {
-        loop {
-            {
-                let mut said = self.entry.said.lock();
-                if said.is_over {
-                    return None;
-                }
-                let affected = std::mem::take(&mut said.affected);
-                if affected != Affected::Nothing {
-                    return Some(affected);
-                }
-            }
-            self.entry.wake.notified().await;
-        }
-    }
-
-    /// Marks the stream as broken at `now`. Without it, dropping forgets the agent at once.
-    pub(crate) fn end(self, now: SystemTime) {
-        let mut state = self.sessions.state.lock();
-        let mut said = self.entry.said.lock();
-        if !said.is_over && said.gone_at.is_none() {
-            said.gone_at = Some(now);
-            state.connected -= 1;
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let mut state = self.sessions.state.lock();
-        let is_open = {
-            let said = self.entry.said.lock();
-            !said.is_over && said.gone_at.is_none()
-        };
-        if is_open {
-            state.leave(&self.agent);
-        }
     }
 }

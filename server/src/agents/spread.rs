@@ -1,7 +1,7 @@
 //! What the live agents hold, for whoever decides that a bundle has spread. Who is live is the store's to say, connected or
 //! not, before a restart and after it: "nobody has spoken" is not "everybody agreed".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,12 +26,26 @@ pub(super) struct Spread {
     unsaved: Mutex<HashMap<SpiffeId, u64>>,
     /// What agents have said since this process started of the authorities that their workloads' certificates are of. It stays true while
     /// one is away: nobody gives it others of an authority that signs no more.
-    in_use: Mutex<HashMap<SpiffeId, InUse>>,
+    in_use: Mutex<Said>,
     /// Counts what has happened that may change who is waited for.
     happened: AtomicU64,
     /// The same, when it was last looked; what is published is of then.
     looked: AtomicU64,
     is_gone: OnceLock<IsGone>,
+}
+
+/// Reports of what is in use, each with the round of looks at the store in which it came.
+#[derive(Default)]
+struct Said {
+    round: u64,
+    of: HashMap<SpiffeId, (u64, InUse)>,
+}
+
+impl Said {
+    /// Forgets those of agents that are not wanted, and none that came since this round began: the store was asked before.
+    fn retain(&mut self, round: u64, wanted: impl Fn(&SpiffeId) -> bool) {
+        self.of.retain(|agent, (said, _)| *said >= round || wanted(agent));
+    }
 }
 
 impl Default for Spread {
@@ -69,11 +83,15 @@ impl Spread {
         self.touch();
     }
 
-    /// What an agent's workloads use, as of the bundle that it has reported.
-    pub(super) fn uses(&self, agent: &SpiffeId, in_use: InUse) {
+    /// What an agent's workloads use, as of the bundle that it has reported; nothing while it does not know.
+    pub(super) fn uses(&self, agent: &SpiffeId, in_use: Option<InUse>) {
         let mut known = self.in_use.lock();
-        if known.get(agent) != Some(&in_use) {
-            known.insert(agent.clone(), in_use);
+        let round = known.round;
+        let before = match in_use.clone() {
+            Some(in_use) => known.of.insert(agent.clone(), (round, in_use)),
+            None => known.of.remove(agent),
+        };
+        if before.map(|(_, before)| before) != in_use {
             self.touch();
         }
     }
@@ -89,14 +107,24 @@ impl Spread {
     }
 
     /// Stores what was reported, all in one go, and publishes who is live with what each holds.
-    pub(super) async fn refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
+    pub(super) async fn refresh(
+        &self,
+        store: &dyn Store,
+        open: impl Fn() -> HashSet<SpiffeId>,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
         let happened = self.happened.load(Ordering::SeqCst);
-        self.try_refresh(store, now).await?;
+        self.try_refresh(store, open, now).await?;
         self.looked.store(happened, Ordering::SeqCst);
         Ok(())
     }
 
-    async fn try_refresh(&self, store: &dyn Store, now: SystemTime) -> Result<(), StoreError> {
+    async fn try_refresh(
+        &self,
+        store: &dyn Store,
+        open: impl Fn() -> HashSet<SpiffeId>,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
         let unsaved: Vec<_> = self.unsaved.lock().drain().collect();
         if !unsaved.is_empty()
             && let Err(error) = store.record_reports(unsaved.clone()).await
@@ -107,23 +135,10 @@ impl Spread {
             }
             return Err(error);
         }
+        let round = self.next_round();
         let live = store.live_agents(now).await?;
-        let live = live.into_iter().filter(|agent| !self.is_gone(agent, now));
-        let next: SpreadReports = {
-            let mut in_use = self.in_use.lock();
-            let next: HashMap<_, _> = live
-                .map(|agent| {
-                    let holds = Holds {
-                        reported: agent.reported,
-                        own: agent.authority,
-                        in_use: in_use.get(&agent.spiffe_id).cloned(),
-                    };
-                    (agent.spiffe_id, holds)
-                })
-                .collect();
-            in_use.retain(|agent, _| next.contains_key(agent));
-            next.into_iter().collect()
-        };
+        let open = open();
+        let next = self.sorted(live, round, &open, now);
         self.published.send_if_modified(|current| {
             let changed = *current != next;
             if changed {
@@ -132,6 +147,46 @@ impl Spread {
             changed
         });
         Ok(())
+    }
+
+    /// What is reported from now on is not in what the store is asked for next.
+    pub(super) fn next_round(&self) -> u64 {
+        let mut in_use = self.in_use.lock();
+        in_use.round += 1;
+        in_use.round
+    }
+
+    #[cfg(test)]
+    pub(super) fn known_uses(&self) -> Vec<SpiffeId> {
+        self.in_use.lock().of.keys().cloned().collect()
+    }
+
+    /// Who is waited for, and whose workloads go on without anybody who could hear: while an agent is replaced they use what they have.
+    pub(super) fn sorted(
+        &self,
+        live: Vec<LiveAgent>,
+        round: u64,
+        open: &HashSet<SpiffeId>,
+        now: SystemTime,
+    ) -> SpreadReports {
+        let mut in_use = self.in_use.lock();
+        let (mut present, mut leaving) = (HashMap::new(), HashMap::new());
+        for agent in live {
+            let is_gone = self.is_gone(&agent, now);
+            let said = in_use.of.get(&agent.spiffe_id);
+            let holds = Holds {
+                reported: agent.reported,
+                own: agent.authority,
+                in_use: said.map(|(_, in_use)| in_use.clone()),
+                connected: open.contains(&agent.spiffe_id),
+            };
+            let side = if is_gone { &mut leaving } else { &mut present };
+            side.insert(agent.spiffe_id, holds);
+        }
+        in_use.retain(round, |agent| {
+            present.contains_key(agent) || leaving.contains_key(agent)
+        });
+        present.into_iter().collect::<SpreadReports>().leaving(leaving)
     }
 
     fn is_gone(&self, agent: &LiveAgent, now: SystemTime) -> bool {

@@ -256,6 +256,62 @@ async fn an_agent_whose_pod_a_watch_shows_gone_is_not_waited_for() {
     assert_eq!(spread(&agents, at(91)).await, (0, 2));
 }
 
+/// What agents report to use of one authority: how many do, and of how many it is not known.
+async fn uses(agents: &Agents, now: SystemTime) -> (usize, usize) {
+    agents.refresh_spread(now).await.unwrap();
+    let uses = agents.spread().borrow().uses(authority(9), Some(4));
+    (uses.agents, uses.unknown)
+}
+
+/// While its pod is replaced nobody hears for a node, and its workloads use what they have.
+///
+/// Covers INV-8.
+#[tokio::test]
+async fn what_the_workloads_of_an_agent_use_is_in_use_while_it_is_replaced() {
+    let agents = agents();
+    let id = attest(&agents, "a", at(0)).await;
+    assert_eq!(uses(&agents, at(0)).await, (0, 1), "it has not said");
+    let session = agents.connect(&node("a"));
+    let said = |in_use| Report { in_use, ..report(4) };
+    session.report(said(Some(vec![(authority(9), 2)])));
+    assert_eq!(uses(&agents, at(1)).await, (1, 0));
+    session.end(at(2));
+    agents.watch_pods(|cluster, pod_uid| (cluster, pod_uid) == ("c", "a-agent-pod"));
+    agents.forget_gone(at(600));
+    assert_eq!(uses(&agents, at(600)).await, (1, 0), "its pod is gone");
+    assert_eq!(
+        spread(&agents, at(600)).await,
+        (0, 0),
+        "nobody waits for it to hear"
+    );
+    // Its successor has not read yet what was kept.
+    attest(&agents, "a", at(601)).await;
+    let session = agents.connect(&node("a"));
+    assert_eq!(uses(&agents, at(601)).await, (1, 0), "what was said last counts");
+    session.report(said(None));
+    assert_eq!(uses(&agents, at(602)).await, (0, 1));
+    session.report(said(Some(Vec::new())));
+    let unknown_own = uses(&agents, at(603)).await;
+    assert_eq!(unknown_own, (0, 1), "it has not used its own new certificate");
+    agents.spread.uses(&id, None);
+    assert_eq!(uses(&agents, at(604)).await, (0, 1));
+}
+
+/// A report that comes while the store is asked is of an agent that the answer may lack.
+#[test]
+fn a_report_that_came_while_the_store_was_asked_is_not_forgotten() {
+    let said = |sequence| crate::authority::InUse {
+        sequence,
+        authorities: Vec::new(),
+    };
+    let spread = Spread::default();
+    spread.uses(&agent("before"), Some(said(1)));
+    let round = spread.next_round();
+    spread.uses(&agent("late"), Some(said(2)));
+    drop(spread.sorted(Vec::new(), round, &HashSet::new(), at(0)));
+    assert_eq!(spread.known_uses(), [agent("late")]);
+}
+
 /// Covers INV-8.
 #[tokio::test]
 async fn a_store_that_fails_loses_no_report_and_forgets_nobody() {
@@ -306,6 +362,7 @@ async fn a_guest_ends_nobodys_stream_and_is_not_heard() {
             not_after: None,
             waits: false,
         }],
+        fresh: 1,
         denial: None,
         revision: 1,
     };

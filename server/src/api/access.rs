@@ -66,6 +66,7 @@ pub(crate) const ACCESS: &[(&str, Access, Before)] = {
         ("/signet.admin.v1.Admin/PrepareAuthority", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/ActivateAuthority", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/RotateAuthority", AdminSocket, Nothing),
+        ("/signet.admin.v1.Admin/StartEmergency", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/TaintAuthority", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/RevokeAuthority", AdminSocket, Nothing),
         ("/signet.admin.v1.Admin/WatchOperation", AdminSocket, Nothing),

@@ -137,6 +137,15 @@ impl admin_server::Admin for AdminService {
         self.rotate(&request).await
     }
 
+    type StartEmergencyStream = ProgressStream;
+
+    async fn start_emergency(
+        &self,
+        request: Request<wire::StartEmergencyRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        self.emergency(&request).await
+    }
+
     type TaintAuthorityStream = ProgressStream;
 
     async fn taint_authority(
@@ -214,14 +223,8 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::ListDenialsRequest>,
     ) -> Result<Response<wire::ListDenialsResponse>, Status> {
-        let denials = self
-            .store
-            .denials(request.into_inner().include_lifted, self.clock.time().earliest)
-            .await
-            .map_err(store_status)?;
-        Ok(Response::new(wire::ListDenialsResponse {
-            denials: denials.iter().map(convert::denial).collect(),
-        }))
+        let listed = self.listed_denials(request.get_ref().include_lifted).await?;
+        Ok(Response::new(listed))
     }
 
     async fn show_crls(
@@ -311,6 +314,7 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::TailAuditRequest>,
     ) -> Result<Response<Self::TailAuditStream>, Status> {
+        is_about(&request, &audit_tail::words(request.get_ref()));
         self.audit_tail(request.into_inner()).map(Response::new)
     }
 
@@ -327,17 +331,17 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<wire::ExplainIdRequest>,
     ) -> Result<Response<wire::ExplainIdResponse>, Status> {
-        is_about(&request, &request.get_ref().spiffe_id);
-        self.explained_id(&request.into_inner().spiffe_id)
-            .await
-            .map(Response::new)
+        let id = &request.get_ref().spiffe_id;
+        is_about(&request, id);
+        self.explained_id(id).await.map(Response::new)
     }
 }
 
 fn store_status(error: StoreError) -> Status {
+    let said = error.to_string();
     match error {
-        StoreError::NotFound { .. } => Status::not_found(error.to_string()),
-        StoreError::Invalid { .. } => Status::invalid_argument(error.to_string()),
+        StoreError::NotFound { .. } => Status::not_found(said),
+        StoreError::Invalid { .. } => Status::invalid_argument(said),
         error => {
             tracing::error!(%error, "an admin's request could not be carried out");
             Status::unavailable(error.to_string())

@@ -16,10 +16,9 @@ use crate::{
     gone_pods::{self, GonePod, TellGone},
     issuer::{Issuer, IssuerParts},
     kubernetes::pods::{PodEvent, PodEventKind},
-    live_rules::{LiveRules, LiveRulesParts},
+    live_rules::{LiveRules, LiveRulesParts, NotStarted},
     metrics::Metrics,
     rules::RuleSet,
-    store::StoreError,
 };
 
 /// Who decides about identities.
@@ -96,7 +95,7 @@ impl Base {
         trust: &Trust,
         attestor: &Arc<dyn Attestor>,
         metrics: &Arc<Metrics>,
-    ) -> Result<LiveRules, StoreError> {
+    ) -> Result<LiveRules, NotStarted> {
         LiveRules::start(LiveRulesParts {
             source: self.rules.clone(),
             first: self.config.rules.clone(),

@@ -7,7 +7,8 @@ use signet_runtime::trial::{Advice, Trial, Use};
 
 use crate::{
     attest::config::ClusterConfig, audit::AuditSink, config::Config, key_manager::kept_apart,
-    kubernetes::access::Access, publish_https::WebCertificate,
+    kubernetes::access::Access, live_rules::clash, publish_https::WebCertificate,
+    store::sqlite::admin_rules_in,
 };
 
 const KEK_FILE: &str = "keys.kek_file";
@@ -66,9 +67,23 @@ pub(crate) fn trials(config: &Config) -> Vec<Trial<'_>> {
             Use::Own(Box::new(fits)),
         ));
     }
+    trials.push(Trial::of(
+        "rules",
+        &config.data_dir,
+        Use::Advised(Box::new(|| clash_of(config))),
+    ));
     let clusters = config.attestation.clusters.iter().enumerate();
     trials.extend(clusters.map(|(index, cluster)| client(index, cluster)));
     trials
+}
+
+/// What stands in the way of the rules of the file in the store, where this user may look at that.
+fn clash_of(config: &Config) -> Option<Advice> {
+    let kept = admin_rules_in(&config.data_dir)?;
+    clash(&kept, &config.rules, config.longest_ttl()).map(|problem| Advice {
+        problem: format!("beside the rules that admins have set they are not in force: {problem}"),
+        remedy: "`signet-server rule list` shows those; a running server says the same in `status`",
+    })
 }
 
 /// What the client of a cluster is made of. A program that makes its credentials is for the start alone.

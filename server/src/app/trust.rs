@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use super::Base;
 use crate::{
     agents::Agents,
+    anchors,
     authority::{AuthorityManager, AuthorityManagerParts, SelfSigned},
     key_manager::KeyManager,
     metrics::Metrics,
     own_svid::{OwnSvidParts, OwnSvids, keep_own_svids},
-    publisher::{Publisher, PublisherParts, PublisherSettings},
+    publisher::{Firsts, Publisher, PublisherParts, PublisherSettings},
     put_back::{Floors, PutBack, PutBackParts},
     trust::{self, TrustSnapshot},
 };
@@ -29,6 +30,8 @@ pub(super) struct Trust {
     pub(super) snapshots: Snapshots,
     /// Numbers that the next lists have to pass.
     pub(super) floors: watch::Sender<Floors>,
+    /// What comes first in an emergency, as far as it is done.
+    firsts: watch::Sender<Firsts>,
     pub(super) control: Arc<SharedRoots>,
 }
 
@@ -52,6 +55,16 @@ impl Base {
             drain: self.drain.clone(),
         })
         .await?;
+        let firsts = watch::Sender::new(Firsts::default());
+        // What they must not believe agents learn before anything else.
+        anchors::keep(
+            self.config.control_anchors_file.clone(),
+            authorities.current(),
+            firsts.clone(),
+            &self.drain,
+        )
+        .await
+        .context("trust.control_anchors_file")?;
         let floors = watch::Sender::new(Floors::new());
         let publisher = Publisher::start(PublisherParts {
             settings: PublisherSettings {
@@ -63,6 +76,7 @@ impl Base {
             store: self.store.clone(),
             view: authorities.current(),
             floors: floors.subscribe(),
+            firsts: firsts.subscribe(),
             snapshots: snapshot_sender,
             clock: self.clock.clone(),
             drain: self.drain.clone(),
@@ -72,13 +86,6 @@ impl Base {
             publisher.ready().await && authorities.ready().await,
             "the authorities did not start"
         );
-        trust::keep_anchors(
-            self.config.control_anchors_file.clone(),
-            snapshots.clone(),
-            &self.drain,
-        )
-        .await
-        .context("trust.control_anchors_file")?;
         let control = trust::keep_control_roots(snapshots.clone(), &self.drain);
         Ok(Trust {
             agents,
@@ -86,6 +93,7 @@ impl Base {
             publisher,
             snapshots,
             floors,
+            firsts,
             control,
         })
     }
@@ -118,6 +126,7 @@ impl Base {
             store: self.store.clone(),
             view: trust.authorities.current(),
             snapshots: trust.snapshots.clone(),
+            firsts: trust.firsts.clone(),
             clock: self.clock.clone(),
             drain: self.drain.clone(),
         };

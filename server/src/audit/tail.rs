@@ -13,7 +13,7 @@ use std::sync::Arc;
 use signet_runtime::drain::Drain;
 use signet_runtime::limits::{Limit, bytes};
 use signet_runtime::sync::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 pub(crate) use self::filter::Filter;
 pub(crate) use self::history::{Place, Told};
@@ -25,6 +25,8 @@ const MOST_BYTES: usize = 8 << 20;
 const BATCH: usize = 256;
 /// Admins whose questions have files read at the same time, and as many for whom many lines are held; others wait.
 const SCANS: usize = 2;
+/// Admins who read the log at the same time: less than have connections, so that none of them is in an admin's way.
+pub(crate) const MOST_READERS: usize = 16;
 
 /// How much of the log is kept for those who look on, for the table of limits.
 pub(crate) fn kept() -> Limit {
@@ -32,7 +34,10 @@ pub(crate) fn kept() -> Limit {
         who: "all admins who read the audit log",
         what: "emitted lines that are kept for them; who has taken less is told how many he missed",
         share: "none".to_owned(),
-        cap: format!("{MOST_LINES} lines, and {}", bytes(MOST_BYTES as u64)),
+        cap: format!(
+            "{MOST_LINES} lines, and {}; {MOST_READERS} read at a time",
+            bytes(MOST_BYTES as u64)
+        ),
         counted: "server::audit::tail",
         metric: "signet_server_audit_lines_missed_total",
     }
@@ -50,6 +55,7 @@ struct Shared {
     news: watch::Sender<News>,
     scans: Semaphore,
     many: Semaphore,
+    readers: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +105,7 @@ impl AuditTail {
             news: watch::Sender::default(),
             scans: Semaphore::new(SCANS),
             many: Semaphore::new(SCANS),
+            readers: Arc::new(Semaphore::new(MOST_READERS)),
         }))
     }
 
@@ -139,8 +146,10 @@ impl AuditTail {
         });
     }
 
-    /// There will be no more for those who look on.
+    /// There will be no more for those who look on, nor for those who wait.
     pub(crate) fn close(&self) {
+        self.0.many.close();
+        self.0.scans.close();
         self.0.news.send_modify(|news| news.is_over = true);
     }
 
@@ -155,9 +164,19 @@ impl AuditTail {
         }
     }
 
+    /// A place among those who read; none where there are as many as there may be.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.readers.clone().try_acquire_owned().ok()
+    }
+
     /// Waits for leave to hold many lines for somebody who takes them one by one.
     pub(crate) async fn many(&self) -> Option<SemaphorePermit<'_>> {
         self.0.many.acquire().await.ok()
+    }
+
+    /// That leave where nobody is before him.
+    pub(crate) fn many_now(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.many.try_acquire().ok()
     }
 
     /// The last `most` lines before a place that the filter wants, from the files of the log, in order; `goes_on` is asked now and then.

@@ -17,22 +17,23 @@ pub(super) fn changes(
     now: SystemTime,
 ) -> Vec<AuditEvent> {
     let previous = before.active().map(AuthorityRecord::id);
+    let made = after
+        .authorities()
+        .iter()
+        .filter(|record| before.get(record.id()).is_none());
+    let made = made.map(|record| AuditAction::AuthorityPrepared {
+        kind,
+        authority_id: record.id(),
+        algorithm: record.authority.algorithm,
+        not_after: record.authority.not_after,
+        author: record.author.to_string(),
+        linked_by: after.links().maker_of(record.id()),
+    });
     let changes = after.authorities().iter().filter_map(|record| {
         let (authority_id, author) = (record.id(), record.author.to_string());
         let old = before.get(authority_id).map(|old| old.state);
         match (old, record.state) {
-            (None, _) => {
-                let not_after = record.authority.not_after;
-                Some(AuditAction::AuthorityPrepared {
-                    kind,
-                    authority_id,
-                    algorithm: record.authority.algorithm,
-                    not_after,
-                    author,
-                    linked_by: after.links().maker_of(authority_id),
-                })
-            }
-            (Some(AuthorityState::Prepared { .. }), AuthorityState::Active) => {
+            (None | Some(AuthorityState::Prepared { .. }), AuthorityState::Active) => {
                 let forced = ungated && previous.is_some();
                 Some(AuditAction::AuthorityActivated {
                     kind,
@@ -42,6 +43,18 @@ pub(super) fn changes(
                     author,
                 })
             }
+            (
+                Some(old),
+                AuthorityState::Tainted {
+                    out_at: Some(leaves_at),
+                    ..
+                },
+            ) if old.out_at().is_none() => Some(AuditAction::AuthorityDistrusted {
+                kind,
+                authority_id,
+                leaves_at,
+                author,
+            }),
             (Some(old), AuthorityState::Tainted { .. }) if old.name() != record.state.name() => {
                 Some(AuditAction::AuthorityTainted {
                     kind,
@@ -57,7 +70,7 @@ pub(super) fn changes(
         .iter()
         .filter(|record| after.get(record.id()).is_none());
     let gone = gone.map(|record| left(kind, record.id(), after));
-    changes
+    made.chain(changes)
         .chain(gone)
         .map(|action| AuditEvent::new(now, action))
         .collect()
@@ -65,7 +78,7 @@ pub(super) fn changes(
 
 fn left(kind: AuthorityKind, authority_id: AuthorityId, after: &AuthoritySet) -> AuditAction {
     let departed = after.departed().get(authority_id);
-    match departed.filter(|departed| departed.left == Left::Revoked) {
+    match departed.filter(|departed| departed.left != Left::Expired) {
         Some(departed) => AuditAction::AuthorityRevoked {
             kind,
             authority_id,

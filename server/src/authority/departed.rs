@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use signet_certs::authority::AuthorityId;
+use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_certs::link::WALK_AFTER_END;
 
-/// Most that are kept; agents remember as many.
-const MOST: usize = 1024;
+/// Most that are kept of each kind: agents remember so many of all kinds together.
+const MOST: usize = 1024 / AuthorityKind::ALL.len();
 
 /// How a tainted authority left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(crate) enum Left {
     Revoked,
     /// Its last certificate had ended before.
     Expired,
+    /// Its key is taken to be stolen.
+    Emergency,
 }
 
 impl Left {
@@ -25,11 +27,12 @@ impl Left {
         match self {
             Self::Revoked => "revoked",
             Self::Expired => "expired",
+            Self::Emergency => "emergency",
         }
     }
 
     pub(super) fn from_name(name: &str) -> Option<Self> {
-        [Self::Revoked, Self::Expired]
+        [Self::Revoked, Self::Expired, Self::Emergency]
             .into_iter()
             .find(|left| left.name() == name)
     }

@@ -99,6 +99,8 @@ struct Row {
     drained_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tainted_sequence: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    out_at: Option<i64>,
 }
 
 /// A link: who certified whose key, until when.
@@ -130,7 +132,8 @@ pub(crate) fn encode(set: &AuthoritySet) -> Result<Vec<u8>, JournalError> {
 /// An earlier build would take back what has left, and forget that it is to take something away.
 fn version(set: &AuthoritySet) -> u32 {
     let is_tainted = |record: &AuthorityRecord| matches!(record.state, AuthorityState::Tainted { .. });
-    let retires = set.operations().running().any(|one| one.verb == Verb::Retire);
+    let mut running = set.operations().running();
+    let retires = running.any(|one| matches!(one.verb, Verb::Retire | Verb::Emergency));
     if retires || set.departed().iter().next().is_some() || set.authorities.iter().any(is_tainted) {
         JOURNAL_VERSION
     } else {
@@ -217,6 +220,7 @@ fn row(record: &AuthorityRecord) -> Row {
         leaves_until,
         drained_at,
         tainted_sequence,
+        out_at: record.state.out_at().map(unix_millis),
     }
 }
 
@@ -283,6 +287,7 @@ fn state(row: &Row) -> Result<AuthorityState, JournalError> {
             leaves_until: leaves_until(row)?,
             drained_at: moment(row.drained_at),
             shown: row.tainted_sequence,
+            out_at: moment(row.out_at),
         }),
         unknown => Err(JournalError::UnknownState(unknown.to_owned())),
     }
@@ -309,12 +314,18 @@ fn activation_name(activation: Activation) -> &'static str {
         Activation::OnSchedule => "on_schedule",
         Activation::WhenSpread => "when_spread",
         Activation::AtOnce => "at_once",
+        Activation::InEmergency => "emergency",
     }
 }
 
 fn activation_from(name: &str) -> Option<Activation> {
-    [Activation::OnSchedule, Activation::WhenSpread, Activation::AtOnce]
-        .into_iter()
+    let all = [
+        Activation::OnSchedule,
+        Activation::WhenSpread,
+        Activation::AtOnce,
+        Activation::InEmergency,
+    ];
+    all.into_iter()
         .find(|activation| activation_name(*activation) == name)
 }
 

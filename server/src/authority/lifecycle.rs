@@ -21,7 +21,8 @@ use super::policy::LifePolicy;
 use super::reports::OperationReport;
 use super::source::AuthoritySource;
 use super::spread::SpreadReports;
-use super::state::{AuthorityRecord, AuthoritySet, Context, Effect, Event, Moment, Transition};
+use super::state::{AuthorityRecord, AuthoritySet, Context, Event, Moment};
+use super::transition::{Effect, Transition};
 use super::view::{KindView, ViewedAuthority};
 use crate::key_manager::KeyManager;
 use crate::store::{KeyChanges, Store, StoreError};
@@ -178,7 +179,7 @@ impl Lifecycle {
                         author,
                         verb,
                     } => {
-                        let made = self.make(algorithm, now, tools).await?;
+                        let made = self.make(algorithm, activation, now, tools).await?;
                         let (authority, link) = (made.authority.clone(), made.link.clone());
                         *fresh = Some(made);
                         events.push_back(Event::Prepared {

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use signet_certs::authority::AuthorityId;
 use signet_certs::signer::SignatureAlgorithm;
 
-/// Operations of one kind of authority that may be under way at once.
+/// Operations of one kind of authority that may be under way at once. A revocation and an emergency are taken all the same: there are no
+/// more of them than authorities that have left and are remembered.
 const MOST_RUNNING: usize = 16;
 /// Those that have ended are remembered for whoever lost sight of one.
 const ENDED_KEPT: usize = 8;
@@ -34,6 +35,11 @@ pub(crate) enum Order {
         /// Then take the one before it out of use, and out of every bundle.
         retire: bool,
     },
+    /// A key of this kind is stolen: another authority takes over at once, and all before it leave every bundle whoever has reported.
+    Emergency {
+        /// What its key shall sign with; nothing leaves that to the settings.
+        algorithm: Option<SignatureAlgorithm>,
+    },
     /// What this one has signed is replaced everywhere.
     Taint {
         /// Which.
@@ -59,6 +65,8 @@ pub(crate) enum Verb {
     Rotate,
     /// Ends when the one before the successor is gone, and every live agent has reported the bundle without it.
     Retire,
+    /// Ends when all before the successor have left every bundle; where agents' own certificates are of them, when each has another.
+    Emergency,
     /// Ends when every live agent has reported that it knows.
     Taint,
     /// Ends when every live agent has reported the bundle without it.
@@ -66,11 +74,12 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Prepare,
         Self::Activate,
         Self::Rotate,
         Self::Retire,
+        Self::Emergency,
         Self::Taint,
         Self::Revoke,
     ];
@@ -82,6 +91,7 @@ impl Verb {
             Self::Activate => "activate",
             Self::Rotate => "rotate",
             Self::Retire => "retire",
+            Self::Emergency => "emergency",
             Self::Taint => "taint",
             Self::Revoke => "revoke",
         }
@@ -93,7 +103,7 @@ impl Verb {
 
     /// Whether it is about a successor that takes over, or is to.
     pub(crate) const fn has_successor(self) -> bool {
-        matches!(self, Self::Prepare | Self::Activate | Self::Rotate | Self::Retire)
+        !matches!(self, Self::Taint | Self::Revoke)
     }
 }
 
@@ -161,13 +171,24 @@ pub(crate) struct Operation {
     pub stage: Stage,
     /// When it ended.
     pub ended: Option<SystemTime>,
+    /// Who had reported it then; nothing before.
+    pub told: Option<Told>,
+}
+
+/// How many live agents there were, and how many of them had reported what an operation has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Of how many.
+    pub agents: usize,
+    /// How many.
+    pub reported: usize,
 }
 
 impl Operation {
     /// The authority that it takes away, if it does.
     pub(crate) const fn taken_away(&self) -> Option<AuthorityId> {
         match self.verb {
-            Verb::Retire => self.previous,
+            Verb::Retire | Verb::Emergency => self.previous,
             Verb::Taint | Verb::Revoke => Some(self.target),
             Verb::Prepare | Verb::Activate | Verb::Rotate => None,
         }
@@ -208,7 +229,8 @@ impl Operations {
 
     /// Records one that begins; its number.
     pub(super) fn begin(&mut self, mut operation: Operation) -> Result<u64, TooMany> {
-        if self.running().count() >= MOST_RUNNING {
+        let waits = !matches!(operation.verb, Verb::Revoke | Verb::Emergency);
+        if waits && self.running().count() >= MOST_RUNNING {
             return Err(TooMany);
         }
         // The newest of those kept has the highest number, and one is always kept.
@@ -245,6 +267,7 @@ mod tests {
             begun: SystemTime::UNIX_EPOCH,
             stage,
             ended: None,
+            told: None,
         }
     }
 
@@ -274,5 +297,10 @@ mod tests {
         }
         assert_eq!(all.begin(operation(0, Stage::Telling)), Err(TooMany));
         assert_eq!((all.running().count(), all.iter().count()), (16, 24));
+        let revocation = Operation {
+            verb: Verb::Revoke,
+            ..operation(0, Stage::Telling)
+        };
+        assert_eq!(all.begin(revocation), Ok(47), "what is stolen does not wait");
     }
 }

@@ -27,7 +27,21 @@ pub(crate) struct LifeSettings {
     pub spread_max: Duration,
     /// What the keys of new authorities sign with; nothing: as the one before, and P-256 at first.
     pub algorithm: Option<SignatureAlgorithm>,
+    /// What happens when a key is stolen.
+    pub emergency: EmergencySettings,
 }
+
+/// How authorities are replaced whose keys are stolen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EmergencySettings {
+    /// How long those before stay in the bundle after another one signs, for whoever has yet to replace what they signed.
+    pub grace: Duration,
+    /// Whether the bundle with the new one goes out before it signs. Where a thief could send one too, what is more than a bundle comes first.
+    pub bundle_first: bool,
+}
+
+/// How long those that are connected are waited for in an emergency.
+pub(crate) const EMERGENCY_SPREAD: Duration = Duration::from_secs(5);
 
 /// Why the settings are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,6 +161,11 @@ impl LifePolicy {
         self.0.spread_max
     }
 
+    /// What happens when a key is stolen.
+    pub(crate) const fn emergency(&self) -> EmergencySettings {
+        self.0.emergency
+    }
+
     /// What keys of new authorities sign with, where that is set.
     pub(crate) fn algorithm(&self) -> Option<SignatureAlgorithm> {
         self.0.algorithm
@@ -181,6 +200,10 @@ mod tests {
             spread: Duration::from_secs(60),
             spread_max: HOUR,
             algorithm: None,
+            emergency: EmergencySettings {
+                grace: Duration::from_secs(120),
+                bundle_first: true,
+            },
         }
     }
 

@@ -14,7 +14,7 @@ pub(crate) enum Refused {
     AlreadyPrepared(AuthorityId),
     /// The successor that is under way signs with something else than what is asked for.
     #[error(
-        "the successor that is under way, {prepared}, signs with {algorithm}: ask again once it has taken over (`ca show`)"
+        "the successor that is under way, {prepared}, signs with {algorithm}: ask again once that is over (`ca show`)"
     )]
     OtherAlgorithm {
         /// Which.
@@ -47,6 +47,9 @@ pub(crate) enum Refused {
     /// There is nothing before the first authority.
     #[error("no authority signs yet: there is nothing to retire")]
     NothingToRetire,
+    /// The same.
+    #[error("no authority of this kind signs yet: there is nothing to replace")]
+    NothingToReplace,
     /// What it has signed could not be replaced by anything else.
     #[error("{0} is the one that signs: `ca rotate` first, or `ca rotate --retire`, which does both")]
     Signs(AuthorityId),
@@ -62,8 +65,9 @@ pub(crate) enum Refused {
     },
     /// Peers would refuse what is in use.
     #[error(
-        "{authority} is still used: {agents} agents report {certificates} current certificates of it, and {unknown} have not said since it \
-         was tainted; ask again later (`ca show`); --force revokes it all the same, and they are refused until they have others"
+        "{authority} is still used: {}; ask again later: `ca rotate --retire` is what waits by itself; --force revokes it all the same, and \
+         peers refuse these certificates until they are replaced",
+        users(*agents, *certificates, *unknown)
     )]
     StillUsed {
         /// Which.
@@ -91,4 +95,39 @@ pub(crate) enum Refused {
     /// Each of them waits for agents.
     #[error("too many operations are under way: wait for one of them (`ca show`)")]
     TooMany,
+}
+
+/// Who uses an authority; somebody does.
+fn users(agents: usize, certificates: u64, unknown: usize) -> String {
+    let of = |count: u64, one: &str, more: &str| format!("{count} {}", if count == 1 { one } else { more });
+    let uses = format!(
+        "{} {} of it",
+        of(agents as u64, "agent reports", "agents report"),
+        of(certificates, "current certificate", "current certificates")
+    );
+    let silent = format!(
+        "{} not said since it was tainted (not connected, or just restarted)",
+        of(unknown as u64, "agent has", "agents have")
+    );
+    match (agents, unknown) {
+        (_, 0) => uses,
+        (0, _) => silent,
+        _ => format!("{uses}, and {silent}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_uses_an_authority_is_said_of_as_many_as_there_are() {
+        assert_eq!(users(1, 1, 0), "1 agent reports 1 current certificate of it");
+        assert_eq!(
+            users(0, 0, 2),
+            "2 agents have not said since it was tainted (not connected, or just restarted)"
+        );
+        let both = "2 agents report 3 current certificates of it, and 1 agent has not said since";
+        assert!(users(2, 3, 1).starts_with(both));
+    }
 }

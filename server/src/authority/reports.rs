@@ -7,7 +7,8 @@ use signet_certs::authority::AuthorityKind;
 use signet_certs::id::SpiffeId;
 use tokio::sync::watch;
 
-use super::operation::{Operation, Stage};
+use super::operation::{Operation, Stage, Verb};
+use super::policy::EMERGENCY_SPREAD;
 use super::spread::{SpreadReports, Use};
 use super::state::{AuthoritySet, Context};
 
@@ -23,6 +24,8 @@ pub(crate) enum Why {
     Uses(u32),
     /// It has not said whether any are.
     HasNotSaid,
+    /// Its own certificate is of an authority that is distrusted.
+    NotAttested,
 }
 
 /// An agent that is waited for.
@@ -43,9 +46,9 @@ pub(crate) struct OperationReport {
     pub operation: Operation,
     /// What it waits for is in the bundle that readers are served.
     pub is_published: bool,
-    /// Live agents.
+    /// Live agents, and while something is being replaced those whose own pod is gone; of one that has ended, then.
     pub agents: usize,
-    /// Live agents that are not waited for.
+    /// Those of them that are not waited for; of one that has ended, that had reported it.
     pub reported: usize,
     /// Some of the others, by name.
     pub awaited: Vec<Awaited>,
@@ -69,6 +72,12 @@ impl OperationReport {
         let mut sequence = None;
         let behind = match operation.stage {
             Stage::Done | Stage::Superseded => Vec::new(),
+            Stage::Draining | Stage::Telling if operation.verb == Verb::Emergency => {
+                sequence = set
+                    .told_by(operation)
+                    .or_else(|| set.shown_tainted(operation.previous?));
+                not_replaced(operation, set, context)
+            }
             Stage::Draining => {
                 let tainted = operation
                     .previous
@@ -78,6 +87,13 @@ impl OperationReport {
                     let users = context.reports.users(previous, shown);
                     users.map(|(agent, usage)| (agent, why(usage))).collect()
                 })
+            }
+            Stage::Spreading if operation.verb == Verb::Emergency => {
+                let introduced = set.prepared().and_then(|prepared| prepared.introduced);
+                sequence = introduced.map(|introduced| introduced.sequence);
+                at_latest = introduced.map(|introduced| introduced.at + EMERGENCY_SPREAD);
+                let without = context.reports.connected_without(sequence.unwrap_or(u64::MAX));
+                without.map(|agent| (agent, Why::NotReported)).collect()
             }
             Stage::Spreading => {
                 if let Some(status) = set.spread_status(context) {
@@ -91,13 +107,23 @@ impl OperationReport {
                 not_reported(context.reports, sequence)
             }
         };
-        let agents = context.reports.live();
+        let agents = match operation.stage {
+            Stage::Draining => context.reports.holders(),
+            _ => context.reports.live(),
+        };
+        let reported = agents.saturating_sub(behind.len());
+        let told = operation.told.unwrap_or_default();
+        let (agents, reported) = if operation.stage.is_end() {
+            (told.agents, told.reported)
+        } else {
+            (agents, reported)
+        };
         Self {
             kind,
             operation: operation.clone(),
             is_published: sequence.is_some(),
             agents,
-            reported: agents.saturating_sub(behind.len()),
+            reported,
             awaited: first(behind),
             not_before,
             at_latest,
@@ -106,8 +132,30 @@ impl OperationReport {
 
     /// Agents that are waited for, named or not.
     pub(crate) const fn awaited_total(&self) -> usize {
+        if self.operation.stage.is_end() {
+            return 0;
+        }
         self.agents.saturating_sub(self.reported)
     }
+}
+
+/// Who has yet to replace what those before have signed: where the bundle comes first, for workloads; else for itself.
+fn not_replaced<'a>(
+    operation: &Operation,
+    set: &AuthoritySet,
+    context: &'a Context<'_>,
+) -> Vec<(&'a SpiffeId, Why)> {
+    let reports = context.reports;
+    if !context.policy.emergency().bundle_first {
+        let trusted = set.ids();
+        let others = reports.not_of(&trusted);
+        return others.map(|agent| (agent, Why::NotAttested)).collect();
+    }
+    let previous = operation.previous.filter(|previous| set.get(*previous).is_some());
+    previous.map_or_else(Vec::new, |previous| {
+        let users = reports.users(previous, set.shown_tainted(previous));
+        users.map(|(agent, usage)| (agent, why(usage))).collect()
+    })
 }
 
 fn not_reported(reports: &SpreadReports, sequence: Option<u64>) -> Vec<(&SpiffeId, Why)> {

@@ -23,8 +23,10 @@ pub(crate) struct Holds {
     pub reported: u64,
     /// Authority of the certificate that it uses; nothing while that is not the newest that it was given.
     pub own: Option<AuthorityId>,
-    /// Nothing as long as it has not spoken since this server's start: "not known" is not "none".
+    /// Nothing as long as it has not spoken since this server's start, or does not know itself: "not known" is not "none".
     pub in_use: Option<InUse>,
+    /// Its trust stream is open.
+    pub connected: bool,
 }
 
 /// Why an agent keeps an authority from being taken away.
@@ -59,11 +61,26 @@ impl Uses {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpreadReports {
     agents: Arc<HashMap<SpiffeId, Holds>>,
+    /// Those whose own pod is gone: nobody waits for them to hear of anything, and what their workloads use is in use.
+    leaving: Arc<HashMap<SpiffeId, Holds>>,
     /// How many agents have reported which sequence.
     counts: Arc<BTreeMap<u64, usize>>,
 }
 
 impl SpreadReports {
+    /// With those whose own pod is gone, and whose certificate has not ended.
+    pub(crate) fn leaving(self, agents: HashMap<SpiffeId, Holds>) -> Self {
+        Self {
+            leaving: Arc::new(agents),
+            ..self
+        }
+    }
+
+    /// How many agents may have workloads that hold something, those included that are being replaced.
+    pub(crate) fn holders(&self) -> usize {
+        self.agents.len() + self.leaving.len()
+    }
+
     /// How many agents are live.
     pub(crate) fn live(&self) -> usize {
         self.agents.len()
@@ -81,18 +98,39 @@ impl SpreadReports {
             .map(|(agent, _)| agent)
     }
 
+    /// Those of them that would hear of a later one at once.
+    pub(crate) fn connected_without(&self, sequence: u64) -> impl Iterator<Item = &SpiffeId> {
+        let behind = self
+            .agents
+            .iter()
+            .filter(move |(_, holds)| holds.reported < sequence);
+        behind
+            .filter(|(_, holds)| holds.connected)
+            .map(|(agent, _)| agent)
+    }
+
+    /// The live agents whose own certificate is of none of these authorities, or is not known to be.
+    pub(crate) fn not_of(&self, authorities: &[AuthorityId]) -> impl Iterator<Item = &SpiffeId> {
+        let others = self.agents.iter().filter(|(_, holds)| {
+            let own = holds.own.as_ref();
+            own.is_none_or(|own| !authorities.contains(own))
+        });
+        others.map(|(agent, _)| agent)
+    }
+
     /// How many live agents hold the bundle of `sequence` or a later one.
     pub(crate) fn confirmed(&self, sequence: u64) -> usize {
         self.counts.range(sequence..).map(|(_, agents)| agents).sum()
     }
 
-    /// The live agents that use an authority, or of which that is not known, since the bundle of `sequence` is out; all where none is.
+    /// The agents that use an authority, or of which that is not known, since the bundle of `sequence` is out; all where none is. One that
+    /// is just being replaced is among them.
     pub(crate) fn users(
         &self,
         authority: AuthorityId,
         sequence: Option<u64>,
     ) -> impl Iterator<Item = (&SpiffeId, Use)> {
-        let all = self.agents.iter();
+        let all = self.agents.iter().chain(self.leaving.iter());
         all.filter_map(move |(agent, holds)| Some((agent, holds.usage(authority, sequence)?)))
     }
 
@@ -115,11 +153,9 @@ impl SpreadReports {
 impl Holds {
     fn usage(&self, authority: AuthorityId, sequence: Option<u64>) -> Option<Use> {
         let of_workloads = self.in_use.iter().flat_map(|in_use| &in_use.authorities);
-        let mut count: u32 = of_workloads
-            .filter(|(id, _)| *id == authority)
-            .map(|(_, count)| count)
-            .sum();
-        count += u32::from(self.own == Some(authority));
+        let of_it = of_workloads.filter(|(id, _)| *id == authority);
+        let own = u32::from(self.own == Some(authority));
+        let count = of_it.fold(own, |sum, (_, count)| sum.saturating_add(*count));
         let is_known = self.own.is_some()
             && self
                 .in_use
@@ -142,6 +178,7 @@ impl FromIterator<(SpiffeId, Holds)> for SpreadReports {
         }
         Self {
             agents: Arc::new(agents),
+            leaving: Arc::default(),
             counts: Arc::new(counts),
         }
     }
@@ -158,6 +195,7 @@ impl FromIterator<(SpiffeId, u64)> for SpreadReports {
                 sequence: reported,
                 authorities: Vec::new(),
             }),
+            connected: false,
         };
         let agents = agents.into_iter();
         agents
@@ -168,7 +206,8 @@ impl FromIterator<(SpiffeId, u64)> for SpreadReports {
 
 impl PartialEq for SpreadReports {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.agents, &other.agents) || self.agents == other.agents
+        let is_same = |one: &Arc<_>, other: &Arc<_>| Arc::ptr_eq(one, other) || one == other;
+        is_same(&self.agents, &other.agents) && is_same(&self.leaving, &other.leaving)
     }
 }
 
@@ -240,6 +279,7 @@ mod tests {
                 sequence,
                 authorities: authorities.to_vec(),
             }),
+            connected: true,
         };
         let silent = Holds {
             in_use: None,
@@ -268,5 +308,14 @@ mod tests {
         users.sort_by_key(|(agent, _)| *agent);
         assert_eq!(users[0], (&id("before"), Use::Unknown));
         assert_eq!(users[4], (&id("uses"), Use::Certificates(2)));
+        // One whose pod is gone hears nothing, and its workloads go on.
+        let gone = HashMap::from([(
+            id("gone"),
+            holds(7, Some(of(9)), &[(of(1), u32::MAX), (of(1), 1)]),
+        )]);
+        let reports = reports.leaving(gone);
+        assert_eq!((reports.live(), reports.holders()), (6, 7));
+        assert_eq!(reports.uses(of(1), Some(7)).agents, 3);
+        assert!(reports.waited_for(u64::MAX).all(|agent| *agent != id("gone")));
     }
 }

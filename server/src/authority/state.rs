@@ -6,7 +6,7 @@
 //! | Prepared | yes | its own CRL | activation, once it has spread |
 //! | Active (exactly one) | yes | leaves, CRL | activation of another |
 //! | Old | yes | CRL | its last leaf has expired and, where it has a CRL, one more is out |
-//! | Tainted | yes, marked | CRL | the same, or it is revoked: then at once, and its id is remembered as departed |
+//! | Tainted | yes, marked | CRL | the same, or it is revoked: then at once, and its id is remembered as departed; in an emergency after its grace |
 //!
 //! It knows no kind of authority: there is one machine for each. What kinds differ in is data of the authority.
 //!
@@ -42,6 +42,8 @@ pub(crate) enum Activation {
     WhenSpread,
     /// It is published: an admin forced it, or nothing else can sign.
     AtOnce,
+    /// Those that are connected have it, or were waited for long enough: a key of those before it is stolen.
+    InEmergency,
 }
 
 /// Where an authority stands.
@@ -69,6 +71,8 @@ pub(crate) enum AuthorityState {
         drained_at: Option<SystemTime>,
         /// Sequence of the first bundle that was published with this mark.
         shown: Option<u64>,
+        /// It is distrusted: then it leaves every bundle, whoever has reported.
+        out_at: Option<SystemTime>,
     },
 }
 
@@ -96,6 +100,14 @@ impl AuthorityState {
                 ..
             } => Some((*leaves_until, *drained_at)),
             Self::Prepared { .. } | Self::Active => None,
+        }
+    }
+
+    /// Its key is taken to be stolen: when it leaves every bundle.
+    pub(crate) const fn out_at(&self) -> Option<SystemTime> {
+        match self {
+            Self::Tainted { out_at, .. } => *out_at,
+            _ => None,
         }
     }
 
@@ -208,7 +220,7 @@ pub(crate) enum Event {
     Start,
     /// Time has passed, or reports have come in.
     Tick,
-    /// A key and its material were made, as [`Effect::GenerateKey`] asked.
+    /// A key and its material were made, as [`Effect::GenerateKey`](super::transition::Effect::GenerateKey) asked.
     Prepared {
         /// The new one.
         authority: NewAuthority,
@@ -247,41 +259,6 @@ pub(crate) enum Event {
         /// `notAfter` of its last leaf.
         not_after: SystemTime,
     },
-}
-
-/// What the worker has to do, in the order given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// Write the new state. If this fails, the transition has not happened.
-    SaveJournal,
-    /// Show the new state to issuers and to the publisher.
-    Publish,
-    /// Drop the key. Its sealed copy goes in the transaction of the journal, so that no crash can leave it behind.
-    DeleteKey(AuthorityId),
-    /// Ask the ledger for the last leaf of an Old authority; answer with an event.
-    CheckLastLeaf(AuthorityId),
-    /// Make a key and its material; answer with [`Event::Prepared`].
-    GenerateKey {
-        /// What the key signs with.
-        algorithm: SignatureAlgorithm,
-        /// To be handed back.
-        activation: Activation,
-        /// To be handed back.
-        author: Arc<str>,
-        /// To be handed back.
-        verb: Option<Verb>,
-    },
-}
-
-/// What an event leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Transition {
-    /// The state after it.
-    pub next: AuthoritySet,
-    /// What has to be done, in order.
-    pub effects: Vec<Effect>,
-    /// The operation that an order has begun or joined.
-    pub operation: Option<u64>,
 }
 
 impl AuthoritySet {

@@ -4,14 +4,15 @@ mod distrust;
 mod orders;
 mod pursue;
 mod told;
+mod wrong_time;
 
 use std::time::{Duration, SystemTime};
 
-use super::policy::{activate_at, prepare_at};
+use super::policy::{EMERGENCY_SPREAD, activate_at, prepare_at};
 use super::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Event, Moment, Refused,
-    TIMER, Transition, Turn,
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Event, Moment, Refused, TIMER, Turn,
 };
+use super::transition::{Effect, Transition};
 
 /// Turns of an authority that are remembered: more than one that goes its way takes.
 const TURNS_KEPT: usize = 8;
@@ -65,6 +66,8 @@ impl AuthoritySet {
                 moments.extend(self.activation_moments(prepared, active, context));
             }
         }
+        // What is distrusted waits for no settled time.
+        moments.extend(self.authorities.iter().filter_map(|record| record.state.out_at()));
         let ends = self
             .authorities
             .iter()
@@ -87,6 +90,9 @@ impl AuthoritySet {
         active: Option<&AuthorityRecord>,
         context: &Context<'_>,
     ) -> Vec<SystemTime> {
+        if self.takes_over(context) {
+            return vec![context.at.now];
+        }
         let Some(status) = self.spread_status(context) else {
             return Vec::new();
         };
@@ -103,13 +109,17 @@ impl AuthoritySet {
         let ends = active
             .filter(|_| context.at.trusted)
             .map(|active| active.authority.not_after);
-        let gate = status.opens_at();
+        let gate = match (prepared.state, prepared.introduced) {
+            (
+                AuthorityState::Prepared {
+                    activation: Activation::InEmergency,
+                },
+                Some(introduced),
+            ) => introduced.at + EMERGENCY_SPREAD,
+            _ => status.opens_at(),
+        };
         let due = scheduled.map(|scheduled| scheduled.max(gate));
-        if self.takes_over(context) {
-            vec![context.at.now]
-        } else {
-            ends.into_iter().chain(due).collect()
-        }
+        ends.into_iter().chain(due).collect()
     }
 
     fn start(&self, context: &Context<'_>) -> Transition {
@@ -117,6 +127,13 @@ impl AuthoritySet {
         for record in &mut raised.authorities {
             if record.state.is_in_service() {
                 record.longest_leaf_ttl = record.longest_leaf_ttl.max(context.policy.leaf_ttl());
+            }
+            // However the clock was when it was written.
+            if let AuthorityState::Tainted {
+                out_at: Some(out_at), ..
+            } = &mut record.state
+            {
+                *out_at = (*out_at).min(context.at.now + context.policy.emergency().grace);
             }
         }
         let transition = raised.tick(context);
@@ -143,8 +160,9 @@ impl AuthoritySet {
         if context.at.trusted {
             next.reinstate(context.at.now);
         }
+        next.turn_out(context.at.now);
         if next.takes_over(context) {
-            next.hand_over(context.at.now);
+            next.hand_over(context);
         }
         next.pursue(context);
         // A wrong clock takes an authority out of the bundle, which can be mended, and no key with it.
@@ -174,69 +192,19 @@ impl AuthoritySet {
         next.does(effects)
     }
 
-    /// A prepared authority whose own life is over can no longer take over.
-    fn retire_unused(&mut self, now: SystemTime) {
-        for record in &mut self.authorities {
-            if matches!(record.state, AuthorityState::Prepared { .. }) && record.is_over(now) {
-                record.state = AuthorityState::Old {
-                    leaves_until: now,
-                    drained_at: None,
-                };
-            }
-        }
-    }
-
-    /// What was made while the clock was ahead cannot sign yet. An older authority that still can takes its place again, and
-    /// the early one ends like any other that was replaced.
-    fn reinstate(&mut self, now: SystemTime) {
-        for record in &mut self.authorities {
-            if matches!(record.state, AuthorityState::Prepared { .. }) && record.is_early(now) {
-                record.state = AuthorityState::Old {
-                    leaves_until: now,
-                    drained_at: None,
-                };
-            }
-        }
-        let early = |record: &AuthorityRecord| record.state == AuthorityState::Active && record.is_early(now);
-        let usable = |record: &&mut AuthorityRecord| {
-            let drained = match record.state {
-                AuthorityState::Old { drained_at, .. } => drained_at.is_some_and(|at| at <= now),
-                _ => true,
-            };
-            !drained && !record.is_useless(now)
-        };
-        if !self.authorities.iter().any(early) {
-            return;
-        }
-        let Some(id) = self
-            .authorities
-            .iter_mut()
-            .filter(usable)
-            .max_by_key(|record| record.authority.not_after)
-            .map(|record| record.id())
-        else {
-            return;
-        };
-        for record in &mut self.authorities {
-            if record.state == AuthorityState::Active {
-                record.state = AuthorityState::Old {
-                    leaves_until: last_leaf_bound(record, now),
-                    drained_at: None,
-                };
-            } else if record.id() == id {
-                // Whatever was found out about its leaves was found out by the wrong time.
-                record.state = AuthorityState::Active;
-            }
-        }
-    }
-
     /// Whether the prepared authority is to take over now. Being published comes before everything, force included:
     /// a chain whose authority has no CRL is refused by all who fail closed.
     fn takes_over(&self, context: &Context<'_>) -> bool {
-        let Some(status) = self.spread_status(context) else {
+        let Some(prepared) = self.prepared() else {
             return false;
         };
-        let Some(AuthorityState::Prepared { activation }) = self.prepared().map(|record| record.state) else {
+        let AuthorityState::Prepared { activation } = prepared.state else {
+            return false;
+        };
+        if activation == Activation::InEmergency && !context.policy.emergency().bundle_first {
+            return true;
+        }
+        let (Some(introduced), Some(status)) = (prepared.introduced, self.spread_status(context)) else {
             return false;
         };
         let Moment {
@@ -249,6 +217,11 @@ impl AuthoritySet {
         };
         match activation {
             Activation::AtOnce => true,
+            Activation::InEmergency => {
+                let waits = (introduced.at..introduced.at + EMERGENCY_SPREAD).contains(&now);
+                let mut without = context.reports.connected_without(status.sequence);
+                !waits || without.next().is_none()
+            }
             Activation::WhenSpread => status.is_open(now),
             Activation::OnSchedule => {
                 settled.is_some_and(|settled| settled >= activate_threshold(active)) && status.is_open(now)
@@ -256,8 +229,16 @@ impl AuthoritySet {
         }
     }
 
-    fn hand_over(&mut self, now: SystemTime) {
+    fn hand_over(&mut self, context: &Context<'_>) {
+        let now = context.at.now;
+        let in_emergency = AuthorityState::Prepared {
+            activation: Activation::InEmergency,
+        };
+        let mut stolen = None;
         for record in &mut self.authorities {
+            if record.state == in_emergency {
+                stolen = Some(record.author.clone());
+            }
             match record.state {
                 AuthorityState::Active => {
                     record.state = AuthorityState::Old {
@@ -268,6 +249,9 @@ impl AuthoritySet {
                 AuthorityState::Prepared { .. } => record.state = AuthorityState::Active,
                 AuthorityState::Old { .. } | AuthorityState::Tainted { .. } => {}
             }
+        }
+        if let Some(author) = stolen {
+            self.distrust(&author, now, context.policy.emergency().grace);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use signet_runtime::output::Narration;
+use signet_runtime::{output::Narration, signal::end_of_session};
 
 use super::{
     admin::{AdminClient, CaOrder},
@@ -37,6 +37,13 @@ pub(super) fn run(command: CaCommand) -> ExitCode {
             };
             ordered(order, &args.wait, args.admin)
         }
+        CaCommand::Emergency(args) => {
+            let order = CaOrder::Emergency {
+                kind: args.kind.name().to_owned(),
+                algorithm: algorithm(args.algorithm),
+            };
+            ordered(order, &args.wait, args.admin)
+        }
         CaCommand::Taint(args) => {
             let authority = args.authority;
             ordered(CaOrder::Taint { authority }, &args.wait, args.admin)
@@ -48,7 +55,16 @@ pub(super) fn run(command: CaCommand) -> ExitCode {
             };
             ordered(order, &args.wait, args.admin)
         }
+        CaCommand::Wait(args) => ask(args.admin, async move |client| {
+            let narration = Narration::on_stderr();
+            client.wait_for(args.operation, narration, left()).await
+        }),
     }
+}
+
+/// An admin who leaves is told how to come back.
+async fn left() {
+    end_of_session().await;
 }
 
 fn algorithm(chosen: Option<Algorithm>) -> String {
@@ -59,6 +75,7 @@ fn ordered(order: CaOrder, wait: &WaitArgs, admin: AdminArgs) -> ExitCode {
     // To wait is what happens anyway.
     let waits = wait.wait || !wait.no_wait;
     ask(admin, async move |client| {
-        client.order(order, waits, Narration::on_stderr()).await
+        let narration = Narration::on_stderr();
+        client.order(order, waits, narration, left()).await
     })
 }

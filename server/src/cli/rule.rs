@@ -1,13 +1,17 @@
 //! Rules that an admin sets, deletes and tries.
 
 use std::{
+    cell::Cell,
     io::{self, Read as _},
     path::Path,
     process::ExitCode,
 };
 
 use anyhow::{Context as _, bail};
-use signet_runtime::config::{self, MAX_BYTES};
+use signet_runtime::{
+    cli::exit,
+    config::{self, MAX_BYTES},
+};
 
 use super::{
     PROGRAM,
@@ -32,9 +36,10 @@ pub(super) fn delete(args: DeleteRuleArgs) -> ExitCode {
     })
 }
 
-/// Exits 1 where the pod gets nothing, and 2 where there is no answer.
+/// Exits 1 where the pod gets nothing, and 2 where there is no answer, or none yet.
 pub(super) fn test(args: TestRuleArgs) -> ExitCode {
-    PROGRAM.judge(args.admin.answer.output, async {
+    let is_open = Cell::new(false);
+    let status = PROGRAM.judge(args.admin.answer.output, async {
         let rule = args.rule.as_deref().map(read).transpose()?;
         let mut client = AdminClient::connect(&args.admin.admin_socket).await?;
         let test = TestRule {
@@ -43,8 +48,15 @@ pub(super) fn test(args: TestRuleArgs) -> ExitCode {
             rule,
             before: args.before,
         };
-        client.test_rule(test).await
-    })
+        let (answer, open) = client.test_rule(test).await?;
+        is_open.set(open);
+        Ok(answer)
+    });
+    if is_open.get() {
+        ExitCode::from(exit::USAGE)
+    } else {
+        status
+    }
 }
 
 /// The name of a file in messages.

@@ -1,6 +1,6 @@
 //! From what is written to what can be used: everything that is wrong is found on the way.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use signet_certs::{authority::AuthorityKind, id::TrustDomain, svid::SvidProfile};
 use signet_runtime::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     audit::{AuditBound, AuditSink},
-    authority::{LifePolicy, LifeSettings},
+    authority::{EmergencySettings, LifePolicy, LifeSettings},
     publisher::CRL_MAX_BYTES,
     rules::{ACROSS_NAMESPACES, IdentityRuleConfig, RuleError, RuleScope, RuleSet, belief},
 };
@@ -25,6 +25,8 @@ const MIN_BACKLOG: u64 = 1_000;
 const MIN_CRL_BYTES: usize = 64 << 10;
 /// The shortest life that leaves time to renew.
 const MIN_SVID_TTL: Duration = Duration::from_secs(10);
+/// Whoever has a stolen key has it for so long.
+const EMERGENCY_GRACE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// More back-dating is refused by careful peers.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(600);
 
@@ -184,7 +186,8 @@ fn lives(
     let readable = ["svid", "authority", "rules"]
         .iter()
         .try_for_each(|key| findings.was_read(key));
-    let mut policy = |key, authority_ttl: HumanDuration, leaf_ttl| {
+    let grace = emergency_grace(times.emergency_grace, findings);
+    let mut policy = |key, authority_ttl: HumanDuration, leaf_ttl, bundle_first| {
         let settings = LifeSettings {
             authority_ttl: authority_ttl.get(),
             leaf_ttl,
@@ -192,22 +195,40 @@ fn lives(
             spread: times.spread.get(),
             spread_max: times.spread_max.get(),
             algorithm: times.algorithm,
+            emergency: EmergencySettings {
+                grace: grace?,
+                bundle_first,
+            },
         };
         LifePolicy::new(settings).map_err(|error| match readable {
             Ok(()) => findings.error(key, error.to_string(), "change one of the two"),
             Err(refused) => refused,
         })
     };
-    let x509 = policy("authority.ttl", times.ttl, longest);
+    let x509 = policy("authority.ttl", times.ttl, longest, true);
     let control = policy(
         "authority.control_ttl",
         times.control_ttl,
         times.control_svid_ttl.get(),
+        // Its thief can say what a server says: the anchors file comes first.
+        false,
     );
     Ok(BTreeMap::from([
         (AuthorityKind::X509, x509?),
         (AuthorityKind::Control, control?),
     ]))
+}
+
+fn emergency_grace(grace: HumanDuration, findings: &mut Findings) -> Result<Duration, Refused> {
+    let grace = grace.get();
+    if EMERGENCY_GRACE.contains(&grace) {
+        return Ok(grace);
+    }
+    Err(findings.error(
+        "authority.emergency_grace",
+        format!("{grace:?} is out of range"),
+        "choose between 1s and 1h: agents need ten seconds to replace what stolen keys have signed",
+    ))
 }
 
 fn crl_max_bytes(bytes: usize, findings: &mut Findings) -> Result<usize, Refused> {

@@ -196,6 +196,8 @@ pub(super) struct AuthorityTimes {
     pub(super) spread: HumanDuration,
     /// After which a new authority signs though some agent has not reported it.
     pub(super) spread_max: HumanDuration,
+    /// How long those that are replaced in an emergency stay in the bundle, for agents that have yet to replace what they signed.
+    pub(super) emergency_grace: HumanDuration,
     /// What keys of new authorities sign with, `p256` or `p384`. Default: as the authority before, and `p256` at first.
     pub(super) algorithm: Option<SignatureAlgorithm>,
 }
@@ -208,6 +210,7 @@ impl Default for AuthorityTimes {
             control_svid_ttl: hours(4),
             spread: minutes(15),
             spread_max: hours(6),
+            emergency_grace: minutes(2),
             algorithm: None,
         }
     }

@@ -105,9 +105,14 @@ impl Kept {
 
     /// The oldest of whichever agent has the most.
     fn forget_one(&mut self) {
-        let most = self.by_agent.values_mut().max_by_key(|kept| kept.len());
-        if most.and_then(VecDeque::pop_front).is_some() {
+        let most = self.by_agent.iter_mut().max_by_key(|(_, kept)| kept.len());
+        let Some((agent, kept)) = most else { return };
+        if kept.pop_front().is_some() {
             self.len -= 1;
+        }
+        if kept.is_empty() {
+            let agent = agent.clone();
+            self.by_agent.remove(&agent);
         }
     }
 }
@@ -213,6 +218,17 @@ mod tests {
         let last = (agents - 1).to_string();
         assert!(lately.of("0", &last).is_empty());
         assert_eq!(told(&lately, &SHARE.to_string(), &last)[0].len(), LONGEST);
+    }
+
+    #[test]
+    fn an_agent_of_whom_nothing_is_kept_is_forgotten() {
+        let lately = Lately::default();
+        for agent in 0..KEPT + 10 {
+            let why = refused(RefusalReason::NoMatch, "why");
+            note(&lately, &agent.to_string(), "pod", why);
+        }
+        let kept = lately.0.lock();
+        assert_eq!((kept.by_agent.len(), kept.len), (KEPT, KEPT));
     }
 
     #[test]

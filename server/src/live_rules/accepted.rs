@@ -33,8 +33,8 @@ pub(super) struct Change<'c> {
     pub(super) withdrawn: u64,
     /// Since when agents have to be told of rules that changed, if they have to.
     pub(super) untold_since: Option<SystemTime>,
-    /// What admins have set by now, where that is not kept yet.
-    pub(super) of_admins: Option<String>,
+    /// What admins have set by now, where that is not kept yet, and the line of the edit.
+    pub(super) edited: Option<(String, AuditAction)>,
 }
 
 impl Accepted {
@@ -84,11 +84,26 @@ pub(super) async fn keep(
         withdrawn: change.withdrawn,
     };
     let accepted = Accepted::of(rules, change.untold_since);
+    let (of_admins, edited) = change.edited.unzip();
     let kept = RulesToKeep {
         accepted: Some(accepted.body()),
-        of_admins: change.of_admins,
+        of_admins,
     };
-    store.keep_rules(kept, vec![AuditEvent::new(now, action)]).await
+    let lines = edited.into_iter().chain([action]);
+    let lines = lines.map(|action| AuditEvent::new(now, action)).collect();
+    store.keep_rules(kept, lines).await
+}
+
+/// Remembers of which source these rules are, and leaves it as it is whether agents were told of them.
+pub(super) async fn moved(store: &dyn Store, rules: &RuleSet) -> Result<(), StoreError> {
+    let known = store.accepted_rules().await?;
+    let known = known.and_then(|body| Accepted::read(&body).ok());
+    let untold = known.and_then(|known| known.untold_since());
+    let kept = RulesToKeep {
+        accepted: Some(Accepted::of(rules, untold).body()),
+        of_admins: None,
+    };
+    store.keep_rules(kept, Vec::new()).await
 }
 
 /// Remembers that those whom these rules concern have been named.

@@ -2,14 +2,20 @@
 
 use std::time::{Duration, SystemTime};
 
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use signet_certs::time::{from_unix_millis, unix_millis};
 use signet_runtime::config::MAX_BYTES;
 
-use super::NotEdited;
+use super::{NotEdited, source::Unusable};
+use crate::audit_event::AuditAction;
 use crate::rules::{
     BUILTIN_RULE, IdentityRuleConfig, RuleError, RuleProblem, RuleScope, RuleSet, WrittenRules,
 };
+
+/// A rule that is longer than this, in bytes of JSON, is told by its digest: two fit into a line of the log.
+const LONGEST_IN_LINE: usize = 64 << 10;
 
 /// A rule that an admin has set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +61,27 @@ pub(super) enum Unfit {
     Admins(String),
 }
 
+impl Unfit {
+    /// What that is for these rules of a file.
+    pub(super) fn of(self, file: WrittenRules) -> Unusable {
+        match self {
+            Self::File(problem) => Unusable::all(problem),
+            Self::Admins(problem) => Unusable {
+                problem,
+                rules: Some(file),
+            },
+        }
+    }
+}
+
+impl From<Unfit> for NotEdited {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::File(problem) | Unfit::Admins(problem) => Self::Unfit(problem),
+        }
+    }
+}
+
 /// All of them, in order; they come behind those of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AdminRules {
@@ -65,12 +92,7 @@ impl AdminRules {
     /// What a store has.
     pub(super) fn read(body: Option<&str>) -> Result<Self, String> {
         let read = body.map(serde_json::from_str).transpose();
-        let read = read.map_err(|error| {
-            format!(
-                "what admins have set cannot be read, and was kept by another version of the server: {error}"
-            )
-        });
-        Ok(read?.unwrap_or_default())
+        Ok(read.map_err(|error| error.to_string())?.unwrap_or_default())
     }
 
     /// As the store keeps it.
@@ -94,11 +116,13 @@ impl AdminRules {
         file: &WrittenRules,
         (author, now): (&str, SystemTime),
     ) -> Result<Self, NotEdited> {
-        let is_of_file = |name: &str| file.rules.iter().any(|rule| rule.name == name);
         let mut edited = self.clone();
         match edit {
-            Edit::Set { rule, .. } if is_of_file(&rule.name) => {
+            Edit::Set { rule, .. } if file.has(&rule.name) => {
                 return Err(NotEdited::SetInFile(rule.name.clone()));
+            }
+            Edit::Set { rule, before } if before.as_ref() == Some(&rule.name) => {
+                return Err(NotEdited::BeforeItself(rule.name.clone()));
             }
             Edit::Set { rule, before } => {
                 let set = AdminRule {
@@ -113,7 +137,7 @@ impl AdminRules {
                 Some(place) => {
                     edited.rules.remove(place);
                 }
-                None if is_of_file(name) => return Err(NotEdited::DeletedInFile(name.clone())),
+                None if file.has(name) => return Err(NotEdited::DeletedInFile(name.clone())),
                 None if name == BUILTIN_RULE => return Err(NotEdited::Builtin),
                 None => return Err(NotEdited::NotSet(name.clone())),
             },
@@ -122,6 +146,29 @@ impl AdminRules {
             return Err(NotEdited::TooMuch);
         }
         Ok(edited)
+    }
+
+    /// What the log says of an edit of them; nothing of a deletion of what is not there.
+    pub(super) fn line_of(&self, edit: &Edit, author: &str, waits: bool) -> Option<AuditAction> {
+        let known = |name: &str| self.place(name).and_then(|place| self.rules.get(place));
+        let author = author.to_owned();
+        match edit {
+            Edit::Set { rule, before } => Some(AuditAction::RuleSet {
+                author,
+                name: rule.name.clone(),
+                rule: for_line(rule),
+                replaced: known(&rule.name).map(|replaced| for_line(&replaced.rule)),
+                before: before.clone(),
+                waits,
+            }),
+            Edit::Delete { name } => known(name).map(|deleted| AuditAction::RuleDeleted {
+                author,
+                name: name.clone(),
+                rule: for_line(&deleted.rule),
+                set_by: deleted.author.clone(),
+                waits,
+            }),
+        }
     }
 
     fn put(&mut self, set: AdminRule, before: Option<&str>) -> Result<(), NotEdited> {
@@ -188,15 +235,36 @@ impl AdminRules {
     }
 }
 
+/// A rule as a line of the log has it.
+fn for_line(rule: &IdentityRuleConfig) -> Value {
+    // Plain structs: this cannot fail.
+    let text = serde_json::to_string(rule).unwrap_or_default();
+    if text.len() > LONGEST_IN_LINE {
+        return json!({ "bytes": text.len(), "sha256": hex::encode(digest(&SHA256, text.as_bytes())) });
+    }
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
 /// What is wrong with a rule of the admins.
 fn own_problem(error: &RuleError) -> String {
     match error.problem {
         RuleProblem::DuplicateName => format!(
-            "rule `{0}`: the file has a rule of this name, and an admin has set one; rename that of the file, or `signet-server rule delete {0}`",
+            "rule `{0}`: the file has a rule of this name, and an admin has set one; rename that of the file, or let it count by `signet-server rule delete {0}`",
             error.rule
         ),
         _ => error.to_string(),
     }
+}
+
+/// Why the rules that a store has of admins do not stand beside those of a file, for people; `None` where they do.
+pub(crate) fn clash(kept: &str, file: &RuleSet, longest_ttl: Duration) -> Option<String> {
+    let read =
+        AdminRules::read(Some(kept)).map_err(|error| format!("what admins have set cannot be read: {error}"));
+    let merged = read.and_then(|admins| {
+        let merged = admins.merged(file.scope(), &file.written(), longest_ttl);
+        merged.map_err(|unfit| unfit.of(file.written()).problem)
+    });
+    merged.err()
 }
 
 /// The first rule whose certificates would live longer than this.

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    LiveRulesParts, OfSource, Revision,
+    LiveRulesParts, NotStarted, OfSource, Revision,
     accepted::{Accepted, Change, keep},
-    admins::{AdminRules, Unfit},
+    admins::AdminRules,
+    source::Unusable,
 };
-use crate::{rules::RuleSet, store::StoreError};
+use crate::rules::{RuleSet, WrittenRules};
 
 /// In the audit log: nobody has confirmed anything, and nothing was weighed.
 const AUTHOR: &str = "start";
@@ -16,53 +17,60 @@ const AUTHOR: &str = "start";
 pub(super) struct Beginning {
     /// The rules that it goes on by.
     pub(super) in_force: Arc<RuleSet>,
-    /// What admins have set, or why it cannot be read.
-    pub(super) admins: Result<AdminRules, String>,
+    /// What admins have set.
+    pub(super) admins: AdminRules,
+    /// The rules of the file, or why they cannot be used.
+    pub(super) file: Result<WrittenRules, Unusable>,
     /// How the sources stand to those in force.
     pub(super) source: OfSource,
 }
 
 /// Finds out.
-pub(super) async fn found(parts: &LiveRulesParts) -> Result<Beginning, StoreError> {
+pub(super) async fn found(parts: &LiveRulesParts) -> Result<Beginning, NotStarted> {
     let admins = AdminRules::read(parts.store.admin_rules().await?.as_deref());
-    let first = parts.first.as_ref();
-    let merged = admins.as_ref().map_err(Clone::clone).and_then(|admins| {
-        let merged = admins.merged(first.scope(), &first.written(), parts.longest_ttl);
-        merged.map(Arc::new).map_err(|unfit| match unfit {
-            Unfit::File(problem) | Unfit::Admins(problem) => problem,
-        })
-    });
-    let (first, problem) = match merged {
-        Ok(merged) => (merged, None),
-        Err(problem) => {
+    let admins = admins.map_err(NotStarted::Unreadable)?;
+    let written = parts.first.written();
+    let merged = admins.merged(parts.first.scope(), &written, parts.longest_ttl);
+    let (first, file) = match merged {
+        Ok(merged) => (Ok(Arc::new(merged)), Ok(written)),
+        Err(unfit) => {
+            let unusable = unfit.of(written);
+            let problem = unusable.problem.clone();
             tracing::warn!(
                 problem,
                 "the rules that admins have set cannot be used with those of the configuration"
             );
-            (parts.first.clone(), Some(problem))
+            (Err(problem), Err(unusable))
         }
     };
-    let in_force = in_force(parts, &first).await?;
-    let source = match problem {
-        Some(problem) => OfSource::Unusable(problem),
-        None if Arc::ptr_eq(&in_force, &first) => OfSource::InForce,
-        None => OfSource::NotWeighed,
+    let in_force = in_force(parts, first.as_ref()).await?;
+    let source = match &first {
+        Err(problem) => OfSource::Unusable(problem.clone()),
+        Ok(first) if Arc::ptr_eq(&in_force, first) => OfSource::InForce,
+        Ok(_) => OfSource::NotWeighed,
     };
     Ok(Beginning {
         in_force,
         admins,
+        file,
         source,
     })
 }
 
 /// Those that were accepted last; the `first` of the sources where there are none, or where they mean nothing to this server.
-async fn in_force(parts: &LiveRulesParts, first: &Arc<RuleSet>) -> Result<Arc<RuleSet>, StoreError> {
+async fn in_force(
+    parts: &LiveRulesParts,
+    first: Result<&Arc<RuleSet>, &String>,
+) -> Result<Arc<RuleSet>, NotStarted> {
+    // The file alone is no way out: what admins deny would be given.
+    let usable = || first.map_err(|problem| NotStarted::Unfit(problem.clone()));
     let Some(body) = parts.store.accepted_rules().await? else {
-        return taken(parts, first, None, None).await;
+        return taken(parts, usable()?, None, None).await;
     };
     let kept = match Accepted::read(&body) {
         Ok(kept) => kept,
         Err(problem) => {
+            let first = usable()?;
             mean_nothing(&problem);
             return taken(parts, first, None, None).await;
         }
@@ -73,7 +81,9 @@ async fn in_force(parts: &LiveRulesParts, first: &Arc<RuleSet>) -> Result<Arc<Ru
         // The process before ended between the edit and the word of it.
         parts.agents.all_untold();
     }
-    if kept.rules == first.written() {
+    if let Ok(first) = first
+        && kept.rules == first.written()
+    {
         return if kept.revision == Revision(first.revision()).to_string() {
             Ok(first.clone())
         } else {
@@ -81,7 +91,7 @@ async fn in_force(parts: &LiveRulesParts, first: &Arc<RuleSet>) -> Result<Arc<Ru
             taken(parts, first, Some(kept.revision), untold).await
         };
     }
-    match RuleSet::compile_written(first.scope(), kept.rules) {
+    match RuleSet::compile_written(parts.first.scope(), kept.rules) {
         Ok(accepted) => {
             tracing::warn!(
                 "the rules of the configuration and of admins differ from those that were accepted last, which are in force until they are weighed"
@@ -90,6 +100,7 @@ async fn in_force(parts: &LiveRulesParts, first: &Arc<RuleSet>) -> Result<Arc<Ru
             Ok(Arc::new(accepted.with_those_of_admins(of_admins)))
         }
         Err(errors) => {
+            let first = usable()?;
             mean_nothing(&errors.to_string());
             taken(parts, first, Some(kept.revision), untold).await
         }
@@ -102,13 +113,13 @@ async fn taken(
     first: &Arc<RuleSet>,
     previous: Option<String>,
     untold_since: Option<SystemTime>,
-) -> Result<Arc<RuleSet>, StoreError> {
+) -> Result<Arc<RuleSet>, NotStarted> {
     let change = Change {
         author: AUTHOR,
         previous,
         withdrawn: 0,
         untold_since,
-        of_admins: None,
+        edited: None,
     };
     keep(parts.store.as_ref(), first, change, parts.clock.now()).await?;
     Ok(first.clone())

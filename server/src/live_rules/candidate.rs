@@ -43,6 +43,10 @@ pub(crate) struct Given {
     pub count: u64,
     /// Some of them.
     pub examples: Vec<Loss>,
+    /// Pods that have an identity and would get another one as their default, and one of them.
+    pub defaults: u64,
+    /// That one: its name, and the default it would have.
+    pub default_example: Option<Loss>,
     /// Pods of which it hangs on labels of their namespace that nobody has read.
     pub undecided: u64,
     /// There are pods that were not looked at.
@@ -100,6 +104,16 @@ impl Given {
             return;
         }
         let (had, gets) = (old.judge(&facts).verdict, new.judge(&facts).verdict);
+        let holder = || format!("pod {}/{}", pod.namespace, pod.pod_name);
+        if let (Some(had), Some(gets)) = (had.identities().first(), gets.identities().first())
+            && had.spiffe_id != gets.spiffe_id
+        {
+            self.defaults += 1;
+            self.default_example.get_or_insert_with(|| Loss {
+                spiffe_id: gets.spiffe_id.clone(),
+                holder: holder(),
+            });
+        }
         for got in gets.identities() {
             if had.identities().iter().any(|had| had.spiffe_id == got.spiffe_id) {
                 continue;
@@ -108,7 +122,7 @@ impl Given {
             if self.examples.len() < MOST_EXAMPLES {
                 self.examples.push(Loss {
                     spiffe_id: got.spiffe_id.clone(),
-                    holder: format!("pod {}/{}", pod.namespace, pod.pod_name),
+                    holder: holder(),
                 });
             }
         }

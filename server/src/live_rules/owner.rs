@@ -4,7 +4,7 @@ mod editing;
 mod merging;
 mod showing;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use signet_runtime::bucket::{Bucket, Rate};
 use tokio::{sync::watch, time::Instant};
@@ -15,10 +15,11 @@ use super::{
     admins::AdminRules,
     beginning::Beginning,
     holders::{self, NotWeighed},
-    source::Reading,
+    source::{Reading, Unusable},
     weigh::Weighed,
 };
 use crate::{
+    audit_event::AuditAction,
     rules::{RuleSet, WrittenRules},
     store::{LiveIdentity, StoreError},
 };
@@ -28,6 +29,13 @@ const JUDGED: Rate = Rate {
     per_second: 0.1,
     burst: 3.0,
 };
+/// How often edits of admins may change what is in force or waits, for the same reason.
+pub(super) const EDITS: Rate = Rate {
+    per_second: 1.0,
+    burst: 20.0,
+};
+/// How long a start waits for the pods of its clusters, before it weighs by what the ledger knows.
+pub(super) const PODS_KNOWN_WITHIN: Duration = Duration::from_secs(30);
 /// In the audit log: a change of the source needed no confirmation.
 const SOURCE: &str = "source";
 
@@ -42,18 +50,17 @@ pub(super) struct Owner {
     /// To be judged whatever it is, as soon as that may be.
     is_due: bool,
     /// The rules of the file as it was judged last, or why they cannot be used.
-    file: Result<WrittenRules, String>,
-    /// What admins have set, or why it cannot be read.
-    admins: Result<AdminRules, String>,
+    file: Result<WrittenRules, Unusable>,
+    /// What admins have set.
+    admins: AdminRules,
     pace: Bucket,
+    edits: Bucket,
+    /// From then on it goes by what is known of the pods.
+    known_by: Instant,
 }
 
 impl Owner {
     pub(super) fn new(parts: LiveRulesParts, found: Beginning) -> Self {
-        let file = match &found.source {
-            OfSource::Unusable(problem) => Err(problem.clone()),
-            _ => Ok(parts.first.written()),
-        };
         let owner = Self {
             current: watch::Sender::new(found.in_force),
             standing: watch::Sender::new(Standing {
@@ -65,9 +72,11 @@ impl Owner {
             read: None,
             judged: None,
             is_due: false,
-            file,
+            file: found.file,
             admins: found.admins,
             pace: Bucket::full(JUDGED, Instant::now()),
+            edits: Bucket::full(EDITS, Instant::now()),
+            known_by: Instant::now() + PODS_KNOWN_WITHIN,
             parts,
         };
         owner.stands(found.source);
@@ -92,8 +101,12 @@ impl Owner {
         !matches!(self.standing.borrow().source, OfSource::NotWeighed)
     }
 
-    /// Whether every pod is known that can be, so that weighing is no guess.
+    /// Whether every pod is known that can be, so that weighing is no guess. Late is as good as known: what is not known counts as
+    /// lost where it may be.
     pub(super) fn pods_are_known(&self) -> bool {
+        if Instant::now() >= self.known_by {
+            return true;
+        }
         let clusters = self.parts.attestor.clusters();
         clusters
             .iter()
@@ -130,13 +143,13 @@ impl Owner {
     async fn judge(&mut self, reading: &Reading) -> bool {
         let checked = match reading {
             Ok(text) => self.check(text.clone()).await,
-            Err(problem) => Err(problem.clone()),
+            Err(problem) => Err(Unusable::all(problem.clone())),
         };
         let (file, rules, restart_for) = match checked {
             Ok(checked) => checked,
-            Err(problem) => {
-                self.file = Err(problem.clone());
-                self.unusable(problem);
+            Err(unusable) => {
+                self.unusable(unusable.problem.clone());
+                self.file = Err(unusable);
                 return true;
             }
         };
@@ -185,7 +198,7 @@ impl Owner {
         rules: Arc<RuleSet>,
         withdrawn: u64,
         author: &str,
-        of_admins: Option<&AdminRules>,
+        edited: Option<(String, AuditAction)>,
     ) -> Result<Changed, StoreError> {
         let before = self.in_force();
         let now = self.parts.clock.now();
@@ -194,7 +207,7 @@ impl Owner {
             previous: Some(Revision(before.revision()).to_string()),
             withdrawn,
             untold_since: Some(now),
-            of_admins: of_admins.map(AdminRules::body),
+            edited,
         };
         let store = self.parts.store.clone();
         accepted::keep(store.as_ref(), &rules, change, now).await?;
@@ -205,7 +218,7 @@ impl Owner {
         self.current.send_replace(rules.clone());
         self.stands(match &self.file {
             Ok(_) => OfSource::InForce,
-            Err(problem) => OfSource::Unusable(problem.clone()),
+            Err(unusable) => OfSource::Unusable(unusable.problem.clone()),
         });
         let compared = holders::compare(
             (store.as_ref(), self.parts.attestor.clone()),

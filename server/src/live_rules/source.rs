@@ -29,6 +29,22 @@ pub(crate) struct Checked {
     pub warnings: Vec<String>,
 }
 
+/// Why the rules of a file are not in force.
+#[derive(Clone, Debug)]
+pub(super) struct Unusable {
+    /// For people.
+    pub(super) problem: String,
+    /// The rules, where only those of admins stand in their way.
+    pub(super) rules: Option<WrittenRules>,
+}
+
+impl Unusable {
+    /// Of which no rules are known.
+    pub(super) fn all(problem: String) -> Self {
+        Self { problem, rules: None }
+    }
+}
+
 /// All of the file, or why it cannot be read.
 pub(super) type Reading = Result<Arc<str>, String>;
 

@@ -8,7 +8,8 @@ use signet_runtime::clock::FakeClock;
 use tokio::time::sleep;
 
 use super::{
-    worker::{LOOK, PODS_KNOWN_WITHIN},
+    owner::{EDITS, PODS_KNOWN_WITHIN},
+    worker::LOOK,
     *,
 };
 use crate::{
@@ -153,6 +154,10 @@ impl Bench {
 
     /// The start of a process that has read these rules.
     async fn start(&mut self, rules: &WrittenRules) {
+        self.rules = Some(self.started(rules).await.unwrap());
+    }
+
+    async fn started(&self, rules: &WrittenRules) -> Result<LiveRules, NotStarted> {
         let check = |text: &str| {
             let rules = serde_json::from_str(text).map_err(|error| error.to_string())?;
             Ok(Checked {
@@ -174,14 +179,18 @@ impl Bench {
             reread: Reread::by(self.told.subscribe()),
             drain: self.drain.clone(),
         };
-        self.rules = Some(LiveRules::start(parts).await.unwrap());
+        LiveRules::start(parts).await
     }
 
     /// Ends the process, and starts the next one.
     async fn restart(&mut self, rules: &WrittenRules) {
+        self.end().await;
+        self.start(rules).await;
+    }
+
+    async fn end(&mut self) {
         assert!(self.drain.finish(HOUR).await);
         self.drain = Drain::new();
-        self.start(rules).await;
     }
 
     fn live(&self) -> &LiveRules {
@@ -342,7 +351,7 @@ async fn an_edit_that_a_process_did_not_live_to_tell_is_told_by_the_next() {
         previous: None,
         withdrawn: 0,
         untold_since: Some(at(0)),
-        of_admins: None,
+        edited: None,
     };
     accepted::keep(bench.store.as_ref(), &compiled(&more), change, at(0))
         .await

@@ -45,7 +45,7 @@ pub(super) fn weigh(old: &RuleSet, new: &RuleSet, holders: &[Holder]) -> Weighed
         old,
         new,
         changes: HashMap::new(),
-        kept: HashMap::new(),
+        kept: None,
     };
     let mut weighed = Weighed::default();
     let mut named = HashSet::new();
@@ -67,8 +67,8 @@ struct Weighing<'a> {
     new: &'a RuleSet,
     /// Of workloads of which enough is known, by owner.
     changes: HashMap<String, Change>,
-    /// Whether what a rule of the old set gives stays, whoever has it.
-    kept: HashMap<&'a str, bool>,
+    /// Rules of the old set whose gift stays, whoever has it; found when it is asked for.
+    kept: Option<HashSet<&'a str>>,
 }
 
 /// What becomes of one workload.
@@ -132,17 +132,13 @@ impl<'a> Weighing<'a> {
     }
 
     /// Of a workload of which too little is known: the rule that gave the identity speaks for it.
-    fn by_rule(&mut self, rule: &'a str) -> Effect {
-        let stays = self.stays(rule);
+    fn by_rule(&mut self, rule: &str) -> Effect {
+        let kept = self.kept.get_or_insert_with(|| self.old.kept_by(self.new));
+        let stays = kept.contains(rule);
         Effect {
             is_lost: !stays,
             differs: !stays,
         }
-    }
-
-    fn stays(&mut self, rule: &'a str) -> bool {
-        let (old, new) = (self.old, self.new);
-        *self.kept.entry(rule).or_insert_with(|| old.keeps(rule, new))
     }
 }
 

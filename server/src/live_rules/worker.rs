@@ -6,15 +6,13 @@ use signet_runtime::{drain::Drain, signal::Reread};
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinHandle},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{Order, owner::Owner, source::Reading};
 
 /// How often the source is looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(5);
-/// How long a start waits for the pods of its clusters, before it weighs by what the ledger knows.
-pub(super) const PODS_KNOWN_WITHIN: Duration = Duration::from_secs(30);
 const PODS_KNOWN: Duration = Duration::from_millis(250);
 
 /// See the module's documentation.
@@ -35,14 +33,13 @@ impl Worker {
     pub(super) async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let known_by = Instant::now() + PODS_KNOWN_WITHIN;
         let mut is_starting = !self.owner.is_weighed();
         let (mut is_due, mut asked) = (false, false);
         let mut reading: Option<UnderWay> = None;
         loop {
             tokio::select! {
                 () = self.drain.signalled() => return,
-                () = pods_known(&self.owner, known_by), if is_starting => {
+                () = pods_known(&self.owner), if is_starting => {
                     is_starting = false;
                     asked = true;
                 }
@@ -84,14 +81,10 @@ impl Worker {
     }
 }
 
-async fn pods_known(owner: &Owner, by: Instant) {
-    let known = async {
-        while !owner.pods_are_known() {
-            sleep(PODS_KNOWN).await;
-        }
-    };
-    // Late is as good as known: what is not known counts as lost where it may be.
-    let _ = timeout_at(by, known).await;
+async fn pods_known(owner: &Owner) {
+    while !owner.pods_are_known() {
+        sleep(PODS_KNOWN).await;
+    }
 }
 
 async fn joined(reading: &mut Option<UnderWay>) -> Result<Reading, JoinError> {

@@ -35,6 +35,7 @@ async fn keep_by(running: &Running, clock: Arc<dyn Clock>) -> Result<OwnSvids, O
         store: running.store.clone(),
         view: running.manager.current(),
         snapshots: running.publisher.snapshots(),
+        firsts: running.firsts.clone(),
         clock,
         drain: running.drain.clone(),
     })

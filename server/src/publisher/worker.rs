@@ -14,6 +14,7 @@ use signet_runtime::pace;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::firsts::Gate;
 use super::list::{Draft, List, PublishError};
 use super::plan::{self, Demand};
 use super::room::{self, RoomUse, Rooms};
@@ -36,6 +37,7 @@ pub(super) struct Worker {
     clock_state: watch::Receiver<State>,
     wishes: watch::Receiver<u64>,
     floors: watch::Receiver<BTreeMap<AuthorityId, CrlNumber>>,
+    gate: Gate,
     rooms: Rooms,
     trouble: watch::Sender<Option<String>>,
     lists: BTreeMap<AuthorityId, List>,
@@ -62,6 +64,7 @@ impl Worker {
             clock: parts.clock,
             wishes,
             floors: parts.floors,
+            gate: Gate::new(parts.firsts),
             rooms: Rooms::new(rooms),
             trouble,
             lists: BTreeMap::new(),
@@ -127,6 +130,7 @@ impl Worker {
                 Ok(()) = self.wishes.changed() => self.coalesce(&drain).await,
                 Ok(()) = self.clock_state.changed() => {}
                 Ok(()) = self.floors.changed() => {}
+                () = self.gate.changed() => {}
                 () = sleep_until(wake_at) => {}
                 () = drain.signalled() => return,
             }
@@ -238,7 +242,12 @@ impl Worker {
         let list = self.lists.entry(viewed.id()).or_default();
         let draft = Draft::new(viewed, list, entries, self.settings.clock_skew, time);
         let number = draft.number;
+        #[cfg(test)]
+        let before = list.crl.as_ref().map(|crl| crl.der().clone());
         let crl = draft.sign(viewed.x509().clone()).await?;
+        // Every list of every test comes by here.
+        #[cfg(test)]
+        signet_testkit::check_der(crl.der(), viewed.certificate().der(), before.as_deref()).unwrap();
         self.store
             .save_crl(StoredCrl {
                 authority: viewed.id(),
@@ -265,6 +274,9 @@ impl Worker {
     /// Sends a snapshot if it differs from the last one. An authority without a list stays out of it (INV-2); the
     /// machine activates none that was not shown.
     async fn show(&mut self, view: &AuthorityView) -> Result<(), PublishError> {
+        if !self.gate.opens(view, Instant::now()) {
+            return Ok(());
+        }
         let kinds = view.kinds();
         let mut next = TrustSnapshot {
             trust_domain: self.settings.trust_domain.clone(),
@@ -326,16 +338,22 @@ impl Worker {
         }
     }
 
-    /// When a list is due; while there is no trusted time none is, whatever its dates.
+    /// When a list is due, and while there is no trusted time none is, whatever its dates; or when a bundle that is held up goes out.
     fn next_look(&self) -> Instant {
-        let Ok(now) = self.clock.time().adding() else {
-            return Instant::now() + LONGEST_SLEEP;
+        let sleep = match self.clock.time().adding() {
+            Ok(now) => {
+                let view = self.view.borrow().clone();
+                let due = view.all().filter_map(|(_, viewed)| {
+                    let crl = self.lists.get(&viewed.id())?.crl.as_ref()?;
+                    Some(self.demand(viewed).due(crl))
+                });
+                pace::slice(now, due.min(), LONGEST_SLEEP)
+            }
+            Err(_) => LONGEST_SLEEP,
         };
-        let view = self.view.borrow().clone();
-        let due = view.all().filter_map(|(_, viewed)| {
-            let crl = self.lists.get(&viewed.id())?.crl.as_ref()?;
-            Some(self.demand(viewed).due(crl))
-        });
-        Instant::now() + pace::slice(now, due.min(), LONGEST_SLEEP)
+        let look = Instant::now() + sleep;
+        self.gate
+            .at_latest()
+            .map_or(look, |at_latest| look.min(at_latest))
     }
 }

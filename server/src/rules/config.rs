@@ -17,6 +17,13 @@ pub(crate) struct WrittenRules {
     pub same_identity: bool,
 }
 
+impl WrittenRules {
+    /// Whether one has this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.rules.iter().any(|rule| rule.name == name)
+    }
+}
+
 /// One rule: whom it matches, and what they get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

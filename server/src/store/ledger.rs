@@ -292,6 +292,8 @@ pub(crate) struct SvidFilter {
     pub node: Option<String>,
     /// Only what is neither revoked nor expired at this time: the earliest it may be, where somebody wants to know what to revoke.
     pub live_at: Option<SystemTime>,
+    /// Only what is not expired at this time, revoked or not.
+    pub unexpired_at: Option<SystemTime>,
     /// At most so many; 0 means 1 000, the most is 10 000.
     pub limit: u32,
 }

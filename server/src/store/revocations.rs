@@ -10,7 +10,7 @@ use signet_certs::serial::SerialNumber;
 
 use super::denied::{DenialTarget, Named};
 use super::room::{Class, weight};
-use super::{ListRoom, RevokeError, StoreError, StoreFuture};
+use super::{ListRoom, RevokeError, StoreError, StoreFuture, WorkloadRef};
 use crate::audit_event::{AuditAction, AuditEvent, RevokedSerial};
 
 /// Longest comment and author of a revocation, in bytes.
@@ -87,7 +87,7 @@ impl RevokeRequest {
         match (&self.target, self.reason) {
             _ if self.origin == Origin::Automatic => Class::Automatic,
             (RevokeTarget::Serial { .. }, _) | (_, RevocationReason::KeyCompromise) => Class::ByHand,
-            (RevokeTarget::Pod(_) | RevokeTarget::Node(_), _) => Class::Workload,
+            (RevokeTarget::Pod(_) | RevokeTarget::PodsNamed(_) | RevokeTarget::Node(_), _) => Class::Workload,
             (RevokeTarget::SpiffeId(_) | RevokeTarget::Prefix(_) | RevokeTarget::IssuedBy(_), _) => {
                 Class::Identity
             }
@@ -155,6 +155,8 @@ pub(crate) enum RevokeTarget {
     Prefix(SpiffeId),
     /// The same of one pod, whatever its identities.
     Pod(Named),
+    /// The same of one pod, and the certificates of those that had its name before: there may be as many as it was made anew.
+    PodsNamed(Named),
     /// The same of a node: its agent, and all that runs on it.
     Node(Named),
     /// All that an authority has signed and that may be unexpired. Denies nothing: holders get others by another authority.
@@ -162,13 +164,24 @@ pub(crate) enum RevokeTarget {
 }
 
 impl RevokeTarget {
+    /// Whether it is aimed at the certificates of this one; never where it is aimed at a serial or an authority.
+    pub(crate) fn hits(&self, workload: &WorkloadRef) -> bool {
+        let named = |pod: &Named| {
+            let name = format!("{}/{}", workload.pod_namespace, workload.pod_name);
+            !workload.pod_uid.is_empty() && pod.cluster_uid == workload.cluster_uid && pod.name == name
+        };
+        let denied = self.as_denial();
+        denied.is_some_and(|target| target.hits(&workload.into()))
+            || matches!(self, Self::PodsNamed(pod) if named(pod))
+    }
+
     /// Whom a denial that goes with it hits; `None` where none does.
     pub(crate) fn as_denial(&self) -> Option<DenialTarget> {
         match self {
             Self::Serial { .. } | Self::IssuedBy(_) => None,
             Self::SpiffeId(id) => Some(DenialTarget::Id(id.clone())),
             Self::Prefix(id) => Some(DenialTarget::Prefix(id.clone())),
-            Self::Pod(pod) => Some(DenialTarget::Pod(pod.clone())),
+            Self::Pod(pod) | Self::PodsNamed(pod) => Some(DenialTarget::Pod(pod.clone())),
             Self::Node(node) => Some(DenialTarget::Node(node.clone())),
         }
     }
@@ -180,7 +193,7 @@ impl fmt::Display for RevokeTarget {
             Self::Serial { serial, .. } => write!(f, "serial {serial}"),
             Self::SpiffeId(id) => id.fmt(f),
             Self::Prefix(id) => write!(f, "prefix {id}"),
-            Self::Pod(pod) => write!(f, "pod {pod}"),
+            Self::Pod(pod) | Self::PodsNamed(pod) => write!(f, "pod {pod}"),
             Self::Node(node) => write!(f, "node {node}"),
             Self::IssuedBy(authority) => write!(f, "all issued by {authority}"),
         }
@@ -192,6 +205,8 @@ impl fmt::Display for RevokeTarget {
 pub(crate) struct Revoked {
     /// What is revoked now, by serial: newly, or already before.
     pub svids: Vec<RevokedSvid>,
+    /// How many of them were not before.
+    pub fresh: usize,
     /// The denial, where one is in force.
     pub denial: Option<Denial>,
     /// A [`RevokedSet`](super::RevokedSet) and a CRL of this revision or later contain all of it that does not wait.

@@ -10,12 +10,15 @@ mod convert;
 mod entering;
 mod files;
 mod fingerprint;
+#[cfg(test)]
+mod gate;
 mod identity;
 mod issue;
 mod journal;
 mod known_agents;
 mod lines;
 mod live;
+mod look;
 mod proofs;
 mod prune;
 mod read;
@@ -28,6 +31,8 @@ mod state;
 mod tests;
 mod workloads;
 mod writer;
+
+pub(crate) use self::rules::admin_rules_in;
 
 use std::path::Path;
 use std::time::SystemTime;

@@ -84,6 +84,7 @@ macro_rules! store_suite {
             targets:
                 a_prefix_is_denied_by_whole_segments
                 a_denied_pod_gets_nothing_and_its_neighbours_do
+                a_pod_by_name_is_all_that_had_the_name
                 a_denied_node_gets_nothing_by_any_path
                 a_denied_prefix_of_agents_shuts_them_out
                 all_that_an_authority_signed_is_marked_and_nobody_denied

@@ -1,9 +1,5 @@
-use std::os::unix::fs::PermissionsExt;
 use std::time::SystemTime;
 
-use signet_certs::bundle::parse_pem_certificates;
-
-use super::anchors::write_anchors;
 use super::*;
 use crate::fixtures::{MINUTE, START, authority, published, snapshot};
 
@@ -95,51 +91,14 @@ fn a_mark_and_a_departure_are_a_new_content() {
     assert!(!plain.same_content(&tainted) && !plain.same_content(&departed));
 }
 
-#[test]
-fn the_anchors_file_holds_control_certificates_only_and_is_replaced_whole() {
-    let directory = signet_testkit::folder();
-    let path = directory.path().join("anchors.pem");
-    for snapshot in [both(), both()] {
-        write_anchors(&path, &snapshot).unwrap();
-        let read = parse_pem_certificates(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(
-            read,
-            [snapshot.kind(AuthorityKind::Control)[0]
-                .certificate
-                .der()
-                .to_vec()]
-        );
-    }
-    assert_eq!(
-        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o644
-    );
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-    let blocked = path.join("anchors.pem");
-    let refused = write_anchors(&blocked, &both()).unwrap_err();
-    assert!(
-        refused.to_string().contains("anchors.pem/anchors.pem"),
-        "{refused}"
-    );
-}
-
 #[tokio::test]
-async fn the_anchors_file_and_our_own_roots_follow_the_control_authorities() {
-    let directory = signet_testkit::folder();
-    let path = directory.path().join("anchors.pem");
+async fn our_own_roots_follow_the_control_authorities() {
     let (first, second) = (both(), both());
     let (sender, receiver) = watch::channel(first.clone());
     let drain = Drain::new();
-    keep_anchors(path.clone(), receiver.clone(), &drain)
-        .await
-        .unwrap();
     let roots = keep_control_roots(receiver, &drain);
     sender.send_replace(second.clone());
-    let expected = second.kind(AuthorityKind::Control)[0].certificate.pem();
     let followed = async {
-        while std::fs::read_to_string(&path).unwrap() != expected {
-            tokio::task::yield_now().await;
-        }
         let known = |roots: &TrustRoots| {
             roots
                 .authorities(&second.trust_domain)

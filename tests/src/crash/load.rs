@@ -1,13 +1,13 @@
 //! What goes on while the server is killed: workers ask for certificates, revoke some of them, and change authorities.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use signet_certs::verify::{LeafInfo, inspect_leaf};
 use signet_proto::admin::admin_client::AdminClient;
-use signet_proto::admin::{RevokeRequest, RotateAuthorityRequest, revoke_request::Target};
+use signet_proto::admin::{AllowRequest, RevokeRequest, RotateAuthorityRequest, revoke_request::Target};
 use signet_proto::agent::issue_result::Outcome;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -24,14 +24,13 @@ const ISSUING: usize = 3;
 /// Between two requests of a worker: all lives together stay below what the pods may have.
 const PACE: Duration = Duration::from_millis(10);
 /// Authorities that a run makes at most: each Old one stays as long as what it signed.
-const MOST_ROTATIONS: u8 = 6;
+const MOST_AUTHORITIES: usize = 8;
 
 /// What the load needs, however often the server comes and goes.
 pub(super) struct Load {
     certificate: Arc<ClientCertificate>,
     pods: Vec<String>,
     tokens: Arc<[String]>,
-    rotations: Arc<AtomicU8>,
 }
 
 impl Load {
@@ -44,7 +43,6 @@ impl Load {
             certificate: Arc::new(certificate),
             pods,
             tokens,
-            rotations: Arc::default(),
         })
     }
 
@@ -52,8 +50,8 @@ impl Load {
         &self.pods
     }
 
-    /// Begins; it goes on until it is ended.
-    pub(super) fn begin(&self, domain: &Domain, random: &mut fastrand::Rng) -> Running {
+    /// Begins; it goes on until it is ended. So many authorities were seen.
+    pub(super) fn begin(&self, domain: &Domain, authorities: usize, random: &mut fastrand::Rng) -> Running {
         let (found, seen) = mpsc::unbounded_channel();
         let over = Arc::new(AtomicBool::new(false));
         let mut workers = JoinSet::new();
@@ -66,12 +64,19 @@ impl Load {
                 found: found.clone(),
                 to_revoke: to_revoke.clone(),
                 over: over.clone(),
-                random: fastrand::Rng::with_seed(random.u64(..)),
+                random: seeded(random),
             };
             workers.spawn(worker.run());
         }
-        workers.spawn(revoke(domain.server.admin_socket(), revoking, found.clone()));
-        if random.u8(0..8) == 0 && self.rotations.fetch_add(1, Ordering::Relaxed) < MOST_ROTATIONS {
+        workers.spawn(revoke(
+            domain.server.admin_socket(),
+            revoking,
+            found.clone(),
+            seeded(random),
+        ));
+        // The first one comes soon, so that no run is without.
+        let one_in = if authorities > 2 { 8 } else { 2 };
+        if random.u8(0..one_in) == 0 && authorities < MOST_AUTHORITIES {
             let kind = if random.bool() { "x509" } else { "control" };
             workers.spawn(rotate(domain.server.admin_socket(), kind));
         }
@@ -79,11 +84,21 @@ impl Load {
     }
 }
 
+fn seeded(random: &mut fastrand::Rng) -> fastrand::Rng {
+    fastrand::Rng::with_seed(random.u64(..))
+}
+
 /// What somebody was told.
 pub(super) enum Found {
     Issued(LeafInfo),
     /// Its serial and its authority's id: it is on the list that is published.
     Revoked(String, String),
+    /// A denial stands for this identity.
+    Denied(String, String),
+    /// It is to be lifted: whether it stands nobody knows.
+    Lifting(String),
+    /// It was lifted.
+    Allowed(String),
 }
 
 /// The load of one life.
@@ -158,23 +173,48 @@ async fn revoke(
     socket: std::path::PathBuf,
     mut leaves: mpsc::UnboundedReceiver<LeafInfo>,
     found: mpsc::UnboundedSender<Found>,
+    mut random: fastrand::Rng,
 ) -> Result<()> {
     let Ok(channel) = uds::connect(&socket).await else {
         return Ok(());
     };
     let mut admin = AdminClient::new(channel);
     while let Some(leaf) = leaves.recv().await {
-        let serial = leaf.serial.to_string();
+        // Some deny the identity, or all below it, which is nobody more; most of these are lifted again.
+        let draw = random.u8(0..6);
+        let id = leaf.spiffe_id.to_string();
+        let target = match draw {
+            0 => Target::SpiffeId(id.clone()),
+            1 => Target::Prefix(id.clone()),
+            _ => Target::Serial(leaf.serial.to_string()),
+        };
         let request = RevokeRequest {
-            target: Some(Target::Serial(serial.clone())),
+            target: Some(target),
             reason: "keyCompromise".to_owned(),
             ..RevokeRequest::default()
         };
         let Ok(answer) = admin.revoke(request).await else {
             continue;
         };
-        if answer.get_ref().not_published.is_empty() {
-            let _ = found.send(Found::Revoked(serial, leaf.authority_id.to_string()));
+        let answer = answer.into_inner();
+        if answer.not_published.is_empty() {
+            for svid in answer.revoked.into_iter().filter(|svid| !svid.waits) {
+                let _ = found.send(Found::Revoked(svid.serial, svid.authority_id));
+            }
+        }
+        if draw > 1 {
+            continue;
+        }
+        let denial_id = answer.denial_id;
+        let _ = found.send(Found::Denied(denial_id.clone(), id));
+        if random.u8(0..4) > 0 {
+            let _ = found.send(Found::Lifting(denial_id.clone()));
+            let request = AllowRequest {
+                denial_id: denial_id.clone(),
+            };
+            if admin.allow(request).await.is_ok() {
+                let _ = found.send(Found::Allowed(denial_id));
+            }
         }
     }
     Ok(())

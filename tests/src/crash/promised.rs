@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use bytes::Bytes;
 use signet_certs::authority::AuthorityCertificate;
 use signet_certs::crl::Crl;
 use signet_certs::serial::SerialNumber;
 use signet_certs::verify::LeafInfo;
 use signet_proto::admin::admin_client::AdminClient;
-use signet_proto::admin::{ListSvidsRequest, ShowAuthoritiesRequest, ShowCrlsRequest, StatusRequest};
+use signet_proto::admin::{
+    AllowRequest, ListDenialsRequest, ListSvidsRequest, ShowAuthoritiesRequest, ShowCrlsRequest,
+    StatusRequest,
+};
+use signet_testkit::check_der;
 use tonic::transport::Channel;
 
 use super::BroughtAbout;
@@ -18,6 +22,9 @@ use crate::workload::Identity;
 
 /// Rows that one answer may have.
 const ROWS: u32 = 10_000;
+
+/// Denials that go on over several lives.
+const KEPT: usize = 3;
 
 /// Everything that was answered so far, and what was seen.
 #[derive(Default)]
@@ -29,14 +36,25 @@ pub(super) struct Promised {
     /// The newest list of each authority.
     lists: BTreeMap<String, (Crl, Bytes)>,
     authorities: BTreeMap<String, AuthorityCertificate>,
+    /// Those that were seen to sign.
+    signed: BTreeSet<String>,
+    /// Denials that stand, and whom they deny.
+    denied: BTreeMap<String, String>,
+    lifted: BTreeSet<String>,
     twice: Option<String>,
+    despite: Option<LeafInfo>,
 }
 
 impl Promised {
     pub(super) fn take(&mut self, found: Vec<Found>) {
+        // What is denied while somebody asks may come to either.
+        let denied: BTreeSet<String> = self.denied.values().cloned().collect();
         for found in found {
             match found {
                 Found::Issued(leaf) => {
+                    if denied.contains(leaf.spiffe_id.as_str()) {
+                        self.despite = Some(leaf.clone());
+                    }
                     let serial = leaf.serial.to_string();
                     if self.issued.insert(serial.clone(), leaf).is_some() {
                         self.twice = Some(serial);
@@ -47,6 +65,9 @@ impl Promised {
                         self.revoked.entry(authority).or_default().insert(serial);
                     }
                 }
+                Found::Denied(denial, id) => drop(self.denied.insert(denial, id)),
+                Found::Lifting(denial) => drop(self.denied.remove(&denial)),
+                Found::Allowed(denial) => drop(self.lifted.insert(denial)),
             }
         }
     }
@@ -55,7 +76,9 @@ impl Promised {
         BroughtAbout {
             issued: self.issued.len(),
             revoked: self.revoked.values().map(BTreeSet::len).sum(),
+            denied: self.lifted.len() + self.denied.len(),
             authorities: self.authorities.len(),
+            signed: self.signed.len(),
         }
     }
 
@@ -79,7 +102,13 @@ impl Promised {
     /// What was promised and is not so.
     pub(super) async fn check(&mut self, admin: &mut AdminClient<Channel>, pods: &[String]) -> Result<()> {
         ensure!(self.twice.is_none(), "a serial was given twice: {:?}", self.twice);
+        ensure!(
+            self.despite.is_none(),
+            "issued though it is denied: {:?}",
+            self.despite
+        );
         self.check_ledger(admin, pods).await?;
+        self.check_denials(admin).await?;
         self.check_authorities(admin).await?;
         self.check_lists(admin).await
     }
@@ -117,6 +146,31 @@ impl Promised {
         Ok(())
     }
 
+    /// INV-11: what was denied is, and what was lifted is not. All but a few are lifted, those without an answer too: the load goes on.
+    async fn check_denials(&mut self, admin: &mut AdminClient<Channel>) -> Result<()> {
+        let standing = admin.list_denials(ListDenialsRequest::default()).await?;
+        let standing = standing.into_inner().denials.into_iter().map(|denial| denial.id);
+        let standing: BTreeSet<String> = standing.collect();
+        let forgotten: Vec<_> = self.denied.keys().filter(|id| !standing.contains(*id)).collect();
+        ensure!(forgotten.is_empty(), "denials are forgotten: {forgotten:?}");
+        let revived: Vec<_> = self.lifted.intersection(&standing).collect();
+        ensure!(
+            revived.is_empty(),
+            "denials stand though they were lifted: {revived:?}"
+        );
+        let kept: BTreeSet<String> = self.denied.keys().take(KEPT).cloned().collect();
+        self.denied.retain(|denial, _| kept.contains(denial));
+        for denial_id in standing.difference(&kept).cloned() {
+            admin
+                .allow(AllowRequest {
+                    denial_id: denial_id.clone(),
+                })
+                .await?;
+            self.lifted.insert(denial_id);
+        }
+        Ok(())
+    }
+
     /// INV-3 of the bundle; an authority that was there stays, for nothing in these lives takes one away.
     async fn check_authorities(&mut self, admin: &mut AdminClient<Channel>) -> Result<()> {
         let sequence = admin.status(StatusRequest {}).await?.into_inner().sequence_number;
@@ -137,6 +191,7 @@ impl Promised {
             .filter(|authority| authority.state == "active")
         {
             *active.entry(&authority.kind).or_default() += 1;
+            self.signed.insert(authority.authority_id.clone());
         }
         ensure!(
             active.len() == 2 && active.values().all(|count| *count == 1),
@@ -162,6 +217,8 @@ impl Promised {
             let issuer = self.authorities.get(&list.authority_id);
             let issuer = issuer.with_context(|| format!("a list of no authority: {}", list.authority_id))?;
             let crl = Crl::verify(&list.der, issuer)?;
+            let before = self.lists.get(&list.authority_id).map(|(_, der)| der.as_ref());
+            check_der(&list.der, issuer.der(), before).map_err(Error::msg)?;
             let twice = lists.insert(list.authority_id, (crl, list.der));
             ensure!(twice.is_none(), "an authority has two lists: {twice:?}");
         }

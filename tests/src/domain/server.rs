@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use serde_json::{Value, json};
+use signet_testkit::check_der;
 
 use super::{CLUSTER, Change, MovedClock, TRUST_DOMAIN, apply};
 use crate::{
@@ -258,6 +259,8 @@ impl Server {
         let url = format!("{}/crl/{authority}.crl", self.publish_url());
         let answer = http::get(&url).await?;
         ensure!(answer.status == 200, "{url}: {}", answer.status);
+        let issuer = http::get(&format!("{}/ca/{authority}.cer", self.publish_url())).await?;
+        check_der(&answer.body, &issuer.body, None).map_err(Error::msg)?;
         Ok(answer.body.to_vec())
     }
 }

@@ -6,7 +6,7 @@ use signet_tests::repository::rust_files;
 const TYPES: [&str; 3] = [": Rate = ", ": Division = ", ": Limits = "];
 
 /// Constants of these types that no row names, and why.
-const WITHOUT: [(&str, &str, &str); 5] = [
+const WITHOUT: [(&str, &str, &str); 6] = [
     (
         "agent/src/write/publisher/pace.rs",
         "RATE",
@@ -31,6 +31,11 @@ const WITHOUT: [(&str, &str, &str); 5] = [
         "server/src/live_rules/owner.rs",
         "JUDGED",
         "it bounds how often the configuration file is judged, which no caller writes",
+    ),
+    (
+        "server/src/live_rules/owner.rs",
+        "EDITS",
+        "it bounds how often admins move agents by their rules, whoever of them it is",
     ),
 ];
 

@@ -9,16 +9,16 @@ use crate::tokens::tokens;
 
 /// One test of a file.
 #[derive(Debug, PartialEq)]
-struct Test<'a> {
+pub(crate) struct Test<'a> {
     /// With the modules of the file, as filters see it.
-    name: String,
+    pub(crate) name: String,
     /// The reason; empty where there is none.
-    ignored: Option<&'a str>,
+    pub(crate) ignored: Option<&'a str>,
     body: Vec<&'a str>,
 }
 
 /// The tests of a file, as rustfmt lays them out.
-fn tests_of(SourceFile { path, text }: &SourceFile) -> Vec<Test<'_>> {
+pub(crate) fn tests_of(SourceFile { path, text }: &SourceFile) -> Vec<Test<'_>> {
     let lines: Vec<&str> = text.lines().collect();
     let outer = |at: usize| {
         let inline = lines[..at].iter().enumerate().filter_map(|(from, line)| {
@@ -70,8 +70,14 @@ fn commands<'a>(steps: &'a str, name: &str) -> Option<&'a str> {
 
 /// Whether these commands run a test that is ignored: by target, and by filter when there are filters. Scripts of others are believed.
 fn runs(commands: &str, test: &str) -> bool {
-    if !commands.contains("cargo test") {
-        return true;
+    match commands.matches("cargo test ").count() {
+        0 => return true,
+        1 => {}
+        // Each by what it has for itself.
+        _ => {
+            let mut each = commands.split("cargo test ").skip(1);
+            return each.any(|command| runs(&format!("cargo test {command}"), test));
+        }
     }
     let words: Vec<&str> = commands
         .split(|c: char| c.is_whitespace() || "()\"".contains(c))

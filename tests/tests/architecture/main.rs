@@ -21,5 +21,6 @@ mod modules;
 mod paths;
 mod providers;
 mod rooms;
+mod threats;
 mod tokens;
 mod words;

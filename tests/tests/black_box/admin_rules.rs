@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use nix::sys::signal::Signal;
@@ -70,6 +69,14 @@ async fn until_served(what: &str, agent: &Agent, volume: &Volume, ids: &[String]
     eventually(what, async || (served(agent, volume).await == ids).then_some(())).await;
 }
 
+/// At once, and the log says whose it was.
+async fn delete_extra(domain: &Domain, set_by: &str) {
+    let deleted = domain.server.admin(&["rule", "delete", "extra"]).await.unwrap();
+    assert_eq!(deleted["waiting"], Value::Null);
+    let lines = audited(domain, &["\"rule_deleted\"", "extra"]).await;
+    assert_eq!(provoked("rule_deleted", &lines)[0]["set_by"], *set_by);
+}
+
 #[tokio::test]
 async fn a_rule_that_is_set_gives_a_running_pod_an_identity_and_deleted_takes_it() {
     let of_file = json!([{ "name": "of-file", "match": { "namespaces": ["shop"], "service_accounts": ["x"] }, "spiffe_id": "/x" }]);
@@ -111,6 +118,10 @@ async fn a_rule_that_is_set_gives_a_running_pod_an_identity_and_deleted_takes_it
     let lines = audited(&domain, &["rules_changed", &format!("\"{uid}\"")]).await;
     provoked("rules_changed", &lines);
     assert_eq!(rules(&domain).await["rules"][1]["set_by"], *uid);
+    let lines = audited(&domain, &["\"rule_set\"", "extra"]).await;
+    let line = provoked("rule_set", &lines)[0];
+    assert_eq!(line["author"], *uid);
+    assert_eq!(line["rule"]["spiffe_id"], "/extra/{service_account}");
     let calls = audited(&domain, &["admin_call", "\"SetRule\""]).await;
     assert_eq!(
         (&calls[0]["target"], &calls[0]["outcome"]),
@@ -130,8 +141,7 @@ async fn a_rule_that_is_set_gives_a_running_pod_an_identity_and_deleted_takes_it
     assert!(are(&sources(&domain).await, &own));
     assert_eq!(rules(&domain).await["problem"], "");
 
-    let deleted = domain.server.admin(&["rule", "delete", "extra"]).await.unwrap();
-    assert_eq!(deleted["waiting"], Value::Null);
+    delete_extra(&domain, &uid).await;
     until_served("the first alone", &agent, &front, &[id_of("front")]).await;
 }
 
@@ -215,6 +225,8 @@ async fn a_power_cut_between_an_edit_and_its_answer_leaves_all_of_it_or_nothing(
     let folder = signet_testkit::folder();
     let socket = domain.server.admin_socket();
     let mut wanted_before: Vec<String> = Vec::new();
+    let log = domain.server.data_dir().join("signet.db-wal");
+    let written = || fs::metadata(&log).and_then(|log| log.modified()).ok();
     for round in 0..8_u32 {
         let name = format!("r{round}");
         let path = file(folder.path(), &extra(&name, &name));
@@ -225,8 +237,16 @@ async fn a_power_cut_between_an_edit_and_its_answer_leaves_all_of_it_or_nothing(
             &[("SIGNET_ADMIN_SOCKET", socket.to_str().unwrap())],
         )
         .unwrap();
-        // Later in the command from round to round.
-        tokio::time::sleep(Duration::from_millis(u64::from(round) * 7)).await;
+        // At once; when something is written, which is within the transaction or just behind it; and when it is done.
+        let before = written();
+        let mut turns = 0_u64;
+        while round > 0
+            && command.is_running()
+            && (round % 2 == 0 || written() == before || turns < u64::from(round) * 50)
+        {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
         domain.server.kill().await;
         let answered = command.ended().await.unwrap().success();
         domain.server.start().await.unwrap();

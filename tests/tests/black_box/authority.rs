@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use signet_certs::bundle::parse_pem_certificates;
 use signet_tests::{
     domain::{Agent, Domain, Plan},
     http,
-    wait::{eventually, within},
+    process::{Process, binary},
+    wait::{PATIENCE, eventually, within},
     workload::{Identity, WorkloadClient},
 };
 
@@ -16,7 +18,7 @@ use super::support::{audited, pod_with_volume};
 /// Agents replace what a tainted authority has signed within ten seconds of hearing of it; the rest is this machine's.
 const REPLACED_WITHIN: Duration = Duration::from_secs(20);
 
-async fn states(domain: &Domain, kind: &str) -> Vec<(String, String)> {
+pub(super) async fn states(domain: &Domain, kind: &str) -> Vec<(String, String)> {
     let shown = domain.server.admin(&["ca", "show"]).await.unwrap();
     let all = shown["authorities"].as_array().unwrap().iter();
     let of_kind = all.filter(|one| one["kind"] == kind);
@@ -26,14 +28,14 @@ async fn states(domain: &Domain, kind: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn in_state(domain: &Domain, kind: &str, state: &str) -> Option<String> {
+pub(super) async fn in_state(domain: &Domain, kind: &str, state: &str) -> Option<String> {
     let all = states(domain, kind).await;
     let found = all.into_iter().find(|(standing, _)| standing == state);
     found.map(|(_, id)| id)
 }
 
 /// A mistake: exit 1, and one line that says so.
-async fn refused(domain: &Domain, args: &[&str], says: &str) {
+pub(super) async fn refused(domain: &Domain, args: &[&str], says: &str) {
     let finished = domain.server.command(args).await.unwrap();
     assert_eq!(finished.status.code(), Some(1), "{args:?}: {finished:?}");
     assert_eq!(finished.stdout, "", "{args:?}");
@@ -46,7 +48,11 @@ async fn refused(domain: &Domain, args: &[&str], says: &str) {
     assert!(finished.stderr.contains(says), "{args:?}: {}", finished.stderr);
 }
 
-async fn pods<const N: usize>(domain: &Domain, agent: &Agent, names: [&str; N]) -> Vec<WorkloadClient> {
+pub(super) async fn pods<const N: usize>(
+    domain: &Domain,
+    agent: &Agent,
+    names: [&str; N],
+) -> Vec<WorkloadClient> {
     let mut clients = Vec::new();
     for name in names {
         clients.push(agent.workload(&pod_with_volume(domain, agent, name).await));
@@ -54,7 +60,7 @@ async fn pods<const N: usize>(domain: &Domain, agent: &Agent, names: [&str; N]) 
     clients
 }
 
-async fn identities(clients: &[WorkloadClient]) -> Vec<Identity> {
+pub(super) async fn identities(clients: &[WorkloadClient]) -> Vec<Identity> {
     let mut all = Vec::new();
     for client in clients {
         all.push(client.identity().await);
@@ -63,7 +69,7 @@ async fn identities(clients: &[WorkloadClient]) -> Vec<Identity> {
 }
 
 /// Everyone believes everyone.
-fn believe(all: &[Identity]) {
+pub(super) fn believe(all: &[Identity]) {
     for one in all {
         for other in all {
             one.judge(&other.svid).unwrap();
@@ -146,7 +152,7 @@ async fn each_verb_ends_when_it_is_true_everywhere_and_nobody_is_cut_off() {
 }
 
 /// No reader finds it any more, by any door.
-async fn gone_everywhere(domain: &Domain, agent: &Agent, clients: &[WorkloadClient], old: &str) {
+pub(super) async fn gone_everywhere(domain: &Domain, agent: &Agent, clients: &[WorkloadClient], old: &str) {
     for client in clients {
         let identity = eventually("a bundle without it", async || {
             let identity = client.fetch().await.ok()?;
@@ -186,7 +192,7 @@ async fn a_retirement_outlives_a_server_that_is_killed_and_its_client_finds_it_a
             let socket = socket.to_str().unwrap();
             let args = ["ca", "rotate", "--retire", "--output", "json"];
             let env = [("SIGNET_ADMIN_SOCKET", socket)];
-            signet_tests::process::run(&signet_tests::process::binary("signet-server"), &args, &env).await
+            signet_tests::process::run(&binary("signet-server"), &args, &env).await
         }
     };
     let command = tokio::spawn(command);
@@ -208,7 +214,20 @@ async fn a_retirement_outlives_a_server_that_is_killed_and_its_client_finds_it_a
     believe(&identities(&clients).await);
 }
 
-/// Whoever leaves loses nothing: what waits for whom is shown, and the same command joins it.
+/// What a command has said that is interrupted (Ctrl-C) once it says this.
+async fn interrupted(domain: &Domain, args: &[&str], once: &str) -> String {
+    let socket = domain.server.admin_socket();
+    let env = [("SIGNET_ADMIN_SOCKET", socket.to_str().unwrap())];
+    let mut command = Process::start("command", &binary("signet-server"), args, &env).unwrap();
+    let said = async || command.stderr().contains(once).then_some(());
+    eventually("it to wait", said).await;
+    command.signal(Signal::SIGINT);
+    let status = command.wait(PATIENCE).await.unwrap();
+    assert_eq!(status.code(), Some(1), "it is not done");
+    command.stderr()
+}
+
+/// Whoever leaves loses nothing: what waits for whom is shown, and it can be followed again, over its end.
 #[tokio::test]
 async fn an_order_goes_on_without_its_admin_and_names_who_is_waited_for() {
     let plan = Plan::default().server("/authority/spread_max", json!("1h"));
@@ -236,6 +255,9 @@ async fn an_order_goes_on_without_its_admin_and_names_who_is_waited_for() {
     assert!(text.contains("waits for node-a (is not connected)"), "{text}");
     let again = domain.server.admin(&["ca", "rotate", "--no-wait"]).await.unwrap();
     assert_eq!(again["operation_id"], operation, "it is the same one");
+    let said = interrupted(&domain, &["ca", "wait", &operation], "waits for node-a").await;
+    let follows = format!("`signet-server ca wait {operation}` follows it");
+    assert!(said.contains(&follows), "{said}");
     let forced = domain.server.admin(&["ca", "activate", "--force"]).await.unwrap();
     assert_eq!(
         (&forced["step"], &forced["operation_id"]),
@@ -243,6 +265,15 @@ async fn an_order_goes_on_without_its_admin_and_names_who_is_waited_for() {
     );
     let lines = audited(&domain, &["authority_activated", "uid:"]).await;
     assert!(lines.iter().any(|line| line["forced"] == true), "{lines:?}");
+    // It has ended, and is no rotation that would begin again.
+    let waited = domain.server.command(&["ca", "wait", &operation]).await.unwrap();
+    assert!(waited.stderr.contains("activated"), "{}", waited.stderr);
+    let text = domain.server.command(&["ca", "show"]).await.unwrap().stdout;
+    assert!(
+        text.contains("reported by 0 of 1 agents"),
+        "it was forced: {text}"
+    );
+    refused(&domain, &["ca", "wait", "x509-77"], "is remembered").await;
 }
 
 /// The control plane's own: agents get certificates of the successor and go on, and nothing leads over the old one.

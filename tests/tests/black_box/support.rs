@@ -73,9 +73,11 @@ pub(crate) async fn audited(domain: &Domain, texts: &[&str]) -> Vec<Value> {
         .unwrap_or_else(|| panic!("no audit line has {texts:?}:\n{}", all()))
 }
 
-/// A pod of `shop` on `node-a`, under the service account of its own name, with its volume published.
+/// A pod of `shop` on that agent's node, under the service account of its own name, with its volume published.
 pub(crate) async fn pod_with_volume(domain: &Domain, agent: &Agent, name: &str) -> Volume {
-    let spec = PodSpec::new("shop", name).service_account(name).node("node-a");
+    // Its folder has the node's name.
+    let node = agent.folder().file_name().and_then(|name| name.to_str()).unwrap();
+    let spec = PodSpec::new("shop", name).service_account(name).node(node);
     domain.kube.add_pod(&spec).unwrap();
     agent.publish("shop", name).await.unwrap()
 }

@@ -175,6 +175,7 @@ fn of_the_server(rule: &Path) -> Vec<(Vec<String>, i32)> {
         ("ca rotate --force -o json", 0),
         ("ca taint 0000000000000000000000000000000000000000", 1),
         ("ca revoke nonsense", 1),
+        ("ca wait x509-99", 1),
         ("svid list", 0),
         ("svid list --output json", 0),
         ("svid list --id spiffe://other.org/x", 1),

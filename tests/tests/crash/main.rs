@@ -26,6 +26,8 @@ async fn lives(count: u32) {
     let brought_about = crash.brought_about();
     eprintln!("{count} lives: {brought_about:?}");
     assert!(brought_about.issued > count as usize && brought_about.revoked > 0);
+    assert!(brought_about.denied > 0, "no identity was denied");
+    assert!(brought_about.signed > 2, "no rotation came to its end");
 }
 
 /// Covers INV-2, INV-3, INV-4, INV-15.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use signet_certs::time::unix_millis;
 use signet_proto::admin::{
     AllowRequest, ConfirmClockRequest, RevokeAuthorityRequest, RevokeRequest, RotateAuthorityRequest,
-    TaintAuthorityRequest, revoke_request::Target,
+    StartEmergencyRequest, TaintAuthorityRequest, revoke_request::Target,
 };
 use signet_runtime::clock::Clock as _;
 use signet_server::testing::audit_faults;
@@ -84,6 +84,12 @@ async fn distrust(world: &World) {
     let force = true;
     let revoke = RevokeAuthorityRequest { authority_id, force };
     admin.revoke_authority(revoke).await.unwrap();
+    let request = StartEmergencyRequest {
+        kind: "x509".to_owned(),
+        ..StartEmergencyRequest::default()
+    };
+    admin.start_emergency(request).await.unwrap();
+    until(world, "authority_distrusted").await;
 }
 
 /// The machine's clock goes wrong alone, then with the API server's; then nobody but an admin knows better.
@@ -131,6 +137,7 @@ async fn a_life_provokes_what_the_audit_log_can_say() {
     provoked("authority_expired", &lines);
     provoked("authority_tainted", &lines);
     provoked("authority_revoked", &lines);
+    provoked("authority_distrusted", &lines);
     provoked("clock_jumped", &lines);
     provoked("clock_healed", &lines);
     provoked("clock_adopted", &lines);

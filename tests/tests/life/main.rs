@@ -12,6 +12,7 @@
 mod api;
 mod audited;
 mod node;
+mod orders;
 mod reader;
 mod secrets;
 mod stories;

@@ -16,6 +16,7 @@ use signet_proto::admin::{
     ShowCrlsRequest, StatusRequest, SvidRecord,
 };
 use signet_runtime::clock::Clock as _;
+use signet_testkit::check_der;
 use signet_tests::workload::split_der;
 use tokio::time::timeout;
 
@@ -37,6 +38,23 @@ pub(crate) struct Said {
     /// Unrevoked, and unexpired as far as the server knows.
     live: Vec<SvidRecord>,
     crls: Vec<Bytes>,
+    /// Ids of the authorities that were taken out of every bundle.
+    departed: BTreeSet<String>,
+}
+
+impl Said {
+    /// Whether this is the authority of its kind that signs.
+    pub(crate) fn signs(&self, authority: &AuthorityId) -> bool {
+        let id = authority.to_string();
+        let mut all = self.authorities.iter();
+        all.any(|one| one.authority_id == id && one.state == "active")
+    }
+
+    /// Whether the agent of a node can be heard.
+    pub(crate) fn is_connected(&self, node: &str) -> bool {
+        let mut agents = self.agents.iter();
+        agents.any(|agent| agent.node_name == node && agent.connected)
+    }
 }
 
 /// Asks the server; `None` while it is starting.
@@ -44,7 +62,9 @@ pub(crate) async fn ask(server: &Server) -> Option<Said> {
     let mut admin = server.admin.clone();
     let asking = async {
         let status = admin.status(StatusRequest {}).await.unwrap().into_inner();
-        let authorities = admin.show_authorities(ShowAuthoritiesRequest {}).await.unwrap();
+        let shown = admin.show_authorities(ShowAuthoritiesRequest {}).await.unwrap();
+        let shown = shown.into_inner();
+        let departed = shown.departed.into_iter().map(|one| one.authority_id);
         let crls = admin
             .show_crls(ShowCrlsRequest {})
             .await
@@ -66,10 +86,11 @@ pub(crate) async fn ask(server: &Server) -> Option<Said> {
         assert!(!svids.truncated);
         Said {
             sequence: status.sequence_number,
-            authorities: authorities.into_inner().authorities,
+            authorities: shown.authorities,
             agents,
             live: svids.svids,
             crls: crls.into_iter().map(|crl| crl.der).collect(),
+            departed: departed.collect(),
         }
     };
     timeout(ANSWER, asking).await.ok()
@@ -148,6 +169,9 @@ impl Reader {
                 crl.check_not_ahead(now).unwrap();
             }
         }
+        // With an authority that is taken out of every bundle goes its list, and what was on it.
+        let stands = |leaf: &LeafInfo| !said.departed.contains(&leaf.authority_id.to_string());
+        self.listed.retain(|_, leaf| stands(leaf));
         for leaf in self.listed.values() {
             let list = crls.iter().find(|crl| crl.authority_id() == leaf.authority_id);
             assert!(
@@ -159,11 +183,11 @@ impl Reader {
     }
 
     fn list(&self, der: &[u8]) -> Crl {
-        let verified = self
-            .authorities
-            .values()
-            .find_map(|issuer| Crl::verify(der, issuer).ok());
-        verified.expect("a list of no known authority")
+        let mut issuers = self.authorities.values();
+        let verified = issuers.find_map(|issuer| Some((issuer, Crl::verify(der, issuer).ok()?)));
+        let (issuer, list) = verified.expect("a list of no known authority");
+        check_der(der, issuer.der(), None).unwrap();
+        list
     }
 
     /// INV-10, INV-11, INV-12, INV-14 by the rows of the ledger. A server whose time is behind also shows what has ended.

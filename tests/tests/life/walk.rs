@@ -13,6 +13,7 @@ use signet_server::testing::audit_faults;
 use signet_tests::workload::split_der;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::orders::order;
 use crate::reader::{Reader, SERVED_WITHIN, ask, holdings};
 use crate::secrets;
 use crate::world::{HOUR, MINUTE, SILENT, World};
@@ -21,6 +22,9 @@ const DAY: i64 = 24 * 3600;
 const WRONG: [i64; 8] = [-DAY, -3600, -301, 60, 299, 7200, 8 * DAY, 400 * DAY];
 /// How soon a revocation is on a served list.
 const LISTED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How soon an order is taken or refused.
+pub(crate) const ANSWERED_WITHIN: Duration = LISTED_WITHIN;
 
 /// `longest` is a bound, in seconds, of the time between two steps.
 pub(crate) async fn walk(seed: u64, steps: usize, longest: u64) {
@@ -49,7 +53,7 @@ pub(crate) async fn walk(seed: u64, steps: usize, longest: u64) {
 async fn step(world: &mut World, reader: &mut Reader, draw: &mut fastrand::Rng) -> String {
     let wrong = WRONG[draw.usize(..WRONG.len())];
     let at = draw.usize(..world.nodes.len());
-    match draw.u32(..38) {
+    match draw.u32(..44) {
         0 => world.set_wall(wrong),
         1 => world.set_date(if draw.bool() { SILENT } else { wrong }).await,
         2 => {
@@ -89,6 +93,7 @@ async fn step(world: &mut World, reader: &mut Reader, draw: &mut fastrand::Rng) 
             world.nodes[at].let_elapsed_stand(stands);
             return format!("elapsed time of a node stands: {stands}");
         }
+        27..=32 => return order(world, draw).await,
         // Nobody lies for longer than some minutes, and mostly nobody does.
         _ => {
             right(world).await;
@@ -312,6 +317,10 @@ async fn come_or_go(world: &mut World, at: usize) -> String {
 async fn be_without_a_server(world: &mut World, reader: &Reader, draw: &mut fastrand::Rng) -> String {
     let was_right = world.is_right_for(SERVED_WITHIN);
     let held = holdings(world).await;
+    let said = match &world.server {
+        Some(server) => ask(server).await,
+        None => None,
+    };
     world.stop_server().await;
     if draw.bool() {
         let at = draw.usize(..world.nodes.len());
@@ -321,7 +330,9 @@ async fn be_without_a_server(world: &mut World, reader: &Reader, draw: &mut fast
     let now = world.truth.now();
     for (at, pod, before) in held {
         let (node, leaf) = (&world.nodes[at], leaf_of(&before));
-        let counts = leaf.not_after > now + MINUTE && !reader.listed.contains_key(&leaf.serial);
+        // What an authority has signed that is not the one that signs may have been replaced just before.
+        let signs = said.as_ref().is_some_and(|said| said.signs(&leaf.authority_id));
+        let counts = signs && leaf.not_after > now + MINUTE && !reader.listed.contains_key(&leaf.serial);
         if was_right && counts && node.is_right_for(Duration::from_secs(5)) {
             let context = node
                 .context(&node.pods[pod])

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use signet_testkit::machine::has_own_mounts;
 use signet_tests::domain::{Agent, Domain};
 use signet_tests::fake_kube::PodSpec;
 use signet_tests::process::binary;
@@ -37,6 +38,16 @@ impl Drop for Started {
     }
 }
 
+/// An empty folder in memory, as kubelet makes it, with no more room than it is to have. Who mounts it has mounts of his own.
+fn in_memory(folder: &Path, asked: &Value) {
+    assert_eq!(asked["medium"], "Memory");
+    let size = asked["sizeLimit"].as_str().unwrap().trim_end_matches('i');
+    let options = format!("size={size},mode=0777");
+    let none = MsFlags::empty();
+    let mounted = mount(Some("tmpfs"), folder, Some("tmpfs"), none, Some(options.as_str()));
+    mounted.expect("only root mounts a volume");
+}
+
 /// The pod's network and volumes.
 struct Pod {
     spec: Value,
@@ -60,8 +71,7 @@ impl Pod {
             let own = folder.path().join(name);
             fs::create_dir(&own).unwrap();
             if volume["emptyDir"].is_object() {
-                // As kubelet makes it.
-                fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();
+                in_memory(&own, &volume["emptyDir"]);
             }
             let given = volume["configMap"]["name"].as_str();
             for (file, text) in given.iter().flat_map(|name| {
@@ -240,11 +250,18 @@ async fn asks(domain: &Domain, agent: &Agent, pod: &Pod) -> String {
 mod needs_root {
     use super::*;
 
-    #[tokio::test(flavor = "multi_thread")]
+    #[test]
     #[ignore = "needs root, `ip`, `curl`, `nginx` and `openssl`: `.ci/step machine` runs it"]
-    async fn the_pod_with_files_starts_with_the_first_set_and_is_told_of_the_next() {
+    fn the_pod_with_files_starts_with_the_first_set_and_is_told_of_the_next() {
+        let test = "the_pod_with_files_starts_with_the_first_set_and_is_told_of_the_next";
+        if has_own_mounts(&format!("files::needs_root::{test}")) {
+            tokio::runtime::Runtime::new().unwrap().block_on(is_kept());
+        }
+    }
+
+    async fn is_kept() {
         let domain = Domain::start().await.unwrap();
-        let agent = domain.agent("node-a").await.unwrap();
+        let mut agent = domain.agent("node-a").await.unwrap();
         let pod = Pod::new(&published(&domain, &agent).await);
         let first = pod.command("first-files").status().unwrap();
         assert!(first.success(), "{}", pod.log("first-files"));
@@ -260,6 +277,13 @@ mod needs_root {
         let revoke = ["revoke", "--serial", &serial];
         domain.server.admin(&revoke).await.unwrap();
         pod.shows_what_is_in_the_files(&serial).await;
+        pod.passes("files", "readinessProbe").await;
+
+        // One that is started again has files, whatever the agent does.
+        agent.kill().await;
+        files.end(Signal::SIGKILL);
+        assert!(!files.0.wait().unwrap().success());
+        files = pod.start("files");
         pod.passes("files", "readinessProbe").await;
         for container in [&mut files, &mut web] {
             container.end(Signal::SIGTERM);
@@ -289,4 +313,8 @@ fn the_pod_with_files_is_restricted_and_keeps_keys_in_memory() {
     let volumes = spec["volumes"].as_array().unwrap();
     let files = volumes.iter().find(|volume| volume["name"] == "files").unwrap();
     assert_eq!(files["emptyDir"]["medium"], "Memory");
+    // docs/files.md: the folder needs room for ten of the largest sets.
+    let size = files["emptyDir"]["sizeLimit"].as_str().unwrap();
+    let mebibytes: f64 = size.strip_suffix("Mi").unwrap().parse().unwrap();
+    assert!(mebibytes > 10.0 * 4.2, "{size}");
 }

@@ -62,7 +62,14 @@ mod needs_root_and_systemd {
     async fn a_pod_gets_its_identity_by_an_agent_that_systemd_runs() {
         let machine = Machine::boot().await;
         let node = machine.is_a_node().await;
-        follow(&machine, &["1. ", "2. ", "4. "]).await;
+        follow(&machine, &["1. ", "2. "]).await;
+        machine
+            .types("install -d -m 0755 /var/lib/kubelet; install -d -m 0700 /var/lib/kubelet/pods")
+            .await;
+        follow(&machine, &["4. "]).await;
+        // What was there is as its owner made it.
+        let modes = "stat -c %a /var/lib/kubelet /var/lib/kubelet/pods /var/lib/kubelet/plugins";
+        assert_eq!(machine.types(modes).await, "755\n700\n750\n");
         assert_eq!(machine.property("signet-agent", "ActiveState").await, "inactive");
         machine.until(UNIT, "StatusText", |text| text == "ready").await;
         let verify = format!("systemd-analyze verify /etc/systemd/system/{UNIT}.service");

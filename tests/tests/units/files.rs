@@ -4,13 +4,10 @@ use crate::machine::Machine;
 use crate::page::{blocks_of, follow};
 use crate::shape::SAMPLE;
 
-/// The program with the configuration of its example, but for the port, which the server has here. It starts once there are files.
+/// The program with the configuration of its example, but for the port, which the server has here.
 const NGINX: &str = "mkdir -p /etc/nginx /var/lib/nginx /var/log/nginx
      sed 's/127.0.0.1:8443/127.0.0.1:9443/' deploy/examples/nginx/nginx.conf > /etc/nginx/signet.conf
      cat > /etc/systemd/system/nginx.service <<'UNIT'
-[Unit]
-Requires=signet-files.service
-After=signet-files.service
 [Service]
 Type=forking
 PIDFile=/run/nginx/nginx.pid
@@ -45,6 +42,68 @@ impl Machine {
     }
 }
 
+/// Takes the agent away, whoever wants it.
+const AGENT_AWAY: &str = "mkdir -p /etc/systemd/system/signet-agent.service.d
+     printf '[Unit]\nConditionPathExists=!/run/away\n' > /etc/systemd/system/signet-agent.service.d/away.conf
+     touch /run/away; systemctl daemon-reload; systemctl stop signet-agent";
+
+impl Machine {
+    /// The program knows nothing of it when the writer of its files ends and starts again, be the agent there or not.
+    async fn outlives_its_writer(&self) {
+        let program = self.property("nginx", "MainPID").await;
+        self.is_started_again(SAMPLE).await;
+        self.until(SAMPLE, "StatusText", |text| text == "ready").await;
+        assert_eq!(self.property("nginx", "MainPID").await, program);
+
+        self.types(AGENT_AWAY).await;
+        self.is_started_again(SAMPLE).await;
+        self.until(SAMPLE, "StatusText", |text| text.contains("earlier_set"))
+            .await;
+        assert_eq!(self.property("nginx", "MainPID").await, program);
+        // Also after a boot, when the program waits for the writer.
+        self.types(&format!("systemctl stop nginx {SAMPLE}; systemctl start nginx"))
+            .await;
+        for unit in ["nginx", SAMPLE] {
+            assert_eq!(self.property(unit, "ActiveState").await, "active", "{unit}");
+        }
+        assert_eq!(self.property("signet-agent", "ActiveState").await, "inactive");
+        // Without any files it is told what is waited for.
+        self.types(&format!(
+            "systemctl stop {SAMPLE}; rm -r /run/signet-files; systemctl start --no-block {SAMPLE}"
+        ))
+        .await;
+        let waits = "starts, and waits: agent_away: ";
+        self.until(SAMPLE, "StatusText", |text| text.starts_with(waits))
+            .await;
+        assert_eq!(self.property(SAMPLE, "ActiveState").await, "activating");
+        self.types("rm /run/away; systemctl start signet-agent").await;
+        self.until(SAMPLE, "StatusText", |text| text == "ready").await;
+    }
+}
+
+impl Machine {
+    /// The variant whose files are another user's, and who is told by a command.
+    async fn gives_files_away(&self) {
+        self.types(&format!(
+            "systemctl stop {SAMPLE}; rm -r /run/signet-files; install -d -o www-data /var/lib/backup-trust
+             install -D -m 0644 -t /etc/systemd/system/{SAMPLE}.service.d deploy/examples/systemd/files-of-another-user.conf
+             systemctl daemon-reload; systemctl start {SAMPLE}"
+        ))
+        .await;
+        self.until(SAMPLE, "StatusText", |text| text == "ready").await;
+        let shown = "cd /run/signet-files; stat -L -c '%a %U' . svid_key.pem; cmp svid.pem /var/lib/backup-trust/svid.pem
+             setpriv --reuid 34 --regid 34 --clear-groups openssl pkey -noout -in svid_key.pem";
+        assert_eq!(self.types(shown).await, "755 www-data\n600 backup\n");
+        // The next set replaces what is another's.
+        self.types(&format!("systemctl reload {SAMPLE}")).await;
+        let again =
+            "timeout 30 sh -c 'until [ \"$(readlink /run/signet-files/..data)\" = ..2 ]; do sleep 0.1; done'";
+        self.types(again).await;
+        self.until(SAMPLE, "StatusText", |text| text == "ready").await;
+        self.ends_in_order(SAMPLE).await;
+    }
+}
+
 mod needs_root_and_systemd {
     use super::*;
 
@@ -72,7 +131,7 @@ mod needs_root_and_systemd {
             .await;
         let second = machine.shows_what_is_in_the_files(&first).await;
 
-        machine.is_started_again(SAMPLE).await;
+        machine.outlives_its_writer().await;
         machine.ends_in_order(SAMPLE).await;
         assert_eq!(machine.types(IN_FILES).await.trim(), second, "the files stay");
         let modes = "stat -c '%a %U' /run/signet-files /run/signet-files/..data/svid_key.pem";
@@ -80,5 +139,6 @@ mod needs_root_and_systemd {
         let file = format!("/etc/systemd/system/{SAMPLE}.service");
         let verified = machine.types(&format!("systemd-analyze verify {file}")).await;
         assert_eq!(verified, "");
+        machine.gives_files_away().await;
     }
 }

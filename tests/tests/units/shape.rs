@@ -73,6 +73,15 @@ fn every_unit_is_told_how_its_program_is_and_gives_it_time_to_end() {
     }
 }
 
+/// Whoever waits for files says so himself, and not for ever.
+#[test]
+fn no_boot_hangs_on_files_that_do_not_come() {
+    let (settings, _) = read(SAMPLE);
+    assert_eq!(all(&settings, "Before"), [""; 0]);
+    let start = all(&settings, "TimeoutStartSec")[0].trim_end_matches('s');
+    assert!(start.parse::<u64>().unwrap() <= 90, "{start}");
+}
+
 /// What an agent keeps for its next start is what makes a restart cost nothing, and pods hold what is in that folder.
 #[test]
 fn the_stop_of_an_agent_leaves_its_folder_in_run() {

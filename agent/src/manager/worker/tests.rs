@@ -73,6 +73,28 @@ async fn the_report_says_what_was_published() {
         .clone();
     assert_eq!(report.sequence_number, 1);
     assert_eq!(report.authorities_in_use, [(signer, 1)]);
+    assert!(report.knows_in_use);
     assert_eq!(report.pod_uids, ["pod-0"]);
     assert_eq!(report.crls.len(), 2);
+}
+
+/// Covers INV-8.
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_run_left_and_nobody_has_counted_is_not_nothing() {
+    let mut bench = Bench::new();
+    let known = |wanted| move |report: &TrustReport| report.knows_in_use == wanted;
+    bench.reports.wait_for(known(true)).await.unwrap();
+    bench.server.set(Mode::Unauthenticated);
+    bench.manager.volume_missed("vol-0");
+    bench.reports.wait_for(known(false)).await.unwrap();
+    // Its socket opens, and what its pod holds is still not known.
+    let mut states = bench.pod().await;
+    pending(&mut states).await;
+    assert!(!bench.reports.borrow().knows_in_use);
+    bench
+        .server
+        .set(Mode::Issue(vec![signet_testkit::id("/ns/demo/sa/app")]));
+    ready(&mut states).await;
+    let report = bench.reports.wait_for(known(true)).await.unwrap();
+    assert_eq!(report.authorities_in_use.len(), 1);
 }

@@ -30,6 +30,10 @@ impl Behind {
         }
     }
 
+    pub(super) fn is_newest(&self, digest: &Digest) -> bool {
+        self.newest.as_ref() == Some(digest)
+    }
+
     /// A stream's proxy holds this. What is not known any more was replaced by now at the latest.
     pub(super) fn took(&mut self, stream: u64, digest: Digest, now: i64) {
         self.left(stream);

@@ -2,7 +2,7 @@
 //! whose server is a thief's.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use signet_certs::authority::AuthorityId;
 use signet_runtime::clock::Clock;
@@ -10,7 +10,8 @@ use signet_runtime::drain::Drain;
 use signet_runtime::signal::Reread;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::ControlAnchors;
+use super::files::read_configured;
+use super::{AnchorsError, ControlAnchors};
 
 /// How often the file is looked at: what it distrusts is gone within a second.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
@@ -43,6 +44,23 @@ impl ControlAnchors {
                 }
             }
         }
+    }
+
+    /// Reads the configured file. One that has changed is joined to what there is, as if the server could not be verified.
+    ///
+    /// # Errors
+    /// [`AnchorsError`] when the file cannot be used.
+    pub(super) fn look(&self, now: SystemTime) -> Result<(), AnchorsError> {
+        let read = read_configured(&self.configured, &self.trust_domain);
+        let mut state = self.state.lock();
+        self.hear(&mut state, &read);
+        let fresh = read.map_err(|broken| broken.error)?;
+        if fresh.source == state.looked_at {
+            return Ok(());
+        }
+        state.looked_at = fresh.source;
+        drop(state);
+        self.server_not_verified(now).map(drop)
     }
 
     /// Whom nobody brings back, and by whose word.

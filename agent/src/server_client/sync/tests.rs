@@ -162,7 +162,12 @@ async fn a_list_is_handed_over_once_and_only_when_it_is_asked_for() {
         updates.send(Ok(update)).unwrap();
         bench.sequence(sequence).await;
     }
-    let held = bench.state.borrow().as_ref().unwrap().x509[0].crl_der.clone();
+    let held = bench.state.borrow().as_ref().unwrap().x509[0]
+        .crl
+        .as_ref()
+        .unwrap()
+        .der()
+        .clone();
     assert_eq!(answers.recv().await.unwrap().lists, [held]);
     drop(updates);
     assert_eq!(
@@ -237,6 +242,26 @@ async fn a_server_that_goes_back_is_not_believed_and_says_why() {
         connection.problem
     );
     bench.sequence(9).await;
+}
+
+/// The bundle beside it counts.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_not_believed_is_said_and_holds_up_nothing() {
+    let (mut bench, updates) = Bench::start();
+    let mut update = bench.update(9);
+    update.x509[0].crl = update.control[0].crl.clone();
+    updates.send(Ok(update)).unwrap();
+    bench.sequence(9).await;
+    let said = bench
+        .connection(|connection| connection.connected && !connection.problem.is_empty())
+        .await;
+    assert!(said.problem.contains("it has none"), "{}", said.problem);
+    tokio::time::sleep(KEPT_OUT * 2).await;
+    assert!(bench.readiness.is_ready(Level::Issue));
+    updates.send(Ok(bench.update(10))).unwrap();
+    bench
+        .connection(|connection| connection.connected && connection.problem.is_empty())
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

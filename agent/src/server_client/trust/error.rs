@@ -45,7 +45,7 @@ pub(crate) enum TrustError {
     /// One authority in two roles, or named twice.
     #[error("authority {0} appears twice")]
     Twice(AuthorityId),
-    /// An authority comes without a believable CRL and none is held.
+    /// An authority of which no CRL is held comes with one that is on its way still, or was kept with one that is damaged.
     #[error("authority {authority} comes without a usable CRL: {problem}")]
     Crl {
         /// Whose.

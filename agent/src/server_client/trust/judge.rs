@@ -1,30 +1,31 @@
 //! Whether an update is believed.
 
+mod lists;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use signet_certs::authority::{AuthorityCertificate, AuthorityId};
+use signet_certs::authority::AuthorityId;
 use signet_certs::bundle::TrustBundle;
 use signet_certs::crl::{Crl, CrlError};
 use signet_certs::id::TrustDomain;
 
 use super::error::TrustError;
 use super::usable::usable;
-use super::{Departed, FileWord, HeldAuthority, LeftLists, TrustState, roots};
+use super::{Departed, FileWord, HeldAuthority, TrustState, roots};
 use crate::server_client::{OfferedAuthority, TrustUpdate};
 
 /// What came of an update.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// To be held from now on. Its `problem` says why the bundle was kept out, if it was.
+    /// To be held from now on. Its `problem` says why the bundle was kept out, if it was, and `refused` which CRLs were: the older one stays
+    /// in force, and an authority without one is held without.
     pub state: TrustState,
-    /// CRLs that were not taken over, for the log: the older one stays in force.
-    pub kept: Vec<(AuthorityId, CrlError)>,
 }
 
 /// Judges an update against what is held, each object by its own proof. CRLs are signed: newer ones of authorities that are
-/// held are taken whatever else the update says. The bundle is not: its sequence may not fall, equal sequences mean equal
+/// held are taken whatever else the update says, and one that is not believed keeps nothing else out. The bundle is not: its sequence may not fall, equal sequences mean equal
 /// bundles, no authority serves workloads and the control plane both, and none that had to leave comes back (invariants 3
 /// and 14); else the one that is held stays. A later epoch of the server's store allows lower numbers, and nothing else. What
 /// servers said whose authority `file` distrusts binds nobody: their numbers are no bound, and those whom they removed may come.
@@ -43,7 +44,7 @@ pub(crate) fn accept(
     }
     let known = held.map(|held| held.departed.clone()).unwrap_or_default();
     let departed = known.with(&update.departed, &update.said, file, now);
-    let judged = judge(held, update, trust_domain, Some(now)).and_then(|(state, kept)| {
+    let judged = judge(held, update, trust_domain, Some(now)).and_then(|state| {
         let state = TrustState {
             departed: departed.clone(),
             ..state
@@ -52,7 +53,7 @@ pub(crate) fn accept(
         if let Some(held) = held.filter(|held| !file.voids(&held.said)) {
             check_numbers(held, &state)?;
         }
-        Ok(Accepted { state, kept })
+        Ok(Accepted { state })
     });
     match (judged, held) {
         (Err(error), Some(held)) => Ok(only_lists(held, update, departed, &error, now)),
@@ -68,19 +69,21 @@ fn only_lists(
     error: &TrustError,
     now: SystemTime,
 ) -> Accepted {
-    let mut kept = Vec::new();
+    let (mut kept, left) = (Vec::new(), &held.left);
     let mut newer = |held: &HeldAuthority| {
         let certificate = held.certificate.der();
         let all = update.x509.iter().chain(&update.control);
         let mut newest = held.clone();
         for offered in all.filter(|offered| offered.certificate == certificate) {
-            let judged = Crl::verify(&offered.crl, &held.certificate)
-                .and_then(|crl| crl.may_replace(&newest.crl, now).map(|()| crl));
-            match judged {
-                Ok(crl) => {
-                    newest.crl_der = crl.der().clone();
-                    newest.crl = crl;
+            let judged = Crl::verify(&offered.crl, &held.certificate).and_then(|crl| {
+                match &newest.crl {
+                    Some(newest) => crl.may_replace(newest, now)?,
+                    None => left.check(&crl).and_then(|()| crl.check_not_ahead(now))?,
                 }
+                Ok(crl)
+            });
+            match judged {
+                Ok(crl) => newest.crl = Some(crl),
                 Err(error) => kept.push((held.certificate.id(), error)),
             }
         }
@@ -95,9 +98,10 @@ fn only_lists(
         policy_revision: update.policy_revision,
         departed,
         problem: error.to_string(),
+        refused: kept,
         ..held.clone()
     };
-    Accepted { state, kept }
+    Accepted { state }
 }
 
 /// What was accepted once and kept since. The dates of its CRLs are not judged again.
@@ -108,23 +112,23 @@ pub(super) fn believed_before(
     update: &TrustUpdate,
     trust_domain: &TrustDomain,
 ) -> Result<TrustState, TrustError> {
-    judge(None, update, trust_domain, None).map(|(state, _)| state)
+    judge(None, update, trust_domain, None)
 }
 
-/// The state that an update would make, and CRLs that stay though others were offered.
+/// The state that an update would make.
 fn judge(
     held: Option<&TrustState>,
     update: &TrustUpdate,
     trust_domain: &TrustDomain,
     now: Option<SystemTime>,
-) -> Result<(TrustState, Vec<(AuthorityId, CrlError)>), TrustError> {
+) -> Result<TrustState, TrustError> {
     let mut judge = Judge {
         held,
         trust_domain,
         now,
         epoch: epoch(held, update),
         seen: BTreeSet::new(),
-        kept: Vec::new(),
+        refused: Vec::new(),
     };
     let mut x509 = judge.authorities("X.509", &update.x509)?;
     let control = judge.authorities("control", &update.control)?;
@@ -141,7 +145,7 @@ fn judge(
     // CRLs in the order of the bundle: the same on every node, whatever the update's order was.
     x509.sort_by_key(|authority| authority.certificate.id());
     let left = judge.left(&x509, &control);
-    let state = TrustState {
+    Ok(TrustState {
         left,
         bundle_der: bundle.to_der_concat(),
         bundle,
@@ -153,8 +157,8 @@ fn judge(
         departed: Departed::default(),
         said: update.said.clone(),
         problem: String::new(),
-    };
-    Ok((state, judge.kept))
+        refused: judge.refused,
+    })
 }
 
 fn check_departed(offered: &TrustState, file: &FileWord) -> Result<(), TrustError> {
@@ -205,7 +209,7 @@ struct Judge<'a> {
     now: Option<SystemTime>,
     epoch: u64,
     seen: BTreeSet<AuthorityId>,
-    kept: Vec<(AuthorityId, CrlError)>,
+    refused: Vec<(AuthorityId, CrlError)>,
 }
 
 impl Judge<'_> {
@@ -229,70 +233,11 @@ impl Judge<'_> {
         if !self.seen.insert(id) {
             return Err(TrustError::Twice(id));
         }
-        let crl = self.crl(&certificate, &offered.crl)?;
+        let crl = self.crl(&certificate, offered)?;
         Ok(HeldAuthority {
-            crl_der: crl.der().clone(),
             certificate,
             crl,
             tainted: offered.tainted,
         })
-    }
-
-    /// The offered CRL, or the held one when the offered one may not replace it.
-    fn crl(&mut self, issuer: &AuthorityCertificate, offered: &[u8]) -> Result<Crl, TrustError> {
-        let held = self.held.and_then(|held| held.find(&issuer.id()));
-        if let Some(same) = held.filter(|held| held.crl_der == offered) {
-            return Ok(same.crl.clone());
-        }
-        let judged = Crl::verify(offered, issuer).and_then(|crl| match (held, self.now) {
-            (Some(held), Some(now)) => self.may_replace(&crl, &held.crl, now).map(|()| crl),
-            (None, Some(now)) => self.may_begin(&crl, now).map(|()| crl),
-            (_, None) => Ok(crl),
-        });
-        match (judged, held) {
-            (Ok(crl), _) => Ok(crl),
-            (Err(error), Some(held)) => {
-                self.kept.push((issuer.id(), error));
-                Ok(held.crl.clone())
-            }
-            (Err(problem), None) => Err(TrustError::Crl {
-                authority: issuer.id(),
-                problem,
-            }),
-        }
-    }
-
-    /// The server's store was restored since what is held was pushed.
-    fn is_restored(&self) -> bool {
-        let before = self.held.map_or(0, |held| held.epoch);
-        before > 0 && self.epoch > before
-    }
-
-    /// In a later epoch a list with a lower number may follow, but none of an earlier time.
-    fn may_replace(&self, offered: &Crl, held: &Crl, now: SystemTime) -> Result<(), CrlError> {
-        match offered.may_replace(held, now) {
-            Err(CrlError::Rollback { .. })
-                if self.is_restored() && offered.this_update() >= held.this_update() =>
-            {
-                offered.check_not_ahead(now)
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Whether a list is taken of an authority that is not held, but may have been.
-    fn may_begin(&self, offered: &Crl, now: SystemTime) -> Result<(), CrlError> {
-        if let Some(held) = self.held.filter(|_| !self.is_restored()) {
-            held.left.check(offered)?;
-        }
-        offered.check_not_ahead(now)
-    }
-
-    fn left(&self, x509: &[HeldAuthority], control: &[HeldAuthority]) -> LeftLists {
-        let Some(held) = self.held.filter(|_| !self.is_restored()) else {
-            return LeftLists::default();
-        };
-        held.left
-            .after(held.x509.iter().chain(&held.control), x509.iter().chain(control))
     }
 }

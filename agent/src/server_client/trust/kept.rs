@@ -61,7 +61,7 @@ struct KeptDeparted {
     said: Vec<Vec<String>>,
 }
 
-/// DER in hexadecimal.
+/// DER in hexadecimal; an empty CRL where there is none.
 #[derive(Deserialize, Serialize)]
 struct KeptAuthority {
     certificate: String,
@@ -217,7 +217,11 @@ fn said(kept: &[String]) -> Result<Said, AuthorityError> {
 fn written(held: &HeldAuthority) -> KeptAuthority {
     KeptAuthority {
         certificate: hex::encode(held.certificate.der()),
-        crl: hex::encode(&held.crl_der),
+        crl: held
+            .crl
+            .as_ref()
+            .map(|crl| hex::encode(crl.der()))
+            .unwrap_or_default(),
         tainted: held.tainted,
     }
 }

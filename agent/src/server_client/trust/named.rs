@@ -16,9 +16,9 @@ fn put_in(held: Option<&TrustState>, offered: &mut OfferedAuthority) -> Option<A
     let named = offered.named.filter(|_| offered.crl.is_empty())?;
     // One that is none is judged with the rest.
     let id = AuthorityCertificate::from_der(&offered.certificate).ok()?.id();
-    let Some(holds) = held.and_then(|held| held.find(&id)) else {
+    let Some(holds) = held.and_then(|held| held.find(&id)?.crl.as_ref()) else {
         return Some(id);
     };
-    offered.crl = holds.crl_der.clone();
-    (holds.crl.sha256() != named).then_some(id)
+    offered.crl = holds.der().clone();
+    (holds.sha256() != named).then_some(id)
 }

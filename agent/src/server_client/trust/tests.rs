@@ -92,8 +92,9 @@ fn newer_lists_of_held_authorities_are_taken_whatever_else_is_not_believed() {
     let mut twice = revoking(6);
     twice.control.push(twice.x509[0].clone());
     for update in [revoking(4), faulty, twice] {
-        let Accepted { state, kept } = judge(Some(&held), &update).unwrap();
-        assert!(!state.problem.is_empty() && kept.is_empty(), "{kept:?}");
+        let Accepted { state } = judge(Some(&held), &update).unwrap();
+        let refused = &state.refused;
+        assert!(!state.problem.is_empty() && refused.is_empty(), "{refused:?}");
         assert_eq!(state.bundle.sequence_number, 5);
         assert!(state.is_revoked(&id, &mine));
         assert!(state.revoked(&sender.control.certificate().id(), &agents));
@@ -103,7 +104,7 @@ fn newer_lists_of_held_authorities_are_taken_whatever_else_is_not_believed() {
             again.state.is_revoked(&id, &mine),
             "an older list takes nothing back"
         );
-        assert_eq!(again.kept.len(), 2);
+        assert_eq!(again.state.refused.len(), 2);
     }
     // Of an authority that is not held, and from the future, they prove nothing.
     let mut update = revoking(4);
@@ -141,10 +142,10 @@ fn lists_that_are_named_are_put_in_where_they_are_held() {
     let mut newer = named(sender.update(6, at(50)));
     newer.control = vec![offered(&sender.control, &[agents], at(50))];
     assert_eq!(complete(Some(&held), &mut newer), [id]);
-    let Accepted { state, kept } = judge(Some(&held), &newer).unwrap();
-    assert!(state.problem.is_empty() && kept.is_empty(), "{kept:?}");
+    let Accepted { state } = judge(Some(&held), &newer).unwrap();
+    assert_eq!(state.problems(), "");
     assert!(state.revoked(&sender.control.certificate().id(), &agents));
-    assert_eq!(state.x509[0].crl.sha256(), held.x509[0].crl.sha256());
+    assert_eq!(state.x509[0].crl, held.x509[0].crl);
 
     let mut first = named(full);
     assert_eq!(complete(None, &mut first), [id], "nothing is held yet");
@@ -183,7 +184,7 @@ fn a_later_epoch_allows_lower_numbers_and_nothing_else() {
         x509: vec![lower(7, at(0) - Duration::from_secs(1))],
         ..restored.clone()
     };
-    assert_eq!(judge(Some(&held), &older).unwrap().kept.len(), 1);
+    assert_eq!(judge(Some(&held), &older).unwrap().state.refused.len(), 1);
     let back = judge(Some(&state), &sender.update(10, at(30))).unwrap().state;
     assert!(
         back.problem.contains("epoch fell from 2 to 1"),
@@ -243,8 +244,9 @@ fn an_older_crl_does_not_replace_a_newer_one() {
     let mut update = sender.update(1, at(50));
     update.x509 = vec![offered(&sender.x509, &revoked, at(50))];
     let held = judge(None, &update).unwrap().state;
-    let Accepted { state, kept } = judge(Some(&held), &sender.update(2, at(10))).unwrap();
-    assert_eq!(kept.len(), 2, "{kept:?}");
+    let Accepted { state } = judge(Some(&held), &sender.update(2, at(10))).unwrap();
+    assert_eq!(state.refused.len(), 2, "{:?}", state.refused);
+    assert!(state.report().problem.contains("the older one stays"));
     assert!(
         state.is_revoked(&sender.x509.certificate().id(), &revoked[0]),
         "the newer list stays in force"
@@ -255,24 +257,79 @@ fn an_older_crl_does_not_replace_a_newer_one() {
 #[test]
 fn a_crl_from_the_future_or_of_another_authority_is_not_believed() {
     let sender = Sender::new();
-    let far = judge(None, &sender.update(1, at(100_000))).unwrap_err();
-    assert!(matches!(far, TrustError::Crl { .. }), "{far}");
+    let far = judge(None, &sender.update(1, at(100_000))).unwrap().state;
+    assert!(
+        matches!(far.refused[..], [(_, CrlError::Ahead), _]),
+        "{:?}",
+        far.refused
+    );
+    assert_eq!(far.report().crls, []);
     let mut swapped = sender.update(1, at(0));
     swapped.x509[0].crl = swapped.control[0].crl.clone();
-    let error = judge(None, &swapped).unwrap_err();
-    assert!(matches!(error, TrustError::Crl { .. }), "{error}");
+    let state = judge(None, &swapped).unwrap().state;
+    assert_eq!((state.refused.len(), state.report().crls.len()), (1, 1));
+}
+
+/// A first list that cannot be used: no rotation waits for a better one, and whoever looks is told.
+#[test]
+fn a_bad_first_list_of_a_new_authority_keeps_nothing_else_out() {
+    let (sender, new) = (Sender::new(), authority(DOMAIN));
+    let id = new.certificate().id();
+    let base = sender.update(1, at(0));
+    let held = judge(None, &base).unwrap().state;
+    let with = |sequence_number, list: Bytes| {
+        let mut update = TrustUpdate {
+            sequence_number,
+            ..base.clone()
+        };
+        update.x509.push(OfferedAuthority {
+            crl: list,
+            ..offered(&new, &[], at(0))
+        });
+        update
+    };
+    let bad = [
+        base.x509[0].crl.clone(),
+        offered(&new, &[], at(100_000)).crl,
+        Bytes::from_static(b"no list"),
+        Bytes::new(),
+    ];
+    for list in bad {
+        let state = judge(Some(&held), &with(2, list.clone())).unwrap().state;
+        assert_eq!((state.problem.as_str(), state.bundle.sequence_number), ("", 2));
+        assert!(state.contains(&id) && !state.looks_like(&held));
+        assert_eq!(state.refused[0].0, id);
+        let report = state.report();
+        assert_eq!((report.sequence_number, report.crls.len()), (2, 2));
+        let said = format!("the list of authority {id} is not believed, it has none: ");
+        assert!(report.problem.starts_with(&said), "{}", report.problem);
+        // As it is after a restart, and until there is one that is good.
+        let directory = signet_testkit::folder();
+        TrustFile::new(directory.path()).write(&state).unwrap();
+        let state = TrustFile::new(directory.path()).read(&trust_domain()).unwrap();
+        assert!(state.contains(&id) && state.report().crls.len() == 2);
+        // So is one beside a bundle that is not believed.
+        let revoked = serial(9);
+        let good = offered(&new, &[revoked], at(10)).crl;
+        for sequence in [1, 3] {
+            let state = judge(Some(&state), &with(sequence, good.clone())).unwrap().state;
+            assert_eq!(state.problem.is_empty(), sequence == 3);
+            assert!(state.refused.is_empty() && state.is_revoked(&id, &revoked));
+        }
+    }
 }
 
 /// Covers INV-2, INV-14.
 #[test]
-fn every_authority_has_one_role_and_a_crl() {
+fn every_authority_has_one_role_and_one_without_a_crl_is_said() {
     let sender = Sender::new();
     let mut both = sender.update(1, at(0));
     both.control.push(both.x509[0].clone());
     assert!(matches!(judge(None, &both), Err(TrustError::Twice(_))));
     let mut without = sender.update(1, at(0));
     without.x509[0].crl = Bytes::new();
-    assert!(matches!(judge(None, &without), Err(TrustError::Crl { .. })));
+    let said = judge(None, &without).unwrap().state.refused;
+    assert_eq!(said[0].0, sender.x509.certificate().id());
     let mut none = sender.update(1, at(0));
     none.x509.clear();
     assert!(matches!(judge(None, &none), Err(TrustError::Empty("X.509"))));
@@ -402,10 +459,14 @@ fn a_kept_state_that_is_damaged_or_of_another_domain_is_not_used() {
 fn an_authority_that_comes_back_brings_no_older_list() {
     let (sender, guest) = (Sender::new(), authority(DOMAIN));
     let id = guest.certificate().id();
-    let with = |sequence: u64, number: u64, epoch: u64| {
+    let base = sender.update(1, at(0));
+    let with = |sequence_number: u64, number: u64, epoch: u64| {
         let list = crl_at(&guest, number, &[], at(20), at(1_000_000));
-        let mut update = sender.update(sequence, at(0));
-        update.epoch = epoch;
+        let mut update = TrustUpdate {
+            sequence_number,
+            epoch,
+            ..base.clone()
+        };
         update.x509.push(OfferedAuthority {
             crl: list.der().clone(),
             ..offered(&guest, &[], at(0))
@@ -417,10 +478,21 @@ fn an_authority_that_comes_back_brings_no_older_list() {
     let directory = signet_testkit::folder();
     TrustFile::new(directory.path()).write(&held).unwrap();
     let held = TrustFile::new(directory.path()).read(&trust_domain()).unwrap();
-    let older = judge(Some(&held), &with(3, 6, 1)).unwrap().state;
-    assert!(older.problem.contains(&id.to_string()), "{}", older.problem);
-    for update in [with(3, 7, 1), with(3, 8, 1), with(3, 6, 2)] {
-        assert_eq!(judge(Some(&held), &update).unwrap().state.problem, "");
+    let mut held = held;
+    for sequence in [3, 4] {
+        let older = judge(Some(&held), &with(sequence, 6, 1)).unwrap().state;
+        assert_eq!(older.refused[0].0, id, "also when it was held without one");
+        assert!(
+            older
+                .x509
+                .iter()
+                .all(|held| held.certificate.id() != id || held.crl.is_none())
+        );
+        TrustFile::new(directory.path()).write(&older).unwrap();
+        held = TrustFile::new(directory.path()).read(&trust_domain()).unwrap();
+    }
+    for update in [with(5, 7, 1), with(5, 8, 1), with(5, 6, 2)] {
+        assert_eq!(judge(Some(&held), &update).unwrap().state.problems(), "");
     }
 }
 
@@ -435,7 +507,7 @@ fn the_lists_that_are_handed_over_are_those_that_were_asked_for() {
     );
     assert_eq!(
         state.lists_of(&[mine, other, mine]),
-        [state.x509[0].crl_der.clone()]
+        [state.x509[0].crl.as_ref().unwrap().der().clone()]
     );
     assert!(state.lists_of(&[other]).is_empty() && state.lists_of(&[]).is_empty());
 }

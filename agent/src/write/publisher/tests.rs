@@ -1,19 +1,33 @@
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use signet_certs::authority::X509Authority;
 use signet_runtime::files::LONGEST_NAME;
 use signet_runtime::ready::{Level, Readiness};
 use signet_runtime::telemetry::Metrics;
 use signet_testkit::{DOMAIN, authority, crl, leaf, roots};
-use signet_workload::{Code, GrantedSvid, X509Context};
+use signet_workload::{Code, GrantedSvid, TrustedAuthority, X509Context, X509Svid};
 use tokio::time::{advance, sleep};
 
+use super::earlier::earlier;
 use super::*;
 use crate::files::Layout;
 use crate::write::Which;
 use crate::write::standing::REASONS;
 use crate::write::teller::{Progress, Teller};
+
+fn plan(directory: &Path, layout: Layout, which: Which) -> Plan {
+    Plan {
+        endpoint: "unix:///nowhere".parse().unwrap(),
+        which,
+        directory: directory.to_owned(),
+        layout,
+        hook: None,
+        hook_timeout: LOOK,
+        telemetry: None,
+        once: None,
+    }
+}
 
 /// A publisher and a teller at work on a folder, and the agent they hear of.
 struct Bench {
@@ -34,17 +48,14 @@ impl Bench {
     }
 
     fn with(layout: Layout) -> Self {
+        Self::after(|_, _| {}, layout)
+    }
+
+    /// In a folder where an earlier run has left something.
+    fn after(left: impl FnOnce(&Path, &Layout), layout: Layout) -> Self {
         let folder = signet_testkit::folder();
-        let plan = Arc::new(Plan {
-            endpoint: "unix:///nowhere".parse().unwrap(),
-            which: Which::Default,
-            directory: folder.path().join("files"),
-            layout,
-            hook: None,
-            hook_timeout: LOOK,
-            telemetry: None,
-            once: None,
-        });
+        left(&folder.path().join("files"), &layout);
+        let plan = Arc::new(plan(&folder.path().join("files"), layout, Which::Default));
         let (readiness, drain) = (Readiness::new(REASONS), Drain::new());
         let observed = Observed::register(&Metrics::new("x"));
         let standing = Arc::new(Standing::new(&readiness));
@@ -229,6 +240,74 @@ async fn a_folder_that_stands_in_a_links_way_holds_nothing_up() {
     bench.stands(&[]).await;
     assert!(bench.files().join("svid.pem").exists());
     bench.end().await;
+}
+
+/// A set of an identity, as an earlier run has written it.
+fn written(directory: &Path, layout: &Layout, svid: &X509Svid, authority: &X509Authority) {
+    let list = crl(authority, 1, &[]);
+    let trusted = TrustedAuthority {
+        certificate: authority.certificate().clone(),
+        crl: Some(list),
+    };
+    let _ = layout.fill(svid, &[trusted]).write(directory).unwrap();
+}
+
+/// Whoever has files need not wait for the agent.
+#[tokio::test(start_paused = true)]
+async fn the_set_of_an_earlier_run_counts_until_there_is_another_which_is_told_whatever_it_holds() {
+    let authority = authority(DOMAIN);
+    let svid = leaf(&authority, "/ns/a/sa/b").svid();
+    let left = |directory: &Path, layout: &Layout| written(directory, layout, &svid, &authority);
+    let mut bench = Bench::after(left, Layout::default());
+    bench.stands(&["earlier_set"]).await;
+    let standing = bench.readiness.standing(Level::Issue);
+    assert!(
+        standing[0].detail.contains(&rfc3339(svid.not_after())),
+        "{standing:?}"
+    );
+    assert!(bench.readiness.is_ready(Level::Serve));
+    bench.says(SourceError::Hung(LOOK));
+    bench.stands(&["agent_away", "earlier_set"]).await;
+    let (code, message) = (Code::PermissionDenied, "revoked".to_owned());
+    bench.says(SourceError::Stream { code, message });
+    bench.stands(&["earlier_set", "no_identity"]).await;
+    assert_eq!(bench.progress.borrow().counts(), (0, 0));
+    (bench.svid, bench.authority) = (Arc::new(svid), authority);
+    let list = bench.gives(1);
+    bench.told(1).await;
+    bench.has(&list);
+    bench.stands(&[]).await;
+    bench.end().await;
+}
+
+#[test]
+fn what_an_earlier_run_left_in_part_or_for_too_long_is_no_set() {
+    let authority = authority(DOMAIN);
+    let key = leaf(&authority, "/ns/a/sa/b").svid();
+    let key = signet_certs::pem::encode("PRIVATE KEY", key.key().pkcs8_der());
+    let faults: [&dyn Fn(&Path); 5] = [
+        &|directory| fs::remove_file(directory.join("..data/svid_key.pem")).unwrap(),
+        &|directory| fs::remove_file(directory.join("crl.pem")).unwrap(),
+        &|directory| fs::remove_file(directory.join("..data")).unwrap(),
+        &|directory| fs::write(directory.join("svid_key.pem"), &key).unwrap(),
+        &|directory| fs::write(directory.join("svid.pem"), "-----BEGIN half").unwrap(),
+    ];
+    for (number, fault) in faults.iter().enumerate() {
+        let folder = signet_testkit::folder();
+        let svid = leaf(&authority, "/ns/a/sa/b").svid();
+        written(folder.path(), &Layout::default(), &svid, &authority);
+        let id = |path: &str| Which::Id(signet_testkit::id(path));
+        let found = |which, now| earlier(&plan(folder.path(), Layout::default(), which), now);
+        let (ends, now) = (svid.not_after(), signet_testkit::now());
+        assert_eq!(found(Which::Default, now), Some(ends));
+        assert_eq!(found(id("/ns/a/sa/b"), ends), Some(ends));
+        assert_eq!(found(id("/ns/a/sa/c"), now), None, "another identity");
+        assert_eq!(found(Which::Default, ends + LOOK), None, "it has ended");
+        fault(folder.path());
+        assert_eq!(found(Which::Default, now), None, "fault {number}");
+    }
+    let nothing = plan(Path::new("/nobody/is/here"), Layout::default(), Which::Default);
+    assert_eq!(earlier(&nothing, signet_testkit::now()), None);
 }
 
 /// Time stands still while something blocks, but for where the test says so.

@@ -103,7 +103,12 @@ pub(super) async fn tell(
 
     let mut admin = AdminClient::connect(&domain.admin_socket()).await?;
     admin
-        .order(CaOrder::rotation(), true, Narration::untold())
+        .order(
+            CaOrder::rotation(),
+            true,
+            Narration::untold(),
+            std::future::pending(),
+        )
         .await
         .context("ca rotate")?;
     proxies.another_than(&proxies.serial().await?).await?;

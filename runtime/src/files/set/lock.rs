@@ -1,7 +1,7 @@
 //! The lock that writers of one folder hold. It is on a file that only its owner may open, for whoever may open a file may hold a lock on
 //! it, and so keep every set from being replaced.
 //!
-//! Writers are of the folder's owner and of root, who opens everything. So what root makes belongs to the folder's owner from the moment
+//! Writers are of the folder's owner and of root, who opens everything (with CAP_DAC_OVERRIDE). So what root makes belongs to the folder's owner from the moment
 //! it is seen. A lock of root's in another's folder is set aside, by that one or by root: it is renamed, and whoever holds
 //! the new one waits until nobody holds the old.
 
@@ -19,6 +19,7 @@ use nix::unistd::geteuid;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::files::{FileError, create, failed};
 
 /// Its name in the folder: neither a generation's nor that of something on its way.
@@ -33,6 +34,10 @@ const ROOT: u32 = 0;
 /// How long is waited for another writer: so many of these steps.
 const STEP: Duration = Duration::from_millis(10);
 pub(super) const STEPS: u32 = 3_000;
+/// The same as a time, but for what each step does beside waiting.
+pub const LONGEST_TURN: Duration = STEP.saturating_mul(STEPS);
+/// How long a lock of root's stays that was set aside and that the folder's owner cannot open: who holds it, or is about to, writes a set.
+const ASIDE_STAYS: Duration = Duration::from_secs(10);
 
 /// Held while this lives.
 pub(super) struct Lock {
@@ -157,9 +162,13 @@ fn set_aside(directory: &Path, path: &Path) -> io::Result<()> {
         found => found?.uid(),
     };
     if (me != folder && me != ROOT) || (found != me && found != ROOT) {
-        let said = format!(
-            "it is user {found}'s, and this one, {me}, may not open it: a folder has the writers of one user and of root; give each user a              folder of its own, or remove the lock once nobody else writes there"
-        );
+        let said = match me {
+            ROOT => format!("it is user {found}'s, and without CAP_DAC_OVERRIDE root may not open it"),
+            _ => format!(
+                "it is user {found}'s, and this one, {me}, may not open it: a folder has the writers of one user and of root; give each \
+                 user a folder of its own, or remove the lock once nobody else writes there"
+            ),
+        };
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, said));
     }
     match renameat_with(CWD, path, CWD, directory.join(ASIDE), RenameFlags::NOREPLACE) {
@@ -175,8 +184,13 @@ fn is_free_of_the_last(directory: &Path) -> Result<bool, FileError> {
     let path = directory.join(ASIDE);
     let opened = match existing(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        // One that the folder's owner may not open is held by nobody: root holds none that it has not given away.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && owns(directory) => None,
+        // Root holds none in another's folder that it has not given away; but the folder may have been root's until just now.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && owns(directory) => {
+            if is_fresh(&path, SystemClock.now()) {
+                return Ok(false);
+            }
+            None
+        }
         opened => Some(opened.map_err(failed(&path, "open the lock of before"))?),
     };
     if let Some(file) = &opened {
@@ -191,6 +205,16 @@ fn is_free_of_the_last(directory: &Path) -> Result<bool, FileError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, "remove it")(error)),
         _ => Ok(true),
     }
+}
+
+/// Whether it was set aside a moment ago. Where the clock has gone back, that was long ago.
+fn is_fresh(path: &Path, now: SystemTime) -> bool {
+    let set_aside = fs::symlink_metadata(path).ok().and_then(|found| {
+        let (seconds, nanoseconds) = (found.ctime(), found.ctime_nsec());
+        let since = Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?);
+        SystemTime::UNIX_EPOCH.checked_add(since)
+    });
+    set_aside.is_some_and(|then| now.duration_since(then).is_ok_and(|age| age < ASIDE_STAYS))
 }
 
 fn owns(directory: &Path) -> bool {

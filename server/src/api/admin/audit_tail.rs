@@ -4,13 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use signet_certs::serial::SerialNumber;
 use signet_proto::admin as wire;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, SemaphorePermit, mpsc},
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::AdminService;
 use crate::{
-    audit::{AuditTail, Batch, Filter, Kept, Reader},
+    audit::{AuditTail, Batch, Filter, Kept, MOST_READERS, Reader},
     metrics::Metrics,
 };
 
@@ -35,14 +38,21 @@ impl AdminService {
                 "at most {MOST_LAST} lines are told at once; the files of the log have all of them"
             )));
         }
+        let filter = self.filter(&asked)?;
+        let Some(place) = self.audit_tail.place() else {
+            return Err(Status::resource_exhausted(format!(
+                "{MOST_READERS} read the log already, which is as many as may; end an `audit tail` that nobody needs, or read the files of the log"
+            )));
+        };
         let (sender, receiver) = mpsc::channel(UNDER_WAY);
         let looking_on = LookingOn {
-            filter: self.filter(&asked)?,
+            filter,
             last: asked.last as usize,
             follow: asked.follow,
             tail: self.audit_tail.clone(),
             metrics: self.metrics.clone(),
             lines: sender,
+            _place: place,
         };
         // From here on nothing is missed, though the task begins later.
         signet_runtime::spans::spawn(looking_on.run(self.audit_tail.reader()));
@@ -64,6 +74,25 @@ impl AdminService {
     }
 }
 
+/// What a question is about, for the audit log. That somebody has read of a pod is nothing that happened to it: no filter finds that.
+pub(super) fn words(asked: &wire::TailAuditRequest) -> String {
+    let filters = [
+        ("ID", &asked.spiffe_id),
+        ("pod", &asked.pod),
+        ("serial", &asked.serial),
+        ("author", &asked.author),
+    ];
+    let given = filters.iter().filter(|(_, text)| !text.is_empty());
+    let given: Vec<_> = given.map(|(what, text)| format!("{what} {text}")).collect();
+    let of = if given.is_empty() {
+        "all".to_owned()
+    } else {
+        given.join(" and ")
+    };
+    let how = if asked.follow { " from then on" } else { "" };
+    format!("lines of {of}, the last {}{how}", asked.last)
+}
+
 /// An admin who looks on.
 struct LookingOn {
     filter: Filter,
@@ -72,6 +101,7 @@ struct LookingOn {
     tail: AuditTail,
     metrics: Arc<Metrics>,
     lines: Lines,
+    _place: OwnedSemaphorePermit,
 }
 
 /// He has gone, or is told no more.
@@ -84,7 +114,11 @@ impl LookingOn {
     }
 
     async fn tell(&self, reader: Reader) -> Result<(), Over> {
-        let mut reader = match timeout(LONGEST, self.tell_last(reader)).await {
+        // Whoever waits for others is not late himself.
+        let leave = self.leave().await?;
+        let told = timeout(LONGEST, self.tell_last(reader)).await;
+        drop(leave);
+        let mut reader = match told {
             Ok(told) => told?,
             Err(_) => {
                 let late =
@@ -119,16 +153,29 @@ impl LookingOn {
         }
     }
 
+    /// Leave to have so many lines held; none where they are few.
+    async fn leave(&self) -> Result<Option<SemaphorePermit<'_>>, Over> {
+        if self.last <= FEW {
+            return Ok(None);
+        }
+        if let Some(leave) = self.tail.many_now() {
+            return Ok(Some(leave));
+        }
+        self.note(format!(
+            "others are being told many lines, and yours come after theirs; {FEW} lines at most come at once"
+        ))
+        .await?;
+        tokio::select! {
+            leave = self.tail.many() => Ok(leave),
+            () = self.lines.closed() => Err(Over),
+        }
+    }
+
     /// What was emitted before, in order: from the files of the log what is not kept.
     async fn tell_last(&self, reader: Reader) -> Result<Reader, Over> {
         if self.last == 0 {
             return Ok(reader);
         }
-        let _leave = if self.last > FEW {
-            self.tail.many().await
-        } else {
-            None
-        };
         let (filter, last) = (self.filter.clone(), self.last);
         let choose = move || (reader.kept(&filter, last), reader);
         let chosen = signet_runtime::spans::spawn_blocking(choose).await;
@@ -140,11 +187,7 @@ impl LookingOn {
             let history = self.tail.history(before, self.filter.clone(), lacking, goes_on);
             let told = history.await;
             for note in told.notes {
-                self.send(wire::AuditLine {
-                    note,
-                    ..wire::AuditLine::default()
-                })
-                .await?;
+                self.note(note).await?;
             }
             for line in &told.lines {
                 self.send_line(line).await?;
@@ -159,6 +202,14 @@ impl LookingOn {
     async fn send_line(&self, line: &str) -> Result<(), Over> {
         self.send(wire::AuditLine {
             line: line.to_owned(),
+            ..wire::AuditLine::default()
+        })
+        .await
+    }
+
+    async fn note(&self, note: String) -> Result<(), Over> {
+        self.send(wire::AuditLine {
+            note,
             ..wire::AuditLine::default()
         })
         .await
@@ -186,6 +237,7 @@ mod tests {
             tail: tail.clone(),
             metrics: Metrics::register(&telemetry),
             lines: sender,
+            _place: tail.place().unwrap(),
         };
         let task = tokio::spawn(looking_on.run(tail.reader()));
         let (mut taken, mut missed) = (0, 0);
@@ -209,5 +261,39 @@ mod tests {
         let end = receiver.recv().await.unwrap().unwrap_err();
         assert!(end.message().contains("stopping"));
         task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_others_is_told_so_and_so_many_read_at_a_time() {
+        let tail = AuditTail::new("s", None);
+        let telemetry = signet_runtime::telemetry::Metrics::new("signet_server");
+        let metrics = Metrics::register(&telemetry);
+        let ask = |last: usize| {
+            let (sender, receiver) = mpsc::channel(UNDER_WAY);
+            let looking_on = LookingOn {
+                filter: Filter::default(),
+                last,
+                follow: false,
+                tail: tail.clone(),
+                metrics: metrics.clone(),
+                lines: sender,
+                _place: tail.place()?,
+            };
+            Some((tokio::spawn(looking_on.run(tail.reader())), receiver))
+        };
+        tail.emitted([(1, "line".to_owned())]);
+        let others = [tail.many().await, tail.many().await];
+        let (waits, mut told) = ask(FEW + 1).unwrap();
+        assert!(told.recv().await.unwrap().unwrap().note.contains("after theirs"));
+        let (few, mut told_few) = ask(FEW).unwrap();
+        assert_eq!(told_few.recv().await.unwrap().unwrap().line, "line");
+        few.await.unwrap();
+        drop(others);
+        assert_eq!(told.recv().await.unwrap().unwrap().line, "line");
+        waits.await.unwrap();
+        let places: Vec<_> = (0..MOST_READERS).map(|_| tail.place().unwrap()).collect();
+        assert!(ask(1).is_none());
+        drop(places);
+        assert!(ask(1).is_some());
     }
 }

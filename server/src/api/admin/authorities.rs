@@ -85,6 +85,14 @@ impl AdminService {
             .await
     }
 
+    pub(super) async fn emergency(&self, request: &Request<wire::StartEmergencyRequest>) -> Told {
+        let asked = request.get_ref();
+        let algorithm = convert::algorithm(&asked.algorithm)?;
+        let order = Order::Emergency { algorithm };
+        // Whatever the lists have room for.
+        self.ordered_of_kind(request, &asked.kind, order, true).await
+    }
+
     pub(super) async fn taint(&self, request: &Request<wire::TaintAuthorityRequest>) -> Told {
         let order = |authority| Order::Taint { authority };
         self.ordered_of_one(request, &request.get_ref().authority_id, order)
@@ -107,7 +115,7 @@ impl AdminService {
         if !force && self.makes_another(kind, order) && !self.publisher.takes_authority(kind) {
             return Err(Status::failed_precondition(
                 "the revocation lists leave no room for another authority: wait until certificates on them have ended, or until an old \
-                 authority has left (`ca show`); --force rotates all the same, and timers do",
+                 authority has left (`ca show`); `ca rotate --force` rotates all the same, and timers do",
             ));
         }
         self.ordered(kind, order, author(request.extensions())).await
@@ -160,7 +168,9 @@ impl AdminService {
                 running.any(|one| one.operation.verb == Verb::Retire)
             }
             Order::Prepare { .. } | Order::Rotate { .. } => false,
-            Order::Activate { .. } | Order::Taint { .. } | Order::Revoke { .. } => true,
+            Order::Activate { .. } | Order::Emergency { .. } | Order::Taint { .. } | Order::Revoke { .. } => {
+                true
+            }
         };
         !joins && !self.authorities.current().borrow().has_prepared_of(kind)
     }
@@ -181,7 +191,13 @@ impl AdminService {
         let agents = self.agents.clone();
         signet_runtime::spans::spawn(async move {
             let mut is_first = true;
-            while let Some(report) = steps.next().await {
+            loop {
+                let next = tokio::select! {
+                    next = steps.next() => next,
+                    // The admin went away; it goes on without a listener.
+                    () = sender.closed() => None,
+                };
+                let Some(report) = next else { return };
                 if std::mem::take(&mut is_first)
                     && let Some(first) = convert::begun(&report)
                     && sender.send(Ok(first)).await.is_err()
@@ -193,7 +209,6 @@ impl AdminService {
                 }
                 let message = progress(&report, &agents).await;
                 if sender.send(Ok(message)).await.is_err() {
-                    // The admin went away; it goes on without a listener.
                     return;
                 }
             }
@@ -217,7 +232,8 @@ async fn straggler(awaited: &Awaited, agents: &Arc<Agents>) -> wire::Straggler {
     let connected = status.as_ref().is_some_and(|status| status.connected);
     let problem = status.map(|status| status.report.problem).unwrap_or_default();
     let why = match awaited.why {
-        Why::Uses(count) => format!("{count} certificates of the old authority are current there"),
+        Why::Uses(count) => uses(count, connected),
+        Why::NotAttested => "has not attested anew".to_owned(),
         _ if !connected => "is not connected".to_owned(),
         _ if !problem.is_empty() => format!("does not believe the bundle: {problem}"),
         Why::NotReported => "has not reported yet".to_owned(),
@@ -229,5 +245,26 @@ async fn straggler(awaited: &Awaited, agents: &Arc<Agents>) -> wire::Straggler {
         node_name: node.map(|node| node.node_name).unwrap_or_default(),
         connected,
         why,
+    }
+}
+
+/// That an agent's workloads, or itself, have certificates of the authority that is replaced.
+fn uses(count: u32, connected: bool) -> String {
+    let certificates = if count == 1 { "certificate" } else { "certificates" };
+    let away = if connected { "" } else { ", and is not connected" };
+    format!("uses {count} {certificates} of the old authority{away}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_uses_something_and_cannot_be_told_is_said_to_be_away() {
+        assert_eq!(uses(1, true), "uses 1 certificate of the old authority");
+        assert_eq!(
+            uses(2, false),
+            "uses 2 certificates of the old authority, and is not connected"
+        );
     }
 }

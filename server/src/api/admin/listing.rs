@@ -23,12 +23,21 @@ impl AdminService {
             node: text(request.node),
             // As a revocation would find them.
             live_at: request.live.then(|| self.clock.time().earliest),
+            unexpired_at: None,
             limit: request.limit,
         };
         let page = self.store.list(filter).await.map_err(store_status)?;
         Ok(wire::ListSvidsResponse {
             svids: page.rows.iter().map(convert::svid).collect(),
             truncated: page.truncated,
+        })
+    }
+
+    pub(super) async fn listed_denials(&self, lifted: bool) -> Result<wire::ListDenialsResponse, Status> {
+        let denials = self.store.denials(lifted, self.clock.time().earliest);
+        let denials = denials.await.map_err(store_status)?;
+        Ok(wire::ListDenialsResponse {
+            denials: denials.iter().map(convert::denial).collect(),
         })
     }
 

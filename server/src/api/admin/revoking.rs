@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use signet_certs::{
@@ -40,6 +40,31 @@ fn refused(error: RevokeError) -> Status {
     }
 }
 
+/// When a denial ends by itself: one that cannot is refused, and not taken for one without end.
+fn denial_expires(after_seconds: u64, now: SystemTime) -> Result<Option<SystemTime>, Status> {
+    if after_seconds == 0 {
+        return Ok(None);
+    }
+    let end = now.checked_add(Duration::from_secs(after_seconds));
+    match end.filter(|end| *end <= from_unix_millis(i64::MAX)) {
+        Some(end) => Ok(Some(end)),
+        None => Err(Status::invalid_argument(
+            "the denial would end after the year 9999: leave its end out",
+        )),
+    }
+}
+
+/// Lists go by whole seconds, and nothing was issued before 1970.
+fn invalid_since(unix_ms: i64) -> Result<Option<SystemTime>, Status> {
+    match unix_ms {
+        0 => Ok(None),
+        ..1000 => Err(Status::invalid_argument(
+            "invalid since a time before anything was issued: leave it out where nobody knows",
+        )),
+        since => Ok(Some(from_unix_millis(since))),
+    }
+}
+
 impl AdminService {
     /// Revokes, and answers once what is listed is served; or tells what that would do.
     pub(super) async fn revoked(
@@ -58,7 +83,7 @@ impl AdminService {
             return Ok(convert::revoked(&would, denies, &[], None));
         }
         let revoked = self.store.revoke(order).await.map_err(refused)?;
-        self.metrics.revoked(revoked.svids.len());
+        self.metrics.revoked(revoked.fresh);
         self.agents.after(&revoked);
         self.ask_again(&revoked).await;
         let (crls, not_published) = self.published(&revoked).await;
@@ -76,20 +101,15 @@ impl AdminService {
             .reason
             .parse()
             .map_err(|_| Status::invalid_argument(format!("no such reason: {:?}", request.reason)))?;
-        let expires = Duration::from_secs(request.expires_after_seconds);
-        let denial_expires = (!expires.is_zero())
-            .then(|| time.now.checked_add(expires))
-            .flatten();
+        let denial_expires = denial_expires(request.expires_after_seconds, time.now)?;
+        let invalid_since = invalid_since(request.invalid_from_unix_ms)?;
         Ok(RevokeRequest {
             target: self.target(&request).await?,
             reason,
             comment: request.comment,
             author,
             origin: Origin::Admin,
-            invalid_since: match request.invalid_from_unix_ms {
-                0 => None,
-                since => Some(from_unix_millis(since)),
-            },
+            invalid_since,
             keep_issuing: request.keep_issuing,
             denial_expires,
             rooms: self.publisher.rooms(),
@@ -180,5 +200,32 @@ impl AdminService {
                 Some("the list will follow; see the server's log and `crl show`".to_owned()),
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_that_cannot_end_when_it_should_is_not_one_without_end() {
+        let now = from_unix_millis(1_800_000_000_000);
+        assert_eq!(denial_expires(0, now).unwrap(), None);
+        assert_eq!(
+            denial_expires(60, now).unwrap(),
+            Some(now + Duration::from_secs(60))
+        );
+        for far in [u64::MAX, u64::MAX / 2, 300_000_000_000] {
+            assert!(denial_expires(far, now).is_err(), "{far}");
+        }
+    }
+
+    #[test]
+    fn a_time_before_all_times_is_refused() {
+        assert_eq!(invalid_since(0).unwrap(), None);
+        for unix_ms in [i64::MIN, -1, 1, 999] {
+            assert!(invalid_since(unix_ms).is_err(), "{unix_ms}");
+        }
+        assert_eq!(invalid_since(1000).unwrap(), Some(from_unix_millis(1000)));
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     attest::{AttestedPod, Found},
-    live_rules::{Candidate, Edit, Edited, Effect, NotEdited, Revision},
+    live_rules::{Candidate, Edit, Edited, Effect, Loss, NotEdited, Revision},
     rules::{Facts, GrantedIdentity, IdentityRuleConfig, RuleSet, Verdict},
 };
 
@@ -104,6 +104,12 @@ impl AdminService {
                 given.undecided
             ));
         }
+        if let Some(Loss { spiffe_id, holder }) = &given.default_example {
+            warnings.push(format!(
+                "{} pods that have an identity would get another one first, as their default: {holder} would get {spiffe_id}",
+                given.defaults
+            ));
+        }
         Ok(wire::RuleEffect {
             revision: Revision(candidate.rules.revision()).to_string(),
             given: given.count,
@@ -184,7 +190,8 @@ fn not_edited(error: NotEdited) -> Status {
         | NotEdited::Builtin
         | NotEdited::FileFirst { .. } => Status::failed_precondition(text),
         NotEdited::NotSet(_) => Status::not_found(text),
-        NotEdited::Unfit(_) | NotEdited::TooMuch => Status::invalid_argument(text),
+        NotEdited::BeforeItself(_) | NotEdited::Unfit(_) => Status::invalid_argument(text),
+        NotEdited::TooMuch | NotEdited::TooOften { .. } => Status::resource_exhausted(text),
         NotEdited::NotYet | NotEdited::NotWeighed(_) | NotEdited::Store(_) | NotEdited::Stopping => {
             Status::unavailable(text)
         }

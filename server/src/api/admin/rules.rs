@@ -1,5 +1,7 @@
 //! What admins are told of rules, and what they confirm.
 
+use std::collections::HashMap;
+
 use signet_certs::time::unix_millis;
 use signet_proto::admin as wire;
 use tonic::Status;
@@ -85,9 +87,11 @@ pub(super) fn waiting(waiting: &Waiting) -> wire::WaitingRules {
 }
 
 fn records(rules: &RuleSet, set: &[AdminRule]) -> Vec<wire::RuleRecord> {
+    // Ten thousand are looked up in ten thousand.
+    let set: HashMap<&str, &AdminRule> = set.iter().map(|set| (set.rule.name.as_str(), set)).collect();
     let record = |(rule, origin): (&IdentityRuleConfig, Origin)| {
-        let is_it = |set: &&AdminRule| origin == Origin::Admin && set.rule == *rule;
-        let set = set.iter().find(is_it);
+        let set = set.get(rule.name.as_str());
+        let set = set.filter(|set| origin == Origin::Admin && set.rule == *rule);
         wire::RuleRecord {
             name: rule.name.clone(),
             // Plain structs: this cannot fail.

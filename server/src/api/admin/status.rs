@@ -5,7 +5,7 @@ use signet_proto::admin as wire;
 use signet_runtime::ready::Level;
 use tonic::Status;
 
-use super::{AdminService, convert};
+use super::{AdminService, convert, store_status};
 
 impl AdminService {
     pub(super) async fn shown_status(&self) -> Result<wire::StatusResponse, Status> {
@@ -13,6 +13,9 @@ impl AdminService {
         let authorities = self.all_authorities(now).await?;
         let waits = self.authorities.current().borrow().has_prepared();
         let clock = self.clock.show();
+        let earliest = self.clock.time().earliest;
+        let denials = self.store.denials(false, earliest).await.map_err(store_status)?;
+        let first_end = denials.iter().filter_map(|denial| denial.expires).min();
         Ok(wire::StatusResponse {
             trust_domain: self.trust_domain.as_str().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -36,6 +39,8 @@ impl AdminService {
             clock_state: clock.state.as_str().to_owned(),
             clock_reason: clock.reason,
             advice: self.advice.clone(),
+            denials: u32::try_from(denials.len()).unwrap_or(u32::MAX),
+            first_denial_ends_unix_ms: first_end.map_or(0, unix_millis),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What a revocation is aimed at: from an admin's words to what the store takes. Whatever is not clear is refused with the
 //! words that would make it so.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use signet_certs::{
     authority::{AuthorityId, AuthorityKind},
@@ -134,35 +134,34 @@ impl AdminService {
         Ok(known)
     }
 
+    /// By a name all that had it are hit, whoever has it now is denied, or had it last.
     async fn pod_target(&self, text: &str, cluster: &str, force: bool) -> Result<RevokeTarget, Status> {
         check_name(text)?;
         let clusters = self.meant_clusters(cluster)?;
-        let mut found = self.pods_there(text, &clusters).await;
-        if found.is_empty() {
-            let rows = self
-                .rows_of(SvidFilter {
-                    pod: Some(text.to_owned()),
-                    ..all()
-                })
-                .await?;
-            let here = |row: &&LedgerRow| clusters.iter().any(|(_, uid)| *uid == row.workload.cluster_uid);
-            found = rows.iter().filter(here).map(pod_of).collect();
-        }
-        let pod = one_of(found, text, "pod")?;
-        let agents = self.store.agents().await.map_err(store_status)?;
-        let is_agents = |named: &Named| {
-            agents
-                .iter()
-                .find(|row| !row.pod_uid.is_empty() && row.pod_uid == named.uid)
+        let mut found = self.pods_there(text, &clusters, force).await?;
+        let filter = SvidFilter {
+            pod: Some(text.to_owned()),
+            ..SvidFilter::default()
         };
-        match (pod, clusters.as_slice()) {
-            (Some(pod), _) => match is_agents(&pod) {
-                Some(row) => Err(Status::failed_precondition(format!(
-                    "that pod is the agent of node {}: `signet-server agent ban {}` shuts it out",
-                    row.node_name, row.spiffe_id
-                ))),
-                None => Ok(RevokeTarget::Pod(pod)),
-            },
+        let rows = self.rows_of(filter, cluster, &clusters, force).await?;
+        let agents = self.store.agents().await.map_err(store_status)?;
+        // The certificate of an agent names its pod, without the UID.
+        let of_agent = rows.iter().find(|row| row.workload.pod_uid.is_empty());
+        let is_it = |row: &&AgentRow| {
+            let by_pod = |named: &Named| !row.pod_uid.is_empty() && row.pod_uid == named.uid;
+            let by_id = |of: &LedgerRow| of.workload.spiffe_id == row.spiffe_id;
+            found.values().any(by_pod) || of_agent.is_some_and(by_id)
+        };
+        if let Some(row) = agents.iter().find(is_it) {
+            return Err(Status::failed_precondition(format!(
+                "that pod is the agent of node {}: `signet-server agent ban {}` shuts it out",
+                row.node_name, row.spiffe_id
+            )));
+        }
+        last_of(&mut found, rows.iter().map(pod_of));
+        match (one_of(found, text, "pod")?, clusters.as_slice()) {
+            (Some(pod), _) if text.contains('/') => Ok(RevokeTarget::PodsNamed(pod)),
+            (Some(pod), _) => Ok(RevokeTarget::Pod(pod)),
             // A name alone says nothing of who will have it.
             (None, [(_, cluster_uid)]) if force && !text.contains('/') => Ok(RevokeTarget::Pod(Named {
                 cluster_uid: cluster_uid.clone(),
@@ -173,13 +172,19 @@ impl AdminService {
         }
     }
 
-    /// Pods that are there now.
-    async fn pods_there(&self, text: &str, clusters: &[(String, String)]) -> BTreeSet<Named> {
-        let mut found = BTreeSet::new();
+    /// Pods that are there now, by the UID of their cluster. Where a cluster cannot say, whoever insists goes without.
+    async fn pods_there(
+        &self,
+        text: &str,
+        clusters: &[(String, String)],
+        force: bool,
+    ) -> Result<BTreeMap<String, Named>, Status> {
+        let mut found = BTreeMap::new();
         for (name, _) in clusters {
             let pod = match text.split_once('/') {
                 Some((namespace, pod)) => match self.attestor.find_pod(name, namespace, pod).await {
                     Found::There(there) => there.pod,
+                    Found::Unknown(why) if !force => return Err(unsure(name, &why)),
                     Found::Nowhere | Found::Unknown(_) => continue,
                 },
                 None => match self.attestor.known_pod(name, text) {
@@ -187,13 +192,14 @@ impl AdminService {
                     KnownPod::Gone | KnownPod::Unknown => continue,
                 },
             };
-            found.insert(Named {
-                cluster_uid: pod.cluster_uid,
+            let named = Named {
+                cluster_uid: pod.cluster_uid.clone(),
                 uid: pod.pod_uid,
                 name: format!("{}/{}", pod.namespace, pod.pod_name),
-            });
+            };
+            found.insert(pod.cluster_uid, named);
         }
-        found
+        Ok(found)
     }
 
     /// A node is the one whose agent attested last, by this name or UID.
@@ -205,22 +211,22 @@ impl AdminService {
         let newest = clusters.iter().filter_map(|(name, cluster_uid)| {
             let of_cluster = agents.iter().filter(|row| row.cluster == *name);
             let newest = of_cluster.filter(is_it).max_by_key(|row| row.attested_at)?;
-            Some(Named {
+            let named = Named {
                 cluster_uid: cluster_uid.clone(),
                 uid: newest.node_uid.clone(),
                 name: newest.node_name.clone(),
-            })
+            };
+            Some((cluster_uid.clone(), named))
         });
-        let mut found: BTreeSet<Named> = newest.collect();
+        let mut found: BTreeMap<String, Named> = newest.collect();
         if found.is_empty() {
-            let rows = self
-                .rows_of(SvidFilter {
-                    node: Some(text.to_owned()),
-                    ..all()
-                })
-                .await?;
-            let here = |row: &&LedgerRow| clusters.iter().any(|(_, uid)| *uid == row.workload.cluster_uid);
-            found = rows.iter().filter(here).map(node_of).collect();
+            let filter = SvidFilter {
+                node: Some(text.to_owned()),
+                ..SvidFilter::default()
+            };
+            let rows = self.rows_of(filter, cluster, &clusters, force).await?;
+            let of_cluster = rows.iter().filter(|row| !row.workload.cluster_uid.is_empty());
+            last_of(&mut found, of_cluster.map(node_of));
         }
         match (one_of(found, text, "node")?, clusters.as_slice()) {
             (Some(node), _) => Ok(RevokeTarget::Node(node)),
@@ -234,15 +240,32 @@ impl AdminService {
         }
     }
 
-    async fn rows_of(&self, filter: SvidFilter) -> Result<Vec<LedgerRow>, Status> {
-        Ok(self.store.list(filter).await.map_err(store_status)?.rows)
-    }
-}
-
-fn all() -> SvidFilter {
-    SvidFilter {
-        limit: u32::MAX,
-        ..SvidFilter::default()
+    /// All rows that may be unexpired, newest first, of any cluster where none is named. Where there are more than one look takes, whoever
+    /// insists goes without.
+    async fn rows_of(
+        &self,
+        filter: SvidFilter,
+        cluster: &str,
+        clusters: &[(String, String)],
+        force: bool,
+    ) -> Result<Vec<LedgerRow>, Status> {
+        let filter = SvidFilter {
+            unexpired_at: Some(self.clock.time().earliest),
+            limit: u32::MAX,
+            ..filter
+        };
+        let page = self.store.list(filter).await.map_err(store_status)?;
+        if page.truncated && !force {
+            return Err(too_many(page.rows.len()));
+        }
+        let is_meant = |row: &LedgerRow| {
+            cluster.is_empty() || clusters.iter().any(|(_, uid)| *uid == row.workload.cluster_uid)
+        };
+        Ok(if page.truncated {
+            Vec::new()
+        } else {
+            page.rows.into_iter().filter(is_meant).collect()
+        })
     }
 }
 
@@ -276,24 +299,37 @@ fn node_of(row: &LedgerRow) -> Named {
     }
 }
 
-/// The only one, or which words would make it one.
-fn one_of(found: BTreeSet<Named>, text: &str, what: &str) -> Result<Option<Named>, Status> {
-    let clusters: BTreeSet<&str> = found.iter().map(|named| named.cluster_uid.as_str()).collect();
-    if clusters.len() > 1 {
-        let clusters: Vec<_> = clusters.into_iter().collect();
-        return Err(Status::failed_precondition(format!(
-            "several clusters have a {what} {text}: add --cluster with the name or UID of one ({})",
-            clusters.join(", ")
-        )));
+/// Adds the first that rows name in each cluster where none was found.
+fn last_of(found: &mut BTreeMap<String, Named>, rows: impl Iterator<Item = Named>) {
+    for named in rows {
+        found.entry(named.cluster_uid.clone()).or_insert(named);
     }
+}
+
+/// The only one, or which words would make it one.
+fn one_of(found: BTreeMap<String, Named>, text: &str, what: &str) -> Result<Option<Named>, Status> {
     if found.len() > 1 {
-        let all: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let all: Vec<_> = found.values().map(ToString::to_string).collect();
         return Err(Status::failed_precondition(format!(
-            "several {what}s have been {text}: name one by its UID ({})",
+            "several clusters have a {what} {text}: add --cluster with the name or UID of one, or name it by its UID ({})",
             all.join("; ")
         )));
     }
-    Ok(found.into_iter().next())
+    Ok(found.into_values().next())
+}
+
+fn unsure(cluster: &str, why: &str) -> Status {
+    Status::failed_precondition(format!(
+        "the cluster {cluster} cannot say now which pod has that name ({why}): name it by its UID, or go by what certificates say, with \
+         --force"
+    ))
+}
+
+fn too_many(rows: usize) -> Status {
+    Status::failed_precondition(format!(
+        "more than {rows} unexpired certificates name it, too many to see whose they all are: name it by its UID, with --cluster and \
+         --force"
+    ))
 }
 
 fn nobody(text: &str, what: &str) -> Status {
@@ -304,28 +340,4 @@ fn nobody(text: &str, what: &str) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn named(cluster_uid: &str, uid: &str) -> Named {
-        Named {
-            cluster_uid: cluster_uid.to_owned(),
-            uid: uid.to_owned(),
-            name: "shop/web".to_owned(),
-        }
-    }
-
-    #[test]
-    fn what_is_not_clear_is_refused_with_the_words_that_make_it_so() {
-        let one = |all: &[Named]| one_of(all.iter().cloned().collect(), "shop/web", "pod");
-        assert_eq!(one(&[]).unwrap(), None);
-        assert_eq!(
-            one(&[named("c", "u"), named("c", "u")]).unwrap(),
-            Some(named("c", "u"))
-        );
-        let clusters = one(&[named("c", "u"), named("d", "v")]).unwrap_err();
-        assert!(clusters.message().contains("--cluster") && clusters.message().contains("c, d"));
-        let uids = one(&[named("c", "u"), named("c", "v")]).unwrap_err();
-        assert!(uids.message().contains("UID u") && uids.message().contains("UID v"));
-    }
-}
+mod tests;

@@ -171,6 +171,7 @@ async fn the_connection_of_an_agent_that_is_denied_ends_within_a_second() {
     for (denied, cut) in [(id_of_node("m"), false), (id_of_node("n"), true)] {
         connected.agents.after(&Revoked {
             svids: Vec::new(),
+            fresh: 0,
             denial: Some(Denial {
                 id: "d1-1".to_owned(),
                 target: DenialTarget::Prefix(denied),

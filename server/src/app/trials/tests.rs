@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 use super::trials;
 use crate::config::Config;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{KeptRules as _, RulesToKeep};
 
 /// A folder with all that a configuration names.
 struct Tried(TempDir);
@@ -36,6 +38,12 @@ impl Tried {
 
     /// Keys and problems of what cannot be used of a configuration with `more`.
     fn faults(&self, more: (&str, Value)) -> Vec<(String, String)> {
+        let faults = self.found(more).into_iter();
+        let faults = faults.filter(|found| found.weight == Weight::Fault);
+        faults.map(|Found { key, problem, .. }| (key, problem)).collect()
+    }
+
+    fn found(&self, more: (&str, Value)) -> Vec<Found> {
         let mut written = json!({
             "trust_domain": "example.org",
             "data_dir": self.at("data"),
@@ -44,10 +52,7 @@ impl Tried {
         written[more.0] = more.1;
         fs::write(self.at("server.yaml"), written.to_string()).unwrap();
         let (config, _) = load::<Config>(self.at("server.yaml").as_ref()).unwrap();
-        let faults = trial::all(&trials(&config))
-            .into_iter()
-            .filter(|found| found.weight == Weight::Fault);
-        faults.map(|Found { key, problem, .. }| (key, problem)).collect()
+        trial::all(&trials(&config))
     }
 }
 
@@ -111,4 +116,34 @@ fn a_kubeconfig_is_tried_without_the_programs_it_names() {
         found[0].0 == "attestation.clusters[0].kubeconfig" && found[0].1.contains("none.pem"),
         "{found:?}"
     );
+}
+
+/// The server of it may run or not.
+#[tokio::test]
+async fn a_rule_of_the_file_that_an_admin_has_set_as_well_is_told() {
+    let tried = Tried::new();
+    let rule = json!({ "name": "more", "match": { "namespaces": ["shop"] }, "spiffe_id": "/more" });
+    let advised = |name: &str| {
+        let rules = json!([{ "name": name, "match": { "namespaces": ["shop"] }, "spiffe_id": "/x" }]);
+        let all = tried.found(("rules", rules)).into_iter();
+        all.filter(|found| found.key == "rules")
+            .map(|found| found.problem)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(advised("more"), [""; 0]);
+    let store = SqliteStore::open(tried.at("data").as_ref(), &signet_testkit::td("example.org")).unwrap();
+    let set = json!({ "rules": [{ "rule": rule, "author": "uid:7", "set_at": 0 }] });
+    let kept = RulesToKeep {
+        accepted: None,
+        of_admins: Some(set.to_string()),
+    };
+    store.keep_rules(kept, vec![]).await.unwrap();
+    let problems = advised("more");
+    assert!(
+        problems.len() == 1 && problems[0].contains("rule delete more"),
+        "{problems:?}"
+    );
+    assert_eq!(advised("other"), [""; 0]);
+    drop(store);
+    assert_eq!(advised("more").len(), 1);
 }

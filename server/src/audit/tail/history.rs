@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use serde::Deserialize;
 use signet_runtime::files::parent;
@@ -97,15 +96,11 @@ pub(super) fn read(
     goes_on: impl Fn() -> bool,
 ) -> Told {
     let (files, mut notes) = files(file);
+    let files = in_order(files, server_id, &goes_on, &mut notes);
     let (mut lines, mut bytes, mut before) = (Vec::new(), 0, before);
     'files: for path in files {
-        let mut backwards = match Backwards::open(&path) {
-            Ok(backwards) => backwards,
-            // It was renamed or removed this moment, or is another's.
-            Err(error) => {
-                notes.push(format!("{} is not read: {error}", path.display()));
-                continue;
-            }
+        let Some(mut backwards) = open(&path, &mut notes) else {
+            continue;
         };
         loop {
             if lines.len() >= most || !goes_on() {
@@ -149,15 +144,50 @@ pub(super) fn read(
     Told { lines, notes }
 }
 
-/// The files of a log, the newest first, and what is said of those that are not read.
+fn open(path: &Path, notes: &mut Vec<String>) -> Option<Backwards> {
+    let opened = Backwards::open(path);
+    // It was renamed or removed this moment, or is another's.
+    opened
+        .map_err(|error| notes.push(format!("{} is not read: {error}", path.display())))
+        .ok()
+}
+
+/// Those that have lines of this server, by the place of their last one, the newest first: whoever copies or puts back a file dates it
+/// anew.
+fn in_order(
+    files: Vec<PathBuf>,
+    server_id: &str,
+    goes_on: &impl Fn() -> bool,
+    notes: &mut Vec<String>,
+) -> Vec<PathBuf> {
+    let mut placed = Vec::new();
+    for path in files {
+        let Some(mut backwards) = open(&path, notes) else {
+            continue;
+        };
+        // What cannot be read is told by whoever reads all of it.
+        while let Ok(Some(line)) = backwards.next() {
+            if let Some(place) = Place::of(&line, server_id) {
+                placed.push((place, path));
+                break;
+            }
+            if !goes_on() {
+                break;
+            }
+        }
+    }
+    placed.sort_by(|(a, _), (b, _)| b.cmp(a));
+    placed.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The files of a log, and what is said of those that are not read.
 fn files(file: &Path) -> (Vec<PathBuf>, Vec<String>) {
-    let mut renamed: Vec<(SystemTime, PathBuf)> = Vec::new();
-    let mut notes = Vec::new();
+    let (mut files, mut notes) = (vec![file.to_owned()], Vec::new());
     let entries = match fs::read_dir(parent(file)) {
         Ok(entries) => entries,
         Err(error) => {
             notes.push(format!("rotated files of the log are not found: {error}"));
-            return (vec![file.to_owned()], notes);
+            return (files, notes);
         }
     };
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -169,13 +199,12 @@ fn files(file: &Path) -> (Vec<PathBuf>, Vec<String>) {
             notes.push(format!("{} is not read: it is compressed", path.display()));
             continue;
         }
-        let found = path.metadata().ok().filter(fs::Metadata::is_file);
-        renamed.extend(found.and_then(|found| Some((found.modified().ok()?, path))));
+        if path.metadata().is_ok_and(|found| found.is_file()) {
+            files.push(path);
+        }
     }
-    renamed.sort();
     notes.sort();
-    let renamed = renamed.into_iter().rev().map(|(_, path)| path);
-    (std::iter::once(file.to_owned()).chain(renamed).collect(), notes)
+    (files, notes)
 }
 
 /// `audit.log.1` and `audit.log-20270115` are of `audit.log`, and so is `audit-20270115.log`.

@@ -8,7 +8,7 @@ use signet_certs::time::{from_unix_millis, unix_millis};
 
 use super::{JournalError, damaged, moment};
 use crate::authority::departed::{DepartedAuthority, Left};
-use crate::authority::operation::{Operation, Stage, Verb};
+use crate::authority::operation::{Operation, Stage, Told, Verb};
 use crate::authority::state::{AuthorityRecord, Turn};
 
 /// One that left for good.
@@ -71,6 +71,10 @@ pub(super) struct OperationRow {
     stage: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agents: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reported: Option<usize>,
 }
 
 impl OperationRow {
@@ -84,6 +88,8 @@ impl OperationRow {
             begun: unix_millis(operation.begun),
             stage: operation.stage.name().to_owned(),
             ended: operation.ended.map(unix_millis),
+            agents: operation.told.map(|told| told.agents),
+            reported: operation.told.map(|told| told.reported),
         }
     }
 
@@ -98,6 +104,10 @@ impl OperationRow {
             begun: from_unix_millis(self.begun),
             stage: Stage::from_name(&self.stage).ok_or_else(unknown)?,
             ended: moment(self.ended),
+            told: self.agents.map(|agents| Told {
+                agents,
+                reported: self.reported.unwrap_or_default(),
+            }),
         })
     }
 }

@@ -104,6 +104,10 @@ fn what_an_earlier_build_may_forget_is_version_1_and_what_it_may_not_is_version_
         begun: from_unix_millis(5000),
         stage,
         ended: Some(from_unix_millis(6000)),
+        told: Some(crate::authority::operation::Told {
+            agents: 3,
+            reported: 2,
+        }),
     };
     let mut plain = decode(&body(1, ROW)).unwrap();
     plain.operations = Operations::of(vec![
@@ -123,8 +127,12 @@ fn what_an_earlier_build_may_forget_is_version_1_and_what_it_may_not_is_version_
         leaves_until: from_unix_millis(1900),
         drained_at: None,
         shown: Some(9),
+        out_at: Some(from_unix_millis(5000)),
     };
     assert_eq!(version(&tainted), 2);
+    let mut in_emergency = plain.clone();
+    in_emergency.operations = Operations::of(vec![operation(Verb::Emergency, Stage::Spreading)]);
+    assert_eq!(version(&in_emergency), 2);
     let mut departed = plain.clone();
     departed.departed.add(DepartedAuthority {
         id: id(9),

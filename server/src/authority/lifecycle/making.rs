@@ -14,7 +14,7 @@ use super::{Lifecycle, LifecycleError, Tools};
 use crate::authority::journal;
 use crate::authority::links::{self, Link};
 use crate::authority::material::{Held, Material};
-use crate::authority::state::NewAuthority;
+use crate::authority::state::{Activation, NewAuthority};
 use crate::key_manager::{NewKey, off_thread};
 use crate::store::SealedKey;
 
@@ -58,6 +58,7 @@ impl Lifecycle {
     pub(super) async fn make(
         &self,
         algorithm: SignatureAlgorithm,
+        activation: Activation,
         now: SystemTime,
         tools: &Tools,
     ) -> Result<Fresh, LifecycleError> {
@@ -65,7 +66,13 @@ impl Lifecycle {
         let begun = Instant::now();
         let key = answered("whoever makes keys", asked).await??;
         let id = key.authority_id;
-        let made = self.certified(key, (now, begun), tools).await;
+        let mut made = self.certified(key, (now, begun), tools).await;
+        // What a stolen key says of another is worth nothing.
+        if activation != Activation::InEmergency
+            && let Ok(made) = &mut made
+        {
+            made.link = self.link(made.held.x509().certificate(), now, tools).await;
+        }
         if made.is_err() {
             discard(id, tools).await;
         }
@@ -105,7 +112,6 @@ impl Lifecycle {
         profile
             .check(certificate, signer.as_ref(), now + begun.elapsed())
             .map_err(|error| unusable(error.to_string()))?;
-        let link = self.link(certificate, &profile, now, tools).await;
         let material = Material::of_chain(&chain);
         let authority = NewAuthority {
             id: certificate.id(),
@@ -123,7 +129,7 @@ impl Lifecycle {
             authority,
             held,
             sealed,
-            link,
+            link: None,
         })
     }
 
@@ -161,20 +167,14 @@ impl Lifecycle {
     }
 
     /// What the active authority says of its successor's key, where its kind has links; an old one says nothing.
-    async fn link(
-        &self,
-        successor: &AuthorityCertificate,
-        profile: &AuthorityProfile,
-        now: SystemTime,
-        tools: &Tools,
-    ) -> Option<Link> {
+    async fn link(&self, successor: &AuthorityCertificate, now: SystemTime, tools: &Tools) -> Option<Link> {
         if !links::has_links(self.kind) {
             return None;
         }
         let acting = self.acting()?.clone();
         let by = acting.certificate().id();
         let serial = self.serial(by, now, tools).ok()?;
-        let (signer, not_before) = (acting.signer().clone(), profile.not_before);
+        let (signer, not_before) = (acting.signer().clone(), successor.not_before());
         let to = successor.clone();
         let make = move || Link::make(&acting, &to, serial, not_before);
         let made: Result<Link, Box<dyn Error + Send + Sync>> =

@@ -311,7 +311,7 @@ async fn start_over(running: &Running, seams: Seams) -> Result<AuthorityManager,
     AuthorityManager::start(AuthorityManagerParts {
         trust_domain: crate::fixtures::trust_domain(),
         kinds: AuthorityKind::ALL
-            .map(|kind| (kind, crate::fixtures::policy()))
+            .map(|kind| (kind, crate::fixtures::policy(kind)))
             .into(),
         store: running.store.clone(),
         keys: seams.keys,

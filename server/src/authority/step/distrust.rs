@@ -1,13 +1,15 @@
 //! What is not to be trusted any more: marked, and taken out of every bundle. Neither waits for anybody, nor for a time that is settled.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use signet_certs::authority::AuthorityId;
 
 use crate::authority::departed::{DepartedAuthority, Left};
+use crate::authority::links::Links;
 use crate::authority::operation::Verb;
-use crate::authority::state::{AuthorityRecord, AuthoritySet, AuthorityState, Context, Refused, Transition};
+use crate::authority::state::{AuthorityRecord, AuthoritySet, AuthorityState, Context, Refused};
+use crate::authority::transition::Transition;
 
 impl AuthoritySet {
     /// Everyone replaces what this authority has signed. Asked again, it is waited for again.
@@ -42,7 +44,7 @@ impl AuthoritySet {
             if let Some(refused) = needs_force.filter(|_| !force) {
                 return Err(refused);
             }
-            next.depart(authority, &author, force, now);
+            next.depart(authority, Left::Revoked, &author, force, now);
         } else if self.departed.get(authority).is_none() {
             return Err(Refused::Unknown(authority));
         }
@@ -104,15 +106,55 @@ impl AuthoritySet {
             leaves_until,
             drained_at,
             shown: None,
+            out_at: None,
         };
         record.author = author.clone();
         self.links.remove(authority);
+    }
+
+    /// All that do not sign, and they are all that were made before the one that does, leave every bundle after this grace: keys of one
+    /// kind are kept in one place.
+    pub(super) fn distrust(&mut self, author: &Arc<str>, now: SystemTime, grace: Duration) {
+        // They lead to what is distrusted, and nothing leads on from there.
+        self.links = Links::default();
+        let others = self.authorities.iter();
+        let others: Vec<_> = others
+            .filter(|record| record.state != AuthorityState::Active)
+            .map(AuthorityRecord::id)
+            .collect();
+        for id in others {
+            self.taint(id, author, now);
+            let mut records = self.authorities.iter_mut();
+            if let Some(record) = records.find(|record| record.id() == id)
+                && let AuthorityState::Tainted { out_at, .. } = &mut record.state
+            {
+                *out_at = Some(out_at.map_or(now + grace, |known| known.min(now + grace)));
+            }
+        }
+    }
+
+    /// A successor that was prepared before an emergency.
+    pub(super) fn set_aside(&mut self, author: &Arc<str>, context: &Context<'_>) {
+        if let Some(prepared) = self.prepared().map(AuthorityRecord::id) {
+            self.taint(prepared, author, context.at.now);
+        }
+    }
+
+    /// Those whose grace is over leave, whoever has reported.
+    pub(super) fn turn_out(&mut self, now: SystemTime) {
+        let over = |record: &&AuthorityRecord| record.state.out_at().is_some_and(|out_at| out_at <= now);
+        let over = self.authorities.iter().filter(over);
+        let over: Vec<_> = over.map(|record| (record.id(), record.author.clone())).collect();
+        for (id, author) in over {
+            self.depart(id, Left::Emergency, &author, true, now);
+        }
     }
 
     /// Takes one that does not sign leaves out of the bundle, and remembers it. Its key waits for a settled time.
     pub(super) fn depart(
         &mut self,
         authority: AuthorityId,
+        left: Left,
         author: &Arc<str>,
         forced: bool,
         now: SystemTime,
@@ -125,7 +167,7 @@ impl AuthoritySet {
             at: now,
             not_after: record.authority.not_after,
             author: author.clone(),
-            left: Left::Revoked,
+            left,
             forced,
             has_key: true,
             shown: None,
@@ -140,13 +182,14 @@ impl AuthoritySet {
         let Some(record) = self.get(authority) else {
             return;
         };
-        if matches!(record.state, AuthorityState::Tainted { .. }) {
+        if let AuthorityState::Tainted { out_at, .. } = record.state {
+            let left = out_at.map_or(Left::Expired, |_| Left::Emergency);
             let departed = DepartedAuthority {
                 id: authority,
                 at: now,
                 not_after: record.authority.not_after,
                 author: record.author.clone(),
-                left: Left::Expired,
+                left,
                 forced: false,
                 has_key: false,
                 shown: None,

@@ -7,9 +7,8 @@ use signet_certs::authority::AuthorityId;
 use signet_certs::signer::SignatureAlgorithm;
 
 use crate::authority::operation::{Operation, Order, Stage, Verb};
-use crate::authority::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Refused, Transition,
-};
+use crate::authority::state::{Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Refused};
+use crate::authority::transition::{Effect, Transition};
 
 impl AuthoritySet {
     /// What a successor signs with unless an admin says otherwise: what the settings say, else what the one before it does.
@@ -42,14 +41,16 @@ impl AuthoritySet {
                     Activation::WhenSpread
                 };
                 let verb = if retire { Verb::Retire } else { Verb::Rotate };
-                if retire && let Some(number) = self.retiring() {
-                    return Ok(self.joined(number));
+                if retire && let Some(retiring) = self.retiring() {
+                    self.check_algorithm(retiring.target, algorithm)?;
+                    return Ok(self.joined(retiring.number));
                 }
                 if retire && self.active().is_none() {
                     return Err(Refused::NothingToRetire);
                 }
                 self.succeed(verb, activation, algorithm, author, context)
             }
+            Order::Emergency { algorithm } => self.emergency(algorithm, author, context),
             Order::Taint { authority } => self.tainted(authority, author, context.at.now),
             Order::Revoke { authority, force } => self.revoked(authority, force, author, context),
         }
@@ -74,13 +75,48 @@ impl AuthoritySet {
             }];
             return Ok(self.clone().does(effects));
         };
-        if algorithm.is_some_and(|algorithm| algorithm != prepared.authority.algorithm) {
-            return Err(Refused::OtherAlgorithm {
-                prepared: prepared.id(),
-                algorithm: prepared.authority.algorithm,
-            });
-        }
+        self.check_algorithm(prepared.id(), algorithm)?;
         self.raised(verb, wanted, author, context.at.now)
+    }
+
+    /// What is under way with a successor is joined by whoever wants the same of its key.
+    fn check_algorithm(
+        &self,
+        successor: AuthorityId,
+        wanted: Option<SignatureAlgorithm>,
+    ) -> Result<(), Refused> {
+        let algorithm = self.get(successor).map(|record| record.authority.algorithm);
+        match (algorithm, wanted) {
+            (Some(algorithm), Some(wanted)) if algorithm != wanted => Err(Refused::OtherAlgorithm {
+                prepared: successor,
+                algorithm,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Always with a key of its own: whoever has one of this kind may have the prepared one too.
+    fn emergency(
+        &self,
+        algorithm: Option<SignatureAlgorithm>,
+        author: Arc<str>,
+        context: &Context<'_>,
+    ) -> Result<Transition, Refused> {
+        if self.active().is_none() {
+            return Err(Refused::NothingToReplace);
+        }
+        let mut running = self.operations.running();
+        let same = running.find(|one| one.verb == Verb::Emergency && one.stage != Stage::Telling);
+        if let Some(same) = same {
+            return Ok(self.joined(same.number));
+        }
+        let effects = vec![Effect::GenerateKey {
+            algorithm: algorithm.unwrap_or_else(|| self.next_algorithm(context)),
+            activation: Activation::InEmergency,
+            author,
+            verb: Some(Verb::Emergency),
+        }];
+        Ok(self.clone().does(effects))
     }
 
     fn activate(&self, force: bool, author: Arc<str>, context: &Context<'_>) -> Result<Transition, Refused> {
@@ -125,7 +161,8 @@ impl AuthoritySet {
         Ok(next.joined(operation).from(self))
     }
 
-    /// Records an operation, or joins the one under way over the same authority, which is then for whichever goes further.
+    /// Records an operation, or joins the one under way over the same authority, which is then for whichever goes further, and of whoever
+    /// asked for that.
     pub(super) fn begin(
         &mut self,
         verb: Verb,
@@ -133,13 +170,13 @@ impl AuthoritySet {
         author: Arc<str>,
         now: SystemTime,
     ) -> Result<u64, Refused> {
-        let is_same = |other: Verb| match verb {
-            Verb::Taint | Verb::Revoke => other == verb,
-            _ => other.has_successor(),
-        };
+        let is_same = |other: Verb| other.has_successor() == verb.has_successor();
         for operation in self.operations.running_mut() {
             if operation.target == target && is_same(operation.verb) {
-                operation.verb = operation.verb.max(verb);
+                if verb > operation.verb {
+                    operation.verb = verb;
+                    operation.author = author;
+                }
                 return Ok(operation.number);
             }
         }
@@ -157,15 +194,15 @@ impl AuthoritySet {
                 Stage::Telling
             },
             ended: None,
+            told: None,
         };
         self.operations.begin(operation).map_err(|_| Refused::TooMany)
     }
 
     /// The retirement under way whose successor has taken over.
-    fn retiring(&self) -> Option<u64> {
+    fn retiring(&self) -> Option<&Operation> {
         let mut running = self.operations.running();
-        let retiring = running.find(|one| one.verb == Verb::Retire && one.stage != Stage::Spreading);
-        retiring.map(|operation| operation.number)
+        running.find(|one| one.verb == Verb::Retire && one.stage != Stage::Spreading)
     }
 
     /// As it stands, with the operation that an order has begun or joined.

@@ -2,8 +2,11 @@
 
 use std::time::SystemTime;
 
-use crate::authority::operation::{Operation, Stage, Verb};
-use crate::authority::state::{AuthoritySet, AuthorityState, Context};
+use signet_certs::authority::AuthorityId;
+
+use crate::authority::departed::Left;
+use crate::authority::operation::{Operation, Stage, Told, Verb};
+use crate::authority::state::{AuthorityRecord, AuthoritySet, AuthorityState, Context};
 
 impl AuthoritySet {
     /// Takes every operation under way as far as it can go at this moment.
@@ -11,8 +14,25 @@ impl AuthoritySet {
         let mut operations = std::mem::take(&mut self.operations);
         for operation in operations.running_mut() {
             while !operation.stage.is_end() && self.advance(operation, context) {}
+            if operation.stage.is_end() {
+                operation.told = Some(self.told(operation, context));
+            }
         }
         self.operations = operations;
+    }
+
+    /// Who has reported what an operation has done.
+    fn told(&self, operation: &Operation, context: &Context<'_>) -> Told {
+        let sequence = if operation.taken_away().is_some() {
+            self.told_by(operation)
+        } else {
+            let target = self.get(operation.target);
+            target.and_then(|target| Some(target.introduced?.sequence))
+        };
+        Told {
+            agents: context.reports.live(),
+            reported: sequence.map_or(0, |sequence| context.reports.confirmed(sequence)),
+        }
     }
 
     /// Whether [`pursue`](Self::pursue) would do something.
@@ -59,6 +79,10 @@ impl AuthoritySet {
                 has_spread
             }
             (Some(AuthorityState::Prepared { .. }), _) => false,
+            (Some(AuthorityState::Active), Verb::Emergency) => {
+                operation.stage = Stage::Draining;
+                true
+            }
             (Some(AuthorityState::Active), Verb::Retire) => {
                 self.begin_draining(operation, now);
                 true
@@ -86,6 +110,14 @@ impl AuthoritySet {
 
     fn after_draining(&mut self, operation: &mut Operation, context: &Context<'_>) -> bool {
         let now = context.at.now;
+        if operation.verb == Verb::Emergency {
+            let mut distrusted = self.authorities.iter();
+            let are_out = distrusted.all(|record| record.state.out_at().is_none());
+            if are_out {
+                operation.stage = Stage::Telling;
+            }
+            return are_out;
+        }
         let Some(previous) = operation.previous else {
             operation.end(Stage::Done, now);
             return true;
@@ -95,7 +127,7 @@ impl AuthoritySet {
                 // Before its bundle is out nobody can have said anything of it.
                 let is_unused = shown.is_some() && context.reports.uses(previous, shown).is_none();
                 if is_unused {
-                    self.depart(previous, &operation.author, false, now);
+                    self.depart(previous, Left::Revoked, &operation.author, false, now);
                     operation.stage = Stage::Telling;
                 }
                 is_unused
@@ -114,12 +146,33 @@ impl AuthoritySet {
 
     fn after_telling(&self, operation: &mut Operation, context: &Context<'_>) -> bool {
         let sequence = self.told_by(operation);
-        let is_told =
-            sequence.is_some_and(|sequence| context.reports.confirmed(sequence) == context.reports.live());
-        if is_told {
+        let is_told = sequence.is_some_and(|sequence| match operation.verb {
+            // Whoever has not heard is not waited for, but a certificate of an agent's own is mended by that agent alone.
+            Verb::Emergency => {
+                context.policy.emergency().bundle_first
+                    || context.reports.not_of(&self.ids()).next().is_none()
+            }
+            _ => context.reports.confirmed(sequence) == context.reports.live(),
+        });
+        if is_told || self.is_forgotten(operation) {
             operation.end(Stage::Done, context.at.now);
         }
-        is_told
+        operation.stage.is_end()
+    }
+
+    /// It left so long ago that nobody could take it back: agents are told of it no more, and none can be waited for.
+    fn is_forgotten(&self, operation: &Operation) -> bool {
+        let stands = |authority| self.get(authority).is_some() || self.departed.get(authority).is_some();
+        !operation.taken_away().is_some_and(stands)
+    }
+
+    /// Those that stand.
+    pub(in crate::authority) fn ids(&self) -> Vec<AuthorityId> {
+        let trusted = self
+            .authorities
+            .iter()
+            .filter(|record| record.state.out_at().is_none());
+        trusted.map(AuthorityRecord::id).collect()
     }
 
     /// Sequence of the first bundle by which readers learn what an operation has done; nothing before it is out.

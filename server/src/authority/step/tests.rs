@@ -1,5 +1,6 @@
 //! The machine beside a model of the world.
 
+mod emergency;
 mod verbs;
 mod world;
 

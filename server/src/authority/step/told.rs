@@ -9,9 +9,10 @@ use signet_certs::time::{from_unix_seconds, unix_seconds};
 use super::just_after;
 use crate::authority::operation::Verb;
 use crate::authority::state::{
-    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Effect, Introduced, Moment,
-    NewAuthority, Refused, Shown, Transition,
+    Activation, AuthorityRecord, AuthoritySet, AuthorityState, Context, Introduced, Moment, NewAuthority,
+    Refused, Shown,
 };
+use crate::authority::transition::{Effect, Transition};
 
 impl AuthoritySet {
     pub(super) fn add(
@@ -22,10 +23,14 @@ impl AuthoritySet {
         verb: Option<Verb>,
         context: &Context<'_>,
     ) -> Result<Transition, Refused> {
-        if let Some(prepared) = self.prepared().or_else(|| self.get(authority.id)) {
+        let mut next = self.clone();
+        if activation == Activation::InEmergency {
+            // Its key was kept where the stolen one was.
+            next.set_aside(&author, context);
+        }
+        if let Some(prepared) = next.prepared().or_else(|| self.get(authority.id)) {
             return Err(Refused::AlreadyPrepared(prepared.id()));
         }
-        let mut next = self.clone();
         let target = authority.id;
         next.authorities.push(AuthorityRecord {
             authority,
@@ -37,6 +42,9 @@ impl AuthoritySet {
         });
         let operation = verb.map(|verb| next.begin(verb, target, author, context.at.now));
         let operation = operation.transpose()?;
+        if activation == Activation::InEmergency && next.takes_over(context) {
+            next.hand_over(context);
+        }
         Ok(Transition {
             operation,
             ..next.changed()

@@ -1,16 +1,17 @@
 //! Orders about authorities: given, followed, and followed again after the connection broke.
 
+mod followed;
+
 use std::time::Duration;
 
 use signet_proto::admin as wire;
-use signet_runtime::{backoff::Backoff, cli::Answer, output::Narration};
-use tokio::time::{Instant, sleep};
+use signet_runtime::{cli::Answer, output::Narration};
+use tokio::select;
 use tonic::{Code, Status, Streaming};
 
+use self::followed::{Away, Followed};
 use super::{AdminClient, render, said};
 
-/// Between attempts to reach a server that is away.
-const RETRIES: Backoff = Backoff::between(Duration::from_millis(100), Duration::from_secs(2));
 /// How long one is waited for that is away. What is recorded goes on with its next start, whoever waits.
 const AWAY: Duration = Duration::from_secs(600);
 
@@ -41,6 +42,13 @@ pub enum CaOrder {
         algorithm: String,
         /// Then take the old one out of every bundle.
         retire: bool,
+    },
+    /// Another authority at once, and all before it out.
+    Emergency {
+        /// `x509` or `control`.
+        kind: String,
+        /// `p256`, `p384`, or nothing.
+        algorithm: String,
     },
     /// What this one has signed is replaced.
     Taint {
@@ -92,46 +100,77 @@ impl AdminClient {
     }
 
     /// Gives an order, and tells how it goes on until it is done; with `waits` false until it is recorded. A server that goes away meanwhile
-    /// is looked for again.
+    /// is looked for again. An admin who `leaves` is told how to come back.
     ///
     /// # Errors
-    /// What the server answered, or that it has been away for long; what is recorded goes on there.
+    /// What the server answered, that it has been away for long, or that the admin left; what is recorded goes on there.
     pub async fn order(
         &mut self,
         order: CaOrder,
         waits: bool,
-        mut narration: Narration,
+        narration: Narration,
+        leaves: impl Future<Output = ()>,
     ) -> anyhow::Result<Answer> {
-        let mut steps = self.ordered(order).await.map_err(said)?;
-        let mut operation = None;
-        let mut away = Away::default();
+        let steps = self.ordered(order).await.map_err(said)?;
+        let mut followed = Followed::new(None, narration);
+        select! {
+            answer = self.follow(steps, waits, &mut followed) => answer,
+            () = leaves => Err(followed.left()),
+        }
+    }
+
+    /// Tells how an operation goes on that was ordered before, until it is done.
+    ///
+    /// # Errors
+    /// As of [`order`](Self::order).
+    pub async fn wait_for(
+        &mut self,
+        operation: String,
+        narration: Narration,
+        leaves: impl Future<Output = ()>,
+    ) -> anyhow::Result<Answer> {
+        let request = wire::WatchOperationRequest {
+            operation_id: operation.clone(),
+        };
+        let steps = self.inner.watch_operation(request).await.map_err(said)?;
+        let mut followed = Followed::new(Some(operation), narration);
+        select! {
+            answer = self.follow(steps.into_inner(), true, &mut followed) => answer,
+            () = leaves => Err(followed.left()),
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        mut steps: Streaming<wire::AuthorityProgress>,
+        waits: bool,
+        followed: &mut Followed,
+    ) -> anyhow::Result<Answer> {
         loop {
             let broke = match steps.message().await {
                 Ok(Some(step)) => {
-                    render::tell(&step, &mut narration);
-                    away = Away::default();
+                    followed.heard(&step);
                     if step.done {
                         return render::ordered(&step);
                     }
                     if step.recorded && !waits {
                         return Ok(render::recorded(&step));
                     }
-                    operation = Some(step.operation_id);
                     continue;
                 }
                 Ok(None) => None,
                 Err(status) => Some(status),
             };
-            let Some(id) = &operation else {
+            let Some(id) = &followed.operation else {
                 anyhow::bail!(
                     "the connection broke before the server said that it is recorded{}: see `ca show`, then ask again",
                     because(broke.as_ref())
                 );
             };
-            narration.line(&format!(
+            followed.narration.line(&format!(
                 "the server is away; {id} is recorded and goes on with its next start"
             ));
-            steps = self.watched_again(id, &mut away).await?;
+            steps = self.watched_again(id, &mut followed.away).await?;
         }
     }
 
@@ -159,6 +198,10 @@ impl AdminClient {
                 };
                 self.inner.rotate_authority(request).await
             }
+            CaOrder::Emergency { kind, algorithm } => {
+                let request = wire::StartEmergencyRequest { kind, algorithm };
+                self.inner.start_emergency(request).await
+            }
             CaOrder::Taint { authority } => {
                 let request = wire::TaintAuthorityRequest {
                     authority_id: authority,
@@ -183,7 +226,7 @@ impl AdminClient {
         away: &mut Away,
     ) -> anyhow::Result<Streaming<wire::AuthorityProgress>> {
         loop {
-            sleep(away.retry.next(0.0)).await;
+            away.pause().await;
             let request = wire::WatchOperationRequest {
                 operation_id: id.to_owned(),
             };
@@ -191,27 +234,12 @@ impl AdminClient {
                 Ok(steps) => return Ok(steps.into_inner()),
                 Err(status) if is_an_answer(&status) => return Err(said(status)),
                 Err(status) => anyhow::ensure!(
-                    away.since.elapsed() < AWAY,
-                    "the server has been away for {} minutes{}; {id} goes on with its next start: see `ca show`",
+                    away.spent < AWAY,
+                    "the server was away for {} minutes since this last came on{}; {id} goes on with its next start: `signet-server ca wait {id}`",
                     AWAY.as_secs() / 60,
                     because(Some(&status))
                 ),
             }
-        }
-    }
-}
-
-/// How long the server has been away, and how often it was looked for.
-struct Away {
-    since: Instant,
-    retry: Backoff,
-}
-
-impl Default for Away {
-    fn default() -> Self {
-        Self {
-            since: Instant::now(),
-            retry: RETRIES,
         }
     }
 }

@@ -19,10 +19,10 @@ use signet_runtime::table::Table;
 pub(super) use self::ca::{ordered, recorded, shown_authorities, tell};
 pub(super) use self::denials::denials;
 pub(super) use self::explain::{explained_id, explained_pod};
-pub(super) use self::revoked::{and_reported, revoked, spread, would_revoke};
+pub(super) use self::revoked::{and_reported, nothing_to_report, revoked, spread, would_revoke};
 pub(super) use self::rules::{confirmed_rules, rules};
 pub(super) use self::status::{health, status};
-pub(super) use self::tried::{rule_change, tested_rule};
+pub(super) use self::tried::{is_open, rule_change, tested_rule};
 
 #[cfg(test)]
 mod tests;

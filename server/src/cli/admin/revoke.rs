@@ -63,6 +63,26 @@ impl From<Target> for request::Target {
     }
 }
 
+/// Since when, in milliseconds; 0 and less say nothing, and lists go by whole seconds.
+fn since(text: &str) -> anyhow::Result<i64> {
+    let since = unix_millis(time(text)?);
+    anyhow::ensure!(
+        since >= 1000,
+        "`{text}` is before anything was issued: --invalid-since takes a time after 1970, and leave it out where nobody knows"
+    );
+    Ok(since)
+}
+
+/// How long a denial lasts; 0 would be for ever.
+fn whole_seconds(life: Duration) -> anyhow::Result<u64> {
+    let seconds = life.as_secs() + u64::from(life.subsec_nanos() > 0);
+    anyhow::ensure!(
+        life >= Duration::from_secs(1),
+        "--expires is shorter than a second: a denial would be over before anybody was denied; leave it out for one without end"
+    );
+    Ok(seconds)
+}
+
 impl AdminClient {
     /// Revokes.
     ///
@@ -84,24 +104,28 @@ impl AdminClient {
         let (answer, crls) = self.revoked(revoke).await?;
         // Whoever leaves before the end has read how it is lifted.
         progress(answer.text.trim_end());
+        if crls.is_empty() {
+            return Ok(render::nothing_to_report(answer));
+        }
         let reported = self.reported(crls, progress).await;
         Ok(render::and_reported(answer, reported))
     }
 
     async fn revoked(&mut self, revoke: Revoke) -> anyhow::Result<(Answer, Vec<wire::PublishedCrl>)> {
         let dry_run = revoke.dry_run;
-        let since = revoke.invalid_since.as_deref().map(time).transpose()?;
+        let since = revoke.invalid_since.as_deref().map(since).transpose()?;
+        let expires = revoke.expires.map(whole_seconds).transpose()?;
         let request = wire::RevokeRequest {
             target: revoke.target.map(request::Target::from),
             authority_id: revoke.authority.unwrap_or_default(),
             cluster: revoke.cluster.unwrap_or_default(),
             reason: revoke.reason,
             comment: revoke.comment,
-            expires_after_seconds: revoke.expires.map_or(0, |expires| expires.as_secs()),
+            expires_after_seconds: expires.unwrap_or(0),
             keep_issuing: revoke.keep_issuing,
             force: revoke.force,
             dry_run,
-            invalid_from_unix_ms: since.map_or(0, unix_millis),
+            invalid_from_unix_ms: since.unwrap_or(0),
         };
         let response = self.inner.revoke(request).await.map_err(said)?.into_inner();
         if dry_run {
@@ -150,9 +174,6 @@ impl AdminClient {
         crls: Vec<wire::PublishedCrl>,
         progress: impl Fn(&str),
     ) -> anyhow::Result<wire::SpreadProgress> {
-        if crls.is_empty() {
-            return Ok(wire::SpreadProgress::default());
-        }
         let watched = self
             .inner
             .watch_revocation(wire::WatchRevocationRequest { crls })
@@ -211,5 +232,28 @@ impl AdminClient {
             .await
             .map_err(said)?;
         Ok(render::denials(&response.into_inner().denials))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_taken_for_no_time_at_all_is_refused() {
+        assert!(whole_seconds(Duration::from_millis(500)).is_err() && whole_seconds(Duration::ZERO).is_err());
+        assert_eq!(
+            whole_seconds(Duration::from_millis(1500)).unwrap(),
+            2,
+            "never shorter than asked for"
+        );
+        for text in [
+            "1970-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "0001-01-01T00:00:00Z",
+        ] {
+            assert!(since(text).is_err(), "{text}");
+        }
+        assert_eq!(since("1970-01-01T00:00:01Z").unwrap(), 1000);
     }
 }

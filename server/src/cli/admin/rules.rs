@@ -65,11 +65,11 @@ impl AdminClient {
         Ok(render::rule_change(&changed.into_inner()))
     }
 
-    /// Tries; the answer has a problem where the pod gets nothing.
+    /// Tries; the answer has a problem where the pod gets nothing, and where that is not known, which is said beside it.
     ///
     /// # Errors
     /// What the server answered.
-    pub async fn test_rule(&mut self, test: TestRule) -> anyhow::Result<Answer> {
+    pub async fn test_rule(&mut self, test: TestRule) -> anyhow::Result<(Answer, bool)> {
         let (namespace, name) = match &test.pod {
             Some(pod) => pod_named(pod)?,
             None => Default::default(),
@@ -82,6 +82,7 @@ impl AdminClient {
             before: test.before.unwrap_or_default(),
         };
         let tested = self.inner.test_rule(request).await.map_err(said)?;
-        Ok(render::tested_rule(&tested.into_inner()))
+        let tested = tested.into_inner();
+        Ok((render::tested_rule(&tested), render::is_open(&tested)))
     }
 }

@@ -45,7 +45,8 @@ pub(in crate::cli) struct AuditTailArgs {
     /// So many of the lines before, up to 10000: those that are in memory, and before them those in the files of the log.
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 10)]
     pub(in crate::cli) last: u32,
-    /// Only lines about this SPIFFE ID, or its path: issued to it, asked by it, revoked by its name.
+    /// Only lines about this SPIFFE ID, or its path: issued to it, asked by it, revoked by its name or by a prefix that
+    /// covers it.
     #[arg(long)]
     pub(in crate::cli) spiffe_id: Option<String>,
     /// Only lines about this pod.

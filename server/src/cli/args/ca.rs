@@ -16,10 +16,23 @@ pub(in crate::cli) enum CaCommand {
     Activate(ActivateArgs),
     /// Prepare a new authority, let it spread, activate it. Nothing breaks: the old one stays trusted until its last certificate has expired.
     Rotate(RotateArgs),
+    /// A key is stolen: another authority takes over at once, and all before it leave every bundle after authority.emergency_grace, whoever has
+    /// reported. Workloads and agents that are connected replace what they have in that time; others are refused until they do.
+    Emergency(EmergencyArgs),
     /// What this authority has signed is replaced everywhere, at once. Not of the one that signs: rotate first.
     Taint(TaintArgs),
     /// Take a tainted authority out of every bundle. Refused while certificates of it are in use.
     Revoke(RevokeAuthorityArgs),
+    /// Follow one of these until it is done, and tell how it goes on. Begins nothing; one that has ended is told at once.
+    Wait(WaitForArgs),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct WaitForArgs {
+    /// Its id, as it was printed or from `ca show`.
+    pub(in crate::cli) operation: String,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
 }
 
 /// Whether a command stays until what it asks for is true everywhere.
@@ -28,7 +41,7 @@ pub(in crate::cli) struct WaitArgs {
     /// Wait until it is true everywhere, and tell how it goes on. That is what happens anyway.
     #[arg(long, conflicts_with = "no_wait")]
     pub(in crate::cli) wait: bool,
-    /// Return as soon as it is recorded. It goes on; the same command joins it again.
+    /// Return as soon as it is recorded. It goes on; `ca wait` with the id that is printed follows it.
     #[arg(long)]
     pub(in crate::cli) no_wait: bool,
 }
@@ -75,6 +88,20 @@ pub(in crate::cli) struct RotateArgs {
     /// Then have everything the old one has signed replaced, and take it out of every bundle once nobody uses it.
     #[arg(long)]
     pub(in crate::cli) retire: bool,
+    #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct EmergencyArgs {
+    /// Whose key: that of workloads' authorities, or that of agents' and servers'.
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) kind: Kind,
+    /// What the new authority's key signs with. Default: authority.algorithm, else as the one before.
+    #[arg(long, value_enum)]
+    pub(in crate::cli) algorithm: Option<Algorithm>,
     #[command(flatten)]
     pub(in crate::cli) wait: WaitArgs,
     #[command(flatten)]

@@ -18,7 +18,7 @@ pub(in crate::cli) struct RevokeArgs {
     /// SPIFFE ID or path: the same of it and of all below it, by whole segments: /ns/shop does not hit /ns/shop-admin.
     #[arg(long)]
     pub(in crate::cli) prefix: Option<String>,
-    /// The same of a pod, whatever its identities. One of the same name that comes after it is another pod.
+    /// The same of a pod, whatever its identities; by its name also what pods of that name had before. One that comes after it is another pod.
     #[arg(long, value_name = "NAMESPACE/NAME|UID")]
     pub(in crate::cli) pod: Option<String>,
     /// The same of a node: its agent, and all that runs on it now or later.

@@ -16,7 +16,7 @@ pub(in crate::cli) enum RuleCommand {
     /// Take away a rule that an admin has set. Exits 1 where that waits for a confirmation.
     Delete(DeleteRuleArgs),
     /// What a pod gets by the rules in force, and what a rule would change. Changes nothing. Exits 1 where the pod would get nothing, and 2
-    /// where there is no answer.
+    /// where there is no answer or it hangs on labels of a namespace that are not known.
     Test(TestRuleArgs),
     /// Put in force the rules that wait, though they withdraw more live identities than rules_confirm_above.
     Confirm(ConfirmRulesArgs),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::{OfSource, Revision, Waiting, admins::AdminRules, weigh::Weighed},
+    super::{OfSource, Revision, Waiting, weigh::Weighed},
     Owner,
 };
 use crate::rules::RuleSet;
@@ -78,7 +78,7 @@ impl Owner {
 
     /// Those that admins have set.
     pub(super) fn show_set(&self) {
-        let set = self.admins.as_ref().map(AdminRules::rules).unwrap_or_default();
-        self.standing.send_modify(|standing| standing.set = set.into());
+        let set = self.admins.rules().into();
+        self.standing.send_modify(|standing| standing.set = set);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::*;
 
 const ADMIN: &str = "uid:7";
@@ -30,6 +32,17 @@ impl Bench {
         let origins = rules.origins();
         origins
             .map(|(rule, origin)| (rule.name.clone(), origin.as_str()))
+            .collect()
+    }
+
+    /// What the log says of edits.
+    fn edits(&self) -> Vec<Value> {
+        let events = self.store.audit_events();
+        let lines = events
+            .iter()
+            .map(|event| serde_json::from_str(&event.to_json()).unwrap());
+        lines
+            .filter(|line: &Value| line["event"] != "rules_changed")
             .collect()
     }
 
@@ -206,10 +219,18 @@ async fn edits_of_the_file_leave_the_admins_rules_and_a_name_of_both_is_told() {
     let problem = bench.problem().unwrap();
     assert!(problem.contains("rule delete more"), "{problem}");
     assert_eq!(bench.in_force(), revision(&both));
+    // Others go on beside those of the file that are in force.
+    bench.admin(set(rule("front", "other"))).await.unwrap();
+    bench.admin(delete("other")).await.unwrap();
+    assert_eq!(bench.in_force(), revision(&both));
     sleep(SOON).await;
-    bench.admin(delete("more")).await.unwrap();
-    sleep(SOON).await;
-    assert_eq!(bench.in_force(), revision(&clash), "the file is looked at again");
+    let deleted = bench.admin(delete("more")).await.unwrap();
+    assert_eq!(
+        deleted.changed.revision,
+        revision(&clash),
+        "the file's counts at once"
+    );
+    assert!(bench.problem().is_none());
     assert_eq!(
         bench.origins(),
         named(&[("more", "file"), ("builtin", "builtin")])
@@ -233,26 +254,56 @@ async fn a_start_with_a_name_of_both_goes_on_by_what_was_accepted() {
         named(&[("more", "admin"), ("builtin", "builtin")])
     );
     bench.admin(delete("more")).await.unwrap();
-    sleep(SOON).await;
     assert_eq!(bench.in_force(), revision(&clash));
+    assert_eq!(bench.metric("rules_unusable"), "0");
 }
 
-/// A rule moves into the file: nobody gets anything else, and from then on it is the file's.
+/// Rules move into the file: nobody gets anything else at any moment, and from then on they are the file's.
 #[tokio::test(start_paused = true)]
-async fn a_rule_that_moves_into_the_file_changes_nothing_but_its_source() {
+async fn rules_that_move_into_the_file_change_nothing_but_their_source() {
     let mut bench = Bench::new(&and_builtin(vec![])).await;
-    bench.admin(set(rule("front", "more"))).await.unwrap();
-    let moved = and_builtin(vec![rule("front", "more")]);
+    for name in ["more", "still"] {
+        bench.admin(set(rule("front", name))).await.unwrap();
+    }
+    let moved = and_builtin(vec![rule("front", "more"), rule("front", "still")]);
+    let origins =
+        |of_more, of_still| named(&[("more", of_more), ("still", of_still), ("builtin", "builtin")]);
     bench.edit(&moved).await;
     assert!(bench.problem().is_some());
-    // Deleted it is gone until the file is looked at again; where that would hurt, the file is edited while the server is down.
+    let before = bench.audited().len();
     bench.admin(delete("more")).await.unwrap();
-    sleep(SOON).await;
-    assert_eq!(bench.in_force(), revision(&moved));
-    bench.restart(&moved).await;
     assert_eq!(
-        bench.origins(),
-        named(&[("more", "file"), ("builtin", "builtin")])
+        (bench.in_force(), bench.origins()),
+        (revision(&moved), origins("file", "admin"))
+    );
+    assert!(bench.problem().is_some(), "the other one is in its way");
+    bench.admin(delete("still")).await.unwrap();
+    assert_eq!(
+        (bench.in_force(), bench.origins()),
+        (revision(&moved), origins("file", "file"))
+    );
+    assert!(bench.problem().is_none() && bench.set().is_empty());
+    assert_eq!(bench.audited().len(), before, "there was never another revision");
+    bench.restart(&moved).await;
+    assert_eq!(bench.origins(), origins("file", "file"));
+}
+
+/// Who was to be told and was not is told by the next process, whatever is moved meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_moves_leaves_it_open_who_was_told() {
+    let bench = Bench::new(&and_builtin(vec![])).await;
+    bench.admin(set(rule("front", "more"))).await.unwrap();
+    let rules = bench.live().current().borrow().clone();
+    let mut kept: Value =
+        serde_json::from_str(&bench.store.accepted_rules().await.unwrap().unwrap()).unwrap();
+    kept["untold_since"] = json!(1_800_000_000_000_i64);
+    let kept = accepted_as(&kept.to_string());
+    bench.store.keep_rules(kept, vec![]).await.unwrap();
+    accepted::moved(bench.store.as_ref(), &rules).await.unwrap();
+    let kept = bench.store.accepted_rules().await.unwrap().unwrap();
+    assert!(
+        accepted::Accepted::read(&kept).unwrap().untold_since().is_some(),
+        "{kept}"
     );
 }
 
@@ -296,24 +347,89 @@ async fn a_rule_that_the_store_does_not_take_is_nowhere() {
     assert_eq!((bench.in_force(), bench.set().len()), (revision(&file), 0));
 }
 
+/// What they deny would be given by the file alone.
 #[tokio::test(start_paused = true)]
-async fn what_admins_have_set_and_cannot_be_read_is_neither_lost_nor_written_over() {
+async fn without_the_rules_of_admins_no_server_starts() {
     let file = and_builtin(vec![]);
     let mut bench = Bench::new(&file).await;
-    let of_tomorrow = r#"{"rules":[{"rule":{"name":"r","of_tomorrow":1},"author":"uid:7","set_at":0}]}"#;
-    let kept = RulesToKeep {
-        accepted: None,
-        of_admins: Some(of_tomorrow.to_owned()),
+    let of_tomorrow = |name: &str| {
+        json!({ "rules": [{ "rule": { "name": name, "of_tomorrow": 1 }, "author": "uid:7", "set_at": 0 }] })
+            .to_string()
     };
-    bench.store.keep_rules(kept, vec![]).await.unwrap();
-    bench.restart(&file).await;
-    sleep(SOON).await;
-    assert!(bench.problem().unwrap().contains("another version"));
-    bench.admin(set(rule("front", "more"))).await.unwrap_err();
-    assert_eq!(
-        bench.store.admin_rules().await.unwrap().as_deref(),
-        Some(of_tomorrow)
+    // The same release has kept the two.
+    let accepted =
+        json!({ "revision": "0123456789abcdef", "rules": { "rules": [{ "name": "r", "of_tomorrow": 1 }] } });
+    for (accepted, of_admins) in [
+        (accepted.to_string(), of_tomorrow("r")),
+        ("x".to_owned(), "x".to_owned()),
+    ] {
+        bench.end().await;
+        let kept = RulesToKeep {
+            accepted: Some(accepted),
+            of_admins: Some(of_admins.clone()),
+        };
+        bench.store.keep_rules(kept, vec![]).await.unwrap();
+        let refused = bench.started(&file).await.err().unwrap().to_string();
+        assert!(refused.contains("start that one again"), "{refused}");
+        let set = bench.store.admin_rules().await.unwrap();
+        assert_eq!(set, Some(of_admins), "not written over");
+    }
+}
+
+/// The file has come to clash with them, and what was accepted means nothing to this release.
+#[tokio::test(start_paused = true)]
+async fn where_only_the_file_alone_could_be_used_no_server_starts() {
+    let mut bench = Bench::new(&and_builtin(vec![])).await;
+    bench.admin(set(rule("front", "more"))).await.unwrap();
+    bench.end().await;
+    let nothing = accepted_as("{}");
+    bench.store.keep_rules(nothing, vec![]).await.unwrap();
+    let clash = and_builtin(vec![rule("back", "more")]);
+    let refused = bench.started(&clash).await.err().unwrap().to_string();
+    assert!(
+        refused.contains("rule `more`") && refused.contains("change the file"),
+        "{refused}"
     );
+    bench.start(&and_builtin(vec![])).await;
+    assert_eq!(
+        bench.origins(),
+        named(&[("more", "admin"), ("builtin", "builtin")])
+    );
+}
+
+/// Nobody has seen a pod: an empty cluster would lose nothing and get nothing.
+#[tokio::test(start_paused = true)]
+async fn edits_wait_for_the_pods_of_a_start_and_not_for_ever() {
+    let file = and_builtin(vec![]);
+    let mut bench = Bench::new(&file).await;
+    bench.attestor.set_failure(Some("the pods are being listed"));
+    bench.restart(&file).await;
+    let edit = || set(rule("front", "more"));
+    for refused in [
+        bench.admin(edit()).await.err(),
+        bench.live().tried(edit()).await.err(),
+    ] {
+        assert!(matches!(refused, Some(NotEdited::NotYet)), "{refused:?}");
+    }
+    sleep(PODS_KNOWN_WITHIN).await;
+    bench.admin(edit()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_comes_before_another_one() {
+    let bench = Bench::new(&and_builtin(vec![])).await;
+    let edit = || Edit::Set {
+        rule: Box::new(rule("front", "more")),
+        before: Some("more".to_owned()),
+    };
+    for known in [false, true] {
+        let refused = bench.admin(edit()).await.unwrap_err();
+        assert!(
+            matches!(refused, NotEdited::BeforeItself(_)),
+            "{known}: {refused}"
+        );
+        bench.admin(set(rule("front", "more"))).await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,6 +466,9 @@ async fn what_is_tried_tells_what_would_change_and_changes_nothing() {
         holders.into_iter().collect::<BTreeSet<_>>(),
         BTreeSet::from(["pod shop/early-0", "pod shop/late-0"])
     );
+    // Both have the built-in one, and would have it as their second.
+    assert_eq!(more.given.defaults, 2);
+    assert_eq!(more.given.default_example.unwrap().spiffe_id.path(), "/more");
     let mut deny = rule("b", "none");
     (deny.spiffe_id, deny.deny) = (None, true);
     let none = effect(set(deny)).await;
@@ -359,4 +478,64 @@ async fn what_is_tried_tells_what_would_change_and_changes_nothing() {
     assert_eq!(bench.in_force(), revision(&file));
     assert_eq!((bench.audited().len(), bench.set().len()), (1, 0));
     assert_eq!(bench.store.admin_rules().await.unwrap(), None);
+}
+
+/// Who it was, what it was before and what it is, in the transaction that changes it; and nothing where nothing was changed.
+#[tokio::test(start_paused = true)]
+async fn the_log_says_what_was_set_and_deleted() {
+    let bench = Bench::new(&and_builtin(vec![])).await;
+    let other = IdentityRuleConfig {
+        spiffe_id: Some("/other".to_owned()),
+        ..rule("front", "more")
+    };
+    let mut long = rule("front", "long");
+    long.matching.service_accounts = (0..5_000).map(|n| format!("account-{n}")).collect();
+    for edit in [
+        set(rule("front", "more")),
+        set(rule("front", "more")),
+        set(other.clone()),
+        set(long),
+        delete("more"),
+    ] {
+        bench.admin(edit).await.unwrap();
+    }
+    let edits = bench.edits();
+    let event = |line: &Value| {
+        (
+            line["event"].as_str().unwrap().to_owned(),
+            line["name"].as_str().unwrap().to_owned(),
+        )
+    };
+    let told: Vec<_> = edits.iter().map(event).collect();
+    let wanted = [
+        ("rule_set", "more"),
+        ("rule_set", "more"),
+        ("rule_set", "long"),
+        ("rule_deleted", "more"),
+    ];
+    assert_eq!(
+        told,
+        wanted.map(|(event, name)| (event.to_owned(), name.to_owned()))
+    );
+    assert!(
+        edits
+            .iter()
+            .all(|line| line["author"] == ADMIN && line["waits"] == false)
+    );
+    assert_eq!(
+        (&edits[0]["rule"]["spiffe_id"], &edits[0]["replaced"]),
+        (&json!("/more"), &Value::Null)
+    );
+    assert_eq!(edits[1]["rule"]["spiffe_id"], "/other");
+    assert_eq!(edits[1]["replaced"]["spiffe_id"], "/more");
+    assert_eq!(edits[1]["rule"]["match"]["service_accounts"], json!(["front"]));
+    assert!(
+        edits[2]["rule"]["bytes"].as_u64().unwrap() > 65_536,
+        "{}",
+        edits[2]
+    );
+    assert_eq!(
+        (&edits[3]["rule"]["spiffe_id"], &edits[3]["set_by"]),
+        (&json!("/other"), &json!(ADMIN))
+    );
 }

@@ -60,3 +60,26 @@ async fn a_thousand_edits_a_minute_are_taken_together() {
         revision(&and_builtin(vec![rule("front", "r999")]))
     );
 }
+
+/// Each edit may move every agent, whoever orders it.
+#[tokio::test(start_paused = true)]
+async fn an_admin_may_not_edit_as_fast_as_he_can_type() {
+    let bench = Bench::new(&and_builtin(vec![])).await;
+    let edit = async |round: usize| {
+        let set = Edit::Set {
+            rule: Box::new(rule("front", &format!("r{round}"))),
+            before: None,
+        };
+        bench.live().edit(set, "uid:7".to_owned()).await
+    };
+    let most = EDITS.burst as usize;
+    for round in 0..most {
+        edit(round).await.unwrap();
+    }
+    let refused = edit(most).await.unwrap_err();
+    assert!(matches!(refused, NotEdited::TooOften { .. }), "{refused}");
+    // What changes nothing moves nobody.
+    edit(0).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    edit(most).await.unwrap();
+}

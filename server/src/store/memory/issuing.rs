@@ -133,7 +133,7 @@ impl Kept {
             .filter(|row| matches(filter, &row.workload))
             .filter(|row| {
                 let live = |at| row.not_after > at && !self.is_revoked(row);
-                filter.live_at.is_none_or(live)
+                filter.live_at.is_none_or(live) && filter.unexpired_at.is_none_or(|at| row.not_after > at)
             })
             .collect();
         found.sort_by_key(|row| std::cmp::Reverse(row.serial));

@@ -14,7 +14,7 @@ use crate::audit_event::RevokedSerial;
 use crate::store::room::{Class, Room, Waiting, weight};
 use crate::store::{
     Denial, ListRoom, NewIssuance, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSet,
-    RevokedSvid, StoreError, Subject,
+    RevokedSvid, StoreError,
 };
 
 /// What shall be on a list.
@@ -48,6 +48,7 @@ impl Kept {
             let serials: Vec<_> = fresh.iter().map(serial).collect();
             self.audit(request.audit_events(&serials, denial.as_ref().filter(|_| is_new)));
         }
+        let new = fresh.len();
         let svid = |entry: Entry| RevokedSvid {
             waits: left.contains(&key(&entry.svid)),
             ..entry.svid
@@ -56,6 +57,7 @@ impl Kept {
         svids.sort_by_key(|svid| svid.serial);
         Ok(Revoked {
             svids,
+            fresh: new,
             denial,
             revision: self.revision,
         })
@@ -80,13 +82,9 @@ impl Kept {
             RevokeTarget::SpiffeId(_)
             | RevokeTarget::Prefix(_)
             | RevokeTarget::Pod(_)
+            | RevokeTarget::PodsNamed(_)
             | RevokeTarget::Node(_) => {
-                let target = request.target.as_denial();
-                let hit = |row: &NewIssuance| {
-                    let subject = Subject::from(&row.workload);
-                    target.as_ref().is_some_and(|target| target.hits(&subject))
-                };
-                Ok(self.of(request.earliest, hit))
+                Ok(self.of(request.earliest, |row| request.target.hits(&row.workload)))
             }
         }
     }

@@ -4,7 +4,7 @@ use signet_certs::time::from_unix_millis;
 
 use super::kept::Kept;
 use super::revoking::{Entry, Key, key};
-use crate::store::room::Waiting;
+use crate::store::room::{Waiting, weight};
 use crate::store::{RevokeError, RevokeRequest, Revoked, RevokedSvid};
 
 impl Kept {
@@ -12,19 +12,14 @@ impl Kept {
     pub(super) fn would_revoke(&self, request: &RevokeRequest) -> Result<Revoked, RevokeError> {
         request.check()?;
         let entries = self.entries(request)?;
-        let is_entered = |svid: &RevokedSvid| {
-            let entry = self.revocations.get(&key(svid));
-            entry.is_some_and(|entry| entry.entered)
-        };
-        let fresh = entries.iter().filter(|entry| !is_entered(&entry.svid));
-        let fresh: Vec<_> = fresh
-            .map(|Entry { svid }| Waiting {
-                key: key(svid),
-                class: request.class(),
-                not_after: svid.not_after.unwrap_or_else(|| from_unix_millis(i64::MAX)),
-                weight: request.weight(),
-            })
+        let candidates = entries
+            .iter()
+            .filter_map(|Entry { svid }| self.candidate(request, svid));
+        let fresh: Vec<_> = candidates
+            .filter(|one| one.not_after > request.earliest)
             .collect();
+        let is_new = |entry: &&Entry| !self.revocations.contains_key(&key(&entry.svid));
+        let new = entries.iter().filter(is_new).count();
         let left = request.rooms.iter().flat_map(|room| {
             let inside = |key: &Key| room.authorities.contains(&key.0);
             let mut waiting = self.waiting(request.earliest, inside);
@@ -46,8 +41,24 @@ impl Kept {
             .filter(|denial| Some(&denial.target) == target.as_ref());
         Ok(Revoked {
             svids,
+            fresh: new,
             denial: denials.find(|denial| denial.satisfies(request)).cloned(),
             revision: self.revision,
+        })
+    }
+
+    /// How it would wait for room; `None` where a list names it. What waits already keeps its date, and its class where that is better.
+    fn candidate(&self, request: &RevokeRequest, svid: &RevokedSvid) -> Option<Waiting<Key>> {
+        let stored = self.revocations.get(&key(svid));
+        if stored.is_some_and(|entry| entry.entered) {
+            return None;
+        }
+        let not_after = stored.map_or(svid.not_after, |entry| entry.not_after);
+        Some(Waiting {
+            key: key(svid),
+            class: stored.map_or(request.class(), |entry| entry.class.min(request.class())),
+            not_after: not_after.unwrap_or_else(|| from_unix_millis(i64::MAX)),
+            weight: stored.map_or(request.weight(), |entry| weight(entry.invalid_since.is_some())),
         })
     }
 }

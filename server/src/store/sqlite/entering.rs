@@ -8,8 +8,10 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
 use super::convert::{millis, serial_at, text_at, unreadable};
+use super::look::Look;
 use super::read::Reader;
 use super::schema::{REVISION, meta_number, set_meta};
+use super::state::Authorities;
 use super::writer::{Tx, Writer};
 use crate::store::room::{Class, Room, Waiting, weight};
 use crate::store::{Admitted, ListRoom, StoreError};
@@ -46,36 +48,94 @@ pub(super) fn anything_waits(conn: &Connection) -> rusqlite::Result<bool> {
         .query_row([], |row| row.get(0))
 }
 
+/// How full the rooms were when all that waited was judged. While lists only grow nobody of those may enter, so what comes after that is judged
+/// alone: a revocation costs the same however many wait.
+#[derive(Debug)]
+pub(super) struct Judged {
+    rooms: Vec<ListRoom>,
+    used: Vec<Room>,
+}
+
+/// Lets in what fits of these, which were revoked or asked for again, and of all that waits where that may have come to fit; returns what
+/// of these goes on waiting, and maybe more that does.
+pub(super) fn admit_asked(
+    tx: &mut Tx<'_>,
+    rooms: &[ListRoom],
+    earliest: i64,
+    asked: impl Iterator<Item = Key>,
+) -> rusqlite::Result<Vec<Key>> {
+    if tx
+        .state
+        .judged
+        .as_ref()
+        .is_none_or(|judged| judged.rooms != rooms)
+    {
+        return Ok(admit(tx, rooms, earliest)?.concat());
+    }
+    let mut waiting = Vec::new();
+    for (authority, serial) in asked {
+        let mut one = tx
+            .conn
+            .prepare_cached(&format!("{WAITING} AND authority = ?2 AND serial = ?3"))?;
+        let found = one.query_row(params![earliest, authority, serial.as_bytes()], waiting_from);
+        waiting.extend(found.optional()?);
+    }
+    Ok(let_in(tx, rooms, waiting)?.concat())
+}
+
 /// Lets in what fits, and returns what goes on waiting, by room.
 pub(super) fn admit(tx: &mut Tx<'_>, rooms: &[ListRoom], earliest: i64) -> rusqlite::Result<Vec<Vec<Key>>> {
     let waiting = waiting_at(tx.conn, earliest)?;
-    let (entering, left) = judge(tx, rooms, waiting)?;
+    tx.state.judged = None;
+    let_in(tx, rooms, waiting)
+}
+
+fn let_in(
+    tx: &mut Tx<'_>,
+    rooms: &[ListRoom],
+    waiting: Vec<Waiting<Key>>,
+) -> rusqlite::Result<Vec<Vec<Key>>> {
+    let look = Look {
+        conn: tx.conn,
+        authorities: &tx.state.authorities,
+        live: None,
+    };
+    let used = tx.state.judged.take().map(|judged| judged.used);
+    let (entering, left, used) = judge(&look, rooms, waiting, used)?;
+    tx.state.judged = used.map(|used| Judged {
+        rooms: rooms.to_vec(),
+        used,
+    });
     enter(tx, &entering)?;
     Ok(left)
 }
 
 /// Those that would go on waiting, had these come to what waits, or asked again.
 pub(super) fn would_wait(
-    tx: &Tx<'_>,
+    look: &Look<'_>,
     rooms: &[ListRoom],
     earliest: i64,
     fresh: Vec<Waiting<Key>>,
 ) -> rusqlite::Result<Vec<Key>> {
     let asked: HashSet<Key> = fresh.iter().map(|one| one.key).collect();
-    let mut waiting = waiting_at(tx.conn, earliest)?;
+    let mut waiting = waiting_at(look.conn, earliest)?;
     waiting.retain(|one| !asked.contains(&one.key));
     waiting.extend(fresh);
-    let (_, left) = judge(tx, rooms, waiting)?;
+    let (_, left, _) = judge(look, rooms, waiting, None)?;
     Ok(left.concat())
 }
 
-/// Who of these enters, and who goes on waiting, by room.
+/// What enters, what goes on waiting by room, and how full the rooms are then, where somebody has looked.
+type Verdict = (Vec<Key>, Vec<Vec<Key>>, Option<Vec<Room>>);
+
+/// Who of these enters, and who goes on waiting. `used` is how full the rooms are, where that is known.
 fn judge(
-    tx: &Tx<'_>,
+    look: &Look<'_>,
     rooms: &[ListRoom],
     candidates: Vec<Waiting<Key>>,
-) -> rusqlite::Result<(Vec<Key>, Vec<Vec<Key>>)> {
-    let which = which_room(tx, rooms);
+    used: Option<Vec<Room>>,
+) -> rusqlite::Result<Verdict> {
+    let which = which_room(look.authorities, rooms);
     let mut entering = Vec::new();
     let mut waiting = vec![Vec::new(); rooms.len()];
     for candidate in candidates {
@@ -87,18 +147,23 @@ fn judge(
             None => entering.push(candidate.key),
         }
     }
-    let used = if waiting.iter().all(Vec::is_empty) {
-        vec![Room::default(); rooms.len()]
-    } else {
-        listed(tx.conn, rooms, &which)?
+    let mut used = match used {
+        Some(used) => used,
+        None if waiting.iter().all(Vec::is_empty) => return Ok((entering, waiting_keys(waiting), None)),
+        None => listed(look.conn, rooms, &which)?,
     };
     let mut left = Vec::with_capacity(rooms.len());
-    for (mut room, waiting) in used.into_iter().zip(waiting) {
+    for (room, waiting) in used.iter_mut().zip(waiting) {
         let (enters, stays) = room.admit(waiting);
         entering.extend(enters.into_iter().map(|one| one.key));
-        left.push(stays.into_iter().map(|one| one.key).collect());
+        left.push(stays);
     }
-    Ok((entering, left))
+    Ok((entering, waiting_keys(left), Some(used)))
+}
+
+fn waiting_keys(waiting: Vec<Vec<Waiting<Key>>>) -> Vec<Vec<Key>> {
+    let keys = |room: Vec<Waiting<Key>>| room.into_iter().map(|one| one.key).collect();
+    waiting.into_iter().map(keys).collect()
 }
 
 /// What waits and was asked for again enters by the better of its classes.
@@ -124,33 +189,36 @@ pub(super) fn raise(tx: &Tx<'_>, class: Class, asked: impl Iterator<Item = Key>)
     Ok(())
 }
 
-fn class_at(row: &Row<'_>, index: usize) -> rusqlite::Result<Class> {
+pub(super) fn class_at(row: &Row<'_>, index: usize) -> rusqlite::Result<Class> {
     Class::parse(text_at(row, index)?).ok_or_else(|| unreadable(index, "class of a revocation"))
 }
 
 /// The room of each list that is in one.
-fn which_room(tx: &Tx<'_>, rooms: &[ListRoom]) -> HashMap<i64, usize> {
+fn which_room(authorities: &Authorities, rooms: &[ListRoom]) -> HashMap<i64, usize> {
     let lists = rooms.iter().enumerate().flat_map(|(index, room)| {
         let known = room.authorities.iter();
-        known.filter_map(move |id| Some((tx.state.authorities.known(id)?, index)))
+        known.filter_map(move |id| Some((authorities.known(id)?, index)))
     });
     lists.collect()
 }
 
+/// Columns as [`waiting_from`] reads them.
+const WAITING: &str = "SELECT authority, serial, class, not_after, invalid_since IS NOT NULL FROM revocation
+     WHERE entered = 0 AND not_after > ?1";
+
 fn waiting_at(conn: &Connection, earliest: i64) -> rusqlite::Result<Vec<Waiting<Key>>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT authority, serial, class, not_after, invalid_since IS NOT NULL FROM revocation
-         WHERE entered = 0 AND not_after > ?1",
-    )?;
-    let rows = statement.query_map([earliest], |row| {
-        Ok(Waiting {
-            key: (row.get(0)?, serial_at(row, 1)?),
-            class: class_at(row, 2)?,
-            not_after: from_unix_millis(row.get(3)?),
-            weight: weight(row.get(4)?),
-        })
-    })?;
+    let mut statement = conn.prepare_cached(WAITING)?;
+    let rows = statement.query_map([earliest], waiting_from)?;
     rows.collect()
+}
+
+fn waiting_from(row: &Row<'_>) -> rusqlite::Result<Waiting<Key>> {
+    Ok(Waiting {
+        key: (row.get(0)?, serial_at(row, 1)?),
+        class: class_at(row, 2)?,
+        not_after: from_unix_millis(row.get(3)?),
+        weight: weight(row.get(4)?),
+    })
 }
 
 fn listed(conn: &Connection, rooms: &[ListRoom], which: &HashMap<i64, usize>) -> rusqlite::Result<Vec<Room>> {

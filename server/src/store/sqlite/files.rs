@@ -11,6 +11,9 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::store::OpenError;
 
+/// Name of the database file.
+pub(super) const DATABASE: &str = "signet.db";
+
 /// A locked directory with a database file in it.
 pub(super) struct StoreFiles {
     database: PathBuf,
@@ -23,7 +26,7 @@ impl StoreFiles {
     pub(super) fn prepare(dir: &Path) -> Result<Self, OpenError> {
         make_directory(dir)?;
         let lock = lock(&dir.join("signet.lock"))?;
-        let database = dir.join("signet.db");
+        let database = dir.join(DATABASE);
         // SQLite gives its log and index the mode of the database, so making this file first settles all three.
         make_file(&database)?;
         sync_directory(dir)?;

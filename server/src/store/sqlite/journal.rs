@@ -98,7 +98,8 @@ fn write_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<()> {
     proofs::remember(tx.conn, authority, crl)?;
     // These were on the list just stored, and it was made after they expired (RFC 5280 §3.3): they need no other. The list's
     // date alone does not show that, nor does a time that is not settled.
-    tx.conn
+    let leave = tx
+        .conn
         .prepare_cached(
             "UPDATE revocation SET listed = 1
              WHERE authority = ?1 AND entered = 1 AND listed = 0 AND revision <= ?2 AND not_after < ?3",
@@ -108,6 +109,9 @@ fn write_crl(tx: &mut Tx<'_>, crl: &StoredCrl) -> rusqlite::Result<()> {
             crl.revision.cast_signed(),
             millis(crl.this_update).min(tx.state.settled)
         ])?;
+    if leave > 0 {
+        tx.state.judged = None;
+    }
     Ok(())
 }
 

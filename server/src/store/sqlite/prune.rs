@@ -143,7 +143,7 @@ impl<K: Clone> Looked<K> {
 }
 
 fn revocations(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     now: i64,
     authority: i64,
     serial: &[u8],
@@ -166,6 +166,9 @@ fn revocations(
         .prepare_cached("DELETE FROM revocation WHERE authority = ?1 AND serial = ?2")?;
     for (authority, serial) in &looked.gone {
         delete.execute(params![authority, serial])?;
+    }
+    if !looked.gone.is_empty() {
+        tx.state.judged = None;
     }
     Ok(looked.last)
 }

@@ -202,6 +202,7 @@ pub(super) fn list(tx: &Connection, filter: &SvidFilter) -> rusqlite::Result<Svi
     let mut statement = tx.prepare_cached(&format!(
         "{LEDGER} WHERE l.workload IN ({MATCHING_WORKLOADS})
            AND (:live_at IS NULL OR (l.not_after > :live_at AND r.serial IS NULL))
+           AND (:unexpired_at IS NULL OR l.not_after > :unexpired_at)
          ORDER BY l.serial DESC LIMIT :limit"
     ))?;
     let rows = statement.query_map(
@@ -211,6 +212,7 @@ pub(super) fn list(tx: &Connection, filter: &SvidFilter) -> rusqlite::Result<Svi
             ":pod": filter.pod,
             ":node": filter.node,
             ":live_at": filter.live_at.map(millis),
+            ":unexpired_at": filter.unexpired_at.map(millis),
             // One more than wanted tells whether there are more.
             ":limit": i64::try_from(most + 1).unwrap_or(i64::MAX),
         },

@@ -1,11 +1,12 @@
 //! Revocations and denials. Each is one transaction of the only writer, so issuing and revoking exclude each other.
 
 mod finding;
+mod would;
 
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use signet_certs::crl::RevocationReason;
 use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
@@ -16,10 +17,11 @@ use super::agents;
 use super::compromised;
 use super::convert::millis;
 use super::entering::{self, Key};
+use super::look::Look;
 use super::read::{denial_from, denials};
+use super::state::Authorities;
 use super::writer::Tx;
 use crate::audit_event::RevokedSerial;
-use crate::store::room::Waiting;
 use crate::store::{
     Denial, DenialTarget, Revocations, RevokeError, RevokeRequest, RevokeTarget, Revoked, RevokedSvid,
     StoreError, StoreFuture,
@@ -35,10 +37,9 @@ impl Revocations for SqliteStore {
 
     fn would_revoke(&self, request: RevokeRequest) -> StoreFuture<'_, Revoked, RevokeError> {
         let checked = request.check();
-        let look = move |tx: &mut Tx<'_>| would(tx, &request);
         Box::pin(async move {
             checked?;
-            self.writer.run(0, look).await?
+            self.scanner.run(move |tx| would::would(tx, &request)).await?
         })
     }
 
@@ -57,11 +58,16 @@ pub(super) fn revoke(
     tx: &mut Tx<'_>,
     request: &RevokeRequest,
 ) -> rusqlite::Result<Result<Revoked, RevokeError>> {
-    let entries = match finding::entries(tx, request)? {
+    let look = Look {
+        conn: tx.conn,
+        authorities: &tx.state.authorities,
+        live: Some(tx.state),
+    };
+    let entries = match finding::entries(&look, request)? {
         Ok(entries) => entries,
         Err(error) => return Ok(Err(error)),
     };
-    let (fresh, known): (Vec<Entry>, Vec<Entry>) = split_known(tx, entries)?;
+    let (fresh, known): (Vec<Entry>, Vec<Entry>) = split_known(tx.conn, entries)?;
     let named = || fresh.iter().chain(&known);
     let serials: Vec<SerialNumber> = named().map(|entry| entry.serial).collect();
     agents::revoke(tx, request, &serials)?;
@@ -73,73 +79,47 @@ pub(super) fn revoke(
     record(tx, request, &fresh)?;
     let asked_again = known.iter().map(|entry| (entry.authority, entry.serial));
     entering::raise(tx, request.class(), asked_again)?;
-    let left = entering::admit(tx, &request.rooms, millis(request.earliest))?;
-    let left: HashSet<Key> = left.into_iter().flatten().collect();
+    let asked = fresh
+        .iter()
+        .chain(&known)
+        .map(|entry| (entry.authority, entry.serial));
+    let left = entering::admit_asked(tx, &request.rooms, millis(request.earliest), asked)?;
+    let left: HashSet<Key> = left.into_iter().collect();
     if !fresh.is_empty() || is_new {
         audit(tx, request, &fresh, denial.as_ref().filter(|_| is_new))?;
     }
+    let new = fresh.len();
     let mut svids = fresh
         .into_iter()
         .chain(known)
-        .map(|entry| revoked_svid(tx, entry, &left))
+        .map(|entry| revoked_svid(&tx.state.authorities, entry, &left))
         .collect::<Result<Vec<_>, _>>()?;
     svids.sort_by_key(|svid| svid.serial);
     Ok(Ok(Revoked {
         svids,
+        fresh: new,
         denial,
         revision: tx.state.revision,
     }))
 }
 
-/// What that would do. Nothing is changed.
-pub(super) fn would(tx: &Tx<'_>, request: &RevokeRequest) -> rusqlite::Result<Result<Revoked, RevokeError>> {
-    let entries = match finding::entries(tx, request)? {
-        Ok(entries) => entries,
-        Err(error) => return Ok(Err(error)),
-    };
-    let mut is_entered = tx
-        .conn
-        .prepare_cached("SELECT 1 FROM revocation WHERE authority = ?1 AND serial = ?2 AND entered = 1")?;
-    let mut candidates = Vec::new();
-    for entry in &entries {
-        if !is_entered.exists(params![entry.authority, entry.serial.as_bytes()])? {
-            candidates.push(Waiting {
-                key: (entry.authority, entry.serial),
-                class: request.class(),
-                not_after: from_unix_millis(entry.not_after),
-                weight: request.weight(),
-            });
-        }
-    }
-    let left = entering::would_wait(tx, &request.rooms, millis(request.earliest), candidates)?;
-    let left: HashSet<Key> = left.into_iter().collect();
-    let svids = entries.into_iter().map(|entry| revoked_svid(tx, entry, &left));
-    let mut svids = svids.collect::<rusqlite::Result<Vec<_>>>()?;
-    svids.sort_by_key(|svid| svid.serial);
-    let target = request.denies();
-    let mut denials = target.iter().flat_map(|target| tx.state.denials.aimed_at(target));
-    Ok(Ok(Revoked {
-        svids,
-        denial: denials.find(|denial| denial.satisfies(request)).cloned(),
-        revision: tx.state.revision,
-    }))
-}
-
-fn revoked_svid(tx: &Tx<'_>, entry: Entry, left: &HashSet<Key>) -> rusqlite::Result<RevokedSvid> {
+fn revoked_svid(
+    authorities: &Authorities,
+    entry: Entry,
+    left: &HashSet<Key>,
+) -> rusqlite::Result<RevokedSvid> {
     Ok(RevokedSvid {
         waits: left.contains(&(entry.authority, entry.serial)),
         serial: entry.serial,
-        authority: tx.state.authorities.id(entry.authority)?,
+        authority: authorities.id(entry.authority)?,
         spiffe_id: entry.spiffe_id,
         not_after: (entry.not_after < i64::MAX).then(|| from_unix_millis(entry.not_after)),
     })
 }
 
 /// Separates what is not yet revoked from what is.
-fn split_known(tx: &Tx<'_>, entries: Vec<Entry>) -> rusqlite::Result<(Vec<Entry>, Vec<Entry>)> {
-    let mut known = tx
-        .conn
-        .prepare_cached("SELECT 1 FROM revocation WHERE authority = ?1 AND serial = ?2")?;
+fn split_known(conn: &Connection, entries: Vec<Entry>) -> rusqlite::Result<(Vec<Entry>, Vec<Entry>)> {
+    let mut known = conn.prepare_cached("SELECT 1 FROM revocation WHERE authority = ?1 AND serial = ?2")?;
     let (mut fresh, mut old) = (Vec::new(), Vec::new());
     for entry in entries {
         let is_known = known.exists(params![entry.authority, entry.serial.as_bytes()])?;

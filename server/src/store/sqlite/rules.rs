@@ -1,11 +1,14 @@
 //! Rules in the table of single values, and who lives by them.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use super::SqliteStore;
 use super::convert::{millis, unreadable};
+use super::files::DATABASE;
 use super::read::workload_from;
 use super::schema::{ACCEPTED_RULES, ADMIN_RULES, meta_text, set_meta};
 use crate::audit_event::AuditEvent;
@@ -35,6 +38,18 @@ impl KeptRules for SqliteStore {
     fn live_identities(&self, earliest: SystemTime) -> StoreFuture<'_, Vec<LiveIdentity>> {
         Box::pin(self.scanner.run(move |tx| live_identities(tx, earliest)))
     }
+}
+
+/// What admins have set, of a store that nobody has to have opened; `None` where there is none, or none that this user may look at: a file
+/// beside it that another one makes would be in the way of the server. Blocks.
+pub(crate) fn admin_rules_in(dir: &Path) -> Option<String> {
+    let path = dir.join(DATABASE);
+    let owner = path.metadata().ok()?.uid();
+    if owner != nix::unistd::geteuid().as_raw() {
+        return None;
+    }
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    meta_text(&conn, ADMIN_RULES).ok()?
 }
 
 /// Of the rows of one workload the one with the greatest serial speaks: SQLite takes what stands beside `max` from that row.

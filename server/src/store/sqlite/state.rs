@@ -11,6 +11,7 @@ use signet_certs::time::from_unix_millis;
 
 use super::compromised;
 use super::convert::{authority_at, millis, number_at, serial_at, span_ms, unreadable};
+use super::entering::Judged;
 use super::fingerprint::Fingerprints;
 use super::known_agents::KnownAgents;
 use super::live::{Live, LiveRow};
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) node_tokens: HashMap<NodeToken, NodeTokenUse>,
     /// Number of the last revocation.
     pub(super) revision: u64,
+    /// How the lists stood when all that waits for them was judged; nothing once they may have shrunk.
+    pub(super) judged: Option<Judged>,
     /// Sequence of the next audit line.
     pub(super) next_line: u64,
     /// Sequence of the last audit line that was emitted.
@@ -88,6 +91,7 @@ impl State {
             compromised: compromised::load(conn)?,
             node_tokens: HashMap::new(),
             revision: meta_number(conn, REVISION)?,
+            judged: None,
             next_line: next_line(conn)?,
             emitted: super::audit_rows::read_cursor(conn)?.sequence,
             left_out: meta_number(conn, AUDIT_LEFT_OUT)?,
@@ -183,7 +187,7 @@ pub(super) struct Authorities {
 }
 
 impl Authorities {
-    fn load(conn: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
         let mut authorities = Self::default();
         let mut statement = conn.prepare("SELECT id, authority_id FROM authority")?;
         let mut rows = statement.query([])?;

@@ -43,6 +43,7 @@ fn crash_image(dir: &Path) -> TempDir {
     image
 }
 
+mod interleavings;
 mod stalls;
 
 store_suite!(fresh());

@@ -1,6 +1,8 @@
 //! The one thread that writes. It takes every job that waits, runs them in one transaction, commits once, and then
 //! answers all of them: the more callers wait, the less a commit costs each.
 
+mod job;
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use rusqlite::Connection;
 use signet_runtime::spans;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::job::{Class, Job, Task, stopped};
 use super::audit_rows::AuditBuffer;
 use super::convert::store_error;
 use super::fingerprint::Fingerprints;
@@ -33,66 +36,6 @@ pub(super) struct Tx<'a> {
     pub(super) audit: &'a mut AuditBuffer,
 }
 
-/// What a job is to the disk.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Class {
-    /// Refused where the disk is nearly full.
-    CanWait,
-    /// Written while there is room, which nothing makes for it.
-    Routine,
-    /// What is kept for it is lent to it.
-    Protecting,
-}
-
-/// Work for the writer. It must not change anything, in tables or memory, before it can still refuse.
-trait Job: Send {
-    fn rows(&self) -> usize;
-    fn class(&self) -> Class;
-    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
-    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
-}
-
-struct Task<F, T> {
-    rows: usize,
-    class: Class,
-    work: Option<F>,
-    outcome: Option<T>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<F, T> Job for Task<F, T>
-where
-    F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send,
-    T: Send,
-{
-    fn rows(&self) -> usize {
-        self.rows
-    }
-
-    fn class(&self) -> Class {
-        self.class
-    }
-
-    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
-        if let Some(work) = self.work.take() {
-            self.outcome = Some(work(tx)?);
-        }
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
-        let Self { outcome, reply, .. } = *self;
-        // A caller that went away does not need the answer; what it asked for stands.
-        drop(reply.send(committed.and_then(|()| outcome.ok_or_else(stopped))));
-    }
-}
-
-fn stopped() -> StoreError {
-    StoreError::Unavailable {
-        message: "the store is closed".to_owned(),
-    }
-}
-
 fn panicked() -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure("a job of the store's writer panicked".into())
 }
@@ -103,6 +46,8 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
     failed: watch::Receiver<u64>,
     lines: Arc<LineBound>,
+    #[cfg(test)]
+    pub(super) gate: super::gate::Gate,
 }
 
 /// The bound of the audit lines that wait.
@@ -145,6 +90,8 @@ impl Writer {
             thread: Some(thread),
             failed,
             lines,
+            #[cfg(test)]
+            gate: super::gate::Gate::default(),
         })
     }
 
@@ -203,6 +150,8 @@ impl Writer {
             outcome: None,
             reply,
         };
+        #[cfg(test)]
+        self.gate.pass().await;
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         queue.send(Box::new(task)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?

@@ -7,7 +7,7 @@ use super::fixture::{
     to_list,
 };
 use crate::store::{
-    EvidenceKind, IssueRefusal, KnownTime, NewIssuance, RevokeError, RevokeRequest, RevokeTarget,
+    EvidenceKind, IssueRefusal, KnownTime, NewIssuance, RevokeError, RevokeRequest, RevokeTarget, Revoked,
     RevokedSvid, Store, StoreError,
 };
 
@@ -145,11 +145,14 @@ pub(crate) async fn an_expired_certificate_is_not_revoked(store: Arc<dyn Store>)
 pub(crate) async fn revoking_again_changes_nothing(store: Arc<dyn Store>) {
     let one = issued(&store, "/a", "one", at(0)).await;
     let first = store.revoke(revocation(by_serial(one), at(1))).await.unwrap();
+    assert_eq!(first.fresh, 1);
     let again = RevokeRequest {
         reason: RevocationReason::Superseded,
         ..revocation(by_serial(one), at(9))
     };
-    assert_eq!(store.revoke(again).await.unwrap(), first);
+    let nothing_new = Revoked { fresh: 0, ..first };
+    assert_eq!(store.would_revoke(again.clone()).await.unwrap(), nothing_new);
+    assert_eq!(store.revoke(again).await.unwrap(), nothing_new);
     let entry = store.revoked(authority(1)).await.unwrap().entries[0];
     assert_eq!(
         (entry.revoked_at, entry.reason),

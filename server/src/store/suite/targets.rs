@@ -6,10 +6,12 @@ use signet_certs::crl::RevocationReason;
 use signet_certs::id::SpiffeId;
 use signet_certs::serial::SerialNumber;
 
-use super::fixture::{at, authority, below, id, issuance, issue, issued, of_agent, revocation, to_list};
+use super::fixture::{
+    HOUR, at, authority, below, id, issuance, issue, issued, of_agent, revocation, to_list,
+};
 use crate::store::{
     EvidenceKind, IssueRefusal, Named, NewIssuance, PresentedCertificate, RevokeError, RevokeRequest,
-    RevokeTarget, Standing, Store,
+    RevokeTarget, Standing, Store, SvidFilter,
 };
 
 pub(super) fn pod(uid: &str) -> RevokeTarget {
@@ -133,6 +135,39 @@ pub(crate) async fn a_denied_pod_gets_nothing_and_its_neighbours_do(store: Arc<d
     .await;
     store.allow(&denial, "bob", at(23)).await.unwrap();
     issued(&store, "/anything", "one", at(24)).await;
+}
+
+/// A certificate outlives its pod: what had the name before is hit too, and only who has it now is denied.
+pub(crate) async fn a_pod_by_name_is_all_that_had_the_name(store: Arc<dyn Store>) {
+    let of = |uid: &str, seconds| {
+        let mut item = issuance("/ns/shop/sa/web", uid, at(seconds));
+        item.workload.pod_namespace = "shop".into();
+        item.workload.pod_name = "web-0".into();
+        item
+    };
+    let (mut elsewhere, mut agents) = (of("three", 0), of("", 0));
+    elsewhere.workload.cluster_uid = "other".into();
+    agents.workload.pod_name = "web-0".into();
+    let mut sibling = of("four", 0);
+    sibling.workload.pod_name = "web-01".into();
+    let items = vec![of("one", 0), of("two", 0), elsewhere, agents, sibling];
+    let all = serials(&store, items).await;
+    let target = Named {
+        cluster_uid: "cluster".into(),
+        uid: "two".into(),
+        name: "shop/web-0".into(),
+    };
+    let denial = hits(&store, RevokeTarget::PodsNamed(target), &all[..2]).await;
+    refused(&store, of("two", 20), &denial).await;
+    issue(&store, of("five", 20), at(20)).await.unwrap();
+    let filter = SvidFilter {
+        pod: Some("shop/web-0".into()),
+        unexpired_at: Some(at(0) + HOUR),
+        ..SvidFilter::default()
+    };
+    let rows = store.list(filter).await.unwrap().rows;
+    let pods: Vec<_> = rows.iter().map(|row| row.workload.pod_uid.as_str()).collect();
+    assert_eq!(pods, ["five"], "the rest has expired");
 }
 
 /// Its pods, processes on it, its agent: on every path. Covers INV-11, INV-12.

@@ -92,6 +92,13 @@ pub(crate) async fn an_entry_says_since_when_it_is_invalid(store: Arc<dyn Store>
         .await
         .unwrap();
     assert_eq!(dated.svids, would.svids, "what would be done is done");
+    let again = since(by_serial(more[0]), None, 14);
+    let would = store.would_revoke(again.clone()).await.unwrap();
+    assert!(
+        would.svids[0].waits,
+        "it goes on taking the room of two: what was said first is kept"
+    );
+    assert_eq!(store.revoke(again).await.unwrap().svids, would.svids);
     let plain = store.revoke(since(by_serial(more[1]), None, 14)).await.unwrap();
     assert!(!plain.svids[0].waits);
 }

@@ -5,10 +5,11 @@ use signet_certs::verify::inspect_leaf;
 use signet_proto::agent::refusal::Reason;
 use signet_tests::{
     agent_client::new_csr,
-    domain::{Agent, Domain, Plan},
+    domain::{Agent, CLUSTER, Domain, Plan},
     fake_kube::PodSpec,
     kubelet::Volume,
-    wait::eventually,
+    process::{Process, binary},
+    wait::{PATIENCE, eventually},
     workload::{Updates, WorkloadClient},
 };
 use tonic::Code;
@@ -170,6 +171,35 @@ async fn a_pod_is_hit_alone_whatever_its_identity() {
     assert_ne!(victim.identity().await.svid.serial().to_string(), serial);
 }
 
+/// What a pod had outlives it: its name stands for all that had it, present or not.
+#[tokio::test]
+async fn a_pod_by_name_is_all_that_had_the_name() {
+    let domain = Domain::start().await.unwrap();
+    let (mut raw, _) = domain.raw_agent("node-a").await.unwrap();
+    let mut serials = Vec::new();
+    for _ in 0..3 {
+        let token = domain.shop_pod("web-0", "node-a").unwrap();
+        let issued = raw.issue_good(&token).await.unwrap();
+        let leaf = inspect_leaf(&issued.certificate_chain[0]).unwrap();
+        serials.push(Value::String(leaf.serial.to_string()));
+        if serials.len() < 3 {
+            domain.kube.delete_pod("shop", "web-0").unwrap();
+        }
+    }
+    serials.sort_by_key(ToString::to_string);
+    let hit = async |args: &[&str]| {
+        let answer = revoke(&domain, &[&["--pod", "shop/web-0"], args].concat()).await;
+        let svids = answer["revoked"].as_array().unwrap();
+        let mut hit: Vec<Value> = svids.iter().map(|svid| svid["serial"].clone()).collect();
+        hit.sort_by_key(ToString::to_string);
+        hit
+    };
+    assert_eq!(hit(&["--dry-run"]).await, serials);
+    domain.kube.delete_pod("shop", "web-0").unwrap();
+    assert_eq!(hit(&["--cluster", CLUSTER]).await, serials);
+    assert_eq!(denials(&domain).await.len(), 1);
+}
+
 /// Its agent and its pods, those of tomorrow too; another node is as before. Covers INV-11, INV-12.
 #[tokio::test]
 async fn a_node_is_shut_out_with_all_that_runs_on_it() {
@@ -282,19 +312,36 @@ async fn to_wait_is_to_wait_for_every_agent() {
     away.kill().await;
     let id = id_of("front");
     let args = ["revoke", "--spiffe-id", &id, "--wait", "-o", "json"];
-    let returns = async {
-        audited(&domain, &["\"revoked\"", &id]).await;
-        away.start().await.unwrap();
-    };
-    let (finished, ()) = tokio::join!(domain.server.command(&args), returns);
-    let finished = finished.unwrap();
-    assert!(finished.status.success(), "{}", finished.stderr);
+    let socket = domain.server.admin_socket();
+    let env = [("SIGNET_ADMIN_SOCKET", socket.to_str().unwrap())];
+    let mut waits = Process::start("revoke", &binary("signet-server"), args, &env).unwrap();
+    eventually("the one that is there to report", async || {
+        let said = waits.stderr();
+        let lines = said
+            .lines()
+            .filter(|line| line.contains("reported by 1 of 2 agents"));
+        let names = |line: &str| {
+            line.contains("node-b") && line.contains("not connected") && !line.contains("node-a")
+        };
+        lines.into_iter().any(names).then_some(())
+    })
+    .await;
+    assert!(waits.is_running(), "it ended without node-b: {}", waits.said());
     assert!(
-        finished.stderr.contains("reported by 2 of 2 agents"),
+        !waits.stderr().contains("reported by 2 of 2 agents"),
         "{}",
-        finished.stderr
+        waits.stderr()
     );
-    let answer: Value = serde_json::from_str(&finished.stdout).unwrap();
+    away.start().await.unwrap();
+    let status = waits.wait(PATIENCE).await.unwrap();
+    assert!(status.success(), "{}", waits.stderr());
+    let last = waits.stderr().lines().last().map(str::to_owned);
+    assert!(
+        last.is_some_and(|line| line.contains("reported by 2 of 2 agents")),
+        "{}",
+        waits.stderr()
+    );
+    let answer: Value = serde_json::from_str(&waits.stdout()).unwrap();
     assert_eq!(answer["published"], true);
 }
 

@@ -60,7 +60,10 @@ fn a_lock_of_roots_in_anothers_folder_is_set_aside_by_both() {
         left
     };
     left();
-    assert!(as_other(directory, OTHER));
+    assert!(!as_other(directory, OTHER), "whoever holds it has time to end");
+    assert!(directory.join(lock::ASIDE).exists());
+    // Each of them waits for a while itself.
+    assert!((0..150).any(|_| as_other(directory, OTHER)));
     assert_eq!(fs::metadata(&path).unwrap().uid(), OTHER);
     let held = left();
     held.try_lock().unwrap();

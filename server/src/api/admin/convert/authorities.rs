@@ -40,6 +40,9 @@ pub(in crate::api::admin) fn authority(
             )
         }
         AuthorityState::Prepared { .. } => ("activate once it has spread", None),
+        AuthorityState::Tainted {
+            out_at: Some(out_at), ..
+        } => ("leave every bundle, whoever has reported", Some(*out_at)),
         AuthorityState::Active => {
             let prepared = view
                 .kind(kind)
@@ -127,7 +130,8 @@ pub(in crate::api::admin) fn under_way(
         return;
     };
     shown.operation_id = operation_id(report);
-    if report.operation.taken_away() == Some(id) && report.operation.stage == Stage::Draining {
+    let leaves_unused = report.operation.verb == Verb::Retire && report.operation.stage == Stage::Draining;
+    if leaves_unused && report.operation.taken_away() == Some(id) {
         "be revoked once unused".clone_into(&mut shown.next);
         shown.next_unix_ms = 0;
     }
@@ -190,13 +194,16 @@ pub(in crate::api::admin) fn progress(
 const fn step(verb: Verb, stage: Stage) -> &'static str {
     match (stage, verb) {
         (Stage::Spreading, _) => "spreading",
+        (Stage::Draining, Verb::Emergency) => "replacing",
         (Stage::Draining, _) => "draining",
         (Stage::Telling, Verb::Taint) => "tainting",
         (Stage::Telling, Verb::Revoke) => "revoking",
+        (Stage::Telling, Verb::Emergency) => "attesting",
         (Stage::Telling, _) => "leaving",
         (Stage::Done, Verb::Prepare) => "spread",
         (Stage::Done, Verb::Activate | Verb::Rotate) => "activated",
         (Stage::Done, Verb::Retire) => "retired",
+        (Stage::Done, Verb::Emergency) => "replaced",
         (Stage::Done, Verb::Taint) => "tainted",
         (Stage::Done, Verb::Revoke) => "revoked",
         (Stage::Superseded, _) => "superseded",
@@ -217,6 +224,7 @@ fn said(report: &OperationReport) -> String {
                 rfc3339(at_latest)
             )
         }
+        (Stage::Spreading, None, Some(at_latest)) => format!("signs by {}", rfc3339(at_latest)),
         (Stage::Superseded, ..) => {
             "the authority does not take over: another one does, or it is tainted".to_owned()
         }

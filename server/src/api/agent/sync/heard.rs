@@ -1,6 +1,10 @@
 //! What an agent says over its trust stream.
 
-use std::{cmp::Ordering, collections::HashSet, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use signet_certs::{authority::AuthorityId, crl::CrlNumber, time::unix_millis};
 use signet_proto::agent as wire;
@@ -99,12 +103,7 @@ impl SyncStream {
                     ))
                 })
                 .collect(),
-            in_use: report
-                .authorities_in_use
-                .iter()
-                .take(MAX_AUTHORITIES)
-                .filter_map(|used| Some((authority_id(&used.authority_id)?, used.current_svids)))
-                .collect(),
+            in_use: in_use(&report),
             pod_uids: report
                 .pod_uids
                 .into_iter()
@@ -118,6 +117,49 @@ impl SyncStream {
     }
 }
 
+/// Nothing where the agent does not know, and where what it says is not all or not understood.
+fn in_use(report: &wire::TrustReport) -> Option<Vec<(AuthorityId, u32)>> {
+    let said = &report.authorities_in_use;
+    if !report.knows_in_use || said.len() > MAX_AUTHORITIES {
+        return None;
+    }
+    let mut counts = BTreeMap::new();
+    for used in said {
+        let count: &mut u32 = counts.entry(authority_id(&used.authority_id)?).or_default();
+        *count = count.saturating_add(used.current_svids);
+    }
+    Some(counts.into_iter().collect())
+}
+
 fn authority_id(bytes: &[u8]) -> Option<AuthorityId> {
     AuthorityId::try_from(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(knows: bool, said: &[(&[u8], u32)]) -> wire::TrustReport {
+        let used = said.iter().map(|(id, count)| wire::AuthorityUse {
+            authority_id: id.to_vec().into(),
+            current_svids: *count,
+        });
+        wire::TrustReport {
+            knows_in_use: knows,
+            authorities_in_use: used.collect(),
+            ..wire::TrustReport::default()
+        }
+    }
+
+    #[test]
+    fn what_is_in_use_is_summed_up_and_what_is_not_all_is_not_known() {
+        let (one, other): (&[u8], &[u8]) = (&[1; 20], &[2; 20]);
+        let id = |bytes| authority_id(bytes).unwrap();
+        let said = report(true, &[(one, u32::MAX), (other, 2), (one, 7)]);
+        assert_eq!(in_use(&said), Some(vec![(id(one), u32::MAX), (id(other), 2)]));
+        assert_eq!(in_use(&report(true, &[])), Some(Vec::new()));
+        assert_eq!(in_use(&report(false, &[])), None);
+        assert_eq!(in_use(&report(true, &[(&[1; 3], 1)])), None);
+        assert_eq!(in_use(&report(true, &vec![(one, 1); MAX_AUTHORITIES + 1])), None);
+    }
 }

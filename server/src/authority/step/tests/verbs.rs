@@ -136,7 +136,7 @@ fn what_would_break_somebody_is_refused_and_says_why() {
     everyone_reports(&mut world);
     assert_eq!(world.last_operation(), Some((Verb::Taint, Stage::Done)));
     let used = world.orders(revoke(old, false)).unwrap_err();
-    let says = "still used: 3 agents report 3 current certificates of it, and 0 have not said";
+    let says = "still used: 3 agents report 3 current certificates of it; ask again";
     assert!(used.to_string().contains(says), "{used}");
     (0..AGENTS).for_each(|agent| world.renew(agent));
     everyone_reports(&mut world);
@@ -260,4 +260,85 @@ fn turns_are_remembered_with_their_times() {
     };
     assert_eq!(turns(old), ["prepared", "active", "old"]);
     assert_eq!(turns(new), ["prepared", "active"]);
+}
+
+/// An order of somebody beside the admin of [`World`].
+fn ordered_by(world: &mut World, author: &str, order: Order) -> Result<(), Refused> {
+    let author = author.into();
+    let after = world
+        .set
+        .apply(Event::Ordered { order, author }, &world.context())?;
+    world.set = after.next;
+    Ok(())
+}
+
+#[test]
+fn who_raises_an_operation_is_who_wanted_it() {
+    let mut world = World::started();
+    world.orders(Order::Prepare { algorithm: None }).unwrap();
+    ordered_by(&mut world, "second", Order::Prepare { algorithm: None }).unwrap();
+    let author = |world: &World| world.set.operations().iter().last().unwrap().author.clone();
+    assert_eq!(author(&world).as_ref(), "admin", "the same is no more than that");
+    ordered_by(&mut world, "third", retirement()).unwrap();
+    assert_eq!(author(&world).as_ref(), "third");
+    assert_eq!(world.last_operation(), Some((Verb::Retire, Stage::Spreading)));
+}
+
+#[test]
+fn a_retirement_is_joined_only_by_who_wants_the_same_of_its_key() {
+    let mut world = World::started();
+    world.orders(retirement()).unwrap();
+    (0..AGENTS).for_each(|agent| world.renew(agent));
+    everyone_reports(&mut world);
+    world.now += 6 * MINUTE;
+    world.settle();
+    assert_eq!(world.last_operation(), Some((Verb::Retire, Stage::Draining)));
+    let with = |algorithm| Order::Rotate {
+        force: false,
+        algorithm: Some(algorithm),
+        retire: true,
+    };
+    let successor = world.set.active().unwrap();
+    let (prepared, algorithm) = (successor.id(), successor.authority.algorithm);
+    let other = SignatureAlgorithm::ALL
+        .into_iter()
+        .find(|other| *other != algorithm);
+    assert_eq!(
+        world.orders(with(other.unwrap())),
+        Err(Refused::OtherAlgorithm { prepared, algorithm })
+    );
+    world.orders(with(algorithm)).unwrap();
+    assert_eq!(world.set.operations().iter().count(), 1);
+}
+
+#[test]
+fn a_revocation_takes_the_taint_of_the_same_authority_with_it_and_both_end_when_nobody_remembers_it() {
+    let (mut world, authority, _) = rotated();
+    world.orders(Order::Taint { authority }).unwrap();
+    let force = true;
+    world.orders(Order::Revoke { authority, force }).unwrap();
+    assert_eq!(world.set.operations().running().count(), 1);
+    assert_eq!(world.last_operation(), Some((Verb::Revoke, Stage::Telling)));
+    // Nobody reports it until its certificate and every link to it have long ended.
+    world.settle();
+    world.now += WALK_AFTER_END + 400 * 24 * HOUR;
+    world.settle();
+    assert!(world.set.departed().get(authority).is_none());
+    assert_eq!(world.last_operation(), Some((Verb::Revoke, Stage::Done)));
+}
+
+#[test]
+fn who_had_reported_an_operation_when_it_ended_is_kept() {
+    let mut world = World::started();
+    world.forced = true;
+    world.orders(rotation(true)).unwrap();
+    world.publish();
+    world.settle();
+    let told = world.set.operations().iter().last().unwrap().told.unwrap();
+    assert_eq!((told.agents, told.reported), (3, 0), "it was forced");
+    let written = crate::authority::journal::encode(&world.set).unwrap();
+    assert_eq!(
+        crate::authority::journal::decode(&written).unwrap().operations(),
+        world.set.operations()
+    );
 }

@@ -15,7 +15,7 @@ use super::super::super::journal;
 use super::super::super::links::Link;
 use super::super::super::material::Material;
 use super::super::super::operation::{Order, Stage, Verb};
-use super::super::super::policy::{LifePolicy, LifeSettings};
+use super::super::super::policy::{EmergencySettings, LifePolicy, LifeSettings};
 use super::super::super::spread::{Holds, InUse, SpreadReports};
 use super::super::super::state::{NewAuthority, Shown};
 use super::super::*;
@@ -33,6 +33,10 @@ pub(super) fn settings() -> LifeSettings {
         spread: 5 * MINUTE,
         spread_max: HOUR,
         algorithm: None,
+        emergency: EmergencySettings {
+            grace: 2 * MINUTE,
+            bundle_first: true,
+        },
     }
 }
 
@@ -82,17 +86,20 @@ struct Agent {
     said: Option<Option<AuthorityId>>,
     /// What it uses now.
     uses: Option<AuthorityId>,
+    /// What its own certificate is of; of some other kind where nothing is said.
+    own: Option<AuthorityId>,
 }
 
 fn reports(agents: &BTreeMap<u64, Agent>) -> SpreadReports {
     let id = |agent: &u64| SpiffeId::parse(&format!("spiffe://example.org/agent-{agent}")).unwrap();
     let holds = |agent: &Agent| Holds {
         reported: agent.reported,
-        own: Some(AuthorityId::from_bytes([255; 20])),
+        own: agent.own.or(Some(AuthorityId::from_bytes([255; 20]))),
         in_use: agent.said.map(|uses| InUse {
             sequence: agent.reported,
             authorities: uses.into_iter().map(|authority| (authority, 1)).collect(),
         }),
+        connected: true,
     };
     agents
         .iter()
@@ -178,7 +185,9 @@ impl World {
                     } => {
                         let (activation, author, verb) = (*activation, author.clone(), *verb);
                         let authority = self.make(*algorithm);
-                        let link = self.link_to(&authority);
+                        let link = self
+                            .link_to(&authority)
+                            .filter(|_| activation != Activation::InEmergency);
                         events.push_back(Event::Prepared {
                             authority,
                             activation,
@@ -297,6 +306,15 @@ impl World {
         }
     }
 
+    /// It has a certificate of the authority that signs.
+    pub(super) fn attest(&mut self, agent: u64) {
+        let active = self.set.active().map(AuthorityRecord::id);
+        if let Some(known) = self.agents.get_mut(&agent) {
+            known.own = active;
+        }
+        self.reports = reports(&self.agents);
+    }
+
     /// What is told to go of which nobody was told that it may break something.
     fn check_departures(&mut self, before: &AuthoritySet) {
         let departed = self.set.departed().iter();
@@ -343,6 +361,13 @@ impl World {
         let Some(new) = new.filter(|new| old.map(AuthorityRecord::id) != Some(new.id())) else {
             return;
         };
+        let mut operations = self.set.operations().iter();
+        if operations.any(|one| one.target == new.id() && one.verb == Verb::Emergency) {
+            self.check_emergency(old, new.id());
+            self.last_active = old.map(|old| (old.id(), self.now));
+            self.activations.push(new.id());
+            return;
+        }
         let (sequence, at) = self.first_published[&new.id()];
         let spread =
             self.now >= at + self.policy.spread() && self.reports.confirmed(sequence) == self.reports.live();
@@ -357,7 +382,32 @@ impl World {
         self.activations.push(new.id());
     }
 
+    /// The bundle first, where it is to come first; and everything before it is on its way out.
+    fn check_emergency(&self, old: Option<&AuthorityRecord>, new: AuthorityId) {
+        let emergency = self.policy.emergency();
+        if emergency.bundle_first {
+            let (sequence, at) = self.first_published[&new];
+            let waited = self.now >= at + EMERGENCY_SPREAD;
+            let useless = old.is_none_or(|old| old.is_useless(self.now));
+            assert!(waited || useless || self.reports.connected_without(sequence).next().is_none());
+        }
+        for record in self.set.authorities().iter().filter(|record| record.id() != new) {
+            let out_at = record.state.out_at().expect("all before it are distrusted");
+            assert!(out_at <= self.now + emergency.grace);
+        }
+        assert!(
+            self.set.links().iter().next().is_none(),
+            "a way over a stolen key"
+        );
+    }
+
     fn check_gone(&self) {
+        let mut distrusted = self.set.authorities().iter();
+        let in_time = |record: &AuthorityRecord| {
+            let out_at = record.state.out_at();
+            out_at.is_none_or(|out_at| out_at <= self.now + self.policy.emergency().grace)
+        };
+        assert!(distrusted.all(in_time));
         for id in &self.gone {
             assert!(self.set.get(*id).is_none(), "it has left for good");
             let mut links = self.set.links().iter();
@@ -456,6 +506,7 @@ pub(super) enum Action {
     Prepare,
     Activate(bool),
     Retire,
+    Emergency,
     /// Of the authority in this place.
     Taint(usize),
     Revoke(usize, bool),
@@ -480,6 +531,7 @@ pub(super) fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Prepare),
         1 => any::<bool>().prop_map(Action::Activate),
         1 => Just(Action::Retire),
+        1 => Just(Action::Emergency),
         1 => (0_usize..4).prop_map(Action::Taint),
         1 => ((0_usize..4), any::<bool>()).prop_map(|(place, force)| Action::Revoke(place, force)),
         4 => (0..AGENTS).prop_map(Action::Renew),
@@ -549,6 +601,10 @@ impl World {
             }
             Action::Retire => {
                 let refused = self.orders(retirement());
+                assert_eq!(refused.is_err(), self.activations.is_empty(), "{refused:?}");
+            }
+            Action::Emergency => {
+                let refused = self.orders(Order::Emergency { algorithm: None });
                 assert_eq!(refused.is_err(), self.activations.is_empty(), "{refused:?}");
             }
             Action::Taint(place) => {

@@ -13,7 +13,8 @@ pub(in crate::cli::admin) fn shown_authorities(shown: &wire::ShowAuthoritiesResp
     for authority in &shown.authorities {
         text.push_str(&timeline(authority, shown.now_unix_ms));
     }
-    for operation in shown.operations.iter().filter(|one| !one.done) {
+    let (ended, running): (Vec<_>, Vec<_>) = shown.operations.iter().partition(|one| one.done);
+    for operation in running {
         text.push_str(&format!(
             "\n{} {}, since {} by {}:\n  {}\n",
             operation.operation_id,
@@ -21,6 +22,19 @@ pub(in crate::cli::admin) fn shown_authorities(shown: &wire::ShowAuthoritiesResp
             when_text(operation.begun_unix_ms),
             or_dash(&operation.author),
             line(operation)
+        ));
+    }
+    for operation in ended {
+        text.push_str(&format!(
+            "\n{} {}, {} to {} by {}:\n  {}, reported by {} of {} agents\n",
+            operation.operation_id,
+            operation.verb,
+            when_text(operation.begun_unix_ms),
+            when_text(operation.ended_unix_ms),
+            or_dash(&operation.author),
+            line(operation),
+            operation.agents_reported,
+            operation.agents
         ));
     }
     for left in &shown.departed {
@@ -146,8 +160,30 @@ pub(in crate::cli::admin) fn tell(step: &wire::AuthorityProgress, narration: &mu
     if step.done || step.step == "prepared" {
         narration.line(&text);
     } else {
-        narration.state(step.agents_reported.into(), step.agents.into(), &text);
+        let words = format!(
+            "{:<11} {} of {} agents",
+            step.step, step.agents_reported, step.agents
+        );
+        let (done, all) = (step.agents_reported.into(), step.agents.into());
+        narration.state(done, all, &words, parts(step), &text);
     }
+}
+
+/// What does not fit beside a bar: what is under way, until when, and whom it waits for.
+fn parts(step: &wire::AuthorityProgress) -> Vec<String> {
+    let what = match step.step.as_str() {
+        "draining" | "leaving" => format!("{} takes over from {}", step.authority_id, step.old_authority_id),
+        _ => step.authority_id.clone(),
+    };
+    let what = format!("{:<11} {what}", step.verb);
+    let until = Some(step.message.clone()).filter(|message| !message.is_empty());
+    let (named, more) = waiting(step);
+    let rest = [what]
+        .into_iter()
+        .chain(until.map(|until| format!("{:<11} {until}", "")));
+    let waits = named.into_iter().map(|one| format!("waits for   {one}"));
+    let more = (more > 0).then(|| format!("waits for   {more} more"));
+    rest.chain(waits).chain(more).collect()
 }
 
 pub(super) fn line(step: &wire::AuthorityProgress) -> String {
@@ -159,6 +195,13 @@ pub(super) fn line(step: &wire::AuthorityProgress) -> String {
         "spread" => format!("spread      {id} may take over: `ca activate`"),
         "activated" => format!("activated   {id} signs; {old} stays trusted"),
         "draining" => format!("draining    {id} signs; {figures} use nothing of {old} any more"),
+        "replacing" => {
+            format!(
+                "replacing   {id} signs; {figures} use nothing of {old} any more, which leaves whoever has reported"
+            )
+        }
+        "attesting" => format!("attesting   {old} is in no bundle any more; {figures} have attested anew"),
+        "replaced" => format!("replaced    {id} signs; {old} and all before it are in no bundle any more"),
         "leaving" => format!("leaving     {figures} have reported the bundle without {old}"),
         "retired" => format!("retired     {id} signs; {old} is in no bundle any more"),
         "tainting" => format!("tainting    reported by {figures}"),
@@ -180,6 +223,16 @@ fn waits_for(step: &wire::AuthorityProgress) -> String {
     if step.awaited.is_empty() {
         return String::new();
     }
+    let (named, more) = waiting(step);
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("; waits for {}{more}", named.join(", "))
+}
+
+/// Those that are waited for by name, and how many more.
+fn waiting(step: &wire::AuthorityProgress) -> (Vec<String>, usize) {
     let name = |one: &wire::Straggler| {
         let name = match one.node_name.as_str() {
             "" => &one.spiffe_id,
@@ -188,12 +241,9 @@ fn waits_for(step: &wire::AuthorityProgress) -> String {
         format!("{name} ({})", one.why)
     };
     let named: Vec<_> = step.awaited.iter().map(name).collect();
-    let others = usize::try_from(step.awaited_total).unwrap_or_default();
-    let more = match others.saturating_sub(named.len()) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("; waits for {}{more}", named.join(", "))
+    let all = usize::try_from(step.awaited_total).unwrap_or_default();
+    let more = all.saturating_sub(named.len());
+    (named, more)
 }
 
 /// The answer of an order that has ended.
@@ -213,7 +263,7 @@ pub(in crate::cli::admin) fn ordered(step: &wire::AuthorityProgress) -> anyhow::
 /// The answer of an order that goes on by itself.
 pub(in crate::cli::admin) fn recorded(step: &wire::AuthorityProgress) -> Answer {
     let text = format!(
-        "{} is recorded and goes on; `ca show` says how far it is, the same command joins it\n",
+        "{0} is recorded and goes on; `signet-server ca wait {0}` follows it\n",
         step.operation_id
     );
     Answer::new(operation_json(step), text)

@@ -92,6 +92,15 @@ pub(in crate::cli::admin) fn and_reported(
     answer
 }
 
+/// Where the answer named no list that anybody could report.
+pub(in crate::cli::admin) fn nothing_to_report(mut answer: Answer) -> Answer {
+    answer.text = match answer.problem {
+        None => "no list names anything of it, so no agent has to report one\n".to_owned(),
+        Some(_) => String::new(),
+    };
+    answer
+}
+
 /// Who is waited for, on a line.
 pub(in crate::cli::admin) fn spread(step: &wire::SpreadProgress) -> String {
     let named = step.awaited.iter().take(STRAGGLERS).map(|agent| {

@@ -45,6 +45,8 @@ pub(in crate::cli::admin) fn status(status: &wire::StatusResponse) -> Answer {
         "lists": status.lists.iter().map(list_json).collect::<Vec<_>>(),
         "list_proofs": status.list_proofs.iter().map(proof_json).collect::<Vec<_>>(),
         "advice": status.advice,
+        "denials": status.denials,
+        "first_denial_ends": when(status.first_denial_ends_unix_ms),
     });
     let mut text = format!(
         "trust domain   {}\nserves         {}\nissues         {}\nstarted        {}\nversion        {}\nbundle         sequence {}\nlive SVIDs     {}\nissued         {} since start\nagents         {} connected\n",
@@ -75,11 +77,25 @@ pub(in crate::cli::admin) fn status(status: &wire::StatusResponse) -> Answer {
         let awaited = status.agents_awaited.join("\n               ");
         text.push_str(&format!("waiting for    {awaited}\n"));
     }
+    text.push_str(&denials(status));
     text.push_str(&lines(&status.rules.clone().unwrap_or_default()));
     text.push_str(&clusters_and_lists(status));
     text.push('\n');
     text.push_str(&authorities(&status.authorities).text);
     Answer::new(json, text)
+}
+
+/// Whoever gets nothing may be among them.
+fn denials(status: &wire::StatusResponse) -> String {
+    let ends = match (status.denials, status.first_denial_ends_unix_ms) {
+        (0, _) => return String::new(),
+        (_, 0) => "none ends by itself".to_owned(),
+        (_, first) => format!("the first ends {}", when_text(first)),
+    };
+    format!(
+        "denials        {} in force, {ends}: `denials` lists them\n",
+        status.denials
+    )
 }
 
 /// What `status` says of clusters, of lists that are nearly full, of lists that the store lacks, and of the configuration.

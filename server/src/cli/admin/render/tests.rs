@@ -68,6 +68,22 @@ fn retiring() -> wire::AuthorityProgress {
     }
 }
 
+/// One that has ended.
+fn forced() -> wire::AuthorityProgress {
+    wire::AuthorityProgress {
+        step: "activated".to_owned(),
+        agents_reported: 29,
+        operation_id: "x509-2".to_owned(),
+        done: true,
+        awaited: Vec::new(),
+        awaited_total: 0,
+        verb: "rotate".to_owned(),
+        begun_unix_ms: at(60),
+        ended_unix_ms: at(61),
+        ..retiring()
+    }
+}
+
 #[test]
 fn the_story_of_each_authority_is_as_people_have_read_it() {
     let turn = |state: &str, minutes: i64| wire::AuthorityTurn {
@@ -90,7 +106,7 @@ fn the_story_of_each_authority_is_as_people_have_read_it() {
     let shown = wire::ShowAuthoritiesResponse {
         authorities: all,
         departed: vec![departed],
-        operations: vec![retiring()],
+        operations: vec![retiring(), forced()],
         now_unix_ms: at(120),
     };
     let answer = shown_authorities(&shown);
@@ -282,7 +298,12 @@ fn the_status_is_as_people_have_read_it() {
             ..wire::ListProof::default()
         }],
         advice: vec!["keys.kek_file: lies in `data_dir`; move it".to_owned()],
-        ..well
+        denials: 2,
+        first_denial_ends_unix_ms: at(60),
+        ..well.clone()
     };
     is_as_read("status_ill", &status(&ill));
+    assert!(status(&well).json["first_denial_ends"].is_null());
+    let for_ever = wire::StatusResponse { denials: 1, ..well };
+    assert!(status(&for_ever).text.contains("1 in force, none ends by itself"));
 }

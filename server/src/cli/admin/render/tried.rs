@@ -45,6 +45,13 @@ fn warnings(warnings: &[String]) -> String {
         .collect()
 }
 
+/// Whether what the pod would get is not known.
+pub(in crate::cli::admin) fn is_open(tested: &wire::TestRuleResponse) -> bool {
+    let pod = tested.pod.as_ref();
+    let last = pod.and_then(|pod| pod.with_rule.as_ref().or(pod.now.as_ref()));
+    last.is_some_and(|verdict| verdict.verdict == "undecided")
+}
+
 pub(in crate::cli::admin) fn tested_rule(tested: &wire::TestRuleResponse) -> Answer {
     let mut text = String::new();
     let mut problem = None;
@@ -62,10 +69,13 @@ pub(in crate::cli::admin) fn tested_rule(tested: &wire::TestRuleResponse) -> Ans
         ));
         let last = with_rule.or(now);
         if last.is_none_or(|verdict| verdict.identities.is_empty()) {
-            problem = Some(format!(
-                "the pod {}/{} would get no identity",
-                pod.namespace, pod.name
-            ));
+            let pod = format!("{}/{}", pod.namespace, pod.name);
+            problem = Some(match is_open(tested) {
+                true => {
+                    format!("what the pod {pod} would get is not known: it hangs on labels of its namespace")
+                }
+                false => format!("the pod {pod} would get no identity"),
+            });
         }
     }
     if let Some(effect) = &tested.effect {

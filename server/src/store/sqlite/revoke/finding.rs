@@ -12,8 +12,8 @@ use signet_certs::time::from_unix_millis;
 use super::super::convert::{millis, serial_at};
 use super::super::entering;
 use super::super::live::LiveRow;
+use super::super::look::Look;
 use super::super::read::spiffe_id_at;
-use super::super::writer::Tx;
 use crate::store::{RevokeError, RevokeRequest, RevokeTarget};
 
 /// What shall be on a list.
@@ -29,48 +29,57 @@ pub(super) struct Entry {
     pub(super) workload: Option<i64>,
 }
 
-/// Workloads as [`DenialTarget::hits`](crate::store::DenialTarget::hits) says it of each.
+/// Workloads as [`RevokeTarget::hits`](crate::store::RevokeTarget::hits) says it of each.
 const BELOW: &str = "spiffe_id = :prefix OR substr(spiffe_id, 1, length(:prefix) + 1) = :prefix || '/'";
 const OF_POD: &str = "pod_uid <> '' AND pod_uid = :uid AND cluster_uid <> '' AND cluster_uid = :cluster";
+const OF_PODS: &str = "pod_uid <> '' AND cluster_uid <> '' AND cluster_uid = :cluster
+    AND (pod_uid = :uid OR pod_namespace || '/' || pod_name = :name)";
 const OF_NODE: &str = "
     (node_uid <> '' AND node_uid = :uid AND (cluster_uid = '' OR cluster_uid = :cluster))
     OR (node_name <> '' AND node_name = :name AND cluster_uid <> '' AND cluster_uid = :cluster)";
 
 /// What the order names and may be unexpired.
 pub(super) fn entries(
-    tx: &Tx<'_>,
+    look: &Look<'_>,
     request: &RevokeRequest,
 ) -> rusqlite::Result<Result<Vec<Entry>, RevokeError>> {
     let earliest = request.earliest;
     let entries = match &request.target {
-        RevokeTarget::SpiffeId(id) => of_id(tx, id, earliest)?,
+        RevokeTarget::SpiffeId(id) => of_id(look, id, earliest)?,
         RevokeTarget::Serial {
             serial,
             authority,
             expires_by,
         } => {
-            let entry = of_serial(tx, *serial, *authority, *expires_by, earliest)?;
+            let entry = of_serial(look, *serial, *authority, *expires_by, earliest)?;
             return Ok(entry.map(|entry| vec![entry]));
         }
         RevokeTarget::Prefix(id) => of_workloads(
-            tx,
+            look,
             BELOW,
             named_params! { ":prefix": id.as_str(), ":earliest": millis(earliest) },
         )?,
         RevokeTarget::Pod(pod) => of_workloads(
-            tx,
+            look,
             OF_POD,
             named_params! { ":uid": pod.uid, ":cluster": pod.cluster_uid, ":earliest": millis(earliest) },
         )?,
+        RevokeTarget::PodsNamed(pod) => of_workloads(
+            look,
+            OF_PODS,
+            named_params! {
+                ":uid": pod.uid, ":name": pod.name, ":cluster": pod.cluster_uid, ":earliest": millis(earliest),
+            },
+        )?,
         RevokeTarget::Node(node) => of_workloads(
-            tx,
+            look,
             OF_NODE,
             named_params! {
                 ":uid": node.uid, ":name": node.name, ":cluster": node.cluster_uid, ":earliest": millis(earliest),
             },
         )?,
-        RevokeTarget::IssuedBy(id) => match tx.state.authorities.known(id) {
-            Some(authority) => issued_by(tx, authority, earliest)?,
+        RevokeTarget::IssuedBy(id) => match look.authorities.known(id) {
+            Some(authority) => issued_by(look, authority, earliest)?,
             None => return Ok(Err(RevokeError::UnknownAuthority(*id))),
         },
     };
@@ -78,8 +87,8 @@ pub(super) fn entries(
 }
 
 /// One scan of the ledger.
-fn of_workloads(tx: &Tx<'_>, which: &str, bound: &[(&str, &dyn ToSql)]) -> rusqlite::Result<Vec<Entry>> {
-    let mut statement = tx.conn.prepare_cached(&format!(
+fn of_workloads(look: &Look<'_>, which: &str, bound: &[(&str, &dyn ToSql)]) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement = look.conn.prepare_cached(&format!(
         "SELECT l.serial, l.authority, l.not_after, w.spiffe_id, l.workload
          FROM ledger l CROSS JOIN workload w ON w.id = l.workload
          WHERE l.workload IN (SELECT id FROM workload WHERE {which}) AND l.not_after > :earliest"
@@ -88,8 +97,8 @@ fn of_workloads(tx: &Tx<'_>, which: &str, bound: &[(&str, &dyn ToSql)]) -> rusql
     rows.collect()
 }
 
-fn issued_by(tx: &Tx<'_>, authority: i64, earliest: SystemTime) -> rusqlite::Result<Vec<Entry>> {
-    let mut statement = tx.conn.prepare_cached(
+fn issued_by(look: &Look<'_>, authority: i64, earliest: SystemTime) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement = look.conn.prepare_cached(
         "SELECT l.serial, l.authority, l.not_after, w.spiffe_id, l.workload
          FROM ledger l CROSS JOIN workload w ON w.id = l.workload
          WHERE l.authority = ?1 AND l.not_after > ?2",
@@ -108,13 +117,14 @@ fn entry_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
-fn of_id(tx: &Tx<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<Vec<Entry>> {
+fn of_id(look: &Look<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<Vec<Entry>> {
     // While that is behind the mark, memory may have let go of what has come back to life; and it does not know what is revoked
     // already, of which some waits for a list and may enter by this order: then the ledger itself counts.
-    let rows = if tx.state.is_behind(earliest) || entering::anything_waits(tx.conn)? {
-        scan(tx, id, earliest)?
-    } else {
-        tx.state.live.of_id(id, millis(earliest))
+    let rows = match look.live {
+        Some(state) if !state.is_behind(earliest) && !entering::anything_waits(look.conn)? => {
+            state.live.of_id(id, millis(earliest))
+        }
+        _ => scan(look, id, earliest)?,
     };
     let entries = rows.into_iter().map(|row| Entry {
         serial: row.serial,
@@ -126,8 +136,8 @@ fn of_id(tx: &Tx<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<V
     Ok(entries.collect())
 }
 
-fn scan(tx: &Tx<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<Vec<LiveRow>> {
-    let mut statement = tx.conn.prepare_cached(
+fn scan(look: &Look<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<Vec<LiveRow>> {
+    let mut statement = look.conn.prepare_cached(
         "SELECT serial, authority, not_after FROM ledger
          WHERE workload IN (SELECT id FROM workload WHERE spiffe_id = ?1) AND not_after > ?2",
     )?;
@@ -142,20 +152,20 @@ fn scan(tx: &Tx<'_>, id: &SpiffeId, earliest: SystemTime) -> rusqlite::Result<Ve
 }
 
 fn of_serial(
-    tx: &Tx<'_>,
+    look: &Look<'_>,
     serial: SerialNumber,
     authority: Option<AuthorityId>,
     expires_by: Option<SystemTime>,
     earliest: SystemTime,
 ) -> rusqlite::Result<Result<Entry, RevokeError>> {
     let named = match authority {
-        Some(id) => match tx.state.authorities.known(&id) {
+        Some(id) => match look.authorities.known(&id) {
             Some(row) => Some(row),
             None => return Ok(Err(RevokeError::UnknownAuthority(id))),
         },
         None => None,
     };
-    let found = tx
+    let found = look
         .conn
         .prepare_cached(
             "SELECT l.authority, l.not_before, l.not_after, w.spiffe_id

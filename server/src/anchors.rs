@@ -1,0 +1,124 @@
+//! The file of control anchors: what an agent without any other knowledge trusts when it calls the server first, and whom no agent is to
+//! trust whatever it is told.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_certs::anchors_file::{AnchorsFile, MAX_DISTRUSTED};
+use signet_certs::authority::AuthorityKind;
+use signet_runtime::drain::Drain;
+use signet_runtime::files::{self, Durability};
+use tokio::sync::watch;
+
+use crate::authority::{AuthorityView, KindView, Left};
+use crate::publisher::Firsts;
+
+const RETRY_EVERY: Duration = Duration::from_secs(10);
+
+/// The file could not be written; the old one is still in place.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the control anchors to {path}: check the directory and its permissions")]
+pub(crate) struct AnchorsError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Those that stand, and those whose keys may be in other hands: of these the ones that left last.
+fn of(view: &KindView) -> AnchorsFile {
+    let certificates = view.authorities.iter().map(|viewed| viewed.certificate().clone());
+    let on_their_way_out = view
+        .authorities
+        .iter()
+        .filter(|viewed| viewed.state.out_at().is_some());
+    let departed = view
+        .departed
+        .iter()
+        .filter(|departed| departed.left != Left::Expired);
+    let distrusted = on_their_way_out
+        .map(|viewed| viewed.id())
+        .chain(departed.rev().map(|departed| departed.id));
+    AnchorsFile::new(certificates, distrusted.take(MAX_DISTRUSTED))
+}
+
+/// Writes the file, mode 0644, by rename: a reader sees the old file or the new one, never a part. It is public; what counts is who can
+/// write there.
+fn write(path: &Path, file: &AnchorsFile) -> Result<(), AnchorsError> {
+    let text = file.render();
+    let written = files::make_parent(path)
+        .and_then(|()| files::replace(path, text.as_bytes(), 0o644, Durability::Durable));
+    written.map_err(|error| AnchorsError {
+        path: path.to_owned(),
+        source: error.into(),
+    })
+}
+
+/// Writes the file now, and again whenever the control authorities change, and says who is named there. A later failure is logged and tried
+/// again.
+///
+/// # Errors
+/// The first write failed: the path is not usable.
+pub(crate) async fn keep(
+    path: PathBuf,
+    mut view: watch::Receiver<Arc<AuthorityView>>,
+    firsts: watch::Sender<Firsts>,
+    drain: &Drain,
+) -> Result<(), AnchorsError> {
+    let mut written = current(&mut view);
+    write_blocking(&path, &written).await?;
+    tell(&firsts, &written);
+    let ending = drain.clone();
+    drain.spawn_worker("anchors file", async move {
+        loop {
+            tokio::select! {
+                Ok(()) = view.changed() => {}
+                () = tokio::time::sleep(RETRY_EVERY) => {}
+                () = ending.signalled() => return,
+            }
+            let next = current(&mut view);
+            if next == written {
+                continue;
+            }
+            match write_blocking(&path, &next).await {
+                Ok(()) => written = next,
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "control anchors not written"
+                    );
+                }
+            }
+            tell(&firsts, &written);
+        }
+    });
+    Ok(())
+}
+
+fn current(view: &mut watch::Receiver<Arc<AuthorityView>>) -> AnchorsFile {
+    of(view.borrow_and_update().kind(AuthorityKind::Control))
+}
+
+fn tell(firsts: &watch::Sender<Firsts>, written: &AnchorsFile) {
+    firsts.send_if_modified(|firsts| {
+        let changed = firsts.named != *written.distrusted();
+        if changed {
+            firsts.named.clone_from(written.distrusted());
+        }
+        changed
+    });
+}
+
+async fn write_blocking(path: &Path, file: &AnchorsFile) -> Result<(), AnchorsError> {
+    let (target, file) = (path.to_owned(), file.clone());
+    let written = signet_runtime::spans::spawn_blocking(move || write(&target, &file)).await;
+    written.unwrap_or_else(|stopped| {
+        Err(AnchorsError {
+            path: path.to_owned(),
+            source: io::Error::other(stopped),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;
