@@ -4,7 +4,7 @@
 use signet_certs::verify::inspect_leaf;
 use signet_proto::admin::{
     ActivateAuthorityRequest, Authority, PrepareAuthorityRequest, RevokeAuthorityRequest,
-    RotateAuthorityRequest, ShowAuthoritiesRequest, TaintAuthorityRequest,
+    RotateAuthorityRequest, ShowAuthoritiesRequest, StartEmergencyRequest, TaintAuthorityRequest,
 };
 use signet_tests::workload::split_der;
 use tokio::time::timeout;
@@ -20,7 +20,7 @@ pub(crate) async fn order(world: &mut World, draw: &mut fastrand::Rng) -> String
         .unwrap_or_default()
         .to_owned();
     let force = draw.u8(..4) == 0;
-    let verb = draw.u8(..6);
+    let verb = draw.u8(..7);
     let place = draw.usize(..);
     let Some(server) = &world.server else {
         return "nobody to order".to_owned();
@@ -46,6 +46,11 @@ pub(crate) async fn order(world: &mut World, draw: &mut fastrand::Rng) -> String
                     ..RotateAuthorityRequest::default()
                 };
                 admin.rotate_authority(request).await.is_ok()
+            }
+            6 => {
+                let algorithm = String::new();
+                let request = StartEmergencyRequest { kind, algorithm };
+                admin.start_emergency(request).await.is_ok()
             }
             _ => away_with_one(world, &kind, (verb == 4, place, force)).await,
         }

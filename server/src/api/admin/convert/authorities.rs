@@ -224,6 +224,9 @@ fn said(report: &OperationReport) -> String {
                 rfc3339(at_latest)
             )
         }
+        (Stage::Telling, ..) if report.operation.verb == Verb::Emergency && report.awaited_total() > 0 => {
+            "an agent that stays away needs the anchors file of today (docs/operating.md, \"A stolen key\"); `agent ban NODE` for a node that is no more".to_owned()
+        }
         (Stage::Spreading, None, Some(at_latest)) => format!("signs by {}", rfc3339(at_latest)),
         (Stage::Superseded, ..) => {
             "the authority does not take over: another one does, or it is tainted".to_owned()
