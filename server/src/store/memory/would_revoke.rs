@@ -56,9 +56,9 @@ impl Kept {
         let not_after = stored.map_or(svid.not_after, |entry| entry.not_after);
         Some(Waiting {
             key: key(svid),
-            class: stored.map_or(request.class(), |entry| entry.class.min(request.class())),
+            class: stored.map_or_else(|| request.class(), |entry| entry.class.min(request.class())),
             not_after: not_after.unwrap_or_else(|| from_unix_millis(i64::MAX)),
-            weight: stored.map_or(request.weight(), |entry| weight(entry.invalid_since.is_some())),
+            weight: stored.map_or_else(|| request.weight(), |entry| weight(entry.invalid_since.is_some())),
         })
     }
 }
