@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use signet_certs::authority::AuthorityId;
 use signet_certs::id::TrustDomain;
 use signet_certs::time::unix_millis;
 use signet_certs::tls::KeyExchange;
@@ -19,6 +20,7 @@ use tonic::{Request, Response, Status};
 use crate::cache::SlotStatus;
 use crate::manager::{Manager, WorkloadStatus};
 use crate::node::NodeState;
+use crate::server_client::anchors::ControlAnchors;
 use crate::server_client::sync::Connection;
 use crate::server_client::trust::TrustState;
 use crate::sockets::incoming::{call_span, incoming};
@@ -46,6 +48,8 @@ pub(crate) struct Admin {
     pub trust: watch::Receiver<Option<Arc<TrustState>>>,
     /// Since when the cluster's API server cannot be reached.
     pub outage: watch::Receiver<Option<SystemTime>>,
+    /// Whom it does not trust.
+    pub anchors: Arc<ControlAnchors>,
     /// The workloads.
     pub manager: Manager,
     /// Why keys do not outlive a restart; empty when they do.
@@ -110,6 +114,8 @@ impl Admin {
             not_kept: self.not_kept.clone(),
             clock_problem: self.time.problem(),
             volumes_problem: self.volumes.borrow().clone(),
+            distrusted: self.anchors.distrusted().into_iter().map(distrusted).collect(),
+            anchors_problem: self.anchors.file_problem(),
             cluster_unreachable_since_unix_ms: self.outage.borrow().map_or(0, unix_millis),
         }
     }
@@ -130,6 +136,13 @@ fn not_ready(standing: Standing) -> wire::NotReady {
         reason: standing.reason.name.to_owned(),
         detail: standing.detail,
         serves: standing.reason.level == Level::Issue,
+    }
+}
+
+fn distrusted((id, by): (AuthorityId, &'static str)) -> wire::Distrusted {
+    wire::Distrusted {
+        authority_id: id.to_string(),
+        by: by.to_owned(),
     }
 }
 

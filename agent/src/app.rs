@@ -8,6 +8,7 @@ mod metrics;
 mod rooms;
 mod running;
 mod services;
+mod shown;
 mod trials;
 mod wires;
 
@@ -30,16 +31,15 @@ use signet_runtime::uds;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
-use crate::admin::Admin;
 use crate::config::Config;
 use crate::csi::standing::Standing;
 use crate::csi::volumes::Volumes;
 use crate::kept::{self, Places};
 use crate::manager::{Manager, ManagerParts};
 use crate::node::NodeAttestor;
-use crate::readiness::{self, REASONS, STARTING, TRUST_NOT_BELIEVED};
+use crate::readiness::{REASONS, STARTING, TRUST_NOT_BELIEVED};
 use crate::sds::Sds;
-use crate::server_client::anchors::ControlAnchors;
+use crate::server_client::anchors::{ControlAnchors, LOOK};
 use crate::server_client::dial::{Dialer, Tcp};
 use crate::server_client::sync::TrustSync;
 use crate::server_client::trust::{TrustFile, TrustState};
@@ -72,6 +72,7 @@ pub(crate) struct Agent {
     anchors: Arc<ControlAnchors>,
     clock: Arc<AgentTime>,
     way: Arc<dyn Dialer>,
+    look: Duration,
     telemetry: TcpListener,
     admin: UnixListener,
     shared: Option<UnixListener>,
@@ -87,11 +88,16 @@ pub(crate) struct Agent {
 /// What is in the way, with the configuration key that names it.
 pub(crate) async fn build(config: Config) -> anyhow::Result<Agent> {
     let way = Tcp::new(&config.server_address);
-    build_with(config, Arc::new(SystemClock), way).await
+    build_with(config, Arc::new(SystemClock), way, LOOK).await
 }
 
-/// On a machine with this clock, and this way to the server.
-async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer>) -> anyhow::Result<Agent> {
+/// On a machine with this clock, and this way to the server; the anchors file is looked at every `look`.
+async fn build_with(
+    config: Config,
+    machine: Arc<dyn Clock>,
+    way: Arc<dyn Dialer>,
+    look: Duration,
+) -> anyhow::Result<Agent> {
     let rooms = Rooms::of_process(Doors {
         volumes: config.csi.is_some(),
         shared: config.shared_socket.is_some(),
@@ -138,6 +144,7 @@ async fn build_with(config: Config, machine: Arc<dyn Clock>, way: Arc<dyn Dialer
         anchors,
         clock,
         way,
+        look,
         telemetry,
         admin,
         shared,
@@ -171,9 +178,9 @@ impl Agent {
         let unix = self.shared.is_some().then(|| UnixAttestor::new(&metrics));
         let manager = self.start_control(&wires, api, &readiness, drain, &reread, unix);
         let anchors = self.anchors.clone();
-        drain.spawn_worker(
+        drain.spawn_vital(
             "anchors",
-            anchors.reread_when_told(self.clock.clone(), reread, drain.clone()),
+            anchors.watch(self.look, self.clock.clone(), reread, drain.clone()),
         );
         self.observe(&wires, &metrics, &readiness, drain);
         let endpoint = self.endpoint(&wires, &manager, &metrics, drain)?;
@@ -240,38 +247,6 @@ impl Agent {
         let believed = TrustFile::new(&self.config.data_dir).read(&self.config.trust_domain)?;
         self.anchors.refuse(believed.departed.clone());
         Some(believed)
-    }
-
-    /// What is measured, said and answered of the parts.
-    fn observe(&self, wires: &Wires, metrics: &Metrics, readiness: &Readiness, drain: &Drain) {
-        let (clock, ending) = (self.clock.clone(), drain.clone());
-        drain.spawn_worker("metrics", metrics::keep(metrics, wires, clock, ending.clone()));
-        drain.spawn_worker("key exchange", metrics::keep_key_exchange(metrics, wires, ending));
-        drain.spawn_worker("clock", self.clock.clone().watch(drain.clone()));
-        let watched = readiness::Watched {
-            clock: self.clock.clone(),
-            node: wires.node.subscribe(),
-            trust: wires.trust.subscribe(),
-            connection: wires.connection.subscribe(),
-        };
-        readiness::start(watched, readiness, drain);
-    }
-
-    /// What a person at the node sees.
-    fn admin(&self, wires: &Wires, readiness: &Readiness, manager: &Manager, standing: &Standing) -> Admin {
-        Admin {
-            trust_domain: self.config.trust_domain.clone(),
-            time: self.clock.clone(),
-            readiness: readiness.clone(),
-            node: wires.node.subscribe(),
-            connection: wires.connection.subscribe(),
-            key_exchange: wires.key_exchange.subscribe(),
-            trust: wires.trust.subscribe(),
-            outage: wires.outage.subscribe(),
-            manager: manager.clone(),
-            not_kept: self.places.problem.clone(),
-            volumes: standing.subscribe(),
-        }
     }
 
     fn server(&self, wires: &Wires) -> (Arc<dyn ServerApi>, Arc<RotatingIdentity>) {

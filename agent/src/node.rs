@@ -43,6 +43,9 @@ use crate::time::Moment;
 /// Renewal near half of the remaining life; the width spreads the agents of a cluster.
 const RENEWAL: (f64, f64) = (0.45, 0.10);
 
+/// Where the authority of the certificates of all agents is being replaced, they attest anew within this time, and not all at once.
+const SPREAD: Duration = Duration::from_secs(10);
+
 /// What the node attestor works with.
 pub(crate) struct NodeAttestor {
     /// The server.
@@ -79,8 +82,10 @@ pub(crate) struct NodeAttestor {
 enum Renewal {
     /// Near half of its remaining life has passed.
     Due,
-    /// The server does not accept it, or its authority is being replaced.
+    /// The server does not accept it.
     Early,
+    /// Its authority is being replaced, or distrusted.
+    Replaced,
     /// It is on the control authority's CRL, or the server calls it revoked, which may be heard first.
     Revoked,
 }
@@ -192,12 +197,18 @@ impl NodeAttestor {
         match self.wait_for_renewal(identity, from, random_unit()).await {
             Renewal::Due => early.reset(),
             Renewal::Early => tokio::time::sleep(early.next(random_unit())).await,
+            Renewal::Replaced => {
+                let spread = SPREAD.mul_f64(random_unit());
+                tokio::time::sleep(early.next(random_unit()) + spread).await;
+            }
             Renewal::Revoked => {
                 // Its key is not certified again, even if that means waiting for the next token.
                 keys.forget();
                 tokio::time::sleep(early.next(random_unit())).await;
             }
         }
+        // What was said meanwhile was said against the certificate that is replaced now.
+        self.objections.forget();
     }
 
     async fn attest(&self, keys: &mut NodeKeys, rng: &SystemRandom) -> Result<NodeIdentity, NodeError> {
@@ -222,7 +233,7 @@ impl NodeAttestor {
     fn verify(&self, attested: &AttestedNode, key: LeafKey) -> Result<(X509Svid, NodeIdentity), NodeError> {
         let unusable = |error: &dyn std::fmt::Display| NodeError::Unusable(error.to_string());
         // Named over the verified channel: a certificate may come from an authority newer than the anchors.
-        let named = self.anchors.add(&attested.control_authorities);
+        let named = self.anchors.add(&attested.control_authorities, &attested.said);
         named.map_err(|error| unusable(&error))?;
         let roots = self.anchors.roots().load();
         let svid = verified(
@@ -262,6 +273,13 @@ impl NodeAttestor {
                 .is_some_and(|trust| trust.speaks_against(&identity.authority, &identity.serial))
         });
         let trust = tokio::select! {
+            // First: the server says so too, to all agents at once.
+            biased;
+            () = self.anchors.refused(&identity.authority) => {
+                tracing::warn!(authority = %identity.authority,
+                    "the authority of the node's certificate is no control anchor any more: the node attests anew");
+                return Renewal::Replaced;
+            }
             () = sleep_until_elapsed(self.clock.as_ref(), renew_at) => return Renewal::Due,
             () = self.objections.heard() => {
                 if self.objections.call_revoked(&identity.serial) {
@@ -278,7 +296,7 @@ impl NodeAttestor {
             return Renewal::Revoked;
         }
         tracing::info!("the authority of the node's certificate is being replaced");
-        Renewal::Early
+        Renewal::Replaced
     }
 
     fn wait_after(&mut self, error: &NodeError, u: f64) -> Duration {

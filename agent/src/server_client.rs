@@ -32,6 +32,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
+use self::trust::Said;
 use crate::cache::{Affected, UnixFacts};
 use crate::token::PodToken;
 pub(crate) use grpc::GrpcServer;
@@ -136,6 +137,8 @@ pub(crate) struct AttestedNode {
     pub node_uid: String,
     /// Certificates of the control authorities, DER.
     pub control_authorities: Vec<Bytes>,
+    /// Over whose connection they came.
+    pub said: Said,
 }
 
 /// One certificate to ask for.
@@ -243,6 +246,8 @@ pub(crate) struct TrustUpdate {
     pub not_issuing: Vec<String>,
     /// Authorities of which the server asks for the list that is held.
     pub wanted: Vec<AuthorityId>,
+    /// Over whose connection it came.
+    pub said: Said,
 }
 
 /// One authority as it came.

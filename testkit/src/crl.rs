@@ -333,6 +333,3 @@ impl<'a> Reader<'a> {
         hold(self.0.is_empty(), else_what)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, ready};
 use signet_runtime::clock::Clock;
@@ -17,6 +18,9 @@ use crate::config::Config;
 use crate::context::WorkloadSource;
 use crate::csi::Driver;
 use crate::server_client::dial::{Carrier, Dialer};
+
+/// How often the anchors file is looked at: tests pass years.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Calls a server in memory.
 struct Memory<F>(F);
@@ -51,7 +55,7 @@ impl InMemory {
     ) -> anyhow::Result<Self> {
         let loaded = load::<Config>(config);
         let (config, _) = loaded.map_err(|report| anyhow::anyhow!("{report}"))?;
-        let agent = build_with(config, clock, Arc::new(Memory(dial))).await?;
+        let agent = build_with(config, clock, Arc::new(Memory(dial)), LOOK).await?;
         let drain = Drain::new();
         let running = agent.start(&drain, Reread::never())?;
         Ok(Self { running, drain })

@@ -15,6 +15,7 @@ use signet_runtime::telemetry::Metrics;
 use super::wires::Wires;
 use crate::manager::lists_of;
 use crate::sds::Observed;
+use crate::server_client::anchors::ControlAnchors;
 use crate::time::AgentTime;
 
 /// How often the clock is looked at.
@@ -126,6 +127,38 @@ pub(super) fn keep_key_exchange(
                 () = drain.signalled() => return,
                 Ok(()) = connection.changed() => {}
                 Ok(()) = key_exchange.changed() => {}
+                else => return,
+            }
+        }
+    }
+}
+
+/// The same for the gauges that say how the anchors file stands.
+pub(super) fn keep_anchors(
+    metrics: &Metrics,
+    anchors: Arc<ControlAnchors>,
+    drain: Drain,
+) -> impl Future<Output = ()> + Send + 'static {
+    let distrusted = gauge(
+        metrics,
+        "distrusted_authorities",
+        "Authorities that the anchors file distrusts, as last read",
+    );
+    let unusable = gauge(
+        metrics,
+        "anchors_file_unusable",
+        "1 while the anchors file is missing or cannot be read",
+    );
+    let mut changes = anchors.changes();
+    async move {
+        loop {
+            changes.mark_unchanged();
+            let number = anchors.word().distrusted.len();
+            distrusted.set(i64::try_from(number).unwrap_or(i64::MAX));
+            unusable.set(i64::from(!anchors.file_problem().is_empty()));
+            tokio::select! {
+                () = drain.signalled() => return,
+                Ok(()) = changes.changed() => {}
                 else => return,
             }
         }

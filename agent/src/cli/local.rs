@@ -99,9 +99,15 @@ fn status_json(status: &wire::StatusResponse) -> Value {
         "not_kept": status.not_kept,
         "volumes_problem": status.volumes_problem,
         "clock_problem": status.clock_problem,
+        "distrusted": status.distrusted.iter().map(distrusted_json).collect::<Vec<_>>(),
+        "anchors_problem": status.anchors_problem,
         "cluster_unreachable_since": when(status.cluster_unreachable_since_unix_ms),
         "workloads": status.workloads.iter().map(workload_json).collect::<Vec<_>>(),
     })
+}
+
+fn distrusted_json(distrusted: &wire::Distrusted) -> Value {
+    json!({ "authority_id": distrusted.authority_id, "by": distrusted.by })
 }
 
 fn workload_json(workload: &wire::Workload) -> Value {
@@ -162,12 +168,18 @@ fn status_text(status: &wire::StatusResponse) -> String {
         ("keys", &status.not_kept),
         ("volumes", &status.volumes_problem),
         ("clock", &status.clock_problem),
+        ("anchors file", &status.anchors_problem),
         ("cluster", &outage(status)),
     ] {
         if !problem.is_empty() {
             // Cleaned like a cell: it holds what others wrote.
             text.push_str(&format!("{about}: {}\n", one_line(problem)));
         }
+    }
+    for one in &status.distrusted {
+        let by = one.by.replace('_', " ");
+        let line = format!("authority {}, by the word of the {by}", one.authority_id);
+        text.push_str(&format!("distrusted: {}\n", one_line(&line)));
     }
     text.push('\n');
     text.push_str(&workloads_text(status, now));
@@ -287,6 +299,11 @@ mod tests {
             volumes_problem: "no room for a volume".to_owned(),
             clock_problem: "this machine is 2 h ahead".to_owned(),
             cluster_unreachable_since_unix_ms: 60_000,
+            anchors_problem: "anchors.pem: no such file".to_owned(),
+            distrusted: vec![wire::Distrusted {
+                authority_id: "01ab".to_owned(),
+                by: "anchors_file".to_owned(),
+            }],
             workloads: Vec::new(),
             ..sample()
         };

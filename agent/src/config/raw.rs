@@ -61,7 +61,7 @@ pub(super) struct Server {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Trust {
-    /// PEM certificates of the control authorities.
+    /// PEM certificates of the control authorities, and lines that name those which are not to be trusted.
     pub(super) anchors_file: PathBuf,
 }
 

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::kept::{self, SvidHex, SvidText};
 use crate::server_client::AttestedNode;
+use crate::server_client::trust::Said;
 use crate::token::pod_of;
 
 /// Name of the file in the folder for the agent's state.
@@ -159,6 +160,7 @@ fn certificate(chain: Vec<Bytes>, node_name: String, node_uid: String) -> Option
         node_name,
         node_uid,
         control_authorities: Vec::new(),
+        said: Said::default(),
     })
 }
 

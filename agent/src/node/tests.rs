@@ -4,7 +4,7 @@ use std::fs;
 
 use signet_runtime::clock::FakeClock;
 use signet_testkit::{DOMAIN, at, control_authority, id, trust_domain};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::server_client::fake::{FakeServer, offered};
@@ -134,8 +134,14 @@ impl Bench {
         let mut update = self.server.update(1, &[signer], &[]);
         let control = self.server.state().control.clone();
         update.control = vec![offered(&control, &[identity.serial], self.clock.now())];
-        let accepted =
-            crate::server_client::trust::accept(None, &update, &trust_domain(), self.clock.now()).unwrap();
+        let accepted = crate::server_client::trust::accept(
+            None,
+            &update,
+            &trust_domain(),
+            &crate::server_client::trust::FileWord::default(),
+            self.clock.now(),
+        )
+        .unwrap();
         Arc::new(accepted.state)
     }
 
@@ -376,4 +382,38 @@ async fn a_missing_or_oversized_token_is_named_and_awaited() {
     fs::write(&path, "token-3").unwrap();
     bench.renewed(&first).await;
     assert_eq!(bench.server.state().node_tokens.last().unwrap(), "token-3");
+}
+
+/// Its authority is stolen: every agent of the trust domain hears of it at once, and each attests at another moment.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_a_distrusted_authority_is_replaced_with_a_spread_and_once() {
+    let mut moments = Vec::new();
+    for _ in 0..8 {
+        let mut bench = Bench::start();
+        let old = bench.attested().await;
+        let next = control_authority(DOMAIN);
+        let text = format!("distrusted: {}\n{}", old.authority, next.certificate().pem());
+        fs::write(bench.directory.path().join("anchors.pem"), text).unwrap();
+        bench.server.state().control = next.clone();
+        let told = Instant::now();
+        bench.anchors.server_not_verified(at(1)).unwrap();
+        // Meanwhile the server does not know it any more.
+        bench.objections.hear(&not_accepted());
+        assert!(
+            bench.certificate.borrow().is_some(),
+            "kept until there is another"
+        );
+        let new = bench.renewed(&old).await;
+        assert_eq!(new.authority, next.certificate().id());
+        assert!(
+            told.elapsed() < SPREAD + Duration::from_secs(3),
+            "{:?}",
+            told.elapsed()
+        );
+        moments.push(told.elapsed());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(bench.server.state().node_tokens.len(), 2, "attested anew, once");
+    }
+    moments.dedup();
+    assert_eq!(moments.len(), 8, "not all at once");
 }

@@ -10,11 +10,16 @@
 //! anchor and no CRL is lost by it, and an authority that the server has removed does not come back by a configured file
 //! that lags behind. The next push of the server, once it is verified, says what really counts.
 //!
+//! What the configured file distrusts is no anchor, whoever names it, and what was said over connections to its servers counts for
+//! nothing, the anchors included that they named ([`State::refuses`]). The file is looked at for as long as the agent runs.
+//!
 //! What neither has heard of is found over links that the server shows ([`Following`]): they come last, and add as well.
 
 mod files;
 mod following;
+mod server;
 mod state;
+mod watching;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,16 +31,16 @@ use signet_certs::id::TrustDomain;
 use signet_certs::time::rfc3339;
 use signet_certs::tls::SharedRoots;
 use signet_certs::verify::{CrlPolicy, TrustRoots, TrustedAuthority};
-use signet_runtime::clock::Clock;
-use signet_runtime::drain::Drain;
-use signet_runtime::signal::Reread;
 use signet_runtime::sync::Mutex;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use self::files::{read_configured, read_kept, write_kept};
 pub(crate) use self::following::Following;
-use self::state::{MAX_ANCHORS, State, same};
-use super::trust::{Departed, HeldAuthority, TrustError, usable};
+pub(crate) use self::server::{Objection, VerifiedServer};
+use self::state::{Broken, Configured, MAX_ANCHORS, State, same};
+pub(crate) use self::watching::LOOK;
+use super::trust::{Departed, FileWord, HeldAuthority, Said, TrustError, usable};
 
 /// Why there are no anchors.
 #[derive(Debug, Error)]
@@ -58,6 +63,15 @@ pub(crate) enum AnchorsError {
     },
 }
 
+impl AnchorsError {
+    fn unusable(path: &Path, problem: String) -> Self {
+        Self::Unusable {
+            path: path.to_owned(),
+            problem,
+        }
+    }
+}
+
 /// Why authorities that the server named are not taken over.
 #[derive(Debug, Error)]
 pub(crate) enum NamedError {
@@ -77,6 +91,8 @@ pub(crate) struct ControlAnchors {
     kept: PathBuf,
     roots: Arc<SharedRoots>,
     state: Mutex<State>,
+    /// Told of each change of the state.
+    changes: watch::Sender<()>,
 }
 
 impl ControlAnchors {
@@ -91,10 +107,23 @@ impl ControlAnchors {
         now: SystemTime,
     ) -> Result<Arc<Self>, AnchorsError> {
         let kept = data_dir.join("anchors.json");
+        let read = read_configured(configured, trust_domain);
         let state = match read_kept(&kept, trust_domain) {
-            Some(state) if state.one_lives(now) => state,
-            Some(dead) => dead.joined(read_configured(configured, trust_domain)?, now),
-            None => read_configured(configured, trust_domain)?,
+            Some(mut state) => {
+                state.hear(&read);
+                match state.one_lives(now) {
+                    true => state,
+                    false => state.joined(read.map_err(|broken| broken.error)?, now),
+                }
+            }
+            None => {
+                let state = State::configured(read.map_err(|broken| broken.error)?);
+                if state.anchors.is_empty() {
+                    let problem = "it distrusts, and names no control authority beside";
+                    return Err(AnchorsError::unusable(configured, problem.to_owned()));
+                }
+                state
+            }
         };
         let roots = Arc::new(SharedRoots::new(control_roots(trust_domain, &state.anchors)));
         Ok(Arc::new(Self {
@@ -103,6 +132,7 @@ impl ControlAnchors {
             kept,
             roots,
             state: Mutex::new(state),
+            changes: watch::Sender::default(),
         }))
     }
 
@@ -117,7 +147,7 @@ impl ControlAnchors {
     }
 
     /// Takes over what the server pushed, and keeps it on disk.
-    pub(crate) fn update(&self, control: &[HeldAuthority]) {
+    pub(crate) fn update(&self, control: &[HeldAuthority], said: &Said) {
         let mut state = self.state.lock();
         let trusted = |held: &HeldAuthority| {
             // A list that is known stays where the newer one is not believed.
@@ -131,17 +161,13 @@ impl ControlAnchors {
             }
         };
         let anchors: Vec<_> = control.iter().map(trusted).collect();
-        if same(&state.anchors, &anchors) {
+        // The file may have been read since it was believed.
+        if same(&state.anchors, &anchors) || state.file.voids(said) {
             return;
         }
-        state.replace(anchors);
-        state.drop_departed();
-        self.roots
-            .store(control_roots(&self.trust_domain, &state.anchors));
-        if let Err(error) = write_kept(&self.kept, &self.trust_domain, &state) {
-            // Served all the same; a restart then begins with older anchors.
-            tracing::warn!(path = %self.kept.display(), %error, "cannot keep the control anchors");
-        }
+        state.replace(anchors, said);
+        self.changed(&state);
+        self.keep(&state);
     }
 
     /// From now on these are no anchors, whoever names them: the server when a node attests, the configured file, or a link.
@@ -151,36 +177,59 @@ impl ControlAnchors {
             return;
         }
         state.departed = departed;
-        state.drop_departed();
-        self.roots
-            .store(control_roots(&self.trust_domain, &state.anchors));
+        state.drop_refused();
+        self.changed(&state);
+    }
+
+    /// What the configured file says, as it was last read.
+    pub(crate) fn word(&self) -> FileWord {
+        self.state.lock().file.clone()
+    }
+
+    /// Resolves once `authority` may be no anchor any more, whoever names it.
+    pub(crate) async fn refused(&self, authority: &AuthorityId) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if self.state.lock().refuses(authority) {
+                return;
+            }
+            // The sender is in here.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// For those who show what it says.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Adds authorities, DER, that the verified server named when this node attested, before the first push.
     ///
     /// # Errors
     /// [`NamedError`]; then none is added.
-    pub(crate) fn add(&self, named: &[Bytes]) -> Result<(), NamedError> {
+    pub(crate) fn add(&self, named: &[Bytes], said: &Said) -> Result<(), NamedError> {
         if named.len() > MAX_ANCHORS {
             return Err(NamedError::Many(named.len()));
         }
-        let read = named.iter().map(|der| usable(der, &self.trust_domain));
-        self.grow(read.collect::<Result<_, _>>()?);
+        let read = named
+            .iter()
+            .map(|der| Ok((usable(der, &self.trust_domain)?, said.clone())));
+        self.grow(read.collect::<Result<_, TrustError>>()?);
         Ok(())
     }
 
-    fn grow(&self, certificates: Vec<AuthorityCertificate>) {
+    fn grow(&self, certificates: Vec<(AuthorityCertificate, Said)>) {
         let mut state = self.state.lock();
         state.add(certificates);
-        self.roots
-            .store(control_roots(&self.trust_domain, &state.anchors));
+        self.changed(&state);
     }
 
     /// The anchors with what links lead to, as roots for a verifier.
     fn roots_with(&self, links: &[AuthorityCertificate], now: SystemTime) -> TrustRoots {
         let state = self.state.lock();
         let linked = state.linked(links, &self.trust_domain, now).into_iter();
-        let linked = linked.map(|certificate| TrustedAuthority {
+        let linked = linked.map(|(certificate, _)| TrustedAuthority {
             certificate,
             crl: None,
         });
@@ -191,7 +240,7 @@ impl ControlAnchors {
     /// Takes over what the links of a server lead to that was verified by it.
     fn follow(&self, links: &[AuthorityCertificate], now: SystemTime) {
         let linked = self.state.lock().linked(links, &self.trust_domain, now);
-        for authority in &linked {
+        for (authority, _) in &linked {
             tracing::info!(authority = %authority.id(), anchors_file = %self.configured.display(),
                 "a control authority that the anchors file lacks was found over links");
         }
@@ -215,33 +264,16 @@ impl ControlAnchors {
         )
     }
 
-    /// Reads the configured file each time that the process is told to, until draining starts. Nothing is lost by it, as
-    /// [`server_not_verified`](Self::server_not_verified) has it.
-    pub(crate) async fn reread_when_told(
-        self: Arc<Self>,
-        clock: Arc<dyn Clock>,
-        mut reread: Reread,
-        drain: Drain,
-    ) {
-        loop {
-            tokio::select! {
-                () = drain.signalled() => return,
-                () = reread.told() => {}
-            }
-            if let Err(error) = self.server_not_verified(clock.now()) {
-                tracing::error!(%error, "the control anchors stay as they are");
-            }
-        }
-    }
-
     /// The server could not be verified. Reads the configured file again; `true` when it gave other anchors, so that
     /// another attempt makes sense.
     ///
     /// # Errors
     /// [`AnchorsError`] when the file cannot be used.
     pub(crate) fn server_not_verified(&self, now: SystemTime) -> Result<bool, AnchorsError> {
-        let fresh = read_configured(&self.configured, &self.trust_domain)?;
+        let read = read_configured(&self.configured, &self.trust_domain);
         let mut state = self.state.lock();
+        self.hear(&mut state, &read);
+        let fresh = read.map_err(|broken| broken.error)?;
         if state.one_lives(now) && fresh.source == state.source {
             return Ok(false);
         }
@@ -250,10 +282,49 @@ impl ControlAnchors {
             return Ok(false);
         }
         tracing::warn!(path = %self.configured.display(), "control anchors are read from the configured file again");
-        self.roots
-            .store(control_roots(&self.trust_domain, &joined.anchors));
         *state = joined;
+        self.changed(&state);
         Ok(true)
+    }
+
+    /// Takes the word of the configured file, and drops at once what it distrusts. What cannot be read takes nothing back.
+    fn hear(&self, state: &mut State, read: &Result<Configured, Broken>) {
+        let (before, problem) = (state.file.clone(), state.problem.clone());
+        state.hear(read);
+        if state.problem != problem && !state.problem.is_empty() {
+            tracing::error!(
+                problem = state.problem,
+                "the anchors file cannot be used: what it distrusted stays distrusted"
+            );
+        }
+        if state.problem != problem {
+            self.changes.send_replace(());
+        }
+        for id in state.file.distrusted.difference(&before.distrusted) {
+            tracing::warn!(authority = %id, path = %self.configured.display(),
+                "the anchors file distrusts an authority: it is no control anchor, and what its servers said counts for nothing");
+        }
+        for id in before.distrusted.difference(&state.file.distrusted) {
+            tracing::warn!(authority = %id, path = %self.configured.display(), "the anchors file distrusts an authority no longer");
+        }
+        if state.file != before {
+            self.changed(state);
+            self.keep(state);
+        }
+    }
+
+    /// The state is another one: whoever verifies by it has to know, and connections are looked at again.
+    fn changed(&self, state: &State) {
+        self.roots
+            .store(control_roots(&self.trust_domain, &state.anchors));
+        self.changes.send_replace(());
+    }
+
+    fn keep(&self, state: &State) {
+        if let Err(error) = write_kept(&self.kept, &self.trust_domain, state) {
+            // Served all the same; a restart then begins with older anchors.
+            tracing::warn!(path = %self.kept.display(), %error, "cannot keep the control anchors");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use signet_certs::id::TrustDomain;
 use signet_certs::link::LINKS_PROTOCOL;
 use signet_certs::tls::{
     KeyExchange, PeerRule, RefusedPeer, RotatingIdentity, SpiffeVerifier, TrustSource, client_config,
-    time_provider,
+    peer_svid, time_provider,
 };
 use signet_certs::verify::VerifyError;
 use signet_runtime::clock::Clock;
@@ -29,8 +29,9 @@ use tonic::body::Body;
 use tracing::Instrument as _;
 
 use super::alert::{Alert, Listened};
-use super::anchors::{ControlAnchors, Following};
+use super::anchors::{ControlAnchors, Following, Objection, VerifiedServer};
 use super::dial::{Carrier, Dialer};
+use super::trust::Said;
 use super::{KeyExchanges, server_id};
 use crate::time::AgentTime;
 
@@ -101,7 +102,10 @@ impl Connector {
         if self.identity.is_some() {
             self.key_exchanges.had(KeyExchange::of(stream.get_ref().1));
         }
-        let (stream, alert) = Listened::new(stream);
+        let nobody = || io::Error::other(self.says("it has shown no certificate"));
+        let svid = peer_svid(stream.get_ref().1).ok_or_else(nobody)?;
+        let server = VerifiedServer::new(self.anchors.clone(), &svid);
+        let (stream, alert) = Listened::new(stream, server.clone());
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE.0)
@@ -116,7 +120,11 @@ impl Connector {
                 tracing::debug!(%error, "a connection to the server broke");
             }
         });
-        Ok(Http2 { requests, alert })
+        Ok(Http2 {
+            requests,
+            alert,
+            server,
+        })
     }
 
     /// The server is verified by the anchors at hand, then by those that the configured file holds by now, then by the machine's clock
@@ -284,12 +292,23 @@ impl Failed {
 pub(super) struct Http2 {
     requests: SendRequest<Body>,
     alert: Alert,
+    server: VerifiedServer,
 }
 
 impl Http2 {
-    /// Takes no more requests: the server is gone, or is about to go.
+    /// Takes no more requests: the server is gone, is about to go, or is not to be spoken with any more.
     pub(super) fn is_closed(&self) -> bool {
-        self.requests.is_closed()
+        self.requests.is_closed() || self.objection().is_some()
+    }
+
+    /// What speaks against the server since it was verified.
+    pub(super) fn objection(&self) -> Option<Objection> {
+        self.server.objection()
+    }
+
+    /// Who says what comes over this connection.
+    pub(super) fn said(&self) -> Said {
+        self.server.said()
     }
 
     /// With which alert the server ended it after the handshake.

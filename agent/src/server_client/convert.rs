@@ -12,6 +12,7 @@ use signet_proto::agent as wire;
 use signet_proto::agent::opening::{self, Agreement, Feature, VERSION};
 
 pub(super) use self::status::error;
+use super::trust::Said;
 use super::{
     Answer, AttestedNode, IssueEvidence, IssueItem, IssueOutcome, IssuedChain, NodeAttestation,
     OfferedAuthority, RefusalReason, ServerError, TrustReport, TrustUpdate,
@@ -81,6 +82,7 @@ pub(super) fn attested_node(response: wire::AttestNodeResponse) -> Result<Attest
         node_name: short(response.node_name),
         node_uid: short(response.node_uid),
         control_authorities: bounded(response.control_authorities)?,
+        said: Said::default(),
     })
 }
 
@@ -287,6 +289,7 @@ pub(super) fn trust_update(state: wire::TrustState) -> Result<TrustUpdate, Serve
         wanted: authority_ids(state.wanted_crls)?,
         unreachable_since: date(state.cluster_unreachable_since_unix_ms),
         not_issuing: bounded(state.not_issuing)?.into_iter().map(short).collect(),
+        said: Said::default(),
     })
 }
 

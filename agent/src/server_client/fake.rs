@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::objects::remember;
 pub(crate) use self::objects::{offered, signer_of};
-use super::trust::{TrustState, accept};
+use super::trust::{FileWord, Said, TrustState, accept};
 use super::{
     Answer, AttestedNode, IssueItem, IssueOutcome, IssuedChain, NodeAttestation, OfferedAuthority,
     RefusalReason, ServerApi, ServerError, TrustReport, TrustUpdate,
@@ -89,25 +89,10 @@ pub(crate) struct State {
     /// What is public, if it can be read.
     pub(crate) public: Option<TrustUpdate>,
     pub(crate) reads: usize,
+    /// Over whose connection all of it is said.
+    pub(crate) said: Said,
     /// Of one number there is one list.
     offered: Vec<(Of, OfferedAuthority)>,
-}
-
-impl State {
-    fn offered(
-        &mut self,
-        authority: &X509Authority,
-        revoked: &[SerialNumber],
-        now: SystemTime,
-    ) -> OfferedAuthority {
-        let of = (authority.certificate().id(), revoked.to_vec(), now);
-        if let Some((_, made)) = self.offered.iter().find(|(known, _)| *known == of) {
-            return made.clone();
-        }
-        let made = offered(authority, revoked, now);
-        self.offered.push((of, made.clone()));
-        made
-    }
 }
 
 impl FakeServer {
@@ -134,6 +119,7 @@ impl FakeServer {
                 answers: None,
                 public: None,
                 reads: 0,
+                said: Said::default(),
                 offered: Vec::new(),
             }),
         })
@@ -170,6 +156,7 @@ impl FakeServer {
             let revoked = if index == 0 { revoked } else { &[] };
             self.state().offered(authority, revoked, now)
         };
+        let said = self.state().said.clone();
         let control = self.state().control.clone();
         TrustUpdate {
             sequence_number,
@@ -184,6 +171,7 @@ impl FakeServer {
             unreachable_since: None,
             not_issuing: Vec::new(),
             wanted: Vec::new(),
+            said,
         }
     }
 
@@ -196,9 +184,15 @@ impl FakeServer {
     ) -> Arc<TrustState> {
         let update = self.update(sequence, x509, revoked);
         Arc::new(
-            accept(None, &update, &trust_domain(), self.clock.now())
-                .unwrap()
-                .state,
+            accept(
+                None,
+                &update,
+                &trust_domain(),
+                &FileWord::default(),
+                self.clock.now(),
+            )
+            .unwrap()
+            .state,
         )
     }
 
@@ -306,6 +300,7 @@ impl FakeServer {
             node_name: "node-a".to_owned(),
             node_uid: "node-1".to_owned(),
             control_authorities: vec![state.control.certificate().der().to_vec().into()],
+            said: state.said.clone(),
         })
     }
 }

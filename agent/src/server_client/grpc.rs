@@ -10,7 +10,6 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::tls::RotatingIdentity;
 use signet_proto::agent as wire;
 use signet_proto::agent::agent_client::AgentClient;
-use signet_proto::agent::opening::Agreement;
 use signet_runtime::sync::Mutex;
 use tokio::sync::{mpsc, watch};
 use tonic::{Response, Status};
@@ -18,7 +17,8 @@ use tonic::{Response, Status};
 use super::anchors::ControlAnchors;
 use super::connect::{Connector, Http2};
 use super::dial::Dialer;
-use super::line::{Line, limited};
+use super::line::{Line, Open, limited};
+use super::trust::Said;
 use super::{
     Answer, AttestedNode, IssueItem, IssueOutcome, KeyExchanges, NodeAttestation, ServerApi, ServerError,
     TrustReport, TrustUpdate, convert,
@@ -71,26 +71,18 @@ impl GrpcServer {
         }
     }
 
-    async fn anonymous(&self) -> Result<AgentClient<Http2>, ServerError> {
-        Ok(self.anonymous.open().await?.client())
-    }
-
-    async fn identified(&self) -> Result<(AgentClient<Http2>, Arc<Agreement>), ServerError> {
+    async fn identified(&self) -> Result<Open, ServerError> {
         let line = self.identified.lock().clone();
         let missing = || ServerError::unavailable("this node has not been attested by the server yet");
-        let open = line.ok_or_else(missing)?.open().await?;
-        Ok((
-            open.client().max_decoding_message_size(MAX_TRUST_STATE),
-            open.agreed,
-        ))
+        line.ok_or_else(missing)?.open().await
     }
 
     async fn attest(&self, request: NodeAttestation) -> Result<AttestedNode, ServerError> {
         // The present certificate stands in for the API server while that is away. It may as well be what is wrong:
         // then the node proves itself without.
         let identified = async {
-            let (mut client, _) = self.identified().await?;
-            limited(client.attest_node(convert::attest_request(&request))).await
+            let open = self.identified().await?;
+            attested(&open, &request).await
         };
         match identified.await {
             Err(ServerError::Unavailable { .. } | ServerError::Unauthenticated(_)) => {}
@@ -99,20 +91,19 @@ impl GrpcServer {
                 *self.identified.lock() = None;
                 return Err(error);
             }
-            outcome => return convert::attested_node(outcome?),
+            outcome => return outcome,
         }
-        let mut client = self.anonymous().await?;
-        convert::attested_node(limited(client.attest_node(convert::attest_request(&request))).await?)
+        attested(&self.anonymous.open().await?, &request).await
     }
 
     async fn ask(&self, items: Vec<IssueItem>) -> Result<Vec<IssueOutcome>, ServerError> {
-        let (mut client, agreed) = self.identified().await?;
-        let (items, known) = convert::known_to_server(items, &agreed);
+        let open = self.identified().await?;
+        let (items, known) = convert::known_to_server(items, &open.agreed);
         let asked = items.len();
         if asked == 0 && !known.is_empty() {
             return Ok(convert::in_order(Vec::new(), &known));
         }
-        let response = limited(client.issue_x509_svids(convert::issue_request(items))).await?;
+        let response = limited(client(&open).issue_x509_svids(convert::issue_request(items))).await?;
         Ok(convert::in_order(convert::outcomes(response, asked)?, &known))
     }
 
@@ -121,11 +112,12 @@ impl GrpcServer {
         reports: watch::Receiver<TrustReport>,
         answers: mpsc::Receiver<Answer>,
     ) -> Result<BoxStream<'static, Result<TrustUpdate, ServerError>>, ServerError> {
-        let (mut client, _) = self.identified().await?;
+        let open = self.identified().await?;
         let outgoing = report_stream(reports, answers, self.time.clone());
-        let updates = limited(client.sync_trust(outgoing)).await?;
-        let converted = updates.map(|update| match update {
-            Ok(state) => convert::trust_update(state),
+        let updates = limited(client(&open).sync_trust(outgoing)).await?;
+        let said = open.said();
+        let converted = updates.map(move |update| match update {
+            Ok(state) => said_by(&said, state),
             Err(status) => Err(convert::error(&status)),
         });
         Ok(converted.boxed())
@@ -134,17 +126,36 @@ impl GrpcServer {
 
 impl GrpcServer {
     async fn read(&self) -> Result<TrustUpdate, ServerError> {
-        let client = self.anonymous().await?;
-        let mut client = client.max_decoding_message_size(MAX_TRUST_STATE);
+        let open = self.anonymous.open().await?;
         let state = limited(async {
-            let mut states = client.get_trust(wire::GetTrustRequest {}).await?.into_inner();
+            let mut states = client(&open)
+                .get_trust(wire::GetTrustRequest {})
+                .await?
+                .into_inner();
             let state = states.message().await?;
             state
                 .map(Response::new)
                 .ok_or_else(|| Status::unavailable("no trust state came"))
         });
-        convert::trust_update(state.await?)
+        said_by(&open.said(), state.await?)
     }
+}
+
+fn client(open: &Open) -> AgentClient<Http2> {
+    open.client().max_decoding_message_size(MAX_TRUST_STATE)
+}
+
+async fn attested(open: &Open, request: &NodeAttestation) -> Result<AttestedNode, ServerError> {
+    let response = limited(client(open).attest_node(convert::attest_request(request))).await?;
+    let attested = convert::attested_node(response)?;
+    let said = open.said();
+    Ok(AttestedNode { said, ..attested })
+}
+
+fn said_by(said: &Said, state: wire::TrustState) -> Result<TrustUpdate, ServerError> {
+    let said = said.clone();
+    let update = convert::trust_update(state)?;
+    Ok(TrustUpdate { said, ..update })
 }
 
 impl ServerApi for GrpcServer {

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tonic::{Response, Status};
 
 use super::connect::{Connector, Http2};
+use super::trust::Said;
 use super::{ServerError, convert};
 use crate::time::AgentTime;
 
@@ -41,6 +42,11 @@ pub(super) struct Open {
 }
 
 impl Open {
+    /// Who says what comes over this connection.
+    pub(super) fn said(&self) -> Said {
+        self.connection.said()
+    }
+
     /// For calls over this connection.
     pub(super) fn client(&self) -> AgentClient<Http2> {
         client(self.connection.clone())

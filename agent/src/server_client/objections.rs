@@ -1,5 +1,6 @@
 //! What the server says against the agent's own certificate, on its way to the node attestor.
 
+use futures_util::FutureExt as _;
 use signet_certs::serial::SerialNumber;
 use signet_runtime::sync::Mutex;
 use tokio::sync::Notify;
@@ -23,6 +24,11 @@ impl Objections {
             ServerError::Refused(_) | ServerError::Unavailable { .. } => return,
         }
         self.wake.notify_one();
+    }
+
+    /// What was heard and not waited for yet counts for nothing.
+    pub(crate) fn forget(&self) {
+        let _ = self.wake.notified().now_or_never();
     }
 
     /// Waits for the next; one that came before it was waited for is not lost.

@@ -1,10 +1,11 @@
 //! The trust stream as a value that is always there: what was last believed, kept over every interruption.
 
+mod kept_out;
 mod public;
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -18,8 +19,10 @@ use signet_runtime::drain::Drain;
 use signet_runtime::pace::random_unit;
 use signet_runtime::ready::Condition;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+pub(crate) use self::kept_out::KeptOut;
+use self::kept_out::lasts;
 use self::public::next_read;
 use super::anchors::ControlAnchors;
 use super::objections::Objections;
@@ -27,9 +30,6 @@ use super::trust::{Accepted, TrustError, TrustFile, TrustState, accept, complete
 use super::{Answer, ServerApi, ServerError, TrustReport, TrustUpdate};
 use crate::cache::Affected;
 use crate::time::AgentTime;
-
-/// A bundle that is kept out for longer makes the agent unready: another authority may sign by now.
-const KEPT_OUT: Duration = Duration::from_secs(60);
 
 /// Answers that wait to go out.
 const ANSWERS: usize = 4;
@@ -100,36 +100,6 @@ pub(crate) struct TrustSync {
     pub not_believed: Condition,
     /// The bundle that was pushed last, if it is not believed.
     pub kept_out: Option<KeptOut>,
-}
-
-/// A bundle that is not believed.
-#[derive(Debug)]
-pub(crate) struct KeptOut {
-    since: Instant,
-    /// It has lasted for long, and that was said.
-    is_said: bool,
-}
-
-impl KeptOut {
-    fn since(since: Instant) -> Self {
-        Self {
-            since,
-            is_said: false,
-        }
-    }
-
-    /// When it has lasted for long; `None` when that is said.
-    fn alarms_at(&self) -> Option<Instant> {
-        (!self.is_said).then(|| self.since + KEPT_OUT)
-    }
-}
-
-/// Resolves at that moment; never without one.
-async fn lasts(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
-    }
 }
 
 type Updates = BoxStream<'static, Result<TrustUpdate, ServerError>>;
@@ -237,12 +207,18 @@ impl TrustSync {
         }
         let now = self.time.now();
         let held = self.state.borrow().clone();
-        match accept(held.as_deref(), update, &self.trust_domain, now) {
+        match accept(
+            held.as_deref(),
+            update,
+            &self.trust_domain,
+            &self.anchors.word(),
+            now,
+        ) {
             Ok(Accepted { state }) => {
                 for (authority, error) in &state.refused {
                     tracing::error!(%authority, %error, "a CRL from the server is not believed; the older one stays, if there is one");
                 }
-                self.anchors.update(&state.control);
+                self.anchors.update(&state.control, &update.said);
                 self.anchors.refuse(state.departed.clone());
                 let (sequence, problem) = (state.bundle.sequence_number, state.problem.clone());
                 let problems = state.problems();

@@ -1,10 +1,13 @@
 //! What the agent believes: authorities with their CRLs, judged before they are held ([`accept`]). Pure.
 
 mod departed;
+mod error;
 mod judge;
 mod kept;
 mod left;
 mod named;
+mod said;
+mod usable;
 
 use std::sync::Arc;
 
@@ -17,11 +20,13 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::verify::{TrustRoots, TrustedAuthority};
 
 pub(crate) use self::departed::Departed;
-pub(super) use self::judge::usable;
-pub(crate) use self::judge::{Accepted, TrustError, accept};
+pub(crate) use self::error::TrustError;
+pub(crate) use self::judge::{Accepted, accept};
 pub(crate) use self::kept::TrustFile;
 pub(crate) use self::left::LeftLists;
 pub(crate) use self::named::complete;
+pub(crate) use self::said::{FileWord, Said};
+pub(super) use self::usable::{of_domain, usable};
 use super::{CrlReport, TrustReport};
 use crate::cache::TrustView;
 
@@ -49,6 +54,8 @@ pub(crate) struct TrustState {
     pub departed: Departed,
     /// Numbers of the lists of authorities that were held in this epoch.
     pub left: LeftLists,
+    /// Over whose connection bundle and numbers came.
+    pub said: Said,
     /// Why the bundle that was pushed last is kept out; empty when it was believed.
     pub problem: String,
     /// Lists of the last push that are not believed.

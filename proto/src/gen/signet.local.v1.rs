@@ -47,6 +47,20 @@ pub struct StatusResponse {
     /// Of the connection to the server: a name in IANA's registry of TLS supported groups; empty while there is none.
     #[prost(string, tag = "18")]
     pub key_exchange: ::prost::alloc::string::String,
+    /// Authorities that are not trusted, whoever names them.
+    #[prost(message, repeated, tag = "19")]
+    pub distrusted: ::prost::alloc::vec::Vec<Distrusted>,
+    /// Why the anchors file is of no use as it is; empty when it is.
+    #[prost(string, tag = "20")]
+    pub anchors_problem: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Distrusted {
+    #[prost(string, tag = "1")]
+    pub authority_id: ::prost::alloc::string::String,
+    /// By whose word: "anchors_file" or "server".
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotReady {

@@ -15,6 +15,7 @@ mod gate;
 mod identity;
 mod issue;
 mod journal;
+mod judged;
 mod known_agents;
 mod lines;
 mod live;

@@ -43,6 +43,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "signet-proto",
             "signet-runtime",
             "signet-server",
+            TESTKIT,
             "signet-workload",
         ],
     ),

@@ -19,6 +19,7 @@ const ADMIN_COMMANDS: &[(&str, &[&str], bool)] = &[
     ("ActivateAuthority", &["ca", "activate", "--force"], true),
     ("ActivateAuthority", &["ca", "activate"], false),
     ("RotateAuthority", &["ca", "rotate", "--force"], true),
+    ("StartEmergency", &["ca", "emergency", "--no-wait"], true),
     ("TaintAuthority", &["ca", "taint", "nonsense"], false),
     ("RevokeAuthority", &["ca", "revoke", "nonsense"], false),
     ("ListSvids", &["svid", "list"], true),

@@ -23,6 +23,7 @@ mod clock;
 mod commands;
 mod config;
 mod disk;
+mod distrust;
 mod doors;
 mod emergency;
 mod explain;

@@ -173,6 +173,7 @@ fn of_the_server(rule: &Path) -> Vec<(Vec<String>, i32)> {
         ("ca activate", 1),
         ("ca prepare --no-wait", 0),
         ("ca rotate --force -o json", 0),
+        ("ca emergency --no-wait", 0),
         ("ca taint 0000000000000000000000000000000000000000", 1),
         ("ca revoke nonsense", 1),
         ("ca wait x509-99", 1),

@@ -9,6 +9,7 @@ use ring::{
 use rusqlite::{Connection, OpenFlags};
 use rustls::{ServerConfig, crypto::ring as provider};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::json;
 use signet_certs::{
     authority::{AuthorityCertificate, X509Authority},
     bundle::parse_pem_certificates,
@@ -19,7 +20,7 @@ use signet_proto::agent::refusal::Reason;
 use signet_runtime::clock::{Clock as _, SystemClock};
 use signet_tests::{
     agent_client::{ClientCertificate, RawAgent, new_csr, pod_item},
-    domain::{Agent, Domain, TRUST_DOMAIN},
+    domain::{Agent, Domain, Plan, TRUST_DOMAIN},
     wait::eventually,
 };
 use tokio::{net::TcpListener, sync::mpsc};
@@ -124,6 +125,11 @@ impl FalseServer {
         while self.believed.try_recv().is_ok() {}
         believed
     }
+}
+
+async fn in_emergency_for(grace: &str) -> Domain {
+    let plan = Plan::default().server("/authority/emergency_grace", json!(grace));
+    plan.start().await.unwrap()
 }
 
 /// The key and the chain of a workload, wherever they are used.
@@ -246,12 +252,11 @@ async fn an_agents_key_and_token_are_its_node_until_the_agent_is_banned() {
 
 /// The key that signs what workloads show each other.
 #[tokio::test]
-async fn a_workload_authoritys_key_is_every_workload_until_it_is_revoked() {
-    let domain = Domain::start().await.unwrap();
+async fn a_workload_authoritys_key_is_every_workload_until_an_emergency_is_over() {
+    let domain = in_emergency_for("12s").await;
     let agent = domain.agent("node-a").await.unwrap();
     let front = agent.workload(&pod_with_volume(&domain, &agent, "front").await);
     let before = front.identity().await;
-    let old = before.svid.authority_id().to_string();
     let stolen = authority_stolen_from(&domain, before.authorities[0].certificate.clone(), "x509");
     let thief = forged(&stolen, &id_of("nobody"));
     before.judge(&thief).unwrap();
@@ -265,12 +270,7 @@ async fn a_workload_authoritys_key_is_every_workload_until_it_is_revoked() {
             .await
     );
 
-    domain.server.admin(&["ca", "rotate"]).await.unwrap();
-    domain.server.admin(&["ca", "taint", &old]).await.unwrap();
-    eventually("nobody to use it", async || {
-        domain.server.admin(&["ca", "revoke", &old]).await.ok()
-    })
-    .await;
+    domain.server.admin(&["ca", "emergency"]).await.unwrap();
     let thief = forged(&stolen, &id_of("nobody"));
     let after = eventually("a bundle without it", async || {
         let now = front.fetch().await.ok()?;
@@ -284,8 +284,8 @@ async fn a_workload_authoritys_key_is_every_workload_until_it_is_revoked() {
 
 /// The key that server and agents believe each other by, while it signs.
 #[tokio::test]
-async fn an_active_control_key_is_a_server_until_it_is_retired() {
-    let domain = Domain::start().await.unwrap();
+async fn an_active_control_key_is_a_server_until_the_file_names_it() {
+    let domain = in_emergency_for("5s").await;
     let agent = domain.agent("node-a").await.unwrap();
     identity_of(&domain, &agent, "front").await;
     let stolen = authority_stolen_from(&domain, control_authority_of(&domain), "control");
@@ -295,8 +295,8 @@ async fn an_active_control_key_is_a_server_until_it_is_retired() {
     // It makes no agent: the ledger lacks what he signs.
     assert!(shut_out(&domain, &forged(&stolen, AGENT)).await);
 
-    let retire = ["ca", "rotate", "--retire", "--kind", "control"];
-    domain.server.admin(&retire).await.unwrap();
+    let emergency = ["ca", "emergency", "--kind", "control"];
+    domain.server.admin(&emergency).await.unwrap();
     assert!(!thief.is_believed_by(&domain, "node-c", &anchors).await);
     identity_of(&domain, &agent, "back").await;
 }

@@ -5,17 +5,20 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
 use serde_json::json;
-use signet_tests::{domain::Plan, wait::within};
+use signet_tests::{
+    domain::{Agent, Domain, Plan},
+    wait::within,
+};
 use signet_workload::{Endpoint, Options, Peer, PeerRule, X509Source};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
     task::JoinSet,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::support::pod_with_volume;
@@ -105,21 +108,12 @@ impl Mesh {
     }
 }
 
-/// Covers INV-2, INV-15.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes both cores for a minute: `.ci/step crash` runs it"]
-async fn a_retirement_and_an_emergency_fail_no_handshake_and_a_revoked_workload_is_refused_by_all_within_a_second()
- {
-    let plan = Plan::default().server("/authority/emergency_grace", json!("15s"));
-    let domain = plan.start().await.unwrap();
-    let agents = [
-        domain.agent("node-a").await.unwrap(),
-        domain.agent("node-b").await.unwrap(),
-    ];
+/// Fifty pods on two nodes, each with its identity.
+async fn mesh(domain: &Domain, agents: &[Agent; 2]) -> Arc<Mesh> {
     let mut sources = Vec::new();
     for number in 0..WORKLOADS {
         let agent = &agents[number % 2];
-        let volume = pod_with_volume(&domain, agent, &format!("w{number}")).await;
+        let volume = pod_with_volume(domain, agent, &format!("w{number}")).await;
         let socket = format!("unix://{}", agent.socket(&volume).display());
         sources.push(X509Source::start(Options::new(
             socket.parse::<Endpoint>().unwrap(),
@@ -128,12 +122,29 @@ async fn a_retirement_and_an_emergency_fail_no_handshake_and_a_revoked_workload_
     for source in &sources {
         source.ready().await.unwrap();
     }
-    let mesh = Arc::new(Mesh {
+    Arc::new(Mesh {
         sources,
         handshakes: AtomicU64::new(0),
         failed: Mutex::default(),
         is_over: AtomicBool::new(false),
-    });
+    })
+}
+
+/// Covers INV-2, INV-15.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes both cores for a minute: `.ci/step crash` runs it"]
+async fn a_retirement_and_an_emergency_fail_no_handshake_and_a_revoked_workload_is_refused_by_all_within_a_second()
+ {
+    let domain = Plan::default()
+        .server("/authority/emergency_grace", json!("15s"))
+        .start()
+        .await
+        .unwrap();
+    let agents = [
+        domain.agent("node-a").await.unwrap(),
+        domain.agent("node-b").await.unwrap(),
+    ];
+    let mesh = mesh(&domain, &agents).await;
     let mut traffic = JoinSet::new();
     for from in 0..WORKLOADS {
         traffic.spawn(mesh.clone().calls(from));
@@ -165,8 +176,8 @@ async fn a_retirement_and_an_emergency_fail_no_handshake_and_a_revoked_workload_
     let returned = Instant::now();
     let refused = within(Duration::from_secs(1), async || {
         let others = (0..WORKLOADS).filter(|other| *other != revoked);
-        let verdicts = others.map(|other| mesh.sources[other].recheck(&presents));
-        verdicts.into_iter().all(|verdict| verdict.is_err()).then_some(())
+        let mut verdicts = others.map(|other| mesh.sources[other].recheck(&presents));
+        verdicts.all(|verdict| verdict.is_err()).then_some(())
     });
     refused.await.expect("every peer refuses what was revoked");
     println!("revoked: refused by all after {:?}", returned.elapsed());

@@ -1,23 +1,21 @@
 //! The configured file (PEM) and the kept one (JSON).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use signet_certs::bundle::parse_pem_certificates;
+use signet_certs::anchors_file::{AnchorsFile, MAX_ANCHORS_FILE, readable_distrust};
+use signet_certs::authority::{AuthorityCertificate, AuthorityId};
 use signet_certs::crl::Crl;
 use signet_certs::id::TrustDomain;
 use signet_certs::verify::TrustedAuthority;
 use signet_runtime::files::{self, Durability};
 
 use super::AnchorsError;
-use super::state::State;
-use crate::server_client::trust::{Departed, TrustError, usable};
-
-/// Largest anchors file that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
+use super::state::{Broken, Configured, State};
+use crate::server_client::trust::{FileWord, Said, of_domain, usable};
 
 /// Kept anchors carry CRLs; this many bytes are read at most.
 const MAX_KEPT: u64 = 32 * 1024 * 1024;
@@ -30,6 +28,14 @@ struct Kept {
     anchors: Vec<KeptAnchor>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     retired: Vec<String>,
+    /// Of anchors and retired ones, over whose connection they became that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    said: BTreeMap<String, Vec<String>>,
+    /// What the configured file said last.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    distrusted: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    listed: BTreeSet<String>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -39,29 +45,29 @@ struct KeptAnchor {
     crl: String,
 }
 
-pub(super) fn read_configured(path: &Path, trust_domain: &TrustDomain) -> Result<State, AnchorsError> {
-    let unusable = |problem: String| AnchorsError::Unusable {
-        path: path.to_owned(),
-        problem,
-    };
-    let text = read(path, MAX_FILE).map_err(|problem| AnchorsError::Unreadable {
-        path: path.to_owned(),
-        problem,
+pub(super) fn read_configured(path: &Path, trust_domain: &TrustDomain) -> Result<Configured, Broken> {
+    let bytes = files::read(path, MAX_ANCHORS_FILE as u64).map_err(|problem| Broken {
+        error: AnchorsError::Unreadable {
+            path: path.to_owned(),
+            problem,
+        },
+        distrusted: BTreeSet::new(),
     })?;
-    let certificates = parse_pem_certificates(&text).map_err(|error| unusable(error.to_string()))?;
-    let anchor = |der: &Vec<u8>| -> Result<TrustedAuthority, TrustError> {
-        Ok(TrustedAuthority {
-            certificate: usable(der, trust_domain)?,
-            crl: None,
-        })
+    let broken = |problem: String| Broken {
+        error: AnchorsError::unusable(path, problem),
+        distrusted: readable_distrust(&bytes),
     };
-    let anchors: Result<Vec<_>, _> = certificates.iter().map(anchor).collect();
-    Ok(State {
-        anchors: anchors.map_err(|error| unusable(error.to_string()))?,
-        ended: Vec::new(),
-        source: sha256(text.as_bytes()),
-        retired: BTreeSet::new(),
-        departed: Departed::default(),
+    let file = AnchorsFile::parse(&bytes).map_err(|error| broken(error.to_string()))?;
+    for certificate in file.certificates() {
+        of_domain(certificate, trust_domain).map_err(|error| broken(error.to_string()))?;
+    }
+    Ok(Configured {
+        word: FileWord {
+            distrusted: file.distrusted().clone(),
+            listed: file.certificates().iter().map(AuthorityCertificate::id).collect(),
+        },
+        certificates: file.certificates().to_vec(),
+        source: sha256(&bytes),
     })
 }
 
@@ -93,13 +99,27 @@ fn parse_kept(text: &str, trust_domain: &TrustDomain) -> Option<State> {
         Some(TrustedAuthority { certificate, crl })
     };
     let anchors: Option<Vec<_>> = kept.anchors.iter().map(anchor).collect();
-    let retired: Option<_> = kept.retired.iter().map(|id| id.parse().ok()).collect();
+    let ids = |kept: &BTreeSet<String>| kept.iter().map(|id| id.parse().ok()).collect::<Option<_>>();
+    let said = |id: &String| -> Option<Said> {
+        let kept = kept.said.get(id).map(Vec::as_slice).unwrap_or_default();
+        let ids: Option<Vec<_>> = kept.iter().map(|id| id.parse().ok()).collect();
+        ids.map(Said::of)
+    };
+    let retired = kept.retired.iter().map(|id| Some((id.parse().ok()?, said(id)?)));
+    let retired: Option<BTreeMap<AuthorityId, Said>> = retired.collect();
+    let others = kept.said.keys().filter(|id| !kept.retired.contains(id));
+    let others: Option<BTreeMap<AuthorityId, Said>> =
+        others.map(|id| Some((id.parse().ok()?, said(id)?))).collect();
     Some(State {
         anchors: anchors?,
-        ended: Vec::new(),
         source,
+        said: others?,
         retired: retired?,
-        departed: Departed::default(),
+        file: FileWord {
+            distrusted: ids(&kept.distrusted)?,
+            listed: ids(&kept.listed)?,
+        },
+        ..State::default()
     })
     .filter(|_| kept.trust_domain == trust_domain.as_str())
 }
@@ -113,11 +133,18 @@ pub(super) fn write_kept(path: &Path, trust_domain: &TrustDomain, state: &State)
             .map(|crl| hex::encode(crl.der()))
             .unwrap_or_default(),
     };
+    let said = |(id, said): (&AuthorityId, &Said)| {
+        let ids = said.iter().map(ToString::to_string).collect();
+        (!said.is_empty()).then_some((id.to_string(), ids))
+    };
     let kept = Kept {
         trust_domain: trust_domain.as_str().to_owned(),
         source_sha256: hex::encode(state.source),
         anchors: state.anchors.iter().map(anchor).collect(),
-        retired: state.retired.iter().map(ToString::to_string).collect(),
+        retired: state.retired.keys().map(ToString::to_string).collect(),
+        said: state.retired.iter().chain(&state.said).filter_map(said).collect(),
+        distrusted: state.file.distrusted.iter().map(ToString::to_string).collect(),
+        listed: state.file.listed.iter().map(ToString::to_string).collect(),
     };
     let text = serde_json::to_vec(&kept)?;
     Ok(files::replace(path, &text, 0o600, Durability::Durable)?)

@@ -9,6 +9,9 @@ use signet_testkit::{
 };
 
 use super::*;
+
+mod distrust;
+
 use crate::server_client::fake::offered;
 use crate::server_client::trust::accept;
 use crate::server_client::{OfferedAuthority, TrustUpdate};
@@ -32,6 +35,15 @@ impl Files {
             .map(|authority| authority.certificate().pem())
             .collect();
         fs::write(self.configured(), text).unwrap();
+    }
+
+    /// As kubelet writes a ConfigMap.
+    fn publish(&self, name: &str, text: &str) {
+        let folder = self.directory.path();
+        fs::create_dir(folder.join(name)).unwrap();
+        fs::write(folder.join(name).join("anchors.pem"), text).unwrap();
+        std::os::unix::fs::symlink(name, folder.join("..data_tmp")).unwrap();
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
     }
 
     fn configured(&self) -> PathBuf {
@@ -62,12 +74,13 @@ fn update(control: Vec<OfferedAuthority>) -> TrustUpdate {
         unreachable_since: None,
         not_issuing: Vec::new(),
         wanted: Vec::new(),
+        said: Said::default(),
     }
 }
 
 fn held(control: Vec<OfferedAuthority>) -> Vec<HeldAuthority> {
     let update = update(control);
-    accept(None, &update, &trust_domain(), at(0))
+    accept(None, &update, &trust_domain(), &FileWord::default(), at(0))
         .unwrap()
         .state
         .control
@@ -89,7 +102,7 @@ fn pushed_anchors_survive_a_restart() {
     files
         .load(0)
         .unwrap()
-        .update(&held(vec![offered(&new, &[serial(9)], at(0))]));
+        .update(&held(vec![offered(&new, &[serial(9)], at(0))]), &Said::default());
     let restarted = files.load(1).unwrap();
     assert_eq!(ids(&restarted), [new.certificate().id().to_string()]);
     let roots = restarted.roots().load();
@@ -102,7 +115,7 @@ fn a_removed_anchor_does_not_come_back_while_the_configured_file_is_unchanged() 
     let (old, new) = (control_authority(DOMAIN), control_authority(DOMAIN));
     let files = Files::new(&[&old]);
     let anchors = files.load(0).unwrap();
-    anchors.update(&held(vec![offered(&new, &[], at(0))]));
+    anchors.update(&held(vec![offered(&new, &[], at(0))]), &Said::default());
     assert!(!anchors.server_not_verified(at(1)).unwrap());
     assert_eq!(ids(&anchors), [new.certificate().id().to_string()]);
 }
@@ -115,7 +128,7 @@ fn a_changed_configured_file_is_the_way_back_from_a_lost_authority() {
     files.configure(&[&recovered]);
     assert!(anchors.server_not_verified(at(1)).unwrap());
     assert!(ids(&anchors).contains(&recovered.certificate().id().to_string()));
-    anchors.update(&held(vec![offered(&recovered, &[], at(1))]));
+    anchors.update(&held(vec![offered(&recovered, &[], at(1))]), &Said::default());
     assert_eq!(ids(&anchors), [recovered.certificate().id().to_string()]);
     assert!(
         !anchors.server_not_verified(at(2)).unwrap(),
@@ -133,7 +146,7 @@ fn a_failed_handshake_brings_no_removed_authority_back_and_loses_neither_anchors
     );
     let files = Files::new(&[&old]);
     let anchors = files.load(0).unwrap();
-    anchors.update(&held(vec![offered(&new, &[serial(9)], at(0))]));
+    anchors.update(&held(vec![offered(&new, &[serial(9)], at(0))]), &Said::default());
     // Written after a rotation and not yet, or never, after the next.
     files.configure(&[&old, &other]);
     let restarted = files.load(1).unwrap();
@@ -166,7 +179,7 @@ fn kept_anchors_that_all_expired_give_way_to_the_configured_ones() {
     files
         .load(0)
         .unwrap()
-        .update(&held(vec![offered(&new, &[], at(0))]));
+        .update(&held(vec![offered(&new, &[], at(0))]), &Said::default());
     let much_later = files.load(40 * 86_400).unwrap();
     assert_eq!(ids(&much_later), [old.certificate().id().to_string()]);
 }
@@ -178,7 +191,7 @@ fn kept_anchors_of_another_version_are_used() {
     files
         .load(0)
         .unwrap()
-        .update(&held(vec![offered(&new, &[], at(0))]));
+        .update(&held(vec![offered(&new, &[], at(0))]), &Said::default());
     let path = files.directory.path().join("anchors.json");
     let written = fs::read_to_string(&path).unwrap();
     for key in ["\"anchors\"", "\"certificate\""] {
@@ -225,15 +238,16 @@ fn an_anchor_that_had_to_leave_does_not_come_back() {
             ..update(vec![offered(&good, &[], at(0))])
         },
         &trust_domain(),
+        &FileWord::default(),
         at(0),
     );
     let left = left.unwrap().state;
     anchors.refuse(left.departed.clone());
     assert_eq!(ids(&anchors), [good.certificate().id()]);
     let named = Bytes::copy_from_slice(bad.certificate().der());
-    anchors.add(&[named]).unwrap();
+    anchors.add(&[named], &Said::default()).unwrap();
     assert_eq!(ids(&anchors), [good.certificate().id()]);
-    anchors.update(&left.control);
+    anchors.update(&left.control, &Said::default());
     files.configure(&[&bad]);
     let _ = anchors.server_not_verified(at(10));
     assert_eq!(ids(&anchors), [good.certificate().id()]);
@@ -247,7 +261,9 @@ fn an_anchor_that_had_to_leave_does_not_come_back_as_the_last_one() {
         departed: vec![bad.certificate().id()],
         ..update(vec![offered(&good, &[], at(0))])
     };
-    let believed = accept(None, &departed, &trust_domain(), at(0)).unwrap().state;
+    let believed = accept(None, &departed, &trust_domain(), &FileWord::default(), at(0))
+        .unwrap()
+        .state;
     let files = Files::new(&[&bad]);
     let fresh = files.load(0).unwrap();
     fresh.refuse(believed.departed.clone());
@@ -259,7 +275,7 @@ fn an_anchor_that_had_to_leave_does_not_come_back_as_the_last_one() {
     files.configure(&[&good]);
     assert!(fresh.server_not_verified(at(10)).unwrap());
     assert_eq!(ids(&fresh), [good.certificate().id().to_string()], "a way back");
-    fresh.update(&believed.control);
+    fresh.update(&believed.control, &Said::default());
     files.configure(&[&bad]);
     let long_after: u64 = 3650 * 86_400;
     let ended = files.load(long_after).unwrap();
@@ -310,7 +326,10 @@ fn links_lead_from_an_anchor_for_90_days_after_its_end_and_no_longer() {
     assert_eq!(linked(&anchors, &links, 120), 0);
     anchors.follow(&links, at(80 * 86_400));
     assert_eq!(ids(&anchors).len(), 6, "what was found is an anchor");
-    anchors.update(&held(vec![offered(&authorities[5], &[], at(0))]));
+    anchors.update(
+        &held(vec![offered(&authorities[5], &[], at(0))]),
+        &Said::default(),
+    );
     assert_eq!(
         ids(&anchors),
         [authorities[5].certificate().id().to_string()],
@@ -349,7 +368,10 @@ fn links_lead_from_kept_anchors_that_ended_too() {
     let (authorities, links) = followed(8);
     let files = Files::new(&[&authorities[0]]);
     let kept = files.load(0).unwrap();
-    kept.update(&held(vec![offered(&authorities[5], &[], at(0))]));
+    kept.update(
+        &held(vec![offered(&authorities[5], &[], at(0))]),
+        &Said::default(),
+    );
     let anchors = files.load(130 * 86_400).unwrap();
     assert_eq!(ids(&anchors), [authorities[0].certificate().id().to_string()]);
     assert_eq!(linked(&anchors, &links[5..], 130), 2);
@@ -368,12 +390,14 @@ fn nothing_leads_to_what_the_server_has_removed() {
     };
     let files = Files::new(&[first]);
     let anchors = files.load(0).unwrap();
-    anchors.update(&held(vec![offered(second, &[], at(0))]));
+    anchors.update(&held(vec![offered(second, &[], at(0))]), &Said::default());
     let departed = TrustUpdate {
         departed: vec![third.certificate().id()],
         ..update(vec![offered(second, &[], at(0))])
     };
-    let believed = accept(None, &departed, &trust_domain(), at(0)).unwrap().state;
+    let believed = accept(None, &departed, &trust_domain(), &FileWord::default(), at(0))
+        .unwrap()
+        .state;
     let back = create_link(second, first.certificate(), serial(2), at(20 * 86_400)).unwrap();
     for anchors in [anchors, files.load(20 * 86_400).unwrap()] {
         assert_eq!(
@@ -394,16 +418,19 @@ fn what_a_server_names_is_of_its_trust_domain_and_bounded() {
     let anchors = files.load(0).unwrap();
     let der = |authority: &X509Authority| Bytes::copy_from_slice(authority.certificate().der());
     let foreign = der(&control_authority("other.org"));
-    let refused = anchors.add(&[der(&control_authority(DOMAIN)), foreign]);
+    let refused = anchors.add(&[der(&control_authority(DOMAIN)), foreign], &Said::default());
     assert!(matches!(refused, Err(NamedError::Authority(_))), "{refused:?}");
     let many = vec![der(&first); MAX_ANCHORS + 1];
-    assert!(matches!(anchors.add(&many), Err(NamedError::Many(_))));
+    assert!(matches!(
+        anchors.add(&many, &Said::default()),
+        Err(NamedError::Many(_))
+    ));
     assert_eq!(ids(&anchors), [first.certificate().id().to_string()]);
     let mut newest = String::new();
     for _ in 0..MAX_ANCHORS + 3 {
         let next = control_authority(DOMAIN);
         newest = next.certificate().id().to_string();
-        anchors.add(&[der(&next)]).unwrap();
+        anchors.add(&[der(&next)], &Said::default()).unwrap();
     }
     assert_eq!(ids(&anchors).len(), MAX_ANCHORS);
     assert_eq!(ids(&anchors).last(), Some(&newest));

@@ -10,7 +10,7 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::time::unix_millis;
 use signet_testkit::{DAY, crl_at};
 
-use super::Asked;
+use super::{Asked, State};
 use crate::server_client::{IssueEvidence, IssueItem, OfferedAuthority};
 
 /// An authority as the trust stream carries it, with a CRL numbered after its time.
@@ -45,4 +45,21 @@ pub(super) fn remember(item: &IssueItem) -> Asked {
 /// The authority of a leaf, for assertions.
 pub(crate) fn signer_of(leaf: &[u8]) -> AuthorityId {
     signet_certs::verify::inspect_leaf(leaf).unwrap().authority_id
+}
+
+impl State {
+    pub(super) fn offered(
+        &mut self,
+        authority: &X509Authority,
+        revoked: &[SerialNumber],
+        now: SystemTime,
+    ) -> OfferedAuthority {
+        let of = (authority.certificate().id(), revoked.to_vec(), now);
+        if let Some((_, made)) = self.offered.iter().find(|(known, _)| *known == of) {
+            return made.clone();
+        }
+        let made = offered(authority, revoked, now);
+        self.offered.push((of, made.clone()));
+        made
+    }
 }

@@ -1,5 +1,6 @@
 //! The client over real TLS on loopback, against a server that speaks the protocol.
 
+mod distrust;
 mod links;
 mod time;
 
@@ -17,7 +18,7 @@ use signet_proto::agent as wire;
 use signet_proto::agent::agent_server::{Agent, AgentServer};
 use signet_proto::agent::opening;
 use signet_runtime::clock::FakeClock;
-use signet_testkit::{DOMAIN, at, authority, control_authority, id, leaf, roots, svid, trust_domain};
+use signet_testkit::{DOMAIN, at, authority, control_authority, id, leaf, roots, serial, svid, trust_domain};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -33,8 +34,10 @@ use crate::cache::UnixFacts;
 use crate::server_client::{IssueEvidence, RefusalReason};
 
 mod reports;
+mod wires;
 
 use self::reports::nothing;
+use self::wires::Wires;
 
 /// What the service saw.
 #[derive(Default)]
@@ -193,9 +196,13 @@ struct Bench {
     /// Connections of the client.
     wires: Wires,
     anchors_file: std::path::PathBuf,
+    anchors: Arc<ControlAnchors>,
     server: AbortHandle,
     _directory: tempfile::TempDir,
 }
+
+/// Serial of the server's certificate.
+const OF_THE_SERVER: u8 = 200;
 
 /// How the server differs from the one that the agent expects.
 struct Odd {
@@ -259,7 +266,7 @@ impl Bench {
         let client = GrpcServer::new(
             Tcp::new(&address.to_string()),
             &trust_domain(),
-            anchors,
+            anchors.clone(),
             identity.clone(),
             clock.clone(),
             KeyExchanges::default(),
@@ -272,6 +279,7 @@ impl Bench {
             seen,
             wires,
             anchors_file,
+            anchors,
             server,
             _directory: directory,
         }
@@ -313,35 +321,6 @@ impl Drop for Bench {
     }
 }
 
-/// What lies between client and server, and can be cut.
-#[derive(Clone, Default)]
-struct Wires(Arc<Mutex<Vec<AbortHandle>>>);
-
-impl Wires {
-    /// Where the client finds the server from now on.
-    async fn lay(&self, server: SocketAddr) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let wires = self.0.clone();
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let wire = tokio::spawn(async move {
-                    let mut server = TcpStream::connect(server).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                });
-                wires.lock().push(wire.abort_handle());
-            }
-        });
-        address
-    }
-
-    fn cut(&self) {
-        for wire in self.0.lock().drain(..) {
-            wire.abort();
-        }
-    }
-}
-
 /// A TLS listener as the server has it: client certificates are asked for, not demanded.
 async fn serve(
     service: Service,
@@ -350,7 +329,8 @@ async fn serve(
     control: &X509Authority,
 ) -> (SocketAddr, AbortHandle) {
     let identity = Arc::new(RotatingIdentity::new());
-    identity.set(&svid(signer, odd.spiffe_id.as_str())).unwrap();
+    let own = leaf(signer, odd.spiffe_id.as_str()).serial(serial(OF_THE_SERVER));
+    identity.set(&own.svid()).unwrap();
     identity.set_links(&odd.links);
     let roots = roots(&[(control, None)]).with_crl_policy(CrlPolicy::Tolerate);
     let verifier = SpiffeVerifier::new(
@@ -642,7 +622,7 @@ async fn with_a_server_of_version_1_0_there_are_the_features_of_1_0() {
     bench.attest().await.unwrap();
     bench.identify("/signet/agent/kind/node-1");
     bench.client.issue(Vec::new()).await.unwrap();
-    let (_, agreed) = bench.client.identified().await.unwrap();
+    let agreed = bench.client.identified().await.unwrap().agreed;
     assert_eq!(
         (agreed.version().minor, agreed.names()),
         (0, vec!["pod-token".to_owned(), "unix".to_owned()])

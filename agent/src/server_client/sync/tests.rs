@@ -1,15 +1,19 @@
 //! The trust stream over a fake server, in paused time.
 
 use std::fs;
+use std::time::Duration;
 
 use bytes::Bytes;
+use signet_certs::authority::X509Authority;
 use signet_runtime::clock::FakeClock;
 use signet_runtime::ready::{Level, Readiness, Reason};
 use signet_testkit::{DOMAIN, at, control_authority, trust_domain};
 use tokio::time::timeout;
 
+use super::kept_out::KEPT_OUT;
 use super::*;
 use crate::server_client::fake::{FakeServer, offered};
+use crate::server_client::trust::Said;
 
 type Updates = mpsc::UnboundedSender<Result<TrustUpdate, ServerError>>;
 
@@ -30,6 +34,7 @@ struct Bench {
     objections: Arc<Objections>,
     clock: FakeClock,
     readiness: Readiness,
+    anchors: Arc<ControlAnchors>,
 }
 
 impl Bench {
@@ -52,7 +57,7 @@ impl Bench {
         let objections = Arc::new(Objections::default());
         let sync = TrustSync {
             api: server.clone(),
-            anchors,
+            anchors: anchors.clone(),
             trust_domain: trust_domain(),
             time: AgentTime::new(Arc::new(clock.clone())),
             certificate: certificate.subscribe(),
@@ -81,6 +86,7 @@ impl Bench {
                 objections,
                 clock,
                 readiness,
+                anchors,
             },
             updates,
         )
@@ -464,4 +470,60 @@ async fn an_outage_stands_until_the_server_says_that_it_is_over() {
     again.send(Ok(unbelievable)).unwrap();
     let over = bench.outage.wait_for(Option::is_none);
     timeout(Duration::from_secs(600), over).await.unwrap().unwrap();
+}
+
+/// What he pushed was believed, with numbers that nobody reaches again, and with the next authority as one that departed.
+#[tokio::test(start_paused = true)]
+async fn a_thief_is_not_heard_once_the_file_says_so_and_what_he_said_binds_nobody() {
+    let (mut bench, updates) = Bench::start();
+    let stolen = bench.server.state().control.clone();
+    let next = control_authority(DOMAIN);
+    let by = |authority: &X509Authority| Said::by(authority.certificate().id(), None);
+    let his = TrustUpdate {
+        departed: vec![next.certificate().id()],
+        epoch: u64::MAX,
+        said: by(&stolen),
+        ..bench.update(u64::MAX)
+    };
+    updates.send(Ok(his.clone())).unwrap();
+    bench.sequence(u64::MAX).await;
+    let distrusting = format!(
+        "distrusted: {}\n{}",
+        stolen.certificate().id(),
+        next.certificate().pem()
+    );
+    fs::write(bench.directory.path().join("anchors.pem"), distrusting).unwrap();
+    assert!(bench.anchors.server_not_verified(at(1)).unwrap());
+    // One more that was on its way.
+    updates.send(Ok(his)).unwrap();
+    let problem = bench
+        .connection(|connection| !connection.problem.is_empty())
+        .await
+        .problem;
+    assert!(problem.contains("the anchors file distrusts"), "{problem}");
+    let again = bench.server.next_stream();
+    drop(updates);
+    let real = TrustUpdate {
+        control: vec![offered(&next, &[], at(0))],
+        said: by(&next),
+        ..bench.update(7)
+    };
+    again.send(Ok(real)).unwrap();
+    bench.sequence(7).await;
+    let state = bench.state.borrow().clone().unwrap();
+    assert!(state.problem.is_empty(), "{}", state.problem);
+    for _ in 0..2 {
+        assert_eq!(bench.notice().await, Notice::Connected, "kept by then");
+    }
+    let kept = TrustFile::new(bench.directory.path())
+        .read(&trust_domain())
+        .unwrap();
+    assert_eq!((kept.said, kept.bundle.sequence_number), (by(&next), 7));
+    let roots = bench.anchors.roots().load();
+    let held: Vec<_> = roots
+        .authorities(&trust_domain())
+        .iter()
+        .map(|one| one.certificate.id())
+        .collect();
+    assert_eq!(held, [next.certificate().id()]);
 }

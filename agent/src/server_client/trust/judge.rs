@@ -6,62 +6,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use signet_certs::authority::{AuthorityCertificate, AuthorityError, AuthorityId};
+use signet_certs::authority::AuthorityId;
 use signet_certs::bundle::TrustBundle;
 use signet_certs::crl::{Crl, CrlError};
 use signet_certs::id::TrustDomain;
-use thiserror::Error;
 
-use super::{Departed, HeldAuthority, TrustState, roots};
+use super::error::TrustError;
+use super::usable::usable;
+use super::{Departed, FileWord, HeldAuthority, TrustState, roots};
 use crate::server_client::{OfferedAuthority, TrustUpdate};
-
-/// Why a bundle is not believed. The one that was held before stays in force.
-#[derive(Debug, Error)]
-pub(crate) enum TrustError {
-    /// No authority of one kind.
-    #[error("the update holds no {0} authority")]
-    Empty(&'static str),
-    /// The sequence number fell.
-    #[error(
-        "the bundle's sequence number fell from {held} to {offered}; was the server restored from a backup?"
-    )]
-    Rollback {
-        /// In force.
-        held: u64,
-        /// In the update.
-        offered: u64,
-    },
-    /// One number, two contents.
-    #[error("two different bundles carry sequence number {0}; was the server restored from a backup?")]
-    Conflict(u64),
-    /// The store's epoch fell.
-    #[error(
-        "the server's epoch fell from {held} to {offered}; was an old store put in place without a restore?"
-    )]
-    Epoch {
-        /// In force.
-        held: u64,
-        /// In the update.
-        offered: u64,
-    },
-    /// An authority that had to leave is back.
-    #[error("authority {0} left because it was not to be trusted any more; rotate it out of the bundle")]
-    Departed(AuthorityId),
-    /// Not an authority, or one of another trust domain.
-    #[error("an authority is not usable: {0}")]
-    Authority(String),
-    /// One authority in two roles, or named twice.
-    #[error("authority {0} appears twice")]
-    Twice(AuthorityId),
-    /// An authority of which no CRL is held comes with one that is on its way still, or was kept with one that is damaged.
-    #[error("authority {authority} comes without a usable CRL: {problem}")]
-    Crl {
-        /// Whose.
-        authority: AuthorityId,
-        /// Why not.
-        problem: CrlError,
-    },
-}
 
 /// What came of an update.
 #[derive(Debug)]
@@ -74,31 +27,48 @@ pub(crate) struct Accepted {
 /// Judges an update against what is held, each object by its own proof. CRLs are signed: newer ones of authorities that are
 /// held are taken whatever else the update says, and one that is not believed keeps nothing else out. The bundle is not: its sequence may not fall, equal sequences mean equal
 /// bundles, no authority serves workloads and the control plane both, and none that had to leave comes back (invariants 3
-/// and 14); else the one that is held stays. A later epoch of the server's store allows lower numbers, and nothing else.
+/// and 14); else the one that is held stays. A later epoch of the server's store allows lower numbers, and nothing else. What
+/// servers said whose authority `file` distrusts binds nobody: their numbers are no bound, and those whom they removed may come.
 ///
 /// # Errors
-/// [`TrustError`] when nothing is held and the update is not believed.
+/// [`TrustError`] when nothing is held and the update is not believed, or when such a server sent it.
 pub(crate) fn accept(
     held: Option<&TrustState>,
     update: &TrustUpdate,
     trust_domain: &TrustDomain,
+    file: &FileWord,
     now: SystemTime,
 ) -> Result<Accepted, TrustError> {
+    if file.voids(&update.said) {
+        return Err(TrustError::Distrusted);
+    }
+    let known = held.map(|held| held.departed.clone()).unwrap_or_default();
+    let departed = known.with(&update.departed, &update.said, file, now);
     let judged = judge(held, update, trust_domain, Some(now)).and_then(|state| {
-        check_departed(&state)?;
-        if let Some(held) = held {
+        let state = TrustState {
+            departed: departed.clone(),
+            ..state
+        };
+        check_departed(&state, file)?;
+        if let Some(held) = held.filter(|held| !file.voids(&held.said)) {
             check_numbers(held, &state)?;
         }
         Ok(Accepted { state })
     });
     match (judged, held) {
-        (Err(error), Some(held)) => Ok(only_lists(held, update, &error, now)),
+        (Err(error), Some(held)) => Ok(only_lists(held, update, departed, &error, now)),
         (judged, _) => judged,
     }
 }
 
 /// What is held, with the newer CRLs of an update whose bundle is not believed.
-fn only_lists(held: &TrustState, update: &TrustUpdate, error: &TrustError, now: SystemTime) -> Accepted {
+fn only_lists(
+    held: &TrustState,
+    update: &TrustUpdate,
+    departed: Departed,
+    error: &TrustError,
+    now: SystemTime,
+) -> Accepted {
     let (mut kept, left) = (Vec::new(), &held.left);
     let mut newer = |held: &HeldAuthority| {
         let certificate = held.certificate.der();
@@ -126,7 +96,7 @@ fn only_lists(held: &TrustState, update: &TrustUpdate, error: &TrustError, now: 
         x509,
         control,
         policy_revision: update.policy_revision,
-        departed: held.departed.with(&update.departed, now),
+        departed,
         problem: error.to_string(),
         refused: kept,
         ..held.clone()
@@ -184,15 +154,16 @@ fn judge(
         control,
         policy_revision: update.policy_revision,
         epoch: judge.epoch,
-        departed: departed(held, update, now),
+        departed: Departed::default(),
+        said: update.said.clone(),
         problem: String::new(),
         refused: judge.refused,
     })
 }
 
-fn check_departed(offered: &TrustState) -> Result<(), TrustError> {
+fn check_departed(offered: &TrustState, file: &FileWord) -> Result<(), TrustError> {
     let mut all = offered.x509.iter().chain(&offered.control);
-    let back = all.find(|authority| offered.departed.contains(&authority.certificate.id()));
+    let back = all.find(|authority| offered.departed.contains(&authority.certificate.id(), file));
     back.map_or(Ok(()), |back| Err(TrustError::Departed(back.certificate.id())))
 }
 
@@ -228,14 +199,6 @@ fn epoch(held: Option<&TrustState>, update: &TrustUpdate) -> u64 {
     match update.epoch {
         0 => held.map_or(0, |held| held.epoch),
         said => said,
-    }
-}
-
-fn departed(held: Option<&TrustState>, update: &TrustUpdate, now: Option<SystemTime>) -> Departed {
-    let known = held.map(|held| held.departed.clone()).unwrap_or_default();
-    match now {
-        Some(now) => known.with(&update.departed, now),
-        None => known,
     }
 }
 
@@ -276,20 +239,5 @@ impl Judge<'_> {
             crl,
             tainted: offered.tainted,
         })
-    }
-}
-
-/// An authority certificate of this trust domain.
-pub(in crate::server_client) fn usable(
-    der: &[u8],
-    trust_domain: &TrustDomain,
-) -> Result<AuthorityCertificate, TrustError> {
-    let certificate = AuthorityCertificate::from_der(der)
-        .map_err(|error: AuthorityError| TrustError::Authority(error.to_string()))?;
-    match certificate.trust_domain() {
-        Some(other) if other != trust_domain => Err(TrustError::Authority(format!(
-            "it belongs to trust domain {other}, not {trust_domain}"
-        ))),
-        _ => Ok(certificate),
     }
 }

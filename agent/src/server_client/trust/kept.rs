@@ -6,19 +6,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use signet_certs::authority::AuthorityId;
+use signet_certs::authority::{AuthorityError, AuthorityId};
 use signet_certs::crl::CrlNumber;
 use signet_certs::id::TrustDomain;
 use signet_certs::time::{from_unix_millis, unix_millis};
 use signet_runtime::files::{self, Durability};
 use signet_runtime::sync::Mutex;
 
-use super::judge::{TrustError, believed_before};
-use super::{Departed, HeldAuthority, LeftLists, TrustState};
+use super::departed::Gone;
+use super::error::TrustError;
+use super::judge::believed_before;
+use super::{Departed, HeldAuthority, LeftLists, Said, TrustState};
 use crate::server_client::{OfferedAuthority, TrustUpdate};
 
 /// Name of the file in the data folder.
@@ -42,6 +44,9 @@ struct Kept {
     /// By authority, the number of its last list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left: Vec<(String, u64)>,
+    /// Over whose connection it came, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    said: Vec<String>,
     x509: Vec<KeptAuthority>,
     control: Vec<KeptAuthority>,
 }
@@ -51,6 +56,9 @@ struct Kept {
 struct KeptDeparted {
     id: String,
     since_unix_ms: i64,
+    /// By whom it was said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    said: Vec<Vec<String>>,
 }
 
 /// DER in hexadecimal; an empty CRL where there is none.
@@ -110,10 +118,9 @@ impl TrustFile {
             departed: Vec::new(),
             not_issuing: Vec::new(),
             wanted: Vec::new(),
+            said: said(&kept.said).map_err(because)?,
         };
-        let departed = |kept: KeptDeparted| Ok((kept.id.parse()?, from_unix_millis(kept.since_unix_ms)));
-        let departed: Result<Vec<_>, <AuthorityId as FromStr>::Err> =
-            kept.departed.into_iter().map(departed).collect();
+        let departed: Result<Vec<_>, _> = kept.departed.iter().map(departed).collect();
         let state = believed_before(&update, trust_domain).map_err(|error: TrustError| because(error))?;
         let left = |(id, number): (String, u64)| Ok((id.parse()?, CrlNumber(number)));
         let left: Result<Vec<_>, <AuthorityId as FromStr>::Err> = kept.left.into_iter().map(left).collect();
@@ -136,6 +143,7 @@ impl TrustFile {
             policy_revision: state.policy_revision,
             epoch: state.epoch,
             departed: state.departed.iter().map(gone).collect(),
+            said: state.said.iter().map(ToString::to_string).collect(),
             left: state
                 .left
                 .iter()
@@ -181,11 +189,29 @@ fn offered(kept: KeptAuthority) -> Result<OfferedAuthority, hex::FromHexError> {
     })
 }
 
-fn gone((id, since): &(AuthorityId, SystemTime)) -> KeptDeparted {
+fn gone(gone: &Gone) -> KeptDeparted {
+    let words = gone.said.iter();
     KeptDeparted {
-        id: id.to_string(),
-        since_unix_ms: unix_millis(*since),
+        id: gone.id.to_string(),
+        since_unix_ms: unix_millis(gone.since),
+        said: words
+            .map(|said| said.iter().map(ToString::to_string).collect())
+            .collect(),
     }
+}
+
+fn departed(kept: &KeptDeparted) -> Result<Gone, AuthorityError> {
+    let words: Result<_, _> = kept.said.iter().map(|kept| said(kept)).collect();
+    Ok(Gone {
+        id: kept.id.parse()?,
+        since: from_unix_millis(kept.since_unix_ms),
+        said: words?,
+    })
+}
+
+fn said(kept: &[String]) -> Result<Said, AuthorityError> {
+    let ids: Result<Vec<AuthorityId>, _> = kept.iter().map(|id| id.parse()).collect();
+    ids.map(Said::of)
 }
 
 fn written(held: &HeldAuthority) -> KeptAuthority {

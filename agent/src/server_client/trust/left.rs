@@ -30,7 +30,11 @@ impl LeftLists {
             with_lists.any(|authority| authority.certificate.id() == *id)
         };
         let newly = held.filter_map(|held| Some((held.certificate.id(), held.crl.as_ref()?.number())));
-        let all = self.0.iter().copied().chain(newly);
+        let newly: Vec<_> = newly.collect();
+        // One that was back without a list, and got one by an update whose bundle was not believed, is known with an older number.
+        let is_newly = |id: &AuthorityId| newly.iter().any(|(newly, _)| newly == id);
+        let known = self.0.iter().copied().filter(|(id, _)| !is_newly(id));
+        let all = known.chain(newly.iter().copied());
         let mut left: Vec<_> = all.filter(|(id, _)| !is_held(id)).collect();
         let excess = left.len().saturating_sub(MOST);
         left.drain(..excess);

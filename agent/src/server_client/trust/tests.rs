@@ -38,12 +38,13 @@ impl Sender {
             unreachable_since: None,
             not_issuing: Vec::new(),
             wanted: Vec::new(),
+            said: Said::default(),
         }
     }
 }
 
 fn judge(held: Option<&TrustState>, update: &TrustUpdate) -> Result<Accepted, TrustError> {
-    accept(held, update, &trust_domain(), at(100))
+    accept(held, update, &trust_domain(), &FileWord::default(), at(100))
 }
 
 /// Covers INV-3.
@@ -223,7 +224,7 @@ fn an_authority_that_had_to_leave_does_not_come_back() {
         let mut update = sender.update(3, now);
         update.epoch = epoch;
         update.x509.push(offered(&bad, &[], now));
-        accept(Some(&held), &update, &trust_domain(), now)
+        accept(Some(&held), &update, &trust_domain(), &FileWord::default(), now)
             .unwrap()
             .state
             .problem
@@ -338,7 +339,14 @@ fn every_authority_has_one_role_and_one_without_a_crl_is_said() {
 fn an_authority_of_another_trust_domain_is_refused() {
     let sender = Sender::new();
     let elsewhere = TrustDomain::parse("elsewhere.test").unwrap();
-    let error = accept(None, &sender.update(1, at(0)), &elsewhere, at(0)).unwrap_err();
+    let error = accept(
+        None,
+        &sender.update(1, at(0)),
+        &elsewhere,
+        &FileWord::default(),
+        at(0),
+    )
+    .unwrap_err();
     assert!(matches!(error, TrustError::Authority(_)), "{error}");
 }
 
@@ -391,6 +399,7 @@ fn what_was_believed_is_found_again_after_a_restart() {
         None,
         &sender.update(8, at(1_000_000)),
         &trust_domain(),
+        &FileWord::default(),
         at(1_000_000),
     )
     .unwrap();

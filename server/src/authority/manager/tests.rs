@@ -170,6 +170,32 @@ async fn a_retirement_goes_on_over_a_restart_and_its_key_goes_with_it() {
     );
 }
 
+/// At each of its turns.
+#[tokio::test(start_paused = true)]
+async fn an_emergency_goes_on_over_a_restart_whenever_it_comes() {
+    for kind in AuthorityKind::ALL {
+        let mut running = Running::new().await;
+        let stolen = running.active(kind);
+        let order = Order::Emergency { algorithm: None };
+        let request = OrderRequest { kind, ..wants(order) };
+        let mut steps = running.manager.order(request).await.unwrap();
+        let number = steps.next().await.unwrap().operation.number;
+        let mut seen = Vec::new();
+        for _ in 0..12 {
+            running = running.restart().await;
+            running.pass(Duration::from_secs(15)).await;
+            let followed = running.manager.follow(kind, number).next().await.unwrap();
+            seen.push(followed.operation.stage);
+        }
+        assert_eq!(seen.last(), Some(&Stage::Done), "{kind}: {seen:?}");
+        assert!(seen.contains(&Stage::Draining), "{kind}: {seen:?}");
+        assert_eq!(running.states(kind), ["active"]);
+        assert_ne!(running.active(kind), stolen);
+        let departed: Vec<_> = running.snapshot().departed.to_vec();
+        assert_eq!(departed, [stolen]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rotation_goes_on_without_its_admin_and_over_a_restart() {
     let running = Running::new().await;

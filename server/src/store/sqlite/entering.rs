@@ -8,6 +8,7 @@ use signet_certs::serial::SerialNumber;
 use signet_certs::time::from_unix_millis;
 
 use super::convert::{millis, serial_at, text_at, unreadable};
+use super::judged::Judged;
 use super::look::Look;
 use super::read::Reader;
 use super::schema::{REVISION, meta_number, set_meta};
@@ -46,14 +47,6 @@ pub(super) async fn admit_waiting(
 pub(super) fn anything_waits(conn: &Connection) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM revocation WHERE entered = 0)")?
         .query_row([], |row| row.get(0))
-}
-
-/// How full the rooms were when all that waited was judged. While lists only grow nobody of those may enter, so what comes after that is judged
-/// alone: a revocation costs the same however many wait.
-#[derive(Debug)]
-pub(super) struct Judged {
-    rooms: Vec<ListRoom>,
-    used: Vec<Room>,
 }
 
 /// Lets in what fits of these, which were revoked or asked for again, and of all that waits where that may have come to fit; returns what

@@ -11,8 +11,8 @@ use signet_certs::time::from_unix_millis;
 
 use super::compromised;
 use super::convert::{authority_at, millis, number_at, serial_at, span_ms, unreadable};
-use super::entering::Judged;
 use super::fingerprint::Fingerprints;
+use super::judged::Judged;
 use super::known_agents::KnownAgents;
 use super::live::{Live, LiveRow};
 use super::read::denial_from;

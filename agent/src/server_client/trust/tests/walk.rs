@@ -18,6 +18,9 @@ struct Step {
     /// Which workload authority is called departed.
     departed: Option<usize>,
     restart: bool,
+    /// Of which control authority the server is that pushes, and which one the anchors file distrusts by then.
+    by: usize,
+    distrusted: Option<usize>,
 }
 
 const AUTHORITIES: usize = 3;
@@ -31,16 +34,24 @@ fn step() -> impl Strategy<Value = Step> {
         lists(),
         lists(),
         departed,
-        prop::bool::weighted(0.2),
+        (
+            prop::bool::weighted(0.2),
+            0..AUTHORITIES,
+            prop::option::weighted(0.3, 0..AUTHORITIES),
+        ),
     )
-        .prop_map(|(sequence, epoch, x509, control, departed, restart)| Step {
-            sequence,
-            epoch,
-            x509,
-            control,
-            departed,
-            restart,
-        })
+        .prop_map(
+            |(sequence, epoch, x509, control, departed, (restart, by, distrusted))| Step {
+                sequence,
+                epoch,
+                x509,
+                control,
+                departed,
+                restart,
+                by,
+                distrusted,
+            },
+        )
 }
 
 struct World {
@@ -87,7 +98,18 @@ impl World {
             wanted: Vec::new(),
             unreachable_since: None,
             not_issuing: Vec::new(),
+            said: Said::by(self.control[step.by].certificate().id(), None),
         }
+    }
+}
+
+fn file(world: &World, step: &Step) -> FileWord {
+    let distrusted = step.distrusted.iter();
+    FileWord {
+        distrusted: distrusted
+            .map(|index| world.control[*index].certificate().id())
+            .collect(),
+        ..FileWord::default()
     }
 }
 
@@ -111,7 +133,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Within an epoch no number falls, whatever comes and goes; who departed does not come back; and a newer list of an
-    /// authority that is held is always taken.
+    /// authority that is held is always taken. What a server said binds until the anchors file distrusts its authority, and from
+    /// then on it is not heard.
     ///
     /// Covers INV-3.
     #[test]
@@ -127,16 +150,20 @@ proptest! {
                 prop_assert!(held.is_some());
             }
             let update = world.update(step);
-            let Ok(Accepted { state, .. }) = judge(held.as_ref(), &update) else {
-                prop_assert!(held.is_none(), "what is held stays");
+            let file = file(&world, step);
+            let is_void = file.voids(&update.said);
+            let Ok(Accepted { state, .. }) = accept(held.as_ref(), &update, &trust_domain(), &file, at(100)) else {
+                prop_assert!(held.is_none() || is_void, "what is held stays");
                 continue;
             };
+            prop_assert!(!is_void, "a distrusted server is heard");
             let (now, offered) = (lists(&state), offers(&update));
             if let Some(before) = &held {
-                prop_assert!(state.epoch >= before.epoch);
+                let is_bound = !file.voids(&before.said);
+                prop_assert!(state.epoch >= before.epoch || !is_bound);
                 if before.epoch > 0 && state.epoch > before.epoch {
                     highest.clear();
-                } else {
+                } else if is_bound {
                     prop_assert!(state.bundle.sequence_number >= before.bundle.sequence_number);
                 }
                 for (id, list) in lists(before) {
@@ -145,8 +172,11 @@ proptest! {
                         prop_assert_eq!(newer, now);
                     }
                 }
-                for (id, _) in before.departed.iter() {
-                    prop_assert!(state.departed.contains(id));
+                for id in before.departed.iter().map(|gone| &gone.id) {
+                    if !before.departed.contains(id, &file) {
+                        continue;
+                    }
+                    prop_assert!(state.departed.contains(id, &file));
                     prop_assert!(before.find(id).is_some() || state.find(id).is_none(), "{id} is back");
                 }
             }

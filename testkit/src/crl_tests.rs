@@ -1,6 +1,6 @@
-use super::*;
-use crate::leaf::next_serial;
-use crate::{HOUR, authority, crl_at, now};
+use super::crl::*;
+use super::leaf::next_serial;
+use super::{HOUR, authority, crl_at, now};
 
 #[test]
 fn one_wrong_byte_or_a_wrong_predecessor_is_seen() {
