@@ -102,6 +102,12 @@ impl AnchorsFile {
                 }
                 (None, true, _) => block = Some(Block::begun(line, text)),
                 (None, _, true) => return Err(wrong(line, "a block ends that has not begun")),
+                (None, false, false) if is_mistyped(text) => {
+                    return Err(wrong(
+                        line,
+                        "it names whom not to trust and does not begin with `distrusted:`",
+                    ));
+                }
                 (None, false, false) => {
                     for word in words(text).into_iter().flatten() {
                         distrusted.insert(id(word).ok_or_else(|| not_an_id(line, word))?);
@@ -149,7 +155,13 @@ impl AnchorsFile {
 #[must_use]
 pub fn readable_distrust(file: &[u8]) -> BTreeSet<AuthorityId> {
     let looked_at = file.get(..MAX_ANCHORS_FILE).unwrap_or(file);
-    let words = lines(looked_at).flat_map(|(_, text)| words(text).into_iter().flatten());
+    let words = lines(looked_at).flat_map(|(_, text)| {
+        let mistyped = is_mistyped(text).then(|| text.split(is_end));
+        words(text)
+            .into_iter()
+            .flatten()
+            .chain(mistyped.into_iter().flatten())
+    });
     let mut distrusted = BTreeSet::new();
     for id in words.filter_map(id) {
         if distrusted.len() == MAX_DISTRUSTED {
@@ -201,9 +213,20 @@ fn lines(file: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 fn words(line: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let begin = line.get(..DISTRUSTED.len())?;
     let rest = line.get(DISTRUSTED.len()..)?;
-    let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
     let words = rest.split(is_end).filter(|word| !word.is_empty());
     begin.eq_ignore_ascii_case(DISTRUSTED.as_bytes()).then_some(words)
+}
+
+fn is_end(byte: &u8) -> bool {
+    byte.is_ascii_whitespace() || *byte == b','
+}
+
+/// Speaks of distrust, names an authority, and is no line that does so.
+fn is_mistyped(line: &[u8]) -> bool {
+    let speaks = line
+        .windows(b"distrust".len())
+        .any(|word| word.eq_ignore_ascii_case(b"distrust"));
+    speaks && words(line).is_none() && line.split(is_end).any(|word| id(word).is_some())
 }
 
 fn id(word: &[u8]) -> Option<AuthorityId> {

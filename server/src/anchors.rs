@@ -26,7 +26,7 @@ pub(crate) struct AnchorsError {
 }
 
 /// Those that stand, and those whose keys may be in other hands: of these the ones that left last.
-fn of(view: &KindView) -> AnchorsFile {
+pub(crate) fn of(view: &KindView) -> AnchorsFile {
     let certificates = view.authorities.iter().map(|viewed| viewed.certificate().clone());
     let on_their_way_out = view
         .authorities
@@ -78,7 +78,10 @@ pub(crate) async fn keep(
             }
             let next = current(&mut view);
             if next == written {
-                continue;
+                if still_says(&path, &written).await {
+                    continue;
+                }
+                tracing::warn!(file = %path.display(), "the file of control anchors was changed by somebody else: it is written again");
             }
             match write_blocking(&path, &next).await {
                 Ok(()) => written = next,
@@ -107,6 +110,22 @@ fn tell(firsts: &watch::Sender<Firsts>, written: &AnchorsFile) {
         }
         changed
     });
+}
+
+/// Whether the file names all whom it is to name. What somebody has added to those whom nobody shall trust stays.
+async fn still_says(path: &Path, written: &AnchorsFile) -> bool {
+    let (path, written) = (path.to_owned(), written.clone());
+    let looked = signet_runtime::spans::spawn_blocking(move || {
+        let Ok(Ok(found)) = std::fs::read(path).map(|text| AnchorsFile::parse(&text)) else {
+            return false;
+        };
+        let distrusted = found.distrusted();
+        let mut certificates = written.certificates().iter();
+        distrusted.is_superset(written.distrusted())
+            && certificates.all(|one| distrusted.contains(&one.id()) || found.certificates().contains(one))
+    });
+    // A look that does not come to its end changes nothing.
+    looked.await.unwrap_or(true)
 }
 
 async fn write_blocking(path: &Path, file: &AnchorsFile) -> Result<(), AnchorsError> {

@@ -152,3 +152,21 @@ proptest! {
         }
     }
 }
+
+/// A mistake beside a name must not make the bearer of that name trusted.
+#[test]
+fn a_line_that_speaks_of_distrust_and_is_mistyped_is_a_mistake_and_counts() {
+    let id = "0a".repeat(20);
+    for line in [
+        format!("distrusted : {id}"),
+        format!("# distrusted: {id}"),
+        format!("\u{feff}distrusted: {id}"),
+        format!("Distrust {id}"),
+    ] {
+        let file = format!("hello\n{line}\n");
+        assert!(AnchorsFile::parse(file.as_bytes()).is_err(), "{line:?}");
+        assert_eq!(readable_distrust(file.as_bytes()).len(), 1, "{line:?}");
+    }
+    let words = "# whom to distrust is said below\n";
+    assert_eq!(AnchorsFile::parse(words.as_bytes()), Err(AnchorsFileError::Empty));
+}

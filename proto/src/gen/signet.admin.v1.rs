@@ -197,6 +197,9 @@ pub struct ShowAuthoritiesResponse {
     pub operations: ::prost::alloc::vec::Vec<AuthorityProgress>,
     #[prost(int64, tag = "4")]
     pub now_unix_ms: i64,
+    /// The file of control anchors as it should be: certificates, and `distrusted:` lines.
+    #[prost(string, tag = "5")]
+    pub anchors: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DepartedAuthority {

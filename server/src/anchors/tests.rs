@@ -104,6 +104,29 @@ async fn in_an_emergency_agents_find_in_the_file_whom_not_to_believe_before_they
     assert_eq!(ended.operation.stage, Stage::Done, "there is no agent");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_takes_out_of_the_file_comes_back_and_what_he_distrusts_stays() {
+    let running = Running::new().await;
+    let directory = signet_testkit::folder();
+    let path = directory.path().join("anchors.pem");
+    kept(&running, &path).await.unwrap();
+    let written = std::fs::read_to_string(&path).unwrap();
+    for others in ["", "nonsense", "-----BEGIN CERTIFICATE-----\n"] {
+        std::fs::write(&path, others).unwrap();
+        running.pass(2 * RETRY_EVERY).await;
+        let again = async {
+            while std::fs::read_to_string(&path).unwrap() != written {
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+        };
+        tokio::time::timeout(10 * MINUTE, again).await.unwrap();
+    }
+    let more = format!("distrusted: {}\n{written}", "0a".repeat(20));
+    std::fs::write(&path, &more).unwrap();
+    running.pass(3 * RETRY_EVERY).await;
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), more);
+}
+
 /// Whoever is connected hears at least from the server that he is connected to.
 #[tokio::test(start_paused = true)]
 async fn a_file_that_cannot_be_written_holds_the_bundle_up_for_five_seconds() {

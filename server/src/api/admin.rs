@@ -37,7 +37,7 @@ use crate::{
     issuer::Issuer,
     live_rules::LiveRules,
     metrics::Metrics,
-    publisher::Publisher,
+    publisher::{Firsts, Publisher},
     put_back::PutBack,
     store::{Store, StoreError},
     trust::TrustSnapshot,
@@ -53,6 +53,8 @@ pub(crate) struct AdminService {
     pub authorities: AuthorityManager,
     /// Lists.
     pub publisher: Publisher,
+    /// Whom the file of control anchors names as distrusted.
+    pub firsts: watch::Receiver<Firsts>,
     /// What is published now.
     pub trust: watch::Receiver<Arc<TrustSnapshot>>,
     /// Open trust streams.
@@ -208,15 +210,8 @@ impl admin_server::Admin for AdminService {
     ) -> Result<Response<wire::AllowResponse>, Status> {
         let author = author(request.extensions());
         is_about(&request, &request.get_ref().denial_id);
-        let denial = self
-            .store
-            .allow(&request.into_inner().denial_id, &author, self.clock.now())
-            .await
-            .map_err(store_status)?;
-        self.agents.all_affected();
-        Ok(Response::new(wire::AllowResponse {
-            denial: Some(convert::denial(&denial)),
-        }))
+        let lifted = self.lifted(&request.get_ref().denial_id, &author).await?;
+        Ok(Response::new(lifted))
     }
 
     async fn list_denials(

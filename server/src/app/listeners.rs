@@ -297,6 +297,7 @@ impl Base {
             trust_domain: self.config.trust_domain.clone(),
             store: self.store.clone(),
             authorities: trust.authorities.clone(),
+            firsts: trust.firsts.subscribe(),
             publisher: trust.publisher.clone(),
             trust: trust.snapshots.clone(),
             agents: trust.agents.clone(),

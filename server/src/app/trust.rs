@@ -31,7 +31,7 @@ pub(super) struct Trust {
     /// Numbers that the next lists have to pass.
     pub(super) floors: watch::Sender<Floors>,
     /// What comes first in an emergency, as far as it is done.
-    firsts: watch::Sender<Firsts>,
+    pub(super) firsts: watch::Sender<Firsts>,
     pub(super) control: Arc<SharedRoots>,
 }
 

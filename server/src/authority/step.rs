@@ -128,13 +128,6 @@ impl AuthoritySet {
             if record.state.is_in_service() {
                 record.longest_leaf_ttl = record.longest_leaf_ttl.max(context.policy.leaf_ttl());
             }
-            // However the clock was when it was written.
-            if let AuthorityState::Tainted {
-                out_at: Some(out_at), ..
-            } = &mut record.state
-            {
-                *out_at = (*out_at).min(context.at.now + context.policy.emergency().grace);
-            }
         }
         let transition = raised.tick(context);
         if raised == *self || transition.effects.contains(&Effect::SaveJournal) {
@@ -160,7 +153,7 @@ impl AuthoritySet {
         if context.at.trusted {
             next.reinstate(context.at.now);
         }
-        next.turn_out(context.at.now);
+        next.turn_out(context.at.now, context.policy.emergency().grace);
         if next.takes_over(context) {
             next.hand_over(context);
         }

@@ -5,17 +5,19 @@ use std::{sync::Arc, time::SystemTime};
 use signet_certs::authority::{AuthorityId, AuthorityKind};
 use signet_proto::admin as wire;
 use signet_runtime::error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{AdminService, convert, store_status};
 use crate::{
     agents::Agents,
+    anchors,
     api::admin_calls::{author, is_about},
     authority::{
         Awaited, OperationReport, OperationSteps, Order, OrderError, OrderRequest, Refused, Stage, Verb, Why,
     },
+    publisher::Firsts,
 };
 
 /// How an operation goes on, message by message.
@@ -50,13 +52,16 @@ impl AdminService {
         let departed = departed.collect();
         let mut operations = Vec::new();
         for report in self.authorities.operations().iter() {
-            operations.push(progress(report, &self.agents).await);
+            let mut shown = progress(report, &self.agents).await;
+            unwritten(&mut shown, report, &self.firsts);
+            operations.push(shown);
         }
         Ok(wire::ShowAuthoritiesResponse {
             authorities,
             departed,
             operations,
             now_unix_ms: convert::millis(Some(now)),
+            anchors: anchors::of(view.kind(AuthorityKind::Control)).render(),
         })
     }
 
@@ -188,7 +193,7 @@ impl AdminService {
 
     fn told(&self, mut steps: OperationSteps) -> Response<ProgressStream> {
         let (sender, receiver) = mpsc::channel(4);
-        let agents = self.agents.clone();
+        let (agents, firsts) = (self.agents.clone(), self.firsts.clone());
         signet_runtime::spans::spawn(async move {
             let mut is_first = true;
             loop {
@@ -207,7 +212,8 @@ impl AdminService {
                 if !report.is_published && report.operation.stage == Stage::Spreading {
                     continue;
                 }
-                let message = progress(&report, &agents).await;
+                let mut message = progress(&report, &agents).await;
+                unwritten(&mut message, &report, &firsts);
                 if sender.send(Ok(message)).await.is_err() {
                     return;
                 }
@@ -223,6 +229,23 @@ async fn progress(report: &OperationReport, agents: &Arc<Agents>) -> wire::Autho
         awaited.push(straggler(one, agents).await);
     }
     convert::progress(report, awaited)
+}
+
+/// In an emergency of the control kind: agents with the file that there is go on to believe the thief.
+fn unwritten(
+    shown: &mut wire::AuthorityProgress,
+    report: &OperationReport,
+    firsts: &watch::Receiver<Firsts>,
+) {
+    let operation = &report.operation;
+    let is_control = (report.kind, operation.verb) == (AuthorityKind::Control, Verb::Emergency);
+    let stolen = operation
+        .previous
+        .filter(|_| is_control && operation.stage != Stage::Spreading);
+    if stolen.is_some_and(|stolen| !firsts.borrow().named.contains(&stolen)) {
+        "trust.control_anchors_file is not written (the log says why): bring what `ca anchors` prints to the nodes, not that file"
+            .clone_into(&mut shown.message);
+    }
 }
 
 async fn straggler(awaited: &Awaited, agents: &Arc<Agents>) -> wire::Straggler {

@@ -1,4 +1,4 @@
-//! Rows of the ledger and lists, as admins ask for them.
+//! Rows of the ledger, denials and lists, as admins ask for them.
 
 use signet_certs::authority::AuthorityKind;
 use signet_proto::admin as wire;
@@ -38,6 +38,15 @@ impl AdminService {
         let denials = denials.await.map_err(store_status)?;
         Ok(wire::ListDenialsResponse {
             denials: denials.iter().map(convert::denial).collect(),
+        })
+    }
+
+    pub(super) async fn lifted(&self, denial: &str, author: &str) -> Result<wire::AllowResponse, Status> {
+        let denial = self.store.allow(denial, author, self.clock.now());
+        let denial = denial.await.map_err(store_status)?;
+        self.agents.all_affected();
+        Ok(wire::AllowResponse {
+            denial: Some(convert::denial(&denial)),
         })
     }
 

@@ -141,7 +141,16 @@ impl AuthoritySet {
     }
 
     /// Those whose grace is over leave, whoever has reported.
-    pub(super) fn turn_out(&mut self, now: SystemTime) {
+    pub(super) fn turn_out(&mut self, now: SystemTime, grace: Duration) {
+        for record in &mut self.authorities {
+            // However the clock was when it was written.
+            if let AuthorityState::Tainted {
+                out_at: Some(out_at), ..
+            } = &mut record.state
+            {
+                *out_at = (*out_at).min(now + grace);
+            }
+        }
         let over = |record: &&AuthorityRecord| record.state.out_at().is_some_and(|out_at| out_at <= now);
         let over = self.authorities.iter().filter(over);
         let over: Vec<_> = over.map(|record| (record.id(), record.author.clone())).collect();

@@ -118,6 +118,10 @@ impl AuthoritySet {
             }
             return are_out;
         }
+        if self.is_replaced(operation) {
+            operation.end(Stage::Superseded, now);
+            return true;
+        }
         let Some(previous) = operation.previous else {
             operation.end(Stage::Done, now);
             return true;
@@ -145,6 +149,10 @@ impl AuthoritySet {
     }
 
     fn after_telling(&self, operation: &mut Operation, context: &Context<'_>) -> bool {
+        if self.is_replaced(operation) {
+            operation.end(Stage::Superseded, context.at.now);
+            return true;
+        }
         let sequence = self.told_by(operation);
         let is_told = sequence.is_some_and(|sequence| match operation.verb {
             // Whoever has not heard is not waited for, but a certificate of an agent's own is mended by that agent alone.
@@ -164,6 +172,13 @@ impl AuthoritySet {
     fn is_forgotten(&self, operation: &Operation) -> bool {
         let stands = |authority| self.get(authority).is_some() || self.departed.get(authority).is_some();
         !operation.taken_away().is_some_and(stands)
+    }
+
+    /// Its successor was distrusted meanwhile: what it would say is not so any more.
+    fn is_replaced(&self, operation: &Operation) -> bool {
+        let target = self.get(operation.target);
+        let stands = target.is_some_and(|target| target.state.out_at().is_none());
+        operation.verb == Verb::Retire && !stands
     }
 
     /// Those that stand.

@@ -91,7 +91,7 @@ impl AdminClient {
     /// # Errors
     /// What the server answered.
     pub async fn anchors(&mut self) -> anyhow::Result<Answer> {
-        Ok(render::anchors(&self.show_authorities().await?.authorities))
+        Ok(render::anchors(&self.show_authorities().await?))
     }
 
     async fn show_authorities(&mut self) -> anyhow::Result<wire::ShowAuthoritiesResponse> {

@@ -87,12 +87,18 @@ fn authorities(authorities: &[wire::Authority]) -> Answer {
 }
 
 /// Those by which agents recognise the server.
-pub(super) fn anchors(authorities: &[wire::Authority]) -> Answer {
-    let control = authorities.iter().filter(|authority| authority.kind == "control");
+pub(super) fn anchors(shown: &wire::ShowAuthoritiesResponse) -> Answer {
+    let control = shown
+        .authorities
+        .iter()
+        .filter(|authority| authority.kind == "control");
     let pem: Vec<String> = control
         .map(|authority| pem::encode("CERTIFICATE", &authority.certificate))
         .collect();
-    Answer::new(json!({ "anchors": pem }), pem.concat())
+    Answer::new(
+        json!({ "anchors": pem, "file": shown.anchors }),
+        shown.anchors.clone(),
+    )
 }
 
 pub(super) fn svids(list: &wire::ListSvidsResponse) -> Answer {

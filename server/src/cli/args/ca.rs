@@ -8,7 +8,7 @@ use super::AdminArgs;
 pub(in crate::cli) enum CaCommand {
     /// List the authorities with their states, what happens next and when, and what is under way.
     Show(AdminArgs),
-    /// Print the certificates by which agents recognise this server, PEM: what their trust.anchors_file holds.
+    /// Print the certificates by which agents recognise this server, PEM, and whom they are never to trust: what their trust.anchors_file holds.
     Anchors(AdminArgs),
     /// Make a successor and let it spread. It takes over when it is asked to, or when its time comes.
     Prepare(PrepareArgs),

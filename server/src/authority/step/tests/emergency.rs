@@ -4,7 +4,7 @@ use signet_certs::authority::AuthorityId;
 
 use super::super::super::operation::{Order, Stage, Verb};
 use super::super::super::policy::{EmergencySettings, LifePolicy, LifeSettings};
-use super::world::{AGENTS, Action, HOUR, MINUTE, World, rotation, settings};
+use super::world::{AGENTS, Action, HOUR, MINUTE, World, retirement, rotation, settings};
 use super::*;
 
 fn in_emergency(world: &mut World) -> Result<(), Refused> {
@@ -127,11 +127,16 @@ fn it_goes_on_by_a_time_that_nobody_has_settled_and_its_grace_grows_by_no_clock(
     world.now += 5 * MINUTE;
     world.settle();
     assert_eq!(state(&world, stolen), Some("tainted"));
-    // The server starts again, and its clock is right now.
+    // Its clock is right now; then again, and the server starts with it.
     world.now -= 20 * HOUR;
+    world.settle();
+    world.step(Event::Tick).unwrap();
+    let out_at = |world: &World| world.set.get(stolen).unwrap().state.out_at().unwrap();
+    assert_eq!(out_at(&world), world.now + 2 * MINUTE);
+    world.now -= HOUR;
     world.perform(&Action::Restart);
-    let out_at = world.set.get(stolen).unwrap().state.out_at().unwrap();
-    assert_eq!(out_at, world.now + 2 * MINUTE);
+    assert_eq!(out_at(&world), world.now + 2 * MINUTE);
+    let out_at = out_at(&world);
     let unsettled = Context {
         at: Moment {
             now: out_at,
@@ -150,6 +155,25 @@ fn it_goes_on_by_a_time_that_nobody_has_settled_and_its_grace_grows_by_no_clock(
             .any(|effect| matches!(effect, Effect::DeleteKey(_))),
         "a wrong clock destroys no key"
     );
+}
+
+/// Its successor was distrusted before it could say that it signs.
+#[test]
+fn a_retirement_whose_successor_is_distrusted_comes_to_nothing() {
+    let mut world = World::started();
+    (0..AGENTS).for_each(|agent| world.renew(agent));
+    world.forced = true;
+    world.orders(retirement()).unwrap();
+    world.publish();
+    world.now += 2 * HOUR;
+    world.settle();
+    assert_eq!(world.last_operation(), Some((Verb::Retire, Stage::Draining)));
+    in_emergency(&mut world).unwrap();
+    world.publish();
+    world.now += MINUTE;
+    world.settle();
+    let first = world.set.operations().iter().next().unwrap();
+    assert_eq!((first.verb, first.stage), (Verb::Retire, Stage::Superseded));
 }
 
 #[test]

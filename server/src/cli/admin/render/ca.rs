@@ -200,6 +200,7 @@ pub(super) fn line(step: &wire::AuthorityProgress) -> String {
                 "replacing   {id} signs; {figures} use nothing of {old} any more, which leaves whoever has reported"
             )
         }
+        "attesting" if step.kind == "x509" => format!("leaving     {old} is in no bundle any more"),
         "attesting" => format!("attesting   {old} is in no bundle any more; {figures} have attested anew"),
         "replaced" => format!("replaced    {id} signs; {old} and all before it are in no bundle any more"),
         "leaving" => format!("leaving     {figures} have reported the bundle without {old}"),
@@ -257,7 +258,11 @@ pub(in crate::cli::admin) fn ordered(step: &wire::AuthorityProgress) -> anyhow::
         step.operation_id,
         step.message
     );
-    Ok(Answer::new(operation_json(step), String::new()))
+    let unwritten = step.step == "replaced" && !step.message.is_empty();
+    Ok(Answer {
+        problem: unwritten.then(|| step.message.clone()),
+        ..Answer::new(operation_json(step), String::new())
+    })
 }
 
 /// The answer of an order that goes on by itself.

@@ -104,6 +104,7 @@ fn the_story_of_each_authority_is_as_people_have_read_it() {
         has_key: true,
     };
     let shown = wire::ShowAuthoritiesResponse {
+        anchors: String::new(),
         authorities: all,
         departed: vec![departed],
         operations: vec![retiring(), forced()],
