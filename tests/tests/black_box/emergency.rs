@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use signet_certs::anchors_file::AnchorsFile;
 use signet_tests::{
     domain::{Domain, Plan},
-    process::{binary, run},
+    process::{Finished, binary, run},
     wait::{eventually, within},
 };
+
+use tokio::task::JoinHandle;
 
 use super::{
     authority::{believe, gone_everywhere, identities, in_state, pods, refused, states},
@@ -20,13 +22,14 @@ use super::{
 const GRACE: &str = "15s";
 
 /// The command in a process of its own, which goes on when the server does not.
-fn begun(
-    domain: &Domain,
-    kind: &str,
-) -> tokio::task::JoinHandle<anyhow::Result<signet_tests::process::Finished>> {
-    let (socket, kind) = (domain.server.admin_socket(), kind.to_owned());
+fn begun(domain: &Domain, args: &[&str]) -> JoinHandle<anyhow::Result<Finished>> {
+    let socket = domain.server.admin_socket();
+    let args: Vec<String> = args
+        .iter()
+        .chain(&["--output", "json"])
+        .map(ToString::to_string)
+        .collect();
     tokio::spawn(async move {
-        let args = ["ca", "emergency", "--kind", &kind, "--output", "json"];
         let env = [("SIGNET_ADMIN_SOCKET", socket.to_str().unwrap())];
         run(&binary("signet-server"), &args, &env).await
     })
@@ -48,7 +51,7 @@ async fn a_workload_authority_is_replaced_before_anybody_is_refused_also_over_ki
     domain.server.admin(&["ca", "prepare"]).await.unwrap();
     let beside = in_state(&domain, "x509", "prepared").await.unwrap();
 
-    let command = begun(&domain, "x509");
+    let command = begun(&domain, &["ca", "emergency"]);
     let new = eventually("another one that signs", async || {
         believe(&identities(&clients).await);
         let active = in_state(&domain, "x509", "active").await?;
@@ -100,7 +103,9 @@ async fn a_control_authority_is_distrusted_in_the_file_first_and_every_agent_att
     let (_silent, _) = domain.raw_agent("node-b").await.unwrap();
     let stolen = in_state(&domain, "control", "active").await.unwrap();
 
-    let command = begun(&domain, "control");
+    let order = ["ca", "emergency", "--kind", "control", "--no-wait"];
+    let recorded = domain.server.admin(&order).await.unwrap();
+    let operation = recorded["operation_id"].as_str().unwrap().to_owned();
     let file = domain.server.anchors();
     let names = eventually("the file to name the stolen one", async || {
         let file = AnchorsFile::parse(&std::fs::read(&file).ok()?).unwrap();
@@ -112,6 +117,7 @@ async fn a_control_authority_is_distrusted_in_the_file_first_and_every_agent_att
     let new = names.certificates()[0].id().to_string();
     domain.server.kill().await;
     domain.server.start().await.unwrap();
+    let command = begun(&domain, &["ca", "wait", &operation]);
     let waits = within(Duration::from_secs(40), async || {
         let shown = domain.server.admin(&["ca", "show"]).await.ok()?;
         let operation = &shown["operations"][0];
