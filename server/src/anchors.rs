@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_certs::anchors_file::{AnchorsFile, MAX_DISTRUSTED};
+use signet_certs::anchors_file::{AnchorsFile, MAX_ANCHORS_FILE, MAX_DISTRUSTED};
 use signet_certs::authority::AuthorityKind;
 use signet_runtime::drain::Drain;
 use signet_runtime::files::{self, Durability};
@@ -65,9 +65,10 @@ pub(crate) async fn keep(
     firsts: watch::Sender<Firsts>,
     drain: &Drain,
 ) -> Result<(), AnchorsError> {
-    let mut written = current(&mut view);
-    write_blocking(&path, &written).await?;
-    tell(&firsts, &written);
+    let first = current(&mut view);
+    write_blocking(&path, &first).await?;
+    tell(&firsts, Some(&first));
+    let mut written = Some(first);
     let ending = drain.clone();
     drain.spawn_worker("anchors file", async move {
         loop {
@@ -77,22 +78,24 @@ pub(crate) async fn keep(
                 () = ending.signalled() => return,
             }
             let next = current(&mut view);
-            if next == written {
-                if still_says(&path, &written).await {
+            if written.as_ref() == Some(&next) {
+                if still_says(&path, &next).await {
                     continue;
                 }
                 tracing::warn!(file = %path.display(), "the file of control anchors was changed by somebody else: it is written again");
             }
             match write_blocking(&path, &next).await {
-                Ok(()) => written = next,
+                Ok(()) => written = Some(next),
                 Err(error) => {
+                    // Whatever is there, nobody vouches for it.
+                    written = None;
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         "control anchors not written"
                     );
                 }
             }
-            tell(&firsts, &written);
+            tell(&firsts, written.as_ref());
         }
     });
     Ok(())
@@ -102,12 +105,12 @@ fn current(view: &mut watch::Receiver<Arc<AuthorityView>>) -> AnchorsFile {
     of(view.borrow_and_update().kind(AuthorityKind::Control))
 }
 
-fn tell(firsts: &watch::Sender<Firsts>, written: &AnchorsFile) {
+fn tell(firsts: &watch::Sender<Firsts>, written: Option<&AnchorsFile>) {
+    let named = written.map(|written| written.distrusted().clone());
+    let named = named.unwrap_or_default();
     firsts.send_if_modified(|firsts| {
-        let changed = firsts.named != *written.distrusted();
-        if changed {
-            firsts.named.clone_from(written.distrusted());
-        }
+        let changed = firsts.named != named;
+        firsts.named = named;
         changed
     });
 }
@@ -116,7 +119,9 @@ fn tell(firsts: &watch::Sender<Firsts>, written: &AnchorsFile) {
 async fn still_says(path: &Path, written: &AnchorsFile) -> bool {
     let (path, written) = (path.to_owned(), written.clone());
     let looked = signet_runtime::spans::spawn_blocking(move || {
-        let Ok(Ok(found)) = std::fs::read(path).map(|text| AnchorsFile::parse(&text)) else {
+        // Whatever stands there now, a look at it ends.
+        let text = files::read(&path, MAX_ANCHORS_FILE as u64);
+        let Ok(Ok(found)) = text.map(|text| AnchorsFile::parse(&text)) else {
             return false;
         };
         let distrusted = found.distrusted();

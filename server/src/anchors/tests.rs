@@ -111,11 +111,15 @@ async fn what_somebody_else_takes_out_of_the_file_comes_back_and_what_he_distrus
     let path = directory.path().join("anchors.pem");
     kept(&running, &path).await.unwrap();
     let written = std::fs::read_to_string(&path).unwrap();
-    for others in ["", "nonsense", "-----BEGIN CERTIFICATE-----\n"] {
-        std::fs::write(&path, others).unwrap();
+    for others in ["", "nonsense", "-----BEGIN CERTIFICATE-----\n", "/dev/zero"] {
+        std::fs::remove_file(&path).unwrap();
+        match others.starts_with('/') {
+            true => std::os::unix::fs::symlink(others, &path).unwrap(),
+            false => std::fs::write(&path, others).unwrap(),
+        }
         running.pass(2 * RETRY_EVERY).await;
         let again = async {
-            while std::fs::read_to_string(&path).unwrap() != written {
+            while path.is_symlink() || std::fs::read_to_string(&path).unwrap() != written {
                 tokio::time::sleep(RETRY_EVERY).await;
             }
         };

@@ -111,7 +111,11 @@ impl AdminClient {
         narration: Narration,
         leaves: impl Future<Output = ()>,
     ) -> anyhow::Result<Answer> {
-        let steps = self.ordered(order).await.map_err(said)?;
+        let steps = self.ordered(order).await.map_err(|status| match status.code() {
+            // The server did not say no: it went away.
+            Code::Unknown | Code::Cancelled | Code::Internal => unheard(Some(&status)),
+            _ => said(status),
+        })?;
         let mut followed = Followed::new(None, narration);
         select! {
             answer = self.follow(steps, waits, &mut followed) => answer,
@@ -162,10 +166,7 @@ impl AdminClient {
                 Err(status) => Some(status),
             };
             let Some(id) = &followed.operation else {
-                anyhow::bail!(
-                    "the connection broke before the server said that it is recorded{}: see `ca show`, then ask again",
-                    because(broke.as_ref())
-                );
+                return Err(unheard(broke.as_ref()));
             };
             followed.narration.line(&format!(
                 "the server is away; {id} is recorded and goes on with its next start"
@@ -242,6 +243,13 @@ impl AdminClient {
             }
         }
     }
+}
+
+fn unheard(broke: Option<&Status>) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the connection broke before the server said that it is recorded{}: see `ca show`, then ask again",
+        because(broke)
+    )
 }
 
 /// A server says no, as opposed to a connection that breaks.
