@@ -198,6 +198,12 @@ impl RawAgent {
         Ok(self.client.issue_x509_svids(request).await?.into_inner().results)
     }
 
+    /// What the server says to this caller where it does not serve him; nothing where it looks at what he asks for, and be it refused.
+    pub async fn shut_out(&mut self) -> Option<Status> {
+        let item = pod_item(new_csr().ok()?, "no token");
+        self.issue(vec![item]).await.err()
+    }
+
     /// Asks for one certificate on a pod's token.
     ///
     /// # Errors

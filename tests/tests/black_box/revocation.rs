@@ -360,7 +360,7 @@ async fn what_an_admin_writes_about_a_denial_stays_with_admins() {
     ];
     domain.server.admin(&args).await.unwrap();
     let denied = eventually("the agent to be denied", async || {
-        raw.issue(vec![]).await.err().map(|status| format!("{status:?}"))
+        raw.shut_out().await.map(|status| format!("{status:?}"))
     });
     heard.push(denied.await);
     let verdict = eventually("the verdict", async || front.fetch().await.err());

@@ -175,7 +175,7 @@ async fn is_shut_out(domain: &Domain, shown: &ClientCertificate) -> bool {
     let Ok(mut line) = RawAgent::connect(domain.server.agents(), Some(shown)).await else {
         return true;
     };
-    line.hello().await.is_err() || line.issue(vec![]).await.is_err()
+    line.hello().await.is_err() || line.shut_out().await.is_some()
 }
 
 /// A token that was read in a pod, or on its way.
@@ -227,15 +227,15 @@ async fn an_agents_key_and_token_are_its_node_until_the_agent_is_banned() {
     let outcome = thief.issue_one(new_csr().unwrap(), &far).await.unwrap();
     assert_refused("a pod of another node", outcome, Reason::NotAttested);
 
+    assert!(!is_shut_out(&domain, &stolen).await);
     domain.server.admin(&["agent", "ban", "node-a"]).await.unwrap();
-    eventually("the thief to be shut out", async || {
-        thief.issue(vec![]).await.err()
-    })
-    .await;
+    let status = eventually("the thief to be shut out", async || thief.shut_out().await).await;
+    assert!(format!("{status:?}").contains("denied"), "{status:?}");
     assert!(is_shut_out(&domain, &stolen).await);
+    let attested = domain.raw_agent("node-a").await.map(drop).unwrap_err();
     assert!(
-        domain.raw_agent("node-a").await.is_err(),
-        "the node's token attests nobody any more"
+        format!("{attested:#}").contains("denied"),
+        "the node's token attests nobody any more: {attested:#}"
     );
     // What he got meanwhile is revoked with all that runs on the node.
     domain

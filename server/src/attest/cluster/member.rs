@@ -310,7 +310,8 @@ impl Cluster {
             kept_reviews,
             displaced_reviews,
             name: self.settings.name.to_string(),
-            uid: self.uid.get().cloned(),
+            // What a name means holds for good, also while nobody answers to it.
+            uid: self.uid.get().cloned().or_else(|| self.remembered.row().uid),
             synced: self.watch.is_synced(),
             unreachable_since: self.reach.unreachable_since(),
             last_seen: self.watch.last_seen(),

@@ -165,16 +165,21 @@ fn in_order(
         let Some(mut backwards) = open(&path, notes) else {
             continue;
         };
-        // What cannot be read is told by whoever reads all of it.
-        while let Ok(Some(line)) = backwards.next() {
-            if let Some(place) = Place::of(&line, server_id) {
-                placed.push((place, path));
-                break;
+        let own = loop {
+            match backwards.next() {
+                Ok(Some(line)) => match Place::of(&line, server_id) {
+                    Some(place) => break Some(place),
+                    None if goes_on() => {}
+                    None => break None,
+                },
+                Ok(None) => break None,
+                Err(error) => {
+                    notes.push(format!("{} is not read: {error}", path.display()));
+                    break None;
+                }
             }
-            if !goes_on() {
-                break;
-            }
-        }
+        };
+        placed.extend(own.map(|place| (place, path)));
     }
     placed.sort_by(|(a, _), (b, _)| b.cmp(a));
     placed.into_iter().map(|(_, path)| path).collect()

@@ -223,7 +223,7 @@ async fn a_node_is_shut_out_with_all_that_runs_on_it() {
         ids.contains("/signet/agent/") && ids.contains(&id_of("here")),
         "{ids}"
     );
-    let status = eventually("the agent to be shut out", async || bad.issue(vec![]).await.err()).await;
+    let status = eventually("the agent to be shut out", async || bad.shut_out().await).await;
     assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
     let error = domain.raw_agent("node-a").await.err().unwrap();
     let status = error.downcast_ref::<tonic::Status>().unwrap();
@@ -259,7 +259,7 @@ async fn an_agent_is_banned_by_its_node_and_the_answer_says_how_that_is_undone()
         "{}",
         banned.stdout
     );
-    eventually("the agent to be shut out", async || bad.issue(vec![]).await.err()).await;
+    eventually("the agent to be shut out", async || bad.shut_out().await).await;
     assert!(domain.raw_agent("node-a").await.is_err());
     audited(&domain, &["\"revoked\"", "/signet/agent/", &denial]).await;
     domain.server.admin(&["allow", &denial]).await.unwrap();
