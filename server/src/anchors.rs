@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_certs::anchors_file::{AnchorsFile, MAX_ANCHORS_FILE, MAX_DISTRUSTED};
+use signet_certs::anchors_file::{AnchorsFile, MAX_ANCHORS_FILE, MAX_DISTRUSTED, readable_distrust};
 use signet_certs::authority::AuthorityKind;
 use signet_runtime::drain::Drain;
 use signet_runtime::files::{self, Durability};
@@ -15,7 +15,10 @@ use tokio::sync::watch;
 use crate::authority::{AuthorityView, KindView, Left};
 use crate::publisher::Firsts;
 
-const RETRY_EVERY: Duration = Duration::from_secs(10);
+/// How often the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// After a write that failed: a bundle is held up for five seconds.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The file could not be written; the old one is still in place.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,15 @@ pub(crate) fn of(view: &KindView) -> AnchorsFile {
 /// Writes the file, mode 0644, by rename: a reader sees the old file or the new one, never a part. It is public; what counts is who can
 /// write there.
 fn write(path: &Path, file: &AnchorsFile) -> Result<(), AnchorsError> {
+    // Whom somebody else has named stays named: it is for him to take that back.
+    let others = files::read(path, MAX_ANCHORS_FILE as u64).map(|text| readable_distrust(&text));
+    let others = others.unwrap_or_default();
+    let distrusted = file.distrusted().iter().copied();
+    let distrusted = distrusted.chain(others.into_iter().filter(|id| !file.distrusted().contains(id)));
+    let file = AnchorsFile::new(
+        file.certificates().iter().cloned(),
+        distrusted.take(MAX_DISTRUSTED),
+    );
     let text = file.render();
     let written = files::make_parent(path)
         .and_then(|()| files::replace(path, text.as_bytes(), 0o644, Durability::Durable));
@@ -74,7 +86,7 @@ pub(crate) async fn keep(
         loop {
             tokio::select! {
                 Ok(()) = view.changed() => {}
-                () = tokio::time::sleep(RETRY_EVERY) => {}
+                () = tokio::time::sleep(if written.is_some() { LOOK_EVERY } else { RETRY_AFTER }) => {}
                 () = ending.signalled() => return,
             }
             let next = current(&mut view);
@@ -109,13 +121,18 @@ fn tell(firsts: &watch::Sender<Firsts>, written: Option<&AnchorsFile>) {
     let named = written.map(|written| written.distrusted().clone());
     let named = named.unwrap_or_default();
     firsts.send_if_modified(|firsts| {
-        let changed = firsts.named != named;
-        firsts.named = named;
+        let next = Firsts {
+            named,
+            unwritten: written.is_none(),
+            own: firsts.own,
+        };
+        let changed = *firsts != next;
+        *firsts = next;
         changed
     });
 }
 
-/// Whether the file names all whom it is to name. What somebody has added to those whom nobody shall trust stays.
+/// Whether the file names all whom it is to name, and nobody else but those whom somebody has added to the distrusted.
 async fn still_says(path: &Path, written: &AnchorsFile) -> bool {
     let (path, written) = (path.to_owned(), written.clone());
     let looked = signet_runtime::spans::spawn_blocking(move || {
@@ -126,7 +143,9 @@ async fn still_says(path: &Path, written: &AnchorsFile) -> bool {
         };
         let distrusted = found.distrusted();
         let mut certificates = written.certificates().iter();
+        let is_ours = |one| written.certificates().contains(one);
         distrusted.is_superset(written.distrusted())
+            && found.certificates().iter().all(is_ours)
             && certificates.all(|one| distrusted.contains(&one.id()) || found.certificates().contains(one))
     });
     // A look that does not come to its end changes nothing.

@@ -117,17 +117,17 @@ async fn what_somebody_else_takes_out_of_the_file_comes_back_and_what_he_distrus
             true => std::os::unix::fs::symlink(others, &path).unwrap(),
             false => std::fs::write(&path, others).unwrap(),
         }
-        running.pass(2 * RETRY_EVERY).await;
+        running.pass(2 * LOOK_EVERY).await;
         let again = async {
             while path.is_symlink() || std::fs::read_to_string(&path).unwrap() != written {
-                tokio::time::sleep(RETRY_EVERY).await;
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         tokio::time::timeout(10 * MINUTE, again).await.unwrap();
     }
     let more = format!("distrusted: {}\n{written}", "0a".repeat(20));
     std::fs::write(&path, &more).unwrap();
-    running.pass(3 * RETRY_EVERY).await;
+    running.pass(3 * LOOK_EVERY).await;
     assert_eq!(std::fs::read_to_string(&path).unwrap(), more);
 }
 

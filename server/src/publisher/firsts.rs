@@ -18,6 +18,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub(crate) struct Firsts {
     /// Whom the file of control anchors names as distrusted.
     pub named: BTreeSet<AuthorityId>,
+    /// That file could not be written, and is tried again.
+    pub unwritten: bool,
     /// The authority of the certificate that agents see; nothing before there is one.
     pub own: Option<AuthorityId>,
 }

@@ -239,10 +239,7 @@ fn unwritten(
 ) {
     let operation = &report.operation;
     let is_control = (report.kind, operation.verb) == (AuthorityKind::Control, Verb::Emergency);
-    let stolen = operation
-        .previous
-        .filter(|_| is_control && operation.stage != Stage::Spreading);
-    if stolen.is_some_and(|stolen| !firsts.borrow().named.contains(&stolen)) {
+    if is_control && operation.stage != Stage::Spreading && firsts.borrow().unwritten {
         "trust.control_anchors_file is not written (the log says why): bring what `ca anchors` prints to the nodes, not that file"
             .clone_into(&mut shown.message);
     }

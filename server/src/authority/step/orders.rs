@@ -108,6 +108,7 @@ impl AuthoritySet {
         let mut running = self.operations.running();
         let same = running.find(|one| one.verb == Verb::Emergency && one.stage != Stage::Telling);
         if let Some(same) = same {
+            self.check_algorithm(same.target, algorithm)?;
             return Ok(self.joined(same.number));
         }
         let effects = vec![Effect::GenerateKey {

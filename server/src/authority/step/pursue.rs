@@ -177,8 +177,10 @@ impl AuthoritySet {
     /// Its successor was distrusted meanwhile: what it would say is not so any more.
     fn is_replaced(&self, operation: &Operation) -> bool {
         let target = self.get(operation.target);
-        let stands = target.is_some_and(|target| target.state.out_at().is_none());
-        operation.verb == Verb::Retire && !stands
+        let left = self.departed.get(operation.target);
+        let is_distrusted = target.is_some_and(|target| target.state.out_at().is_some())
+            || left.is_some_and(|left| left.left == Left::Emergency);
+        operation.verb == Verb::Retire && is_distrusted
     }
 
     /// Those that stand.

@@ -47,6 +47,10 @@ pub(super) struct Reserve {
     kept: u64,
     /// The file system promises nobody room, so only what is free now counts.
     is_off: bool,
+    /// What was free before something was lent: the file leaves no more than that to others when it takes it back.
+    free_before: u64,
+    /// The disk took less than it had promised, as with a quota: what it says is free is not believed.
+    is_pressed: bool,
     /// Why the file could not be made as long as it should be; said once.
     failed: Option<io::ErrorKind>,
     space: Space,
@@ -59,6 +63,8 @@ impl Reserve {
             dir: dir.to_owned(),
             kept: 0,
             is_off: false,
+            free_before: 0,
+            is_pressed: false,
             failed: None,
             space: Space::Enough,
         };
@@ -76,17 +82,25 @@ impl Reserve {
         self.dir.join("signet.db-wal")
     }
 
+    /// What can be had, as far as that is known.
     fn free(&self) -> Option<u64> {
+        if self.is_pressed {
+            return Some(0);
+        }
         let disk = statvfs(&self.dir).ok()?;
         Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
 
     /// Looks at the disk before something is written. What protects finds room as long as there is some.
     pub(super) fn look(&mut self, protecting: bool) -> Space {
+        if !protecting {
+            self.try_again();
+        }
         // A disk that cannot be asked says what is wrong when it is written to.
         let Some(free) = self.free() else {
             return Space::Enough;
         };
+        self.free_before = free;
         let length = match protecting && free < SLICE {
             true => lent(free, self.kept, SLICE),
             false => taken(free, self.kept, LEFT),
@@ -138,11 +152,19 @@ impl Reserve {
         self.free().is_some_and(|free| free >= room)
     }
 
-    /// Takes back what was lent, before somebody else on the disk does.
+    /// Takes back what was lent, before somebody else on the disk does: of that nobody gets anything.
     pub(super) fn take_back(&mut self) {
-        if let Some(free) = self.free() {
-            self.resize(taken(free, self.kept, SPARE));
-        }
+        // Under a quota only the attempt shows what there is.
+        let free = match self.is_pressed {
+            true => KEPT + SPARE,
+            false => self.free().unwrap_or(0),
+        };
+        self.resize(taken(free, self.kept, self.free_before.min(SPARE)));
+    }
+
+    /// A write found no room, whatever the disk says is free.
+    pub(super) const fn found_none(&mut self) {
+        self.is_pressed = true;
     }
 
     fn resize(&mut self, length: u64) {
@@ -155,13 +177,21 @@ impl Reserve {
         if let Some(error) = failed {
             let errno = error.raw_os_error().map(Errno::from_raw);
             self.is_off = matches!(errno, Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS));
-            // That there was less room than it looked like is found out by `missing`.
             let is_full = matches!(errno, Some(Errno::ENOSPC | Errno::EDQUOT));
+            self.is_pressed |= is_full;
             if !is_full && self.failed != kind {
                 tracing::warn!(%error, file = %self.path().display(), "no room on the disk can be kept for revocations");
             }
         }
         self.failed = kind;
+    }
+
+    /// Looks whether a disk that took less than it promised takes more now.
+    fn try_again(&mut self) {
+        if std::mem::take(&mut self.is_pressed) {
+            self.resize(KEPT);
+            self.is_pressed = !self.is_off && self.kept < KEPT;
+        }
     }
 
     /// A file with holes, from a copy of the folder, keeps nothing where they are.

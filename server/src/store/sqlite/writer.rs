@@ -233,6 +233,9 @@ impl Worker {
         let result = self.transaction(&mut group);
         if let Err(error) = &result {
             tracing::error!(%error, jobs = group.len(), "store transaction failed");
+            if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+                self.reserve.found_none();
+            }
             self.failures.send_modify(|failures| *failures += 1);
         }
         let result = result.map_err(|error| store_error(&error));

@@ -1,6 +1,7 @@
 //! A key is stolen.
 
 use signet_certs::authority::AuthorityId;
+use signet_certs::signer::SignatureAlgorithm;
 
 use super::super::super::operation::{Order, Stage, Verb};
 use super::super::super::policy::{EmergencySettings, LifePolicy, LifeSettings};
@@ -184,6 +185,10 @@ fn it_joins_itself_and_ends_what_waited_for_another_successor() {
     world.orders(rotation(false)).unwrap();
     in_emergency(&mut world).unwrap();
     in_emergency(&mut world).unwrap();
+    let other = world.orders(Order::Emergency {
+        algorithm: Some(SignatureAlgorithm::P384),
+    });
+    assert!(matches!(other, Err(Refused::OtherAlgorithm { .. })), "{other:?}");
     // It goes further than a rotation.
     world.orders(rotation(false)).unwrap();
     world.settle();
