@@ -15,14 +15,17 @@
 //!
 //! What neither has heard of is found over links that the server shows ([`Following`]): they come last, and add as well.
 
+mod error;
 mod files;
 mod following;
+mod keeping;
 mod server;
 mod state;
 mod watching;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -32,56 +35,16 @@ use signet_certs::time::rfc3339;
 use signet_certs::tls::SharedRoots;
 use signet_certs::verify::{CrlPolicy, TrustRoots, TrustedAuthority};
 use signet_runtime::sync::Mutex;
-use thiserror::Error;
 use tokio::sync::watch;
 
-use self::files::{read_configured, read_kept, write_kept};
+pub(crate) use self::error::{AnchorsError, NamedError};
+use self::files::{read_configured, read_kept};
 pub(crate) use self::following::Following;
+use self::keeping::ToKeep;
 pub(crate) use self::server::{Objection, VerifiedServer};
 use self::state::{Broken, Configured, MAX_ANCHORS, State, same};
 pub(crate) use self::watching::LOOK;
 use super::trust::{Departed, FileWord, HeldAuthority, Said, TrustError, usable};
-
-/// Why there are no anchors.
-#[derive(Debug, Error)]
-pub(crate) enum AnchorsError {
-    /// The configured file cannot be read.
-    #[error("{}: {problem}; it must hold the control authorities that the server writes", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        problem: std::io::Error,
-    },
-    /// The configured file holds something else.
-    #[error("{}: {problem}", path.display())]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
-
-impl AnchorsError {
-    fn unusable(path: &Path, problem: String) -> Self {
-        Self::Unusable {
-            path: path.to_owned(),
-            problem,
-        }
-    }
-}
-
-/// Why authorities that the server named are not taken over.
-#[derive(Debug, Error)]
-pub(crate) enum NamedError {
-    /// More than any trust domain has.
-    #[error("the server names {0} control authorities, of at most {MAX_ANCHORS}")]
-    Many(usize),
-    /// Not an authority, or one of another trust domain.
-    #[error(transparent)]
-    Authority(#[from] TrustError),
-}
 
 /// The anchors in force. Shared by the connector, the node attestor and the trust stream.
 #[derive(Debug)]
@@ -91,6 +54,10 @@ pub(crate) struct ControlAnchors {
     kept: PathBuf,
     roots: Arc<SharedRoots>,
     state: Mutex<State>,
+    /// States that were to be kept; counted under the lock of the state.
+    versions: AtomicU64,
+    /// The newest of them on disk.
+    written: Mutex<u64>,
     /// Told of each change of the state.
     changes: watch::Sender<()>,
 }
@@ -108,16 +75,14 @@ impl ControlAnchors {
     ) -> Result<Arc<Self>, AnchorsError> {
         let kept = data_dir.join("anchors.json");
         let read = read_configured(configured, trust_domain);
-        let state = match read_kept(&kept, trust_domain) {
-            Some(mut state) => {
-                state.hear(&read);
-                match state.one_lives(now) {
-                    true => state,
-                    false => state.joined(read.map_err(|broken| broken.error)?, now),
-                }
-            }
+        let before = read_kept(&kept, trust_domain);
+        let is_kept = before.is_some();
+        let state = match before {
+            Some(state) => state,
             None => {
-                let state = State::configured(read.map_err(|broken| broken.error)?);
+                let state = State::configured(
+                    read_configured(configured, trust_domain).map_err(|broken| broken.error)?,
+                );
                 if state.anchors.is_empty() {
                     let problem = "it distrusts, and names no control authority beside";
                     return Err(AnchorsError::unusable(configured, problem.to_owned()));
@@ -126,14 +91,32 @@ impl ControlAnchors {
             }
         };
         let roots = Arc::new(SharedRoots::new(control_roots(trust_domain, &state.anchors)));
-        Ok(Arc::new(Self {
+        let anchors = Self {
             trust_domain: trust_domain.clone(),
             configured: configured.to_owned(),
             kept,
             roots,
             state: Mutex::new(state),
+            versions: AtomicU64::new(0),
+            written: Mutex::new(0),
             changes: watch::Sender::default(),
-        }))
+        };
+        if is_kept {
+            anchors.heard_at_start(read, now)?;
+        }
+        Ok(Arc::new(anchors))
+    }
+
+    /// What the configured file says now holds from now on, and after the next start too, also where it is gone by then.
+    fn heard_at_start(&self, read: Result<Configured, Broken>, now: SystemTime) -> Result<(), AnchorsError> {
+        let heard = self.hear(&mut self.state.lock(), &read);
+        heard.into_iter().for_each(|kept| self.write(kept));
+        let mut state = self.state.lock();
+        if !state.one_lives(now) {
+            *state = state.joined(read.map_err(|broken| broken.error)?, now);
+            self.changed(&state);
+        }
+        Ok(())
     }
 
     /// The anchors as roots for a verifier; replaced in place.
@@ -148,6 +131,37 @@ impl ControlAnchors {
 
     /// Takes over what the server pushed, and keeps it on disk.
     pub(crate) fn update(&self, control: &[HeldAuthority], said: &Said) {
+        let kept = self.taken_over(control, said);
+        kept.into_iter().for_each(|kept| self.write(kept));
+    }
+
+    /// Takes over newer lists of anchors that there are, from a server whose bundle is not believed: it makes nobody an anchor, and nobody
+    /// none.
+    pub(crate) fn update_lists(&self, control: &[HeldAuthority]) {
+        let mut state = self.state.lock();
+        let newer = |known: &TrustedAuthority| {
+            let mut held = control
+                .iter()
+                .filter(|held| held.certificate == known.certificate);
+            TrustedAuthority {
+                certificate: known.certificate.clone(),
+                crl: held
+                    .find_map(|held| held.crl.clone())
+                    .or_else(|| known.crl.clone()),
+            }
+        };
+        let anchors: Vec<_> = state.anchors.iter().map(newer).collect();
+        if same(&state.anchors, &anchors) {
+            return;
+        }
+        state.anchors = anchors;
+        self.changed(&state);
+        let kept = self.to_keep(&state);
+        drop(state);
+        kept.into_iter().for_each(|kept| self.write(kept));
+    }
+
+    fn taken_over(&self, control: &[HeldAuthority], said: &Said) -> Option<ToKeep> {
         let mut state = self.state.lock();
         let trusted = |held: &HeldAuthority| {
             // A list that is known stays where the newer one is not believed.
@@ -163,11 +177,11 @@ impl ControlAnchors {
         let anchors: Vec<_> = control.iter().map(trusted).collect();
         // The file may have been read since it was believed.
         if same(&state.anchors, &anchors) || state.file.voids(said) {
-            return;
+            return None;
         }
         state.replace(anchors, said);
         self.changed(&state);
-        self.keep(&state);
+        self.to_keep(&state)
     }
 
     /// From now on these are no anchors, whoever names them: the server when a node attests, the configured file, or a link.
@@ -271,9 +285,10 @@ impl ControlAnchors {
     /// [`AnchorsError`] when the file cannot be used.
     pub(crate) fn server_not_verified(&self, now: SystemTime) -> Result<bool, AnchorsError> {
         let read = read_configured(&self.configured, &self.trust_domain);
-        let mut state = self.state.lock();
-        self.hear(&mut state, &read);
+        let heard = self.hear(&mut self.state.lock(), &read);
+        heard.into_iter().for_each(|kept| self.write(kept));
         let fresh = read.map_err(|broken| broken.error)?;
+        let mut state = self.state.lock();
         if state.one_lives(now) && fresh.source == state.source {
             return Ok(false);
         }
@@ -287,8 +302,9 @@ impl ControlAnchors {
         Ok(true)
     }
 
-    /// Takes the word of the configured file, and drops at once what it distrusts. What cannot be read takes nothing back.
-    fn hear(&self, state: &mut State, read: &Result<Configured, Broken>) {
+    /// Takes the word of the configured file, and drops at once what it distrusts. What cannot be read takes nothing back. Returns what is
+    /// to be written once the state is let go.
+    fn hear(&self, state: &mut State, read: &Result<Configured, Broken>) -> Option<ToKeep> {
         let (before, problem) = (state.file.clone(), state.problem.clone());
         state.hear(read);
         if state.problem != problem && !state.problem.is_empty() {
@@ -307,10 +323,11 @@ impl ControlAnchors {
         for id in before.distrusted.difference(&state.file.distrusted) {
             tracing::warn!(authority = %id, path = %self.configured.display(), "the anchors file distrusts an authority no longer");
         }
-        if state.file != before {
-            self.changed(state);
-            self.keep(state);
+        if state.file == before {
+            return None;
         }
+        self.changed(state);
+        self.to_keep(state)
     }
 
     /// The state is another one: whoever verifies by it has to know, and connections are looked at again.
@@ -318,13 +335,6 @@ impl ControlAnchors {
         self.roots
             .store(control_roots(&self.trust_domain, &state.anchors));
         self.changes.send_replace(());
-    }
-
-    fn keep(&self, state: &State) {
-        if let Err(error) = write_kept(&self.kept, &self.trust_domain, state) {
-            // Served all the same; a restart then begins with older anchors.
-            tracing::warn!(path = %self.kept.display(), %error, "cannot keep the control anchors");
-        }
     }
 }
 

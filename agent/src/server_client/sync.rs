@@ -218,7 +218,11 @@ impl TrustSync {
                 for (authority, error) in &state.refused {
                     tracing::error!(%authority, %error, "a CRL from the server is not believed; the older one stays, if there is one");
                 }
-                self.anchors.update(&state.control, &update.said);
+                match state.problem.is_empty() {
+                    true => self.anchors.update(&state.control, &update.said),
+                    // What is held was said by others.
+                    false => self.anchors.update_lists(&state.control),
+                }
                 self.anchors.refuse(state.departed.clone());
                 let (sequence, problem) = (state.bundle.sequence_number, state.problem.clone());
                 let problems = state.problems();

@@ -11,7 +11,7 @@ use signet_certs::authority::{AuthorityCertificate, AuthorityId};
 use signet_certs::crl::Crl;
 use signet_certs::id::TrustDomain;
 use signet_certs::verify::TrustedAuthority;
-use signet_runtime::files::{self, Durability};
+use signet_runtime::files;
 
 use super::AnchorsError;
 use super::state::{Broken, Configured, State};
@@ -124,7 +124,8 @@ fn parse_kept(text: &str, trust_domain: &TrustDomain) -> Option<State> {
     .filter(|_| kept.trust_domain == trust_domain.as_str())
 }
 
-pub(super) fn write_kept(path: &Path, trust_domain: &TrustDomain, state: &State) -> io::Result<()> {
+/// What is kept of a state.
+pub(super) fn kept_text(trust_domain: &TrustDomain, state: &State) -> io::Result<Vec<u8>> {
     let anchor = |anchor: &TrustedAuthority| KeptAnchor {
         certificate: hex::encode(anchor.certificate.der()),
         crl: anchor
@@ -146,8 +147,7 @@ pub(super) fn write_kept(path: &Path, trust_domain: &TrustDomain, state: &State)
         distrusted: state.file.distrusted.iter().map(ToString::to_string).collect(),
         listed: state.file.listed.iter().map(ToString::to_string).collect(),
     };
-    let text = serde_json::to_vec(&kept)?;
-    Ok(files::replace(path, &text, 0o600, Durability::Durable)?)
+    Ok(serde_json::to_vec(&kept)?)
 }
 
 fn read(path: &Path, limit: u64) -> io::Result<String> {

@@ -52,9 +52,10 @@ impl ControlAnchors {
     /// [`AnchorsError`] when the file cannot be used.
     pub(super) fn look(&self, now: SystemTime) -> Result<(), AnchorsError> {
         let read = read_configured(&self.configured, &self.trust_domain);
-        let mut state = self.state.lock();
-        self.hear(&mut state, &read);
+        let heard = self.hear(&mut self.state.lock(), &read);
+        heard.into_iter().for_each(|kept| self.write(kept));
         let fresh = read.map_err(|broken| broken.error)?;
+        let mut state = self.state.lock();
         if fresh.source == state.looked_at {
             return Ok(());
         }

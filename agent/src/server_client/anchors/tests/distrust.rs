@@ -113,6 +113,38 @@ fn a_file_that_is_away_or_broken_takes_nothing_back_over_a_restart_too() {
     assert_eq!(restarted.file_problem(), "");
 }
 
+/// The node was off in the emergency; its file is gone before the second start.
+#[test]
+fn what_the_file_distrusts_when_an_agent_starts_holds_after_the_next_start_too() {
+    let (stolen, good) = (control_authority(DOMAIN), control_authority(DOMAIN));
+    let files = Files::new(&[&stolen]);
+    let both = [offered(&stolen, &[], at(0)), offered(&good, &[], at(0))];
+    files
+        .load(0)
+        .unwrap()
+        .update(&held(both.to_vec()), &Said::default());
+    files.write(&[&good], &[&stolen]);
+    let good = [good.certificate().id().to_string()];
+    assert_eq!(ids(&files.load(1).unwrap()), good);
+    fs::remove_file(files.configured()).unwrap();
+    assert_eq!(ids(&files.load(2).unwrap()), good);
+}
+
+/// What is held beside a bundle that is not believed may be a thief's: lists come of it, and no anchors.
+#[test]
+fn lists_beside_a_bundle_that_is_not_believed_make_nobody_an_anchor_and_nobody_none() {
+    let [first, added, thief] = [(); 3].map(|()| control_authority(DOMAIN));
+    let files = Files::new(&[&first, &added]);
+    let anchors = files.load(0).unwrap();
+    let before = ids(&anchors);
+    let lists = [offered(&thief, &[], at(0)), offered(&first, &[serial(9)], at(0))];
+    anchors.update_lists(&held(lists.to_vec()));
+    assert_eq!(ids(&anchors), before);
+    let roots = anchors.roots().load();
+    let known = &roots.authorities(&trust_domain())[0];
+    assert!(known.crl.as_ref().unwrap().is_revoked(&serial(9)));
+}
+
 /// The thief was a verified server: he named authorities of his own, and those that he called departed or removed are the good ones.
 #[test]
 fn what_a_thief_said_counts_for_nothing_once_the_file_distrusts_him() {
