@@ -37,12 +37,13 @@ use signet_certs::verify::{CrlPolicy, TrustRoots, TrustedAuthority};
 use signet_runtime::sync::Mutex;
 use tokio::sync::watch;
 
+use self::error::MAX_ANCHORS;
 pub(crate) use self::error::{AnchorsError, NamedError};
 use self::files::{read_configured, read_kept};
 pub(crate) use self::following::Following;
 use self::keeping::ToKeep;
 pub(crate) use self::server::{Objection, VerifiedServer};
-use self::state::{Broken, Configured, MAX_ANCHORS, State, same};
+use self::state::{Broken, Configured, State, same};
 pub(crate) use self::watching::LOOK;
 use super::trust::{Departed, FileWord, HeldAuthority, Said, TrustError, usable};
 

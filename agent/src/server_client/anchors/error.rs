@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::MAX_ANCHORS;
 use crate::server_client::trust::TrustError;
+
+/// Most anchors that come of what a server names, or of links; many times what a trust domain has.
+pub(super) const MAX_ANCHORS: usize = 64;
 
 /// Why there are no anchors.
 #[derive(Debug, Error)]

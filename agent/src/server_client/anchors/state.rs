@@ -10,7 +10,7 @@ use signet_certs::link::walk;
 use signet_certs::time::rfc3339;
 use signet_certs::verify::TrustedAuthority;
 
-use super::AnchorsError;
+use super::error::{AnchorsError, MAX_ANCHORS};
 use crate::server_client::trust::{Departed, FileWord, Said};
 
 /// Anchors that a message tells of one by one.
@@ -18,9 +18,6 @@ const MOST_TOLD: usize = 4;
 
 /// Removed authorities that are remembered; years of rotations.
 const MAX_RETIRED: usize = 256;
-
-/// Most anchors that come of what a server names, or of links; many times what a trust domain has.
-pub(super) const MAX_ANCHORS: usize = 64;
 
 /// The anchors in force, and where they come from.
 #[derive(Debug, Default)]
