@@ -230,7 +230,7 @@ async fn an_agents_key_and_token_are_its_node_until_the_agent_is_banned() {
     assert!(!is_shut_out(&domain, &stolen).await);
     domain.server.admin(&["agent", "ban", "node-a"]).await.unwrap();
     let status = eventually("the thief to be shut out", async || thief.shut_out().await).await;
-    assert!(format!("{status:?}").contains("denied"), "{status:?}");
+    assert!(format!("{status:?}").contains("is revoked"), "{status:?}");
     assert!(is_shut_out(&domain, &stolen).await);
     let attested = domain.raw_agent("node-a").await.map(drop).unwrap_err();
     assert!(
